@@ -1,0 +1,82 @@
+#include "cpu/dispatch.h"
+
+#include <cstdlib>
+#include <cstring>
+
+#include "llmeff/error.h"
+
+#define LLMEFF_DECLARE_ISA(isa) \
+  namespace llmeff::cpu::isa {  \
+  Kernels& kernels();           \
+  }
+#ifdef LLMEFF_HAS_GENERIC
+LLMEFF_DECLARE_ISA(generic)
+#endif
+#ifdef LLMEFF_HAS_AVX2
+LLMEFF_DECLARE_ISA(avx2)
+#endif
+#ifdef LLMEFF_HAS_AVX512
+LLMEFF_DECLARE_ISA(avx512)
+#endif
+#ifdef LLMEFF_HAS_NEON
+LLMEFF_DECLARE_ISA(neon)
+#endif
+
+namespace llmeff {
+namespace {
+
+struct Isa {
+  const char* name;
+  bool (*supported)();
+  Kernels& (*kernels)();
+};
+
+// Best first.
+constexpr Isa kIsas[] = {
+#ifdef LLMEFF_HAS_AVX512
+    {"avx512",
+     [] {
+       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+              __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+     },
+     cpu::avx512::kernels},
+#endif
+#ifdef LLMEFF_HAS_AVX2
+    {"avx2", [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2"); },
+     cpu::avx2::kernels},
+#endif
+#ifdef LLMEFF_HAS_NEON
+    {"neon", [] { return true; }, cpu::neon::kernels},
+#endif
+#ifdef LLMEFF_HAS_GENERIC
+    {"generic", [] { return true; }, cpu::generic::kernels},
+#endif
+};
+
+const Isa& chosen() {
+  const char* wanted = std::getenv("LLMEFF_CPU_ISA");
+  const bool any = wanted == nullptr || *wanted == '\0';
+  for (const Isa& isa : kIsas)
+    if (isa.supported() && (any || std::strcmp(isa.name, wanted) == 0)) return isa;
+  std::string available;
+  for (const std::string& name : cpu_info().available) available += (available.empty() ? "" : ", ") + name;
+  throw Error("ERR_OPTION", "[LLMEFF_CPU_ISA] expected one of " + available + "; received \"" + std::string(wanted ? wanted : "") +
+                                "\". Unset it to use the best.");
+}
+
+}  // namespace
+
+namespace cpu {
+Kernels& best_kernels() { return chosen().kernels(); }
+}  // namespace cpu
+
+CpuInfo cpu_info() {
+  CpuInfo info;
+  for (const Isa& isa : kIsas)
+    if (isa.supported()) info.available.push_back(isa.name);
+  const char* wanted = std::getenv("LLMEFF_CPU_ISA");
+  info.isa = wanted != nullptr && *wanted != '\0' ? wanted : info.available.front();
+  return info;
+}
+
+}  // namespace llmeff

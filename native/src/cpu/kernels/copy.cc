@@ -1,0 +1,263 @@
+// copy and fill. Equal dtypes are moved as unsigned integers of their size: whole blocks by memcpy, a transposition in square tiles
+// that stay in the first-level cache, anything else row by row. Different dtypes convert row by row.
+//
+// Conversions: float → float rounds to nearest, ties to even (float64 → 16 bits without rounding twice); float → integer
+// truncates, saturates at the ends of the range and turns NaN into 0; int32 → uint8 keeps the low 8 bits; → bool is x != 0.
+#include <cstring>
+
+#include "cpu_kernels.h"
+#include "strided.h"
+
+namespace llmeff::cpu::LLMEFF_ISA {
+namespace {
+
+struct BFloat16 {
+  uint16_t bits;
+};
+struct Float16 {
+  uint16_t bits;
+};
+struct Bool {
+  uint8_t value;
+};
+
+LLMEFF_INLINE uint32_t bits_of(float x) { return __builtin_bit_cast(uint32_t, x); }
+LLMEFF_INLINE float float_of(uint32_t bits) { return __builtin_bit_cast(float, bits); }
+
+LLMEFF_INLINE float widen(BFloat16 x) { return float_of(static_cast<uint32_t>(x.bits) << 16); }
+// The exponent moves by 112, which a multiplication does for subnormal numbers too; infinity and NaN keep all exponent bits set.
+LLMEFF_INLINE float widen(Float16 x) {
+  const uint32_t sign = static_cast<uint32_t>(x.bits & 0x8000) << 16, magnitude = static_cast<uint32_t>(x.bits & 0x7FFF) << 13;
+  const uint32_t scaled = bits_of(float_of(magnitude) * 0x1p112f);
+  return float_of(scaled | (magnitude >= 0x0F800000u ? 0x7F800000u : 0u) | sign);
+}
+LLMEFF_INLINE float widen(Bool x) { return x.value != 0 ? 1.0f : 0.0f; }
+template <class T>
+LLMEFF_INLINE T widen(T x) {
+  return x;
+}
+
+LLMEFF_INLINE void narrow(float x, BFloat16* out) {
+  const uint32_t bits = bits_of(x), rounded = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16;
+  out->bits = static_cast<uint16_t>((bits & 0x7FFFFFFF) > 0x7F800000 ? bits >> 16 | 0x40 : rounded);
+}
+LLMEFF_INLINE void narrow(float x, Float16* out) {
+  const uint32_t bits = bits_of(x), sign = bits >> 16 & 0x8000, magnitude = bits & 0x7FFFFFFF;
+  // Below 2^-14 adding 0.5 leaves the subnormal number, rounded, in the low bits; above, the carry may reach infinity.
+  const uint32_t subnormal = bits_of(float_of(magnitude) + 0.5f) - 0x3F000000;
+  const uint32_t normal = (magnitude - 0x38000000 + 0xFFF + (magnitude >> 13 & 1)) >> 13;
+  const uint32_t special = magnitude > 0x7F800000 ? 0x7E00 : 0x7C00;
+  const uint32_t finite = magnitude < 0x38800000 ? subnormal : normal;
+  out->bits = static_cast<uint16_t>((magnitude >= 0x47800000 ? special : finite) | sign);
+}
+// float64 → float32 rounding to odd: a later rounding to 16 bits then gives what one rounding would have given.
+LLMEFF_INLINE float to_odd(double x) {
+  const float nearest = static_cast<float>(x);
+  const uint32_t bits = bits_of(nearest);
+  const double error = __builtin_fabs(x) - __builtin_fabs(static_cast<double>(nearest));
+  const bool adjust = (bits & 1) == 0 && (error > 0 || error < 0) && (bits & 0x7FFFFFFF) < 0x7F800000;
+  return float_of(adjust ? (error > 0 ? bits + 1 : bits - 1) : bits);
+}
+LLMEFF_INLINE void narrow(double x, BFloat16* out) { narrow(to_odd(x), out); }
+LLMEFF_INLINE void narrow(double x, Float16* out) { narrow(to_odd(x), out); }
+LLMEFF_INLINE void narrow(int32_t x, BFloat16* out) { narrow(to_odd(x), out); }
+LLMEFF_INLINE void narrow(int32_t x, Float16* out) { narrow(to_odd(x), out); }
+LLMEFF_INLINE void narrow(uint8_t x, BFloat16* out) { narrow(static_cast<float>(x), out); }
+LLMEFF_INLINE void narrow(uint8_t x, Float16* out) { narrow(static_cast<float>(x), out); }
+template <class T>
+LLMEFF_INLINE void narrow(T x, Bool* out) {
+  out->value = x != T(0);
+}
+template <class T>
+LLMEFF_INLINE void narrow(T x, float* out) {
+  *out = static_cast<float>(x);
+}
+template <class T>
+LLMEFF_INLINE void narrow(T x, double* out) {
+  *out = static_cast<double>(x);
+}
+LLMEFF_INLINE void narrow(int32_t x, int32_t* out) { *out = x; }
+LLMEFF_INLINE void narrow(uint8_t x, int32_t* out) { *out = x; }
+LLMEFF_INLINE void narrow(double x, int32_t* out) {
+  const double kept = x > -2147483648.0 ? x : -2147483648.0;
+  *out = x != x ? 0 : kept >= 2147483647.0 ? 2147483647 : static_cast<int32_t>(kept);
+}
+LLMEFF_INLINE void narrow(float x, int32_t* out) {
+  const float kept = x > -2147483648.0f ? x : -2147483648.0f;
+  *out = x != x ? 0 : kept >= 2147483648.0f ? 2147483647 : static_cast<int32_t>(kept);
+}
+LLMEFF_INLINE void narrow(int32_t x, uint8_t* out) { *out = static_cast<uint8_t>(x); }
+LLMEFF_INLINE void narrow(uint8_t x, uint8_t* out) { *out = x; }
+template <class T>
+LLMEFF_INLINE void narrow(T x, uint8_t* out) {
+  *out = x > T(0) ? (x < T(255) ? static_cast<uint8_t>(static_cast<int32_t>(x)) : uint8_t{255}) : uint8_t{0};
+}
+
+template <class From, class To>
+void convert(const In& x, const Out& out) {
+  const Loop<2> loop = make_loop<2>({&out, &x}, leading_axes(out.rank));
+  const int64_t so = loop.inner_stride(0), sx = loop.inner_stride(1);
+  for_each_run(loop, [&](const int64_t* at, int64_t n) {
+    To* __restrict o = out.as<To>() + at[0];
+    const From* __restrict p = x.as<From>() + at[1];
+    if (so == 1 && sx == 1) {
+      for (int64_t i = 0; i < n; ++i) narrow(widen(p[i]), o + i);
+    } else {
+      for (int64_t i = 0; i < n; ++i) narrow(widen(p[i * sx]), o + i * so);
+    }
+  });
+}
+
+template <class From>
+void convert_from(const In& x, const Out& out) {
+  switch (out.dtype) {
+    case DType::kF32: return convert<From, float>(x, out);
+    case DType::kF64: return convert<From, double>(x, out);
+    case DType::kBF16: return convert<From, BFloat16>(x, out);
+    case DType::kF16: return convert<From, Float16>(x, out);
+    case DType::kI32: return convert<From, int32_t>(x, out);
+    case DType::kU8: return convert<From, uint8_t>(x, out);
+    case DType::kBool: return convert<From, Bool>(x, out);
+  }
+}
+
+// The axis along which x is contiguous when out is contiguous along another one, its last; else -1.
+int transposed_axis(const Loop<2>& loop) {
+  if (loop.inner_stride(0) != 1 || loop.inner_stride(1) == 1) return -1;
+  for (int axis = 0; axis < loop.rank - 1; ++axis)
+    if (loop.strides[1][axis] == 1 && loop.shape[axis] >= 4) return axis;
+  return -1;
+}
+
+// out[i][j] = tile[j][i], for a whole tile in 4 × 4 blocks of two rounds of interleaving.
+template <class T, int64_t kWidth, int64_t kHeight>
+LLMEFF_INLINE void write_transposed(const T (&tile)[kWidth][kHeight], int64_t height, T* out, int64_t stride) {
+  int64_t i = 0;
+  if constexpr (sizeof(T) == 4) {
+    typedef T Four __attribute__((vector_size(16)));
+    for (; i + 4 <= height; i += 4) {
+      for (int64_t j = 0; j < kWidth; j += 4) {
+        Four in[4];
+        for (int64_t k = 0; k < 4; ++k) std::memcpy(&in[k], &tile[j + k][i], sizeof in[k]);
+        const Four a = in[0], b = in[1], c = in[2], d = in[3];
+        const Four ab0 = {a[0], b[0], a[1], b[1]}, ab2 = {a[2], b[2], a[3], b[3]};
+        const Four cd0 = {c[0], d[0], c[1], d[1]}, cd2 = {c[2], d[2], c[3], d[3]};
+        const Four rows[4] = {{ab0[0], ab0[1], cd0[0], cd0[1]}, {ab0[2], ab0[3], cd0[2], cd0[3]},
+                              {ab2[0], ab2[1], cd2[0], cd2[1]}, {ab2[2], ab2[3], cd2[2], cd2[3]}};
+        for (int64_t k = 0; k < 4; ++k) std::memcpy(out + (i + k) * stride + j, &rows[k], sizeof rows[k]);
+      }
+    }
+  }
+  for (; i < height; ++i)
+    for (int64_t j = 0; j < kWidth; ++j) out[i * stride + j] = tile[j][i];
+}
+
+// out[…, i, …, j] = x[…]: tiles of kHeight × kWidth over (i, j), where x is contiguous along i and out along j. A tile is wide enough for
+// whole cache lines of out and several of x, which spares page translations when the strides are large.
+template <class T>
+void transpose(const In& x, const Out& out, Loop<2> loop, int axis) {
+  constexpr int64_t kWidth = 64 / static_cast<int64_t>(sizeof(T)) > 16 ? 32 : 16, kHeight = 64;
+  const int last = loop.rank - 1;
+  const int64_t rows = loop.shape[axis], columns = loop.shape[last];
+  const int64_t out_stride = loop.strides[0][axis], x_stride = loop.strides[1][last];
+  loop.shape[axis] = 1;
+  const int64_t strips = ceil_div(rows, kHeight);
+  parallel_items(loop.count(last) * strips, kHeight * columns, [&](int64_t item, int) {
+    const Cursor<2> at(loop, last, item / strips);
+    const int64_t row = item % strips * kHeight, height = smaller(kHeight, rows - row);
+    T* o = out.as<T>() + at.offset[0] + row * out_stride;
+    const T* p = x.as<T>() + at.offset[1] + row;
+    for (int64_t column = 0; column < columns; column += kWidth) {
+      const int64_t width = smaller(kWidth, columns - column);
+      T tile[kWidth][kHeight];
+      if (height == kHeight) {
+        for (int64_t j = 0; j < width; ++j) std::memcpy(tile[j], p + (column + j) * x_stride, sizeof tile[j]);
+      } else {
+        for (int64_t j = 0; j < width; ++j)
+          for (int64_t i = 0; i < height; ++i) tile[j][i] = p[(column + j) * x_stride + i];
+      }
+      if (width == kWidth) {
+        write_transposed(tile, height, o + column, out_stride);
+      } else {
+        for (int64_t i = 0; i < height; ++i)
+          for (int64_t j = 0; j < width; ++j) o[i * out_stride + column + j] = tile[j][i];
+      }
+    }
+  });
+}
+
+template <class T>
+void move(const In& x, const Out& out) {
+  const Loop<2> loop = make_loop<2>({&out, &x}, leading_axes(out.rank));
+  if (const int axis = transposed_axis(loop); axis >= 0) return transpose<T>(x, out, loop, axis);
+  const int64_t so = loop.inner_stride(0), sx = loop.inner_stride(1);
+  for_each_run(loop, [&](const int64_t* at, int64_t n) {
+    T* o = out.as<T>() + at[0];
+    const T* p = x.as<T>() + at[1];
+    if (so == 1 && sx == 1) {
+      std::memmove(o, p, static_cast<size_t>(n) * sizeof(T));
+    } else if (so == 1 && sx == 0) {
+      const T value = *p;
+      for (int64_t i = 0; i < n; ++i) o[i] = value;
+    } else {
+      for (int64_t i = 0; i < n; ++i) o[i * so] = p[i * sx];
+    }
+  });
+}
+
+template <class T>
+void fill_with(T value, const Out& out) {
+  const Loop<1> loop = make_loop<1>({&out}, leading_axes(out.rank));
+  const int64_t so = loop.inner_stride(0);
+  for_each_run(loop, [&](const int64_t* at, int64_t n) {
+    T* o = out.as<T>() + at[0];
+    if (so == 1) {
+      for (int64_t i = 0; i < n; ++i) o[i] = value;
+    } else {
+      for (int64_t i = 0; i < n; ++i) o[i * so] = value;
+    }
+  });
+}
+
+template <class T>
+void fill_as(double value, const Out& out) {
+  T converted;
+  narrow(value, &converted);
+  fill_with(converted, out);
+}
+
+}  // namespace
+
+void CpuKernels::copy(const In& x, const Out& out) {
+  if (x.dtype == out.dtype) {
+    switch (item_size(x.dtype)) {
+      case 8: return move<uint64_t>(x, out);
+      case 4: return move<uint32_t>(x, out);
+      case 2: return move<uint16_t>(x, out);
+      default: return move<uint8_t>(x, out);
+    }
+  }
+  switch (x.dtype) {
+    case DType::kF32: return convert_from<float>(x, out);
+    case DType::kF64: return convert_from<double>(x, out);
+    case DType::kBF16: return convert_from<BFloat16>(x, out);
+    case DType::kF16: return convert_from<Float16>(x, out);
+    case DType::kI32: return convert_from<int32_t>(x, out);
+    case DType::kU8: return convert_from<uint8_t>(x, out);
+    case DType::kBool: return convert_from<Bool>(x, out);
+  }
+}
+
+void CpuKernels::fill(double value, const Out& out) {
+  switch (out.dtype) {
+    case DType::kF32: return fill_as<float>(value, out);
+    case DType::kF64: return fill_as<double>(value, out);
+    case DType::kBF16: return fill_as<BFloat16>(value, out);
+    case DType::kF16: return fill_as<Float16>(value, out);
+    case DType::kI32: return fill_as<int32_t>(value, out);
+    case DType::kU8: return fill_as<uint8_t>(value, out);
+    case DType::kBool: return fill_as<Bool>(value, out);
+  }
+}
+
+}  // namespace llmeff::cpu::LLMEFF_ISA

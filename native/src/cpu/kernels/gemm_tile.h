@@ -1,0 +1,280 @@
+// The inner part of every product on the CPU, on one thread: a register-blocked micro-kernel and the packing that feeds it.
+//
+// A micro-tile is R rows × NV vectors of c, held in registers while k runs: per k, NV loads of b and R broadcasts of a feed R·NV
+// fused multiply-adds. `b` comes in strips of kStrip columns, [k][kStrip] each, so that it streams; `a` in panels [k][R].
+#pragma once
+
+#include "simd.h"
+
+namespace llmeff::cpu::LLMEFF_ISA {
+
+#if LLMEFF_VECTOR_BYTES == 64
+inline constexpr int kPanel = 14;  // 28 sums + 2 of b + 1 of a, of 32 registers
+#elif LLMEFF_VECTOR_BYTES == 32
+inline constexpr int kPanel = 6;  // 12 sums + 2 + 1, of 16 registers
+#elif defined(__aarch64__)
+inline constexpr int kPanel = 12;  // 24 sums + 2 + 1, of 32 registers
+#else
+inline constexpr int kPanel = 5;  // 10 sums + 2 + 1 and the products, of 16 registers
+#endif
+template <class T>
+inline constexpr int64_t kStrip = 2 * kLanes<T>;
+
+LLMEFF_INLINE int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+LLMEFF_INLINE int64_t round_up(int64_t a, int64_t b) { return divide_up(a, b) * b; }
+LLMEFF_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+LLMEFF_INLINE int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+
+// Rows of a panel when `rows` are cut evenly: 16 rows are 8 + 8, not 14 + 2.
+LLMEFF_INLINE int64_t panel_rows(int64_t rows) { return divide_up(rows, divide_up(rows, kPanel)); }
+
+// c = a·b, or c += with accumulate; `bias`, where given, is added per column.
+template <class T>
+struct TileOut {
+  T* c;
+  int64_t ldc;
+  bool accumulate;
+  const T* bias;
+};
+
+// kRowStep: distance of two rows of a when it is fixed (a row-major tile), else 1 (a packed panel). k_step: of two columns of a.
+template <class T, int R, int NV, int64_t kRowStep>
+__attribute__((noinline)) void micro_tile(int64_t k, const T* a, int64_t k_step, const T* b, int64_t ldb, const TileOut<T>& out,
+                                          int64_t columns) {
+  constexpr int64_t L = kLanes<T>;
+  Vec<T> sum[R][NV];
+#pragma GCC unroll 32
+  for (int i = 0; i < R; ++i)
+#pragma GCC unroll 4
+    for (int j = 0; j < NV; ++j) sum[i][j] = Vec<T>{};
+#pragma GCC unroll 16
+  for (int i = 0; i < R; ++i)
+#pragma GCC unroll 4
+    for (int64_t j = 0; j < NV * L; j += 64 / static_cast<int64_t>(sizeof(T))) __builtin_prefetch(out.c + i * out.ldc + j, 1);
+#pragma GCC unroll 2
+  for (int64_t p = 0; p < k; ++p) {
+    Vec<T> column[NV];
+#pragma GCC unroll 4
+    for (int j = 0; j < NV; ++j) column[j] = load(b + j * L);
+#pragma GCC unroll 32
+    for (int i = 0; i < R; ++i) {
+      const Vec<T> row = splat(a[i * kRowStep]);
+#pragma GCC unroll 4
+      for (int j = 0; j < NV; ++j) sum[i][j] += row * column[j];
+    }
+    a += k_step;
+    b += ldb;
+  }
+  if (columns == NV * L) {
+    if (out.bias != nullptr) {
+#pragma GCC unroll 4
+      for (int j = 0; j < NV; ++j) {
+        const Vec<T> bias = load(out.bias + j * L);
+#pragma GCC unroll 32
+        for (int i = 0; i < R; ++i) sum[i][j] += bias;
+      }
+    }
+    T* c = out.c;
+    if (out.accumulate) {
+#pragma GCC unroll 32
+      for (int i = 0; i < R; ++i, c += out.ldc)
+#pragma GCC unroll 4
+        for (int j = 0; j < NV; ++j) store(c + j * L, load(c + j * L) + sum[i][j]);
+    } else {
+#pragma GCC unroll 32
+      for (int i = 0; i < R; ++i, c += out.ldc)
+#pragma GCC unroll 4
+        for (int j = 0; j < NV; ++j) store<T>(c + j * L, sum[i][j]);
+    }
+    return;
+  }
+  T edge[R][NV * L];
+#pragma GCC unroll 32
+  for (int i = 0; i < R; ++i)
+#pragma GCC unroll 4
+    for (int j = 0; j < NV; ++j) store<T>(&edge[i][j * L], sum[i][j]);
+  for (int i = 0; i < R; ++i)
+    for (int64_t j = 0; j < columns; ++j) {
+      T& c = out.c[i * out.ldc + j];
+      const T value = edge[i][j] + (out.bias != nullptr ? out.bias[j] : T{0});
+      c = out.accumulate ? c + value : value;
+    }
+}
+
+template <class T, int NV, int64_t kRowStep, int R = kPanel>
+LLMEFF_INLINE void micro_rows(int64_t rows, int64_t k, const T* a, int64_t k_step, const T* b, int64_t ldb, const TileOut<T>& out,
+                              int64_t columns) {
+  if constexpr (R > 0) {
+    if (rows == R) return micro_tile<T, R, NV, kRowStep>(k, a, k_step, b, ldb, out, columns);
+    micro_rows<T, NV, kRowStep, R - 1>(rows, k, a, k_step, b, ldb, out, columns);
+  }
+}
+
+// One tile of `rows` ≤ kPanel rows and `columns` ≤ kStrip columns.
+template <class T, int64_t kRowStep>
+LLMEFF_INLINE void micro(int64_t rows, int64_t k, const T* a, int64_t k_step, const T* b, int64_t ldb, const TileOut<T>& out,
+                         int64_t columns) {
+  if (columns > kLanes<T>) return micro_rows<T, 2, kRowStep>(rows, k, a, k_step, b, ldb, out, columns);
+  micro_rows<T, 1, kRowStep>(rows, k, a, k_step, b, ldb, out, columns);
+}
+
+// ---- transposes in registers -------------------------------------------------------------------------------------------------
+
+template <int... I>
+struct Lanes {};
+template <int N, int... I>
+struct MakeLanes : MakeLanes<N - 1, N - 1, I...> {};
+template <int... I>
+struct MakeLanes<0, I...> {
+  using type = Lanes<I...>;
+};
+
+// Exchanges the off-diagonal S×S blocks of the pair (x, y) of rows S apart.
+template <int S, int N, class V, int... I>
+LLMEFF_INLINE void exchange(V& x, V& y, Lanes<I...>) {
+  const V low = __builtin_shufflevector(x, y, (I & S ? I - S + N : I)...);
+  y = __builtin_shufflevector(x, y, (I & S ? I + N : I + S)...);
+  x = low;
+}
+template <int S, int N, class V>
+LLMEFF_INLINE void exchange_all(V (&rows)[N]) {
+  if constexpr (S < N) {
+#pragma GCC unroll 16
+    for (int i = 0; i < N; ++i)
+      if ((i & S) == 0) exchange<S, N>(rows[i], rows[i + S], typename MakeLanes<N>::type{});
+    exchange_all<2 * S, N>(rows);
+  }
+}
+
+// to[p · to_step + i] = from[i · from_step + p] for i < width, p < k: rows of `from` become columns. Whole vectors are stored, in the
+// order of p, so up to kLanes - 1 elements past the last column of each row are overwritten when width ≤ kLanes; with
+// to_step ≥ width the next row repairs them and the last needs room behind.
+template <class T>
+void pack_transposed(const T* from, int64_t from_step, T* to, int64_t to_step, int64_t width, int64_t k) {
+  constexpr int64_t L = kLanes<T>;
+  for (int64_t i0 = 0; i0 < width; i0 += L) {
+    const int64_t lanes = smaller(L, width - i0);
+    const bool whole = lanes == L || i0 == 0;
+    for (int64_t p0 = 0; p0 < k; p0 += L) {
+      const int64_t depth = smaller(L, k - p0);
+      Vec<T> rows[L];
+      if (depth == L && lanes == L) {
+#pragma GCC unroll 16
+        for (int64_t i = 0; i < L; ++i) rows[i] = load(from + (i0 + i) * from_step + p0);
+      } else {
+        for (int64_t i = 0; i < L; ++i) {
+          if (i >= lanes) rows[i] = Vec<T>{};
+          else if (depth == L) rows[i] = load(from + (i0 + i) * from_step + p0);
+          else rows[i] = load_part(from + (i0 + i) * from_step + p0, depth);
+        }
+      }
+      exchange_all<1, static_cast<int>(L)>(rows);
+      T* target = to + p0 * to_step + i0;
+      if (whole && depth == L) {
+#pragma GCC unroll 16
+        for (int64_t p = 0; p < L; ++p) store<T>(target + p * to_step, rows[p]);
+      } else {
+        for (int64_t p = 0; p < depth; ++p) {
+          if (whole) store<T>(target + p * to_step, rows[p]);
+          else store_part<T>(target + p * to_step, rows[p], lanes);
+        }
+      }
+    }
+  }
+}
+
+// to[p · to_step + i] = from[i · row_step + p · k_step] for i < width, p < k. `to` needs room for kLanes elements behind its end.
+template <class T>
+void pack_panel(const T* from, int64_t row_step, int64_t k_step, T* to, int64_t to_step, int64_t width, int64_t k) {
+  constexpr int64_t L = kLanes<T>;
+  if (k_step == 1) return pack_transposed(from, row_step, to, to_step, width, k);
+  if (row_step != 1) {
+    for (int64_t p = 0; p < k; ++p)
+      for (int64_t i = 0; i < width; ++i) to[p * to_step + i] = from[i * row_step + p * k_step];
+    return;
+  }
+  const int64_t whole = width / L * L;
+  if (whole == 2 * L && width == whole) {
+    for (int64_t p = 0; p < k; ++p) {
+      store<T>(to + p * to_step, load(from + p * k_step));
+      store<T>(to + p * to_step + L, load(from + p * k_step + L));
+    }
+    return;
+  }
+  for (int64_t p = 0; p < k; ++p) {
+    for (int64_t i = 0; i < whole; i += L) store<T>(to + p * to_step + i, load(from + p * k_step + i));
+    for (int64_t i = whole; i < width; ++i) to[p * to_step + i] = from[p * k_step + i];
+  }
+}
+
+// b[k, n] into strips [k][kStrip], zero-padded; strips [first, last).
+template <class T>
+void pack_b(const T* b, int64_t row_stride, int64_t col_stride, int64_t n, int64_t k, T* packed, int64_t first, int64_t last) {
+  constexpr int64_t N = kStrip<T>;
+  for (int64_t s = first; s < last; ++s) {
+    const int64_t width = smaller(N, n - s * N);
+    T* strip = packed + s * N * k;
+    if (width < N)
+      for (int64_t i = 0; i < N * k; ++i) strip[i] = 0;
+    const T* from = b + s * N * col_stride;
+    // A partial strip must not be padded with what lies behind: its whole vectors hold zeros past `width`.
+    pack_panel(from, col_stride, row_stride, strip, N, width, k);
+  }
+}
+
+// a[m, k] into panels [k][panel], one after the other; the last may have fewer rows. `packed` needs kLanes elements more than m·k.
+template <class T>
+void pack_a(const T* a, int64_t row_stride, int64_t col_stride, int64_t m, int64_t k, T* packed, int64_t panel) {
+  for (int64_t i = 0; i < m; i += panel) {
+    const int64_t rows = smaller(panel, m - i);
+    pack_panel(a + i * row_stride, row_stride, col_stride, packed + i * k, rows, rows, k);
+  }
+}
+
+// c[m, n] (+)= packed panels · strips: a strip of b stays in the near caches for a whole column of panels, during which the next one is
+// fetched piece by piece.
+template <class T>
+void multiply_packed(int64_t m, int64_t n, int64_t k, const T* a, int64_t panel, const T* b, int64_t ldb, int64_t strip_step,
+                     const TileOut<T>& out) {
+  constexpr int64_t N = kStrip<T>;
+  constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
+  const int64_t piece = round_up(divide_up(strip_step, divide_up(m, panel)), kLine);
+  for (int64_t j = 0; j < n; j += N)
+    for (int64_t i = 0; i < m; i += panel) {
+      const int64_t rows = smaller(panel, m - i);
+      if (m > 2 * panel && j + N < n) {
+        const T* next = b + (j / N + 1) * strip_step + i / panel * piece;
+        for (int64_t p = 0; p < piece; p += kLine) __builtin_prefetch(next + p, 0, 2);
+      }
+      const TileOut<T> tile = {out.c + i * out.ldc + j, out.ldc, out.accumulate, out.bias == nullptr ? nullptr : out.bias + j};
+      micro<T, 1>(rows, k, a + i * k, rows, b + j / N * strip_step, ldb, tile, smaller(N, n - j));
+    }
+}
+
+// The same with a kept row-major in a tile of a fixed row length kRowStep.
+template <class T, int64_t kRowStep>
+void multiply_rows(int64_t m, int64_t n, int64_t k, const T* a, const T* b, int64_t ldb, int64_t strip_step, T* c, int64_t ldc,
+                   bool accumulate) {
+  constexpr int64_t N = kStrip<T>;
+  const int64_t panel = panel_rows(m);
+  for (int64_t i = 0; i < m; i += panel)
+    for (int64_t j = 0; j < n; j += N) {
+      const TileOut<T> tile = {c + i * ldc + j, ldc, accumulate, nullptr};
+      micro<T, kRowStep>(smaller(panel, m - i), k, a + i * kRowStep, 1, b + j / N * strip_step, ldb, tile, smaller(N, n - j));
+    }
+}
+
+// The same with a transposed: c[m, n] (+)= aᵀ·b for a row-major tile a[k, m] of row length lda.
+template <class T>
+void multiply_transposed(int64_t m, int64_t n, int64_t k, const T* a, int64_t lda, const T* b, int64_t ldb, int64_t strip_step, T* c,
+                         int64_t ldc, bool accumulate) {
+  constexpr int64_t N = kStrip<T>;
+  const int64_t panel = panel_rows(m);
+  for (int64_t i = 0; i < m; i += panel)
+    for (int64_t j = 0; j < n; j += N) {
+      const TileOut<T> tile = {c + i * ldc + j, ldc, accumulate, nullptr};
+      micro<T, 1>(smaller(panel, m - i), k, a + i, lda, b + j / N * strip_step, ldb, tile, smaller(N, n - j));
+    }
+}
+
+}  // namespace llmeff::cpu::LLMEFF_ISA

@@ -1,0 +1,168 @@
+// Forward pass of 2-simplicial attention (simplicial_problem.h). A task is a chunk of tokens of one (batch, kv head). Per token, long tile
+// outer and rows (query head × short row) inner:
+//   S = A Kbᵀ (in units of log 2) → running maximum and sum of each head → P = 2^(S − max) → acc += Σ_r (P_r Vb) ∘ va_r
+// so the pairs exist only as tiles of kRowBlock × kKeyTile. Worker memory: the strips of the chunk, plus G·(D + Dv) and three tiles.
+#include "cpu_kernels.h"
+#include "llmeff/parallel.h"
+#include "simplicial_problem.h"
+
+namespace llmeff::cpu::LLMEFF_ISA {
+namespace simplicial {
+namespace {
+
+template <class T>
+struct ForwardMemory {
+  T *keys_t, *values, *short_keys, *short_values;  // strips; keys_t is [D][ldt]
+  T *rows_k;                                       // long keys before the transposition
+  T *q, *acc, *max, *sum;                          // per query head of the group
+  T *a, *s;                                        // tile operands
+  int64_t ldt;
+
+  ForwardMemory(const Problem& p, Arena<T>& arena) {
+    const int64_t nb = p.longest_strip(p.b), na = p.longest_strip(p.a);
+    ldt = transposed_stride<T>(nb);
+    keys_t = arena.take(p.d * ldt);
+    rows_k = arena.take(nb * p.ldk);
+    values = arena.take(nb * p.ldv);
+    short_keys = arena.take(na * p.ldk);
+    short_values = arena.take(na * p.ldv);
+    q = arena.take(p.group * p.ldk);
+    acc = arena.take(p.group * p.ldv);
+    max = arena.take(p.group);
+    sum = arena.take(p.group);
+    a = arena.take(kRowBlock * p.ldk);
+    s = arena.take(kRowBlock * kKeyTile);
+  }
+};
+
+// Softmax of one head's rows of the tile in place, merged into its running maximum and sum.
+template <class T>
+LLMEFF_INLINE void softmax_rows(T* s, int64_t rows, int64_t keys, T* running_max, T* running_sum, T* acc, int64_t dv) {
+  const int64_t full = keys / kLanes<T> * kLanes<T>, tail = keys - full;
+  if (tail > 0)  // the tile computed lanes past the last key
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t j = keys; j < full + kLanes<T>; ++j) s[r * kKeyTile + j] = -__builtin_inf();
+  Vec<T> top0 = splat(*running_max), top1 = top0;
+  for (int64_t r = 0; r < rows; ++r) {
+    const T* row = s + r * kKeyTile;
+    int64_t j = 0;
+    for (; j + kLanes<T> < keys; j += 2 * kLanes<T>) {
+      top0 = vmax(load(row + j), top0);
+      top1 = vmax(load(row + j + kLanes<T>), top1);
+    }
+    if (j < keys) top0 = vmax(load(row + j), top0);
+  }
+  const T top = max_of_lanes<T>(vmax(top0, top1));
+  if (top > *running_max) {
+    const T shrink = vexp2(splat(*running_max - top))[0];
+    for (int64_t c = 0; c < dv; c += kLanes<T>) store(acc + c, load(acc + c) * shrink);
+    *running_sum *= shrink;
+    *running_max = top;
+  }
+  Vec<T> sum = {};
+  const Vec<T> shift = splat(*running_max);
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t j = 0; j < keys; j += kLanes<T>) {
+      T* at = s + r * kKeyTile + j;
+      const Vec<T> e = vexp2(load(at) - shift);
+      store(at, e);
+      sum += e;
+    }
+  *running_sum += sum_of<T>(sum);
+}
+
+template <class T>
+void forward_tile(const Problem& p, const ForwardMemory<T>& m, const RowBlock& block, int64_t key, int64_t keys) {
+  for (int64_t h = 0; h < block.heads; ++h)
+    for (int64_t r = 0; r < block.shorts; ++r)
+      short_product(m.a + (h * block.shorts + r) * p.ldk, m.short_keys + (block.first + r) * p.ldk, m.q + (block.head + h) * p.ldk,
+                    p.d, p.chunks3);
+  T* const s = m.s;
+  multiply<false>(Product<T>{p.d, m.a, p.ldk, m.keys_t + key, m.ldt}, block.rows(), round_up(keys, kLanes<T>),
+                  [s]<int R, int V>(int64_t row, int64_t lane, Vec<T>(&c)[R][V]) __attribute__((always_inline)) {
+                    for (int i = 0; i < R; ++i)
+                      for (int v = 0; v < V; ++v) store(s + (row + i) * kKeyTile + lane + v * kLanes<T>, c[i][v]);
+                  });
+  for (int64_t h = 0; h < block.heads; ++h) {
+    T* const rows = s + h * block.shorts * kKeyTile;
+    T* const acc = m.acc + (block.head + h) * p.ldv;
+    softmax_rows(rows, block.shorts, keys, m.max + block.head + h, m.sum + block.head + h, acc, p.dv);
+    const T* const fold = m.short_values + block.first * p.ldv;
+    const int64_t ldv = p.ldv;
+    multiply<false>(Product<T>{keys, rows, kKeyTile, m.values + key * p.ldv, p.ldv}, block.shorts, round_up(p.dv, kLanes<T>),
+                    [=]<int R, int V>(int64_t row, int64_t lane, Vec<T>(&c)[R][V]) __attribute__((always_inline)) {
+                      for (int v = 0; v < V; ++v) {
+                        const int64_t at = lane + v * kLanes<T>;
+                        Vec<T> total = load(acc + at);
+                        for (int i = 0; i < R; ++i) total += c[i][v] * load(fold + (row + i) * ldv + at);
+                        store(acc + at, total);
+                      }
+                    });
+  }
+}
+
+template <class T>
+void forward_token(const Problem& p, const ForwardMemory<T>& m, const Task& task, int64_t t, Range strip_a, Range strip_b, const Out& o,
+                   const Out& lse) {
+  const T factor = static_cast<T>(p.scale * kLog2E);
+  for (int64_t h = 0; h < p.group; ++h) {
+    pack_row<T>(m.q + h * p.ldk, row_at<T>(p.q, task.batch, t, task.kv_head * p.group + h), p.d, p.ldk, T{0}, factor, p.chunks3, T{1});
+    m.max[h] = -__builtin_inf();
+    m.sum[h] = 0;
+  }
+  for (int64_t c = 0; c < p.group * p.ldv; ++c) m.acc[c] = 0;
+  const Range rows_a = p.rows_of(p.a, t, t), rows_b = p.rows_of(p.b, t, t);
+  const Range shorts{rows_a.begin - strip_a.begin, rows_a.end - strip_a.begin};
+  if (rows_a.size() > 0 && rows_b.size() > 0)
+    for (int64_t key = rows_b.begin; key < rows_b.end; key += kKeyTile)
+      for_row_blocks(p.group, shorts, [&](const RowBlock& block) {
+        forward_tile(p, m, block, key - strip_b.begin, min_of(kKeyTile, rows_b.end - key));
+      });
+  for (int64_t h = 0; h < p.group; ++h) {
+    const int64_t head = task.kv_head * p.group + h;
+    T* const out = o.as<T>() + task.batch * o.strides[0] + t * o.strides[1] + head * o.strides[2];
+    const T inverse = m.sum[h] == 0 ? T{0} : 1 / m.sum[h];
+    for (int64_t c = 0; c < p.dv; ++c) out[c] = m.acc[h * p.ldv + c] * inverse;
+    lse.as<T>()[(task.batch * p.heads + head) * p.tokens + t] =
+        static_cast<T>(static_cast<double>(m.max[h]) * kLn2 + __builtin_log(static_cast<double>(m.sum[h])));
+  }
+}
+
+template <class T>
+void forward(const Problem& p, const Out& o, const Out& lse) {
+  Arena<T> size;
+  ForwardMemory<T>(p, size);
+  parallel_for(p.task_count(), [&](int64_t index, int worker) {
+    Arena<T> arena{worker_scratch<T>(worker, size.used), 0};
+    const ForwardMemory<T> m(p, arena);
+    // Later chunks have the longer windows: first.
+    const Task task = task_at(p, p.task_count() - 1 - index);
+    const Range a = p.rows_of(p.a, task.first, task.last), b = p.rows_of(p.b, task.first, task.last);
+    pack_keys(p, p.a, task, a, m.short_keys);
+    pack_values(p, p.a, task, a, m.short_values);
+    pack_keys(p, p.b, task, b, m.rows_k);
+    transpose_strip(m.rows_k, b.size(), p.d, p.ldk, m.keys_t, m.ldt);
+    pack_values(p, p.b, task, b, m.values);
+    for (int64_t t = task.first; t <= task.last; ++t) {
+      prefetch_rows<T>(p.q, task, t + 1, p.group);
+      forward_token(p, m, task, t, a, b, o, lse);
+    }
+  });
+}
+
+}  // namespace
+}  // namespace simplicial
+
+void CpuKernels::simplicial_attention(const In& q, const In& k1, const In& k2, const In& v1, const In& v2, double scale, bool causal,
+                                      int64_t w1, int64_t w2, double k2_bias, double v2_bias, int64_t q_offset, int64_t k1_offset,
+                                      int64_t k2_offset, bool determinant, const Out& o, const Out& lse) {
+  using namespace simplicial;
+  if (q.dtype == DType::kF64)
+    forward<double>(make_problem<double>(q, k1, k2, v1, v2, scale, causal, w1, w2, k2_bias, v2_bias, q_offset, k1_offset, k2_offset,
+                                         determinant), o, lse);
+  else
+    forward<float>(make_problem<float>(q, k1, k2, v1, v2, scale, causal, w1, w2, k2_bias, v2_bias, q_offset, k1_offset, k2_offset,
+                                       determinant), o, lse);
+}
+
+}  // namespace llmeff::cpu::LLMEFF_ISA

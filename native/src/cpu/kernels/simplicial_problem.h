@@ -1,0 +1,225 @@
+// 2-simplicial attention as its kernels see it. The operation is symmetric in its two key/value pairs, so the one with the shorter window
+// is called a ("short", element-wise side) and the other b ("long", the side of the matrix products). For one query head at position i
+// and every short row r in its window, the logits of all long rows are one row of a matrix product:
+//   A_r = q ∘ ka_r,   S_r = scale · A_r Kbᵀ,   o = Σ_r (P_r Vb) ∘ va_r,   one softmax over all r and all long rows
+// (determinant form: A_r = ka_r × q in chunks of 3 channels, ka negated when index 1 is the short side). A token's windows are
+// ranges, so this is a full rectangle: no masks, and no pair outside the windows is ever computed.
+//
+// Kernels work on chunks of consecutive tokens of one (batch, kv head); the rows that a chunk sees are packed as contiguous "strips"
+// with the biases added and, in the determinant form, with the channels in planes (x of all chunks, then y, z, the D mod 3 rest).
+#pragma once
+
+#include "llmeff/kernels.h"
+#include "simplicial_tiles.h"
+
+namespace llmeff::cpu::LLMEFF_ISA::simplicial {
+
+inline constexpr int64_t kRowBlock = 48;   // rows (heads × short rows) of one matrix product
+inline constexpr int64_t kKeyTile = 128;   // long rows of one: with D = 128 its keys and values stay in the second-level cache
+inline constexpr double kLog2E = 1.44269504088896340736;
+inline constexpr double kLn2 = 0.69314718055994530942;
+
+struct Range {
+  int64_t begin, end;
+  LLMEFF_INLINE int64_t size() const { return end - begin; }
+};
+
+LLMEFF_INLINE int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
+LLMEFF_INLINE int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
+LLMEFF_INLINE int64_t round_up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+
+// Elements between rows: a multiple of the vector, and for long rows an odd number of cache lines, so that equal columns of
+// consecutive rows do not share a cache set.
+template <class T>
+LLMEFF_INLINE int64_t row_stride(int64_t n) {
+  constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
+  const int64_t lines = (n + kLine - 1) / kLine;
+  return (lines >= 4 ? lines | 1 : lines) * kLine;
+}
+
+// One key/value pair.
+struct Side {
+  View k, v;
+  double k_bias = 0, v_bias = 0;
+  int64_t window = 0;  // 0: unlimited
+  int64_t offset = 0;
+  double sign = 1;  // of its 3-chunk channels, in the determinant form
+  LLMEFF_INLINE int64_t rows() const { return k.shape[1]; }
+  LLMEFF_INLINE int64_t reach() const { return window > 0 && window < rows() ? window : rows(); }
+};
+
+struct Problem {
+  View q;
+  Side a, b;
+  bool a_is_second;  // the short side is (k2, v2)
+  double scale;
+  bool causal;
+  int64_t q_offset;
+  int64_t batch, tokens, heads, kv_heads, group, d, dv;
+  int64_t chunks3;  // 3-chunks of the determinant form; 0 in the trilinear form
+  int64_t ldk, ldv;  // row strides of packed keys and values
+  int64_t chunk;     // tokens of a task; from shapes only, never from the number of threads
+
+  LLMEFF_INLINE int64_t chunk_count() const { return (tokens + chunk - 1) / chunk; }
+  LLMEFF_INLINE int64_t task_count() const { return batch * kv_heads * chunk_count(); }
+  // Rows of a side that the tokens [first, last] see; empty when they see none.
+  LLMEFF_INLINE Range rows_of(const Side& side, int64_t first, int64_t last) const {
+    if (!causal) return {0, side.rows()};
+    const int64_t shift = q_offset - side.offset;
+    const int64_t begin = side.window > 0 ? max_of(0, first + shift - side.window + 1) : 0;
+    const int64_t end = min_of(side.rows(), last + shift + 1);
+    return {begin, max_of(begin, end)};
+  }
+  LLMEFF_INLINE int64_t longest_strip(const Side& side) const {
+    return causal && side.window > 0 ? min_of(side.rows(), side.window + chunk - 1) : side.rows();
+  }
+};
+
+template <class T>
+LLMEFF_INLINE Problem make_problem(const In& q, const In& k1, const In& k2, const In& v1, const In& v2, double scale, bool causal,
+                                   int64_t w1, int64_t w2, double k2_bias, double v2_bias, int64_t q_offset, int64_t k1_offset,
+                                   int64_t k2_offset, bool determinant) {
+  Problem p{};
+  p.q = q;
+  Side first, second;
+  first.k = k1, first.v = v1, first.window = w1, first.offset = k1_offset, first.sign = -1;
+  second.k = k2, second.v = v2, second.window = w2, second.offset = k2_offset;
+  second.k_bias = k2_bias, second.v_bias = v2_bias;
+  p.a_is_second = second.reach() <= first.reach();
+  p.a = p.a_is_second ? second : first;
+  p.b = p.a_is_second ? first : second;
+  p.b.sign = 1;
+  p.scale = scale;
+  p.causal = causal;
+  p.q_offset = q_offset;
+  p.batch = q.shape[0], p.tokens = q.shape[1], p.heads = q.shape[2], p.d = q.shape[3];
+  p.kv_heads = k1.shape[2], p.group = p.heads / p.kv_heads, p.dv = v1.shape[3];
+  p.chunks3 = determinant ? p.d / 3 : 0;
+  p.ldk = row_stride<T>(p.d), p.ldv = row_stride<T>(p.dv);
+  p.chunk = 64;
+  while (p.chunk > 4 && p.task_count() < 16) p.chunk /= 2;
+  return p;
+}
+
+struct Task {
+  int64_t batch, kv_head;
+  int64_t first, last;  // tokens, inclusive
+};
+
+LLMEFF_INLINE Task task_at(const Problem& p, int64_t index) {
+  const int64_t chunks = p.chunk_count();
+  const int64_t first = index % chunks * p.chunk, head = index / chunks;
+  return {head / p.kv_heads, head % p.kv_heads, first, min_of(first + p.chunk, p.tokens) - 1};
+}
+
+// Hands out pieces of one allocation. With a null base it only counts.
+template <class T>
+struct Arena {
+  T* base = nullptr;
+  int64_t used = 0;
+  LLMEFF_INLINE T* take(int64_t count) {
+    T* piece = base == nullptr ? nullptr : base + used;
+    used += round_up(count, 64 / static_cast<int64_t>(sizeof(T)));
+    return piece;
+  }
+};
+
+// dst[0, ld) = factor · (src + bias), channels in planes when chunks3 > 0 (and these with the sign), zeros behind.
+template <class T>
+LLMEFF_INLINE void pack_row(T* __restrict dst, const T* __restrict src, int64_t n, int64_t ld, T bias, T factor, int64_t chunks3,
+                            T sign) {
+  for (int64_t c = 0; c < chunks3; ++c) {
+    dst[c] = (src[3 * c] + bias) * factor * sign;
+    dst[chunks3 + c] = (src[3 * c + 1] + bias) * factor * sign;
+    dst[2 * chunks3 + c] = (src[3 * c + 2] + bias) * factor * sign;
+  }
+  for (int64_t c = 3 * chunks3; c < n; ++c) dst[c] = (src[c] + bias) * factor;
+  for (int64_t c = n; c < ld; ++c) dst[c] = 0;
+}
+
+// dst = factor · src, or dst += when kAdd, back in the order of channels of the caller.
+template <bool kAdd, class T>
+LLMEFF_INLINE void unpack_row(T* __restrict dst, const T* __restrict src, int64_t n, T factor, int64_t chunks3, T sign) {
+  for (int64_t c = 0; c < chunks3; ++c)
+    for (int64_t i = 0; i < 3; ++i) dst[3 * c + i] = (kAdd ? dst[3 * c + i] : T{0}) + src[i * chunks3 + c] * factor * sign;
+  for (int64_t c = 3 * chunks3; c < n; ++c) dst[c] = (kAdd ? dst[c] : T{0}) + src[c] * factor;
+}
+
+template <class T>
+LLMEFF_INLINE const T* row_at(const View& x, int64_t batch, int64_t row, int64_t head) {
+  return x.as<T>() + batch * x.strides[0] + row * x.strides[1] + head * x.strides[2];
+}
+
+// Asks for the rows of token t of a group's heads before they are needed: they are far apart in memory.
+template <class T>
+LLMEFF_INLINE void prefetch_rows(const View& x, const Task& task, int64_t t, int64_t group) {
+  if (t > task.last) return;
+  for (int64_t h = 0; h < group; ++h) {
+    const T* row = row_at<T>(x, task.batch, t, task.kv_head * group + h);
+    for (int64_t c = 0; c < x.shape[3]; c += 64 / static_cast<int64_t>(sizeof(T))) __builtin_prefetch(row + c);
+  }
+}
+
+template <class T>
+LLMEFF_INLINE void pack_keys(const Problem& p, const Side& side, const Task& task, Range rows, T* dst) {
+  for (int64_t r = rows.begin; r < rows.end; ++r, dst += p.ldk)
+    pack_row<T>(dst, row_at<T>(side.k, task.batch, r, task.kv_head), p.d, p.ldk, static_cast<T>(side.k_bias), T{1}, p.chunks3,
+                static_cast<T>(side.sign));
+}
+template <class T>
+LLMEFF_INLINE void pack_values(const Problem& p, const Side& side, const Task& task, Range rows, T* dst) {
+  for (int64_t r = rows.begin; r < rows.end; ++r, dst += p.ldv)
+    pack_row<T>(dst, row_at<T>(side.v, task.batch, r, task.kv_head), p.dv, p.ldv, static_cast<T>(side.v_bias), T{1}, 0, T{1});
+}
+
+// dst[c, row] = src[row, c]; two vectors of zeros behind every row of dst, which a tile may read.
+template <class T>
+LLMEFF_INLINE void transpose_strip(const T* __restrict src, int64_t rows, int64_t channels, int64_t ld_src, T* __restrict dst,
+                                   int64_t ld_dst) {
+  constexpr int64_t kBlock = 16;
+  for (int64_t r0 = 0; r0 < rows; r0 += kBlock) {
+    const int64_t r1 = min_of(rows, r0 + kBlock);
+    for (int64_t c = 0; c < channels; ++c)
+      for (int64_t r = r0; r < r1; ++r) dst[c * ld_dst + r] = src[r * ld_src + c];
+  }
+  for (int64_t c = 0; c < channels; ++c)
+    for (int64_t r = rows; r < rows + 2 * kLanes<T>; ++r) dst[c * ld_dst + r] = 0;
+}
+template <class T>
+LLMEFF_INLINE int64_t transposed_stride(int64_t rows) {
+  return row_stride<T>(rows + 2 * kLanes<T>);
+}
+
+// dst = short ∘ x, or short × x in the planes of the determinant form.
+template <class T>
+LLMEFF_INLINE void short_product(T* __restrict dst, const T* __restrict s, const T* __restrict x, int64_t n, int64_t chunks3) {
+  if (chunks3 == 0) {
+    for (int64_t c = 0; c < n; c += kLanes<T>) store(dst + c, load(s + c) * load(x + c));
+    return;
+  }
+  const int64_t y = chunks3, z = 2 * chunks3;
+  for (int64_t c = 0; c < chunks3; ++c) {
+    dst[c] = s[y + c] * x[z + c] - s[z + c] * x[y + c];
+    dst[y + c] = s[z + c] * x[c] - s[c] * x[z + c];
+    dst[z + c] = s[c] * x[y + c] - s[y + c] * x[c];
+  }
+  for (int64_t c = 3 * chunks3; c < n; ++c) dst[c] = s[c] * x[c];
+}
+
+// The rows of one matrix product: `heads` query heads from `head`, each with `shorts` short rows from `first` (strip index);
+// row = h · shorts + r.
+struct RowBlock {
+  int64_t head, heads, first, shorts;
+  LLMEFF_INLINE int64_t rows() const { return heads * shorts; }
+};
+
+// All (head, short row) pairs of one token in blocks of up to kRowBlock rows.
+template <class F>
+LLMEFF_INLINE void for_row_blocks(int64_t heads, Range shorts, const F& body) {
+  const int64_t per_block = max_of(1, kRowBlock / shorts.size());
+  for (int64_t h = 0; h < heads; h += per_block)
+    for (int64_t r = shorts.begin; r < shorts.end; r += kRowBlock)
+      body(RowBlock{h, min_of(per_block, heads - h), r, min_of(kRowBlock, shorts.end - r)});
+}
+
+}  // namespace llmeff::cpu::LLMEFF_ISA::simplicial

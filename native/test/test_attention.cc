@@ -1,0 +1,154 @@
+// Attention and its gradient against the plain triple loop in float64, over odd shapes, masks and layouts.
+#include "isas.h"
+#include "test.h"
+
+namespace llmeff::test {
+namespace {
+
+struct Shape {
+  int64_t b, t, s, h, k, d, dv;
+  bool causal;
+  int64_t window, q_offset;
+  double softcap, magnitude;  // of q
+};
+
+constexpr Shape kShapes[] = {
+    {1, 1, 1, 1, 1, 1, 1, true, 0, 0, 0, 1},
+    {2, 7, 7, 3, 3, 5, 5, true, 0, 0, 0, 1},
+    {1, 64, 64, 4, 2, 32, 32, true, 0, 0, 0, 1},
+    {2, 65, 65, 2, 1, 16, 24, true, 0, 0, 0, 1},
+    {1, 129, 129, 2, 2, 17, 9, true, 0, 0, 0, 1},
+    {1, 200, 200, 1, 1, 64, 64, true, 33, 0, 0, 1},
+    {1, 131, 131, 2, 1, 20, 20, false, 0, 0, 0, 1},
+    {1, 131, 131, 2, 2, 20, 20, false, 17, 0, 0, 1},
+    {2, 1, 300, 8, 2, 64, 64, true, 0, 299, 0, 1},   // decoding
+    {1, 5, 77, 4, 4, 8, 8, true, 0, 72, 0, 1},       // decoding several
+    {1, 40, 10, 2, 1, 8, 8, true, 4, 0, 0, 1},       // late rows see nothing
+    {1, 20, 30, 1, 1, 8, 8, true, 0, -6, 0, 1},      // early rows see nothing
+    {1, 30, 70, 2, 2, 12, 12, false, 5, 100, 0, 1},  // no row sees anything
+    {1, 90, 90, 2, 1, 32, 32, true, 0, 0, 5, 3},     // capped
+    {1, 70, 150, 2, 1, 16, 16, false, 40, 30, 20, 3},
+    {1, 100, 100, 2, 2, 16, 16, true, 0, 0, 0, 60},  // nearly one-hot
+    {1, 700, 700, 3, 1, 8, 8, true, 0, 0, 0, 1},     // several chunks and parts
+    {1, 100, 1100, 1, 1, 16, 8, false, 0, 0, 0, 1},
+};
+
+struct Reference {
+  std::vector<double> o, lse, dq, dk, dv;
+};
+
+template <class T>
+Reference reference(const Shape& x, double scale, const std::vector<T>& q, const std::vector<T>& k, const std::vector<T>& v,
+                    const std::vector<T>& dout) {
+  Reference r;
+  r.o.resize(dout.size()), r.lse.resize(x.b * x.h * x.t), r.dq.resize(q.size()), r.dk.resize(k.size()), r.dv.resize(v.size());
+  const int64_t group = x.h / x.k;
+  std::vector<double> p(x.s), turned(x.s);
+  for (int64_t b = 0; b < x.b; ++b)
+    for (int64_t t = 0; t < x.t; ++t)
+      for (int64_t h = 0; h < x.h; ++h) {
+        const int64_t row = (b * x.t + t) * x.h + h, i = x.q_offset + t;
+        const auto key = [&](int64_t j) { return (b * x.s + j) * x.k + h / group; };
+        const auto allowed = [&](int64_t j) {
+          return (!x.causal || j <= i) && (x.window == 0 || (j > i - x.window && (x.causal || j < i + x.window)));
+        };
+        double top = -INFINITY, sum = 0, delta = 0;
+        for (int64_t j = 0; j < x.s; ++j) {
+          p[j] = -INFINITY, turned[j] = 0;
+          if (!allowed(j)) continue;
+          double s = 0;
+          for (int64_t c = 0; c < x.d; ++c) s += static_cast<double>(q[row * x.d + c]) * k[key(j) * x.d + c];
+          s *= scale;
+          if (x.softcap > 0) turned[j] = std::tanh(s / x.softcap), s = x.softcap * turned[j];
+          p[j] = s;
+          top = std::fmax(top, s);
+        }
+        for (int64_t j = 0; j < x.s; ++j) sum += p[j] = p[j] == -INFINITY ? 0 : std::exp(p[j] - top);
+        r.lse[(b * x.h + h) * x.t + t] = sum == 0 ? -INFINITY : top + std::log(sum);
+        for (int64_t j = 0; j < x.s; ++j) {
+          if (sum > 0) p[j] /= sum;
+          for (int64_t c = 0; c < x.dv; ++c) r.o[row * x.dv + c] += p[j] * v[key(j) * x.dv + c];
+        }
+        for (int64_t c = 0; c < x.dv; ++c) delta += r.o[row * x.dv + c] * dout[row * x.dv + c];
+        for (int64_t j = 0; j < x.s; ++j) {
+          if (p[j] == 0) continue;
+          double dp = 0;
+          for (int64_t c = 0; c < x.dv; ++c) {
+            dp += static_cast<double>(dout[row * x.dv + c]) * v[key(j) * x.dv + c];
+            r.dv[key(j) * x.dv + c] += p[j] * dout[row * x.dv + c];
+          }
+          const double ds = p[j] * (dp - delta) * (1 - turned[j] * turned[j]) * scale;
+          for (int64_t c = 0; c < x.d; ++c) {
+            r.dq[row * x.d + c] += ds * k[key(j) * x.d + c];
+            r.dk[key(j) * x.d + c] += ds * q[row * x.d + c];
+          }
+        }
+      }
+  return r;
+}
+
+// The largest difference, relative to 1 + |want|; infinity for a NaN or a wrong infinity.
+template <class T>
+double difference(const std::vector<T>& got, const std::vector<double>& want) {
+  double worst = 0;
+  for (size_t i = 0; i < want.size(); ++i) {
+    if (std::isinf(want[i]) ? got[i] != want[i] : std::isnan(got[i])) return INFINITY;
+    if (!std::isinf(want[i])) worst = std::fmax(worst, std::fabs(got[i] - want[i]) / (1 + std::fabs(want[i])));
+  }
+  return worst;
+}
+
+// Copies [B, N, H, D] to [B, H, N, D] with gaps, and views it in the first order.
+template <class T>
+In strided(const std::vector<T>& data, std::vector<T>& storage, int64_t b, int64_t n, int64_t h, int64_t d) {
+  const int64_t step = d + 3;
+  storage.assign(static_cast<size_t>(b * h * n * step), static_cast<T>(NAN));
+  for (int64_t i = 0; i < b * n * h; ++i)
+    for (int64_t c = 0; c < d; ++c) storage[((i / (n * h) * h + i % h) * n + i / h % n) * step + c] = data[i * d + c];
+  return view<In>(storage.data(), {b, n, h, d}, {h * n * step, step, n * step, 1});
+}
+
+template <class T>
+void check(const Isa& isa, const Shape& x, int index, double tolerance) {
+  Numbers random(static_cast<uint64_t>(index) + 77);
+  const double scale = 1 / std::sqrt(static_cast<double>(x.d));
+  const auto q = random.vector<T>(x.b * x.t * x.h * x.d, x.magnitude), k = random.vector<T>(x.b * x.s * x.k * x.d);
+  const auto v = random.vector<T>(x.b * x.s * x.k * x.dv), dout = random.vector<T>(x.b * x.t * x.h * x.dv);
+  const Reference want = reference(x, scale, q, k, v, dout);
+  const double allowed = tolerance * std::fmax(1, x.magnitude * x.magnitude / 4);
+  for (const bool apart : {false, true}) {
+    std::vector<T> qs, ks, vs, douts;
+    const In vq = apart ? strided(q, qs, x.b, x.t, x.h, x.d) : view<In>(q.data(), {x.b, x.t, x.h, x.d});
+    const In vk = apart ? strided(k, ks, x.b, x.s, x.k, x.d) : view<In>(k.data(), {x.b, x.s, x.k, x.d});
+    const In vv = apart ? strided(v, vs, x.b, x.s, x.k, x.dv) : view<In>(v.data(), {x.b, x.s, x.k, x.dv});
+    const In vdout = apart ? strided(dout, douts, x.b, x.t, x.h, x.dv) : view<In>(dout.data(), {x.b, x.t, x.h, x.dv});
+    std::vector<T> o(dout.size(), NAN), lse(want.lse.size(), NAN), dq(q.size(), NAN), dk(k.size(), NAN), dv(v.size(), NAN);
+    isa.kernels->attention(vq, vk, vv, scale, x.causal, x.window, x.q_offset, x.softcap, view<Out>(o.data(), {x.b, x.t, x.h, x.dv}),
+                           view<Out>(lse.data(), {x.b, x.h, x.t}));
+    isa.kernels->attention_grad(vdout, vq, vk, vv, view<In>(o.data(), {x.b, x.t, x.h, x.dv}), view<In>(lse.data(), {x.b, x.h, x.t}),
+                                scale, x.causal, x.window, x.q_offset, x.softcap, view<Out>(dq.data(), {x.b, x.t, x.h, x.d}),
+                                view<Out>(dk.data(), {x.b, x.s, x.k, x.d}), view<Out>(dv.data(), {x.b, x.s, x.k, x.dv}));
+    const struct {
+      const char* name;
+      double error;
+    } results[] = {{"o", difference(o, want.o)},    {"lse", difference(lse, want.lse)}, {"dq", difference(dq, want.dq)},
+                   {"dk", difference(dk, want.dk)}, {"dv", difference(dv, want.dv)}};
+    for (const auto& result : results)
+      CHECK(result.error <= allowed, "%s %d-byte shape %d %s, %s: error %g > %g", isa.name, static_cast<int>(sizeof(T)), index,
+            apart ? "strided" : "contiguous", result.name, result.error, allowed);
+  }
+}
+
+template <class T>
+void check_all(double tolerance) {
+  for (const Isa& isa : isas()) {
+    int index = 0;
+    for (const Shape& shape : kShapes) check<T>(isa, shape, index++, tolerance);
+  }
+}
+
+TEST(attention_float32) { check_all<float>(4e-6); }
+TEST(attention_float64) { check_all<double>(1e-14); }
+
+}  // namespace
+}  // namespace llmeff::test

@@ -1,0 +1,268 @@
+import type { errorFromNative } from "./errors.js";
+
+/** An array of the engine: a number that names it until it is released. */
+export type Handle = number;
+
+/** Memory that a kernel may work on: an array of the engine, or a typed array (then the call ends before it returns). */
+export type Operand = Handle | Float32Array | Float64Array | Int32Array | Uint8Array | Uint16Array;
+export type OptionalOperand = Operand | null;
+
+/** dtypes by number, as the engine counts them. */
+export const DTypeCode = { float32: 0, float64: 1, bfloat16: 2, float16: 3, int32: 4, uint8: 5, bool: 6 } as const;
+export const UnaryOp = {
+  neg: 0,
+  abs: 1,
+  exp: 2,
+  log: 3,
+  sqrt: 4,
+  rsqrt: 5,
+  reciprocal: 6,
+  square: 7,
+  sin: 8,
+  cos: 9,
+  tanh: 10,
+  sigmoid: 11,
+  silu: 12,
+  gelu: 13,
+  relu: 14,
+  isFinite: 15,
+} as const;
+export const BinaryOp = {
+  add: 0,
+  sub: 1,
+  mul: 2,
+  div: 3,
+  pow: 4,
+  maximum: 5,
+  minimum: 6,
+  equal: 7,
+  notEqual: 8,
+  less: 9,
+  lessEqual: 10,
+  greater: 11,
+  greaterEqual: 12,
+} as const;
+export const ReduceOp = { sum: 0, mean: 1, max: 2, min: 3 } as const;
+export const Distribution = { uniform: 0, normal: 1 } as const;
+export const Graft = { none: 0, adam: 1, adamRaw: 2, sgd: 3, momentum: 4, rmspropNorm: 5 } as const;
+
+type O = Operand;
+type Opt = OptionalOperand;
+/** A queued call's number, in order of submission. */
+type Ticket = number;
+
+/**
+ * The kernels, one function each: `native/src/include/llmeff/kernels.h` documents what they compute. They are queued and return at
+ * once. Shapes and dtypes must be right: `@llmeff/tensor` checks them and is what programs use.
+ */
+export interface KernelTable {
+  copy(x: O, out: O): Ticket;
+  fill(value: number, out: O): Ticket;
+  random(distribution: number, seed: number, stream: number, out: O): Ticket;
+  unary(op: number, x: O, out: O): Ticket;
+  binary(op: number, a: O, b: O, out: O): Ticket;
+  where(condition: O, a: O, b: O, out: O): Ticket;
+  reduce(op: number, x: O, out: O): Ticket;
+  matmul(a: O, b: O, bias: Opt, accumulate: boolean, out: O): Ticket;
+  softmax(x: O, y: O): Ticket;
+  softmaxGrad(y: O, dy: O, dx: O): Ticket;
+  embedding(table: O, ids: O, out: O): Ticket;
+  embeddingGrad(dout: O, ids: O, dtable: O): Ticket;
+  rmsNorm(x: O, weight: O, eps: number, y: O, rstd: O): Ticket;
+  rmsNormGrad(dy: O, x: O, weight: O, rstd: O, dx: O, dweight: O): Ticket;
+  rope(x: O, cos: O, sin: O, interleaved: boolean, inverse: boolean, out: O): Ticket;
+  swiglu(gate: O, up: O, out: O): Ticket;
+  swigluGrad(dout: O, gate: O, up: O, dgate: O, dup: O): Ticket;
+  crossEntropy(
+    logits: O,
+    targets: O,
+    ignoreIndex: number,
+    labelSmoothing: number,
+    zLoss: number,
+    softcap: number,
+    loss: O,
+    stats: O,
+    ce: O,
+    lse: O,
+  ): Ticket;
+  crossEntropyGrad(
+    dloss: O,
+    logits: O,
+    targets: O,
+    stats: O,
+    lse: O,
+    ignoreIndex: number,
+    labelSmoothing: number,
+    zLoss: number,
+    softcap: number,
+    dlogits: O,
+  ): Ticket;
+  linearCrossEntropy(
+    hidden: O,
+    weight: O,
+    targets: O,
+    ignoreIndex: number,
+    labelSmoothing: number,
+    zLoss: number,
+    softcap: number,
+    loss: O,
+    stats: O,
+    ce: O,
+    dhidden: Opt,
+    dweight: Opt,
+  ): Ticket;
+  attention(
+    q: O,
+    k: O,
+    v: O,
+    scale: number,
+    causal: boolean,
+    window: number,
+    qOffset: number,
+    softcap: number,
+    o: O,
+    lse: O,
+  ): Ticket;
+  attentionGrad(
+    dout: O,
+    q: O,
+    k: O,
+    v: O,
+    o: O,
+    lse: O,
+    scale: number,
+    causal: boolean,
+    window: number,
+    qOffset: number,
+    softcap: number,
+    dq: O,
+    dk: O,
+    dv: O,
+  ): Ticket;
+  simplicialAttention(
+    q: O,
+    k1: O,
+    k2: O,
+    v1: O,
+    v2: O,
+    scale: number,
+    causal: boolean,
+    w1: number,
+    w2: number,
+    k2Bias: number,
+    v2Bias: number,
+    qOffset: number,
+    k1Offset: number,
+    k2Offset: number,
+    determinant: boolean,
+    o: O,
+    lse: O,
+  ): Ticket;
+  simplicialAttentionGrad(
+    dout: O,
+    q: O,
+    k1: O,
+    k2: O,
+    v1: O,
+    v2: O,
+    o: O,
+    lse: O,
+    scale: number,
+    causal: boolean,
+    w1: number,
+    w2: number,
+    k2Bias: number,
+    v2Bias: number,
+    qOffset: number,
+    k1Offset: number,
+    k2Offset: number,
+    determinant: boolean,
+    dq: O,
+    dk1: O,
+    dk2: O,
+    dv1: O,
+    dv2: O,
+  ): Ticket;
+  globalNorm(xs: readonly O[], norm: O): Ticket;
+  adamwStep(
+    params: readonly O[],
+    grads: readonly O[],
+    m: readonly O[],
+    v: readonly O[],
+    maxV: readonly O[],
+    gradScale: Opt,
+    lr: number,
+    beta1: number,
+    beta2: number,
+    eps: number,
+    weightDecay: number,
+    decoupled: boolean,
+    step: number,
+  ): Ticket;
+  sonewStep(
+    params: readonly O[],
+    grads: readonly O[],
+    m: readonly O[],
+    h0: readonly O[],
+    h1: readonly O[],
+    rms: readonly O[],
+    chainLength: readonly number[],
+    gradScale: Opt,
+    lr: number,
+    beta1: number,
+    beta2: number,
+    eps: number,
+    relativeEps: boolean,
+    gamma: number,
+    absoluteGamma: boolean,
+    graft: number,
+    graftEps: number,
+    biasCorrection: boolean,
+    weightDecay: number,
+    step: number,
+    dropped: Opt,
+  ): Ticket;
+}
+
+export interface NativeMemory {
+  /** Arrays of this thread that have not been released. */
+  handles: number;
+  /** Bytes in use by all threads of the process, rounded up to the allocator's size classes. */
+  liveBytes: number;
+  peakBytes: number;
+  /** Free blocks held for reuse. */
+  cachedBytes: number;
+  /** Blocks ever asked from the system; constant in a steady state. */
+  systemAllocations: number;
+}
+
+export interface NativeInfo {
+  /** Instruction set whose kernels are in use. */
+  isa: string;
+  /** Instruction sets that this binary has and this CPU runs, best first. */
+  availableIsas: string[];
+  numThreads: number;
+  /** Version of the C++ compiler. */
+  compiler: string;
+}
+
+type TypedArray = Float32Array | Float64Array | Int32Array | Uint8Array | Uint16Array;
+
+/** What the addon exports. */
+export interface Binding {
+  create(dtype: number, shape: readonly number[]): Handle;
+  view(base: Handle, dtype: number, shape: readonly number[], strides: readonly number[], offset: number): Handle;
+  release(handle: Handle): void;
+  /** Whether another handle names (part of) the same memory. */
+  isShared(handle: Handle): boolean;
+  upload(handle: Handle, data: TypedArray, dtype: number): void;
+  read<T extends TypedArray>(handle: Handle, into: T): Promise<T>;
+  readSync<T extends TypedArray>(handle: Handle, into: T): T;
+  synchronize(): Promise<void>;
+  memory(): NativeMemory;
+  resetPeak(): void;
+  emptyCache(): void;
+  info(): NativeInfo;
+  setErrorFactory(factory: typeof errorFromNative): void;
+  readonly op: KernelTable;
+}

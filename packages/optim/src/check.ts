@@ -1,0 +1,52 @@
+import { OptionError } from "@llmeff/native";
+
+function show(value: unknown): string {
+  return typeof value === "string" ? JSON.stringify(value) : String(value);
+}
+
+/** Checks a numeric option; `domain` says in words what `valid` tests. */
+export function checkNumber(
+  where: string,
+  name: string,
+  value: unknown,
+  domain: string,
+  valid: (x: number) => boolean,
+): void {
+  if (typeof value !== "number" || !valid(value)) {
+    throw new OptionError(`[${where}] ${name} must be ${domain}; received ${show(value)}.`);
+  }
+}
+
+export function checkPositive(where: string, name: string, value: unknown): void {
+  checkNumber(where, name, value, "a positive number", (x) => x > 0 && Number.isFinite(x));
+}
+
+export function checkNotNegative(where: string, name: string, value: unknown): void {
+  checkNumber(where, name, value, "a number of at least 0", (x) => x >= 0 && Number.isFinite(x));
+}
+
+/** The factor of a running average. */
+export function checkBeta(where: string, name: string, value: unknown): void {
+  checkNumber(where, name, value, "a number in [0, 1)", (x) => x >= 0 && x < 1);
+}
+
+export function checkBoolean(where: string, name: string, value: unknown): void {
+  if (typeof value !== "boolean") throw new OptionError(`[${where}] ${name} must be true or false; received ${show(value)}.`);
+}
+
+export function checkOneOf(where: string, name: string, value: unknown, choices: readonly string[]): void {
+  if (typeof value !== "string" || !choices.includes(value)) {
+    throw new OptionError(
+      `[${where}] ${name} must be one of ${choices.map(show).join(", ")}; received ${show(value)}.`,
+    );
+  }
+}
+
+/** Refuses options that nothing reads, naming the known ones: a misspelt hyper-parameter must not fall back to its default. */
+export function checkKeys(where: string, options: object, known: readonly string[]): void {
+  for (const key of Object.keys(options)) {
+    if (!known.includes(key)) {
+      throw new OptionError(`[${where}] unknown option ${show(key)}. Known options: ${known.join(", ")}.`);
+    }
+  }
+}

@@ -1,0 +1,322 @@
+/**
+ * What all fused optimizers share: parameter groups, clipping by global norm, step counts and saved state.
+ */
+import { DTypeError, FormatError, OptionError, type Operand, ShapeError } from "@llmeff/native";
+import type { Tensor } from "@llmeff/tensor";
+import { checkKeys, checkNumber } from "./check.js";
+import { type ParamGroup, preview, type ResolvedGroup, resolveGroups } from "./groups.js";
+import { asSchedule, type ScalarOrSchedule } from "./schedules.js";
+import { describe, type Parameter, type Storage, shapeOfParameter, storageOf } from "./storage.js";
+
+/** Changes parameters in place, step by step, given their gradients. */
+export interface Optimizer<P extends Parameter = Tensor> {
+  /** Steps taken so far. */
+  readonly stepCount: number;
+  /** The learning rate of the next step for parameters whose group has none of its own. Assign a number or a schedule to change it. */
+  get learningRate(): number;
+  set learningRate(value: ScalarOrSchedule);
+  /** Groups in the order given, then the group of all other parameters. */
+  readonly paramGroups: readonly ResolvedGroup<object>[];
+  /** Steps the parameters whose gradients are given; the others stay as they are. */
+  step(grads: Readonly<Record<string, P>>): void;
+  /** What a continuation needs: the state arrays themselves (not copies) by name, and plain data. */
+  stateDict(): OptimizerState<P>;
+  /** Continues from a saved state, bit by bit as if never interrupted. The arrays are copied from. */
+  loadStateDict(state: OptimizerState<P>): void;
+  /** Bytes of all state arrays. */
+  stateBytes(): number;
+  /** Frees the state of an optimizer of tensors. */
+  dispose(): void;
+}
+
+export interface OptimizerState<P extends Parameter> {
+  /** `"<parameter>.<state>"`, such as `"wte.weight.m"`: ready for a safetensors file. */
+  tensors: Record<string, P>;
+  /** Goes through JSON unchanged. */
+  meta: { optimizer: string; format: 1; stepCount: number; steps: Record<string, number> };
+}
+
+/** Options that every fused optimizer takes beside its hyper-parameters. */
+export interface CommonOptions<H> {
+  /** Hyper-parameters of some parameters, by name pattern or test; the first match counts. */
+  groups?: readonly ParamGroup<H>[];
+  /** `"matrices"`: weightDecay only of tensors with two or more axes (not norms and biases). Default `"all"`. */
+  decay?: "all" | "matrices";
+  /**
+   * Scales all gradients so that their global norm is at most this. A step with a NaN or infinite norm changes nothing (but is counted).
+   * `Infinity` never scales, and still measures the norm and guards. Absent: neither. The norm never leaves the device.
+   */
+  maxGradNorm?: number;
+  /** Shapes of typed arrays by name, where they matter (`decay`, SONew's `chain`, `order`, `vectors`); default: one axis. */
+  shapes?: Readonly<Record<string, readonly number[]>>;
+}
+
+const commonKeys = ["groups", "decay", "maxGradNorm", "shapes"];
+
+/** The hyper-parameters that the base class itself reads. */
+export interface CommonHyper {
+  learningRate: ScalarOrSchedule;
+  weightDecay: number;
+}
+
+/** One parameter and its state. */
+export interface Slot<P> {
+  readonly name: string;
+  readonly param: P;
+  readonly shape: readonly number[];
+  readonly state: Readonly<Record<string, P>>;
+  steps: number;
+}
+
+/** Slots with one set of hyper-parameters and one step number: what a kernel is called for. */
+export interface Bucket<P, H> {
+  readonly slots: readonly Slot<P>[];
+  readonly grads: readonly P[];
+  readonly hyper: H & { learningRate: number };
+  /** 1-based. */
+  readonly step: number;
+  readonly gradScale: Operand | null;
+}
+
+export abstract class FusedOptimizer<P extends Parameter, H extends CommonHyper> implements Optimizer<P> {
+  /** Name of the method in saved states and messages. */
+  abstract readonly kind: string;
+  readonly paramGroups: readonly ResolvedGroup<H>[];
+  protected readonly storage: Storage<P>;
+  readonly #where: string;
+  readonly #slots = new Map<string, Slot<P>>();
+  readonly #groupOf = new Map<string, ResolvedGroup<H>>();
+  readonly #decaysAll: boolean;
+  readonly #maxGradNorm: number | undefined;
+  #learningRate: ScalarOrSchedule;
+  #gradNorm: P | undefined;
+  #stepCount = 0;
+
+  /** `hyper` holds every hyper-parameter with its default; `stateNames` says which arrays a parameter of a group needs. */
+  protected constructor(
+    where: string,
+    params: Readonly<Record<string, P>>,
+    hyper: H,
+    options: CommonOptions<H>,
+    stateNames: (hyper: H) => readonly string[],
+    check: (where: string, hyper: H) => void,
+  ) {
+    const { groups = [], decay = "all", maxGradNorm, shapes = {} } = options;
+    checkKeys(where, options, [...Object.keys(hyper), ...commonKeys]);
+    if (decay !== "all" && decay !== "matrices") {
+      throw new OptionError(`[${where}] decay must be "all" or "matrices"; received ${String(decay)}.`);
+    }
+    if (maxGradNorm !== undefined) checkNumber(where, "maxGradNorm", maxGradNorm, "a positive number", (x) => x > 0);
+    this.#where = where;
+    this.#decaysAll = decay === "all";
+    this.#maxGradNorm = maxGradNorm;
+    this.#learningRate = hyper.learningRate;
+    this.storage = storageOf(where, params);
+    const shapeOf = new Map(
+      Object.entries(params).map(([name, value]) => [name, shapeOfParameter(where, name, value, shapes[name])]),
+    );
+    const shapeless = Object.keys(params).find((name) => !shapes[name] && !("rank" in params[name]!));
+    if (decay === "matrices" && shapeless !== undefined) {
+      throw new OptionError(
+        `[${where}] decay "matrices" needs to know which typed arrays are matrices; give shapes: { "${shapeless}": [rows, columns], … }.`,
+      );
+    }
+    for (const group of groups) checkKeys(`${where}] [groups`, group, ["params", ...Object.keys(hyper)]);
+    this.paramGroups = resolveGroups(where, shapeOf, hyper, groups, (at, resolved) => {
+      checkLearningRate(at, resolved.learningRate);
+      check(at, resolved);
+    });
+    // A group without a learning rate of its own follows the optimizer's, also when that is changed later.
+    for (const [i, group] of this.paramGroups.entries()) {
+      if (groups[i]?.learningRate === undefined) {
+        Object.defineProperty(group, "learningRate", {
+          get: () => this.#learningRate,
+          set: (value: ScalarOrSchedule) =>
+            Object.defineProperty(group, "learningRate", { value, writable: true, enumerable: true }),
+          enumerable: true,
+          configurable: true,
+        });
+      }
+      for (const name of group.params) this.#addSlot(name, params[name]!, shapeOf.get(name)!, group, stateNames(group));
+    }
+  }
+
+  #addSlot(name: string, param: P, shape: readonly number[], group: ResolvedGroup<H>, states: readonly string[]): void {
+    const elements = shape.reduce((size, n) => size * n, 1);
+    if (elements === 0) throw new ShapeError(`[${this.#where}] parameter "${name}" is empty: shape [${shape.join(", ")}].`);
+    if ("isContiguous" in param && !param.isContiguous) {
+      throw new ShapeError(`[${this.#where}] parameter "${name}" is a strided view; optimizers step contiguous tensors. Use clone().`);
+    }
+    const state = Object.fromEntries(states.map((key) => [key, this.storage.zeros(shape)]));
+    this.#slots.set(name, { name, param, shape, state, steps: 0 });
+    this.#groupOf.set(name, group);
+  }
+
+  get stepCount(): number {
+    return this.#stepCount;
+  }
+
+  get learningRate(): number {
+    return this.#learningRateAt(this.#learningRate);
+  }
+  set learningRate(value: ScalarOrSchedule) {
+    checkLearningRate(this.#where, value);
+    this.#learningRate = value;
+  }
+
+  step(grads: Readonly<Record<string, P>>): void {
+    const names = this.#checkGrads(grads);
+    const rates = new Map(this.paramGroups.map((group) => [group, this.#learningRateAt(group.learningRate)]));
+    this.storage.run(() => {
+      const dense = new Map(names.map((name) => [name, this.storage.contiguous(grads[name]!)]));
+      const gradScale = this.#clip([...dense.values()]);
+      this.beginStep();
+      for (const bucket of this.#buckets(dense, rates, gradScale)) {
+        for (const slot of bucket.slots) slot.steps = bucket.step;
+        this.stepBucket(bucket);
+      }
+    });
+    this.#stepCount++;
+  }
+
+  /** Called before the buckets of a step. */
+  protected beginStep(): void {}
+  /** Calls the kernel. */
+  protected abstract stepBucket(bucket: Bucket<P, H>): void;
+
+  /** The global norm of the last step's gradients before clipping; needs `maxGradNorm`. */
+  async gradNorm(): Promise<number> {
+    if (this.#gradNorm === undefined) {
+      throw new OptionError(
+        `[${this.#where}] the gradients' norm is measured only with maxGradNorm (Infinity: measured, not clipped), in each step.`,
+      );
+    }
+    return this.storage.read(this.#gradNorm);
+  }
+
+  stateDict(): OptimizerState<P> {
+    const slots = [...this.#slots.values()];
+    return {
+      tensors: Object.fromEntries(
+        slots.flatMap((slot) => Object.entries(slot.state).map(([key, array]) => [`${slot.name}.${key}`, array])),
+      ),
+      meta: {
+        optimizer: this.kind,
+        format: 1,
+        stepCount: this.#stepCount,
+        steps: Object.fromEntries(slots.map((slot) => [slot.name, slot.steps])),
+      },
+    };
+  }
+
+  loadStateDict(saved: OptimizerState<P>): void {
+    const where = `${this.#where}.loadStateDict`;
+    const { tensors, meta } = saved;
+    if (meta?.format !== 1 || meta.optimizer !== this.kind) {
+      throw new FormatError(
+        `[${where}] expected the state of ${this.kind}, format 1; received ${String(meta?.optimizer)}, format ${String(meta?.format)}.`,
+      );
+    }
+    const own = this.stateDict();
+    checkNumber(where, "meta.stepCount", meta.stepCount, "a non-negative integer", isCount);
+    for (const [name, array] of Object.entries(own.tensors)) {
+      const other = tensors[name];
+      if (other === undefined) {
+        throw new FormatError(`[${where}] "${name}" is missing. The state has ${preview(Object.keys(tensors))}.`);
+      }
+      if (describe(other) !== describe(array) || sizeOf(other) !== sizeOf(array)) {
+        throw new FormatError(
+          `[${where}] "${name}" must be a ${describe(array)} of ${sizeOf(array)} elements; received a ${describe(other)} of ${sizeOf(other)}.`,
+        );
+      }
+    }
+    const unknown = Object.keys(tensors).filter((name) => !(name in own.tensors));
+    if (unknown.length > 0) throw new FormatError(`[${where}] no parameter uses ${preview(unknown)}. Is this another model's state?`);
+    for (const name of this.#slots.keys()) checkNumber(where, `meta.steps["${name}"]`, meta.steps[name], "a non-negative integer", isCount);
+    for (const [name, array] of Object.entries(own.tensors)) this.storage.assign(array, tensors[name]!);
+    for (const slot of this.#slots.values()) slot.steps = meta.steps[slot.name]!;
+    this.#stepCount = meta.stepCount;
+  }
+
+  stateBytes(): number {
+    const itemSize = this.storage.dtype === "float32" ? 4 : 8;
+    return Object.values(this.stateDict().tensors).reduce((bytes, array) => bytes + itemSize * sizeOf(array), 0);
+  }
+
+  dispose(): void {
+    for (const array of Object.values(this.stateDict().tensors)) this.storage.dispose(array);
+    if (this.#gradNorm) this.storage.dispose(this.#gradNorm);
+    this.#gradNorm = undefined;
+  }
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  /** Names with a gradient, in the order of the parameters, after checking that each fits its parameter. */
+  #checkGrads(grads: Readonly<Record<string, P>>): string[] {
+    const where = `${this.#where}.step`;
+    const names = Object.keys(grads);
+    for (const name of names) {
+      const slot = this.#slots.get(name);
+      const grad: unknown = grads[name];
+      if (grad === undefined) continue;
+      if (!slot) {
+        throw new OptionError(`[${where}] there is no parameter "${name}". Parameters: ${preview([...this.#slots.keys()])}.`);
+      }
+      if (describe(grad) !== describe(slot.param)) {
+        throw new DTypeError(`[${where}] the gradient of "${name}" must be a ${describe(slot.param)}; received ${describe(grad)}.`);
+      }
+      const got = shapeOfParameter(where, name, grad as P);
+      const want = shapeOfParameter(where, name, slot.param);
+      if (got.length !== want.length || got.some((n, axis) => n !== want[axis])) {
+        throw new ShapeError(`[${where}] the gradient of "${name}" must have shape [${want.join(", ")}]; received [${got.join(", ")}].`);
+      }
+    }
+    return [...this.#slots.keys()].filter((name) => grads[name] !== undefined);
+  }
+
+  #clip(grads: readonly P[]): Operand | null {
+    if (this.#gradNorm) this.storage.dispose(this.#gradNorm);
+    this.#gradNorm = undefined;
+    if (this.#maxGradNorm === undefined || grads.length === 0) return null;
+    this.#gradNorm = this.storage.globalNorm(grads);
+    return this.storage.operand(this.storage.clipScale(this.#gradNorm, this.#maxGradNorm));
+  }
+
+  #buckets(
+    grads: ReadonlyMap<string, P>,
+    rates: ReadonlyMap<ResolvedGroup<H>, number>,
+    gradScale: Operand | null,
+  ): Bucket<P, H>[] {
+    const buckets = new Map<string, { slots: Slot<P>[]; grads: P[]; hyper: H & { learningRate: number }; step: number }>();
+    for (const [name, grad] of grads) {
+      const slot = this.#slots.get(name)!;
+      const group = this.#groupOf.get(name)!;
+      const decays = this.#decaysAll || slot.shape.length >= 2;
+      const key = `${this.paramGroups.indexOf(group)}/${slot.steps}/${decays}`;
+      let bucket = buckets.get(key);
+      if (!bucket) {
+        const hyper = { ...group, learningRate: rates.get(group)!, weightDecay: decays ? group.weightDecay : 0 };
+        bucket = { slots: [], grads: [], hyper, step: slot.steps + 1 };
+        buckets.set(key, bucket);
+      }
+      bucket.slots.push(slot);
+      bucket.grads.push(grad);
+    }
+    return [...buckets.values()].map((bucket) => ({ ...bucket, gradScale }));
+  }
+
+  #learningRateAt(value: ScalarOrSchedule): number {
+    const rate = asSchedule(value)(this.#stepCount);
+    checkLearningRate(`${this.#where}] [step ${this.#stepCount}`, rate);
+    return rate;
+  }
+}
+
+function checkLearningRate(where: string, value: ScalarOrSchedule): void {
+  if (typeof value === "function") return;
+  checkNumber(where, "learningRate", value, "a schedule or a number of at least 0", (x) => x >= 0 && Number.isFinite(x));
+}
+
+const isCount = (x: number) => Number.isSafeInteger(x) && x >= 0;
+const sizeOf = (array: Parameter) => ("size" in array ? array.size : array.length);

@@ -1,0 +1,163 @@
+/**
+ * The two kinds of memory that the optimizers step: tensors of the engine and plain typed arrays, behind one interface.
+ */
+import { DTypeError, engine, type Operand, OptionError, ShapeError } from "@llmeff/native";
+import { add, copyInto, div, globalNorm, keep, minimum, mul, permute, scope, Tensor, zeros } from "@llmeff/tensor";
+
+/** What the optimizers can step: a float32 or float64 tensor, or a typed array that is changed in place. */
+export type Parameter = Tensor | Float32Array | Float64Array;
+
+/** The dtypes of optimizer state. */
+export type FloatDType = "float32" | "float64";
+
+export interface Storage<P extends Parameter> {
+  readonly dtype: FloatDType;
+  operand(array: P): Operand;
+  /** A new array of zeros that belongs to the caller. */
+  zeros(shape: readonly number[]): P;
+  /** Contiguous values of a gradient; a temporary of `run` if a copy is needed. */
+  contiguous(array: P): P;
+  assign(target: P, source: P): void;
+  /** A copy with all axes in reverse order; a temporary of `run`. */
+  reversed(array: P, shape: readonly number[]): P;
+  /** Undoes `reversed` into `target`, which has `shape`. */
+  assignReversed(target: P, source: P, shape: readonly number[]): void;
+  /** The global norm of the gradients, which belongs to the caller. */
+  globalNorm(grads: readonly P[]): P;
+  /** `min(1, maxNorm / (norm + 1e-6))`, or NaN where the norm is not finite; a temporary of `run`. */
+  clipScale(norm: P, maxNorm: number): P;
+  /** A float64 counter. */
+  counter(): Tensor | Float64Array;
+  read(array: Parameter): Promise<number>;
+  dispose(array: Parameter): void;
+  /** Runs a step; what is made inside as a temporary is freed at its end. */
+  run(step: () => void): void;
+}
+
+export function isParameter(value: unknown): value is Parameter {
+  return value instanceof Tensor || value instanceof Float32Array || value instanceof Float64Array;
+}
+
+/** The storage of a set of named parameters, which must all be tensors of one dtype or typed arrays of one type. */
+export function storageOf<P extends Parameter>(where: string, params: Readonly<Record<string, P>>): Storage<P> {
+  const entries = Object.entries(params);
+  if (entries.length === 0) throw new OptionError(`[${where}] expected at least one parameter; received an empty record.`);
+  for (const [name, value] of entries) {
+    if (!isParameter(value)) {
+      throw new OptionError(
+        `[${where}] parameter "${name}" must be a Tensor, Float32Array or Float64Array; received ${describe(value)}.`,
+      );
+    }
+  }
+  const kinds = new Set(entries.map(([, value]) => describe(value)));
+  if (kinds.size > 1) {
+    throw new DTypeError(
+      `[${where}] all parameters of an optimizer must be of one kind; received ${[...kinds].join(" and ")}. Make one optimizer for each.`,
+    );
+  }
+  const [name, first] = entries[0]!;
+  if (!(first instanceof Tensor)) {
+    return arrayStorage(first instanceof Float32Array ? Float32Array : Float64Array) as unknown as Storage<P>;
+  }
+  if (first.dtype !== "float32" && first.dtype !== "float64") {
+    throw new DTypeError(
+      `[${where}] parameter "${name}" has dtype ${first.dtype}; optimizers step float32 and float64. Keep float32 master weights.`,
+    );
+  }
+  return tensorStorage(first.dtype) as unknown as Storage<P>;
+}
+
+/** The kind of a parameter in words: "float32 tensor", "Float32Array". */
+export function describe(value: unknown): string {
+  if (value instanceof Tensor) return `${value.dtype} tensor`;
+  if (typeof value !== "object" || value === null) return String(value);
+  return value.constructor?.name ?? "object";
+}
+
+function tensorStorage(dtype: FloatDType): Storage<Tensor> {
+  const reverse = (shape: readonly number[]) => shape.map((_, axis) => shape.length - 1 - axis);
+  return {
+    dtype,
+    operand: (tensor) => tensor.handle,
+    zeros: (shape) => keep(zeros(shape, { dtype })),
+    contiguous: (tensor) => (tensor.isContiguous ? tensor : tensor.clone()),
+    assign: (target, source) => copyInto(target, source),
+    reversed: (tensor, shape) => permute(tensor, reverse(shape)).clone(),
+    assignReversed: (target, source, shape) =>
+      copyInto(target, permute(source.reshape([...shape].reverse()), reverse(shape))),
+    globalNorm: (grads) => keep(globalNorm(grads)),
+    clipScale: (norm, maxNorm) => {
+      // Finite norms: + 0. Infinity · 0 and NaN · 0 are NaN, which tells the kernel to change nothing.
+      const guard = mul(norm, 0);
+      if (maxNorm === Number.POSITIVE_INFINITY) return add(guard, 1);
+      return add(minimum(div(maxNorm, add(norm, clipEps)), 1), guard);
+    },
+    counter: () => keep(zeros([], { dtype: "float64" })),
+    read: (tensor) => (tensor as Tensor).item(),
+    dispose: (tensor) => (tensor as Tensor).dispose(),
+    run: (step) => scope(step),
+  };
+}
+
+type FloatArray = Float32Array | Float64Array;
+
+function arrayStorage(ArrayType: Float32ArrayConstructor | Float64ArrayConstructor): Storage<FloatArray> {
+  const sizeOf = (shape: readonly number[]) => shape.reduce((size, n) => size * n, 1);
+  return {
+    dtype: ArrayType === Float32Array ? "float32" : "float64",
+    operand: (array) => array,
+    zeros: (shape) => new ArrayType(sizeOf(shape)),
+    contiguous: (array) => array,
+    assign: (target, source) => target.set(source),
+    reversed: (array, shape) => {
+      const copy = new ArrayType(array.length);
+      forEachReversed(shape, (i, j) => {
+        copy[j] = array[i]!;
+      });
+      return copy;
+    },
+    assignReversed: (target, source, shape) =>
+      forEachReversed(shape, (i, j) => {
+        target[i] = source[j]!;
+      }),
+    globalNorm: (grads) => {
+      const norm = new ArrayType(1);
+      engine().op.globalNorm(grads, norm);
+      return norm;
+    },
+    clipScale: (norm, maxNorm) => {
+      const value = norm[0]!;
+      const scale = maxNorm === Number.POSITIVE_INFINITY ? 1 : Math.min(1, maxNorm / (value + clipEps));
+      return new ArrayType([Number.isFinite(value) ? scale : Number.NaN]);
+    },
+    counter: () => new Float64Array(1),
+    read: async (array) => (array as FloatArray)[0]!,
+    dispose: () => {},
+    run: (step) => step(),
+  };
+}
+
+/** Keeps the clipping factor finite when all gradients are 0; the same as PyTorch's. */
+const clipEps = 1e-6;
+
+/** Calls `visit(row-major index, index in the row-major order of the reversed axes)` for every element of a shape. */
+function forEachReversed(shape: readonly number[], visit: (i: number, j: number) => void): void {
+  const index = new Array<number>(shape.length).fill(0);
+  const size = shape.reduce((product, n) => product * n, 1);
+  for (let i = 0; i < size; i++) {
+    let j = 0;
+    for (let axis = shape.length - 1; axis >= 0; axis--) j = j * shape[axis]! + index[axis]!;
+    visit(i, j);
+    for (let axis = shape.length - 1; axis >= 0 && ++index[axis]! === shape[axis]; axis--) index[axis] = 0;
+  }
+}
+
+/** The shape of a parameter: its own, or for a typed array the one given for it, or its length. */
+export function shapeOfParameter(where: string, name: string, value: Parameter, given?: readonly number[]): readonly number[] {
+  if (value instanceof Tensor) return value.shape;
+  if (given === undefined) return [value.length];
+  if (given.reduce((size, n) => size * n, 1) !== value.length) {
+    throw new ShapeError(`[${where}] shapes["${name}"] is [${given.join(", ")}] but the array has ${value.length} elements.`);
+  }
+  return given;
+}

@@ -1,0 +1,50 @@
+export { AppendFile, writeFileAtomic } from "./files.js";
+export { formatCompact, formatDuration, formatNumber, formatScientific, type NumberStyle } from "./format.js";
+export { renderReport, writeReport } from "./html/render.js";
+export { machineFacts } from "./machine.js";
+export {
+  type MetricRecord,
+  type MetricsOptions,
+  MetricsWriter,
+  type MetricValue,
+  readMetrics,
+  truncateMetricsAfter,
+} from "./metrics.js";
+export type {
+  Axis,
+  Block,
+  Cell,
+  Column,
+  Estimate,
+  Fact,
+  Facts,
+  JsonBlock,
+  LineChart,
+  Prose,
+  Reference,
+  Report,
+  Sample,
+  Samples,
+  Section,
+  Series,
+  Table,
+  TableBlock,
+} from "./model.js";
+export {
+  createProgress,
+  type Progress,
+  type ProgressOptions,
+  type ProgressStatus,
+  type ProgressStream,
+} from "./progress.js";
+export { renderMarkdownTable, renderTextTable, type TextTableOptions } from "./table.js";
+export {
+  type EventFileContent,
+  type EventFileOptions,
+  EventFileWriter,
+  type EventValue,
+  eventFiles,
+  readEventFile,
+  type TensorBoardEvent,
+  truncateEventsAfter,
+} from "./tensorboard.js";

@@ -1,0 +1,154 @@
+import { BinaryOp, DTypeError, engine } from "@llmeff/native";
+import { type BackwardContext, defineOp } from "../autograd.js";
+import { broadcastShapes, type Shape } from "../shape.js";
+import { Tensor } from "../tensor.js";
+import { checkTensor } from "./arguments.js";
+import { full } from "./creation.js";
+import { sum } from "./reduce.js";
+import { log } from "./unary.js";
+import { expandView, reshape } from "./views.js";
+import { where } from "./where.js";
+
+type Name = keyof typeof BinaryOp;
+
+const comparisons: ReadonlySet<Name> = new Set(["equal", "notEqual", "less", "lessEqual", "greater", "greaterEqual"]);
+
+function compute(name: Name, a: Tensor, b: Tensor): Tensor {
+  const computed = a.dtype === "float32" || a.dtype === "float64" || a.dtype === "int32";
+  if (a.dtype !== b.dtype || !computed) {
+    throw new DTypeError(
+      `[${name}] expected two tensors of float32, float64 or int32; received ${a.dtype} and ${b.dtype}. Use astype().`,
+    );
+  }
+  const shape = broadcastShapes(name, a.shape, b.shape);
+  const out = Tensor.allocate(comparisons.has(name) ? "bool" : a.dtype, shape);
+  engine().op.binary(BinaryOp[name], expandView(a, shape).handle, expandView(b, shape).handle, out.handle);
+  return out;
+}
+
+/** Sums a gradient over the axes along which its input was broadcast. */
+export function sumTo(grad: Tensor, shape: Shape): Tensor {
+  const lead = grad.rank - shape.length;
+  const axes: number[] = [];
+  for (let axis = 0; axis < grad.rank; axis++) {
+    if (axis < lead || (shape[axis - lead] === 1 && grad.shape[axis] !== 1)) axes.push(axis);
+  }
+  return axes.length === 0 ? grad : reshape(sum(grad, { axis: axes, keepDims: true }), shape);
+}
+
+type Partials = (saved: readonly Tensor[], dout: Tensor) => [() => Tensor, () => Tensor];
+
+/** A binary op whose gradients are `partials` before they are summed to the shapes of the inputs. */
+function define(name: Name, partials: Partials, saves: boolean) {
+  return defineOp<undefined>({
+    name,
+    forward(context, [a, b]) {
+      const out = compute(name, a!, b!);
+      if (saves) context.save(a!, b!, out);
+      return out;
+    },
+    backward({ needs, saved, shapes }: BackwardContext<undefined>, dout) {
+      return partials(saved, dout).map((partial, i) => (needs[i] ? sumTo(partial(), shapes[i]!) : null));
+    },
+  });
+}
+
+const operations = {
+  add: define("add", (_saved, g) => [() => g, () => g], false),
+  sub: define("sub", (_saved, g) => [() => g, () => g.neg()], false),
+  mul: define("mul", ([a, b], g) => [() => g.mul(b!), () => g.mul(a!)], true),
+  div: define("div", ([, b, out], g) => [() => g.div(b!), () => g.mul(out!).div(b!).neg()], true),
+  // d/db a^b = a^b ln a, and 0 where a^b is 0 (a = 0), where the product would be 0 · -inf.
+  pow: define(
+    "pow",
+    ([a, b, out], g) => [
+      () => g.mul(b!).mul(pow(a!, b!.sub(1))),
+      () => where(equal(out!, 0), full([], 0, { dtype: out!.dtype }), g.mul(out!).mul(log(a!))),
+    ],
+    true,
+  ),
+  // On ties each input gets half.
+  maximum: define("maximum", ([a, b], g) => [() => share(g, a!, b!), () => share(g, b!, a!)], true),
+  minimum: define("minimum", ([a, b], g) => [() => share(g, b!, a!), () => share(g, a!, b!)], true),
+};
+
+/** dout where x > y, half of it where they are equal, else 0. */
+function share(dout: Tensor, x: Tensor, y: Tensor): Tensor {
+  const weight = greater(x, y).astype(dout.dtype).add(equal(x, y).astype(dout.dtype).mul(0.5));
+  return dout.mul(weight);
+}
+
+/** A number takes the dtype of the tensor it meets. */
+function operands(name: Name, a: Tensor | number, b: Tensor | number): [Tensor, Tensor] {
+  if (a instanceof Tensor && typeof b === "number") return [a, full([], b, { dtype: a.dtype })];
+  if (typeof a === "number" && b instanceof Tensor) return [full([], a, { dtype: b.dtype }), b];
+  checkTensor(name, "a", a);
+  checkTensor(name, "b", b);
+  return [a, b];
+}
+
+function apply(name: keyof typeof operations, a: Tensor | number, b: Tensor | number): Tensor {
+  const [x, y] = operands(name, a, b);
+  const out = operations[name]([x, y], undefined);
+  if (x !== a) x.dispose();
+  if (y !== b) y.dispose();
+  return out;
+}
+
+function compare(name: Name, a: Tensor | number, b: Tensor | number): Tensor {
+  const [x, y] = operands(name, a, b);
+  const out = compute(name, x, y);
+  if (x !== a) x.dispose();
+  if (y !== b) y.dispose();
+  return out;
+}
+
+// All broadcast as NumPy does; one side may be a number. Both sides have one dtype of float32, float64, int32.
+
+/** `a + b` */
+export function add(a: Tensor | number, b: Tensor | number): Tensor {
+  return apply("add", a, b);
+}
+/** `a − b` */
+export function sub(a: Tensor | number, b: Tensor | number): Tensor {
+  return apply("sub", a, b);
+}
+/** `a · b`, element by element */
+export function mul(a: Tensor | number, b: Tensor | number): Tensor {
+  return apply("mul", a, b);
+}
+/** `a / b` */
+export function div(a: Tensor | number, b: Tensor | number): Tensor {
+  return apply("div", a, b);
+}
+/** `a^b` */
+export function pow(a: Tensor | number, b: Tensor | number): Tensor {
+  return apply("pow", a, b);
+}
+/** The larger of each pair; NaN if either is. */
+export function maximum(a: Tensor | number, b: Tensor | number): Tensor {
+  return apply("maximum", a, b);
+}
+/** The smaller of each pair; NaN if either is. */
+export function minimum(a: Tensor | number, b: Tensor | number): Tensor {
+  return apply("minimum", a, b);
+}
+/** `a = b`, a bool tensor; so are the other comparisons. */
+export function equal(a: Tensor | number, b: Tensor | number): Tensor {
+  return compare("equal", a, b);
+}
+export function notEqual(a: Tensor | number, b: Tensor | number): Tensor {
+  return compare("notEqual", a, b);
+}
+export function less(a: Tensor | number, b: Tensor | number): Tensor {
+  return compare("less", a, b);
+}
+export function lessEqual(a: Tensor | number, b: Tensor | number): Tensor {
+  return compare("lessEqual", a, b);
+}
+export function greater(a: Tensor | number, b: Tensor | number): Tensor {
+  return compare("greater", a, b);
+}
+export function greaterEqual(a: Tensor | number, b: Tensor | number): Tensor {
+  return compare("greaterEqual", a, b);
+}

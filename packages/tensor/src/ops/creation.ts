@@ -1,0 +1,163 @@
+import { Distribution, DTypeCode, DTypeError, engine, OptionError, ShapeError } from "@llmeff/native";
+import { checkDType, type DType, dtypeOf, isFloating, type TypedArray } from "../dtype.js";
+import { checkShape, formatShape, type Shape, sizeOf } from "../shape.js";
+import { Tensor } from "../tensor.js";
+import { checkFinite } from "./arguments.js";
+
+export interface TensorOptions {
+  /** Element type; default float32, or that of the typed array. */
+  dtype?: DType;
+}
+
+/** Numbers in arrays of equal lengths. */
+export type NestedNumbers = number | readonly NestedNumbers[];
+
+function shapeOfNested(data: NestedNumbers): number[] {
+  const shape: number[] = [];
+  for (let level = data; Array.isArray(level); level = level[0] as NestedNumbers) shape.push(level.length);
+  return shape;
+}
+
+function flatten(data: NestedNumbers, shape: Shape, axis: number, into: Float64Array, at: number): number {
+  if (axis === shape.length) {
+    if (typeof data !== "number") throw raggedError(shape);
+    into[at] = data;
+    return at + 1;
+  }
+  if (!Array.isArray(data) || data.length !== shape[axis]) throw raggedError(shape);
+  let next = at;
+  for (const item of data as readonly NestedNumbers[]) next = flatten(item, shape, axis + 1, into, next);
+  return next;
+}
+
+function raggedError(shape: Shape): ShapeError {
+  return new ShapeError(`[tensor] nested arrays must be rectangular: ${formatShape(shape)} by their first entries, but others differ.`);
+}
+
+function isTypedArray(data: unknown): data is TypedArray {
+  return ArrayBuffer.isView(data) && !(data instanceof DataView);
+}
+
+/**
+ * A tensor of the given values, which are copied.
+ *
+ * @param data - a number, nested arrays of numbers, or a typed array in row-major order
+ * @param options.shape - default: that of the nesting; one axis for a typed array
+ * @param options.dtype - default: float32, or the typed array's (`Uint16Array`: name bfloat16 or float16)
+ * @throws {ShapeError} if the nesting is ragged or the shape has another number of elements
+ *
+ * @example
+ * tensor([[1, 2], [3, 4]]); // float32 [2, 2]
+ * tensor(new Int32Array(6), { shape: [2, 3] }); // int32 [2, 3]
+ */
+export function tensor(data: NestedNumbers | TypedArray, options: TensorOptions & { shape?: Shape } = {}): Tensor {
+  if (options.dtype !== undefined) checkDType("tensor", options.dtype);
+  let values: TypedArray;
+  let natural: Shape;
+  let sourceDType: DType;
+  if (isTypedArray(data)) {
+    values = data;
+    natural = [data.length];
+    const bits = options.dtype === "bfloat16" || options.dtype === "float16" || options.dtype === "bool";
+    sourceDType = bits && data.BYTES_PER_ELEMENT < 4 ? options.dtype! : dtypeOf(data);
+  } else {
+    natural = shapeOfNested(data);
+    checkShape("tensor", natural);
+    const flat = new Float64Array(sizeOf(natural));
+    flatten(data, natural, 0, flat, 0);
+    values = flat;
+    sourceDType = "float64";
+  }
+  const shape = options.shape ?? natural;
+  checkShape("tensor", shape);
+  if (sizeOf(shape) !== values.length) {
+    throw new ShapeError(`[tensor] shape ${formatShape(shape)} has ${sizeOf(shape)} elements; received ${values.length} values.`);
+  }
+  const out = Tensor.allocate(options.dtype ?? (isTypedArray(data) ? sourceDType : "float32"), [...shape]);
+  engine().upload(out.handle, values, DTypeCode[sourceDType]);
+  return out;
+}
+
+/** A tensor of one value everywhere; default dtype float32. */
+export function full(shape: Shape, value: number, options: TensorOptions = {}): Tensor {
+  checkShape("full", shape);
+  const { dtype = "float32" } = options;
+  checkDType("full", dtype);
+  if (typeof value !== "number") throw new OptionError(`[full] value must be a number; received ${typeof value}.`);
+  const out = Tensor.allocate(dtype, [...shape]);
+  engine().op.fill(value, out.handle);
+  return out;
+}
+
+export function zeros(shape: Shape, options: TensorOptions = {}): Tensor {
+  return full(shape, 0, options);
+}
+
+export function ones(shape: Shape, options: TensorOptions = {}): Tensor {
+  return full(shape, 1, options);
+}
+
+/** Zeros of the shape and dtype of `x`. */
+export function zerosLike(x: Tensor): Tensor {
+  return full(x.shape, 0, { dtype: x.dtype });
+}
+
+/** Ones of the shape and dtype of `x`. */
+export function onesLike(x: Tensor): Tensor {
+  return full(x.shape, 1, { dtype: x.dtype });
+}
+
+/** Names a stream of random numbers; the same key gives the same numbers in every call, on every device. */
+export interface RandomKey {
+  /** Integer, shared by a whole run. */
+  seed: number;
+  /** Integer that tells this use from the others of the run; default 0. */
+  stream?: number;
+}
+
+function random(distribution: number, key: RandomKey, shape: Shape, options: TensorOptions): Tensor {
+  checkShape("random", shape);
+  const { seed, stream = 0 } = key;
+  for (const [name, value] of Object.entries({ seed, stream })) {
+    if (!Number.isSafeInteger(value)) throw new OptionError(`[random] ${name} must be an integer; received ${value}.`);
+  }
+  const { dtype = "float32" } = options;
+  checkDType("random", dtype);
+  if (!isFloating(dtype)) throw new DTypeError(`[random] expected a floating-point dtype; received ${dtype}.`);
+  if (dtype === "bfloat16" || dtype === "float16") {
+    using wide = random(distribution, key, shape, { dtype: "float32" });
+    const out = Tensor.allocate(dtype, [...shape]);
+    engine().op.copy(wide.handle, out.handle);
+    return out;
+  }
+  const out = Tensor.allocate(dtype, [...shape]);
+  engine().op.random(distribution, seed, stream, out.handle);
+  return out;
+}
+
+/** Uniform numbers in [0, 1): Philox 4×32-10 (Salmon et al. 2011) keyed by `key`, element by element. */
+export function randomUniform(key: RandomKey, shape: Shape, options: TensorOptions = {}): Tensor {
+  return random(Distribution.uniform, key, shape, options);
+}
+
+/** Standard normal numbers by Box and Muller's transform of the same generator. */
+export function randomNormal(key: RandomKey, shape: Shape, options: TensorOptions = {}): Tensor {
+  return random(Distribution.normal, key, shape, options);
+}
+
+/** Copies the values of `source` (broadcast, converted) into `target`, in place. No gradient flows. */
+export function copyInto(target: Tensor, source: Tensor): Tensor {
+  const same = source.rank === target.rank && source.shape.every((n, axis) => n === target.shape[axis]);
+  if (!same) {
+    throw new ShapeError(`[copyInto] shapes differ: target is ${formatShape(target.shape)} and source is ${formatShape(source.shape)}.`);
+  }
+  engine().op.copy(source.handle, target.handle);
+  return target;
+}
+
+/** Sets every element, in place. */
+export function fill(target: Tensor, value: number): Tensor {
+  checkFinite("fill", "value", value);
+  engine().op.fill(value, target.handle);
+  return target;
+}

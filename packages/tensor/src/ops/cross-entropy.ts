@@ -1,0 +1,227 @@
+import { engine, OptionError, ShapeError } from "@llmeff/native";
+import { defineOp, type ForwardContext } from "../autograd.js";
+import { formatShape, sameShape } from "../shape.js";
+import { keep } from "../scope.js";
+import { rememberCallSite, Tensor } from "../tensor.js";
+import { checkFloating, checkIds, contiguous, leadingSize, rows } from "./arguments.js";
+import { detach } from "./clone.js";
+import { full } from "./creation.js";
+import { reshape, slice } from "./views.js";
+
+export interface CrossEntropyOptions {
+  /** Target that marks a row without loss; default -100. */
+  ignoreIndex?: number;
+  /** Weight of the uniform distribution in the target, in [0, 1); default 0. */
+  labelSmoothing?: number;
+  /** Coefficient of `lse²`, which keeps logits from drifting (PaLM uses 1e-4); default 0. */
+  zLoss?: number;
+  /** Logits become `softcap · tanh(logits / softcap)` first; default 0, off. */
+  softcap?: number;
+}
+
+/** A loss with its parts. Only `loss` carries a gradient. */
+export interface CrossEntropyParts {
+  /** `[]`: `ce + zLoss`. */
+  loss: Tensor;
+  /** `[]`: mean cross-entropy of the rows with a target, in nats. */
+  ce: Tensor;
+  /** `[]`: mean z-loss, coefficient included. */
+  zLoss: Tensor;
+  /** `[]`: number of rows with a target. */
+  count: Tensor;
+  /** Shape of the targets: cross-entropy of each row, 0 without a target. */
+  perToken: Tensor;
+}
+
+interface Settings {
+  options: Required<CrossEntropyOptions>;
+  /** Where the forward pass leaves what it computed beside the loss. */
+  parts?: { stats: Tensor; ce: Tensor };
+}
+
+function settingsOf(where: string, options: CrossEntropyOptions): Settings {
+  const { ignoreIndex = -100, labelSmoothing = 0, zLoss = 0, softcap = 0 } = options;
+  if (!Number.isInteger(ignoreIndex)) throw new OptionError(`[${where}] ignoreIndex must be an integer; received ${ignoreIndex}.`);
+  if (!(labelSmoothing >= 0 && labelSmoothing < 1)) {
+    throw new OptionError(`[${where}] labelSmoothing must be in [0, 1); received ${labelSmoothing}.`);
+  }
+  for (const [name, value] of Object.entries({ zLoss, softcap })) {
+    if (!(value >= 0 && Number.isFinite(value))) throw new OptionError(`[${where}] ${name} must be finite and ≥ 0; received ${value}.`);
+  }
+  return { options: { ignoreIndex, labelSmoothing, zLoss, softcap } };
+}
+
+/** Memory for the loss and its parts; with no rows at all the loss is 0, as with no valid row. */
+function allocateResults(settings: Settings, dtype: Tensor["dtype"], n: number) {
+  const fresh = (shape: number[]) => (n === 0 ? full(shape, 0, { dtype }) : Tensor.allocate(dtype, shape));
+  const results = { loss: fresh([]), stats: fresh([3]), ce: fresh([n]) };
+  settings.parts = { stats: keep(results.stats), ce: keep(results.ce) };
+  return results;
+}
+
+const crossEntropyOp = defineOp<Settings>({
+  name: "crossEntropy",
+  forward(context, [logits, targets], settings) {
+    const { ignoreIndex, labelSmoothing, zLoss, softcap } = settings.options;
+    const [z, ids] = [rows(logits!), contiguous(targets!)];
+    const { loss, stats, ce } = allocateResults(settings, z.dtype, ids.size);
+    const lse = Tensor.allocate(z.dtype, [ids.size]);
+    const { op } = engine();
+    rememberCallSite(
+      op.crossEntropy(
+        z.handle,
+        ids.handle,
+        ignoreIndex,
+        labelSmoothing,
+        zLoss,
+        softcap,
+        loss.handle,
+        stats.handle,
+        ce.handle,
+        lse.handle,
+      ),
+    );
+    context.save(z, ids, stats, lse);
+    return loss;
+  },
+  backward({ saved: [logits, targets, stats, lse], options: { options } }, dout) {
+    const { ignoreIndex, labelSmoothing, zLoss, softcap } = options;
+    const dlogits = Tensor.allocate(dout.dtype, logits!.shape);
+    engine().op.crossEntropyGrad(
+      dout.handle,
+      logits!.handle,
+      targets!.handle,
+      stats!.handle,
+      lse!.handle,
+      ignoreIndex,
+      labelSmoothing,
+      zLoss,
+      softcap,
+      dlogits.handle,
+    );
+    return [dlogits, null];
+  },
+});
+
+/** Gradients are made with the loss, for an upstream gradient of 1, so that the logits exist once and in blocks. */
+const linearCrossEntropyOp = defineOp<Settings>({
+  name: "linearCrossEntropy",
+  forward(context: ForwardContext, [hidden, weight, targets], settings) {
+    const { ignoreIndex, labelSmoothing, zLoss, softcap } = settings.options;
+    const [x, w, ids] = [contiguous(hidden!), contiguous(weight!), contiguous(targets!)];
+    const { loss, stats, ce } = allocateResults(settings, x.dtype, ids.size);
+    const gradient = (i: number, like: Tensor) => {
+      if (!context.needs[i]) return null;
+      return ids.size === 0 ? full(like.shape, 0, { dtype: like.dtype }) : Tensor.allocate(like.dtype, like.shape);
+    };
+    const dhidden = gradient(0, x);
+    const dweight = gradient(1, w);
+    rememberCallSite(
+      engine().op.linearCrossEntropy(
+        x.handle,
+        w.handle,
+        ids.handle,
+        ignoreIndex,
+        labelSmoothing,
+        zLoss,
+        softcap,
+        loss.handle,
+        stats.handle,
+        ce.handle,
+        dhidden && dhidden.handle,
+        dweight && dweight.handle,
+      ),
+    );
+    context.save(...[dhidden, dweight].filter((t) => t !== null));
+    return loss;
+  },
+  backward({ needs, saved }, dout) {
+    const gradients = [...saved];
+    return needs.map((needed) => (needed ? gradients.shift()!.mul(dout) : null));
+  },
+});
+
+function partsOf(loss: Tensor, settings: Settings, shape: readonly number[]): CrossEntropyParts {
+  const { stats, ce } = settings.parts!;
+  const at = (i: number) => detach(reshape(slice(stats, 0, i, i + 1), []));
+  const parts = { loss, ce: at(0), zLoss: at(1), count: at(2), perToken: detach(reshape(ce, shape)) };
+  stats.dispose();
+  ce.dispose();
+  return parts;
+}
+
+function lossOf(loss: Tensor, settings: Settings): Tensor {
+  settings.parts!.stats.dispose();
+  settings.parts!.ce.dispose();
+  return loss;
+}
+
+function checkedLogits(logits: Tensor, targets: Tensor): [Tensor, Tensor] {
+  checkFloating("crossEntropy", { logits });
+  checkIds("crossEntropy", "targets", targets);
+  if (logits.rank === 0 || !sameShape(logits.shape.slice(0, -1), targets.shape) || logits.shape.at(-1) === 0) {
+    throw new ShapeError(
+      `[crossEntropy] expected logits […, V] and targets […]; received ${formatShape(logits.shape)} and ${formatShape(targets.shape)}.`,
+    );
+  }
+  return [reshape(logits, [leadingSize(logits.shape), logits.shape.at(-1)!]), reshape(targets, [targets.size])];
+}
+
+/**
+ * Mean cross-entropy of logits against token ids, in nats, over the rows that have a target (models.md §3).
+ *
+ * @param logits - `[…, V]`
+ * @param targets - `[…]` int32; `ignoreIndex` marks rows without a target
+ * @returns `[]`; 0 when no row has a target
+ * @throws {IndexOutOfRangeError} when the values are read, if a target is outside `0..V-1`
+ */
+export function crossEntropy(logits: Tensor, targets: Tensor, options: CrossEntropyOptions = {}): Tensor {
+  const settings = settingsOf("crossEntropy", options);
+  return lossOf(crossEntropyOp(checkedLogits(logits, targets), settings), settings);
+}
+
+/** `crossEntropy` with its parts and the loss of each token. */
+export function crossEntropyParts(logits: Tensor, targets: Tensor, options: CrossEntropyOptions = {}): CrossEntropyParts {
+  const settings = settingsOf("crossEntropyParts", options);
+  return partsOf(crossEntropyOp(checkedLogits(logits, targets), settings), settings, targets.shape);
+}
+
+function checkedHidden(hidden: Tensor, weight: Tensor, targets: Tensor): [Tensor, Tensor, Tensor] {
+  checkFloating("linearCrossEntropy", { hidden, weight });
+  checkIds("linearCrossEntropy", "targets", targets);
+  const fits = hidden.rank > 0 && weight.rank === 2 && weight.size > 0 && hidden.shape.at(-1) === weight.shape[1];
+  if (!fits || !sameShape(hidden.shape.slice(0, -1), targets.shape)) {
+    throw new ShapeError(
+      `[linearCrossEntropy] expected hidden […, C], weight [V, C], targets […]; received ${formatShape(hidden.shape)}, ${formatShape(weight.shape)}, ${formatShape(targets.shape)}.`,
+    );
+  }
+  return [reshape(hidden, [leadingSize(hidden.shape), weight.shape[1]!]), weight, reshape(targets, [targets.size])];
+}
+
+/**
+ * `crossEntropy(linear(hidden, weight), targets)` in blocks of rows: the logits of the whole batch never exist.
+ *
+ * @param hidden - `[…, C]`
+ * @param weight - `[V, C]`
+ * @param targets - `[…]` int32
+ */
+export function linearCrossEntropy(
+  hidden: Tensor,
+  weight: Tensor,
+  targets: Tensor,
+  options: CrossEntropyOptions = {},
+): Tensor {
+  const settings = settingsOf("linearCrossEntropy", options);
+  return lossOf(linearCrossEntropyOp(checkedHidden(hidden, weight, targets), settings), settings);
+}
+
+/** `linearCrossEntropy` with its parts and the loss of each token. */
+export function linearCrossEntropyParts(
+  hidden: Tensor,
+  weight: Tensor,
+  targets: Tensor,
+  options: CrossEntropyOptions = {},
+): CrossEntropyParts {
+  const settings = settingsOf("linearCrossEntropyParts", options);
+  return partsOf(linearCrossEntropyOp(checkedHidden(hidden, weight, targets), settings), settings, targets.shape);
+}

@@ -1,0 +1,69 @@
+import { engine, ShapeError } from "@llmeff/native";
+import { defineOp } from "../autograd.js";
+import { broadcastShapes, formatShape, sizeOf } from "../shape.js";
+import { Tensor } from "../tensor.js";
+import { checkFloating } from "./arguments.js";
+import { sumTo } from "./binary.js";
+import { clone } from "./clone.js";
+import { full } from "./creation.js";
+import { expandView, reshape, transpose } from "./views.js";
+
+/** A matrix whose rows or columns are contiguous: what the kernel takes. */
+function matrix(x: Tensor): Tensor {
+  const unit = (axis: number) => x.shape.at(axis) === 1 || x.strides.at(axis) === 1;
+  return unit(-1) || unit(-2) ? x : clone(x);
+}
+
+/** `a · b (+ bias)` for checked arguments; leading axes broadcast. @internal */
+export function matmulKernel(a: Tensor, b: Tensor, bias: Tensor | null): Tensor {
+  const lead = broadcastShapes("matmul", a.shape.slice(0, -2), b.shape.slice(0, -2));
+  const [m, k, n] = [a.shape.at(-2)!, a.shape.at(-1)!, b.shape.at(-1)!];
+  const shape = [...lead, m, n];
+  if (k === 0 && sizeOf(shape) > 0) return full(shape, 0, { dtype: a.dtype });
+  const out = Tensor.allocate(a.dtype, shape);
+  const left = expandView(matrix(a), [...lead, m, k]);
+  const right = expandView(matrix(b), [...lead, k, n]);
+  engine().op.matmul(left.handle, right.handle, bias && bias.handle, false, out.handle);
+  return out;
+}
+
+const matmulOp = defineOp<undefined>({
+  name: "matmul",
+  forward(context, [a, b]) {
+    context.save(a!, b!);
+    return matmulKernel(a!, b!, null);
+  },
+  backward({ needs, saved: [a, b], shapes }, dout) {
+    return [
+      needs[0] ? sumTo(matmulKernel(dout, transpose(b!), null), shapes[0]!) : null,
+      needs[1] ? sumTo(matmulKernel(transpose(a!), dout, null), shapes[1]!) : null,
+    ];
+  },
+});
+
+/**
+ * Matrix product over the last two axes, `out[…, m, n] = Σ_k a[…, m, k] b[…, k, n]`; leading axes broadcast. A vector on the left is a
+ * row, on the right a column, and its axis is absent from the result. Transposed views cost nothing.
+ *
+ * @param a - `[…, M, K]` or `[K]`, float32 or float64
+ * @param b - `[…, K, N]` or `[K]`
+ * @returns `[…, M, N]`
+ * @throws {ShapeError} if the inner dimensions differ
+ */
+export function matmul(a: Tensor, b: Tensor): Tensor {
+  checkFloating("matmul", { a, b });
+  if (a.rank === 0 || b.rank === 0) throw new ShapeError("[matmul] expected vectors or matrices; received a scalar. Use mul().");
+  const inner = b.rank === 1 ? b.shape[0]! : b.shape.at(-2)!;
+  if (a.shape.at(-1) !== inner) {
+    const advice = b.rank >= 2 && a.shape.at(-1) === b.shape.at(-1) ? " Did you mean matmul(a, b.T)?" : "";
+    throw new ShapeError(
+      `[matmul] inner dimensions differ: a is ${formatShape(a.shape)} and b is ${formatShape(b.shape)} (${a.shape.at(-1)} ≠ ${inner}).${advice}`,
+    );
+  }
+  if (a.rank >= 2 && b.rank >= 2) return matmulOp([a, b], undefined);
+  const left = a.rank === 1 ? reshape(a, [1, a.size]) : a;
+  const right = b.rank === 1 ? reshape(b, [b.size, 1]) : b;
+  const out = matmulOp([left, right], undefined);
+  const shape = [...out.shape.slice(0, -2), ...(a.rank === 1 ? [] : [out.shape.at(-2)!]), ...(b.rank === 1 ? [] : [out.shape.at(-1)!])];
+  return reshape(out, shape);
+}

@@ -1,0 +1,21 @@
+import { engine, OptionError } from "@llmeff/native";
+import { Tensor } from "../tensor.js";
+import { checkFloating, contiguous } from "./arguments.js";
+import { full } from "./creation.js";
+
+/** `√(Σ over all tensors of Σ x²)`, accumulated in float64; a constant, of the dtype of the tensors, `[]`. */
+export function globalNorm(tensors: readonly Tensor[]): Tensor {
+  const first = tensors[0];
+  if (first === undefined) throw new OptionError("[globalNorm] expected at least one tensor; received none.");
+  checkFloating("globalNorm", Object.fromEntries(tensors.map((x, i) => [`tensors[${i}]`, x])));
+  const nonEmpty = tensors.filter((x) => x.size > 0);
+  if (nonEmpty.length === 0) return full([], 0, { dtype: first.dtype });
+  const flat = nonEmpty.map(contiguous);
+  const out = Tensor.allocate(first.dtype, []);
+  engine().op.globalNorm(
+    flat.map((x) => x.handle),
+    out.handle,
+  );
+  for (const [i, x] of flat.entries()) if (x !== nonEmpty[i]) x.dispose();
+  return out;
+}

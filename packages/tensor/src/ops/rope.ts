@@ -1,0 +1,78 @@
+import { engine, OptionError, ShapeError } from "@llmeff/native";
+import { defineOp } from "../autograd.js";
+import { formatShape } from "../shape.js";
+import { Tensor } from "../tensor.js";
+import { checkFloating, checkRank, contiguous, rows } from "./arguments.js";
+import { tensor } from "./creation.js";
+
+function turn(x: Tensor, cos: Tensor, sin: Tensor, interleaved: boolean, inverse: boolean): Tensor {
+  const out = Tensor.allocate(x.dtype, x.shape);
+  engine().op.rope(rows(x).handle, cos.handle, sin.handle, interleaved, inverse, out.handle);
+  return out;
+}
+
+const ropeOp = defineOp<boolean>({
+  name: "rope",
+  forward(context, [x, cos, sin], interleaved) {
+    const [c, s] = [contiguous(cos!), contiguous(sin!)];
+    context.save(c, s);
+    return turn(x!, c, s, interleaved, false);
+  },
+  backward: ({ saved: [cos, sin], options: interleaved }, dout) => [turn(dout, cos!, sin!, interleaved, true), null, null],
+});
+
+export interface RopeOptions {
+  /** Pairs (2i, 2i+1) as in the original paper, instead of (i, i + R/2) as in Hugging Face's Llama; default false. */
+  interleaved?: boolean;
+}
+
+/**
+ * Rotary position embedding (Su et al. 2021): turns each pair of channels of row `t` by the angle of row `t` of the tables.
+ *
+ * @param x - `[B, T, H, D]`
+ * @param cos - `[T, R/2]`, constants as from `ropeTables`; `R ≤ D` channels are turned, the others kept
+ * @param sin - `[T, R/2]`
+ * @returns `[B, T, H, D]`
+ */
+export function rope(x: Tensor, cos: Tensor, sin: Tensor, options: RopeOptions = {}): Tensor {
+  checkFloating("rope", { x, cos, sin });
+  checkRank("rope", "x", x, 4, "[B, T, H, D]");
+  for (const table of [cos, sin]) {
+    if (table.rank !== 2 || table.shape[0] !== x.shape[1] || 2 * table.shape[1]! > x.shape[3]!) {
+      throw new ShapeError(
+        `[rope] tables must be [T, R/2] with R ≤ D for x [B, T, H, D]; received ${formatShape(table.shape)} for ${formatShape(x.shape)}.`,
+      );
+    }
+  }
+  return ropeOp([x, cos, sin], options.interleaved ?? false);
+}
+
+export interface RopeTableOptions {
+  /** Wavelength base; default 10 000. */
+  base?: number;
+  dtype?: "float32" | "float64";
+}
+
+/** The cosines and sines of `position · base^(-2i/dim)`, each `[positions, dim/2]`, computed in double precision. */
+export function ropeTables(positions: number, dim: number, options: RopeTableOptions = {}): { cos: Tensor; sin: Tensor } {
+  const { base = 10_000, dtype = "float32" } = options;
+  if (!Number.isInteger(dim) || dim <= 0 || dim % 2 !== 0) {
+    throw new OptionError(`[ropeTables] dim must be a positive even integer; received ${dim}.`);
+  }
+  if (!Number.isInteger(positions) || positions < 0) {
+    throw new OptionError(`[ropeTables] positions must be a non-negative integer; received ${positions}.`);
+  }
+  if (!(base > 0)) throw new OptionError(`[ropeTables] base must be positive; received ${base}.`);
+  const half = dim / 2;
+  const cos = new Float64Array(positions * half);
+  const sin = new Float64Array(positions * half);
+  for (let i = 0; i < half; i++) {
+    const frequency = base ** ((-2 * i) / dim);
+    for (let position = 0; position < positions; position++) {
+      cos[position * half + i] = Math.cos(position * frequency);
+      sin[position * half + i] = Math.sin(position * frequency);
+    }
+  }
+  const shape = [positions, half];
+  return { cos: tensor(cos, { shape, dtype }), sin: tensor(sin, { shape, dtype }) };
+}

@@ -1,0 +1,237 @@
+/**
+ * The safetensors format (https://github.com/huggingface/safetensors): an 8-byte little-endian header length, a JSON header of names,
+ * dtypes, shapes and offsets, then the raw data. Headers come from strangers: everything in them is checked before it is used.
+ */
+import { open, readFile, rename, unlink } from "node:fs/promises";
+import { FormatError, IoError, OptionError } from "@llmeff/native";
+import { allocateTypedArray, type DType, itemSize, type TypedArray } from "./dtype.js";
+import { tensor } from "./ops/creation.js";
+import { sizeOf } from "./shape.js";
+import type { Tensor } from "./tensor.js";
+
+const names = {
+  float32: "F32",
+  float64: "F64",
+  bfloat16: "BF16",
+  float16: "F16",
+  int32: "I32",
+  uint8: "U8",
+  bool: "BOOL",
+} as const satisfies Record<DType, string>;
+
+const dtypes = new Map(Object.entries(names).map(([dtype, name]) => [name as string, dtype as DType]));
+
+/** The format's own limit on headers. */
+const maxHeaderBytes = 100_000_000;
+
+/** One tensor of a file, before its data are read. */
+export interface SafetensorsEntry {
+  dtype: DType;
+  shape: number[];
+  /** Place of the data in the file, in bytes from its start. */
+  begin: number;
+  end: number;
+}
+
+export interface SafetensorsHeader {
+  entries: Map<string, SafetensorsEntry>;
+  /** The file's `__metadata__`. */
+  metadata: Record<string, string>;
+}
+
+export interface SafetensorsFile {
+  tensors: Record<string, Tensor>;
+  metadata: Record<string, string>;
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function parseEntry(where: string, name: string, value: unknown, dataStart: number, fileBytes: number): SafetensorsEntry {
+  const bad = (what: string) => new FormatError(`${where} tensor ${JSON.stringify(name)}: ${what}`);
+  if (!isRecord(value)) throw bad(`expected { dtype, shape, data_offsets }; received ${JSON.stringify(value)}.`);
+  const dtype = typeof value.dtype === "string" ? dtypes.get(value.dtype) : undefined;
+  if (dtype === undefined) {
+    throw bad(`dtype ${JSON.stringify(value.dtype)} is not supported; supported are ${[...dtypes.keys()].join(", ")}.`);
+  }
+  const { shape, data_offsets: offsets } = value;
+  const isCount = (n: unknown): n is number => typeof n === "number" && Number.isSafeInteger(n) && n >= 0;
+  if (!Array.isArray(shape) || !shape.every(isCount)) {
+    throw bad(`shape must be an array of non-negative integers; received ${JSON.stringify(shape)}.`);
+  }
+  if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isCount)) {
+    throw bad(`data_offsets must be two non-negative integers; received ${JSON.stringify(offsets)}.`);
+  }
+  const [begin, end] = offsets as [number, number];
+  if (begin > end || dataStart + end > fileBytes) {
+    throw bad(`data_offsets [${begin}, ${end}] reach outside of the ${fileBytes - dataStart} bytes of data; the file is truncated or corrupt.`);
+  }
+  if (end - begin !== sizeOf(shape) * itemSize(dtype)) {
+    throw bad(`shape [${shape.join(", ")}] of ${value.dtype} needs ${sizeOf(shape) * itemSize(dtype)} bytes; data_offsets give ${end - begin}.`);
+  }
+  return { dtype, shape, begin: dataStart + begin, end: dataStart + end };
+}
+
+/** `JSON.parse` keeps the last of equal keys; two tensors of one name are refused, so count the keys in the text of the valid JSON. */
+function countTopLevelKeys(text: string): number {
+  let depth = 0;
+  let count = 0;
+  for (const [token] of text.matchAll(/"(?:[^"\\]|\\.)*"|[{}[\]:]/g)) {
+    if (token === "{" || token === "[") depth++;
+    else if (token === "}" || token === "]") depth--;
+    else if (token === ":" && depth === 1) count++;
+  }
+  return count;
+}
+
+function parseHeader(where: string, bytes: Uint8Array, fileBytes: number): SafetensorsHeader {
+  let text: string;
+  let json: unknown;
+  try {
+    text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+    json = JSON.parse(text);
+  } catch (cause) {
+    throw new FormatError(`${where} the header is not valid JSON in UTF-8.`, { cause });
+  }
+  if (!isRecord(json)) throw new FormatError(`${where} the header must be a JSON object.`);
+  if (countTopLevelKeys(text) !== Object.keys(json).length) throw new FormatError(`${where} the header names a tensor twice.`);
+  const { __metadata__: metadata = {}, ...tensors } = json;
+  if (!isRecord(metadata) || !Object.values(metadata).every((value) => typeof value === "string")) {
+    throw new FormatError(`${where} __metadata__ must map strings to strings.`);
+  }
+  const dataStart = 8 + bytes.length;
+  const entries = new Map(
+    Object.entries(tensors).map(([name, value]) => [name, parseEntry(where, name, value, dataStart, fileBytes)]),
+  );
+  let position = dataStart;
+  for (const [name, entry] of [...entries].sort(([, a], [, b]) => a.begin - b.begin || a.end - b.end)) {
+    if (entry.begin !== position) {
+      throw new FormatError(
+        `${where} tensor ${JSON.stringify(name)} begins at byte ${entry.begin} where ${position} was expected: the data overlap or have a hole.`,
+      );
+    }
+    position = entry.end;
+  }
+  if (position !== fileBytes) throw new FormatError(`${where} ${fileBytes - position} bytes follow the last tensor.`);
+  return { entries, metadata: metadata as Record<string, string> };
+}
+
+function headerLength(where: string, prefix: Uint8Array, fileBytes: number): number {
+  if (prefix.length < 8) throw new FormatError(`${where} a safetensors file has at least 8 bytes; received ${prefix.length}.`);
+  const length = new DataView(prefix.buffer, prefix.byteOffset, 8).getBigUint64(0, true);
+  if (length > maxHeaderBytes || Number(length) > fileBytes - 8) {
+    throw new FormatError(
+      `${where} the header length of ${length} bytes is more than the file (${fileBytes} bytes) or the format (${maxHeaderBytes}) allows.`,
+    );
+  }
+  return Number(length);
+}
+
+function typedArrayOf(dtype: DType, bytes: Uint8Array): TypedArray {
+  const values = allocateTypedArray(dtype, bytes.length / itemSize(dtype));
+  new Uint8Array(values.buffer).set(bytes);
+  return values;
+}
+
+/** Tensors of a safetensors file in memory. @throws {FormatError} naming what is wrong with it */
+export function decodeSafetensors(bytes: Uint8Array, where = "[safetensors]"): SafetensorsFile {
+  const length = headerLength(where, bytes.subarray(0, 8), bytes.length);
+  const { entries, metadata } = parseHeader(where, bytes.subarray(8, 8 + length), bytes.length);
+  const tensors = Object.fromEntries(
+    [...entries].map(([name, { dtype, shape, begin, end }]) => [
+      name,
+      tensor(typedArrayOf(dtype, bytes.subarray(begin, end)), { shape, dtype }),
+    ]),
+  );
+  return { tensors, metadata };
+}
+
+/**
+ * Reads a safetensors file.
+ *
+ * @throws {IoError} if the file can't be read
+ * @throws {FormatError} if it is truncated, corrupt or hostile
+ */
+export async function loadSafetensors(path: string): Promise<SafetensorsFile> {
+  let bytes: Uint8Array;
+  try {
+    bytes = await readFile(path);
+  } catch (cause) {
+    throw new IoError(`[safetensors] ${path} can't be read: ${(cause as Error).message}.`, { cause });
+  }
+  return decodeSafetensors(bytes, `[safetensors] ${path}:`);
+}
+
+function encodeHeader(tensors: Record<string, Tensor>, metadata: Record<string, string>): Uint8Array {
+  const header: Record<string, unknown> = {};
+  if (Object.keys(metadata).length > 0) header.__metadata__ = metadata;
+  let offset = 0;
+  for (const [name, { dtype, shape, size }] of Object.entries(tensors)) {
+    if (name === "__metadata__") throw new OptionError('[safetensors] a tensor must not be called "__metadata__".');
+    const end = offset + size * itemSize(dtype);
+    header[name] = { dtype: names[dtype], shape, data_offsets: [offset, end] };
+    offset = end;
+  }
+  const json = new TextEncoder().encode(JSON.stringify(header));
+  const padded = new Uint8Array(Math.ceil(json.length / 8) * 8).fill(0x20); // spaces: data begin at a multiple of 8
+  padded.set(json);
+  const bytes = new Uint8Array(8 + padded.length);
+  new DataView(bytes.buffer).setBigUint64(0, BigInt(padded.length), true);
+  bytes.set(padded, 8);
+  return bytes;
+}
+
+function bytesOf(values: TypedArray): Uint8Array {
+  return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+}
+
+/** The tensors as a safetensors file in memory. Waits for their values. */
+export async function encodeSafetensors(
+  tensors: Record<string, Tensor>,
+  metadata: Record<string, string> = {},
+): Promise<Uint8Array> {
+  const header = encodeHeader(tensors, metadata);
+  const data = await Promise.all(Object.values(tensors).map((t) => t.data()));
+  const bytes = new Uint8Array(data.reduce((n, values) => n + values.byteLength, header.length));
+  bytes.set(header);
+  let offset = header.length;
+  for (const values of data) {
+    bytes.set(bytesOf(values), offset);
+    offset += values.byteLength;
+  }
+  return bytes;
+}
+
+/**
+ * Writes tensors to a safetensors file: to a temporary file beside it, flushed to the disk, then renamed, so that `path` never holds half a file.
+ *
+ * @param metadata - strings to keep in the file's `__metadata__`
+ * @throws {IoError} if the file can't be written (the disk is full, no permission); what was at `path` is unchanged
+ */
+export async function saveSafetensors(
+  path: string,
+  tensors: Record<string, Tensor>,
+  metadata: Record<string, string> = {},
+): Promise<void> {
+  const header = encodeHeader(tensors, metadata);
+  // All values as of now, whatever is queued while the file is written.
+  const data = Object.values(tensors).map((t) => t.data());
+  const temporary = `${path}.${process.pid}.tmp`;
+  try {
+    const values = await Promise.all(data);
+    const file = await open(temporary, "w");
+    try {
+      await file.writeFile(header);
+      for (const part of values) await file.writeFile(bytesOf(part));
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(temporary, path);
+  } catch (cause) {
+    await unlink(temporary).catch(() => undefined);
+    if (!(cause instanceof Error) || !("syscall" in cause)) throw cause;
+    throw new IoError(`[safetensors] ${path} can't be written: ${cause.message}. Nothing was changed.`, { cause });
+  }
+}

@@ -1,0 +1,25 @@
+import { existsSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { describe, expect, it } from "vitest";
+
+const ownFolder = join(dirname(dirname(fileURLToPath(import.meta.url))), "golden");
+
+/** Where a golden file is: in `LLMEFF_GOLDEN_DIR` (set by `npm run golden -- DIR`), else in the project's own `golden/`. */
+export function goldenPath(name: string): string {
+  return join(process.env.LLMEFF_GOLDEN_DIR ?? ownFolder, name);
+}
+
+/**
+ * A suite named after the golden file it reads, as `npm run golden` counts it. Without the file the suite has one failing test that says so;
+ * `suite` then isn't called, so it may read the file at once.
+ */
+export function describeGolden(name: string, suite: (path: string) => void): void {
+  const path = goldenPath(name);
+  describe(name, () => {
+    if (existsSync(path)) suite(path);
+    else
+      it("is in the golden folder", () =>
+        expect.fail(`[golden] there is no ${path}. Every golden folder needs the names of ${ownFolder}.`));
+  });
+}
