@@ -1,5 +1,5 @@
 /**
- * Holds the engine against golden vectors: runs the suites in `*.golden.test.ts`, whose outermost `describe` is the name of a JSON file,
+ * Holds the engine against golden vectors: runs the suites in `*golden.test.ts`, whose outermost `describe` is the name of a JSON file,
  * with the files of the folder given (default: the project's own), and prints the counts of each file and the sum.
  */
 import { join, relative, resolve } from "node:path";
@@ -8,7 +8,7 @@ import { runVitest } from "./lib/vitest.mjs";
 import { root } from "./lib/workspace.mjs";
 
 const folder = resolve(process.argv[2] ?? join(root, "golden"));
-const { files, crashed } = await runVitest([".golden.test.ts"], { LLMEFF_GOLDEN_DIR: folder });
+const { files, crashed } = await runVitest(["golden.test.ts"], { LLMEFF_GOLDEN_DIR: folder });
 
 const byName = new Map();
 for (const { path, suites } of files) {

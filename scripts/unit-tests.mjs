@@ -2,7 +2,7 @@
 import { add, format } from "./lib/counted.mjs";
 import { runVitest } from "./lib/vitest.mjs";
 
-const { files, crashed } = await runVitest(["--exclude", "**/*.golden.test.ts"]);
+const { files, crashed } = await runVitest(["--exclude", "**/*golden.test.ts"]);
 const total = files.flatMap(({ suites }) => [...suites.values()]).reduce(add, { passed: 0, failed: crashed ? 1 : 0 });
 console.log(format(total));
 process.exitCode = total.failed > 0 ? 1 : 0;

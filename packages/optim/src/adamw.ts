@@ -2,7 +2,7 @@
  * Adam as a gradient transform, written with tensor operations; `AdamW` is the same mathematics in one fused kernel.
  */
 import { add, div, maximum, mul, sqrt, square, type Tensor, type TensorTree } from "@llmeff/tensor";
-import { adamwDefaults, type AdamWHyper, checkAdamW } from "./adamw-options.js";
+import { type AdamWHyper, adamwDefaults, checkAdamW } from "./adamw-options.js";
 import { checkBoolean, checkNotNegative } from "./check.js";
 import { asSchedule, type ScalarOrSchedule } from "./schedules.js";
 import {
@@ -43,8 +43,7 @@ export function scaleByAdam(options: Partial<AdamHyper> = {}): GradientTransform
       const v = mapTrees((g, old) => average(old, square(g), beta2), grads, state.v);
       const maxV = amsgrad ? mapTrees((a, b) => maximum(a, b), state.maxV as TensorTree, v) : undefined;
       const updates = mapTrees(
-        (_g, first, second) =>
-          div(div(first, 1 - beta1 ** count), add(sqrt(div(second, 1 - beta2 ** count)), eps)),
+        (_g, first, second) => div(div(first, 1 - beta1 ** count), add(sqrt(div(second, 1 - beta2 ** count)), eps)),
         grads,
         m,
         maxV ?? v,

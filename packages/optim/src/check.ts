@@ -31,7 +31,8 @@ export function checkBeta(where: string, name: string, value: unknown): void {
 }
 
 export function checkBoolean(where: string, name: string, value: unknown): void {
-  if (typeof value !== "boolean") throw new OptionError(`[${where}] ${name} must be true or false; received ${show(value)}.`);
+  if (typeof value !== "boolean")
+    throw new OptionError(`[${where}] ${name} must be true or false; received ${show(value)}.`);
 }
 
 export function checkOneOf(where: string, name: string, value: unknown, choices: readonly string[]): void {

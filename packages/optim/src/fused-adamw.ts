@@ -1,5 +1,5 @@
 import { engine } from "@llmeff/native";
-import { adamwDefaults, type AdamWHyper, checkAdamW } from "./adamw-options.js";
+import { type AdamWHyper, adamwDefaults, checkAdamW } from "./adamw-options.js";
 import { type Bucket, type CommonOptions, FusedOptimizer } from "./optimizer.js";
 import type { Parameter } from "./storage.js";
 
@@ -22,7 +22,15 @@ export class AdamW<P extends Parameter> extends FusedOptimizer<P, AdamWHyper> {
   readonly kind = "adamw";
 
   constructor(params: Readonly<Record<string, P>>, options: AdamWOptions = {}) {
-    const { learningRate = 1e-3, beta1, beta2, eps, weightDecay, decoupled, amsgrad } = { ...adamwDefaults, ...options };
+    const {
+      learningRate = 1e-3,
+      beta1,
+      beta2,
+      eps,
+      weightDecay,
+      decoupled,
+      amsgrad,
+    } = { ...adamwDefaults, ...options };
     const hyper = { learningRate, beta1, beta2, eps, weightDecay, decoupled, amsgrad };
     super("AdamW", params, hyper, options, (group) => (group.amsgrad ? ["m", "v", "maxV"] : ["m", "v"]), checkAdamW);
   }

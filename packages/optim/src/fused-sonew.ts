@@ -75,7 +75,8 @@ export class Sonew<P extends Parameter> extends FusedOptimizer<P, SonewHyper> {
   #stepSonew({ slots, grads, hyper, step, gradScale }: Bucket<P, SonewHyper>): void {
     const { storage } = this;
     const operands = (arrays: readonly P[]) => arrays.map((array) => storage.operand(array));
-    const reversed = (array: P, slot: Slot<P>) => (isReversed(slot, hyper) ? storage.reversed(array, slot.shape) : array);
+    const reversed = (array: P, slot: Slot<P>) =>
+      isReversed(slot, hyper) ? storage.reversed(array, slot.shape) : array;
     const params = slots.map((slot) => reversed(slot.param, slot));
     const state = (key: string) => operands(slots.map((slot) => slot.state[key]!));
     engine().op.sonewStep(

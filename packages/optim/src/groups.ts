@@ -50,7 +50,9 @@ function toTest(
   if (filter instanceof RegExp) return (name) => name.search(filter) >= 0;
   if (typeof filter === "function") return filter;
   if (!Array.isArray(filter)) {
-    throw new OptionError(`[${where}] params must be a RegExp, a list of names or a function; received ${String(filter)}.`);
+    throw new OptionError(
+      `[${where}] params must be a RegExp, a list of names or a function; received ${String(filter)}.`,
+    );
   }
   for (const name of filter) {
     if (!shapes.has(name)) {

@@ -1,7 +1,7 @@
 /**
  * What all fused optimizers share: parameter groups, clipping by global norm, step counts and saved state.
  */
-import { DTypeError, FormatError, OptionError, type Operand, ShapeError } from "@llmeff/native";
+import { DTypeError, FormatError, type Operand, OptionError, ShapeError } from "@llmeff/native";
 import type { Tensor } from "@llmeff/tensor";
 import { checkKeys, checkNumber } from "./check.js";
 import { type ParamGroup, preview, type ResolvedGroup, resolveGroups } from "./groups.js";
@@ -143,9 +143,12 @@ export abstract class FusedOptimizer<P extends Parameter, H extends CommonHyper>
 
   #addSlot(name: string, param: P, shape: readonly number[], group: ResolvedGroup<H>, states: readonly string[]): void {
     const elements = shape.reduce((size, n) => size * n, 1);
-    if (elements === 0) throw new ShapeError(`[${this.#where}] parameter "${name}" is empty: shape [${shape.join(", ")}].`);
+    if (elements === 0)
+      throw new ShapeError(`[${this.#where}] parameter "${name}" is empty: shape [${shape.join(", ")}].`);
     if ("isContiguous" in param && !param.isContiguous) {
-      throw new ShapeError(`[${this.#where}] parameter "${name}" is a strided view; optimizers step contiguous tensors. Use clone().`);
+      throw new ShapeError(
+        `[${this.#where}] parameter "${name}" is a strided view; optimizers step contiguous tensors. Use clone().`,
+      );
     }
     const state = Object.fromEntries(states.map((key) => [key, this.storage.zeros(shape)]));
     this.#slots.set(name, { name, param, shape, state, steps: 0 });
@@ -231,8 +234,10 @@ export abstract class FusedOptimizer<P extends Parameter, H extends CommonHyper>
       }
     }
     const unknown = Object.keys(tensors).filter((name) => !(name in own.tensors));
-    if (unknown.length > 0) throw new FormatError(`[${where}] no parameter uses ${preview(unknown)}. Is this another model's state?`);
-    for (const name of this.#slots.keys()) checkNumber(where, `meta.steps["${name}"]`, meta.steps[name], "a non-negative integer", isCount);
+    if (unknown.length > 0)
+      throw new FormatError(`[${where}] no parameter uses ${preview(unknown)}. Is this another model's state?`);
+    for (const name of this.#slots.keys())
+      checkNumber(where, `meta.steps["${name}"]`, meta.steps[name], "a non-negative integer", isCount);
     for (const [name, array] of Object.entries(own.tensors)) this.storage.assign(array, tensors[name]!);
     for (const slot of this.#slots.values()) slot.steps = meta.steps[slot.name]!;
     this.#stepCount = meta.stepCount;
@@ -261,15 +266,21 @@ export abstract class FusedOptimizer<P extends Parameter, H extends CommonHyper>
       const grad: unknown = grads[name];
       if (grad === undefined) continue;
       if (!slot) {
-        throw new OptionError(`[${where}] there is no parameter "${name}". Parameters: ${preview([...this.#slots.keys()])}.`);
+        throw new OptionError(
+          `[${where}] there is no parameter "${name}". Parameters: ${preview([...this.#slots.keys()])}.`,
+        );
       }
       if (describe(grad) !== describe(slot.param)) {
-        throw new DTypeError(`[${where}] the gradient of "${name}" must be a ${describe(slot.param)}; received ${describe(grad)}.`);
+        throw new DTypeError(
+          `[${where}] the gradient of "${name}" must be a ${describe(slot.param)}; received ${describe(grad)}.`,
+        );
       }
       const got = shapeOfParameter(where, name, grad as P);
       const want = shapeOfParameter(where, name, slot.param);
       if (got.length !== want.length || got.some((n, axis) => n !== want[axis])) {
-        throw new ShapeError(`[${where}] the gradient of "${name}" must have shape [${want.join(", ")}]; received [${got.join(", ")}].`);
+        throw new ShapeError(
+          `[${where}] the gradient of "${name}" must have shape [${want.join(", ")}]; received [${got.join(", ")}].`,
+        );
       }
     }
     return [...this.#slots.keys()].filter((name) => grads[name] !== undefined);
@@ -288,7 +299,10 @@ export abstract class FusedOptimizer<P extends Parameter, H extends CommonHyper>
     rates: ReadonlyMap<ResolvedGroup<H>, number>,
     gradScale: Operand | null,
   ): Bucket<P, H>[] {
-    const buckets = new Map<string, { slots: Slot<P>[]; grads: P[]; hyper: H & { learningRate: number }; step: number }>();
+    const buckets = new Map<
+      string,
+      { slots: Slot<P>[]; grads: P[]; hyper: H & { learningRate: number }; step: number }
+    >();
     for (const [name, grad] of grads) {
       const slot = this.#slots.get(name)!;
       const group = this.#groupOf.get(name)!;
@@ -315,7 +329,13 @@ export abstract class FusedOptimizer<P extends Parameter, H extends CommonHyper>
 
 function checkLearningRate(where: string, value: ScalarOrSchedule): void {
   if (typeof value === "function") return;
-  checkNumber(where, "learningRate", value, "a schedule or a number of at least 0", (x) => x >= 0 && Number.isFinite(x));
+  checkNumber(
+    where,
+    "learningRate",
+    value,
+    "a schedule or a number of at least 0",
+    (x) => x >= 0 && Number.isFinite(x),
+  );
 }
 
 const isCount = (x: number) => Number.isSafeInteger(x) && x >= 0;

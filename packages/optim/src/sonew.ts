@@ -26,8 +26,8 @@ import {
   zerosLike,
 } from "@llmeff/tensor";
 import { average } from "./adamw.js";
-import { asSchedule, type ScalarOrSchedule } from "./schedules.js";
 import { chainLength } from "./fused-sonew.js";
+import { asSchedule, type ScalarOrSchedule } from "./schedules.js";
 import { checkSonew, defaultGamma, type SonewHyper, sonewDefaults } from "./sonew-options.js";
 import {
   addDecayedWeights,

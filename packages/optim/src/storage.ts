@@ -41,7 +41,8 @@ export function isParameter(value: unknown): value is Parameter {
 /** The storage of a set of named parameters, which must all be tensors of one dtype or typed arrays of one type. */
 export function storageOf<P extends Parameter>(where: string, params: Readonly<Record<string, P>>): Storage<P> {
   const entries = Object.entries(params);
-  if (entries.length === 0) throw new OptionError(`[${where}] expected at least one parameter; received an empty record.`);
+  if (entries.length === 0)
+    throw new OptionError(`[${where}] expected at least one parameter; received an empty record.`);
   for (const [name, value] of entries) {
     if (!isParameter(value)) {
       throw new OptionError(
@@ -153,11 +154,18 @@ function forEachReversed(shape: readonly number[], visit: (i: number, j: number)
 }
 
 /** The shape of a parameter: its own, or for a typed array the one given for it, or its length. */
-export function shapeOfParameter(where: string, name: string, value: Parameter, given?: readonly number[]): readonly number[] {
+export function shapeOfParameter(
+  where: string,
+  name: string,
+  value: Parameter,
+  given?: readonly number[],
+): readonly number[] {
   if (value instanceof Tensor) return value.shape;
   if (given === undefined) return [value.length];
   if (given.reduce((size, n) => size * n, 1) !== value.length) {
-    throw new ShapeError(`[${where}] shapes["${name}"] is [${given.join(", ")}] but the array has ${value.length} elements.`);
+    throw new ShapeError(
+      `[${where}] shapes["${name}"] is [${given.join(", ")}] but the array has ${value.length} elements.`,
+    );
   }
   return given;
 }

@@ -45,7 +45,9 @@ export function identity(): GradientTransformation<Empty> {
  * @example
  * const transform = chain(clipByGlobalNorm(1), scaleByAdam(), scaleByLearningRate(1e-3));
  */
-export function chain(...transforms: readonly GradientTransformation[]): GradientTransformation<readonly TransformState[]> {
+export function chain(
+  ...transforms: readonly GradientTransformation[]
+): GradientTransformation<readonly TransformState[]> {
   return {
     init: (params) => transforms.map((transform) => transform.init(params)),
     update(grads, states, params) {

@@ -1,6 +1,6 @@
 /**
- * The document model: a report is plain data, so that it can be made anywhere, stored as JSON, tested, and rendered as
- * HTML, Markdown or terminal text.
+ * The document model: a report is plain data, so that any program can make, store, test and render it. Tables stand on
+ * their own as well: in the terminal and as Markdown.
  */
 import type { NumberStyle } from "./format.js";
 

@@ -96,15 +96,15 @@ LLMEFF_INLINE int64_t visible_columns(const Attention& x, int64_t r0, int64_t r1
   return larger(0, smaller(count, x.last_key(t1) - j0 + 1));
 }
 
-// Calls body(column, mask) for the vectors of one row of a tile. Lanes outside the keys that row r sees have mask 0.
+// Which lanes of one row of a tile are keys that row r sees; `whole` when all of its columns are.
 template <class T>
 struct RowMask {
   Vec<T> from, to;
   bool whole;
 
-  LLMEFF_INLINE RowMask(const Attention& x, int64_t r, int64_t j0, int64_t vectors_end) {
+  LLMEFF_INLINE RowMask(const Attention& x, int64_t r, int64_t j0, int64_t columns) {
     const int64_t t = r / x.groups, first = x.first_key(t) - j0, last = x.last_key(t) - j0;
-    whole = first <= 0 && last >= vectors_end - 1;
+    whole = first <= 0 && last >= columns - 1;
     from = splat(static_cast<T>(larger(-1, smaller(first, kKeys))));
     to = splat(static_cast<T>(larger(-1, smaller(last, kKeys))));
   }

@@ -1,4 +1,4 @@
-// copy and fill. Equal dtypes are moved as unsigned integers of their size: whole blocks by memcpy, a transposition in square tiles
+// copy and fill. Equal dtypes are moved as unsigned integers of their size: whole blocks by memcpy, a transposition in tiles
 // that stay in the first-level cache, anything else row by row. Different dtypes convert row by row.
 //
 // Conversions: float → float rounds to nearest, ties to even (float64 → 16 bits without rounding twice); float → integer
@@ -152,11 +152,11 @@ LLMEFF_INLINE void write_transposed(const T (&tile)[kWidth][kHeight], int64_t he
     for (int64_t j = 0; j < kWidth; ++j) out[i * stride + j] = tile[j][i];
 }
 
-// out[…, i, …, j] = x[…]: tiles of kHeight × kWidth over (i, j), where x is contiguous along i and out along j. A tile is wide enough for
-// whole cache lines of out and several of x, which spares page translations when the strides are large.
+// out[…, i, …, j] = x[…]: tiles of kHeight × kWidth over (i, j), where x is contiguous along i and out along j. A tile is wide
+// enough for whole cache lines of out and several of x, which spares page translations when the strides are large.
 template <class T>
 void transpose(const In& x, const Out& out, Loop<2> loop, int axis) {
-  constexpr int64_t kWidth = 64 / static_cast<int64_t>(sizeof(T)) > 16 ? 32 : 16, kHeight = 64;
+  constexpr int64_t kWidth = sizeof(T) < 4 ? 32 : 16, kHeight = 64;
   const int last = loop.rank - 1;
   const int64_t rows = loop.shape[axis], columns = loop.shape[last];
   const int64_t out_stride = loop.strides[0][axis], x_stride = loop.strides[1][last];

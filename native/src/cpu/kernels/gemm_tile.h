@@ -210,8 +210,21 @@ void pack_panel(const T* from, int64_t row_step, int64_t k_step, T* to, int64_t 
 // b[k, n] into strips [k][kStrip], zero-padded; strips [first, last).
 template <class T>
 void pack_b(const T* b, int64_t row_stride, int64_t col_stride, int64_t n, int64_t k, T* packed, int64_t first, int64_t last) {
-  constexpr int64_t N = kStrip<T>;
-  for (int64_t s = first; s < last; ++s) {
+  constexpr int64_t N = kStrip<T>, L = kLanes<T>, kTogether = 4;
+  int64_t s = first;
+  // Rows of b are read in long pieces where they are far apart in memory.
+  if (col_stride == 1)
+    for (; s + kTogether <= last && (s + kTogether) * N <= n; s += kTogether)
+      for (int64_t p = 0; p < k; ++p) {
+        const T* from = b + p * row_stride + s * N;
+        T* to = packed + s * N * k + p * N;
+#pragma GCC unroll 4
+        for (int64_t i = 0; i < kTogether; ++i) {
+          store<T>(to + i * N * k, load(from + i * N));
+          store<T>(to + i * N * k + L, load(from + i * N + L));
+        }
+      }
+  for (; s < last; ++s) {
     const int64_t width = smaller(N, n - s * N);
     T* strip = packed + s * N * k;
     if (width < N)

@@ -1,6 +1,6 @@
-// Cross-entropy of hidden · weightᵀ in blocks of rows: for each block the logits by one matrix product, the loss and, in place, its
-// gradient by logits, then dhidden = dlogits · weight and dweight += dlogitsᵀ · hidden. A block holds about 8 MB of logits, but at least
-// kMinRows rows, below which the products would spend their time reading the weight.
+// Cross-entropy of hidden · weightᵀ in blocks of rows: for each block the logits by one matrix product, the loss and, in place,
+// its gradient by logits, then dhidden = dlogits · weight and dweight += dlogitsᵀ · hidden. A block holds about 8 MB of logits,
+// but at least kMinRows rows, below which the products would spend their time reading the weight.
 #include "cpu_kernels.h"
 #include "gemm.h"
 #include "loss_rows.h"

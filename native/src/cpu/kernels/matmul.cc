@@ -19,7 +19,7 @@ constexpr int64_t kBlockRows = 12 * kPanel;           // rows of a packed at a t
 constexpr int64_t kTileColumns = 1024;                // of a task
 constexpr int64_t kTasks = 32;                        // to aim at
 constexpr int64_t kTaskWork = int64_t{1} << 19;       // multiply-adds that make a task worth handing out
-constexpr int64_t kPackWork = int64_t{1} << 15;       // elements, likewise
+constexpr int64_t kPackWork = int64_t{1} << 16;       // elements, likewise
 constexpr int64_t kFewRows = 4;
 
 template <class T>
@@ -191,7 +191,7 @@ void multiply(const Product<T>& x) {
   if (few_rows(x)) {
     T* const packed = worker_scratch<T>(0, x.m * x.k);
     pack_few_rows(x, packed);
-    const int64_t columns = round_up(larger(1, 2 * kPackWork / x.k), 8 * kLanes<T>);
+    const int64_t columns = round_up(larger(1, kPackWork / x.k), 8 * kLanes<T>);
     return parallel_for(divide_up(x.n, columns), [&](int64_t task, int) {
       multiply_few_rows(x, packed, task * columns, smaller(x.n, (task + 1) * columns));
     });

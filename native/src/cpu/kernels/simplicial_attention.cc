@@ -35,22 +35,18 @@ struct ForwardMemory {
   }
 };
 
-// Softmax of one head's rows of the tile in place, merged into its running maximum and sum.
+// Softmax of one head's rows of the tile in place, merged into its running maximum and sum. Lanes past the last key, which the tile also
+// computed, count for neither.
 template <class T>
 LLMEFF_INLINE void softmax_rows(T* s, int64_t rows, int64_t keys, T* running_max, T* running_sum, T* acc, int64_t dv) {
-  const int64_t full = keys / kLanes<T> * kLanes<T>, tail = keys - full;
-  if (tail > 0)  // the tile computed lanes past the last key
-    for (int64_t r = 0; r < rows; ++r)
-      for (int64_t j = keys; j < full + kLanes<T>; ++j) s[r * kKeyTile + j] = -__builtin_inf();
+  const int64_t last = (keys - 1) / kLanes<T> * kLanes<T>;  // the vector with the last key
+  const Mask<T> present = iota<T>() < splat(static_cast<T>(keys - last));
+  const Vec<T> lowest = splat(static_cast<T>(-__builtin_inf()));
   Vec<T> top0 = splat(*running_max), top1 = top0;
   for (int64_t r = 0; r < rows; ++r) {
     const T* row = s + r * kKeyTile;
-    int64_t j = 0;
-    for (; j + kLanes<T> < keys; j += 2 * kLanes<T>) {
-      top0 = vmax(load(row + j), top0);
-      top1 = vmax(load(row + j + kLanes<T>), top1);
-    }
-    if (j < keys) top0 = vmax(load(row + j), top0);
+    for (int64_t j = 0; j < last; j += kLanes<T>) top0 = vmax(load(row + j), top0);
+    top1 = vmax(present ? load(row + last) : lowest, top1);
   }
   const T top = max_of_lanes<T>(vmax(top0, top1));
   if (top > *running_max) {
@@ -61,13 +57,17 @@ LLMEFF_INLINE void softmax_rows(T* s, int64_t rows, int64_t keys, T* running_max
   }
   Vec<T> sum = {};
   const Vec<T> shift = splat(*running_max);
-  for (int64_t r = 0; r < rows; ++r)
-    for (int64_t j = 0; j < keys; j += kLanes<T>) {
-      T* at = s + r * kKeyTile + j;
-      const Vec<T> e = vexp2(load(at) - shift);
-      store(at, e);
+  for (int64_t r = 0; r < rows; ++r) {
+    T* const row = s + r * kKeyTile;
+    for (int64_t j = 0; j < last; j += kLanes<T>) {
+      const Vec<T> e = vexp2(load(row + j) - shift);
+      store(row + j, e);
       sum += e;
     }
+    const Vec<T> e = vexp2(load(row + last) - shift);
+    store(row + last, e);
+    sum += present ? e : Vec<T>{};
+  }
   *running_sum += sum_of<T>(sum);
 }
 
@@ -144,7 +144,7 @@ void forward(const Problem& p, const Out& o, const Out& lse) {
     transpose_strip(m.rows_k, b.size(), p.d, p.ldk, m.keys_t, m.ldt);
     pack_values(p, p.b, task, b, m.values);
     for (int64_t t = task.first; t <= task.last; ++t) {
-      prefetch_rows<T>(p.q, task, t + 1, p.group);
+      prefetch_token<T>(p.q, task, t + 1, p.group);
       forward_token(p, m, task, t, a, b, o, lse);
     }
   });

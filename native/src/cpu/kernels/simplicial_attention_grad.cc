@@ -17,7 +17,7 @@ namespace simplicial {
 namespace {
 
 inline constexpr int64_t kHeadBlock = 64;        // query heads of one product, in large groups
-inline constexpr int64_t kLargeGroup = 24;
+inline constexpr int64_t kLargeGroup = 12;
 inline constexpr int64_t kMaxRows = kHeadBlock > kRowBlock ? kHeadBlock : kRowBlock;
 inline constexpr int64_t kStripBytes = 1 << 27;  // of strips at a time
 
@@ -240,9 +240,9 @@ void backward_task(const Problem& p, const BackwardMemory<T>& m, const StripGrad
   transpose_strip(m.vb, b.size(), p.dv, p.ldv, m.vb_t, m.ldt);
   const bool large = p.group >= kLargeGroup && p.chunks3 == 0;
   for (int64_t t = task.first; t <= task.last; ++t) {
-    prefetch_rows<T>(p.q, task, t + 1, p.group);
-    prefetch_rows<T>(dout, task, t + 1, p.group);
-    prefetch_rows<T>(o, task, t + 1, p.group);
+    prefetch_token<T>(p.q, task, t + 1, p.group);
+    prefetch_token<T>(dout, task, t + 1, p.group);
+    prefetch_token<T>(o, task, t + 1, p.group);
     load_token(p, m, task, t, dout, o, lse);
     const Range rows_a = p.rows_of(p.a, t, t), rows_b = p.rows_of(p.b, t, t);
     const Range shorts{rows_a.begin - a.begin, rows_a.end - a.begin};

@@ -150,26 +150,36 @@ LLMEFF_INLINE const T* row_at(const View& x, int64_t batch, int64_t row, int64_t
   return x.as<T>() + batch * x.strides[0] + row * x.strides[1] + head * x.strides[2];
 }
 
-// Asks for the rows of token t of a group's heads before they are needed: they are far apart in memory.
 template <class T>
-LLMEFF_INLINE void prefetch_rows(const View& x, const Task& task, int64_t t, int64_t group) {
+LLMEFF_INLINE void prefetch_row(const View& x, int64_t batch, int64_t row, int64_t head) {
+  const T* at = row_at<T>(x, batch, row, head);
+  for (int64_t c = 0; c < x.shape[3]; c += 64 / static_cast<int64_t>(sizeof(T))) __builtin_prefetch(at + c);
+}
+// Asks for token t of a group's heads before it is needed: its rows are far apart in memory.
+template <class T>
+LLMEFF_INLINE void prefetch_token(const View& x, const Task& task, int64_t t, int64_t group) {
   if (t > task.last) return;
-  for (int64_t h = 0; h < group; ++h) {
-    const T* row = row_at<T>(x, task.batch, t, task.kv_head * group + h);
-    for (int64_t c = 0; c < x.shape[3]; c += 64 / static_cast<int64_t>(sizeof(T))) __builtin_prefetch(row + c);
-  }
+  for (int64_t h = 0; h < group; ++h) prefetch_row<T>(x, task.batch, t, task.kv_head * group + h);
 }
 
+// One strip: the rows of x, plus bias, to dst[rows, ld].
+template <class T>
+LLMEFF_INLINE void pack_strip(const View& x, const Task& task, Range rows, double bias, int64_t chunks3, double sign, T* dst, int64_t ld) {
+  constexpr int64_t kAhead = 32;
+  for (int64_t r = rows.begin; r < min_of(rows.end, rows.begin + kAhead); ++r) prefetch_row<T>(x, task.batch, r, task.kv_head);
+  for (int64_t r = rows.begin; r < rows.end; ++r, dst += ld) {
+    if (r + kAhead < rows.end) prefetch_row<T>(x, task.batch, r + kAhead, task.kv_head);
+    pack_row<T>(dst, row_at<T>(x, task.batch, r, task.kv_head), x.shape[3], ld, static_cast<T>(bias), T{1}, chunks3,
+                static_cast<T>(sign));
+  }
+}
 template <class T>
 LLMEFF_INLINE void pack_keys(const Problem& p, const Side& side, const Task& task, Range rows, T* dst) {
-  for (int64_t r = rows.begin; r < rows.end; ++r, dst += p.ldk)
-    pack_row<T>(dst, row_at<T>(side.k, task.batch, r, task.kv_head), p.d, p.ldk, static_cast<T>(side.k_bias), T{1}, p.chunks3,
-                static_cast<T>(side.sign));
+  pack_strip(side.k, task, rows, side.k_bias, p.chunks3, side.sign, dst, p.ldk);
 }
 template <class T>
 LLMEFF_INLINE void pack_values(const Problem& p, const Side& side, const Task& task, Range rows, T* dst) {
-  for (int64_t r = rows.begin; r < rows.end; ++r, dst += p.ldv)
-    pack_row<T>(dst, row_at<T>(side.v, task.batch, r, task.kv_head), p.dv, p.ldv, static_cast<T>(side.v_bias), T{1}, 0, T{1});
+  pack_strip(side.v, task, rows, side.v_bias, 0, 1, dst, p.ldv);
 }
 
 // dst[c, row] = src[row, c]; two vectors of zeros behind every row of dst, which a tile may read.

@@ -80,34 +80,31 @@ LLMEFF_INLINE void multiply(const Product<T>& p, int64_t rows, int64_t lanes, co
   if (lane < lanes) column_of_tiles<kTransposed, 1>(p, rows, lane, epilogue);
 }
 
-// Horizontal sum and maximum, in registers: the windows of small models are a few vectors, and these come once for each.
-template <class T, int kCount>
-struct Halves {
-  typedef T Whole __attribute__((vector_size(kCount * sizeof(T))));
-  typedef T Half __attribute__((vector_size(kCount / 2 * sizeof(T))));
-  Half low, high;
-  LLMEFF_INLINE explicit Halves(Whole v) {
-    std::memcpy(&low, &v, sizeof low);
-    std::memcpy(&high, reinterpret_cast<const char*>(&v) + sizeof low, sizeof high);
-  }
-};
-template <class T, int kCount = static_cast<int>(kLanes<T>)>
-LLMEFF_INLINE T sum_of(typename Halves<T, kCount>::Whole v) {
-  const Halves<T, kCount> h(v);
-  if constexpr (kCount == 2) {
-    return h.low[0] + h.high[0];
-  } else {
-    return sum_of<T, kCount / 2>(h.low + h.high);
-  }
+// Horizontal sum and maximum by exchanging halves, quarters, … in registers (simd.h's go through memory): the windows of small
+// models are a few vectors, and these come once for each.
+template <class T>
+LLMEFF_INLINE Vec<T> exchange(Vec<T> v, int64_t distance) {
+#if defined(__clang__)
+  Vec<T> other;
+  for (int64_t i = 0; i < kLanes<T>; ++i) other[i] = v[i ^ distance];
+  return other;
+#else
+  Mask<T> from = {};
+  for (int64_t i = 0; i < kLanes<T>; ++i) from[i] = i ^ distance;
+  return __builtin_shuffle(v, from);
+#endif
 }
-template <class T, int kCount = static_cast<int>(kLanes<T>)>
-LLMEFF_INLINE T max_of_lanes(typename Halves<T, kCount>::Whole v) {
-  const Halves<T, kCount> h(v);
-  if constexpr (kCount == 2) {
-    return h.low[0] > h.high[0] ? h.low[0] : h.high[0];
-  } else {
-    return max_of_lanes<T, kCount / 2>(h.low > h.high ? h.low : h.high);
-  }
+template <class T>
+LLMEFF_INLINE T sum_of(Vec<T> v) {
+#pragma GCC unroll 4
+  for (int64_t distance = kLanes<T> / 2; distance > 0; distance /= 2) v += exchange<T>(v, distance);
+  return v[0];
+}
+template <class T>
+LLMEFF_INLINE T max_of_lanes(Vec<T> v) {
+#pragma GCC unroll 4
+  for (int64_t distance = kLanes<T> / 2; distance > 0; distance /= 2) v = vmax(v, exchange<T>(v, distance));
+  return v[0];
 }
 
 // 2^x for x < 128, polynomial of degree 6 on [-1/2, 1/2] (relative error 1e-7), 0 below 2^-125, NaN stays.

@@ -126,4 +126,5 @@ body{font-size:10.5pt}.page{max-width:none;padding:0}nav,.tip,.crosshair{display
 section{margin-top:2rem}h2,h3,caption{break-after:avoid}tr{break-inside:avoid}
 .scroll{overflow:visible}table{font-size:8.5pt}th,td{padding-left:.8rem}
 details:not([open])>*:not(summary){display:block}details::details-content{content-visibility:visible;display:block}
+.plot{max-width:14.5cm}.headline{grid-template-columns:repeat(auto-fit,minmax(3.8cm,1fr))}
 .best{background:none;padding:0;margin:0;text-decoration:underline}`;

@@ -1,0 +1,110 @@
+import { clone, copyInto, keep, OptionError, scope, ShapeError, slice, type Tensor, zeros } from "@llmeff/tensor";
+import type { ResolvedConfig } from "./config.js";
+
+/** Rows `[B, T, K, D]` of one key or value projection, of all positions so far or of the last `window`. */
+export class RowCache {
+  #buffer: Tensor | undefined;
+  #length = 0;
+  /** Absolute position of the first row held. */
+  #offset = 0;
+
+  constructor(
+    private readonly window: number | undefined,
+    private readonly capacity: number,
+  ) {}
+
+  /**
+   * Adds rows behind those held.
+   *
+   * @param rows - `[B, T, K, D]`
+   * @returns a view of the rows that the new queries may look at, and the absolute position of its first
+   */
+  append(rows: Tensor): { rows: Tensor; offset: number } {
+    const added = rows.shape[1]!;
+    if (this.#buffer && this.#buffer.shape[0] !== rows.shape[0]) {
+      throw new ShapeError(`[KvCache] the batch size was ${this.#buffer.shape[0]} and is now ${rows.shape[0]}; use a cache for each batch.`);
+    }
+    this.#makeRoom(rows, added);
+    const buffer = this.#buffer!;
+    scope(() => copyInto(slice(buffer, 1, this.#length, this.#length + added), rows));
+    this.#length += added;
+    return { rows: slice(buffer, 1, 0, this.#length), offset: this.#offset };
+  }
+
+  #makeRoom(like: Tensor, added: number): void {
+    if (this.#buffer && this.#length + added <= this.#buffer.shape[1]!) return;
+    // A window needs its last w − 1 rows; with twice that room they move once in about w steps.
+    const kept = this.window === undefined ? this.#length : Math.min(this.#length, this.window - 1);
+    const room = this.window === undefined ? Math.max(this.capacity, kept + added) : Math.max(2 * this.window, kept + added);
+    const [B, , K, D] = like.shape as [number, number, number, number];
+    const buffer = keep(zeros([B, room, K, D], { dtype: like.dtype }));
+    const old = this.#buffer;
+    if (old) {
+      scope(() => copyInto(slice(buffer, 1, 0, kept), clone(slice(old, 1, this.#length - kept, this.#length))));
+      old.dispose();
+    }
+    this.#offset += this.#length - kept;
+    this.#length = kept;
+    this.#buffer = buffer;
+  }
+
+  dispose(): void {
+    this.#buffer?.dispose();
+    this.#buffer = undefined;
+  }
+}
+
+/** Rows of one layer: keys and values, and for a 2-simplicial layer the second keys and values. */
+export interface LayerCache {
+  k: RowCache;
+  v: RowCache;
+  k2?: RowCache;
+  v2?: RowCache;
+}
+
+/**
+ * What a model remembers of a sequence while it generates. A windowed layer holds a number of rows that does not grow with the sequence:
+ * of a 2-simplicial layer the last w1 of (k, v) and w2 of (k2, v2).
+ */
+export class KvCache {
+  readonly layers: readonly LayerCache[];
+  readonly #maxSeqLen: number;
+  #length = 0;
+
+  constructor(config: ResolvedConfig) {
+    this.#maxSeqLen = config.maxSeqLen;
+    const rows = (window: number | undefined) => new RowCache(window, config.maxSeqLen);
+    this.layers = config.layers.map((layer) =>
+      layer.kind === "dot"
+        ? { k: rows(layer.window), v: rows(layer.window) }
+        : { k: rows(layer.w1), v: rows(layer.w1), k2: rows(layer.w2), v2: rows(layer.w2) },
+    );
+  }
+
+  /** Positions seen so far. */
+  get length(): number {
+    return this.#length;
+  }
+
+  /** Counts the positions of a forward pass, after all layers have appended theirs. */
+  advance(positions: number): void {
+    this.#length += positions;
+  }
+
+  /** @throws {OptionError} if that many further positions are more than the model is prepared for */
+  checkRoom(positions: number): void {
+    if (this.#length + positions > this.#maxSeqLen) {
+      throw new OptionError(
+        `[KvCache] ${this.#length} positions are held and ${positions} are to follow, but the model's maxSeqLen is ${this.#maxSeqLen}.`,
+      );
+    }
+  }
+
+  dispose(): void {
+    for (const layer of this.layers) for (const rows of Object.values(layer) as RowCache[]) rows.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}

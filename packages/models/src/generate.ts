@@ -1,0 +1,64 @@
+import { OptionError, randomUniform, tensor } from "@llmeff/tensor";
+import { KvCache } from "./cache.js";
+import type { Parameters } from "./parameters.js";
+import { drawToken, resolveSampling, type SamplingOptions, tokenProbabilities } from "./sampling.js";
+import type { Transformer } from "./transformer.js";
+
+export interface GenerateOptions extends SamplingOptions {
+  /** Most tokens to draw; fewer when a stop token comes or maxSeqLen is reached. */
+  maxTokens: number;
+  /** Generation ends after drawing one of these. */
+  stopTokens?: readonly number[];
+  /** Seeds the draws; default 0. */
+  seed?: number;
+  signal?: AbortSignal;
+}
+
+/** The random stream of token draws; the index of the draw is its position in the stream. */
+const drawStream = 0x67656e; // "gen"
+
+/**
+ * Draws tokens one at a time, each the next of the prompt and those before it.
+ *
+ * @param prompt - at least one token id
+ * @throws {OptionError} for an empty prompt, or one longer than the model's maxSeqLen
+ *
+ * @example
+ * for await (const id of generate(model, params, tokenizer.encode("ROMEO:"), { maxTokens: 200, temperature: 0.8 })) {
+ *   process.stdout.write(tokenizer.decode([id]));
+ * }
+ */
+export async function* generate(
+  model: Transformer,
+  params: Parameters,
+  prompt: ArrayLike<number>,
+  options: GenerateOptions,
+): AsyncGenerator<number> {
+  const { maxTokens, stopTokens = [], seed = 0, signal } = options;
+  const sampling = resolveSampling(options);
+  if (!Number.isSafeInteger(maxTokens) || maxTokens < 0) {
+    throw new OptionError(`[generate] maxTokens must be a non-negative integer; received ${maxTokens}.`);
+  }
+  if (prompt.length === 0) throw new OptionError("[generate] expected a prompt of at least one token; received none.");
+  const { maxSeqLen } = model.config;
+  if (prompt.length > maxSeqLen) {
+    throw new OptionError(`[generate] the prompt has ${prompt.length} tokens; the model's maxSeqLen is ${maxSeqLen}.`);
+  }
+  const count = Math.min(maxTokens, maxSeqLen - prompt.length + 1);
+  if (count === 0) return;
+  using draws = randomUniform({ seed, stream: drawStream }, [count], { dtype: "float64" });
+  const uniforms = await draws.data();
+  using cache = new KvCache(model.config);
+  const seen = new Set(Array.from(prompt));
+  let next = Int32Array.from(prompt);
+  for (let i = 0; i < count; i++) {
+    signal?.throwIfAborted();
+    using tokens = tensor(next, { shape: [1, next.length] });
+    using logits = model.lastLogits(params, tokens, cache);
+    const id = drawToken(tokenProbabilities(await logits.data(), sampling, seen), uniforms[i]!);
+    yield id;
+    if (stopTokens.includes(id)) return;
+    seen.add(id);
+    next = Int32Array.of(id);
+  }
+}

@@ -1,0 +1,319 @@
+import { DTypeError, FormatError, OptionError, ShapeError } from "@llmeff/native";
+import { type Tensor, tensor, zeros } from "@llmeff/tensor";
+import { describe, expect, it } from "vitest";
+import { AdamW, Sonew, vectors, warmup } from "./index.js";
+
+type Params = Record<string, Float32Array>;
+
+function params(): Params {
+  return {
+    weight: Float32Array.of(1, 2, 3, 4, 5, 6),
+    bias: Float32Array.of(1, -1),
+    table: Float32Array.of(0.5, 0.25, -2, 8),
+  };
+}
+const shapes = { weight: [2, 3], table: [2, 2] };
+
+/** Gradients that differ from step to step. */
+function gradsAt(step: number): Params {
+  return Object.fromEntries(
+    Object.entries(params()).map(([name, values]) => [name, values.map((x, i) => Math.sin(x + 3 * i + 7 * step))]),
+  );
+}
+
+/** Every fused optimizer, on typed arrays and on tensors: one line each. */
+const kinds = [
+  ["AdamW", (p: Params, options: object) => new AdamW(p, options)],
+  ["AdamW with amsgrad", (p: Params, options: object) => new AdamW(p, { amsgrad: true, ...options })],
+  ["Sonew", (p: Params, options: object) => new Sonew(p, { eps: 1e-4, ...options })],
+  ["Sonew rmspropNorm", (p: Params, options: object) => new Sonew(p, { graft: "rmspropNorm", eps: 1e-4, ...options })],
+  [
+    "Sonew col, rows, vectors by Adam",
+    (p: Params, options: object) =>
+      new Sonew(p, { order: "col", chain: "row", vectors: "adam", eps: 1e-4, ...options }),
+  ],
+] as const;
+
+describe.each(kinds)("%s", (_name, make) => {
+  it("gives the same bits on tensors as on typed arrays", () => {
+    const arrays = params();
+    const onArrays = make(arrays, { shapes, maxGradNorm: 0.5, learningRate: 0.1 });
+    const toTensors = (p: Params) =>
+      Object.fromEntries(
+        Object.entries(p).map(([name, x]) => [name, tensor(x, { shape: shapes[name as "weight"] ?? [x.length] })]),
+      );
+    const tensors = toTensors(params());
+    const onTensors = make(tensors as never, { maxGradNorm: 0.5, learningRate: 0.1 });
+    for (let step = 0; step < 5; step++) {
+      onArrays.step(gradsAt(step));
+      onTensors.step(toTensors(gradsAt(step)) as never);
+    }
+    for (const [name, values] of Object.entries(arrays)) expect(tensors[name]!.dataSync()).toEqual(values);
+  });
+
+  it("continues from its saved state bit by bit", () => {
+    const options = { shapes, maxGradNorm: 1, learningRate: warmup(0.1, 7) };
+    const straight = params();
+    const uninterrupted = make(straight, options);
+    for (let step = 0; step < 8; step++) uninterrupted.step(gradsAt(step));
+
+    const resumed = params();
+    const first = make(resumed, options);
+    for (let step = 0; step < 4; step++) first.step(gradsAt(step));
+    const { tensors, meta } = first.stateDict();
+    const saved = {
+      tensors: Object.fromEntries(Object.entries(tensors).map(([name, x]) => [name, x.slice()])),
+      meta: JSON.parse(JSON.stringify(meta)),
+    };
+    const second = make(resumed, options);
+    second.loadStateDict(saved);
+    expect(second.stepCount).toBe(4);
+    expect(second.learningRate).toBe(uninterruptedRate(4));
+    for (let step = 4; step < 8; step++) second.step(gradsAt(step));
+    expect(resumed).toEqual(straight);
+    expect(second.stateDict()).toEqual(uninterrupted.stateDict());
+
+    function uninterruptedRate(step: number): number {
+      return warmup(0.1, 7)(step);
+    }
+  });
+
+  it("changes nothing in a step whose gradients are not finite, and counts it", async () => {
+    for (const bad of [Number.NaN, Number.POSITIVE_INFINITY]) {
+      const p = params();
+      const optimizer = make(p, { shapes, maxGradNorm: Number.POSITIVE_INFINITY });
+      optimizer.step(gradsAt(0));
+      const before = structuredClone({ p, state: optimizer.stateDict().tensors });
+      const grads = gradsAt(1);
+      grads.bias![1] = bad;
+      optimizer.step(grads);
+      expect({ p, state: optimizer.stateDict().tensors }).toEqual(before);
+      expect(optimizer.stepCount).toBe(2);
+      expect(await optimizer.gradNorm()).toBe(bad);
+    }
+  });
+
+  it("treats parameters one by one as it treats them together", () => {
+    const together = params();
+    const all = make(together, { shapes });
+    const alone = params();
+    const each = Object.keys(alone).map((name) => ({
+      name,
+      optimizer: make(
+        { [name]: alone[name]! },
+        { shapes: name in shapes ? { [name]: shapes[name as keyof typeof shapes] } : {} },
+      ),
+    }));
+    for (let step = 0; step < 3; step++) {
+      const grads = gradsAt(step);
+      all.step(grads);
+      for (const { name, optimizer } of each) optimizer.step({ [name]: grads[name]! });
+    }
+    expect(alone).toEqual(together);
+  });
+});
+
+describe("fused optimizers", () => {
+  it("clip by the global norm of all gradients", async () => {
+    // |(3, 4)| = 5, clipped to 1: without averaging SGD-like momentum graft, p = −lr · g / (5 + 1e-6)
+    const p = { a: Float64Array.of(0), b: Float64Array.of(0) };
+    const optimizer = new AdamW(p, { beta1: 0, beta2: 0, eps: 1e6, weightDecay: 0, learningRate: 1e6, maxGradNorm: 1 });
+    optimizer.step({ a: Float64Array.of(3), b: Float64Array.of(4) });
+    expect(await optimizer.gradNorm()).toBe(5);
+    expect(p.a[0]).toBeCloseTo(-0.6, 5);
+    expect(p.b[0]).toBeCloseTo(-0.8, 5);
+  });
+
+  it("leave gradients under the limit alone", () => {
+    const clipped = params();
+    const plain = params();
+    new Sonew(clipped, { maxGradNorm: 1e9 }).step(gradsAt(0));
+    new Sonew(plain).step(gradsAt(0));
+    expect(clipped).toEqual(plain);
+  });
+
+  it("give groups their own hyper-parameters; the first match counts", () => {
+    const p = params();
+    const optimizer = new AdamW(p, {
+      shapes,
+      learningRate: 0.1,
+      weightDecay: 0.5,
+      groups: [
+        { params: vectors, weightDecay: 0 },
+        { params: /table|bias/, learningRate: 0 },
+      ],
+    });
+    expect(optimizer.paramGroups.map((group) => group.params)).toEqual([["bias"], ["table"], ["weight"]]);
+    const zero = Object.fromEntries(Object.entries(p).map(([name, x]) => [name, new Float32Array(x.length)]));
+    optimizer.step(zero);
+    expect(p.bias).toEqual(params().bias); // no decay
+    expect(p.table).toEqual(params().table); // no rate
+    expect(p.weight![0]).toBeCloseTo(0.95, 6); // 1 − 0.1·0.5
+  });
+
+  it("decay only matrices when asked", () => {
+    const p = params();
+    const optimizer = new AdamW(p, {
+      shapes: { ...shapes, bias: [2] },
+      decay: "matrices",
+      weightDecay: 1,
+      learningRate: 0.5,
+    });
+    optimizer.step(Object.fromEntries(Object.entries(p).map(([name, x]) => [name, new Float32Array(x.length)])));
+    expect(p.bias).toEqual(params().bias);
+    expect(p.weight).toEqual(params().weight!.map((x) => x / 2));
+  });
+
+  it("take a new learning rate between steps, in groups without one of their own", () => {
+    const optimizer = new AdamW(params(), { learningRate: 1, groups: [{ params: ["bias"], learningRate: 7 }] });
+    optimizer.learningRate = warmup(4, 4);
+    expect(optimizer.learningRate).toBe(1);
+    expect(optimizer.paramGroups[0]!.learningRate).toBe(7);
+    optimizer.step(gradsAt(0));
+    expect(optimizer.learningRate).toBe(2);
+  });
+
+  it("leave parameters without a gradient alone and count their steps apart", () => {
+    const p = params();
+    const optimizer = new AdamW(p);
+    optimizer.step({ bias: gradsAt(0).bias! });
+    optimizer.step(gradsAt(1));
+    expect(optimizer.stateDict().meta.steps).toEqual({ weight: 1, bias: 2, table: 1 });
+    const late = params();
+    new AdamW({ weight: late.weight! }).step({ weight: gradsAt(1).weight! });
+    expect(p.weight).toEqual(late.weight); // as if its first step were the first
+  });
+
+  it("tell the bytes of their state", () => {
+    expect(new AdamW(params()).stateBytes()).toBe(12 * 2 * 4);
+    expect(new Sonew(params()).stateBytes()).toBe(12 * 3 * 4);
+    expect(new Sonew({ p: new Float64Array(5) }, { graft: "rmspropNorm" }).stateBytes()).toBe(5 * 4 * 8);
+  });
+
+  const ok = Float32Array.of(1);
+  it.each<[string, () => unknown, new (message: string) => Error, string]>([
+    ["no parameters", () => new AdamW({}), OptionError, "[AdamW] expected at least one parameter"],
+    ["a number as parameter", () => new AdamW({ a: 3 as never }), OptionError, 'parameter "a" must be a Tensor'],
+    [
+      "mixed kinds",
+      () => new AdamW<Float32Array | Float64Array>({ a: ok, b: new Float64Array(1) }),
+      DTypeError,
+      "received Float32Array and Float64Array",
+    ],
+    [
+      "an int32 tensor",
+      () => new AdamW({ a: tensor(new Int32Array(2)) }),
+      DTypeError,
+      "optimizers step float32 and float64",
+    ],
+    ["an empty array", () => new AdamW({ a: new Float32Array(0) }), ShapeError, 'parameter "a" is empty'],
+    ["a strided view", () => new AdamW({ a: zeros([2, 3]).T }), ShapeError, "strided view"],
+    ["a negative rate", () => new AdamW({ a: ok }, { learningRate: -1 }), OptionError, "[AdamW] learningRate must be"],
+    [
+      "beta2 of 1",
+      () => new AdamW({ a: ok }, { beta2: 1 }),
+      OptionError,
+      "[AdamW] beta2 must be a number in [0, 1); received 1.",
+    ],
+    ["a NaN eps", () => new AdamW({ a: ok }, { eps: Number.NaN }), OptionError, "[AdamW] eps must be"],
+    [
+      "maxGradNorm 0",
+      () => new AdamW({ a: ok }, { maxGradNorm: 0 }),
+      OptionError,
+      "[AdamW] maxGradNorm must be a positive number; received 0.",
+    ],
+    [
+      "a misspelt option",
+      () => new AdamW({ a: ok }, { weigthDecay: 1 } as object),
+      OptionError,
+      'unknown option "weigthDecay"',
+    ],
+    [
+      "a misspelt group option",
+      () => new AdamW({ a: ok }, { groups: [{ params: /a/, lr: 1 } as never] }),
+      OptionError,
+      'unknown option "lr"',
+    ],
+    [
+      "a bad group value",
+      () => new AdamW({ a: ok }, { groups: [{ params: /a/, beta1: 2 }] }),
+      OptionError,
+      "[groups[0]] beta1",
+    ],
+    [
+      "an unknown name in a group",
+      () => new AdamW({ a: ok }, { groups: [{ params: ["b"] }] }),
+      OptionError,
+      'there is no parameter "b"',
+    ],
+    [
+      "matrices without shapes",
+      () => new AdamW({ a: ok }, { decay: "matrices" }),
+      OptionError,
+      'decay "matrices" needs to know',
+    ],
+    [
+      "an unknown gradient",
+      () => new AdamW({ a: ok }).step({ b: ok }),
+      OptionError,
+      '[AdamW.step] there is no parameter "b"',
+    ],
+    [
+      "a gradient of another size",
+      () => new AdamW({ a: ok }).step({ a: new Float32Array(2) }),
+      ShapeError,
+      "must have shape [1]; received [2]",
+    ],
+    [
+      "a gradient of another type",
+      () => new AdamW<Float32Array | Float64Array>({ a: ok }).step({ a: new Float64Array(1) }),
+      DTypeError,
+      "must be a Float32Array; received Float64Array",
+    ],
+    [
+      "a schedule that gives NaN",
+      () => new AdamW({ a: ok }, { learningRate: () => Number.NaN }).step({ a: ok }),
+      OptionError,
+      "[AdamW] [step 0] learningRate must be",
+    ],
+    [
+      "another optimizer's state",
+      () => new Sonew({ a: ok }).loadStateDict(new AdamW({ a: ok }).stateDict()),
+      FormatError,
+      "expected the state of sonew",
+    ],
+    [
+      "another model's state",
+      () => new AdamW({ a: ok }).loadStateDict(new AdamW({ b: ok }).stateDict()),
+      FormatError,
+      '"a.m" is missing',
+    ],
+    [
+      "state of another size",
+      () => new AdamW({ a: ok }).loadStateDict(new AdamW({ a: new Float32Array(2) }).stateDict()),
+      FormatError,
+      '"a.m" must be a Float32Array of 1 elements; received a Float32Array of 2.',
+    ],
+  ])("refuse %s", (_what, act, ErrorClass, message) => {
+    expect(act).toThrow(ErrorClass);
+    expect(act).toThrow(message);
+  });
+
+  it("don't load half of a state that does not fit", () => {
+    const own = new AdamW({ a: Float32Array.of(1), b: Float32Array.of(1) });
+    const other = new AdamW({ a: Float32Array.of(1) });
+    other.step({ a: Float32Array.of(1) });
+    expect(() => own.loadStateDict(other.stateDict())).toThrow('"b.m" is missing');
+    expect(own.stateDict().tensors["a.m"]).toEqual(Float32Array.of(0));
+    expect(own.stepCount).toBe(0);
+  });
+
+  it("report a disposed parameter", () => {
+    const a: Tensor = tensor([1, 2]);
+    const optimizer = new AdamW({ a });
+    const grad = tensor([1, 1]);
+    a.dispose();
+    expect(() => optimizer.step({ a: grad })).toThrow("disposed");
+    expect(optimizer.stepCount).toBe(0);
+  });
+});

@@ -1,0 +1,112 @@
+/**
+ * The AdamW and tridiagonal SONew cases of `optimizers.json` as data for tests: options under our names, problems as arrays, and the file's comparison.
+ */
+import { readFileSync } from "node:fs";
+import { expect } from "vitest";
+import type { AdamWOptions, SonewGraft, SonewOptions } from "../src/index.js";
+
+export type FloatDType = "float32" | "float64";
+type FloatArray = Float32Array | Float64Array;
+
+interface RawCase {
+  id: string;
+  optimizer: string;
+  hyper: Record<string, number | string | boolean>;
+  problem: string;
+  params: Record<string, number[][]>;
+  rtol64: number;
+  rtol32: number | null;
+  dropped_per_step?: number[];
+}
+
+interface Problem {
+  shapes: number[][];
+  params0: number[][];
+  grads: number[][][];
+}
+
+/** One case at one precision. */
+export interface GoldenCase {
+  id: string;
+  dtype: FloatDType;
+  optimizer: "adamw" | "sonew";
+  adamw: AdamWOptions;
+  sonew: SonewOptions;
+  problem: Problem;
+  /** Parameters after the steps that are keys. */
+  expected: Record<string, number[][]>;
+  tolerance: number;
+  dropped?: number[];
+}
+
+const grafts: Record<string, SonewGraft> = { adam_raw: "adamRaw", rmsprop_norm: "rmspropNorm" };
+
+function camelCase(name: string): string {
+  return name.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());
+}
+
+function optionsOf(hyper: RawCase["hyper"]): object {
+  const entries = Object.entries(hyper).filter(([key]) => key !== "band");
+  return Object.fromEntries(
+    entries.map(([key, value]) => {
+      if (key === "lr") return ["learningRate", value];
+      if (key === "graft") return ["graft", grafts[String(value)] ?? value];
+      return [camelCase(key), value];
+    }),
+  );
+}
+
+/** Every AdamW case, and every SONew case of band 1 with the forward rule, in float64 and where the file allows it in float32. */
+export function goldenCases(path: string): GoldenCase[] {
+  const file = JSON.parse(readFileSync(path, "utf8")) as { problems: Record<string, Problem>; cases: RawCase[] };
+  const ours = file.cases.filter(
+    ({ optimizer, hyper }) =>
+      optimizer === "adamw" ||
+      (optimizer === "sonew" && (hyper.band ?? 1) === 1 && (hyper.drop ?? "forward") === "forward"),
+  );
+  return ours.flatMap((raw) => {
+    const both: [FloatDType, number | null][] = [
+      ["float64", raw.rtol64],
+      ["float32", raw.rtol32],
+    ];
+    return both.flatMap(([dtype, tolerance]) =>
+      tolerance === null
+        ? []
+        : [
+            {
+              id: `${raw.id} ${dtype}`,
+              dtype,
+              optimizer: raw.optimizer as "adamw" | "sonew",
+              adamw: { learningRate: 1e-3, ...optionsOf(raw.hyper) },
+              sonew: { learningRate: 1e-3, gamma: 0, graft: "none", ...optionsOf(raw.hyper) },
+              problem: file.problems[raw.problem]!,
+              expected: raw.params,
+              tolerance,
+              ...(raw.dropped_per_step ? { dropped: raw.dropped_per_step } : {}),
+            },
+          ],
+    );
+  });
+}
+
+export function typedArray(dtype: FloatDType, values: readonly number[]): FloatArray {
+  return dtype === "float32" ? Float32Array.from(values) : Float64Array.from(values);
+}
+
+/** `max|x − ref| ≤ rtol·max|ref − params0| + 1e-12`, in float32 plus one rounding of the largest parameter; per tensor. */
+export function expectGolden(golden: GoldenCase, step: number, values: readonly ArrayLike<number>[]): void {
+  const reference = golden.expected[step];
+  if (!reference) return;
+  const { dtype, tolerance, problem } = golden;
+  for (const [i, want] of reference.entries()) {
+    const start = problem.params0[i]!;
+    const got = Array.from(values[i]!);
+    const largest = (xs: readonly number[]) => xs.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
+    const rounding = dtype === "float32" ? 2 ** -23 * largest(start) : 0;
+    const limit = tolerance * largest(want.map((x, j) => x - start[j]!)) + 1e-12 + rounding;
+    // NaN must not pass: Math.max keeps it and the comparison fails.
+    const error = largest(got.map((x, j) => x - want[j]!));
+    expect(got).toHaveLength(want.length);
+    expect(error, `${golden.id}, step ${step}, tensor ${i}: largest error`).toBeLessThanOrEqual(limit);
+  }
+}
