@@ -15,7 +15,7 @@ import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { isUpToDate, runCmakeJs } from "../native/scripts/cmake-js.mjs";
 import { ensurePnpm, installDependencies } from "./lib/pnpm.mjs";
-import { run, runForwardingSignals } from "./lib/process.mjs";
+import { capture, run, runForwardingSignals } from "./lib/process.mjs";
 import { SetupError } from "./lib/setup-error.mjs";
 import { ensureToolchain } from "./lib/toolchain.mjs";
 import { readJson, root } from "./lib/workspace.mjs";
@@ -46,13 +46,16 @@ function setup() {
   if (runCmakeJs("build") !== 0) throw new SetupError("[setup] the native engine did not compile (messages above).");
 }
 
-/** Bundles the packages; turbo replays what it has built before. */
+/** Bundles the packages; turbo replays what it has built before. Its report is shown only when something failed. */
 function buildPackages(...filter) {
   const turbo = join(root, "node_modules", "turbo", "bin", "turbo");
   const env = { ...process.env, TURBO_TELEMETRY_DISABLED: "1" };
-  if (run(process.execPath, [turbo, "run", "build", "--output-logs=errors-only", ...filter], { env }) !== 0) {
-    throw new SetupError("[setup] the packages did not build (messages above).");
-  }
+  console.log("building the packages");
+  const args = [turbo, "run", "build", "--output-logs=errors-only", ...filter];
+  const { status, stdout, stderr } = capture(process.execPath, args, { env });
+  if (status === 0) return;
+  console.error(`${stdout}${stderr}`);
+  throw new SetupError("[setup] the packages did not build (messages above).");
 }
 
 /** Arguments that begin with an option belong to the main study; anything else is a command of its own, run where the user stands. */

@@ -85,3 +85,10 @@ describe("platform packages", () => {
     }
   });
 });
+
+it("the root lists every library, so that the code of documents can import it", () => {
+  const { devDependencies } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as {
+    devDependencies: Record<string, string>;
+  };
+  for (const { manifest } of libraries) expect(devDependencies).toHaveProperty([manifest.name], "workspace:*");
+});

@@ -1,9 +1,23 @@
-/** `prepublishOnly` of the platform packages: one without its binary must not reach users. */
-import { existsSync } from "node:fs";
+/**
+ * `prepublishOnly` of the platform packages, run in their folder: without its binary, or (Linux) with one that needs a newer C library than
+ * the one promised to users, a package must not reach them.
+ */
+import { existsSync, readFileSync } from "node:fs";
 
-if (!existsSync("llmeff.node")) {
-  console.error(
-    `[publish] ${process.cwd()} has no llmeff.node. Build it on that platform with "pnpm --filter @llmeff/native run build:release" first.`,
-  );
+const newestGlibcMinor = 28;
+
+function problem() {
+  if (!existsSync("llmeff.node"))
+    return 'there is no llmeff.node. Build it on that platform: "pnpm --filter @llmeff/native run build:release"';
+  const versions = readFileSync("llmeff.node", "latin1").matchAll(/GLIBC_2\.(\d+)/g);
+  const minor = Math.max(0, ...Array.from(versions, (match) => Number(match[1])));
+  if (minor > newestGlibcMinor)
+    return `llmeff.node needs glibc 2.${minor}, more than 2.${newestGlibcMinor}. Build it in an image that has the older one`;
+  return undefined;
+}
+
+const found = problem();
+if (found !== undefined) {
+  console.error(`[publish] ${process.cwd()}: ${found}.`);
   process.exitCode = 1;
 }

@@ -65,7 +65,7 @@ struct Hyper {
   Graft graft;
   bool relative_eps, absolute_gamma, bias_correction;
   double gamma;
-  double lr = 0.01, beta1 = 0.9, beta2 = 0.99, eps = 1e-2, graft_eps = 1e-8, weight_decay = 0.1;
+  double lr = 0.01, beta1 = 0.9, beta2 = 0.99, eps = 1e-2, graft_eps = 0, weight_decay = 0.1;
 };
 
 struct State {

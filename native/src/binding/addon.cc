@@ -22,6 +22,12 @@ DType dtype_of(const Napi::TypedArray& array) {
   }
 }
 
+void* data_of(const Napi::TypedArray& array) {
+  void* data = nullptr;
+  napi_get_typedarray_info(array.Env(), array, nullptr, nullptr, &data, nullptr, nullptr);
+  return data;
+}
+
 View contiguous_view(void* data, DType dtype, const std::vector<int64_t>& shape) {
   View view;
   view.data = data;
@@ -44,7 +50,12 @@ class Addon : public Napi::Addon<Addon> {
     settle_ = Napi::ThreadSafeFunction::New(env, Napi::Function::New(env, [](const Napi::CallbackInfo&) {}), "llmeff", 0, 1);
     settle_.Unref(env);
     // Runs before the hook of settle_: nothing may write into this environment's buffers once it is gone.
-    env.AddCleanupHook([] { cpu_device().synchronize(); });
+    env.AddCleanupHook([] {
+      try {
+        cpu_device().synchronize();
+      } catch (const Error&) {  // there is no device, so there is no work
+      }
+    });
     DefineAddon(exports, {
                              InstanceMethod("create", &Addon::Create),
                              InstanceMethod("view", &Addon::CreateView),
@@ -88,6 +99,10 @@ class Addon : public Napi::Addon<Addon> {
       napi_throw(info.Env(), ErrorOf(info.Env(), error.code(), error.what(), op, 0));
     } catch (const std::bad_alloc&) {
       napi_throw(info.Env(), ErrorOf(info.Env(), "ERR_OUT_OF_MEMORY", "[native] out of memory", op, 0));
+    } catch (const Napi::Error&) {
+      throw;
+    } catch (const std::exception& error) {
+      napi_throw(info.Env(), ErrorOf(info.Env(), "ERR_INTERNAL", std::string("[native] ") + error.what(), op, 0));
     }
     return info.Env().Undefined();
   }
@@ -105,6 +120,11 @@ class Addon : public Napi::Addon<Addon> {
     const int number = value.As<Napi::Number>().Int32Value();
     if (number < 0 || number >= kDTypeCount) fail("ERR_DTYPE", "[native] %d names no dtype.", number);
     return static_cast<DType>(number);
+  }
+
+  static Napi::TypedArray TypedArrayArgument(const Napi::Value& value) {
+    if (!value.IsTypedArray()) fail("ERR_DTYPE", "[native] expected a typed array.");
+    return value.As<Napi::TypedArray>();
   }
 
   static int64_t CheckedSize(const std::vector<int64_t>& shape, DType dtype) {
@@ -147,16 +167,21 @@ class Addon : public Napi::Addon<Addon> {
       const bool empty = CheckedSize(shape, dtype) == 0;
       if (!empty) {
         if (base.buffer == nullptr) fail("ERR_SHAPE", "[native] a view with elements of an array without.");
-        int64_t low = offset, high = offset;
+        // Elements of the block that the view reaches, counted from the start of the block.
+        const int64_t item = item_size(dtype);
+        auto* const data = static_cast<char*>(base.view.data);
+        const int64_t start = (data - static_cast<char*>(base.buffer->data())) / item;
+        int64_t low, high;
+        bool outside = __builtin_add_overflow(start, offset, &low);
+        high = low;
         for (size_t i = 0; i < shape.size(); ++i) {
-          const int64_t reach = (shape[i] - 1) * strides[i];
-          (reach < 0 ? low : high) += reach;
+          int64_t reach = 0;
+          outside |= __builtin_mul_overflow(shape[i] - 1, strides[i], &reach);
+          int64_t& end = reach < 0 ? low : high;
+          outside |= __builtin_add_overflow(end, reach, &end);
           array.view.strides[i] = strides[i];
         }
-        auto* const data = static_cast<char*>(base.view.data);
-        const auto* const begin = static_cast<char*>(base.buffer->data());
-        const int64_t item = item_size(dtype);
-        if (data + low * item < begin || data + (high + 1) * item > begin + base.buffer->bytes())
+        if (outside || low < 0 || high >= static_cast<int64_t>(base.buffer->bytes()) / item)
           fail("ERR_SHAPE", "[native] the view reaches outside its memory.");
         array.view.data = data + offset * item;
         array.buffer = base.buffer;
@@ -181,9 +206,9 @@ class Addon : public Napi::Addon<Addon> {
   Napi::Value Upload(const Napi::CallbackInfo& info) {
     return Guard(info, "upload", [&] {
       const Array& target = handles_.at(info[0].As<Napi::Number>().DoubleValue());
-      const auto source = info[1].As<Napi::TypedArray>();
+      const Napi::TypedArray source = TypedArrayArgument(info[1]);
       const DType dtype = DTypeArgument(info[2]);
-      const auto* const data = static_cast<const uint8_t*>(source.ArrayBuffer().Data()) + source.ByteOffset();
+      const auto* const data = static_cast<const uint8_t*>(data_of(source));
       const int64_t bytes = target.view.size() * item_size(dtype);
       if (static_cast<int64_t>(source.ByteLength()) != bytes)
         fail("ERR_SHAPE", "[native] expected %lld bytes; received %zu.", static_cast<long long>(bytes), source.ByteLength());
@@ -193,7 +218,7 @@ class Addon : public Napi::Addon<Addon> {
       Out out{target.view};
       In in{contiguous_view(staged->data(), dtype, {target.view.shape, target.view.shape + target.view.rank})};
       Access access;
-      access.out.push_back(target.buffer->status());
+      note_write(access, target);
       submit_op(target.buffer->device(), "upload", std::move(access), [staged, in, out](Kernels& kernels) { kernels.copy(in, out); });
       return info.Env().Undefined();
     });
@@ -208,13 +233,12 @@ class Addon : public Napi::Addon<Addon> {
   };
   Download DownloadOf(const Napi::CallbackInfo& info) {
     const Array& source = handles_.at(info[0].As<Napi::Number>().DoubleValue());
-    const auto target = info[1].As<Napi::TypedArray>();
+    const Napi::TypedArray target = TypedArrayArgument(info[1]);
     const int64_t bytes = source.view.size() * item_size(source.view.dtype);
     if (static_cast<int64_t>(target.ByteLength()) != bytes)
       fail("ERR_SHAPE", "[native] expected room for %lld bytes; received %zu.", static_cast<long long>(bytes), target.ByteLength());
-    void* const data = static_cast<uint8_t*>(target.ArrayBuffer().Data()) + target.ByteOffset();
     Download download{{source.view},
-                      {contiguous_view(data, source.view.dtype, {source.view.shape, source.view.shape + source.view.rank})},
+                      {contiguous_view(data_of(target), source.view.dtype, {source.view.shape, source.view.shape + source.view.rank})},
                       {},
                       source.buffer ? &source.buffer->device() : nullptr};
     if (source.buffer) download.access.in.push_back(source.buffer->status());
@@ -294,38 +318,50 @@ class Addon : public Napi::Addon<Addon> {
 
   // synchronize() → Promise<void>: all work queued before has run; rejects with the oldest failure nobody was told of.
   Napi::Value Synchronize(const Napi::CallbackInfo& info) {
-    Pending* const pending = NewPending(info.Env(), info.Env().Undefined());
-    const Napi::Promise promise = pending->deferred.Promise();
-    Device& device = cpu_device();
-    device.submit([this, pending, &device](uint64_t) {
-      pending->failure = device.take_unobserved();
-      Settle(pending);
+    return Guard(info, "synchronize", [&]() -> Napi::Value {
+      Device& device = cpu_device();
+      Pending* const pending = NewPending(info.Env(), info.Env().Undefined());
+      const Napi::Promise promise = pending->deferred.Promise();
+      device.submit([this, pending, &device](uint64_t) {
+        pending->failure = device.take_unobserved();
+        Settle(pending);
+      });
+      return promise;
     });
-    return promise;
   }
 
   // ---- facts ----
   Napi::Value Memory(const Napi::CallbackInfo& info) {
-    const MemoryUse use = cpu_device().memory();
-    Napi::Object result = Napi::Object::New(info.Env());
-    result.Set("handles", Napi::Number::New(info.Env(), static_cast<double>(handles_.live())));
-    result.Set("liveBytes", Napi::Number::New(info.Env(), static_cast<double>(use.live_bytes)));
-    result.Set("peakBytes", Napi::Number::New(info.Env(), static_cast<double>(use.peak_bytes)));
-    result.Set("cachedBytes", Napi::Number::New(info.Env(), static_cast<double>(use.cached_bytes)));
-    result.Set("systemAllocations", Napi::Number::New(info.Env(), static_cast<double>(use.system_allocations)));
-    return result;
+    return Guard(info, "memory", [&]() -> Napi::Value {
+      const MemoryUse use = cpu_device().memory();
+      Napi::Object result = Napi::Object::New(info.Env());
+      const auto set = [&](const char* name, size_t value) {
+        result.Set(name, Napi::Number::New(info.Env(), static_cast<double>(value)));
+      };
+      set("handles", handles_.live());
+      set("liveBytes", use.live_bytes);
+      set("peakBytes", use.peak_bytes);
+      set("cachedBytes", use.cached_bytes);
+      set("systemAllocations", use.system_allocations);
+      return result;
+    });
   }
   Napi::Value ResetPeak(const Napi::CallbackInfo& info) {
-    cpu_device().reset_peak();
-    return info.Env().Undefined();
+    return Guard(info, "resetPeak", [&] {
+      cpu_device().reset_peak();
+      return info.Env().Undefined();
+    });
   }
   Napi::Value EmptyCache(const Napi::CallbackInfo& info) {
-    cpu_device().empty_cache();
-    return info.Env().Undefined();
+    return Guard(info, "emptyCache", [&] {
+      cpu_device().empty_cache();
+      return info.Env().Undefined();
+    });
   }
   Napi::Value Info(const Napi::CallbackInfo& info) {
     return Guard(info, "info", [&]() -> Napi::Value {
       const Napi::Env env = info.Env();
+      cpu_device();  // fails here, not at the first tensor, when the instruction set asked for is not to be had
       const CpuInfo cpu = cpu_info();
       Napi::Array available = Napi::Array::New(env, cpu.available.size());
       for (uint32_t i = 0; i < cpu.available.size(); ++i) available.Set(i, cpu.available[i]);

@@ -18,7 +18,16 @@
 namespace llmeff::binding {
 
 DType dtype_of(const Napi::TypedArray& array);
+// Its first element; the memory may be shared between threads of JavaScript.
+void* data_of(const Napi::TypedArray& array);
 View contiguous_view(void* data, DType dtype, const std::vector<int64_t>& shape);
+
+// Notes that an array is written in full. When it is a part of its block, the rest keeps what it has, a failure included.
+inline void note_write(Access& access, const Array& array) {
+  const auto& status = array.buffer->status();
+  access.out.push_back(status);
+  if (static_cast<size_t>(array.view.size() * item_size(array.view.dtype)) != array.buffer->bytes()) access.in.push_back(status);
+}
 
 // What the arguments of one call touch.
 struct CallContext {
@@ -40,8 +49,7 @@ V CallContext::view(const Napi::Value& value) {
   if (value.IsNull() || value.IsUndefined()) return view;
   if (value.IsTypedArray()) {
     const auto array = value.As<Napi::TypedArray>();
-    auto* const data = static_cast<uint8_t*>(array.ArrayBuffer().Data()) + array.ByteOffset();
-    static_cast<View&>(view) = contiguous_view(data, dtype_of(array), {static_cast<int64_t>(array.ElementLength())});
+    static_cast<View&>(view) = contiguous_view(data_of(array), dtype_of(array), {static_cast<int64_t>(array.ElementLength())});
     if (device != nullptr && device != &cpu_device()) fail("ERR_DEVICE", "[native] typed arrays go with arrays on the CPU only.");
     device = &cpu_device();
     host = true;
@@ -60,7 +68,7 @@ V CallContext::view(const Napi::Value& value) {
   device = &owner;
   const auto& status = array.buffer->status();
   if constexpr (std::is_same_v<V, In>) access.in.push_back(status);
-  if constexpr (std::is_same_v<V, Out>) access.out.push_back(status);
+  if constexpr (std::is_same_v<V, Out>) note_write(access, array);
   if constexpr (std::is_same_v<V, InOut>) access.in_out.push_back(status);
   return view;
 }

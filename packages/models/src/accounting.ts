@@ -31,7 +31,11 @@ export interface TrainingFlops {
  * count), 2-simplicial 14·D a query and pair (4 forward, 10 backward: simplicial-attention.md §6.2 "tc"). The usual formula
  * `12·L·H·D·T` counts the whole square instead; `causal: false` does so, for comparison with papers.
  */
-export function trainingFlopsPerToken(config: ResolvedConfig, seqLen: number, options: { causal?: boolean } = {}): TrainingFlops {
+export function trainingFlopsPerToken(
+  config: ResolvedConfig,
+  seqLen: number,
+  options: { causal?: boolean } = {},
+): TrainingFlops {
   const { causal = true } = options;
   const { numHeads, headDim, vocabSize, dModel, tieEmbeddings } = config;
   const weights = countParameters(config) - (tieEmbeddings ? 0 : vocabSize * dModel);

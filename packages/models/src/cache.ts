@@ -1,4 +1,4 @@
-import { clone, copyInto, keep, OptionError, scope, ShapeError, slice, type Tensor, zeros } from "@llmeff/tensor";
+import { clone, copyInto, keep, OptionError, ShapeError, scope, slice, type Tensor, zeros } from "@llmeff/tensor";
 import type { ResolvedConfig } from "./config.js";
 
 /** Rows `[B, T, K, D]` of one key or value projection, of all positions so far or of the last `window`. */
@@ -22,7 +22,9 @@ export class RowCache {
   append(rows: Tensor): { rows: Tensor; offset: number } {
     const added = rows.shape[1]!;
     if (this.#buffer && this.#buffer.shape[0] !== rows.shape[0]) {
-      throw new ShapeError(`[KvCache] the batch size was ${this.#buffer.shape[0]} and is now ${rows.shape[0]}; use a cache for each batch.`);
+      throw new ShapeError(
+        `[KvCache] the batch size was ${this.#buffer.shape[0]} and is now ${rows.shape[0]}; use a cache for each batch.`,
+      );
     }
     this.#makeRoom(rows, added);
     const buffer = this.#buffer!;
@@ -35,7 +37,8 @@ export class RowCache {
     if (this.#buffer && this.#length + added <= this.#buffer.shape[1]!) return;
     // A window needs its last w − 1 rows; with twice that room they move once in about w steps.
     const kept = this.window === undefined ? this.#length : Math.min(this.#length, this.window - 1);
-    const room = this.window === undefined ? Math.max(this.capacity, kept + added) : Math.max(2 * this.window, kept + added);
+    const room =
+      this.window === undefined ? Math.max(this.capacity, kept + added) : Math.max(2 * this.window, kept + added);
     const [B, , K, D] = like.shape as [number, number, number, number];
     const buffer = keep(zeros([B, room, K, D], { dtype: like.dtype }));
     const old = this.#buffer;

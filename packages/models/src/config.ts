@@ -63,7 +63,10 @@ export type ResolvedConfig = Required<Omit<TransformerConfig, "attention" | "qkN
   layers: readonly ResolvedLayer[];
 };
 
-export type ResolvedLayer = (DotAttention | Required<Omit<SimplicialAttention, "w1" | "w2">> & Pick<SimplicialAttention, "w1" | "w2">) & {
+export type ResolvedLayer = (
+  | DotAttention
+  | (Required<Omit<SimplicialAttention, "w1" | "w2">> & Pick<SimplicialAttention, "w1" | "w2">)
+) & {
   qkNorm: boolean;
 };
 
@@ -75,7 +78,9 @@ function checkPositive(name: string, value: unknown): void {
 
 function checkNonNegative(name: string, value: unknown): void {
   if (typeof value !== "number" || !Number.isFinite(value) || value < 0) {
-    throw new OptionError(`[TransformerConfig] ${name} must be a finite number ≥ 0; received ${JSON.stringify(value)}.`);
+    throw new OptionError(
+      `[TransformerConfig] ${name} must be a finite number ≥ 0; received ${JSON.stringify(value)}.`,
+    );
   }
 }
 
@@ -113,7 +118,15 @@ export function resolveConfig(config: TransformerConfig): ResolvedConfig {
     initStd = 0.02,
   } = config;
   const { vocabSize, dModel, numLayers, numHeads, maxSeqLen } = config;
-  for (const [name, value] of Object.entries({ vocabSize, dModel, numLayers, numHeads, numKvHeads, maxSeqLen, ffnDim })) {
+  for (const [name, value] of Object.entries({
+    vocabSize,
+    dModel,
+    numLayers,
+    numHeads,
+    numKvHeads,
+    maxSeqLen,
+    ffnDim,
+  })) {
     checkPositive(name, value);
   }
   if (!Number.isInteger(headDim) || headDim <= 0 || headDim % 2 !== 0) {
@@ -122,9 +135,12 @@ export function resolveConfig(config: TransformerConfig): ResolvedConfig {
     );
   }
   if (numHeads % numKvHeads !== 0) {
-    throw new OptionError(`[TransformerConfig] numHeads must be a multiple of numKvHeads; received ${numHeads} and ${numKvHeads}.`);
+    throw new OptionError(
+      `[TransformerConfig] numHeads must be a multiple of numKvHeads; received ${numHeads} and ${numKvHeads}.`,
+    );
   }
-  for (const [name, value] of Object.entries({ attentionSoftcap, finalSoftcap, normEps, initStd })) checkNonNegative(name, value);
+  for (const [name, value] of Object.entries({ attentionSoftcap, finalSoftcap, normEps, initStd }))
+    checkNonNegative(name, value);
   if (!(ropeBase > 0)) throw new OptionError(`[TransformerConfig] ropeBase must be positive; received ${ropeBase}.`);
   if (!Array.isArray(attention) || attention.length === 0) {
     throw new OptionError("[TransformerConfig] attention must be a pattern of at least one layer; received none.");

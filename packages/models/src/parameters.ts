@@ -27,7 +27,11 @@ function layerSpecs(config: ResolvedConfig, index: number): ParameterSpec[] {
     shape: [rows, columns],
     init,
   });
-  const norm = (name: string, size: number): ParameterSpec => ({ name: `${at}.${name}.weight`, shape: [size], init: "ones" });
+  const norm = (name: string, size: number): ParameterSpec => ({
+    name: `${at}.${name}.weight`,
+    shape: [size],
+    init: "ones",
+  });
   const kv = numKvHeads * headDim;
   const simplicial = kind === "simplicial";
   return [

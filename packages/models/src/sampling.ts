@@ -22,7 +22,12 @@ export function resolveSampling(options: SamplingOptions): ResolvedSampling {
   const check = (name: string, valid: boolean, expected: string, value: unknown) => {
     if (!valid) throw new OptionError(`[sampling] ${name} must be ${expected}; received ${String(value)}.`);
   };
-  check("repetitionPenalty", repetitionPenalty > 0 && Number.isFinite(repetitionPenalty), "a positive number", repetitionPenalty);
+  check(
+    "repetitionPenalty",
+    repetitionPenalty > 0 && Number.isFinite(repetitionPenalty),
+    "a positive number",
+    repetitionPenalty,
+  );
   check("temperature", temperature >= 0 && Number.isFinite(temperature), "a number ≥ 0", temperature);
   check("topK", topK === undefined || (Number.isSafeInteger(topK) && topK > 0), "a positive integer", topK);
   check("topP", topP > 0 && topP <= 1, "in (0, 1]", topP);

@@ -80,7 +80,8 @@ export class Transformer {
    * @returns `[B, T, dModel]`
    */
   hidden(params: Parameters, tokens: Tensor, cache?: KvCache): Tensor {
-    if (tokens.rank !== 2) throw new ShapeError(`[Transformer] tokens must be [B, T]; received [${tokens.shape.join(", ")}].`);
+    if (tokens.rank !== 2)
+      throw new ShapeError(`[Transformer] tokens must be [B, T]; received [${tokens.shape.join(", ")}].`);
     const [, T] = tokens.shape as [number, number];
     const start = cache?.length ?? 0;
     if (start + T > this.config.maxSeqLen) {
@@ -178,7 +179,10 @@ export class Transformer {
     const normed = this.#norm(params, `${at}.input_layernorm`, x);
     const attended = attend.call(this, params, `${at}.self_attn`, layer as never, normed, angles, start, cache);
     const [B, T] = x.shape as [number, number];
-    const mixed = add(x, project("self_attn.o_proj", reshape(attended, [B, T, this.config.numHeads * this.config.headDim])));
+    const mixed = add(
+      x,
+      project("self_attn.o_proj", reshape(attended, [B, T, this.config.numHeads * this.config.headDim])),
+    );
     const wide = this.#norm(params, `${at}.post_attention_layernorm`, mixed);
     return add(mixed, project("mlp.down_proj", swiglu(project("mlp.gate_proj", wide), project("mlp.up_proj", wide))));
   }
@@ -246,7 +250,9 @@ export class Transformer {
 function parameter(params: Parameters, name: string): Tensor {
   const tensor = params[name];
   if (tensor === undefined) {
-    throw new ShapeError(`[Transformer] the parameters lack "${name}". Are they of a model with another configuration?`);
+    throw new ShapeError(
+      `[Transformer] the parameters lack "${name}". Are they of a model with another configuration?`,
+    );
   }
   return tensor;
 }

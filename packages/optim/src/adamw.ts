@@ -3,7 +3,7 @@
  */
 import { add, div, maximum, mul, sqrt, square, type Tensor, type TensorTree } from "@llmeff/tensor";
 import { type AdamWHyper, adamwDefaults, checkAdamW } from "./adamw-options.js";
-import { checkBoolean, checkNotNegative } from "./check.js";
+import { checkBoolean, checkKeys, checkNotNegative, withDefaults } from "./check.js";
 import { asSchedule, type ScalarOrSchedule } from "./schedules.js";
 import {
   addDecayedWeights,
@@ -27,7 +27,8 @@ export interface AdamState {
 
 /** `m̂ / (√v̂ + eps)`: gradients scaled by Adam's running moments (Kingma & Ba 2015). */
 export function scaleByAdam(options: Partial<AdamHyper> = {}): GradientTransformation<AdamState> {
-  const hyper = { ...adamwDefaults, ...options };
+  checkKeys("scaleByAdam", options, ["beta1", "beta2", "eps", "amsgrad"]);
+  const hyper = withDefaults<Omit<AdamWHyper, "learningRate">>(adamwDefaults, options);
   checkAdamW("scaleByAdam", hyper);
   const { beta1, beta2, eps, amsgrad } = hyper;
   return {
@@ -74,11 +75,11 @@ export function adamw(
   learningRate: ScalarOrSchedule,
   options: AdamWTransformOptions = {},
 ): GradientTransformation<readonly TransformState[]> {
-  const { mask, ...rest } = options;
-  const { weightDecay, decoupled, ...adam } = { ...adamwDefaults, ...rest };
+  checkKeys("adamw", options, [...Object.keys(adamwDefaults), "mask"]);
+  const { weightDecay, decoupled, ...adam } = withDefaults<Omit<AdamWHyper, "learningRate">>(adamwDefaults, options);
   checkNotNegative("adamw", "weightDecay", weightDecay);
   checkBoolean("adamw", "decoupled", decoupled);
-  const decay = addDecayedWeights(weightDecay, mask);
+  const decay = addDecayedWeights(weightDecay, options.mask);
   const direction = scaleByAdam(adam);
   const rate = scaleByLearningRate(asSchedule(learningRate));
   return decoupled ? chain(direction, decay, rate) : chain(decay, direction, rate);

@@ -51,3 +51,9 @@ export function checkKeys(where: string, options: object, known: readonly string
     }
   }
 }
+
+/** The defaults with the options that are given in their place; other keys of `options` are not for these defaults. */
+export function withDefaults<D extends object>(defaults: D, options: { [K in keyof D]?: unknown }): D {
+  const given = Object.keys(defaults).filter((key) => options[key as keyof D] !== undefined);
+  return { ...defaults, ...Object.fromEntries(given.map((key) => [key, options[key as keyof D]])) };
+}

@@ -1,5 +1,6 @@
 import { engine } from "@llmeff/native";
 import { type AdamWHyper, adamwDefaults, checkAdamW } from "./adamw-options.js";
+import { withDefaults } from "./check.js";
 import { type Bucket, type CommonOptions, FusedOptimizer } from "./optimizer.js";
 import type { Parameter } from "./storage.js";
 
@@ -22,16 +23,7 @@ export class AdamW<P extends Parameter> extends FusedOptimizer<P, AdamWHyper> {
   readonly kind = "adamw";
 
   constructor(params: Readonly<Record<string, P>>, options: AdamWOptions = {}) {
-    const {
-      learningRate = 1e-3,
-      beta1,
-      beta2,
-      eps,
-      weightDecay,
-      decoupled,
-      amsgrad,
-    } = { ...adamwDefaults, ...options };
-    const hyper = { learningRate, beta1, beta2, eps, weightDecay, decoupled, amsgrad };
+    const hyper = withDefaults<AdamWHyper>({ learningRate: 1e-3, ...adamwDefaults }, options);
     super("AdamW", params, hyper, options, (group) => (group.amsgrad ? ["m", "v", "maxV"] : ["m", "v"]), checkAdamW);
   }
 

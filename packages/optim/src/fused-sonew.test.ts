@@ -7,6 +7,8 @@ const vector = (n: number) =>
   fc
     .array(fc.double({ min: -1, max: 1, noNaN: true }), { minLength: n, maxLength: n })
     .map((xs) => Float64Array.from(xs));
+/** 20 numbers of magnitude 0.01 to 1. */
+const awayFromZero = vector(20).map((xs) => xs.map((x) => (x < 0 ? -0.01 : 0.01) + 0.99 * x));
 const length = (x: ArrayLike<number>) => Math.hypot(...Array.from(x));
 
 describe("Sonew", () => {
@@ -52,11 +54,10 @@ describe("Sonew", () => {
 
   it("does not care about the scale of the gradients with relative eps and the Adam graft", () => {
     fc.assert(
-      fc.property(vector(20), fc.integer({ min: -6, max: 6 }), (g, exponent) => {
-        fc.pre(g.every((x) => Math.abs(x) > 1e-3));
+      fc.property(awayFromZero, fc.integer({ min: -6, max: 6 }), (g, exponent) => {
         const a = { p: new Float64Array(20) };
         const b = { p: new Float64Array(20) };
-        const options = { learningRate: 1, eps: 1e-2, epsMode: "relative", graftEps: 0 } as const;
+        const options = { learningRate: 1, eps: 1e-2, epsMode: "relative", graftEps: 1e-30 } as const;
         new Sonew(a, options).step({ p: g });
         new Sonew(b, options).step({ p: g.map((x) => x * 2 ** exponent) });
         for (const [i, x] of a.p.entries()) expect(b.p[i]).toBeCloseTo(x, 9);

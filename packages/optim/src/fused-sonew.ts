@@ -1,4 +1,5 @@
 import { engine, Graft } from "@llmeff/native";
+import { withDefaults } from "./check.js";
 import { type Bucket, type CommonOptions, FusedOptimizer, type Slot } from "./optimizer.js";
 import { checkSonew, defaultGamma, type SonewHyper, sonewDefaults } from "./sonew-options.js";
 import type { Parameter } from "./storage.js";
@@ -24,8 +25,7 @@ export class Sonew<P extends Parameter> extends FusedOptimizer<P, SonewHyper> {
   readonly #dropped: ReturnType<FusedOptimizer<P, SonewHyper>["storage"]["counter"]>;
 
   constructor(params: Readonly<Record<string, P>>, options: SonewOptions = {}) {
-    const { groups: _, decay: __, maxGradNorm: ___, shapes: ____, ...own } = options;
-    const hyper = { learningRate: 1e-3, ...sonewDefaults, ...own };
+    const hyper = withDefaults<SonewHyper>({ learningRate: 1e-3, ...sonewDefaults }, options);
     const states = (group: SonewHyper) => ["m", "h0", "h1", ...(group.graft === "rmspropNorm" ? ["rms"] : [])];
     super("Sonew", params, hyper, options, states, checkSonew);
     this.#dropped = this.storage.counter();

@@ -73,7 +73,7 @@ export function checkSonew(where: string, hyper: Omit<SonewHyper, "learningRate"
     checkNumber(where, "gamma", hyper.gamma, "a number in [0, 1)", (x) => x >= 0 && x < 1);
   }
   checkOneOf(where, "graft", hyper.graft, sonewGrafts);
-  checkNotNegative(where, "graftEps", hyper.graftEps);
+  checkPositive(where, "graftEps", hyper.graftEps);
   checkOneOf(where, "order", hyper.order, ["row", "col"]);
   checkOneOf(where, "chain", hyper.chain, ["tensor", "row"]);
   checkBoolean(where, "biasCorrection", hyper.biasCorrection);

@@ -26,6 +26,7 @@ import {
   zerosLike,
 } from "@llmeff/tensor";
 import { average } from "./adamw.js";
+import { checkKeys, withDefaults } from "./check.js";
 import { chainLength } from "./fused-sonew.js";
 import { asSchedule, type ScalarOrSchedule } from "./schedules.js";
 import { checkSonew, defaultGamma, type SonewHyper, sonewDefaults } from "./sonew-options.js";
@@ -55,7 +56,9 @@ export interface SonewState {
 
 /** `s · L D Lᵀ m̂`: gradients preconditioned by tridiagonal SONew, with the length of the graft. */
 export function scaleBySonew(options: Partial<Direction> = {}): GradientTransformation<SonewState> {
-  const hyper = { ...sonewDefaults, ...options };
+  const known = Object.keys(sonewDefaults).filter((key) => key !== "weightDecay");
+  checkKeys("scaleBySonew", options, known);
+  const hyper = withDefaults<Omit<SonewHyper, "learningRate">>(sonewDefaults, options);
   checkSonew("scaleBySonew", hyper);
   const { beta1, beta2, graft } = hyper;
   const rmsprop = graft === "rmspropNorm";

@@ -1,7 +1,7 @@
 import { DTypeError, engine, LlmeffError, OptionError, ShapeError } from "@llmeff/native";
 import { isFloating } from "./dtype.js";
-import { add, clone, onesLike, zerosLike } from "./ops/index.js";
-import { keep, register, scope } from "./scope.js";
+import { add, astype, clone, detach, onesLike, zerosLike } from "./ops/index.js";
+import { keep, refuseAsync, register, scope } from "./scope.js";
 import { formatShape, sameShape } from "./shape.js";
 import { Tensor } from "./tensor.js";
 import { mapTree, type TensorTree, tensorsOf } from "./tree.js";
@@ -104,7 +104,11 @@ export function defineOp<O>(definition: OpDefinition<O>): (inputs: readonly Tens
   const { name } = definition;
   return (inputs, options) => {
     const tape = current;
-    const needs = inputs.map((input) => {
+    const needs = inputs.map((input, i) => {
+      if (!(input instanceof Tensor)) {
+        const received = input === null ? "null" : typeof input;
+        throw new DTypeError(`[${name}] argument ${i + 1} must be a Tensor; received ${received}. Use tensor(…).`);
+      }
       if (input.tape === undefined || input.tape.closed) return false;
       if (tape !== undefined && input.tape !== tape) {
         throw new LlmeffError(
@@ -148,13 +152,23 @@ export function defineOp<O>(definition: OpDefinition<O>): (inputs: readonly Tens
         inputs,
         output,
         saved,
-        backward: (dout) => definition.backward({ needs, saved, shapes, options }, dout),
+        // Nothing came out, so nothing depends on the inputs: kernels are not asked about empty arrays.
+        backward: (dout) =>
+          dout.size === 0
+            ? inputs.map((input, i) => (needs[i] ? zerosLike(input) : null))
+            : definition.backward({ needs, saved, shapes, options }, dout),
       });
     } else {
       for (const tensor of saved) tensor.dispose();
     }
     return output;
   };
+}
+
+/** `a + b`; bfloat16 and float16 are added in float32. */
+function sumOf(a: Tensor, b: Tensor): Tensor {
+  const computed = a.dtype === "float32" || a.dtype === "float64";
+  return computed ? add(a, b) : astype(add(astype(a, "float32"), astype(b, "float32")), a.dtype);
 }
 
 /** Gradients by tensor while the tape is read backwards, each under a handle of its own. */
@@ -175,7 +189,7 @@ class Gradients {
       );
     }
     const before = this.#byTensor.get(tensor);
-    this.#byTensor.set(tensor, before ? keep(add(before, contribution)) : hold(contribution));
+    this.#byTensor.set(tensor, before ? keep(sumOf(before, contribution)) : hold(contribution));
     before?.dispose();
   }
 
@@ -240,10 +254,7 @@ export function valueAndGrad<P extends TensorTree, A extends TensorTree>(
   loss: (params: P) => LossWithAux<A>,
   params: P,
 ): ValueAndGrad<P, A>;
-export function valueAndGrad<P extends TensorTree>(
-  loss: (params: P) => Tensor,
-  params: P,
-): ValueAndGrad<P, undefined>;
+export function valueAndGrad<P extends TensorTree>(loss: (params: P) => Tensor, params: P): ValueAndGrad<P, undefined>;
 export function valueAndGrad<P extends TensorTree>(
   loss: (params: P) => Tensor | LossWithAux<TensorTree>,
   params: P,
@@ -256,15 +267,29 @@ export function valueAndGrad<P extends TensorTree>(
     if (!isFloating(leaf.dtype)) {
       throw new DTypeError(`[valueAndGrad] parameters must have a floating-point dtype; received ${leaf.dtype}.`);
     }
+    if (current !== undefined && leaf.tape === current) {
+      throw new OptionError(
+        "[valueAndGrad] a parameter is already recorded by an enclosing valueAndGrad. Gradients of gradients are not supported; use detach() or noGrad() for a constant.",
+      );
+    }
+  }
+  if (new Set(leaves).size !== leaves.length) {
+    throw new OptionError(
+      "[valueAndGrad] a tensor stands in the parameters twice. Name it once: its gradient is the sum over all its uses.",
+    );
   }
   try {
     return scope(() => {
       for (const leaf of leaves) leaf.tape = tape;
       const result = withTape(tape, () => loss(params));
-      if (result instanceof Promise) {
-        throw new OptionError("[valueAndGrad] the loss function must not be asynchronous; await its data before.");
+      refuseAsync("valueAndGrad", result);
+      const [value, aux] = result instanceof Tensor ? [result, undefined] : [result?.loss, result?.aux];
+      if (!(value instanceof Tensor) || !isFloating(value.dtype)) {
+        const received = value instanceof Tensor ? `a tensor of ${value.dtype}` : typeof value;
+        throw new OptionError(
+          `[valueAndGrad] the loss function must return a floating-point tensor or { loss, aux }; received ${received}.`,
+        );
       }
-      const [value, aux] = result instanceof Tensor ? [result, undefined] : [result.loss, result.aux];
       if (value.size !== 1) {
         throw new ShapeError(
           `[valueAndGrad] the loss must have one element; received shape ${formatShape(value.shape)}. Take its mean() or sum().`,
@@ -278,9 +303,9 @@ export function valueAndGrad<P extends TensorTree>(
         // The caller may change a gradient in place, so it must not be a view of another one (both inputs of an addition get the same).
         return grad.isContiguous && !engine().isShared(grad.handle) ? grad : clone(grad);
       });
-      value.tape = undefined;
       for (const tensor of tensorsOf(aux)) tensor.tape = undefined;
-      return { value, grads, aux };
+      // A name of the caller's own: the loss function may have returned a parameter or something of an outer scope.
+      return { value: detach(value), grads, aux };
     });
   } finally {
     for (const [i, leaf] of leaves.entries()) leaf.tape = outerTapes[i];

@@ -15,10 +15,15 @@ const typedArrays = {
   bool: Uint8Array,
 } as const satisfies Record<DType, unknown>;
 
-const itemSizes = { float32: 4, float64: 8, bfloat16: 2, float16: 2, int32: 4, uint8: 1, bool: 1 } as const satisfies Record<
-  DType,
-  number
->;
+const itemSizes = {
+  float32: 4,
+  float64: 8,
+  bfloat16: 2,
+  float16: 2,
+  int32: 4,
+  uint8: 1,
+  bool: 1,
+} as const satisfies Record<DType, number>;
 
 /** Bytes of one element. */
 export function itemSize(dtype: DType): number {
@@ -41,8 +46,13 @@ export function dtypeOf(data: TypedArray): DType {
   if (data instanceof Float64Array) return "float64";
   if (data instanceof Int32Array) return "int32";
   if (data instanceof Uint8Array) return "uint8";
+  if (data instanceof Uint16Array) {
+    throw new DTypeError(
+      "[tensor] a Uint16Array may hold bfloat16 or float16 bits; name the dtype, e.g. tensor(bits, { dtype: 'bfloat16' }).",
+    );
+  }
   throw new DTypeError(
-    "[tensor] a Uint16Array may hold bfloat16 or float16 bits; name the dtype, e.g. tensor(bits, { dtype: 'bfloat16' }).",
+    `[tensor] expected a Float32Array, Float64Array, Int32Array, Uint8Array or Uint16Array; received ${(data as object).constructor.name}. Convert it, e.g. Int32Array.from(data).`,
   );
 }
 

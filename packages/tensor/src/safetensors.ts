@@ -6,7 +6,8 @@ import { open, readFile, rename, unlink } from "node:fs/promises";
 import { FormatError, IoError, OptionError } from "@llmeff/native";
 import { allocateTypedArray, type DType, itemSize, type TypedArray } from "./dtype.js";
 import { tensor } from "./ops/creation.js";
-import { sizeOf } from "./shape.js";
+import { scope } from "./scope.js";
+import { maxRank, sizeOf } from "./shape.js";
 import type { Tensor } from "./tensor.js";
 
 const names = {
@@ -48,27 +49,46 @@ function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-function parseEntry(where: string, name: string, value: unknown, dataStart: number, fileBytes: number): SafetensorsEntry {
-  const bad = (what: string) => new FormatError(`${where} tensor ${JSON.stringify(name)}: ${what}`);
-  if (!isRecord(value)) throw bad(`expected { dtype, shape, data_offsets }; received ${JSON.stringify(value)}.`);
+/** A value of a header for a message: hostile ones may be too deep or too long to print. */
+function show(value: unknown): string {
+  if (typeof value !== "object" || value === null) return String(JSON.stringify(value)).slice(0, 80);
+  if (!Array.isArray(value)) return "an object";
+  return value.length <= maxRank && value.every((n) => typeof n !== "object")
+    ? JSON.stringify(value).slice(0, 200)
+    : "an array";
+}
+
+function parseEntry(
+  where: string,
+  name: string,
+  value: unknown,
+  dataStart: number,
+  fileBytes: number,
+): SafetensorsEntry {
+  const bad = (what: string) => new FormatError(`${where} tensor ${show(name)}: ${what}`);
+  if (!isRecord(value)) throw bad(`expected { dtype, shape, data_offsets }; received ${show(value)}.`);
   const dtype = typeof value.dtype === "string" ? dtypes.get(value.dtype) : undefined;
   if (dtype === undefined) {
-    throw bad(`dtype ${JSON.stringify(value.dtype)} is not supported; supported are ${[...dtypes.keys()].join(", ")}.`);
+    throw bad(`dtype ${show(value.dtype)} is not supported; supported are ${[...dtypes.keys()].join(", ")}.`);
   }
   const { shape, data_offsets: offsets } = value;
   const isCount = (n: unknown): n is number => typeof n === "number" && Number.isSafeInteger(n) && n >= 0;
-  if (!Array.isArray(shape) || !shape.every(isCount)) {
-    throw bad(`shape must be an array of non-negative integers; received ${JSON.stringify(shape)}.`);
+  if (!Array.isArray(shape) || shape.length > maxRank || !shape.every(isCount)) {
+    throw bad(`shape must be an array of at most ${maxRank} non-negative integers; received ${show(shape)}.`);
   }
   if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isCount)) {
-    throw bad(`data_offsets must be two non-negative integers; received ${JSON.stringify(offsets)}.`);
+    throw bad(`data_offsets must be two non-negative integers; received ${show(offsets)}.`);
   }
   const [begin, end] = offsets as [number, number];
   if (begin > end || dataStart + end > fileBytes) {
-    throw bad(`data_offsets [${begin}, ${end}] reach outside of the ${fileBytes - dataStart} bytes of data; the file is truncated or corrupt.`);
+    throw bad(
+      `data_offsets [${begin}, ${end}] reach outside of the ${fileBytes - dataStart} bytes of data; the file is truncated or corrupt.`,
+    );
   }
   if (end - begin !== sizeOf(shape) * itemSize(dtype)) {
-    throw bad(`shape [${shape.join(", ")}] of ${value.dtype} needs ${sizeOf(shape) * itemSize(dtype)} bytes; data_offsets give ${end - begin}.`);
+    throw bad(
+      `shape [${shape.join(", ")}] of ${value.dtype} needs ${sizeOf(shape) * itemSize(dtype)} bytes; data_offsets give ${end - begin}.`,
+    );
   }
   return { dtype, shape, begin: dataStart + begin, end: dataStart + end };
 }
@@ -77,10 +97,13 @@ function parseEntry(where: string, name: string, value: unknown, dataStart: numb
 function countTopLevelKeys(text: string): number {
   let depth = 0;
   let count = 0;
-  for (const [token] of text.matchAll(/"(?:[^"\\]|\\.)*"|[{}[\]:]/g)) {
-    if (token === "{" || token === "[") depth++;
-    else if (token === "}" || token === "]") depth--;
-    else if (token === ":" && depth === 1) count++;
+  for (let at = 0; at < text.length; at++) {
+    const char = text[at];
+    if (char === '"') {
+      for (at++; text[at] !== '"'; at++) if (text[at] === "\\") at++;
+    } else if (char === "{" || char === "[") depth++;
+    else if (char === "}" || char === "]") depth--;
+    else if (char === ":" && depth === 1) count++;
   }
   return count;
 }
@@ -95,7 +118,8 @@ function parseHeader(where: string, bytes: Uint8Array, fileBytes: number): Safet
     throw new FormatError(`${where} the header is not valid JSON in UTF-8.`, { cause });
   }
   if (!isRecord(json)) throw new FormatError(`${where} the header must be a JSON object.`);
-  if (countTopLevelKeys(text) !== Object.keys(json).length) throw new FormatError(`${where} the header names a tensor twice.`);
+  if (countTopLevelKeys(text) !== Object.keys(json).length)
+    throw new FormatError(`${where} the header names a tensor twice.`);
   const { __metadata__: metadata = {}, ...tensors } = json;
   if (!isRecord(metadata) || !Object.values(metadata).every((value) => typeof value === "string")) {
     throw new FormatError(`${where} __metadata__ must map strings to strings.`);
@@ -108,7 +132,7 @@ function parseHeader(where: string, bytes: Uint8Array, fileBytes: number): Safet
   for (const [name, entry] of [...entries].sort(([, a], [, b]) => a.begin - b.begin || a.end - b.end)) {
     if (entry.begin !== position) {
       throw new FormatError(
-        `${where} tensor ${JSON.stringify(name)} begins at byte ${entry.begin} where ${position} was expected: the data overlap or have a hole.`,
+        `${where} tensor ${show(name)} begins at byte ${entry.begin} where ${position} was expected: the data overlap or have a hole.`,
       );
     }
     position = entry.end;
@@ -118,7 +142,8 @@ function parseHeader(where: string, bytes: Uint8Array, fileBytes: number): Safet
 }
 
 function headerLength(where: string, prefix: Uint8Array, fileBytes: number): number {
-  if (prefix.length < 8) throw new FormatError(`${where} a safetensors file has at least 8 bytes; received ${prefix.length}.`);
+  if (prefix.length < 8)
+    throw new FormatError(`${where} a safetensors file has at least 8 bytes; received ${prefix.length}.`);
   const length = new DataView(prefix.buffer, prefix.byteOffset, 8).getBigUint64(0, true);
   if (length > maxHeaderBytes || Number(length) > fileBytes - 8) {
     throw new FormatError(
@@ -138,13 +163,15 @@ function typedArrayOf(dtype: DType, bytes: Uint8Array): TypedArray {
 export function decodeSafetensors(bytes: Uint8Array, where = "[safetensors]"): SafetensorsFile {
   const length = headerLength(where, bytes.subarray(0, 8), bytes.length);
   const { entries, metadata } = parseHeader(where, bytes.subarray(8, 8 + length), bytes.length);
-  const tensors = Object.fromEntries(
-    [...entries].map(([name, { dtype, shape, begin, end }]) => [
-      name,
-      tensor(typedArrayOf(dtype, bytes.subarray(begin, end)), { shape, dtype }),
-    ]),
-  );
-  return { tensors, metadata };
+  return scope(() => {
+    const tensors = Object.fromEntries(
+      [...entries].map(([name, { dtype, shape, begin, end }]) => [
+        name,
+        tensor(typedArrayOf(dtype, bytes.subarray(begin, end)), { shape, dtype }),
+      ]),
+    );
+    return { tensors, metadata };
+  });
 }
 
 /**
@@ -164,7 +191,7 @@ export async function loadSafetensors(path: string): Promise<SafetensorsFile> {
 }
 
 function encodeHeader(tensors: Record<string, Tensor>, metadata: Record<string, string>): Uint8Array {
-  const header: Record<string, unknown> = {};
+  const header: Record<string, unknown> = Object.create(null); // so that "__proto__" is a name like any other
   if (Object.keys(metadata).length > 0) header.__metadata__ = metadata;
   let offset = 0;
   for (const [name, { dtype, shape, size }] of Object.entries(tensors)) {

@@ -1,4 +1,4 @@
-import { engine, LlmeffError } from "@llmeff/native";
+import { engine, OptionError } from "@llmeff/native";
 import type { Tensor } from "./tensor.js";
 import { tensorsOf } from "./tree.js";
 
@@ -10,11 +10,20 @@ export function register(tensor: Tensor): void {
   open.at(-1)?.add(tensor);
 }
 
+/** Refuses the Promise of an asynchronous function, whose own failure, which nobody will see, must not end the process. @internal */
+export function refuseAsync(where: string, result: unknown): void {
+  if (!(result instanceof Promise)) return;
+  result.catch(() => undefined);
+  throw new OptionError(
+    `[${where}] expected a function that returns a value; received one that returns a Promise. Await outside of it.`,
+  );
+}
+
 /**
  * Runs `fn` and frees the tensors that it made, except those that it returns (anywhere in the arrays and plain objects of its
  * result), which then belong to the enclosing scope, and those given to `keep`.
  *
- * @throws {LlmeffError} if `fn` is asynchronous: a scope ends when `fn` returns, so await outside
+ * @throws {OptionError} if `fn` is asynchronous: a scope ends when `fn` returns, so await outside
  *
  * @example
  * const norm = scope(() => x.square().sum().sqrt()); // only the result stays
@@ -25,12 +34,7 @@ export function scope<R>(fn: () => R): R {
   let result: R;
   try {
     result = fn();
-    if (result instanceof Promise) {
-      throw new LlmeffError(
-        "ERR_OPTION",
-        "[scope] expected a function that returns a value; received one that returns a Promise. Await outside of the scope.",
-      );
-    }
+    refuseAsync("scope", result);
   } catch (error) {
     open.pop();
     for (const tensor of made) tensor.dispose();

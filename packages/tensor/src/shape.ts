@@ -3,7 +3,7 @@ import { ShapeError } from "@llmeff/native";
 export type Shape = readonly number[];
 
 /** The engine's limit on axes. */
-const maxRank = 8;
+export const maxRank = 8;
 
 export function sizeOf(shape: Shape): number {
   let size = 1;
@@ -41,7 +41,8 @@ export function sameShape(a: Shape, b: Shape): boolean {
 }
 
 export function checkShape(where: string, shape: unknown): asserts shape is Shape {
-  const valid = Array.isArray(shape) && shape.length <= maxRank && shape.every((n) => Number.isSafeInteger(n) && n >= 0);
+  const valid =
+    Array.isArray(shape) && shape.length <= maxRank && shape.every((n) => Number.isSafeInteger(n) && n >= 0);
   if (!valid) {
     throw new ShapeError(
       `[${where}] a shape is an array of at most ${maxRank} non-negative integers; received ${JSON.stringify(shape)}.`,
@@ -52,7 +53,9 @@ export function checkShape(where: string, shape: unknown): asserts shape is Shap
 /** Axis counted from the front; `axis` may be negative to count from the end. */
 export function normalizeAxis(where: string, axis: number, rank: number): number {
   if (!Number.isInteger(axis) || axis < -rank || axis >= rank) {
-    throw new ShapeError(`[${where}] axis must be an integer in ${-rank}..${rank - 1} for rank ${rank}; received ${axis}.`);
+    throw new ShapeError(
+      `[${where}] axis must be an integer in ${-rank}..${rank - 1} for rank ${rank}; received ${axis}.`,
+    );
   }
   return axis < 0 ? axis + rank : axis;
 }

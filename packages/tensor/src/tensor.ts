@@ -1,4 +1,4 @@
-import { DTypeCode, DisposedError, engine, type Handle, LlmeffError, nativeOrigin, ShapeError } from "@llmeff/native";
+import { DisposedError, DTypeCode, engine, type Handle, LlmeffError, nativeOrigin, ShapeError } from "@llmeff/native";
 import type { Tape } from "./autograd.js";
 import { allocateTypedArray, type DType, isFloating, type TypedArray } from "./dtype.js";
 import * as ops from "./ops/index.js";
@@ -44,7 +44,12 @@ export class Tensor {
 
   /** A tensor of the same memory with other shape and strides; `offset` in elements. No gradient flows through it. @internal */
   view(shape: Shape, strides: Shape, offset = 0): Tensor {
-    return new Tensor(engine().view(this.handle, DTypeCode[this.dtype], shape, strides, offset), this.dtype, shape, strides);
+    return new Tensor(
+      engine().view(this.handle, DTypeCode[this.dtype], shape, strides, offset),
+      this.dtype,
+      shape,
+      strides,
+    );
   }
 
   /** The engine's name for the array. @internal */
@@ -107,7 +112,9 @@ export class Tensor {
 
   #checkSingle(): void {
     if (this.size !== 1) {
-      throw new ShapeError(`[item] expected one element; received shape ${formatShape(this.shape)}. Use data() for all of them.`);
+      throw new ShapeError(
+        `[item] expected one element; received shape ${formatShape(this.shape)}. Use data() for all of them.`,
+      );
     }
   }
 
@@ -219,7 +226,10 @@ const callSiteLimit = 4096;
 /** Remembers the caller of a queued operation that can fail on its values. @internal */
 export function rememberCallSite(ticket: number): void {
   if (ticket === 0) return;
+  const limit = Error.stackTraceLimit;
+  Error.stackTraceLimit = 40; // the functions of this package come first
   callSites.set(ticket, new Error("queued here"));
+  Error.stackTraceLimit = limit;
   if (callSites.size > callSiteLimit) callSites.delete(callSites.keys().next().value!);
 }
 

@@ -27,5 +27,7 @@ export function mapTree<T extends TensorTree>(tree: T, fn: (tensor: Tensor, path
       Object.entries(tree).map(([key, item]) => [key, mapTree(item as TensorTree, fn, below(key))]),
     ) as T;
   }
-  throw new ShapeError(`[mapTree] expected tensors in arrays and plain objects; received ${String(tree)} at "${path}".`);
+  throw new ShapeError(
+    `[mapTree] expected tensors in arrays and plain objects; received ${String(tree)} at "${path}".`,
+  );
 }

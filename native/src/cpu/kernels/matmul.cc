@@ -13,7 +13,7 @@
 namespace llmeff::cpu::LLMEFF_ISA {
 namespace {
 
-constexpr int64_t kDepthBytes = 2048;                 // of one column of b in a block: 256 floats
+constexpr int64_t kDepthBytes = 2048;                 // of one column of b in a block: 512 floats
 constexpr int64_t kSlab = 4096;                       // columns of b packed at a time
 constexpr int64_t kBlockRows = 12 * kPanel;           // rows of a packed at a time: they stay in the second cache
 constexpr int64_t kTileColumns = 1024;                // of a task

@@ -1,9 +1,10 @@
 // Forward pass of 2-simplicial attention (simplicial_problem.h). A task is a chunk of tokens of one (batch, kv head). Per token, long tile
 // outer and rows (query head × short row) inner:
 //   S = A Kbᵀ (in units of log 2) → running maximum and sum of each head → P = 2^(S − max) → acc += Σ_r (P_r Vb) ∘ va_r
-// so the pairs exist only as tiles of kRowBlock × kKeyTile. Worker memory: the strips of the chunk, plus G·(D + Dv) and three tiles.
+// so the pairs exist only as tiles of kRowBlock × kKeyTile. Worker memory: the strips of the chunk, plus G·(D + Dv) and two tiles.
 #include "cpu_kernels.h"
 #include "llmeff/parallel.h"
+#include "simplicial_epilogues.h"
 #include "simplicial_problem.h"
 
 namespace llmeff::cpu::LLMEFF_ISA {
@@ -77,27 +78,14 @@ void forward_tile(const Problem& p, const ForwardMemory<T>& m, const RowBlock& b
     for (int64_t r = 0; r < block.shorts; ++r)
       short_product(m.a + (h * block.shorts + r) * p.ldk, m.short_keys + (block.first + r) * p.ldk, m.q + (block.head + h) * p.ldk,
                     p.d, p.chunks3);
-  T* const s = m.s;
   multiply<false>(Product<T>{p.d, m.a, p.ldk, m.keys_t + key, m.ldt}, block.rows(), round_up(keys, kLanes<T>),
-                  [s]<int R, int V>(int64_t row, int64_t lane, Vec<T>(&c)[R][V]) __attribute__((always_inline)) {
-                    for (int i = 0; i < R; ++i)
-                      for (int v = 0; v < V; ++v) store(s + (row + i) * kKeyTile + lane + v * kLanes<T>, c[i][v]);
-                  });
+                  store_to(m.s, kKeyTile));
   for (int64_t h = 0; h < block.heads; ++h) {
-    T* const rows = s + h * block.shorts * kKeyTile;
+    T* const rows = m.s + h * block.shorts * kKeyTile;
     T* const acc = m.acc + (block.head + h) * p.ldv;
     softmax_rows(rows, block.shorts, keys, m.max + block.head + h, m.sum + block.head + h, acc, p.dv);
-    const T* const fold = m.short_values + block.first * p.ldv;
-    const int64_t ldv = p.ldv;
     multiply<false>(Product<T>{keys, rows, kKeyTile, m.values + key * p.ldv, p.ldv}, block.shorts, round_up(p.dv, kLanes<T>),
-                    [=]<int R, int V>(int64_t row, int64_t lane, Vec<T>(&c)[R][V]) __attribute__((always_inline)) {
-                      for (int v = 0; v < V; ++v) {
-                        const int64_t at = lane + v * kLanes<T>;
-                        Vec<T> total = load(acc + at);
-                        for (int i = 0; i < R; ++i) total += c[i][v] * load(fold + (row + i) * ldv + at);
-                        store(acc + at, total);
-                      }
-                    });
+                    fold_into<T>(acc, m.short_values + block.first * p.ldv, p.ldv));
   }
 }
 

@@ -10,6 +10,7 @@
 // the chunks; chunks depend only on shapes, so the result is the same bits for any number of threads.
 #include "cpu_kernels.h"
 #include "llmeff/parallel.h"
+#include "simplicial_epilogues.h"
 #include "simplicial_problem.h"
 
 namespace llmeff::cpu::LLMEFF_ISA {
@@ -17,7 +18,7 @@ namespace simplicial {
 namespace {
 
 inline constexpr int64_t kHeadBlock = 64;        // query heads of one product, in large groups
-inline constexpr int64_t kLargeGroup = 12;
+inline constexpr int64_t kLargeGroup = 16;
 inline constexpr int64_t kMaxRows = kHeadBlock > kRowBlock ? kHeadBlock : kRowBlock;
 inline constexpr int64_t kStripBytes = 1 << 27;  // of strips at a time
 
@@ -66,56 +67,6 @@ struct BackwardMemory {
     g = arena.take(kRowBlock * p.ldk);
   }
 };
-
-// C to dst[row, lane].
-template <class T>
-LLMEFF_INLINE auto store_to(T* dst, int64_t ld) {
-  return [=]<int R, int V>(int64_t row, int64_t lane, Vec<T>(&c)[R][V]) __attribute__((always_inline)) {
-    for (int i = 0; i < R; ++i)
-      for (int v = 0; v < V; ++v) store(dst + (row + i) * ld + lane + v * kLanes<T>, c[i][v]);
-  };
-}
-// dst[row, lane] += C.
-template <class T>
-LLMEFF_INLINE auto add_to(T* dst, int64_t ld) {
-  return [=]<int R, int V>(int64_t row, int64_t lane, Vec<T>(&c)[R][V]) __attribute__((always_inline)) {
-    for (int i = 0; i < R; ++i)
-      for (int v = 0; v < V; ++v) {
-        T* at = dst + (row + i) * ld + lane + v * kLanes<T>;
-        store(at, load(at) + c[i][v]);
-      }
-  };
-}
-// dst[row, lane] += C ∘ x[lane].
-template <class T>
-LLMEFF_INLINE auto add_scaled_to(T* dst, int64_t ld, const T* x) {
-  return [=]<int R, int V>(int64_t row, int64_t lane, Vec<T>(&c)[R][V]) __attribute__((always_inline)) {
-    for (int v = 0; v < V; ++v) {
-      const Vec<T> factor = load(x + lane + v * kLanes<T>);
-      for (int i = 0; i < R; ++i) {
-        T* at = dst + (row + i) * ld + lane + v * kLanes<T>;
-        store(at, load(at) + c[i][v] * factor);
-      }
-    }
-  };
-}
-// dst[row, lane] += C ∘ x[lane];  total[lane] += Σ_row C ∘ rows[row, lane].
-template <class T>
-LLMEFF_INLINE auto add_scaled_and_fold(T* dst, const T* x, T* total, const T* rows, int64_t ld) {
-  return [=]<int R, int V>(int64_t row, int64_t lane, Vec<T>(&c)[R][V]) __attribute__((always_inline)) {
-    for (int v = 0; v < V; ++v) {
-      const int64_t column = lane + v * kLanes<T>;
-      const Vec<T> factor = load(x + column);
-      Vec<T> sum = load(total + column);
-      for (int i = 0; i < R; ++i) {
-        const int64_t at = (row + i) * ld + column;
-        sum += c[i][v] * load(rows + at);
-        store(dst + at, load(dst + at) + c[i][v] * factor);
-      }
-      store(total + column, sum);
-    }
-  };
-}
 
 // s, ds of the tile from A and Y: s = P, ds = dS / scale. Row i belongs to the query head `head + i / rows_per_head`.
 template <class T>

@@ -165,7 +165,7 @@ LLMEFF_INLINE void prefetch_token(const View& x, const Task& task, int64_t t, in
 // One strip: the rows of x, plus bias, to dst[rows, ld].
 template <class T>
 LLMEFF_INLINE void pack_strip(const View& x, const Task& task, Range rows, double bias, int64_t chunks3, double sign, T* dst, int64_t ld) {
-  constexpr int64_t kAhead = 32;
+  constexpr int64_t kAhead = 12;
   for (int64_t r = rows.begin; r < min_of(rows.end, rows.begin + kAhead); ++r) prefetch_row<T>(x, task.batch, r, task.kv_head);
   for (int64_t r = rows.begin; r < rows.end; ++r, dst += ld) {
     if (r + kAhead < rows.end) prefetch_row<T>(x, task.batch, r + kAhead, task.kv_head);

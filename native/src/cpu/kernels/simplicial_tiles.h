@@ -121,7 +121,8 @@ LLMEFF_INLINE Vec<float> vexp2(Vec<float> x) {
   p = p * r + 2.402264791e-1f;
   p = p * r + 6.931472028e-1f;
   p = p * r + 1.0f;
-  Mask<float> bits;
+  typedef uint32_t Bits __attribute__((vector_size(LLMEFF_VECTOR_BYTES)));
+  Bits bits;
   std::memcpy(&bits, &shifted, sizeof bits);
   bits = (bits << 23) + 0x3F800000;  // the low bits of `shifted` are the integer
   Vec<float> power;

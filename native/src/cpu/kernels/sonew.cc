@@ -97,14 +97,19 @@ LLMEFF_INLINE int64_t update_vector(const Factors<T>& f, const Arrays<T>& x, int
   store_n<kFull>(x.m + j, m, n);
   store_n<kFull>(x.h0 + j, h0, n);
   store_n<kFull>(x.h1 + j, h1, n);
+  if constexpr (kGraft == Graft::kNone) return end;
+  Vec<T> target;
   if constexpr (kGraft == Graft::kRmspropNorm) {
     const Vec<T> unit = g * unit_grad;
     const Vec<T> rms = average(load_n<kFull>(x.rms + j, n), unit * unit, f.beta2, f.one_minus_beta2);
     store_n<kFull>(x.rms + j, rms, n);
-    squares.add(reference<kGraft>(f, unit, m, h0, rms));
-  } else if constexpr (kGraft != Graft::kNone) {
-    squares.add(reference<kGraft>(f, g, m, h0, h0));
+    target = reference<kGraft>(f, unit, m, h0, rms);
+  } else {
+    target = reference<kGraft>(f, g, m, h0, h0);
   }
+  if constexpr (!kFull)
+    for (int64_t i = n; i < kLanes<T>; ++i) target[i] = 0;  // may be 0 / 0
+  squares.add(target);
   return end;
 }
 

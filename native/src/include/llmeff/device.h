@@ -4,6 +4,7 @@
 // released goes back to the cache at once, and whoever gets it next submits after every earlier user of it.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -19,7 +20,7 @@ namespace llmeff {
 struct Failure {
   std::string code, op, message;
   uint64_t ticket = 0;    // of the call that failed
-  bool observed = false;  // somebody has been told
+  std::atomic<bool> observed = false;  // somebody has been told
 };
 
 // Whether the contents of a block are what its last writer should have made. Only touched by work running on the stream.
@@ -76,7 +77,9 @@ class Device {
 
   // The oldest failure that nobody has been told of, for work that has run; to be called on the stream.
   std::shared_ptr<Failure> take_unobserved();
-  void record(std::shared_ptr<Failure> failure) { unobserved_ = std::move(failure); }
+  void record(std::shared_ptr<Failure> failure) {
+    if (unobserved_ == nullptr || unobserved_->observed) unobserved_ = std::move(failure);
+  }
 
  protected:
   friend class Buffer;

@@ -12,7 +12,9 @@ export function describe(name: string, tensor: Tensor): string {
 
 export function checkTensor(where: string, name: string, value: unknown): asserts value is Tensor {
   if (!(value instanceof Tensor)) {
-    throw new DTypeError(`[${where}] ${name} must be a Tensor; received ${value === null ? "null" : typeof value}. Use tensor(…).`);
+    throw new DTypeError(
+      `[${where}] ${name} must be a Tensor; received ${value === null ? "null" : typeof value}. Use tensor(…).`,
+    );
   }
 }
 
@@ -28,7 +30,9 @@ export function checkFloating(where: string, tensors: Record<string, Tensor>): v
     }
     first ??= entry;
     if (tensor.dtype !== first[1].dtype) {
-      throw new DTypeError(`[${where}] dtypes differ: ${first[0]} is ${first[1].dtype} and ${name} is ${tensor.dtype}. Use astype().`);
+      throw new DTypeError(
+        `[${where}] dtypes differ: ${first[0]} is ${first[1].dtype} and ${name} is ${tensor.dtype}. Use astype().`,
+      );
     }
   }
 }
@@ -36,7 +40,9 @@ export function checkFloating(where: string, tensors: Record<string, Tensor>): v
 export function checkIds(where: string, name: string, ids: Tensor): void {
   checkTensor(where, name, ids);
   if (ids.dtype !== "int32") {
-    throw new DTypeError(`[${where}] ${name} must be int32; received ${ids.dtype}. Use tensor(Int32Array.from(…)) or astype('int32').`);
+    throw new DTypeError(
+      `[${where}] ${name} must be int32; received ${ids.dtype}. Use tensor(Int32Array.from(…)) or astype('int32').`,
+    );
   }
 }
 

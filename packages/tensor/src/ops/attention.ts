@@ -3,6 +3,7 @@ import { defineOp } from "../autograd.js";
 import { formatShape } from "../shape.js";
 import { Tensor } from "../tensor.js";
 import { checkCount, checkEqual, checkFinite, checkFloating, checkRank, contiguous, rows } from "./arguments.js";
+import { zeros } from "./creation.js";
 
 export interface AttentionOptions {
   /** Multiplies the logits; default `1 / √D`. */
@@ -26,7 +27,18 @@ const attentionOp = defineOp<Settings>({
     const [B, T, H] = q.shape as [number, number, number];
     const out = Tensor.allocate(q.dtype, [B, T, H, v.shape[3]!]);
     const lse = Tensor.allocate(q.dtype, [B, H, T]);
-    engine().op.attention(q.handle, k.handle, v.handle, scale, causal, window, qOffset, softcap, out.handle, lse.handle);
+    engine().op.attention(
+      q.handle,
+      k.handle,
+      v.handle,
+      scale,
+      causal,
+      window,
+      qOffset,
+      softcap,
+      out.handle,
+      lse.handle,
+    );
     context.save(q, k, v, out, lse);
     return out;
   },
@@ -56,7 +68,9 @@ const attentionOp = defineOp<Settings>({
 export function checkedWindow(where: string, name: string, window: number | undefined): number {
   if (window === undefined) return 0;
   if (!Number.isSafeInteger(window) || window <= 0) {
-    throw new OptionError(`[${where}] ${name} must be a positive integer; received ${window}. Leave it out for an unlimited window.`);
+    throw new OptionError(
+      `[${where}] ${name} must be a positive integer; received ${window}. Leave it out for an unlimited window.`,
+    );
   }
   return window;
 }
@@ -64,7 +78,9 @@ export function checkedWindow(where: string, name: string, window: number | unde
 /** Query heads share key/value heads in groups of equal size. @internal */
 export function checkHeads(where: string, heads: number, kvHeads: number): void {
   if (kvHeads === 0 || heads % kvHeads !== 0) {
-    throw new ShapeError(`[${where}] the number of query heads must be a multiple of that of key/value heads; received ${heads} and ${kvHeads}.`);
+    throw new ShapeError(
+      `[${where}] the number of query heads must be a multiple of that of key/value heads; received ${heads} and ${kvHeads}.`,
+    );
   }
 }
 
@@ -97,11 +113,17 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
   checkEqual(where, "heads of k and v", k.shape[2]!, v.shape[2]!, shapes);
   checkEqual(where, "head sizes of q and k", q.shape[3]!, k.shape[3]!, shapes);
   checkHeads(where, q.shape[2]!, k.shape[2]!);
-  if (q.shape[3] === 0) throw new ShapeError(`[${where}] the head size must be positive; q is ${formatShape(q.shape)}.`);
-  const { scale = 1 / Math.sqrt(q.shape[3]!), causal = true, qOffset = k.shape[1]! - q.shape[1]!, softcap = 0 } = options;
+  if (q.shape[3] === 0)
+    throw new ShapeError(`[${where}] the head size must be positive; q is ${formatShape(q.shape)}.`);
+  const { scale = 1 / Math.sqrt(q.shape[3]!), causal = true, softcap = 0 } = options;
+  const behind = k.shape[1]! - q.shape[1]!;
+  const { qOffset = causal ? behind : Math.max(0, behind) } = options;
   checkFinite(where, "scale", scale);
   checkCount(where, "qOffset", qOffset, " It is the position of the first query among the keys (default S − T).");
-  if (!(softcap >= 0 && Number.isFinite(softcap))) throw new OptionError(`[${where}] softcap must be finite and ≥ 0; received ${softcap}.`);
+  if (!(softcap >= 0 && Number.isFinite(softcap)))
+    throw new OptionError(`[${where}] softcap must be finite and ≥ 0; received ${softcap}.`);
   const window = checkedWindow(where, "window", options.window);
+  // A row without keys is zero, whatever the queries: kernels are not asked about empty arrays.
+  if (k.shape[1] === 0) return zeros([...q.shape.slice(0, 3), v.shape[3]!], { dtype: q.dtype });
   return attentionOp([q, k, v], { scale, causal, window, qOffset, softcap });
 }

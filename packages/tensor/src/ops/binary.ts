@@ -1,5 +1,6 @@
 import { BinaryOp, DTypeError, engine } from "@llmeff/native";
 import { type BackwardContext, defineOp } from "../autograd.js";
+import { scope } from "../scope.js";
 import { broadcastShapes, type Shape } from "../shape.js";
 import { Tensor } from "../tensor.js";
 import { checkTensor } from "./arguments.js";
@@ -88,19 +89,11 @@ function operands(name: Name, a: Tensor | number, b: Tensor | number): [Tensor, 
 }
 
 function apply(name: keyof typeof operations, a: Tensor | number, b: Tensor | number): Tensor {
-  const [x, y] = operands(name, a, b);
-  const out = operations[name]([x, y], undefined);
-  if (x !== a) x.dispose();
-  if (y !== b) y.dispose();
-  return out;
+  return scope(() => operations[name](operands(name, a, b), undefined));
 }
 
 function compare(name: Name, a: Tensor | number, b: Tensor | number): Tensor {
-  const [x, y] = operands(name, a, b);
-  const out = compute(name, x, y);
-  if (x !== a) x.dispose();
-  if (y !== b) y.dispose();
-  return out;
+  return scope(() => compute(name, ...operands(name, a, b)));
 }
 
 // All broadcast as NumPy does; one side may be a number. Both sides have one dtype of float32, float64, int32.

@@ -2,6 +2,7 @@ import { DTypeError, OptionError, ShapeError } from "@llmeff/native";
 import { defineOp } from "../autograd.js";
 import { formatShape, normalizeAxis } from "../shape.js";
 import { Tensor } from "../tensor.js";
+import { checkTensor } from "./arguments.js";
 import { copyInto } from "./creation.js";
 import { slice } from "./views.js";
 
@@ -32,9 +33,11 @@ const concatOp = defineOp<number>({
 export function concat(tensors: readonly Tensor[], axis = 0): Tensor {
   const first = tensors[0];
   if (first === undefined) throw new OptionError("[concat] expected at least one tensor; received none.");
+  for (const [i, x] of tensors.entries()) checkTensor("concat", `tensors[${i}]`, x);
   const along = normalizeAxis("concat", axis, first.rank);
   for (const x of tensors) {
-    if (x.dtype !== first.dtype) throw new DTypeError(`[concat] dtypes differ: ${first.dtype} and ${x.dtype}. Use astype().`);
+    if (x.dtype !== first.dtype)
+      throw new DTypeError(`[concat] dtypes differ: ${first.dtype} and ${x.dtype}. Use astype().`);
     if (x.rank !== first.rank || x.shape.some((n, i) => i !== along && n !== first.shape[i])) {
       throw new ShapeError(
         `[concat] shapes must agree except on axis ${axis}; received ${formatShape(first.shape)} and ${formatShape(x.shape)}.`,

@@ -1,8 +1,8 @@
 import { Distribution, DTypeCode, DTypeError, engine, OptionError, ShapeError } from "@llmeff/native";
 import { checkDType, type DType, dtypeOf, isFloating, type TypedArray } from "../dtype.js";
-import { checkShape, formatShape, type Shape, sizeOf } from "../shape.js";
+import { checkShape, formatShape, maxRank, type Shape, sizeOf } from "../shape.js";
 import { Tensor } from "../tensor.js";
-import { checkFinite } from "./arguments.js";
+import { checkFinite, checkTensor } from "./arguments.js";
 
 export interface TensorOptions {
   /** Element type; default float32, or that of the typed array. */
@@ -14,7 +14,9 @@ export type NestedNumbers = number | readonly NestedNumbers[];
 
 function shapeOfNested(data: NestedNumbers): number[] {
   const shape: number[] = [];
-  for (let level = data; Array.isArray(level); level = level[0] as NestedNumbers) shape.push(level.length);
+  // One axis more than the engine has is enough to be refused, whatever comes below.
+  for (let level = data; Array.isArray(level) && shape.length <= maxRank; level = level[0] as NestedNumbers)
+    shape.push(level.length);
   return shape;
 }
 
@@ -31,7 +33,9 @@ function flatten(data: NestedNumbers, shape: Shape, axis: number, into: Float64A
 }
 
 function raggedError(shape: Shape): ShapeError {
-  return new ShapeError(`[tensor] nested arrays must be rectangular: ${formatShape(shape)} by their first entries, but others differ.`);
+  return new ShapeError(
+    `[tensor] nested arrays must be rectangular: ${formatShape(shape)} by their first entries, but others differ.`,
+  );
 }
 
 function isTypedArray(data: unknown): data is TypedArray {
@@ -58,8 +62,8 @@ export function tensor(data: NestedNumbers | TypedArray, options: TensorOptions 
   if (isTypedArray(data)) {
     values = data;
     natural = [data.length];
-    const bits = options.dtype === "bfloat16" || options.dtype === "float16" || options.dtype === "bool";
-    sourceDType = bits && data.BYTES_PER_ELEMENT < 4 ? options.dtype! : dtypeOf(data);
+    const bits = data instanceof Uint16Array && (options.dtype === "bfloat16" || options.dtype === "float16");
+    sourceDType = bits ? options.dtype! : dtypeOf(data);
   } else {
     natural = shapeOfNested(data);
     checkShape("tensor", natural);
@@ -71,7 +75,9 @@ export function tensor(data: NestedNumbers | TypedArray, options: TensorOptions 
   const shape = options.shape ?? natural;
   checkShape("tensor", shape);
   if (sizeOf(shape) !== values.length) {
-    throw new ShapeError(`[tensor] shape ${formatShape(shape)} has ${sizeOf(shape)} elements; received ${values.length} values.`);
+    throw new ShapeError(
+      `[tensor] shape ${formatShape(shape)} has ${sizeOf(shape)} elements; received ${values.length} values.`,
+    );
   }
   const out = Tensor.allocate(options.dtype ?? (isTypedArray(data) ? sourceDType : "float32"), [...shape]);
   engine().upload(out.handle, values, DTypeCode[sourceDType]);
@@ -145,11 +151,15 @@ export function randomNormal(key: RandomKey, shape: Shape, options: TensorOption
   return random(Distribution.normal, key, shape, options);
 }
 
-/** Copies the values of `source` (broadcast, converted) into `target`, in place. No gradient flows. */
+/** Copies the values of `source` (same shape; converted to the dtype) into `target`, in place. No gradient flows. */
 export function copyInto(target: Tensor, source: Tensor): Tensor {
+  checkTensor("copyInto", "target", target);
+  checkTensor("copyInto", "source", source);
   const same = source.rank === target.rank && source.shape.every((n, axis) => n === target.shape[axis]);
   if (!same) {
-    throw new ShapeError(`[copyInto] shapes differ: target is ${formatShape(target.shape)} and source is ${formatShape(source.shape)}.`);
+    throw new ShapeError(
+      `[copyInto] shapes differ: target is ${formatShape(target.shape)} and source is ${formatShape(source.shape)}.`,
+    );
   }
   engine().op.copy(source.handle, target.handle);
   return target;
@@ -157,6 +167,7 @@ export function copyInto(target: Tensor, source: Tensor): Tensor {
 
 /** Sets every element, in place. */
 export function fill(target: Tensor, value: number): Tensor {
+  checkTensor("fill", "target", target);
   checkFinite("fill", "value", value);
   engine().op.fill(value, target.handle);
   return target;

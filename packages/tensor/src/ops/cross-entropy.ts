@@ -1,7 +1,7 @@
 import { engine, OptionError, ShapeError } from "@llmeff/native";
 import { defineOp, type ForwardContext } from "../autograd.js";
+import { keep, scope } from "../scope.js";
 import { formatShape, sameShape } from "../shape.js";
-import { keep } from "../scope.js";
 import { rememberCallSite, Tensor } from "../tensor.js";
 import { checkFloating, checkIds, contiguous, leadingSize, rows } from "./arguments.js";
 import { detach } from "./clone.js";
@@ -41,12 +41,14 @@ interface Settings {
 
 function settingsOf(where: string, options: CrossEntropyOptions): Settings {
   const { ignoreIndex = -100, labelSmoothing = 0, zLoss = 0, softcap = 0 } = options;
-  if (!Number.isInteger(ignoreIndex)) throw new OptionError(`[${where}] ignoreIndex must be an integer; received ${ignoreIndex}.`);
+  if (!Number.isInteger(ignoreIndex))
+    throw new OptionError(`[${where}] ignoreIndex must be an integer; received ${ignoreIndex}.`);
   if (!(labelSmoothing >= 0 && labelSmoothing < 1)) {
     throw new OptionError(`[${where}] labelSmoothing must be in [0, 1); received ${labelSmoothing}.`);
   }
   for (const [name, value] of Object.entries({ zLoss, softcap })) {
-    if (!(value >= 0 && Number.isFinite(value))) throw new OptionError(`[${where}] ${name} must be finite and ≥ 0; received ${value}.`);
+    if (!(value >= 0 && Number.isFinite(value)))
+      throw new OptionError(`[${where}] ${name} must be finite and ≥ 0; received ${value}.`);
   }
   return { options: { ignoreIndex, labelSmoothing, zLoss, softcap } };
 }
@@ -128,8 +130,8 @@ const linearCrossEntropyOp = defineOp<Settings>({
         loss.handle,
         stats.handle,
         ce.handle,
-        dhidden && dhidden.handle,
-        dweight && dweight.handle,
+        dhidden?.handle ?? null,
+        dweight?.handle ?? null,
       ),
     );
     context.save(...[dhidden, dweight].filter((t) => t !== null));
@@ -156,12 +158,12 @@ function lossOf(loss: Tensor, settings: Settings): Tensor {
   return loss;
 }
 
-function checkedLogits(logits: Tensor, targets: Tensor): [Tensor, Tensor] {
-  checkFloating("crossEntropy", { logits });
-  checkIds("crossEntropy", "targets", targets);
+function checkedLogits(where: string, logits: Tensor, targets: Tensor): [Tensor, Tensor] {
+  checkFloating(where, { logits });
+  checkIds(where, "targets", targets);
   if (logits.rank === 0 || !sameShape(logits.shape.slice(0, -1), targets.shape) || logits.shape.at(-1) === 0) {
     throw new ShapeError(
-      `[crossEntropy] expected logits […, V] and targets […]; received ${formatShape(logits.shape)} and ${formatShape(targets.shape)}.`,
+      `[${where}] expected logits […, V] and targets […]; received ${formatShape(logits.shape)} and ${formatShape(targets.shape)}.`,
     );
   }
   return [reshape(logits, [leadingSize(logits.shape), logits.shape.at(-1)!]), reshape(targets, [targets.size])];
@@ -177,22 +179,28 @@ function checkedLogits(logits: Tensor, targets: Tensor): [Tensor, Tensor] {
  */
 export function crossEntropy(logits: Tensor, targets: Tensor, options: CrossEntropyOptions = {}): Tensor {
   const settings = settingsOf("crossEntropy", options);
-  return lossOf(crossEntropyOp(checkedLogits(logits, targets), settings), settings);
+  return scope(() => lossOf(crossEntropyOp(checkedLogits("crossEntropy", logits, targets), settings), settings));
 }
 
 /** `crossEntropy` with its parts and the loss of each token. */
-export function crossEntropyParts(logits: Tensor, targets: Tensor, options: CrossEntropyOptions = {}): CrossEntropyParts {
+export function crossEntropyParts(
+  logits: Tensor,
+  targets: Tensor,
+  options: CrossEntropyOptions = {},
+): CrossEntropyParts {
   const settings = settingsOf("crossEntropyParts", options);
-  return partsOf(crossEntropyOp(checkedLogits(logits, targets), settings), settings, targets.shape);
+  return scope(() =>
+    partsOf(crossEntropyOp(checkedLogits("crossEntropyParts", logits, targets), settings), settings, targets.shape),
+  );
 }
 
-function checkedHidden(hidden: Tensor, weight: Tensor, targets: Tensor): [Tensor, Tensor, Tensor] {
-  checkFloating("linearCrossEntropy", { hidden, weight });
-  checkIds("linearCrossEntropy", "targets", targets);
+function checkedHidden(where: string, hidden: Tensor, weight: Tensor, targets: Tensor): [Tensor, Tensor, Tensor] {
+  checkFloating(where, { hidden, weight });
+  checkIds(where, "targets", targets);
   const fits = hidden.rank > 0 && weight.rank === 2 && weight.size > 0 && hidden.shape.at(-1) === weight.shape[1];
   if (!fits || !sameShape(hidden.shape.slice(0, -1), targets.shape)) {
     throw new ShapeError(
-      `[linearCrossEntropy] expected hidden […, C], weight [V, C], targets […]; received ${formatShape(hidden.shape)}, ${formatShape(weight.shape)}, ${formatShape(targets.shape)}.`,
+      `[${where}] expected hidden […, C], weight [V, C], targets […]; received ${formatShape(hidden.shape)}, ${formatShape(weight.shape)}, ${formatShape(targets.shape)}.`,
     );
   }
   return [reshape(hidden, [leadingSize(hidden.shape), weight.shape[1]!]), weight, reshape(targets, [targets.size])];
@@ -212,7 +220,9 @@ export function linearCrossEntropy(
   options: CrossEntropyOptions = {},
 ): Tensor {
   const settings = settingsOf("linearCrossEntropy", options);
-  return lossOf(linearCrossEntropyOp(checkedHidden(hidden, weight, targets), settings), settings);
+  return scope(() =>
+    lossOf(linearCrossEntropyOp(checkedHidden("linearCrossEntropy", hidden, weight, targets), settings), settings),
+  );
 }
 
 /** `linearCrossEntropy` with its parts and the loss of each token. */
@@ -223,5 +233,11 @@ export function linearCrossEntropyParts(
   options: CrossEntropyOptions = {},
 ): CrossEntropyParts {
   const settings = settingsOf("linearCrossEntropyParts", options);
-  return partsOf(linearCrossEntropyOp(checkedHidden(hidden, weight, targets), settings), settings, targets.shape);
+  return scope(() =>
+    partsOf(
+      linearCrossEntropyOp(checkedHidden("linearCrossEntropyParts", hidden, weight, targets), settings),
+      settings,
+      targets.shape,
+    ),
+  );
 }

@@ -42,7 +42,9 @@ export function linear(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
     );
   }
   if (bias && (bias.rank !== 1 || bias.size !== weight.shape[0] || !bias.isContiguous)) {
-    throw new ShapeError(`[linear] bias must be [${weight.shape[0]}], contiguous; received ${formatShape(bias.shape)}.`);
+    throw new ShapeError(
+      `[linear] bias must be [${weight.shape[0]}], contiguous; received ${formatShape(bias.shape)}.`,
+    );
   }
   return linearOp(bias ? [x, weight, bias] : [x, weight], undefined);
 }

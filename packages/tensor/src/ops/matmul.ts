@@ -1,5 +1,6 @@
 import { engine, ShapeError } from "@llmeff/native";
 import { defineOp } from "../autograd.js";
+import { scope } from "../scope.js";
 import { broadcastShapes, formatShape, sizeOf } from "../shape.js";
 import { Tensor } from "../tensor.js";
 import { checkFloating } from "./arguments.js";
@@ -23,7 +24,7 @@ export function matmulKernel(a: Tensor, b: Tensor, bias: Tensor | null): Tensor 
   const out = Tensor.allocate(a.dtype, shape);
   const left = expandView(matrix(a), [...lead, m, k]);
   const right = expandView(matrix(b), [...lead, k, n]);
-  engine().op.matmul(left.handle, right.handle, bias && bias.handle, false, out.handle);
+  engine().op.matmul(left.handle, right.handle, bias?.handle ?? null, false, out.handle);
   return out;
 }
 
@@ -52,7 +53,8 @@ const matmulOp = defineOp<undefined>({
  */
 export function matmul(a: Tensor, b: Tensor): Tensor {
   checkFloating("matmul", { a, b });
-  if (a.rank === 0 || b.rank === 0) throw new ShapeError("[matmul] expected vectors or matrices; received a scalar. Use mul().");
+  if (a.rank === 0 || b.rank === 0)
+    throw new ShapeError("[matmul] expected vectors or matrices; received a scalar. Use mul().");
   const inner = b.rank === 1 ? b.shape[0]! : b.shape.at(-2)!;
   if (a.shape.at(-1) !== inner) {
     const advice = b.rank >= 2 && a.shape.at(-1) === b.shape.at(-1) ? " Did you mean matmul(a, b.T)?" : "";
@@ -61,9 +63,15 @@ export function matmul(a: Tensor, b: Tensor): Tensor {
     );
   }
   if (a.rank >= 2 && b.rank >= 2) return matmulOp([a, b], undefined);
-  const left = a.rank === 1 ? reshape(a, [1, a.size]) : a;
-  const right = b.rank === 1 ? reshape(b, [b.size, 1]) : b;
-  const out = matmulOp([left, right], undefined);
-  const shape = [...out.shape.slice(0, -2), ...(a.rank === 1 ? [] : [out.shape.at(-2)!]), ...(b.rank === 1 ? [] : [out.shape.at(-1)!])];
-  return reshape(out, shape);
+  return scope(() => {
+    const left = a.rank === 1 ? reshape(a, [1, a.size]) : a;
+    const right = b.rank === 1 ? reshape(b, [b.size, 1]) : b;
+    const out = matmulOp([left, right], undefined);
+    const shape = [
+      ...out.shape.slice(0, -2),
+      ...(a.rank === 1 ? [] : [out.shape.at(-2)!]),
+      ...(b.rank === 1 ? [] : [out.shape.at(-1)!]),
+    ];
+    return reshape(out, shape);
+  });
 }

@@ -1,6 +1,8 @@
 import { engine, OptionError } from "@llmeff/native";
+import { scope } from "../scope.js";
 import { Tensor } from "../tensor.js";
 import { checkFloating, contiguous } from "./arguments.js";
+import { detach } from "./clone.js";
 import { full } from "./creation.js";
 
 /** `√(Σ over all tensors of Σ x²)`, accumulated in float64; a constant, of the dtype of the tensors, `[]`. */
@@ -10,12 +12,13 @@ export function globalNorm(tensors: readonly Tensor[]): Tensor {
   checkFloating("globalNorm", Object.fromEntries(tensors.map((x, i) => [`tensors[${i}]`, x])));
   const nonEmpty = tensors.filter((x) => x.size > 0);
   if (nonEmpty.length === 0) return full([], 0, { dtype: first.dtype });
-  const flat = nonEmpty.map(contiguous);
-  const out = Tensor.allocate(first.dtype, []);
-  engine().op.globalNorm(
-    flat.map((x) => x.handle),
-    out.handle,
-  );
-  for (const [i, x] of flat.entries()) if (x !== nonEmpty[i]) x.dispose();
-  return out;
+  return scope(() => {
+    const flat = nonEmpty.map((x) => contiguous(detach(x)));
+    const out = Tensor.allocate(first.dtype, []);
+    engine().op.globalNorm(
+      flat.map((x) => x.handle),
+      out.handle,
+    );
+    return out;
+  });
 }

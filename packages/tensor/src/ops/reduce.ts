@@ -28,10 +28,10 @@ function keptShape(shape: Shape, axes: readonly number[]): number[] {
 const reduceOp = defineOp<Reduction>({
   name: "reduce",
   forward(context, [x], { name, axes }) {
-    checkFloating(name, { x: x! });
     const shape = keptShape(x!.shape, axes);
     if (x!.size === 0 && sizeOf(shape) > 0) {
-      if (name !== "sum") throw new ShapeError(`[${name}] there is nothing to reduce in shape ${formatShape(x!.shape)}.`);
+      if (name !== "sum")
+        throw new ShapeError(`[${name}] there is nothing to reduce in shape ${formatShape(x!.shape)}.`);
       return full(shape, 0, { dtype: x!.dtype });
     }
     const out = Tensor.allocate(x!.dtype, shape);
@@ -53,6 +53,7 @@ const reduceOp = defineOp<Reduction>({
 });
 
 function reduce(name: Name, x: Tensor, options: ReduceOptions = {}): Tensor {
+  checkFloating(name, { x });
   const { axis, keepDims = false } = options;
   const listed = axis === undefined ? x.shape.map((_, i) => i) : typeof axis === "number" ? [axis] : axis;
   const axes = [...new Set(listed.map((a) => normalizeAxis(name, a, x.rank)))];

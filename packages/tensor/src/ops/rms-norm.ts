@@ -37,7 +37,9 @@ export function rmsNorm(x: Tensor, weight: Tensor, options: RmsNormOptions = {})
   const { eps = 1e-5 } = options;
   checkFloating("rmsNorm", { x, weight });
   if (x.rank === 0 || weight.rank !== 1 || x.shape.at(-1) !== weight.size) {
-    throw new ShapeError(`[rmsNorm] expected x […, C] and weight [C]; received ${formatShape(x.shape)} and ${formatShape(weight.shape)}.`);
+    throw new ShapeError(
+      `[rmsNorm] expected x […, C] and weight [C]; received ${formatShape(x.shape)} and ${formatShape(weight.shape)}.`,
+    );
   }
   if (!(eps >= 0)) throw new OptionError(`[rmsNorm] eps must be ≥ 0; received ${eps}.`);
   return rmsNormOp([x, weight], eps);

@@ -3,6 +3,7 @@ import { defineOp } from "../autograd.js";
 import { formatShape } from "../shape.js";
 import { Tensor } from "../tensor.js";
 import { checkFloating, checkRank, contiguous, rows } from "./arguments.js";
+import { clone } from "./clone.js";
 import { tensor } from "./creation.js";
 
 function turn(x: Tensor, cos: Tensor, sin: Tensor, interleaved: boolean, inverse: boolean): Tensor {
@@ -18,7 +19,11 @@ const ropeOp = defineOp<boolean>({
     context.save(c, s);
     return turn(x!, c, s, interleaved, false);
   },
-  backward: ({ saved: [cos, sin], options: interleaved }, dout) => [turn(dout, cos!, sin!, interleaved, true), null, null],
+  backward: ({ saved: [cos, sin], options: interleaved }, dout) => [
+    turn(dout, cos!, sin!, interleaved, true),
+    null,
+    null,
+  ],
 });
 
 export interface RopeOptions {
@@ -44,6 +49,12 @@ export function rope(x: Tensor, cos: Tensor, sin: Tensor, options: RopeOptions =
       );
     }
   }
+  if (cos.shape[1] !== sin.shape[1]) {
+    throw new ShapeError(
+      `[rope] tables differ: cos is ${formatShape(cos.shape)} and sin is ${formatShape(sin.shape)}.`,
+    );
+  }
+  if (cos.size === 0) return clone(x); // no channel is turned
   return ropeOp([x, cos, sin], options.interleaved ?? false);
 }
 
@@ -54,7 +65,11 @@ export interface RopeTableOptions {
 }
 
 /** The cosines and sines of `position · base^(-2i/dim)`, each `[positions, dim/2]`, computed in double precision. */
-export function ropeTables(positions: number, dim: number, options: RopeTableOptions = {}): { cos: Tensor; sin: Tensor } {
+export function ropeTables(
+  positions: number,
+  dim: number,
+  options: RopeTableOptions = {},
+): { cos: Tensor; sin: Tensor } {
   const { base = 10_000, dtype = "float32" } = options;
   if (!Number.isInteger(dim) || dim <= 0 || dim % 2 !== 0) {
     throw new OptionError(`[ropeTables] dim must be a positive even integer; received ${dim}.`);

@@ -80,7 +80,14 @@ const simplicialAttentionOp = defineOp<Settings>({
 });
 
 /** The rows that the windows of the queries reach must be among those given. */
-function checkReach(where: string, side: 1 | 2, queries: [number, number], offset: number, rowsGiven: number, window: number): void {
+function checkReach(
+  where: string,
+  side: 1 | 2,
+  queries: [number, number],
+  offset: number,
+  rowsGiven: number,
+  window: number,
+): void {
   const [first, last] = queries;
   const lowest = window === 0 ? 0 : Math.max(0, first - window + 1);
   if (lowest < offset || last > offset + rowsGiven - 1) {
@@ -136,7 +143,8 @@ export function simplicialAttention(
   checkEqual(where, "lengths of k1 and v1", k1.shape[1]!, v1.shape[1]!, shapes);
   checkEqual(where, "lengths of k2 and v2", k2.shape[1]!, v2.shape[1]!, shapes);
   checkHeads(where, q.shape[2]!, k1.shape[2]!);
-  if (q.shape[3] === 0) throw new ShapeError(`[${where}] the head size must be positive; q is ${formatShape(q.shape)}.`);
+  if (q.shape[3] === 0)
+    throw new ShapeError(`[${where}] the head size must be positive; q is ${formatShape(q.shape)}.`);
 
   const { causal = true, k1Offset = 0, k2Offset = 0, k2Bias = 0, v2Bias = 0, form = "trilinear" } = options;
   const w1 = checkedWindow(where, "w1", options.w1);
@@ -148,14 +156,18 @@ export function simplicialAttention(
     throw new OptionError(`[${where}] form must be "trilinear" or "determinant"; received ${JSON.stringify(form)}.`);
   }
   if (!causal && (w1 !== 0 || w2 !== 0)) {
-    throw new OptionError(`[${where}] causal: false needs unlimited windows; received w1 ${w1 || "unlimited"} and w2 ${w2 || "unlimited"}.`);
+    throw new OptionError(
+      `[${where}] causal: false needs unlimited windows; received w1 ${w1 || "unlimited"} and w2 ${w2 || "unlimited"}.`,
+    );
   }
   if (causal && q.shape[1]! > 0) {
     const queries: [number, number] = [qOffset, qOffset + q.shape[1]! - 1];
     checkReach(where, 1, queries, k1Offset, k1.shape[1]!, w1);
     checkReach(where, 2, queries, k2Offset, k2.shape[1]!, w2);
   } else if (!causal && q.size > 0 && (k1.shape[1] === 0 || k2.shape[1] === 0)) {
-    throw new ShapeError(`[${where}] expected at least one row of keys; k1 is ${formatShape(k1.shape)}, k2 is ${formatShape(k2.shape)}.`);
+    throw new ShapeError(
+      `[${where}] expected at least one row of keys; k1 is ${formatShape(k1.shape)}, k2 is ${formatShape(k2.shape)}.`,
+    );
   }
   return simplicialAttentionOp([q, k1, k2, v1, v2], {
     scale,

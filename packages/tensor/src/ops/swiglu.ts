@@ -25,7 +25,9 @@ const swigluOp = defineOp<undefined>({
 export function swiglu(gate: Tensor, up: Tensor): Tensor {
   checkFloating("swiglu", { gate, up });
   if (!sameShape(gate.shape, up.shape) || gate.rank === 0) {
-    throw new ShapeError(`[swiglu] gate and up must have one shape; received ${formatShape(gate.shape)} and ${formatShape(up.shape)}.`);
+    throw new ShapeError(
+      `[swiglu] gate and up must have one shape; received ${formatShape(gate.shape)} and ${formatShape(up.shape)}.`,
+    );
   }
   return swigluOp([gate, up], undefined);
 }

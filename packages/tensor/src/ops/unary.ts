@@ -10,7 +10,9 @@ function compute(name: Name, x: Tensor): Tensor {
   checkTensor(name, "x", x);
   const integers = name === "neg" || name === "abs" || name === "square";
   if (x.dtype !== "float32" && x.dtype !== "float64" && !(x.dtype === "int32" && integers)) {
-    throw new DTypeError(`[${name}] expected float32 or float64${integers ? " or int32" : ""}; received ${x.dtype}. Use astype().`);
+    throw new DTypeError(
+      `[${name}] expected float32 or float64${integers ? " or int32" : ""}; received ${x.dtype}. Use astype().`,
+    );
   }
   const out = Tensor.allocate(name === "isFinite" ? "bool" : x.dtype, x.shape);
   engine().op.unary(UnaryOp[name], x.handle, out.handle);
@@ -34,8 +36,15 @@ function define(name: Name, slope: (x: Tensor, y: Tensor) => Tensor | number) {
 const geluSlope = (x: Tensor): Tensor => {
   const c = Math.sqrt(2 / Math.PI);
   const t = tanh(x.add(x.pow(3).mul(0.044715)).mul(c));
-  const inner = x.square().mul(3 * 0.044715).add(1).mul(c);
-  return t.add(1).mul(0.5).add(x.mul(0.5).mul(t.square().neg().add(1)).mul(inner));
+  const inner = x
+    .square()
+    .mul(3 * 0.044715)
+    .add(1)
+    .mul(c);
+  return t
+    .add(1)
+    .mul(0.5)
+    .add(x.mul(0.5).mul(t.square().neg().add(1)).mul(inner));
 };
 
 export const neg = define("neg", () => -1);
@@ -61,6 +70,7 @@ export const gelu = define("gelu", (x) => geluSlope(x));
 export const relu = define("relu", (x) => greater(x, 0).astype(x.dtype));
 
 /** Whether each element is neither infinite nor NaN: a bool tensor. */
+// biome-ignore lint/suspicious/noShadowRestrictedNames: the name that NumPy and every array library give it
 export function isFinite(x: Tensor): Tensor {
   return compute("isFinite", x);
 }

@@ -1,6 +1,6 @@
 import { ShapeError } from "@llmeff/native";
 import { defineOp } from "../autograd.js";
-import { checkShape, contiguousStrides, formatShape, normalizeAxis, sameShape, type Shape, sizeOf } from "../shape.js";
+import { checkShape, contiguousStrides, formatShape, normalizeAxis, type Shape, sameShape, sizeOf } from "../shape.js";
 import type { Tensor } from "../tensor.js";
 import { checkTensor } from "./arguments.js";
 import { sumTo } from "./binary.js";

@@ -1,0 +1,80 @@
+import { memory, scope, tensor } from "@llmeff/tensor";
+import { describe, expect, it } from "vitest";
+import { generate } from "./generate.js";
+import { Transformer } from "./transformer.js";
+
+const model = new Transformer({
+  vocabSize: 7,
+  dModel: 16,
+  numLayers: 2,
+  numHeads: 2,
+  maxSeqLen: 24,
+  initStd: 0.5,
+  attention: [
+    { kind: "dot", window: 4 },
+    { kind: "simplicial", w1: 5, w2: 2 },
+  ],
+});
+const params = model.init(1);
+
+async function collect(options: Parameters<typeof generate>[3], prompt = [1, 2, 3]): Promise<number[]> {
+  const ids: number[] = [];
+  for await (const id of generate(model, params, prompt, options)) ids.push(id);
+  return ids;
+}
+
+describe("generate", () => {
+  it("at temperature 0 follows the likeliest token of the full forward pass", async () => {
+    const ids = await collect({ maxTokens: 12, temperature: 0 });
+    const sequence = [1, 2, 3];
+    for (const id of ids) {
+      const logits = scope(() =>
+        model.lastLogits(params, tensor(Int32Array.from(sequence), { shape: [1, sequence.length] })).dataSync(),
+      );
+      expect(id).toBe(logits.indexOf(Math.max(...logits)));
+      sequence.push(id);
+    }
+    expect(ids).toHaveLength(12);
+  });
+
+  it("draws the same tokens for the same seed and others for another", async () => {
+    const draw = (seed: number) => collect({ maxTokens: 20, seed });
+    expect(await draw(5)).toEqual(await draw(5));
+    expect(await draw(5)).not.toEqual(await draw(6));
+  });
+
+  it("ends at maxTokens, at a stop token, and where the model's positions end", async () => {
+    expect(await collect({ maxTokens: 0 })).toEqual([]);
+    const free = await collect({ maxTokens: 100, seed: 2 });
+    expect(free).toHaveLength(24 - 3 + 1);
+    const stop = free[4]!;
+    expect(await collect({ maxTokens: 100, seed: 2, stopTokens: [stop] })).toEqual(
+      free.slice(0, free.indexOf(stop) + 1),
+    );
+  });
+
+  it("stops when aborted, and frees its memory", async () => {
+    await collect({ maxTokens: 2 });
+    const before = memory().tensors;
+    const controller = new AbortController();
+    await expect(async () => {
+      for await (const _ of generate(model, params, [1], { maxTokens: 10, signal: controller.signal }))
+        controller.abort();
+    }).rejects.toThrow(/abort/i);
+    expect(memory().tensors).toBe(before);
+  });
+
+  it.each([
+    [{ maxTokens: 3 }, [], /at least one token; received none/],
+    [{ maxTokens: 3 }, new Array(25).fill(1), /prompt has 25 tokens; the model's maxSeqLen is 24/],
+    [{ maxTokens: -1 }, [1], /maxTokens must be a non-negative integer; received -1/],
+    [{ maxTokens: 1, temperature: Number.NaN }, [1], /temperature must be a number ≥ 0; received NaN/],
+  ])("refuses %o with prompt %o", async (options, prompt, message) => {
+    await expect(collect(options, prompt as number[])).rejects.toThrow(message);
+  });
+
+  it("rejects a prompt with a token outside of the vocabulary, and goes on working", async () => {
+    await expect(collect({ maxTokens: 2 }, [1, 7])).rejects.toThrow(/token id 7 .* outside the vocabulary of 7/);
+    expect(await collect({ maxTokens: 2 })).toHaveLength(2);
+  });
+});

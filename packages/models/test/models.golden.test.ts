@@ -1,0 +1,135 @@
+/** The cases of models.json that a whole model or its sampling must reproduce; those of single ops are in @llmeff/tensor, training in @llmeff/train. */
+import { readFileSync } from "node:fs";
+import { globalNorm, scope, tensor, valueAndGrad } from "@llmeff/tensor";
+import { expect, it } from "vitest";
+import { describeGolden } from "../../../test/golden.js";
+import {
+  countParameters,
+  drawToken,
+  resolveConfig,
+  resolveSampling,
+  Transformer,
+  tokenProbabilities,
+  trainingFlopsPerToken,
+} from "../src/index.js";
+
+interface Values {
+  shape: number[];
+  data: number[];
+}
+
+function close(actual: ArrayLike<number>, expected: ArrayLike<number>, tolerance: number): void {
+  expect(actual.length).toBe(expected.length);
+  for (let i = 0; i < expected.length; i++) {
+    const difference = Math.abs(actual[i]! - expected[i]!);
+    expect(difference, `element ${i}: ${actual[i]} against ${expected[i]}`).toBeLessThanOrEqual(
+      tolerance * (1 + Math.abs(expected[i]!)),
+    );
+  }
+}
+
+/** The golden file's short names of parameters, as a Hugging Face checkpoint has them. */
+function parameterName(short: string): string {
+  const names: Record<string, string> = {
+    embed: "model.embed_tokens",
+    norm: "model.norm",
+    head: "lm_head",
+    ln1: "input_layernorm",
+    ln2: "post_attention_layernorm",
+    wq: "self_attn.q_proj",
+    wk: "self_attn.k_proj",
+    wv: "self_attn.v_proj",
+    wo: "self_attn.o_proj",
+    wg: "mlp.gate_proj",
+    wu: "mlp.up_proj",
+    wd: "mlp.down_proj",
+  };
+  const [, layer, part] = /^l(\d+)\.(\w+)$/.exec(short) ?? [];
+  return layer === undefined ? `${names[short]}.weight` : `model.layers.${layer}.${names[part!]}.weight`;
+}
+
+describeGolden("models.json", (path) => {
+  // biome-ignore lint/suspicious/noExplicitAny: the cases differ in form
+  const cases: any[] = JSON.parse(readFileSync(path, "utf8")).cases;
+  const ofOp = (op: string) => cases.filter((c) => c.op === op);
+
+  it.each(ofOp("sampling").map((c) => [c.id, c]))("%s", (_id, { params, inputs, outputs, tol }) => {
+    const options = resolveSampling({
+      ...(params.rep_penalty === undefined ? {} : { repetitionPenalty: params.rep_penalty }),
+      ...(params.temperature === undefined ? {} : { temperature: params.temperature }),
+      ...(params.top_k === undefined ? {} : { topK: params.top_k }),
+      ...(params.top_p === undefined ? {} : { topP: params.top_p }),
+      ...(params.min_p === undefined ? {} : { minP: params.min_p }),
+    });
+    const probabilities = tokenProbabilities(inputs.logits.data, options, inputs.prev);
+    close(probabilities, outputs.probs.data, tol.f64);
+    expect([...probabilities.keys()].filter((id) => probabilities[id]! > 0)).toEqual(outputs.kept);
+    expect(inputs.u.data.map((u: number) => drawToken(probabilities, u))).toEqual(outputs.draws);
+  });
+
+  const dense = ofOp("accounting")
+    .flatMap((c) => c.outputs.rows)
+    .filter((row) => row.dims.E === undefined);
+  it.each(dense.map((row) => [row.name, row]))("accounting/llama_like %s", (_name, row) => {
+    const { V, d, L, H, G, D, F, tied, qk_norm = false } = row.dims;
+    const config = resolveConfig({
+      vocabSize: V,
+      dModel: d,
+      numLayers: L,
+      numHeads: H,
+      numKvHeads: G,
+      headDim: D,
+      ffnDim: F,
+      tieEmbeddings: tied,
+      qkNorm: qk_norm,
+      maxSeqLen: 4096,
+    });
+    expect(countParameters(config)).toBe(row.params);
+    expect(trainingFlopsPerToken(config, 4096, { causal: false }).total).toBe(row.flops_per_token_T4096);
+  });
+
+  // Cases with document masks need an attention that has them.
+  const trained = ofOp("train_steps").filter((c) => c.inputs.doc_ids === null);
+  it.each(trained.map((c) => [c.id, c]))(
+    "%s: scores, loss and gradient norm of the first step",
+    (_id, { params, inputs, outputs, tol }) => {
+      const { cfg } = params;
+      const shapes = inputs.params as Record<string, Values>;
+      const model = new Transformer({
+        vocabSize: shapes.embed!.shape[0]!,
+        dModel: shapes.embed!.shape[1]!,
+        numLayers: cfg.layers,
+        numHeads: cfg.H,
+        numKvHeads: cfg.G,
+        headDim: cfg.D,
+        ffnDim: shapes["l0.wg"]!.shape[0]!,
+        maxSeqLen: 16,
+        normEps: cfg.eps,
+        ropeBase: cfg.theta,
+        tieEmbeddings: params.tied,
+        finalSoftcap: cfg.final_softcap ?? 0,
+        attentionSoftcap: cfg.softcap ?? 0,
+      });
+      for (const dtype of ["float64", "float32"] as const) {
+        const tolerance = dtype === "float64" ? tol.f64 : tol.f32;
+        const weights = Object.fromEntries(
+          Object.entries(shapes).map(([name, { shape, data }]) => [
+            parameterName(name),
+            tensor(Float64Array.from(data), { shape, dtype }),
+          ]),
+        );
+        const ids = ({ shape, data }: Values) => tensor(Int32Array.from(data), { shape });
+        const batch = { tokens: ids(inputs.tokens[0]), targets: ids(inputs.labels[0]) };
+        const first = outputs.steps[0];
+        close(
+          scope(() => model.logits(weights, batch.tokens).dataSync()),
+          first.logits.data,
+          tolerance,
+        );
+        const { value, grads } = valueAndGrad((p) => model.loss(p, batch), weights);
+        close([value.itemSync()], [first.loss], tolerance);
+        close([globalNorm(Object.values(grads)).itemSync()], [first.grad_norm], tolerance);
+      }
+    },
+  );
+});

@@ -1,0 +1,136 @@
+/** Loss and accuracy over a finite set of batches. */
+import { setImmediate as nextTurn } from "node:timers/promises";
+import { type Batch, type BatchSet, IGNORE_INDEX } from "@llmeff/data";
+import { astype, noGrad, ShapeError, scope, type Tensor, type TypedArray } from "@llmeff/tensor";
+import { toDevice } from "./gradients.js";
+import type { TrainBatch } from "./options.js";
+import { RatioEstimator } from "./ratio.js";
+
+/** Values for every position of a batch. */
+export type BatchFunction = (params: Record<string, Tensor>, batch: TrainBatch) => Tensor;
+
+export interface EvaluateOptions {
+  /** Stops between batches by throwing the signal's reason. */
+  signal?: AbortSignal | undefined;
+}
+
+export interface LossEstimate {
+  /** Mean over all valid targets, in the unit of the per-token loss. */
+  loss: number;
+  /** Of the loss, over sequences; NaN for fewer than two. */
+  standardError: number;
+  /** Valid targets. */
+  tokens: number;
+}
+
+export interface AccuracyEstimate {
+  /** Share of valid targets that the largest logit names; of equal logits the first counts. */
+  accuracy: number;
+  /** Of the accuracy, over sequences; NaN for fewer than two. */
+  standardError: number;
+  /** Valid targets. */
+  tokens: number;
+}
+
+/**
+ * Mean loss over all valid targets of a set, summed in float64.
+ *
+ * The standard error takes sequences as the independent units: `√(m/(m−1) Σ_i (s_i − L n_i)²) / Σ n_i` for m sequences with loss
+ * sums `s_i` over `n_i` targets, `L` the loss.
+ *
+ * @param model - computes the loss of each position, `[B, T]`; or an object with such a `lossPerToken`. Ignored positions may hold anything
+ * @throws {ShapeError} if the model returns another number of values
+ *
+ * @example
+ * const { loss, standardError } = await evaluateLoss(model, params, sequentialWindows(valid, { seqLen: 256, batchSize: 16 }));
+ */
+export async function evaluateLoss(
+  model: BatchFunction | { lossPerToken: BatchFunction },
+  params: Record<string, Tensor>,
+  batches: BatchSet,
+  options: EvaluateOptions = {},
+): Promise<LossEstimate> {
+  const lossPerToken: BatchFunction = typeof model === "function" ? model : (p, batch) => model.lossPerToken(p, batch);
+  const estimator = new RatioEstimator();
+  for (const batch of batches) {
+    options.signal?.throwIfAborted();
+    const losses = await valuesOf("evaluateLoss", "[B, T]", lossPerToken, params, batch, 1);
+    addSequences(estimator, batch, (position) => losses[position]!);
+  }
+  const { mean, standardError, count } = estimator.estimate();
+  return { loss: mean, standardError, tokens: count };
+}
+
+/**
+ * Share of the valid targets that have the largest logit.
+ *
+ * @param logits - computes `[B, T, V]`
+ * @throws {ShapeError} if it returns another number of values
+ */
+export async function evaluateAccuracy(
+  logits: BatchFunction,
+  params: Record<string, Tensor>,
+  batches: BatchSet,
+  options: EvaluateOptions = {},
+): Promise<AccuracyEstimate> {
+  const estimator = new RatioEstimator();
+  for (const batch of batches) {
+    options.signal?.throwIfAborted();
+    let vocabSize = 1;
+    const values = await valuesOf("evaluateAccuracy", "[B, T, V]", logits, params, batch, (shape) => {
+      vocabSize = shape.at(-1) ?? 1;
+      return vocabSize;
+    });
+    addSequences(estimator, batch, (position) => {
+      const row = values.subarray(position * vocabSize, (position + 1) * vocabSize);
+      return argmax(row) === batch.targets[position] ? 1 : 0;
+    });
+    await nextTurn();
+  }
+  const { mean, standardError, count } = estimator.estimate();
+  return { accuracy: mean, standardError, tokens: count };
+}
+
+/** Values on the host, of which there must be `width` for each position. */
+async function valuesOf(
+  where: string,
+  form: string,
+  fn: BatchFunction,
+  params: Record<string, Tensor>,
+  batch: Batch,
+  width: number | ((shape: readonly number[]) => number),
+): Promise<TypedArray> {
+  using result = noGrad(() =>
+    scope(() => {
+      const values = fn(params, toDevice(batch));
+      const positions = batch.batchSize * batch.seqLen;
+      const each = typeof width === "number" ? width : width(values.shape);
+      if (values.size !== positions * each) {
+        throw new ShapeError(
+          `[${where}] expected ${form} for B = ${batch.batchSize}, T = ${batch.seqLen}; received [${values.shape.join(", ")}].`,
+        );
+      }
+      return values.dtype === "float64" ? astype(values, "float64") : astype(values, "float32");
+    }),
+  );
+  return result.data();
+}
+
+function addSequences(estimator: RatioEstimator, { targets, batchSize, seqLen }: Batch, valueAt: (position: number) => number): void {
+  for (let b = 0; b < batchSize; b++) {
+    let sum = 0;
+    let count = 0;
+    for (let position = b * seqLen; position < (b + 1) * seqLen; position++) {
+      if (targets[position] === IGNORE_INDEX) continue;
+      sum += valueAt(position);
+      count++;
+    }
+    estimator.add(sum, count);
+  }
+}
+
+function argmax(values: TypedArray): number {
+  let best = 0;
+  for (let i = 1; i < values.length; i++) if (values[i]! > values[best]!) best = i;
+  return best;
+}

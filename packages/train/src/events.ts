@@ -1,0 +1,47 @@
+/** What a training run tells while it runs. Plain data, ready for a metrics file. */
+import type { SkippedCheckpoint } from "./checkpoint.js";
+
+/** A step is done: the parameters are those after it. */
+export interface StepEvent {
+  type: "step";
+  /** From 1. */
+  step: number;
+  /** Mean over the valid targets of all micro-batches, before the step's update. */
+  loss: number;
+  /** The one that this step used. */
+  learningRate: number;
+  /** Global norm before clipping; only if the optimizer measures it. */
+  gradNorm?: number;
+  /** The optimizer changed nothing because the gradients' norm was not finite. */
+  skipped: boolean;
+  /** Input positions seen since the start of the run, resumed parts included. */
+  tokens: number;
+  /** Of this step. */
+  tokensPerSecond: number;
+  /** Time spent in steps since the start of the run, resumed parts included; evaluation and checkpoints are not in it. */
+  seconds: number;
+}
+
+export interface EvaluationEvent {
+  type: "evaluation";
+  step: number;
+  metrics: Readonly<Record<string, number>>;
+}
+
+/** A checkpoint is complete and on the disk. */
+export interface CheckpointEvent {
+  type: "checkpoint";
+  step: number;
+  path: string;
+}
+
+/** The run goes on after a checkpoint's step. */
+export interface ResumedEvent {
+  type: "resumed";
+  step: number;
+  path: string;
+  /** Newer checkpoints that could not be used, and why. */
+  skipped: readonly SkippedCheckpoint[];
+}
+
+export type TrainEvent = StepEvent | EvaluationEvent | CheckpointEvent | ResumedEvent;

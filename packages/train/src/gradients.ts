@@ -1,0 +1,98 @@
+/** The loss of one optimizer step and its gradients, over one or more micro-batches. */
+import { type Batch, IGNORE_INDEX } from "@llmeff/data";
+import { add, OptionError, scope, Tensor, tensor, valueAndGrad } from "@llmeff/tensor";
+import type { Objective, ObjectiveContext, TrainBatch } from "./options.js";
+
+export interface LossAndGradients {
+  loss: number;
+  /** Owned by the caller. */
+  grads: Record<string, Tensor>;
+}
+
+/**
+ * Loss and gradients of the micro-batches as if they were one batch: `Σ_i (n_i / n) · objective(batch_i)`, where `n_i` counts
+ * the valid targets of micro-batch i and `n` those of all. It equals the large batch up to the order of summation.
+ *
+ * The mean of means would weigh a target in a mostly masked micro-batch more than one in a full micro-batch.
+ * A micro-batch without targets is passed over; if none has any, the objective decides (cross-entropy: loss 0, no gradient).
+ *
+ * Each loss is read before the next micro-batch is begun, so the engine's queue stays short and the event loop free.
+ */
+export async function lossAndGradients(
+  objective: Objective,
+  params: Record<string, Tensor>,
+  batches: readonly Batch[],
+  context: Omit<ObjectiveContext, "microBatch">,
+): Promise<LossAndGradients> {
+  const weights = microBatchWeights(batches);
+  let loss = 0;
+  let grads: Record<string, Tensor> | undefined;
+  try {
+    for (const [microBatch, batch] of batches.entries()) {
+      const weight = weights[microBatch]!;
+      if (weight === 0) continue;
+      const own = differentiate(objective, params, batch, weight, { ...context, microBatch });
+      grads = grads === undefined ? own.grads : addAndDispose(grads, own.grads);
+      using value = own.value;
+      loss += await value.item();
+    }
+  } catch (error) {
+    if (grads) disposeAll(grads);
+    throw error;
+  }
+  return { loss, grads: grads! };
+}
+
+/** Number of positions that carry loss. */
+export function countTargets(targets: Int32Array): number {
+  let count = 0;
+  for (const target of targets) if (target !== IGNORE_INDEX) count++;
+  return count;
+}
+
+export function disposeAll(tensors: Record<string, Tensor>): void {
+  for (const one of Object.values(tensors)) one.dispose();
+}
+
+/** int32 tensors `[B, T]`; they belong to the enclosing scope. */
+export function toDevice({ tokens, targets, batchSize, seqLen }: Batch): TrainBatch {
+  const shape = [batchSize, seqLen];
+  return { tokens: tensor(tokens, { shape }), targets: tensor(targets, { shape }) };
+}
+
+function microBatchWeights(batches: readonly Batch[]): number[] {
+  const counts = batches.map(({ targets }) => countTargets(targets));
+  const total = counts.reduce((a, b) => a + b, 0);
+  return total === 0 ? counts.map(() => 1 / counts.length) : counts.map((count) => count / total);
+}
+
+function differentiate(
+  objective: Objective,
+  params: Record<string, Tensor>,
+  batch: Batch,
+  weight: number,
+  context: ObjectiveContext,
+): { value: Tensor; grads: Record<string, Tensor> } {
+  return scope(() => {
+    const inputs = toDevice(batch);
+    const { value, grads } = valueAndGrad((tracked) => {
+      const loss: unknown = objective(tracked, inputs, context);
+      if (!(loss instanceof Tensor)) {
+        throw new OptionError(
+          `[train] objective must return a Tensor with the mean loss; received ${loss instanceof Promise ? "a Promise" : typeof loss}.`,
+        );
+      }
+      return weight === 1 ? loss : loss.mul(weight);
+    }, params);
+    return { value, grads };
+  });
+}
+
+function addAndDispose(a: Record<string, Tensor>, b: Record<string, Tensor>): Record<string, Tensor> {
+  try {
+    return scope(() => Object.fromEntries(Object.entries(a).map(([name, grad]) => [name, add(grad, b[name]!)])));
+  } finally {
+    disposeAll(a);
+    disposeAll(b);
+  }
+}

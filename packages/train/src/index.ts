@@ -1,0 +1,26 @@
+export {
+  type Checkpoint,
+  type FoundCheckpoint,
+  latestCheckpoint,
+  loadCheckpoint,
+  type SkippedCheckpoint,
+} from "./checkpoint.js";
+export type { CheckpointState, EvaluationRecord } from "./checkpoint-state.js";
+export {
+  type AccuracyEstimate,
+  type EvaluateOptions,
+  evaluateAccuracy,
+  evaluateLoss,
+  type LossEstimate,
+} from "./evaluate.js";
+export type { CheckpointEvent, EvaluationEvent, ResumedEvent, StepEvent, TrainEvent } from "./events.js";
+export type {
+  CheckpointOptions,
+  EvaluateContext,
+  Objective,
+  ObjectiveContext,
+  TrainBatch,
+  TrainOptimizer,
+  TrainOptions,
+} from "./options.js";
+export { train } from "./train.js";

@@ -1,0 +1,199 @@
+/** The options of `train`, and their check. */
+import type { BatchSource, JsonObject } from "@llmeff/data";
+import type { Optimizer } from "@llmeff/optim";
+import { OptionError, Tensor } from "@llmeff/tensor";
+
+/** One micro-batch on the device. */
+export interface TrainBatch {
+  /** int32 `[B, T]` */
+  tokens: Tensor;
+  /** int32 `[B, T]`; -100 where there is no loss. */
+  targets: Tensor;
+}
+
+/** Keys for random numbers inside an objective: the same in an interrupted and in an uninterrupted run. */
+export interface ObjectiveContext {
+  seed: number;
+  /** From 1. */
+  step: number;
+  /** From 0. */
+  microBatch: number;
+}
+
+/** The loss of a micro-batch: a tensor with one element, the mean over the valid targets. */
+export type Objective = (params: Record<string, Tensor>, batch: TrainBatch, context: ObjectiveContext) => Tensor;
+
+/** An optimizer of `@llmeff/optim`. */
+export type TrainOptimizer = Optimizer & { gradNorm?(): Promise<number> };
+
+export interface EvaluateContext {
+  step: number;
+  params: Record<string, Tensor>;
+  signal: AbortSignal | undefined;
+}
+
+export interface CheckpointOptions {
+  /** Made if it is missing. One run at a time. */
+  directory: string;
+  /** Steps between checkpoints; default only at the end (and when aborted). */
+  every?: number;
+  /** Older ones are removed; default 3. */
+  keepLast?: number;
+}
+
+export interface TrainOptions {
+  /** Parameters by name; changed in place by the optimizer. */
+  params: Record<string, Tensor>;
+  objective: Objective;
+  /** Made for the same `params`. */
+  optimizer: TrainOptimizer;
+  data: BatchSource;
+  /** Optimizer steps in all, those before a resume included. */
+  steps: number;
+  /** Micro-batches a step; default 1. */
+  gradientAccumulation?: number;
+  evaluate?: (context: EvaluateContext) => Promise<Record<string, number>> | Record<string, number>;
+  /** Steps between evaluations; the last step is evaluated in any case. Default only the last. */
+  evaluateEvery?: number;
+  /** Ends the run early, after an evaluation. */
+  stopWhen?: (metrics: Readonly<Record<string, number>>) => boolean;
+  checkpoint?: CheckpointOptions;
+  /** Continue from the newest valid checkpoint of the directory, or start if there is none yet; default false. */
+  resume?: boolean;
+  /** Key of all randomness in the objective; stored and checked on resume. Default 0. */
+  seed?: number;
+  /** Kept in every checkpoint for whoever reads it; not interpreted. */
+  config?: JsonObject;
+  /** Steps in a row that an optimizer may skip for a non-finite gradient norm before the run fails; default 10. */
+  maxSkippedSteps?: number;
+  /** The current step is finished, a checkpoint written, then the run throws the signal's reason. */
+  signal?: AbortSignal;
+  /** Milliseconds from any origin; default `performance.now`. */
+  clock?: () => number;
+}
+
+export type ResolvedTrainOptions = Omit<TrainOptions, "checkpoint"> & {
+  checkpoint: Required<CheckpointOptions> | undefined;
+} & Required<Pick<TrainOptions, (typeof defaulted)[number]>>;
+
+const defaulted = ["gradientAccumulation", "evaluateEvery", "resume", "seed", "config", "maxSkippedSteps", "clock"] as const;
+
+const keys: Record<keyof TrainOptions, true> = {
+  params: true,
+  objective: true,
+  optimizer: true,
+  data: true,
+  steps: true,
+  gradientAccumulation: true,
+  evaluate: true,
+  evaluateEvery: true,
+  stopWhen: true,
+  checkpoint: true,
+  resume: true,
+  seed: true,
+  config: true,
+  maxSkippedSteps: true,
+  signal: true,
+  clock: true,
+};
+const checkpointKeys: Record<keyof CheckpointOptions, true> = { directory: true, every: true, keepLast: true };
+
+/** Fills in the defaults. @throws {OptionError} naming the option, what it must be and what came */
+export function resolveOptions(options: TrainOptions): ResolvedTrainOptions {
+  requireObject("options", options);
+  requireKnown("", options, keys);
+  const { params, objective, optimizer, data, steps, evaluate, stopWhen, checkpoint, signal } = options;
+  requireParams(params);
+  requireFunction("objective", objective);
+  requireMethods("optimizer", optimizer, ["step", "stateDict", "loadStateDict"], "Use one of @llmeff/optim.");
+  requireMethods("data", data, ["next", "state", "restore"], "Use a BatchSource of @llmeff/data.");
+  requirePositive("steps", steps);
+  const { gradientAccumulation = 1, evaluateEvery = steps, resume = false, seed = 0, config = {} } = options;
+  const { maxSkippedSteps = 10, clock = () => performance.now() } = options;
+  requirePositive("gradientAccumulation", gradientAccumulation);
+  requirePositive("evaluateEvery", evaluateEvery);
+  requirePositive("maxSkippedSteps", maxSkippedSteps);
+  requireFunction("clock", clock);
+  if (!Number.isSafeInteger(seed)) throw new OptionError(`[train] seed must be an integer; received ${show(seed)}.`);
+  if (evaluate !== undefined) requireFunction("evaluate", evaluate);
+  if (stopWhen !== undefined) requireFunction("stopWhen", stopWhen);
+  if (signal !== undefined && !(signal instanceof AbortSignal)) {
+    throw new OptionError(`[train] signal must be an AbortSignal; received ${show(signal)}.`);
+  }
+  if (stopWhen !== undefined && evaluate === undefined) {
+    throw new OptionError("[train] stopWhen judges what evaluate measures; received stopWhen without evaluate.");
+  }
+  requireObject("config", config);
+  if (typeof resume !== "boolean") throw new OptionError(`[train] resume must be true or false; received ${show(resume)}.`);
+  if (resume && checkpoint === undefined) {
+    throw new OptionError("[train] resume needs checkpoint: { directory } to know what to resume from.");
+  }
+  return {
+    ...options,
+    ...{ gradientAccumulation, evaluateEvery, resume, seed, config, maxSkippedSteps, clock },
+    checkpoint: checkpoint === undefined ? undefined : resolveCheckpoint(checkpoint, steps),
+  };
+}
+
+function resolveCheckpoint(checkpoint: CheckpointOptions, steps: number): Required<CheckpointOptions> {
+  requireObject("checkpoint", checkpoint);
+  requireKnown("checkpoint.", checkpoint, checkpointKeys);
+  const { directory, every = steps, keepLast = 3 } = checkpoint;
+  if (typeof directory !== "string" || directory === "") {
+    throw new OptionError(`[train] checkpoint.directory must be a path; received ${show(directory)}.`);
+  }
+  requirePositive("checkpoint.every", every);
+  requirePositive("checkpoint.keepLast", keepLast);
+  return { directory, every, keepLast };
+}
+
+function requireParams(params: unknown): void {
+  requireObject("params", params);
+  const entries = Object.entries(params as object);
+  if (entries.length === 0) throw new OptionError("[train] params must hold at least one tensor; received an empty record.");
+  for (const [name, value] of entries) {
+    if (!(value instanceof Tensor)) throw new OptionError(`[train] params["${name}"] must be a Tensor; received ${show(value)}.`);
+  }
+}
+
+function requireKnown(prefix: string, given: object, known: Record<string, true>): void {
+  const unknown = Object.keys(given).filter((key) => !Object.hasOwn(known, key));
+  if (unknown.length > 0) {
+    throw new OptionError(
+      `[train] there is no option ${unknown.map((key) => `"${prefix}${key}"`).join(", ")}. Options: ${Object.keys(known).join(", ")}.`,
+    );
+  }
+}
+
+function requirePositive(name: string, value: unknown): void {
+  if (!Number.isSafeInteger(value) || (value as number) < 1) {
+    throw new OptionError(`[train] ${name} must be a positive integer; received ${show(value)}.`);
+  }
+}
+
+function requireFunction(name: string, value: unknown): void {
+  if (typeof value !== "function") throw new OptionError(`[train] ${name} must be a function; received ${show(value)}.`);
+}
+
+function requireObject(name: string, value: unknown): void {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw new OptionError(`[train] ${name} must be an object; received ${show(value)}.`);
+  }
+}
+
+function requireMethods(name: string, value: unknown, methods: readonly string[], advice: string): void {
+  requireObject(name, value);
+  const missing = methods.filter((method) => typeof (value as Record<string, unknown>)[method] !== "function");
+  if (missing.length > 0) {
+    throw new OptionError(`[train] ${name} must have the methods ${methods.join(", ")}; it lacks ${missing.join(", ")}. ${advice}`);
+  }
+}
+
+/** A value in a message: short, and never throwing. */
+function show(value: unknown): string {
+  if (typeof value === "string") return JSON.stringify(value);
+  if (typeof value === "function") return "a function";
+  if (Array.isArray(value)) return "an array";
+  if (typeof value === "object" && value !== null) return `an object of ${value.constructor?.name ?? "no class"}`;
+  return String(value);
+}

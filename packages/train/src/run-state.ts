@@ -1,0 +1,99 @@
+/** Where a run stands, and how it gets into a checkpoint and out of it. */
+import type { JsonObject } from "@llmeff/data";
+import { copyInto, FormatError, globalNorm, NonFiniteError, type Tensor } from "@llmeff/tensor";
+import { type Checkpoint, type FoundCheckpoint, latestCheckpoint, loadCheckpoint, saveCheckpoint } from "./checkpoint.js";
+import type { CheckpointState, EvaluationRecord } from "./checkpoint-state.js";
+import { disposeAll } from "./gradients.js";
+import type { ResolvedTrainOptions } from "./options.js";
+
+export interface RunState {
+  /** Optimizer steps done. */
+  step: number;
+  tokens: number;
+  seconds: number;
+  skippedSteps: number;
+  /** Of the data source after the last step, not after batches that a broken-off step has taken. */
+  data: JsonObject;
+  evaluation: EvaluationRecord | null;
+  /** The newest checkpoint that this run wrote or came from. */
+  checkpoint: { step: number; path: string } | undefined;
+}
+
+export function freshRun(options: ResolvedTrainOptions): RunState {
+  return { step: 0, tokens: 0, seconds: 0, skippedSteps: 0, data: options.data.state(), evaluation: null, checkpoint: undefined };
+}
+
+/**
+ * Puts parameters, optimizer and data where the newest valid checkpoint has them.
+ *
+ * @returns undefined if there is no checkpoint
+ * @throws {FormatError} if the checkpoints are damaged or belong to another model, optimizer, data or seed
+ */
+export async function resumeRun(
+  options: ResolvedTrainOptions,
+): Promise<{ run: RunState; found: FoundCheckpoint } | undefined> {
+  const found = await latestCheckpoint(options.checkpoint!.directory);
+  if (found === undefined) return undefined;
+  const loaded = await loadCheckpoint(found.path);
+  try {
+    restore(options, loaded);
+  } finally {
+    disposeAll(loaded.params);
+    disposeAll(loaded.optimizer.tensors);
+  }
+  const { step, tokens, seconds, skippedSteps, data, evaluation } = loaded.state;
+  return { run: { step, tokens, seconds, skippedSteps, data, evaluation, checkpoint: { step, path: found.path } }, found };
+}
+
+/** @throws {NonFiniteError} instead of writing parameters that can't be trained on */
+export async function checkpointRun(options: ResolvedTrainOptions, run: RunState): Promise<string> {
+  const { params, optimizer, seed, config } = options;
+  const { directory, keepLast } = options.checkpoint!;
+  {
+    using norm = globalNorm(Object.values(params));
+    if (!Number.isFinite(await norm.item())) {
+      throw new NonFiniteError(
+        `[train] a parameter is not finite after step ${run.step}, so no checkpoint of it was written; ${lastCheckpoint(run)}. ` +
+          "Lower the learning rate, or give the optimizer maxGradNorm, which passes over steps with such gradients.",
+      );
+    }
+  }
+  const { step, tokens, seconds, skippedSteps, data, evaluation } = run;
+  const { tensors, meta } = optimizer.stateDict();
+  const state: CheckpointState = { step, tokens, seconds, seed, skippedSteps, data, optimizer: meta, evaluation, config };
+  return saveCheckpoint(directory, params, tensors, state, keepLast);
+}
+
+/** For messages of failures: what the user can go back to. */
+export function lastCheckpoint({ checkpoint }: RunState): string {
+  return checkpoint === undefined ? "there is no checkpoint yet" : `the last checkpoint is ${checkpoint.path}`;
+}
+
+function restore(options: ResolvedTrainOptions, { path, params, optimizer, state }: Checkpoint): void {
+  if (state.seed !== options.seed) {
+    throw new FormatError(`[train] ${path} belongs to a run with seed ${state.seed}; received seed ${options.seed}.`);
+  }
+  if (state.step > options.steps) {
+    throw new FormatError(`[train] ${path} is already at step ${state.step}; received steps ${options.steps}.`);
+  }
+  checkParams(path, options.params, params);
+  options.optimizer.loadStateDict(optimizer);
+  options.data.restore(state.data);
+  for (const [name, param] of Object.entries(options.params)) copyInto(param, params[name]!);
+}
+
+/** One error that lists everything. */
+function checkParams(path: string, own: Record<string, Tensor>, saved: Record<string, Tensor>): void {
+  const describe = ({ dtype, shape }: Tensor) => `${dtype} [${shape.join(", ")}]`;
+  const problems = [
+    ...Object.entries(own).flatMap(([name, param]) => {
+      const other = saved[name];
+      if (other === undefined) return [`"${name}" is missing`];
+      return describe(other) === describe(param) ? [] : [`"${name}" is ${describe(other)}, the model has ${describe(param)}`];
+    }),
+    ...Object.keys(saved).flatMap((name) => (name in own ? [] : [`"${name}" is not in the model`])),
+  ];
+  if (problems.length > 0) {
+    throw new FormatError(`[train] ${path} doesn't fit the model: ${problems.join("; ")}. Is this another model's checkpoint?`);
+  }
+}

@@ -1,0 +1,175 @@
+/** The training loop. */
+import type { Batch } from "@llmeff/data";
+import { NonFiniteError, OptionError, sync } from "@llmeff/tensor";
+import { listSteps, removeTemporaries } from "./checkpoint.js";
+import type { EvaluationEvent, StepEvent, TrainEvent } from "./events.js";
+import { disposeAll, lossAndGradients } from "./gradients.js";
+import { type ResolvedTrainOptions, resolveOptions, type TrainOptimizer, type TrainOptions } from "./options.js";
+import { checkpointRun, freshRun, lastCheckpoint, type RunState, resumeRun } from "./run-state.js";
+
+/**
+ * Trains by steps of the optimizer, telling each step, evaluation and checkpoint as an event.
+ *
+ * After a step come, where due, its evaluation and then its checkpoint. The work goes on only while events are asked for; leaving
+ * the `for await` ends it after the current event without a checkpoint. When `signal` aborts, the current step is
+ * finished, its checkpoint written (if there is a directory), and the signal's reason thrown.
+ *
+ * A run with `resume: true` goes on bit by bit as if it had not been interrupted: same parameters, same events but for times.
+ *
+ * @throws {OptionError} at once, for an option outside its domain
+ * @throws {NonFiniteError} while running, if a loss is not finite: before the step changes any parameter, and the last checkpoint stays
+ * @throws {IoError} while running, if a checkpoint can't be written; earlier ones stay
+ * @throws {FormatError} on resume, if no checkpoint is valid or it belongs to something else
+ *
+ * @example
+ * for await (const event of train({ params, objective, optimizer, data, steps: 1000 })) {
+ *   if (event.type === "step") console.log(event.step, event.loss);
+ * }
+ */
+export function train(options: TrainOptions): AsyncGenerator<TrainEvent, void, undefined> {
+  return events(resolveOptions(options));
+}
+
+async function* events(options: ResolvedTrainOptions): AsyncGenerator<TrainEvent, void, undefined> {
+  const { steps, checkpoint, signal } = options;
+  if (checkpoint) await removeTemporaries(checkpoint.directory);
+  const resumed = options.resume ? await resumeRun(options) : undefined;
+  if (checkpoint && !resumed) await requireNoCheckpoints(checkpoint.directory);
+  const run = resumed?.run ?? freshRun(options);
+  if (resumed) {
+    const { step, path, skipped } = resumed.found;
+    yield { type: "resumed", step, path, skipped };
+  }
+  // Each round begins where a checkpoint may have been taken, so that a resumed run does what was still due.
+  while (true) {
+    if (evaluationIsDue(options, run)) {
+      const event = await evaluateStep(options, run);
+      if (event) yield event;
+    }
+    const done = run.step >= steps || stops(options, run);
+    const due = done || signal?.aborted || (checkpoint && run.step % checkpoint.every === 0);
+    if (checkpoint && due && run.step > 0 && run.checkpoint?.step !== run.step) {
+      const path = await checkpointRun(options, run);
+      run.checkpoint = { step: run.step, path };
+      yield { type: "checkpoint", step: run.step, path };
+    }
+    if (done) return;
+    if (signal?.aborted) throw signal.reason;
+    const event = await trainStep(options, run);
+    if (event) yield event;
+  }
+}
+
+/** One step. @returns undefined if the signal aborted while its data were fetched: the step didn't happen */
+async function trainStep(options: ResolvedTrainOptions, run: RunState): Promise<StepEvent | undefined> {
+  const { params, objective, optimizer, data, gradientAccumulation, seed, clock } = options;
+  const begin = clock();
+  const batches: Batch[] = [];
+  try {
+    while (batches.length < gradientAccumulation) batches.push(await data.next());
+  } catch (error) {
+    if (options.signal?.aborted) return undefined;
+    throw error;
+  }
+  const step = run.step + 1;
+  const { loss, grads } = await lossAndGradients(objective, params, batches, { seed, step });
+  const { learningRate } = optimizer;
+  let gradNorm: number | undefined;
+  try {
+    if (!Number.isFinite(loss)) {
+      throw new NonFiniteError(
+        `[train] loss is ${loss} at step ${step}; the parameters are those after step ${run.step}, and ${lastCheckpoint(run)}. ` +
+          "Lower the learning rate, clip the gradients (maxGradNorm), or look at the data of this step.",
+      );
+    }
+    optimizer.step(grads);
+    gradNorm = await readGradNorm(optimizer);
+  } finally {
+    disposeAll(grads);
+  }
+  await sync();
+  const skipped = gradNorm !== undefined && !Number.isFinite(gradNorm);
+  const seconds = Math.max(0, clock() - begin) / 1000;
+  const tokens = batches.reduce((sum, batch) => sum + batch.tokens.length, 0);
+  run.step = step;
+  run.tokens += tokens;
+  run.seconds += seconds;
+  run.data = data.state();
+  run.skippedSteps = skipped ? run.skippedSteps + 1 : 0;
+  if (run.skippedSteps >= options.maxSkippedSteps) {
+    throw new NonFiniteError(
+      `[train] the gradients' norm is ${gradNorm} at step ${step}, the ${ordinal(run.skippedSteps)} such step in a row; ` +
+        `these steps changed nothing, and ${lastCheckpoint(run)}. Lower the learning rate, or look at the data.`,
+    );
+  }
+  return {
+    type: "step",
+    step,
+    loss,
+    learningRate,
+    ...(gradNorm === undefined ? {} : { gradNorm }),
+    skipped,
+    tokens: run.tokens,
+    tokensPerSecond: seconds > 0 ? tokens / seconds : Number.POSITIVE_INFINITY,
+    seconds: run.seconds,
+  };
+}
+
+/** The global norm before clipping, if the optimizer measures it (a fused one: with `maxGradNorm`). */
+async function readGradNorm(optimizer: TrainOptimizer): Promise<number | undefined> {
+  try {
+    return await optimizer.gradNorm?.();
+  } catch (error) {
+    if (error instanceof OptionError) return undefined;
+    throw error;
+  }
+}
+
+function evaluationIsDue({ evaluate, evaluateEvery, steps }: ResolvedTrainOptions, { step, evaluation }: RunState): boolean {
+  if (evaluate === undefined || step === 0 || evaluation?.step === step) return false;
+  return step % evaluateEvery === 0 || step >= steps;
+}
+
+/** @returns undefined if the signal aborted meanwhile: the evaluation is then made when the run is resumed */
+async function evaluateStep(options: ResolvedTrainOptions, run: RunState): Promise<EvaluationEvent | undefined> {
+  const { params, signal } = options;
+  const { step } = run;
+  let metrics: Record<string, number>;
+  try {
+    metrics = await options.evaluate!({ step, params, signal });
+  } catch (error) {
+    if (signal?.aborted) return undefined;
+    throw error;
+  }
+  const wrong = Object.entries(metrics ?? {}).find(([, value]) => typeof value !== "number");
+  if (typeof metrics !== "object" || metrics === null || wrong) {
+    throw new OptionError(
+      `[train] evaluate must return numbers by name; received ${wrong ? `${typeof wrong[1]} as "${wrong[0]}"` : typeof metrics}.`,
+    );
+  }
+  const stored = Object.entries(metrics).map(([name, value]) => [name, Number.isFinite(value) ? value : null] as const);
+  run.evaluation = { step, metrics: Object.fromEntries(stored) };
+  return { type: "evaluation", step, metrics };
+}
+
+/** Whether the last evaluation, if it is of this step, says that this is enough. */
+function stops({ stopWhen }: ResolvedTrainOptions, { step, evaluation }: RunState): boolean {
+  if (stopWhen === undefined || evaluation?.step !== step) return false;
+  const metrics = Object.entries(evaluation.metrics).map(([name, value]) => [name, value ?? Number.NaN] as const);
+  return stopWhen(Object.fromEntries(metrics));
+}
+
+/** A new run among the checkpoints of an old one would make "the newest" mean the old one's. */
+async function requireNoCheckpoints(directory: string): Promise<void> {
+  const [newest] = await listSteps(directory);
+  if (newest !== undefined) {
+    throw new OptionError(
+      `[train] ${directory} holds checkpoints of another run, up to step ${newest}. Continue it with resume: true, or choose an empty directory.`,
+    );
+  }
+}
+
+function ordinal(n: number): string {
+  const suffix = n % 100 >= 11 && n % 100 <= 13 ? "th" : (["th", "st", "nd", "rd"][n % 10] ?? "th");
+  return `${n}${suffix}`;
+}
