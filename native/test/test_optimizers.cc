@@ -78,7 +78,7 @@ double length(const Doubles& x) {
   return std::sqrt(sum);
 }
 
-// optimizers.md §3.2 for one tensor, step by step; returns the number of failing coordinates.
+// The algorithm for one tensor, step by step; returns the number of failing coordinates.
 int64_t reference_step(Doubles& p, const Doubles& g, State& s, const Hyper& h, int64_t step) {
   const size_t n = p.size(), chain = h.chain > 0 ? static_cast<size_t>(h.chain) : n;
   const auto joined = [&](size_t j) { return j + 1 < n && (j + 1) % chain != 0; };

@@ -9,7 +9,14 @@ import { mkdir, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import type { OptimizerState } from "@llmeff/optim";
 import { FormatError, IoError, LlmeffError, loadSafetensors, saveSafetensors, type Tensor } from "@llmeff/tensor";
-import { arrayFiles, type CheckpointState, decodeManifest, encodeManifest, type Manifest, stateFile } from "./checkpoint-state.js";
+import {
+  arrayFiles,
+  type CheckpointState,
+  decodeManifest,
+  encodeManifest,
+  type Manifest,
+  stateFile,
+} from "./checkpoint-state.js";
 import { summarize, syncFolder, systemCode, writeDurably } from "./durable-files.js";
 import { disposeAll } from "./gradients.js";
 
@@ -45,7 +52,10 @@ const temporaryNameOf = (step: number) => `.${nameOf(step)}.${randomUUID()}.tmp`
 /** Steps of the checkpoints in a directory by their names, newest first; empty if there is no such directory. */
 export async function listSteps(directory: string): Promise<number[]> {
   const names = await readdirOrEmpty(directory);
-  return names.flatMap((name) => finalName.exec(name)?.[1] ?? []).map(Number).sort((a, b) => b - a);
+  return names
+    .flatMap((name) => finalName.exec(name)?.[1] ?? [])
+    .map(Number)
+    .sort((a, b) => b - a);
 }
 
 /**
@@ -85,7 +95,13 @@ export async function loadCheckpoint(path: string): Promise<Checkpoint> {
   try {
     const optimizer = await loadSafetensors(join(path, arrayFiles[1]));
     const { step } = state;
-    return { path, step, params: model.tensors, optimizer: { tensors: optimizer.tensors, meta: state.optimizer }, state };
+    return {
+      path,
+      step,
+      params: model.tensors,
+      optimizer: { tensors: optimizer.tensors, meta: state.optimizer },
+      state,
+    };
   } catch (error) {
     disposeAll(model.tensors);
     throw error;
@@ -166,7 +182,8 @@ async function removeByRename(directory: string, step: number): Promise<void> {
 
 /** The content of `state.json`, after checking every file against it. */
 async function verify(path: string): Promise<Manifest> {
-  const invalid = (reason: string, cause?: unknown) => new FormatError(`[train] ${path} is not a valid checkpoint: ${reason}`, { cause });
+  const invalid = (reason: string, cause?: unknown) =>
+    new FormatError(`[train] ${path} is not a valid checkpoint: ${reason}`, { cause });
   try {
     const manifest = decodeManifest(await readFile(join(path, stateFile), "utf8"));
     if (nameOf(manifest.state.step) !== nameOf(stepOf(path) ?? manifest.state.step)) {
@@ -184,7 +201,8 @@ async function verify(path: string): Promise<Manifest> {
     if (error instanceof FormatError) throw invalid(error.message, error);
     const code = systemCode(error);
     if (code === "ENOENT") throw invalid(`a file is missing (${(error as Error).message}).`, error);
-    if (code !== undefined) throw new IoError(`[train] ${path} can't be read: ${(error as Error).message}.`, { cause: error });
+    if (code !== undefined)
+      throw new IoError(`[train] ${path} can't be read: ${(error as Error).message}.`, { cause: error });
     throw error;
   }
 }

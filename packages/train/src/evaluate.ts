@@ -39,7 +39,7 @@ export interface AccuracyEstimate {
  * sums `s_i` over `n_i` targets, `L` the loss.
  *
  * @param model - computes the loss of each position, `[B, T]`; or an object with such a `lossPerToken`. Ignored positions may hold anything
- * @throws {ShapeError} if the model returns another number of values
+ * @throws {ShapeError} if the model returns another shape
  *
  * @example
  * const { loss, standardError } = await evaluateLoss(model, params, sequentialWindows(valid, { seqLen: 256, batchSize: 16 }));
@@ -54,7 +54,7 @@ export async function evaluateLoss(
   const estimator = new RatioEstimator();
   for (const batch of batches) {
     options.signal?.throwIfAborted();
-    const losses = await valuesOf("evaluateLoss", "[B, T]", lossPerToken, params, batch, 1);
+    const losses = await valuesOf("evaluateLoss", lossPerToken, params, batch, 2);
     addSequences(estimator, batch, (position) => losses[position]!);
   }
   const { mean, standardError, count } = estimator.estimate();
@@ -65,7 +65,7 @@ export async function evaluateLoss(
  * Share of the valid targets that have the largest logit.
  *
  * @param logits - computes `[B, T, V]`
- * @throws {ShapeError} if it returns another number of values
+ * @throws {ShapeError} if it returns another shape
  */
 export async function evaluateAccuracy(
   logits: BatchFunction,
@@ -76,11 +76,8 @@ export async function evaluateAccuracy(
   const estimator = new RatioEstimator();
   for (const batch of batches) {
     options.signal?.throwIfAborted();
-    let vocabSize = 1;
-    const values = await valuesOf("evaluateAccuracy", "[B, T, V]", logits, params, batch, (shape) => {
-      vocabSize = shape.at(-1) ?? 1;
-      return vocabSize;
-    });
+    const values = await valuesOf("evaluateAccuracy", logits, params, batch, 3);
+    const vocabSize = values.length / batch.targets.length;
     addSequences(estimator, batch, (position) => {
       const row = values.subarray(position * vocabSize, (position + 1) * vocabSize);
       return argmax(row) === batch.targets[position] ? 1 : 0;
@@ -91,32 +88,36 @@ export async function evaluateAccuracy(
   return { accuracy: mean, standardError, tokens: count };
 }
 
-/** Values on the host, of which there must be `width` for each position. */
+/** The values of `[B, T]` or `[B, T, V]` on the host. */
 async function valuesOf(
   where: string,
-  form: string,
   fn: BatchFunction,
   params: Record<string, Tensor>,
   batch: Batch,
-  width: number | ((shape: readonly number[]) => number),
+  rank: 2 | 3,
 ): Promise<TypedArray> {
   using result = noGrad(() =>
     scope(() => {
       const values = fn(params, toDevice(batch));
-      const positions = batch.batchSize * batch.seqLen;
-      const each = typeof width === "number" ? width : width(values.shape);
-      if (values.size !== positions * each) {
+      const { shape } = values;
+      if (shape.length !== rank || shape[0] !== batch.batchSize || shape[1] !== batch.seqLen) {
+        const expected = [batch.batchSize, batch.seqLen, ...(rank === 3 ? ["V"] : [])];
         throw new ShapeError(
-          `[${where}] expected ${form} for B = ${batch.batchSize}, T = ${batch.seqLen}; received [${values.shape.join(", ")}].`,
+          `[${where}] the model must return [${expected.join(", ")}]; received [${shape.join(", ")}].`,
         );
       }
-      return values.dtype === "float64" ? astype(values, "float64") : astype(values, "float32");
+      // A copy, even where the dtype stays: the model may return a tensor that is not ours to free.
+      return astype(values, values.dtype === "float64" ? "float64" : "float32");
     }),
   );
-  return result.data();
+  return await result.data();
 }
 
-function addSequences(estimator: RatioEstimator, { targets, batchSize, seqLen }: Batch, valueAt: (position: number) => number): void {
+function addSequences(
+  estimator: RatioEstimator,
+  { targets, batchSize, seqLen }: Batch,
+  valueAt: (position: number) => number,
+): void {
   for (let b = 0; b < batchSize; b++) {
     let sum = 0;
     let count = 0;

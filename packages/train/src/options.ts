@@ -76,7 +76,15 @@ export type ResolvedTrainOptions = Omit<TrainOptions, "checkpoint"> & {
   checkpoint: Required<CheckpointOptions> | undefined;
 } & Required<Pick<TrainOptions, (typeof defaulted)[number]>>;
 
-const defaulted = ["gradientAccumulation", "evaluateEvery", "resume", "seed", "config", "maxSkippedSteps", "clock"] as const;
+const defaulted = [
+  "gradientAccumulation",
+  "evaluateEvery",
+  "resume",
+  "seed",
+  "config",
+  "maxSkippedSteps",
+  "clock",
+] as const;
 
 const keys: Record<keyof TrainOptions, true> = {
   params: true,
@@ -124,7 +132,8 @@ export function resolveOptions(options: TrainOptions): ResolvedTrainOptions {
     throw new OptionError("[train] stopWhen judges what evaluate measures; received stopWhen without evaluate.");
   }
   requireObject("config", config);
-  if (typeof resume !== "boolean") throw new OptionError(`[train] resume must be true or false; received ${show(resume)}.`);
+  if (typeof resume !== "boolean")
+    throw new OptionError(`[train] resume must be true or false; received ${show(resume)}.`);
   if (resume && checkpoint === undefined) {
     throw new OptionError("[train] resume needs checkpoint: { directory } to know what to resume from.");
   }
@@ -150,9 +159,11 @@ function resolveCheckpoint(checkpoint: CheckpointOptions, steps: number): Requir
 function requireParams(params: unknown): void {
   requireObject("params", params);
   const entries = Object.entries(params as object);
-  if (entries.length === 0) throw new OptionError("[train] params must hold at least one tensor; received an empty record.");
+  if (entries.length === 0)
+    throw new OptionError("[train] params must hold at least one tensor; received an empty record.");
   for (const [name, value] of entries) {
-    if (!(value instanceof Tensor)) throw new OptionError(`[train] params["${name}"] must be a Tensor; received ${show(value)}.`);
+    if (!(value instanceof Tensor))
+      throw new OptionError(`[train] params["${name}"] must be a Tensor; received ${show(value)}.`);
   }
 }
 
@@ -172,7 +183,8 @@ function requirePositive(name: string, value: unknown): void {
 }
 
 function requireFunction(name: string, value: unknown): void {
-  if (typeof value !== "function") throw new OptionError(`[train] ${name} must be a function; received ${show(value)}.`);
+  if (typeof value !== "function")
+    throw new OptionError(`[train] ${name} must be a function; received ${show(value)}.`);
 }
 
 function requireObject(name: string, value: unknown): void {
@@ -185,7 +197,9 @@ function requireMethods(name: string, value: unknown, methods: readonly string[]
   requireObject(name, value);
   const missing = methods.filter((method) => typeof (value as Record<string, unknown>)[method] !== "function");
   if (missing.length > 0) {
-    throw new OptionError(`[train] ${name} must have the methods ${methods.join(", ")}; it lacks ${missing.join(", ")}. ${advice}`);
+    throw new OptionError(
+      `[train] ${name} must have the methods ${methods.join(", ")}; it lacks ${missing.join(", ")}. ${advice}`,
+    );
   }
 }
 

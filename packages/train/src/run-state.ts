@@ -1,7 +1,13 @@
 /** Where a run stands, and how it gets into a checkpoint and out of it. */
 import type { JsonObject } from "@llmeff/data";
 import { copyInto, FormatError, globalNorm, NonFiniteError, type Tensor } from "@llmeff/tensor";
-import { type Checkpoint, type FoundCheckpoint, latestCheckpoint, loadCheckpoint, saveCheckpoint } from "./checkpoint.js";
+import {
+  type Checkpoint,
+  type FoundCheckpoint,
+  latestCheckpoint,
+  loadCheckpoint,
+  saveCheckpoint,
+} from "./checkpoint.js";
 import type { CheckpointState, EvaluationRecord } from "./checkpoint-state.js";
 import { disposeAll } from "./gradients.js";
 import type { ResolvedTrainOptions } from "./options.js";
@@ -20,7 +26,15 @@ export interface RunState {
 }
 
 export function freshRun(options: ResolvedTrainOptions): RunState {
-  return { step: 0, tokens: 0, seconds: 0, skippedSteps: 0, data: options.data.state(), evaluation: null, checkpoint: undefined };
+  return {
+    step: 0,
+    tokens: 0,
+    seconds: 0,
+    skippedSteps: 0,
+    data: options.data.state(),
+    evaluation: null,
+    checkpoint: undefined,
+  };
 }
 
 /**
@@ -42,7 +56,10 @@ export async function resumeRun(
     disposeAll(loaded.optimizer.tensors);
   }
   const { step, tokens, seconds, skippedSteps, data, evaluation } = loaded.state;
-  return { run: { step, tokens, seconds, skippedSteps, data, evaluation, checkpoint: { step, path: found.path } }, found };
+  return {
+    run: { step, tokens, seconds, skippedSteps, data, evaluation, checkpoint: { step, path: found.path } },
+    found,
+  };
 }
 
 /** @throws {NonFiniteError} instead of writing parameters that can't be trained on */
@@ -60,7 +77,17 @@ export async function checkpointRun(options: ResolvedTrainOptions, run: RunState
   }
   const { step, tokens, seconds, skippedSteps, data, evaluation } = run;
   const { tensors, meta } = optimizer.stateDict();
-  const state: CheckpointState = { step, tokens, seconds, seed, skippedSteps, data, optimizer: meta, evaluation, config };
+  const state: CheckpointState = {
+    step,
+    tokens,
+    seconds,
+    seed,
+    skippedSteps,
+    data,
+    optimizer: meta,
+    evaluation,
+    config,
+  };
   return saveCheckpoint(directory, params, tensors, state, keepLast);
 }
 
@@ -89,11 +116,15 @@ function checkParams(path: string, own: Record<string, Tensor>, saved: Record<st
     ...Object.entries(own).flatMap(([name, param]) => {
       const other = saved[name];
       if (other === undefined) return [`"${name}" is missing`];
-      return describe(other) === describe(param) ? [] : [`"${name}" is ${describe(other)}, the model has ${describe(param)}`];
+      return describe(other) === describe(param)
+        ? []
+        : [`"${name}" is ${describe(other)}, the model has ${describe(param)}`];
     }),
     ...Object.keys(saved).flatMap((name) => (name in own ? [] : [`"${name}" is not in the model`])),
   ];
   if (problems.length > 0) {
-    throw new FormatError(`[train] ${path} doesn't fit the model: ${problems.join("; ")}. Is this another model's checkpoint?`);
+    throw new FormatError(
+      `[train] ${path} doesn't fit the model: ${problems.join("; ")}. Is this another model's checkpoint?`,
+    );
   }
 }

@@ -125,7 +125,10 @@ async function readGradNorm(optimizer: TrainOptimizer): Promise<number | undefin
   }
 }
 
-function evaluationIsDue({ evaluate, evaluateEvery, steps }: ResolvedTrainOptions, { step, evaluation }: RunState): boolean {
+function evaluationIsDue(
+  { evaluate, evaluateEvery, steps }: ResolvedTrainOptions,
+  { step, evaluation }: RunState,
+): boolean {
   if (evaluate === undefined || step === 0 || evaluation?.step === step) return false;
   return step % evaluateEvery === 0 || step >= steps;
 }

@@ -1,4 +1,4 @@
-// AdamW (Loshchilov & Hutter 2019; optimizers.md §2), fused: every array is read once and written once, 28 bytes a float32 parameter.
+// AdamW (Loshchilov & Hutter 2019), fused: every array is read once and written once, 28 bytes a float32 parameter.
 //
 //   g ← grad_scale·g (+ weight_decay·p unless decoupled);  m ← β1·m + (1−β1)·g;  v ← β2·v + (1−β2)·g²
 //   p ← p·(1 − lr·weight_decay, if decoupled) − lr/(1−β1ᵗ) · m / (√v/√(1−β2ᵗ) + eps)

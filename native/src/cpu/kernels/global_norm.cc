@@ -7,17 +7,17 @@
 namespace llmeff::cpu::LLMEFF_ISA {
 namespace {
 
+// Four places of the array are read at a time: one stream alone does not keep a core's memory requests busy.
 template <class T>
 double sum_of_squares(const T* x, int64_t n) {
   constexpr int64_t kWidth = kLanes<T>;
-  SumOfSquares<T> even, odd;
-  int64_t i = 0;
-  for (; i + 2 * kWidth <= n; i += 2 * kWidth) {
-    even.add(load(x + i));
-    odd.add(load(x + i + kWidth));
-  }
-  for (; i < n; i += kWidth) even.add(n - i < kWidth ? load_part(x + i, n - i) : load(x + i));
-  return even.total() + odd.total();
+  constexpr int kStreams = 4;
+  SumOfSquares<T> sums[kStreams];
+  const int64_t part = n / kStreams / kWidth * kWidth;
+  for (int64_t i = 0; i < part; i += kWidth)
+    for (int s = 0; s < kStreams; ++s) sums[s].add(load(x + s * part + i));
+  for (int64_t i = kStreams * part; i < n; i += kWidth) sums[0].add(n - i < kWidth ? load_part(x + i, n - i) : load(x + i));
+  return (sums[0].total() + sums[1].total()) + (sums[2].total() + sums[3].total());
 }
 
 }  // namespace

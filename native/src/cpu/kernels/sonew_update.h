@@ -1,0 +1,131 @@
+// The running averages of tridiagonal SONew, updated in place, and the square of what grafting scales to. See sonew.cc for the method.
+#pragma once
+
+#include "llmeff/kernels.h"
+#include "multi_tensor.h"
+
+namespace llmeff::cpu::LLMEFF_ISA::sonew {
+
+template <class T>
+struct Factors {
+  T grad_scale, beta1, one_minus_beta1, beta2, one_minus_beta2, delta, relative_eps, relative_floor, gamma, gamma_floor;
+  T reference_m, reference_root, reference_eps, keep;
+};
+
+template <class T>
+struct Arrays {
+  T* p;
+  const T* g;
+  T *m, *h0, *h1, *rms;
+  int64_t n, chain;
+};
+
+// The new state on both sides of the border between two chunks of one tensor: element `before`, the last of the left
+// chunk, and `after`, the first of the right one.
+template <class T>
+struct Border {
+  T before_m, before_h0, before_h1, after_m, after_h0;
+};
+
+// The last element of the chain that holds element j.
+LLMEFF_INLINE int64_t chain_end(int64_t j, int64_t chain) { return j / chain * chain + chain - 1; }
+
+template <class T>
+LLMEFF_INLINE Vec<T> average(Vec<T> old, Vec<T> sample, T beta, T rest) {
+  return old * beta + sample * rest;
+}
+
+// The gradients one element further; 0 after the tensor's last.
+template <bool kFull, class T>
+LLMEFF_INLINE Vec<T> next_grads(const Arrays<T>& x, int64_t j, int64_t n) {
+  if constexpr (kFull)
+    if (j + kLanes<T> < x.n) return load(x.g + j + 1);
+  return load_part(x.g + j + 1, j + n < x.n ? n : n - 1);
+}
+
+// What the update is scaled to, from the new state.
+template <Graft kGraft, class T>
+LLMEFF_INLINE Vec<T> reference(const Factors<T>& f, Vec<T> g, Vec<T> m, Vec<T> h0, Vec<T> rms) {
+  if constexpr (kGraft == Graft::kAdam || kGraft == Graft::kAdamRaw)
+    return m * f.reference_m / (square_roots<T>(h0) * f.reference_root + f.reference_eps);
+  else if constexpr (kGraft == Graft::kSgd) return g;
+  else if constexpr (kGraft == Graft::kMomentum) return m * f.reference_m;
+  else return g / (square_roots<T>(rms) + f.reference_eps);
+}
+
+// `end` is the end of the chain that holds element j; returns that of element j + n.
+template <Graft kGraft, bool kFull, class T>
+LLMEFF_INLINE int64_t update_vector(const Factors<T>& f, const Arrays<T>& x, int64_t j, int64_t n, int64_t end, T unit_grad,
+                                    SumOfSquares<T>& squares) {
+  const Vec<T> g = load_n<kFull>(x.g + j, n) * f.grad_scale;
+  const Vec<T> m = average(load_n<kFull>(x.m + j, n), g, f.beta1, f.one_minus_beta1);
+  const Vec<T> h0 = average(load_n<kFull>(x.h0 + j, n), g * g, f.beta2, f.one_minus_beta2);
+  Vec<T> pairs = g * (next_grads<kFull>(x, j, n) * f.grad_scale);
+  for (; end < j + n; end += x.chain) pairs[end - j] = 0;
+  const Vec<T> h1 = average(load_n<kFull>(x.h1 + j, n), pairs, f.beta2, f.one_minus_beta2);
+  store_n<kFull>(x.m + j, m, n);
+  store_n<kFull>(x.h0 + j, h0, n);
+  store_n<kFull>(x.h1 + j, h1, n);
+  if constexpr (kGraft == Graft::kNone) return end;
+  Vec<T> target;
+  if constexpr (kGraft == Graft::kRmspropNorm) {
+    const Vec<T> unit = g * unit_grad;
+    const Vec<T> rms = average(load_n<kFull>(x.rms + j, n), unit * unit, f.beta2, f.one_minus_beta2);
+    store_n<kFull>(x.rms + j, rms, n);
+    target = reference<kGraft>(f, unit, m, h0, rms);
+  } else {
+    target = reference<kGraft>(f, g, m, h0, h0);
+  }
+  if constexpr (!kFull)
+    for (int64_t i = n; i < kLanes<T>; ++i) target[i] = 0;  // may be 0 / 0
+  squares.add(target);
+  return end;
+}
+
+// Elements [begin, end) of a tensor; unit_grad is 1/‖g‖ of the whole tensor (Graft::kRmspropNorm only). Returns Σ reference².
+template <Graft kGraft, class T>
+double update(const Factors<T>& f, const Arrays<T>& x, int64_t begin, int64_t end, T unit_grad) {
+  constexpr int64_t kWidth = kLanes<T>;
+  SumOfSquares<T> squares;
+  int64_t last = chain_end(begin, x.chain);
+  int64_t j = begin;
+  for (; j + kWidth <= end; j += kWidth) last = update_vector<kGraft, true>(f, x, j, kWidth, last, unit_grad, squares);
+  if (j < end) update_vector<kGraft, false>(f, x, j, end - j, last, unit_grad, squares);
+  return squares.total();
+}
+
+template <class T>
+using UpdateFunction = double (*)(const Factors<T>&, const Arrays<T>&, int64_t, int64_t, T);
+
+template <class T>
+UpdateFunction<T> update_for(Graft graft) {
+  switch (graft) {
+    case Graft::kNone: return update<Graft::kNone, T>;
+    case Graft::kAdam: return update<Graft::kAdam, T>;
+    case Graft::kAdamRaw: return update<Graft::kAdamRaw, T>;
+    case Graft::kSgd: return update<Graft::kSgd, T>;
+    case Graft::kMomentum: return update<Graft::kMomentum, T>;
+    case Graft::kRmspropNorm: break;
+  }
+  return update<Graft::kRmspropNorm, T>;
+}
+
+// The state that update() is about to write at both sides of position j.
+template <class T>
+Border<T> updated_border(const Factors<T>& f, const Arrays<T>& x, int64_t j) {
+  const auto one = [](T value) { return splat<T>(value); };
+  const Vec<T> left = one(x.g[j - 1]) * f.grad_scale, right = one(x.g[j]) * f.grad_scale;
+  const bool joined = chain_end(j - 1, x.chain) != j - 1;
+  return {average(one(x.m[j - 1]), left, f.beta1, f.one_minus_beta1)[0],
+          average(one(x.h0[j - 1]), left * left, f.beta2, f.one_minus_beta2)[0],
+          average(one(x.h1[j - 1]), joined ? left * right : Vec<T>{}, f.beta2, f.one_minus_beta2)[0],
+          average(one(x.m[j]), right, f.beta1, f.one_minus_beta1)[0],
+          average(one(x.h0[j]), right * right, f.beta2, f.one_minus_beta2)[0]};
+}
+
+template <class T>
+Border<T> border_of_state(const Arrays<T>& x, int64_t j) {
+  return {x.m[j - 1], x.h0[j - 1], x.h1[j - 1], x.m[j], x.h0[j]};
+}
+
+}  // namespace llmeff::cpu::LLMEFF_ISA::sonew

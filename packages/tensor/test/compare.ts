@@ -1,0 +1,55 @@
+import { expect } from "vitest";
+
+/** Rounding unit of a dtype: half the distance from 1 to the next number. */
+export const unitRoundoff = { float32: 2 ** -24, float64: 2 ** -53 } as const;
+
+export type FloatDType = keyof typeof unitRoundoff;
+export const floatDTypes = ["float32", "float64"] as const satisfies readonly FloatDType[];
+
+export interface Tolerance {
+  /** Allowed beside the relative part. */
+  atol?: number;
+  /** Allowed per unit of the expected value's magnitude. */
+  rtol?: number;
+}
+
+export function largest(values: ArrayLike<number>): number {
+  let max = 0;
+  for (let i = 0; i < values.length; i++) max = Math.max(max, Math.abs(values[i]!));
+  return max;
+}
+
+/** Fails with the first index that differs, both values, and the largest differences. NaN equals NaN; infinities must be equal. */
+export function expectClose(
+  actual: ArrayLike<number>,
+  expected: ArrayLike<number>,
+  { atol = 0, rtol = 0 }: Tolerance,
+  label = "values",
+): void {
+  expect(actual.length, `${label}: number of elements`).toBe(expected.length);
+  let first = -1;
+  let absolute = 0;
+  let relative = 0;
+  for (let i = 0; i < expected.length; i++) {
+    const a = actual[i]!;
+    const b = expected[i]!;
+    if (Object.is(a, b) || a === b) continue;
+    const difference = Math.abs(a - b);
+    const within = difference <= atol + rtol * Math.abs(b) && Number.isFinite(b);
+    if (!within && first < 0) first = i;
+    absolute = Math.max(absolute, Number.isNaN(difference) ? Number.POSITIVE_INFINITY : difference);
+    relative = Math.max(relative, difference / Math.abs(b) || 0);
+  }
+  if (first >= 0) {
+    expect.fail(
+      `${label}: element ${first} is ${actual[first]}, expected ${expected[first]} (atol ${atol}, rtol ${rtol}); ` +
+        `largest absolute difference ${absolute}, relative ${relative}`,
+    );
+  }
+}
+
+/** The same bits: tells −0 from 0 and NaN payloads apart. */
+export function expectSameBits(actual: ArrayBufferView, expected: ArrayBufferView, label = "values"): void {
+  const bytes = (view: ArrayBufferView) => Buffer.from(view.buffer, view.byteOffset, view.byteLength);
+  expect(bytes(actual).equals(bytes(expected)), `${label}: bits differ`).toBe(true);
+}
