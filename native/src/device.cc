@@ -7,7 +7,9 @@
 
 namespace llmeff {
 
-Buffer::~Buffer() { device_.release(data_, capacity_); }
+Buffer::~Buffer() {
+  device_.release(data_, capacity_);
+}
 
 std::shared_ptr<Failure> Device::take_unobserved() {
   std::shared_ptr<Failure> failure = std::move(unobserved_);
@@ -49,20 +51,21 @@ std::shared_ptr<Failure> describe(const char* op, uint64_t ticket) {
 
 uint64_t submit_op(Device& device, const char* op, Access access, std::function<void(Kernels&)> work,
                    std::function<void(const std::shared_ptr<Failure>&)> done) {
-  return device.submit([&device, op, access = std::move(access), work = std::move(work), done = std::move(done)](uint64_t ticket) {
-    std::shared_ptr<Failure> failure = inherited(access);
-    if (failure == nullptr) {
-      try {
-        work(device.kernels());
-      } catch (...) {
-        failure = describe(op, ticket);
-        device.record(failure);
-        for (const auto& status : access.in_out) status->failure = failure;
-      }
-    }
-    for (const auto& status : access.out) status->failure = failure;
-    if (done) done(failure);
-  });
+  return device.submit(
+      [&device, op, access = std::move(access), work = std::move(work), done = std::move(done)](uint64_t ticket) {
+        std::shared_ptr<Failure> failure = inherited(access);
+        if (failure == nullptr) {
+          try {
+            work(device.kernels());
+          } catch (...) {
+            failure = describe(op, ticket);
+            device.record(failure);
+            for (const auto& status : access.in_out) status->failure = failure;
+          }
+        }
+        for (const auto& status : access.out) status->failure = failure;
+        if (done) done(failure);
+      });
 }
 
 }  // namespace llmeff

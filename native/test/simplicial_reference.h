@@ -44,9 +44,10 @@ class SimplicialReference {
   }
 
   // form(q, k1, k2) and, when g ≠ 0, g times its derivatives added to dq, dk1, dk2.
-  static double form(const SimplicialCase& c, const double* q, const double* k1, const double* k2, double g, double* dq, double* dk1,
-                     double* dk2) {
-    static constexpr int kEven[3][3] = {{0, 1, 2}, {1, 2, 0}, {2, 0, 1}}, kOdd[3][3] = {{0, 2, 1}, {2, 1, 0}, {1, 0, 2}};
+  static double form(const SimplicialCase& c, const double* q, const double* k1, const double* k2, double g, double* dq,
+                     double* dk1, double* dk2) {
+    static constexpr int kEven[3][3] = {{0, 1, 2}, {1, 2, 0}, {2, 0, 1}},
+                         kOdd[3][3] = {{0, 2, 1}, {2, 1, 0}, {1, 0, 2}};
     double sum = 0;
     const auto add = [&](int64_t x, int64_t y, int64_t z, double sign) {
       sum += sign * q[x] * k1[y] * (k2[z] + c.k2_bias);
@@ -77,7 +78,8 @@ class SimplicialReference {
     std::vector<double> logits;
     double top = -INFINITY, total = 0;
     for_pairs([&](int64_t j, int64_t k) {
-      logits.push_back(c.factor() * form(c, &x.q[q_at], &x.k1[at(c.s1, j, c.d)], &x.k2[at(c.s2, k, c.d)], 0, nullptr, nullptr, nullptr));
+      logits.push_back(c.factor() * form(c, &x.q[q_at], &x.k1[at(c.s1, j, c.d)], &x.k2[at(c.s2, k, c.d)], 0, nullptr,
+                                         nullptr, nullptr));
       top = std::fmax(top, logits.back());
     });
     for (double a : logits) total += std::exp(a - top);
@@ -86,7 +88,8 @@ class SimplicialReference {
     size_t n = 0;
     for_pairs([&](int64_t j, int64_t k) {
       const double p = std::exp(logits[n++] - lse);
-      for (int64_t e = 0; e < c.dv; ++e) x.o[o_at + e] += p * x.v1[at(c.s1, j, c.dv) + e] * (x.v2[at(c.s2, k, c.dv) + e] + c.v2_bias);
+      for (int64_t e = 0; e < c.dv; ++e)
+        x.o[o_at + e] += p * x.v1[at(c.s1, j, c.dv) + e] * (x.v2[at(c.s2, k, c.dv) + e] + c.v2_bias);
     });
     double delta = 0;
     for (int64_t e = 0; e < c.dv; ++e) delta += x.o[o_at + e] * x.dout[o_at + e];

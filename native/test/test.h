@@ -1,4 +1,5 @@
-// The smallest test framework that does the job: TEST(name) { … CHECK(…) … } registers itself; main.cc runs all and counts.
+// The smallest test framework that does the job: TEST(name) { … CHECK(…) … } registers itself; main.cc runs all and
+// counts.
 #pragma once
 
 #include <cmath>
@@ -25,19 +26,19 @@ struct Register {
   Register(const char* name, void (*run)()) { cases().push_back({name, run}); }
 };
 
-#define TEST(name)                                                        \
-  static void test_##name();                                              \
+#define TEST(name)                                                           \
+  static void test_##name();                                                 \
   static const ::llmeff::test::Register register_##name(#name, test_##name); \
   static void test_##name()
 
 // CHECK(condition, "printf-style context", …): counts and prints a failure, and goes on.
-#define CHECK(condition, ...)                                                              \
-  do {                                                                                     \
-    if (!(condition) && ++::llmeff::test::failures <= 10) {                                \
-      std::printf("  %s:%d: %s is false: ", __FILE__, __LINE__, #condition);               \
-      std::printf("" __VA_ARGS__);                                                         \
-      std::printf("\n");                                                                   \
-    }                                                                                      \
+#define CHECK(condition, ...)                                                \
+  do {                                                                       \
+    if (!(condition) && ++::llmeff::test::failures <= 10) {                  \
+      std::printf("  %s:%d: %s is false: ", __FILE__, __LINE__, #condition); \
+      std::printf("" __VA_ARGS__);                                           \
+      std::printf("\n");                                                     \
+    }                                                                        \
   } while (0)
 
 // |got - want| ≤ tolerance · (1 + |want|), with equal infinities and NaN for NaN.

@@ -13,23 +13,18 @@ struct Shape {
 };
 
 constexpr Shape kShapes[] = {
-    {1, 1, 1, 1, 1, 1, 1, true, 0, 0, 0, 1},
-    {2, 7, 7, 3, 3, 5, 5, true, 0, 0, 0, 1},
-    {1, 64, 64, 4, 2, 32, 32, true, 0, 0, 0, 1},
-    {2, 65, 65, 2, 1, 16, 24, true, 0, 0, 0, 1},
-    {1, 129, 129, 2, 2, 17, 9, true, 0, 0, 0, 1},
-    {1, 200, 200, 1, 1, 64, 64, true, 33, 0, 0, 1},
-    {1, 131, 131, 2, 1, 20, 20, false, 0, 0, 0, 1},
-    {1, 131, 131, 2, 2, 20, 20, false, 17, 0, 0, 1},
+    {1, 1, 1, 1, 1, 1, 1, true, 0, 0, 0, 1},          {2, 7, 7, 3, 3, 5, 5, true, 0, 0, 0, 1},
+    {1, 64, 64, 4, 2, 32, 32, true, 0, 0, 0, 1},      {2, 65, 65, 2, 1, 16, 24, true, 0, 0, 0, 1},
+    {1, 129, 129, 2, 2, 17, 9, true, 0, 0, 0, 1},     {1, 200, 200, 1, 1, 64, 64, true, 33, 0, 0, 1},
+    {1, 131, 131, 2, 1, 20, 20, false, 0, 0, 0, 1},   {1, 131, 131, 2, 2, 20, 20, false, 17, 0, 0, 1},
     {2, 1, 300, 8, 2, 64, 64, true, 0, 299, 0, 1},   // decoding
     {1, 5, 77, 4, 4, 8, 8, true, 0, 72, 0, 1},       // decoding several
     {1, 40, 10, 2, 1, 8, 8, true, 4, 0, 0, 1},       // late rows see nothing
     {1, 20, 30, 1, 1, 8, 8, true, 0, -6, 0, 1},      // early rows see nothing
     {1, 30, 70, 2, 2, 12, 12, false, 5, 100, 0, 1},  // no row sees anything
     {1, 90, 90, 2, 1, 32, 32, true, 0, 0, 5, 3},     // capped
-    {1, 70, 150, 2, 1, 16, 16, false, 40, 30, 20, 3},
-    {1, 100, 100, 2, 2, 16, 16, true, 0, 0, 0, 60},  // nearly one-hot
-    {1, 700, 700, 3, 1, 8, 8, true, 0, 0, 0, 1},     // several chunks and parts
+    {1, 70, 150, 2, 1, 16, 16, false, 40, 30, 20, 3}, {1, 100, 100, 2, 2, 16, 16, true, 0, 0, 0, 60},  // nearly one-hot
+    {1, 700, 700, 3, 1, 8, 8, true, 0, 0, 0, 1},  // several chunks and parts
     {1, 100, 1100, 1, 1, 16, 8, false, 0, 0, 0, 1},
 };
 
@@ -38,10 +33,11 @@ struct Reference {
 };
 
 template <class T>
-Reference reference(const Shape& x, double scale, const std::vector<T>& q, const std::vector<T>& k, const std::vector<T>& v,
-                    const std::vector<T>& dout) {
+Reference reference(const Shape& x, double scale, const std::vector<T>& q, const std::vector<T>& k,
+                    const std::vector<T>& v, const std::vector<T>& dout) {
   Reference r;
-  r.o.resize(dout.size()), r.lse.resize(x.b * x.h * x.t), r.dq.resize(q.size()), r.dk.resize(k.size()), r.dv.resize(v.size());
+  r.o.resize(dout.size()), r.lse.resize(x.b * x.h * x.t), r.dq.resize(q.size()), r.dk.resize(k.size()),
+      r.dv.resize(v.size());
   const int64_t group = x.h / x.k;
   std::vector<double> p(x.s), turned(x.s);
   for (int64_t b = 0; b < x.b; ++b)
@@ -122,20 +118,25 @@ void check(const Isa& isa, const Shape& x, int index, double tolerance) {
     const In vk = apart ? strided(k, ks, x.b, x.s, x.k, x.d) : view<In>(k.data(), {x.b, x.s, x.k, x.d});
     const In vv = apart ? strided(v, vs, x.b, x.s, x.k, x.dv) : view<In>(v.data(), {x.b, x.s, x.k, x.dv});
     const In vdout = apart ? strided(dout, douts, x.b, x.t, x.h, x.dv) : view<In>(dout.data(), {x.b, x.t, x.h, x.dv});
-    std::vector<T> o(dout.size(), NAN), lse(want.lse.size(), NAN), dq(q.size(), NAN), dk(k.size(), NAN), dv(v.size(), NAN);
-    isa.kernels->attention(vq, vk, vv, scale, x.causal, x.window, x.q_offset, x.softcap, view<Out>(o.data(), {x.b, x.t, x.h, x.dv}),
-                           view<Out>(lse.data(), {x.b, x.h, x.t}));
-    isa.kernels->attention_grad(vdout, vq, vk, vv, view<In>(o.data(), {x.b, x.t, x.h, x.dv}), view<In>(lse.data(), {x.b, x.h, x.t}),
-                                scale, x.causal, x.window, x.q_offset, x.softcap, view<Out>(dq.data(), {x.b, x.t, x.h, x.d}),
-                                view<Out>(dk.data(), {x.b, x.s, x.k, x.d}), view<Out>(dv.data(), {x.b, x.s, x.k, x.dv}));
+    std::vector<T> o(dout.size(), NAN), lse(want.lse.size(), NAN), dq(q.size(), NAN), dk(k.size(), NAN),
+        dv(v.size(), NAN);
+    isa.kernels->attention(vq, vk, vv, scale, x.causal, x.window, x.q_offset, x.softcap,
+                           view<Out>(o.data(), {x.b, x.t, x.h, x.dv}), view<Out>(lse.data(), {x.b, x.h, x.t}));
+    isa.kernels->attention_grad(vdout, vq, vk, vv, view<In>(o.data(), {x.b, x.t, x.h, x.dv}),
+                                view<In>(lse.data(), {x.b, x.h, x.t}), scale, x.causal, x.window, x.q_offset, x.softcap,
+                                view<Out>(dq.data(), {x.b, x.t, x.h, x.d}), view<Out>(dk.data(), {x.b, x.s, x.k, x.d}),
+                                view<Out>(dv.data(), {x.b, x.s, x.k, x.dv}));
     const struct {
       const char* name;
       double error;
-    } results[] = {{"o", difference(o, want.o)},    {"lse", difference(lse, want.lse)}, {"dq", difference(dq, want.dq)},
-                   {"dk", difference(dk, want.dk)}, {"dv", difference(dv, want.dv)}};
+    } results[] = {{"o", difference(o, want.o)},
+                   {"lse", difference(lse, want.lse)},
+                   {"dq", difference(dq, want.dq)},
+                   {"dk", difference(dk, want.dk)},
+                   {"dv", difference(dv, want.dv)}};
     for (const auto& result : results)
-      CHECK(result.error <= allowed, "%s %d-byte shape %d %s, %s: error %g > %g", isa.name, static_cast<int>(sizeof(T)), index,
-            apart ? "strided" : "contiguous", result.name, result.error, allowed);
+      CHECK(result.error <= allowed, "%s %d-byte shape %d %s, %s: error %g > %g", isa.name, static_cast<int>(sizeof(T)),
+            index, apart ? "strided" : "contiguous", result.name, result.error, allowed);
   }
 }
 
@@ -147,8 +148,12 @@ void check_all(double tolerance) {
   }
 }
 
-TEST(attention_float32) { check_all<float>(4e-6); }
-TEST(attention_float64) { check_all<double>(1e-14); }
+TEST(attention_float32) {
+  check_all<float>(4e-6);
+}
+TEST(attention_float64) {
+  check_all<double>(1e-14);
+}
 
 }  // namespace
 }  // namespace llmeff::test

@@ -63,7 +63,9 @@ struct Array {
   }
 };
 
-const std::vector<Shape> kShapes = {{1}, {3}, {4}, {15}, {16}, {17}, {31}, {33}, {130}, {5, 7}, {16, 33}, {67, 70}, {3, 5, 9}, {2, 17, 3, 40}, {40000}, {3, 20000}, {}};
+const std::vector<Shape> kShapes = {{1},     {3},        {4},    {15},     {16},     {17},      {31},
+                                    {33},    {130},      {5, 7}, {16, 33}, {67, 70}, {3, 5, 9}, {2, 17, 3, 40},
+                                    {40000}, {3, 20000}, {}};
 
 const double kSpecial[] = {0.0, -0.0, kInf, -kInf, kNan, 1e-30, -88.5, 88.5, 1e4, -1e4, 0.625, 1.0, -1.0};
 
@@ -77,22 +79,38 @@ void fill_numbers(Array<T>& x, Numbers& random, double scale, bool special) {
 
 double unary_reference(UnaryOp op, double x) {
   switch (op) {
-    case UnaryOp::kNeg: return -x;
-    case UnaryOp::kAbs: return std::fabs(x);
-    case UnaryOp::kExp: return std::exp(x);
-    case UnaryOp::kLog: return std::log(x);
-    case UnaryOp::kSqrt: return std::sqrt(x);
-    case UnaryOp::kRsqrt: return 1 / std::sqrt(x);
-    case UnaryOp::kReciprocal: return 1 / x;
-    case UnaryOp::kSquare: return x * x;
-    case UnaryOp::kSin: return std::sin(x);
-    case UnaryOp::kCos: return std::cos(x);
-    case UnaryOp::kTanh: return std::tanh(x);
-    case UnaryOp::kSigmoid: return 1 / (1 + std::exp(-x));
-    case UnaryOp::kSilu: return x / (1 + std::exp(-x));
-    case UnaryOp::kGelu: return 0.5 * x * (1 + std::tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)));
-    case UnaryOp::kRelu: return x < 0 ? 0 : x;
-    case UnaryOp::kIsFinite: return std::isfinite(x);
+    case UnaryOp::kNeg:
+      return -x;
+    case UnaryOp::kAbs:
+      return std::fabs(x);
+    case UnaryOp::kExp:
+      return std::exp(x);
+    case UnaryOp::kLog:
+      return std::log(x);
+    case UnaryOp::kSqrt:
+      return std::sqrt(x);
+    case UnaryOp::kRsqrt:
+      return 1 / std::sqrt(x);
+    case UnaryOp::kReciprocal:
+      return 1 / x;
+    case UnaryOp::kSquare:
+      return x * x;
+    case UnaryOp::kSin:
+      return std::sin(x);
+    case UnaryOp::kCos:
+      return std::cos(x);
+    case UnaryOp::kTanh:
+      return std::tanh(x);
+    case UnaryOp::kSigmoid:
+      return 1 / (1 + std::exp(-x));
+    case UnaryOp::kSilu:
+      return x / (1 + std::exp(-x));
+    case UnaryOp::kGelu:
+      return 0.5 * x * (1 + std::tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)));
+    case UnaryOp::kRelu:
+      return x < 0 ? 0 : x;
+    case UnaryOp::kIsFinite:
+      return std::isfinite(x);
   }
   return kNan;
 }
@@ -113,14 +131,15 @@ void check_unary(const Isa& isa, UnaryOp op, double tolerance) {
       Array<T> out(shape, to);
       Array<uint8_t> flags(shape, to);
       const bool finite = op == UnaryOp::kIsFinite;
-      isa.kernels->unary(op, x.template as<In>(), finite ? flags.template as<Out>(DType::kBool) : out.template as<Out>());
+      isa.kernels->unary(op, x.template as<In>(),
+                         finite ? flags.template as<Out>(DType::kBool) : out.template as<Out>());
       for (int64_t i = 0; i < x.size(); ++i) {
         const double in = x[i], got = finite ? flags[i] : static_cast<double>(out[i]);
         const double want = static_cast<double>(static_cast<T>(unary_reference(op, in)));
         const double scale = std::isfinite(want) ? std::fabs(want) : 0;
         const bool relative = std::fabs(got - want) <= tolerance * (scale + 1e-3);
-        CHECK(limit_of_product(op, in) || relative || close(got, want, 0), "%s op %d %zu-byte x=%.9g got %.9g want %.9g", isa.name,
-              static_cast<int>(op), sizeof(T), in, got, want);
+        CHECK(limit_of_product(op, in) || relative || close(got, want, 0),
+              "%s op %d %zu-byte x=%.9g got %.9g want %.9g", isa.name, static_cast<int>(op), sizeof(T), in, got, want);
       }
     }
   }
@@ -140,25 +159,39 @@ TEST(unary_int32) {
       Array<int32_t> x({5, 13}, kReversed), out({5, 13}, kContiguous);
       for (int64_t i = 0; i < 65; ++i) x[i] = static_cast<int32_t>(i * 37 - 1000);
       isa.kernels->unary(op, x.as<In>(), out.as<Out>());
-      for (int64_t i = 0; i < 65; ++i) CHECK(out[i] == unary_reference(op, x[i]), "%s op %d", isa.name, static_cast<int>(op));
+      for (int64_t i = 0; i < 65; ++i)
+        CHECK(out[i] == unary_reference(op, x[i]), "%s op %d", isa.name, static_cast<int>(op));
     }
 }
 
 double binary_reference(BinaryOp op, double a, double b) {
   switch (op) {
-    case BinaryOp::kAdd: return a + b;
-    case BinaryOp::kSub: return a - b;
-    case BinaryOp::kMul: return a * b;
-    case BinaryOp::kDiv: return a / b;
-    case BinaryOp::kPow: return std::pow(a, b);
-    case BinaryOp::kMaximum: return std::isnan(a) || std::isnan(b) ? kNan : std::fmax(a, b);
-    case BinaryOp::kMinimum: return std::isnan(a) || std::isnan(b) ? kNan : std::fmin(a, b);
-    case BinaryOp::kEqual: return a == b;
-    case BinaryOp::kNotEqual: return a != b;
-    case BinaryOp::kLess: return a < b;
-    case BinaryOp::kLessEqual: return a <= b;
-    case BinaryOp::kGreater: return a > b;
-    case BinaryOp::kGreaterEqual: return a >= b;
+    case BinaryOp::kAdd:
+      return a + b;
+    case BinaryOp::kSub:
+      return a - b;
+    case BinaryOp::kMul:
+      return a * b;
+    case BinaryOp::kDiv:
+      return a / b;
+    case BinaryOp::kPow:
+      return std::pow(a, b);
+    case BinaryOp::kMaximum:
+      return std::isnan(a) || std::isnan(b) ? kNan : std::fmax(a, b);
+    case BinaryOp::kMinimum:
+      return std::isnan(a) || std::isnan(b) ? kNan : std::fmin(a, b);
+    case BinaryOp::kEqual:
+      return a == b;
+    case BinaryOp::kNotEqual:
+      return a != b;
+    case BinaryOp::kLess:
+      return a < b;
+    case BinaryOp::kLessEqual:
+      return a <= b;
+    case BinaryOp::kGreater:
+      return a > b;
+    case BinaryOp::kGreaterEqual:
+      return a >= b;
   }
   return kNan;
 }
@@ -169,14 +202,16 @@ void check_binary(const Isa& isa, BinaryOp op, double tolerance) {
   Numbers random(12);
   for (const Shape& shape : kShapes) {
     for (int broadcast = 0; broadcast < 5; ++broadcast) {
-      Array<T> a(shape, kLayouts[random.bits() % 4]), b(shape, kLayouts[random.bits() % 4]), out(shape, kLayouts[random.bits() % 2]);
+      Array<T> a(shape, kLayouts[random.bits() % 4]), b(shape, kLayouts[random.bits() % 4]),
+          out(shape, kLayouts[random.bits() % 2]);
       for (size_t axis = 0; axis < shape.size(); ++axis) {
         const bool last = axis + 1 == shape.size();
         if (broadcast == 1 || (broadcast == 2 && last) || (broadcast == 3 && !last)) b.strides[axis] = 0;
         if (broadcast == 4) a.strides[axis] = 0;
       }
       for (auto* x : {&a, &b})
-        for (T& v : x->memory) v = static_cast<T>(std::round(2 * random()) == 0 ? kSpecial[random.bits() % 13] : 2 * random());
+        for (T& v : x->memory)
+          v = static_cast<T>(std::round(2 * random()) == 0 ? kSpecial[random.bits() % 13] : 2 * random());
       Array<uint8_t> flags(shape, kLayouts[random.bits() % 2]);
       const bool compares = op >= BinaryOp::kEqual;
       isa.kernels->binary(op, a.template as<In>(), b.template as<In>(),
@@ -184,8 +219,8 @@ void check_binary(const Isa& isa, BinaryOp op, double tolerance) {
       for (int64_t i = 0; i < a.size(); ++i) {
         const double got = compares ? flags[i] : static_cast<double>(out[i]);
         const double want = static_cast<double>(static_cast<T>(binary_reference(op, a[i], b[i])));
-        CHECK(close(got, want, tolerance), "%s op %d %zu-byte a=%g b=%g got %.9g want %.9g", isa.name, static_cast<int>(op), sizeof(T),
-              static_cast<double>(a[i]), static_cast<double>(b[i]), got, want);
+        CHECK(close(got, want, tolerance), "%s op %d %zu-byte a=%g b=%g got %.9g want %.9g", isa.name,
+              static_cast<int>(op), sizeof(T), static_cast<double>(a[i]), static_cast<double>(b[i]), got, want);
       }
     }
   }
@@ -240,8 +275,10 @@ TEST(where_moves_any_dtype) {
 
 TEST(copy_permutes) {
   Numbers random(14);
-  const std::vector<std::pair<Shape, Shape>> cases = {{{67, 70}, {1, 0}}, {{2, 9, 4, 33}, {0, 2, 1, 3}}, {{2, 9, 4, 33}, {3, 1, 0, 2}},
-                                                      {{16, 16}, {1, 0}}, {{3, 40, 5}, {2, 1, 0}}, {{64, 3, 64}, {0, 2, 1}}, {{1, 300}, {1, 0}}};
+  const std::vector<std::pair<Shape, Shape>> cases = {
+      {{67, 70}, {1, 0}}, {{2, 9, 4, 33}, {0, 2, 1, 3}}, {{2, 9, 4, 33}, {3, 1, 0, 2}},
+      {{16, 16}, {1, 0}}, {{3, 40, 5}, {2, 1, 0}},       {{64, 3, 64}, {0, 2, 1}},
+      {{1, 300}, {1, 0}}};
   for (const Isa& isa : isas())
     for (const auto& [shape, axes] : cases) {
       const auto check = [&]<class T>(T) {
@@ -252,7 +289,9 @@ TEST(copy_permutes) {
         for (Layout to : kLayouts) {
           Array<T> out(seen.shape, to);
           isa.kernels->copy(seen.template as<In>(), out.template as<Out>());
-          for (int64_t i = 0; i < x.size(); ++i) CHECK(out[i] == seen[i], "%s %zu-byte layout %d element %ld", isa.name, sizeof(T), to, static_cast<long>(i));
+          for (int64_t i = 0; i < x.size(); ++i)
+            CHECK(out[i] == seen[i], "%s %zu-byte layout %d element %ld", isa.name, sizeof(T), to,
+                  static_cast<long>(i));
         }
       };
       check(double{}), check(float{}), check(uint8_t{});
@@ -264,7 +303,8 @@ TEST(copy_permutes) {
     }
 }
 
-// The nearest of all finite 16-bit numbers, ties to the even one, by looking at each: no bit tricks shared with the kernel.
+// The nearest of all finite 16-bit numbers, ties to the even one, by looking at each: no bit tricks shared with the
+// kernel.
 double half_value(uint16_t bits, int mantissa_bits, int bias) {
   const int exponent_bits = 15 - mantissa_bits, exponent = bits >> mantissa_bits & ((1 << exponent_bits) - 1);
   const double fraction = bits & ((1 << mantissa_bits) - 1), sign = bits >> 15 ? -1 : 1;
@@ -273,7 +313,8 @@ double half_value(uint16_t bits, int mantissa_bits, int bias) {
                        : sign * std::ldexp(fraction + (1 << mantissa_bits), exponent - bias - mantissa_bits);
 }
 uint16_t nearest_half(double x, int mantissa_bits, int bias) {
-  const uint16_t sign = std::signbit(x) ? 0x8000 : 0, infinity = static_cast<uint16_t>(((1 << (15 - mantissa_bits)) - 1) << mantissa_bits);
+  const uint16_t sign = std::signbit(x) ? 0x8000 : 0,
+                 infinity = static_cast<uint16_t>(((1 << (15 - mantissa_bits)) - 1) << mantissa_bits);
   const double magnitude = std::fabs(x);
   uint16_t low = 0, high = infinity;  // value(low) <= magnitude; infinity counts as the number after the largest
   const double beyond = std::ldexp(1.0, infinity >> mantissa_bits) * std::ldexp(1.0, -bias);
@@ -282,7 +323,8 @@ uint16_t nearest_half(double x, int mantissa_bits, int bias) {
     const uint16_t middle = static_cast<uint16_t>((low + high) / 2);
     (half_value(middle, mantissa_bits, bias) <= magnitude ? low : high) = middle;
   }
-  const double below = half_value(low, mantissa_bits, bias), above = high == infinity ? beyond : half_value(high, mantissa_bits, bias);
+  const double below = half_value(low, mantissa_bits, bias),
+               above = high == infinity ? beyond : half_value(high, mantissa_bits, bias);
   const bool up = magnitude - below > above - magnitude || (magnitude - below == above - magnitude && low % 2 == 1);
   return sign | (up ? high : low);
 }
@@ -302,13 +344,17 @@ void check_halves(const Isa& isa, DType dtype, int mantissa_bits, int bias) {
   isa.kernels->copy(wide.template as<In>(), half_view(back, Out{}));
   for (int64_t i = 0; i < 65536; ++i) {
     const double want = half_value(all[i], mantissa_bits, bias);
-    CHECK(close(wide[i], want, 0) && (std::isnan(want) || std::signbit(static_cast<double>(wide[i])) == std::signbit(want)), "%s dtype %d widen %lx: %g", isa.name, static_cast<int>(dtype), static_cast<long>(i), static_cast<double>(wide[i]));
-    CHECK(std::isnan(want) ? std::isnan(half_value(back[i], mantissa_bits, bias)) : back[i] == all[i], "%s dtype %d round trip %lx: %x",
-          isa.name, static_cast<int>(dtype), static_cast<long>(i), back[i]);
+    CHECK(close(wide[i], want, 0) &&
+              (std::isnan(want) || std::signbit(static_cast<double>(wide[i])) == std::signbit(want)),
+          "%s dtype %d widen %lx: %g", isa.name, static_cast<int>(dtype), static_cast<long>(i),
+          static_cast<double>(wide[i]));
+    CHECK(std::isnan(want) ? std::isnan(half_value(back[i], mantissa_bits, bias)) : back[i] == all[i],
+          "%s dtype %d round trip %lx: %x", isa.name, static_cast<int>(dtype), static_cast<long>(i), back[i]);
   }
   Numbers random(15);
   for (int64_t i = 0; i < 65536; ++i) {
-    const double x = half_value(static_cast<uint16_t>(i), mantissa_bits, bias), next = half_value(static_cast<uint16_t>(i + 1), mantissa_bits, bias);
+    const double x = half_value(static_cast<uint16_t>(i), mantissa_bits, bias),
+                 next = half_value(static_cast<uint16_t>(i + 1), mantissa_bits, bias);
     double between = std::isfinite(x) && std::isfinite(next) ? (x + next) / 2 : x * 1.001;
     if (i % 3 == 1) between = static_cast<double>(std::nextafter(static_cast<T>(between), static_cast<T>(kInf)));
     if (i % 3 == 2) between = static_cast<double>(std::nextafter(static_cast<T>(between), static_cast<T>(-kInf)));
@@ -318,8 +364,8 @@ void check_halves(const Isa& isa, DType dtype, int mantissa_bits, int bias) {
   for (int64_t i = 0; i < 65536; ++i) {
     if (std::isnan(wide[i])) continue;
     const uint16_t want = nearest_half(wide[i], mantissa_bits, bias);
-    CHECK(back[i] == want, "%s dtype %d from %zu bytes: %.17g gave %x, not %x", isa.name, static_cast<int>(dtype), sizeof(T),
-          static_cast<double>(wide[i]), back[i], want);
+    CHECK(back[i] == want, "%s dtype %d from %zu bytes: %.17g gave %x, not %x", isa.name, static_cast<int>(dtype),
+          sizeof(T), static_cast<double>(wide[i]), back[i], want);
   }
 }
 
@@ -333,8 +379,10 @@ TEST(copy_half_precision) {
 }
 
 TEST(copy_to_integers_and_fill) {
-  const double in[] = {0, -0.0, 0.5, -0.9, 1.5, -1.5, 254.7, 255.5, 300, -7, 3e9, -3e9, 2147483520.0, kInf, -kInf, kNan};
-  const int32_t ints[] = {0, 0, 0, 0, 1, -1, 254, 255, 300, -7, 2147483647, -2147483647 - 1, 2147483520, 2147483647, -2147483647 - 1, 0};
+  const double in[] = {0,   -0.0, 0.5, -0.9, 1.5,          -1.5, 254.7, 255.5,
+                       300, -7,   3e9, -3e9, 2147483520.0, kInf, -kInf, kNan};
+  const int32_t ints[] = {
+      0, 0, 0, 0, 1, -1, 254, 255, 300, -7, 2147483647, -2147483647 - 1, 2147483520, 2147483647, -2147483647 - 1, 0};
   const uint8_t bytes[] = {0, 0, 0, 0, 1, 0, 254, 255, 255, 0, 255, 0, 255, 255, 0, 0};
   for (const Isa& isa : isas()) {
     const auto check = [&]<class T>(T) {
@@ -346,7 +394,8 @@ TEST(copy_to_integers_and_fill) {
       isa.kernels->copy(x.template as<In>(), u8.as<Out>());
       isa.kernels->copy(x.template as<In>(), flags.as<Out>(DType::kBool));
       for (int64_t i = 0; i < 16; ++i) {
-        CHECK(i32[i] == ints[i] && u8[i] == bytes[i] && flags[i] == (in[i] != 0), "%s %g gave %d, %d, %d", isa.name, in[i], i32[i], u8[i], flags[i]);
+        CHECK(i32[i] == ints[i] && u8[i] == bytes[i] && flags[i] == (in[i] != 0), "%s %g gave %d, %d, %d", isa.name,
+              in[i], i32[i], u8[i], flags[i]);
       }
     };
     check(float{}), check(double{});
@@ -368,7 +417,8 @@ void philox_reference(const uint32_t counter[4], const uint32_t key[2], uint32_t
   uint32_t c[4] = {counter[0], counter[1], counter[2], counter[3]}, k0 = key[0], k1 = key[1];
   for (int round = 0; round < 10; ++round, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u) {
     const uint64_t a = uint64_t{0xD2511F53u} * c[0], b = uint64_t{0xCD9E8D57u} * c[2];
-    const uint32_t next[4] = {static_cast<uint32_t>(b >> 32) ^ c[1] ^ k0, static_cast<uint32_t>(b), static_cast<uint32_t>(a >> 32) ^ c[3] ^ k1, static_cast<uint32_t>(a)};
+    const uint32_t next[4] = {static_cast<uint32_t>(b >> 32) ^ c[1] ^ k0, static_cast<uint32_t>(b),
+                              static_cast<uint32_t>(a >> 32) ^ c[3] ^ k1, static_cast<uint32_t>(a)};
     std::memcpy(c, next, sizeof c);
   }
   std::memcpy(out, c, sizeof c);
@@ -376,7 +426,8 @@ void philox_reference(const uint32_t counter[4], const uint32_t key[2], uint32_t
 
 TEST(random_is_philox) {
   const uint32_t zero[4] = {}, ones[4] = {~0u, ~0u, ~0u, ~0u};
-  const uint32_t known[2][4] = {{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}, {0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}};
+  const uint32_t known[2][4] = {{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8},
+                                {0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}};
   uint32_t words[4];
   philox_reference(zero, zero, words);
   CHECK(std::memcmp(words, known[0], 16) == 0, "known answer 0");
@@ -400,11 +451,15 @@ TEST(random_is_philox) {
           return block[i % 4];
         };
         for (int64_t i = 0; i < n; ++i) {
-          CHECK(uniform[i] == static_cast<float>(word(i) >> 8) * 0x1p-24f, "%s uniform %ld", isa.name, static_cast<long>(i));
-          CHECK(uniform64[i] == ((word(2 * i) >> 5) * 0x1p26 + (word(2 * i + 1) >> 6)) * 0x1p-53, "%s uniform64 %ld", isa.name, static_cast<long>(i));
-          const double u1 = (word(i / 2 * 2) + 0.5) * 0x1p-32, u2 = (word(i / 2 * 2 + 1) + 0.5) * 0x1p-32, angle = 2 * M_PI * u2;
+          CHECK(uniform[i] == static_cast<float>(word(i) >> 8) * 0x1p-24f, "%s uniform %ld", isa.name,
+                static_cast<long>(i));
+          CHECK(uniform64[i] == ((word(2 * i) >> 5) * 0x1p26 + (word(2 * i + 1) >> 6)) * 0x1p-53, "%s uniform64 %ld",
+                isa.name, static_cast<long>(i));
+          const double u1 = (word(i / 2 * 2) + 0.5) * 0x1p-32, u2 = (word(i / 2 * 2 + 1) + 0.5) * 0x1p-32,
+                       angle = 2 * M_PI * u2;
           const double z = std::sqrt(-2 * std::log(u1)) * (i % 2 == 0 ? std::cos(angle) : std::sin(angle));
-          CHECK(close(normal64[i], z, 1e-14) && close(normal[i], z, 1e-7), "%s normal %ld", isa.name, static_cast<long>(i));
+          CHECK(close(normal64[i], z, 1e-14) && close(normal[i], z, 1e-7), "%s normal %ld", isa.name,
+                static_cast<long>(i));
         }
       }
 }
@@ -412,7 +467,8 @@ TEST(random_is_philox) {
 template <class T>
 void check_reduce(const Isa& isa, double tolerance) {
   Numbers random(16);
-  const std::vector<Shape> shapes = {{1}, {17}, {200000}, {5, 7}, {2100, 3}, {3, 2100}, {67, 600}, {3, 5, 9}, {70, 2, 70}, {2, 17, 3, 40}, {1, 33, 1}, {}};
+  const std::vector<Shape> shapes = {{1},       {17},      {200000},    {5, 7},         {2100, 3},  {3, 2100},
+                                     {67, 600}, {3, 5, 9}, {70, 2, 70}, {2, 17, 3, 40}, {1, 33, 1}, {}};
   for (const Shape& shape : shapes)
     for (unsigned axes = 0; axes < 1u << shape.size(); ++axes)
       for (Layout layout : kLayouts)
@@ -435,12 +491,16 @@ void check_reduce(const Isa& isa, double tolerance) {
                 if (!(axes >> axis & 1)) at += rest % shape[axis] * step, step *= shape[axis];
               }
               const double v = x[i], w = want[at];
-              want[at] = op < 2 ? w + v : std::isnan(v) || std::isnan(w) ? kNan : op == 2 ? std::fmax(w, v) : std::fmin(w, v);
+              want[at] = op < 2                           ? w + v
+                         : std::isnan(v) || std::isnan(w) ? kNan
+                         : op == 2                        ? std::fmax(w, v)
+                                                          : std::fmin(w, v);
             }
             for (int64_t i = 0; i < out.size(); ++i) {
               const double expected = op == 1 ? want[i] / length : want[i];
-              CHECK(close(out[i], expected, tolerance * (op == 0 ? std::sqrt(length) : 1)), "%s op %d %zu-byte rank %zu axes %u layout %d: got %.9g want %.9g",
-                    isa.name, op, sizeof(T), shape.size(), axes, layout, static_cast<double>(out[i]), expected);
+              CHECK(close(out[i], expected, tolerance * (op == 0 ? std::sqrt(length) : 1)),
+                    "%s op %d %zu-byte rank %zu axes %u layout %d: got %.9g want %.9g", isa.name, op, sizeof(T),
+                    shape.size(), axes, layout, static_cast<double>(out[i]), expected);
             }
           }
 }

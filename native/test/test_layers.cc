@@ -1,5 +1,5 @@
-// Layers and losses against plain float64 loops; gradients against the formulas of the forward pass by central differences
-// (float64) and float32 against float64.
+// Layers and losses against plain float64 loops; gradients against the formulas of the forward pass by central
+// differences (float64) and float32 against float64.
 #include <functional>
 #include <limits>
 #include <string>
@@ -24,15 +24,17 @@ template <class T>
 constexpr double kTolerance = sizeof(T) == 8 ? 1e-12 : 3e-6;
 
 template <class T>
-void check_all(const char* what, const Isa& isa, const std::vector<T>& got, const std::vector<double>& want, double tolerance) {
+void check_all(const char* what, const Isa& isa, const std::vector<T>& got, const std::vector<double>& want,
+               double tolerance) {
   CHECK(got.size() == want.size(), "%s sizes", what);
   for (size_t i = 0; i < want.size(); ++i)
-    CHECK(close(got[i], want[i], tolerance), "%s %s %zu-byte element %zu of %zu: got %.9g want %.9g", what, isa.name, sizeof(T), i,
-          want.size(), static_cast<double>(got[i]), want[i]);
+    CHECK(close(got[i], want[i], tolerance), "%s %s %zu-byte element %zu of %zu: got %.9g want %.9g", what, isa.name,
+          sizeof(T), i, want.size(), static_cast<double>(got[i]), want[i]);
 }
 
 // d f / d x by central differences in float64.
-std::vector<double> numeric_gradient(std::vector<double> x, const std::function<double(const std::vector<double>&)>& f) {
+std::vector<double> numeric_gradient(std::vector<double> x,
+                                     const std::function<double(const std::vector<double>&)>& f) {
   std::vector<double> gradient(x.size());
   for (size_t i = 0; i < x.size(); ++i) {
     const double kept = x[i], h = 1e-5;
@@ -45,7 +47,8 @@ std::vector<double> numeric_gradient(std::vector<double> x, const std::function<
   return gradient;
 }
 
-// ---- softmax -----------------------------------------------------------------------------------------------------------------
+// ---- softmax
+// -----------------------------------------------------------------------------------------------------------------
 
 template <class T>
 void check_softmax(const Isa& isa) {
@@ -53,7 +56,7 @@ void check_softmax(const Isa& isa) {
   for (int64_t n : kWidths) {
     const int64_t rows = 5, step = n + 3;
     auto x = random.vector<T>(rows * step, 20);
-    for (int64_t i = 0; i < n; ++i) x[step + i] = static_cast<T>(-kInf);           // row 1: no entry
+    for (int64_t i = 0; i < n; ++i) x[step + i] = static_cast<T>(-kInf);  // row 1: no entry
     x[2 * step] = static_cast<T>(n > 1 ? -kInf : 1), x[3 * step + n - 1] = static_cast<T>(kNan);
     std::vector<T> y(rows * n), dx(rows * n);
     isa.kernels->softmax(view<In>(x.data(), {rows, n}, {step, 1}), view<Out>(y.data(), {rows, n}));
@@ -63,12 +66,14 @@ void check_softmax(const Isa& isa) {
       double max = -kInf, sum = 0, dot = 0;
       for (int64_t i = 0; i < n; ++i) max = std::fmax(max, x[r * step + i]);
       for (int64_t i = 0; i < n; ++i) sum += std::exp(x[r * step + i] - max);
-      for (int64_t i = 0; i < n; ++i) want[r * n + i] = r == 3 ? kNan : r == 1 ? 0 : std::exp(x[r * step + i] - max) / sum;
+      for (int64_t i = 0; i < n; ++i)
+        want[r * n + i] = r == 3 ? kNan : r == 1 ? 0 : std::exp(x[r * step + i] - max) / sum;
       for (int64_t i = 0; i < n; ++i) dot += want[r * n + i] * dy[r * step + i];
       for (int64_t i = 0; i < n; ++i) want_dx[r * n + i] = want[r * n + i] * (dy[r * step + i] - dot);
     }
     check_all("softmax", isa, y, want, kTolerance<T>);
-    isa.kernels->softmax_grad(view<In>(y.data(), {rows, n}), view<In>(dy.data(), {rows, n}, {step, 1}), view<Out>(dx.data(), {rows, n}));
+    isa.kernels->softmax_grad(view<In>(y.data(), {rows, n}), view<In>(dy.data(), {rows, n}, {step, 1}),
+                              view<Out>(dx.data(), {rows, n}));
     check_all("softmax_grad", isa, dx, want_dx, kTolerance<T>);
   }
 }
@@ -77,7 +82,8 @@ TEST(softmax) {
   for (const Isa& isa : isas()) check_softmax<float>(isa), check_softmax<double>(isa);
 }
 
-// ---- embedding ---------------------------------------------------------------------------------------------------------------
+// ---- embedding
+// ---------------------------------------------------------------------------------------------------------------
 
 TEST(embedding_rows_and_gradient) {
   Numbers random(22);
@@ -88,8 +94,10 @@ TEST(embedding_rows_and_gradient) {
       std::vector<int32_t> ids(count);
       for (int32_t& id : ids) id = static_cast<int32_t>(random.bits() % 5 == 0 ? 18 : random.bits() % 11);
       std::vector<float> out(count * width), dtable(vocabulary * width, 5.0f), want(vocabulary * width);
-      isa.kernels->embedding(view<In>(table.data(), {vocabulary, width}), ints(ids, {3, 200}), view<Out>(out.data(), {3, 200, width}));
-      isa.kernels->embedding_grad(view<In>(dout.data(), {3, 200, width}), ints(ids, {3, 200}), view<Out>(dtable.data(), {vocabulary, width}));
+      isa.kernels->embedding(view<In>(table.data(), {vocabulary, width}), ints(ids, {3, 200}),
+                             view<Out>(out.data(), {3, 200, width}));
+      isa.kernels->embedding_grad(view<In>(dout.data(), {3, 200, width}), ints(ids, {3, 200}),
+                                  view<Out>(dtable.data(), {vocabulary, width}));
       bool equal = true;
       for (int64_t i = 0; i < count; ++i)
         for (int64_t c = 0; c < width; ++c) {
@@ -113,11 +121,13 @@ TEST(embedding_refuses_ids) {
         code = error.code(), message = error.what();
       }
       CHECK(code == "ERR_INDEX", "%s id %d: %s", isa.name, bad, code.c_str());
-      CHECK(message == "[embedding] token id " + std::to_string(bad) + " at position 2 is outside the vocabulary of 4", "%s", message.c_str());
+      CHECK(message == "[embedding] token id " + std::to_string(bad) + " at position 2 is outside the vocabulary of 4",
+            "%s", message.c_str());
     }
 }
 
-// ---- RMSNorm, rope, SwiGLU ---------------------------------------------------------------------------------------------------
+// ---- RMSNorm, rope, SwiGLU
+// ---------------------------------------------------------------------------------------------------
 
 template <class T>
 void check_rms_norm(const Isa& isa) {
@@ -148,8 +158,8 @@ void check_rms_norm(const Isa& isa) {
       isa.kernels->rms_norm(vx, vw, eps, view<Out>(y.data(), {rows, n}), view<Out>(rstd.data(), {rows}));
       check_all("rms_norm", isa, y, want_y, kTolerance<T>);
       check_all("rms_norm rstd", isa, rstd, want_rstd, kTolerance<T>);
-      isa.kernels->rms_norm_grad(view<In>(dy.data(), {rows, n}), vx, vw, view<In>(rstd.data(), {rows}), view<Out>(dx.data(), {rows, n}),
-                                 view<Out>(dweight.data(), {n}));
+      isa.kernels->rms_norm_grad(view<In>(dy.data(), {rows, n}), vx, vw, view<In>(rstd.data(), {rows}),
+                                 view<Out>(dx.data(), {rows, n}), view<Out>(dweight.data(), {n}));
       check_all("rms_norm dx", isa, dx, want_dx, kTolerance<T> * 10);
       check_all("rms_norm dweight", isa, dweight, want_dweight, kTolerance<T> * 10);
     }
@@ -178,7 +188,8 @@ void check_rope(const Isa& isa) {
         const std::vector<int64_t> shape = {batch, length, heads, channels};
         const std::vector<int64_t> strides = {heads * length * channels, channels, length * channels, 1};
         const auto vc = view<In>(cos.data(), {length, half}), vs = view<In>(sin.data(), {length, half});
-        isa.kernels->rope(view<In>(x.data(), shape, strides), vc, vs, interleaved, inverse, view<Out>(out.data(), shape));
+        isa.kernels->rope(view<In>(x.data(), shape, strides), vc, vs, interleaved, inverse,
+                          view<Out>(out.data(), shape));
         std::vector<double> want(size);
         for (int64_t b = 0; b < batch; ++b)
           for (int64_t t = 0; t < length; ++t)
@@ -188,12 +199,14 @@ void check_rope(const Isa& isa) {
               for (int64_t i = 0; i < channels; ++i) w[i] = p[i];
               for (int64_t i = 0; i < half; ++i) {
                 const int64_t first = interleaved ? 2 * i : i, second = interleaved ? 2 * i + 1 : i + half;
-                const double c = cos[t * half + i], s = inverse ? -sin[t * half + i] : sin[t * half + i], u = p[first], v = p[second];
+                const double c = cos[t * half + i], s = inverse ? -sin[t * half + i] : sin[t * half + i], u = p[first],
+                             v = p[second];
                 w[first] = u * c - v * s, w[second] = v * c + u * s;
               }
             }
         check_all("rope", isa, out, want, kTolerance<T>);
-        isa.kernels->rope(view<In>(out.data(), shape), vc, vs, interleaved, !inverse, view<Out>(back.data(), shape, strides));
+        isa.kernels->rope(view<In>(out.data(), shape), vc, vs, interleaved, !inverse,
+                          view<Out>(back.data(), shape, strides));
         check_all("rope back", isa, back, std::vector<double>(x.begin(), x.end()), kTolerance<T>);
       }
 }
@@ -231,7 +244,8 @@ TEST(swiglu) {
   for (const Isa& isa : isas()) check_swiglu<float>(isa), check_swiglu<double>(isa);
 }
 
-// ---- losses ------------------------------------------------------------------------------------------------------------------
+// ---- losses
+// ------------------------------------------------------------------------------------------------------------------
 
 struct LossCase {
   double smoothing, z_loss, softcap;
@@ -244,7 +258,8 @@ struct ReferenceLoss {
   std::vector<double> ce, lse;
 };
 
-ReferenceLoss reference_loss(const std::vector<double>& logits, int64_t n, const std::vector<int32_t>& targets, const LossCase& c) {
+ReferenceLoss reference_loss(const std::vector<double>& logits, int64_t n, const std::vector<int32_t>& targets,
+                             const LossCase& c) {
   ReferenceLoss made;
   double valid = 0;
   for (size_t row = 0; row < targets.size(); ++row) {
@@ -268,7 +283,9 @@ ReferenceLoss reference_loss(const std::vector<double>& logits, int64_t n, const
 
 std::vector<int32_t> some_targets(Numbers& random, int64_t rows, int64_t n) {
   std::vector<int32_t> targets(rows);
-  for (int32_t& t : targets) t = static_cast<int32_t>(random.bits() % 4 == 0 ? kIgnore : static_cast<int64_t>(random.bits() % static_cast<uint64_t>(n)));
+  for (int32_t& t : targets)
+    t = static_cast<int32_t>(random.bits() % 4 == 0 ? kIgnore
+                                                    : static_cast<int64_t>(random.bits() % static_cast<uint64_t>(n)));
   targets[0] = static_cast<int32_t>(n - 1);
   return targets;
 }
@@ -285,8 +302,9 @@ void check_cross_entropy(const Isa& isa) {
       std::vector<double> rounded(rows * n);
       for (int64_t i = 0; i < rows * n; ++i) rounded[i] = logits[i / n * step + i % n] = static_cast<T>(plain[i]);
       const auto vl = view<In>(logits.data(), {rows, n}, {step, 1});
-      isa.kernels->cross_entropy(vl, ints(targets, {rows}), kIgnore, c.smoothing, c.z_loss, c.softcap, view<Out>(loss.data(), {}),
-                                 view<Out>(stats.data(), {3}), view<Out>(ce.data(), {rows}), view<Out>(lse.data(), {rows}));
+      isa.kernels->cross_entropy(vl, ints(targets, {rows}), kIgnore, c.smoothing, c.z_loss, c.softcap,
+                                 view<Out>(loss.data(), {}), view<Out>(stats.data(), {3}), view<Out>(ce.data(), {rows}),
+                                 view<Out>(lse.data(), {rows}));
       const ReferenceLoss want = reference_loss(rounded, n, targets, c);
       double valid = 0;
       for (int32_t t : targets) valid += t != kIgnore;
@@ -295,25 +313,28 @@ void check_cross_entropy(const Isa& isa) {
       check_all("ce", isa, ce, want.ce, kTolerance<T>);
       check_all("lse", isa, lse, want.lse, kTolerance<T>);
       const std::vector<T> dloss = {T(1.5)};
-      isa.kernels->cross_entropy_grad(view<In>(dloss.data(), {}), vl, ints(targets, {rows}), view<In>(stats.data(), {3}),
-                                      view<In>(lse.data(), {rows}), kIgnore, c.smoothing, c.z_loss, c.softcap,
-                                      view<Out>(dlogits.data(), {rows, n}, {step, 1}));
+      isa.kernels->cross_entropy_grad(view<In>(dloss.data(), {}), vl, ints(targets, {rows}),
+                                      view<In>(stats.data(), {3}), view<In>(lse.data(), {rows}), kIgnore, c.smoothing,
+                                      c.z_loss, c.softcap, view<Out>(dlogits.data(), {rows, n}, {step, 1}));
       std::vector<double> numeric(rows * n);
       if (n < 100) {
-        numeric = numeric_gradient(rounded, [&](const std::vector<double>& x) { return 1.5 * reference_loss(x, n, targets, c).loss; });
+        numeric = numeric_gradient(
+            rounded, [&](const std::vector<double>& x) { return 1.5 * reference_loss(x, n, targets, c).loss; });
       } else {  // by the formula: differences of a loss over so many logits would take long
         for (int64_t i = 0; i < rows * n; ++i) {
           const int64_t row = i / n;
           if (targets[row] == kIgnore) continue;
-          const double slope = c.softcap > 0 ? std::tanh(rounded[i] / c.softcap) : 0, z = c.softcap > 0 ? c.softcap * slope : rounded[i];
+          const double slope = c.softcap > 0 ? std::tanh(rounded[i] / c.softcap) : 0,
+                       z = c.softcap > 0 ? c.softcap * slope : rounded[i];
           const double p = std::exp(z - want.lse[row]), at_target = i % n == targets[row] ? 1 - c.smoothing : 0;
           const double d = p * (1 + 2 * c.z_loss * want.lse[row]) - at_target - c.smoothing / static_cast<double>(n);
           numeric[i] = 1.5 / valid * d * (1 - slope * slope);
         }
       }
       for (int64_t i = 0; i < rows * n; ++i)
-        CHECK(close(dlogits[i / n * step + i % n], numeric[i], sizeof(T) == 8 ? 1e-8 : 2e-6), "%s dlogits n=%ld s=%g z=%g cap=%g: %g want %g",
-              isa.name, static_cast<long>(n), c.smoothing, c.z_loss, c.softcap, static_cast<double>(dlogits[i / n * step + i % n]), numeric[i]);
+        CHECK(close(dlogits[i / n * step + i % n], numeric[i], sizeof(T) == 8 ? 1e-8 : 2e-6),
+              "%s dlogits n=%ld s=%g z=%g cap=%g: %g want %g", isa.name, static_cast<long>(n), c.smoothing, c.z_loss,
+              c.softcap, static_cast<double>(dlogits[i / n * step + i % n]), numeric[i]);
       for (int64_t r = 0; r < rows; ++r) CHECK(dlogits[r * step + n] == T(9), "%s wrote outside", isa.name);
     }
 }
@@ -328,20 +349,25 @@ void check_linear_cross_entropy(const Isa& isa, int64_t rows, int64_t width, int
   const auto hidden = random.vector<T>(rows * width), weight = random.vector<T>(n * width);
   const auto targets = some_targets(random, rows, n);
   std::vector<T> loss(1), stats(3), ce(rows), dhidden(rows * width), dweight(n * width);
-  isa.kernels->linear_cross_entropy(view<In>(hidden.data(), {rows, width}), view<In>(weight.data(), {n, width}), ints(targets, {rows}),
-                                    kIgnore, c.smoothing, c.z_loss, c.softcap, view<Out>(loss.data(), {}), view<Out>(stats.data(), {3}),
-                                    view<Out>(ce.data(), {rows}), view<Out>(dhidden.data(), {rows, width}), view<Out>(dweight.data(), {n, width}));
+  isa.kernels->linear_cross_entropy(
+      view<In>(hidden.data(), {rows, width}), view<In>(weight.data(), {n, width}), ints(targets, {rows}), kIgnore,
+      c.smoothing, c.z_loss, c.softcap, view<Out>(loss.data(), {}), view<Out>(stats.data(), {3}),
+      view<Out>(ce.data(), {rows}), view<Out>(dhidden.data(), {rows, width}), view<Out>(dweight.data(), {n, width}));
   // The plain way in float64: logits, cross_entropy and its gradient (checked above), two products.
-  std::vector<double> logits(rows * n), dlogits(rows * n), lse(rows), want_ce(rows), want_stats(3), want_loss(1), want_dh(rows * width), want_dw(n * width);
+  std::vector<double> logits(rows * n), dlogits(rows * n), lse(rows), want_ce(rows), want_stats(3), want_loss(1),
+      want_dh(rows * width), want_dw(n * width);
   for (int64_t r = 0; r < rows; ++r)
     for (int64_t v = 0; v < n; ++v)
-      for (int64_t i = 0; i < width; ++i) logits[r * n + v] += static_cast<double>(hidden[r * width + i]) * weight[v * width + i];
+      for (int64_t i = 0; i < width; ++i)
+        logits[r * n + v] += static_cast<double>(hidden[r * width + i]) * weight[v * width + i];
   const auto vl = view<In>(logits.data(), {rows, n});
-  isa.kernels->cross_entropy(vl, ints(targets, {rows}), kIgnore, c.smoothing, c.z_loss, c.softcap, view<Out>(want_loss.data(), {}),
-                             view<Out>(want_stats.data(), {3}), view<Out>(want_ce.data(), {rows}), view<Out>(lse.data(), {rows}));
+  isa.kernels->cross_entropy(vl, ints(targets, {rows}), kIgnore, c.smoothing, c.z_loss, c.softcap,
+                             view<Out>(want_loss.data(), {}), view<Out>(want_stats.data(), {3}),
+                             view<Out>(want_ce.data(), {rows}), view<Out>(lse.data(), {rows}));
   const std::vector<double> one = {1};
   isa.kernels->cross_entropy_grad(view<In>(one.data(), {}), vl, ints(targets, {rows}), view<In>(want_stats.data(), {3}),
-                                  view<In>(lse.data(), {rows}), kIgnore, c.smoothing, c.z_loss, c.softcap, view<Out>(dlogits.data(), {rows, n}));
+                                  view<In>(lse.data(), {rows}), kIgnore, c.smoothing, c.z_loss, c.softcap,
+                                  view<Out>(dlogits.data(), {rows, n}));
   for (int64_t r = 0; r < rows; ++r)
     for (int64_t v = 0; v < n; ++v)
       for (int64_t i = 0; i < width; ++i) {
@@ -355,8 +381,9 @@ void check_linear_cross_entropy(const Isa& isa, int64_t rows, int64_t width, int
   check_all("dweight", isa, dweight, want_dw, kTolerance<T>);
   // Without gradients the loss is the same, bit for bit.
   std::vector<T> again(1);
-  isa.kernels->linear_cross_entropy(view<In>(hidden.data(), {rows, width}), view<In>(weight.data(), {n, width}), ints(targets, {rows}),
-                                    kIgnore, c.smoothing, c.z_loss, c.softcap, view<Out>(again.data(), {}), view<Out>(stats.data(), {3}),
+  isa.kernels->linear_cross_entropy(view<In>(hidden.data(), {rows, width}), view<In>(weight.data(), {n, width}),
+                                    ints(targets, {rows}), kIgnore, c.smoothing, c.z_loss, c.softcap,
+                                    view<Out>(again.data(), {}), view<Out>(stats.data(), {3}),
                                     view<Out>(ce.data(), {rows}), Out{}, Out{});
   CHECK(again[0] == loss[0], "%s", isa.name);
 }
@@ -380,13 +407,15 @@ TEST(losses_without_valid_rows_and_with_bad_targets) {
   for (const Isa& isa : isas()) {
     std::vector<float> loss(1, 7), stats(3, 7), ce(3, 7), lse(3, 7), dhidden(9, 7), dweight(12, 7);
     const auto run = [&](const std::vector<int32_t>& targets, bool linear) {
-      const Out vloss = view<Out>(loss.data(), {}), vstats = view<Out>(stats.data(), {3}), vce = view<Out>(ce.data(), {3});
+      const Out vloss = view<Out>(loss.data(), {}), vstats = view<Out>(stats.data(), {3}),
+                vce = view<Out>(ce.data(), {3});
       if (linear)
-        isa.kernels->linear_cross_entropy(view<In>(hidden.data(), {3, 3}), view<In>(weight.data(), {4, 3}), ints(targets, {3}), kIgnore, 0.1,
-                                          0.1, 0, vloss, vstats, vce, view<Out>(dhidden.data(), {3, 3}), view<Out>(dweight.data(), {4, 3}));
+        isa.kernels->linear_cross_entropy(view<In>(hidden.data(), {3, 3}), view<In>(weight.data(), {4, 3}),
+                                          ints(targets, {3}), kIgnore, 0.1, 0.1, 0, vloss, vstats, vce,
+                                          view<Out>(dhidden.data(), {3, 3}), view<Out>(dweight.data(), {4, 3}));
       else
-        isa.kernels->cross_entropy(view<In>(logits.data(), {3, 4}), ints(targets, {3}), kIgnore, 0.1, 0.1, 0, vloss, vstats, vce,
-                                   view<Out>(lse.data(), {3}));
+        isa.kernels->cross_entropy(view<In>(logits.data(), {3, 4}), ints(targets, {3}), kIgnore, 0.1, 0.1, 0, vloss,
+                                   vstats, vce, view<Out>(lse.data(), {3}));
     };
     for (bool linear : {false, true}) {
       run({-100, -100, -100}, linear);
@@ -400,7 +429,9 @@ TEST(losses_without_valid_rows_and_with_bad_targets) {
         } catch (const Error& error) {
           code = error.code(), message = error.what();
         }
-        CHECK(code == "ERR_INDEX" && message == "[crossEntropy] target " + std::to_string(bad) + " at row 1 is outside [0, 4)", "%s: %s", isa.name, message.c_str());
+        CHECK(code == "ERR_INDEX" &&
+                  message == "[crossEntropy] target " + std::to_string(bad) + " at row 1 is outside [0, 4)",
+              "%s: %s", isa.name, message.c_str());
       }
       loss = {7}, stats = ce = {7, 7, 7};
     }

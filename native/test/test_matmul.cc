@@ -1,4 +1,5 @@
-// Matrix products against plain double loops: every layout, odd sizes on both sides of each tile, batches, bias, accumulation.
+// Matrix products against plain double loops: every layout, odd sizes on both sides of each tile, batches, bias,
+// accumulation.
 #include "isas.h"
 #include "test.h"
 
@@ -10,9 +11,10 @@ struct Product {
 };
 
 constexpr Product kShapes[] = {
-    {1, 1, 1},    {1, 7, 3},     {1, 300, 65},  {2, 129, 33}, {3, 64, 257}, {4, 131, 40},  {5, 1, 5},      {13, 31, 255},  {14, 32, 256},
-    {15, 33, 257}, {16, 16, 16}, {28, 65, 31},  {29, 17, 64}, {7, 11, 600}, {97, 101, 103}, {167, 47, 513}, {169, 1030, 70}, {200, 96, 300},
-    {6, 16, 128}, {61, 4100, 9}, {1, 4099, 12}, {400, 3, 2},
+    {1, 1, 1},    {1, 7, 3},     {1, 300, 65},   {2, 129, 33},   {3, 64, 257},    {4, 131, 40},
+    {5, 1, 5},    {13, 31, 255}, {14, 32, 256},  {15, 33, 257},  {16, 16, 16},    {28, 65, 31},
+    {29, 17, 64}, {7, 11, 600},  {97, 101, 103}, {167, 47, 513}, {169, 1030, 70}, {200, 96, 300},
+    {6, 16, 128}, {61, 4100, 9}, {1, 4099, 12},  {400, 3, 2},
 };
 
 template <class T>
@@ -21,13 +23,17 @@ void check_layouts(const Isa& isa, const Product& p, double tolerance) {
   for (int layout = 0; layout < 16; ++layout) {
     const bool a_transposed = layout & 1, b_transposed = layout & 2, accumulate = layout & 4, with_bias = layout & 8;
     const int64_t pad = layout % 3;  // rows need not touch
-    const int64_t a_step = (a_transposed ? p.m : p.k) + pad, b_step = (b_transposed ? p.k : p.n) + pad, c_step = p.n + pad;
-    const auto a = random.vector<T>(a_step * (a_transposed ? p.k : p.m)), b = random.vector<T>(b_step * (b_transposed ? p.n : p.k));
+    const int64_t a_step = (a_transposed ? p.m : p.k) + pad, b_step = (b_transposed ? p.k : p.n) + pad,
+                  c_step = p.n + pad;
+    const auto a = random.vector<T>(a_step * (a_transposed ? p.k : p.m)),
+               b = random.vector<T>(b_step * (b_transposed ? p.n : p.k));
     const auto bias = random.vector<T>(p.n);
     const auto before = random.vector<T>(c_step * p.m + 64);
     auto c = before;
-    const auto va = view<In>(a.data(), {p.m, p.k}, a_transposed ? std::vector<int64_t>{1, a_step} : std::vector<int64_t>{a_step, 1});
-    const auto vb = view<In>(b.data(), {p.k, p.n}, b_transposed ? std::vector<int64_t>{1, b_step} : std::vector<int64_t>{b_step, 1});
+    const auto va = view<In>(a.data(), {p.m, p.k},
+                             a_transposed ? std::vector<int64_t>{1, a_step} : std::vector<int64_t>{a_step, 1});
+    const auto vb = view<In>(b.data(), {p.k, p.n},
+                             b_transposed ? std::vector<int64_t>{1, b_step} : std::vector<int64_t>{b_step, 1});
     isa.kernels->matmul(va, vb, with_bias ? view<In>(bias.data(), {p.n}) : In{}, accumulate,
                         view<Out>(c.data(), {p.m, p.n}, {c_step, 1}));
     auto want = before;
@@ -36,19 +42,23 @@ void check_layouts(const Isa& isa, const Product& p, double tolerance) {
       for (int64_t j = 0; j < p.n; ++j) {
         double sum = with_bias ? bias[j] : 0;
         for (int64_t q = 0; q < p.k; ++q)
-          sum += static_cast<double>(a[i * va.strides[0] + q * va.strides[1]]) * b[q * vb.strides[0] + j * vb.strides[1]];
+          sum +=
+              static_cast<double>(a[i * va.strides[0] + q * va.strides[1]]) * b[q * vb.strides[0] + j * vb.strides[1]];
         want[i * c_step + j] = static_cast<T>(accumulate ? sum + before[i * c_step + j] : sum);
       }
     bool outside = true;
     for (size_t i = 0; i < c.size(); ++i) {
       const int64_t column = static_cast<int64_t>(i) % c_step, row = static_cast<int64_t>(i) / c_step;
-      if (column < p.n && row < p.m) worst = std::fmax(worst, std::isnan(c[i]) ? INFINITY : std::fabs(c[i] - want[i]));
-      else outside = outside && c[i] == before[i];
+      if (column < p.n && row < p.m)
+        worst = std::fmax(worst, std::isnan(c[i]) ? INFINITY : std::fabs(c[i] - want[i]));
+      else
+        outside = outside && c[i] == before[i];
     }
-    CHECK(worst <= tolerance * std::sqrt(static_cast<double>(p.k) + 1), "%s %d-byte m=%ld n=%ld k=%ld layout=%d error %g", isa.name,
-          static_cast<int>(sizeof(T)), static_cast<long>(p.m), static_cast<long>(p.n), static_cast<long>(p.k), layout, worst);
-    CHECK(outside, "%s m=%ld n=%ld k=%ld layout=%d wrote outside", isa.name, static_cast<long>(p.m), static_cast<long>(p.n),
-          static_cast<long>(p.k), layout);
+    CHECK(worst <= tolerance * std::sqrt(static_cast<double>(p.k) + 1),
+          "%s %d-byte m=%ld n=%ld k=%ld layout=%d error %g", isa.name, static_cast<int>(sizeof(T)),
+          static_cast<long>(p.m), static_cast<long>(p.n), static_cast<long>(p.k), layout, worst);
+    CHECK(outside, "%s m=%ld n=%ld k=%ld layout=%d wrote outside", isa.name, static_cast<long>(p.m),
+          static_cast<long>(p.n), static_cast<long>(p.k), layout);
   }
 }
 
@@ -87,8 +97,8 @@ void check_batch(const Isa& isa, int64_t b0, int64_t b1, Product p, int broadcas
           const double got = c[((x * b1 + y) * p.m + i) * p.n + j];
           worst = std::fmax(worst, std::isnan(got) ? INFINITY : std::fabs(got - sum));
         }
-  CHECK(worst <= 2e-5, "%s batch %ld×%ld broadcast %d: error %g", isa.name, static_cast<long>(b0), static_cast<long>(b1), broadcast,
-        worst);
+  CHECK(worst <= 2e-5, "%s batch %ld×%ld broadcast %d: error %g", isa.name, static_cast<long>(b0),
+        static_cast<long>(b1), broadcast, worst);
 }
 
 TEST(matmul_batches) {
@@ -108,12 +118,13 @@ TEST(matmul_not_finite) {
     a[3 * 5 + 2] = INFINITY;
     b[4 * 40 + 39] = NAN;
     a[0] = 0;
-    isa.kernels->matmul(view<In>(a.data(), {20, 5}), view<In>(b.data(), {5, 40}), In{}, false, view<Out>(c.data(), {20, 40}));
+    isa.kernels->matmul(view<In>(a.data(), {20, 5}), view<In>(b.data(), {5, 40}), In{}, false,
+                        view<Out>(c.data(), {20, 40}));
     for (int64_t i = 0; i < 20; ++i)
       for (int64_t j = 0; j < 40; ++j) {
         const double want = j == 39 ? NAN : i == 3 ? INFINITY : i == 0 ? 4 : 5;
-        CHECK(close(c[i * 40 + j], want, 0), "%s row %ld column %ld: %g", isa.name, static_cast<long>(i), static_cast<long>(j),
-              c[i * 40 + j]);
+        CHECK(close(c[i * 40 + j], want, 0), "%s row %ld column %ld: %g", isa.name, static_cast<long>(i),
+              static_cast<long>(j), c[i * 40 + j]);
       }
   }
 }

@@ -1,5 +1,5 @@
-// Optimizer kernels against plain double loops over whole chains: sizes around every chunk and vector border, chains of all lengths, all
-// grafts, both kinds of eps and of stability rule, several tensors in one call.
+// Optimizer kernels against plain double loops over whole chains: sizes around every chunk and vector border, chains of
+// all lengths, all grafts, both kinds of eps and of stability rule, several tensors in one call.
 #include <algorithm>
 #include <initializer_list>
 
@@ -82,7 +82,8 @@ double length(const Doubles& x) {
 int64_t reference_step(Doubles& p, const Doubles& g, State& s, const Hyper& h, int64_t step) {
   const size_t n = p.size(), chain = h.chain > 0 ? static_cast<size_t>(h.chain) : n;
   const auto joined = [&](size_t j) { return j + 1 < n && (j + 1) % chain != 0; };
-  const double c1 = h.bias_correction ? 1 - std::pow(h.beta1, step) : 1, c2 = h.bias_correction ? 1 - std::pow(h.beta2, step) : 1;
+  const double c1 = h.bias_correction ? 1 - std::pow(h.beta1, step) : 1,
+               c2 = h.bias_correction ? 1 - std::pow(h.beta2, step) : 1;
   for (size_t j = 0; j < n; ++j) {
     s.m[j] = h.beta1 * s.m[j] + (1 - h.beta1) * g[j];
     s.h0[j] = h.beta2 * s.h0[j] + (1 - h.beta2) * g[j] * g[j];
@@ -154,17 +155,18 @@ void check_sonew(const Isa& isa, const Hyper& h, double tolerance) {
     const auto vp = p.template views<InOut>(), vm = m.template views<InOut>(), v0 = h0.template views<InOut>(),
                v1 = h1.template views<InOut>(), vr = rms.template views<InOut>();
     const auto vg = g.template views<In>();
-    isa.kernels->sonew_step(list(vp), list(vg), list(vm), list(v0), list(v1), h.graft == Graft::kRmspropNorm ? list(vr) : List<InOut>{},
-                            {chains.data(), static_cast<int64_t>(chains.size())}, view<In>(&scale, {}), h.lr, h.beta1, h.beta2, h.eps,
-                            h.relative_eps, h.gamma, h.absolute_gamma, h.graft, h.graft_eps, h.bias_correction, h.weight_decay, step,
-                            view<InOut>(&dropped, {}));
+    isa.kernels->sonew_step(list(vp), list(vg), list(vm), list(v0), list(v1),
+                            h.graft == Graft::kRmspropNorm ? list(vr) : List<InOut>{},
+                            {chains.data(), static_cast<int64_t>(chains.size())}, view<In>(&scale, {}), h.lr, h.beta1,
+                            h.beta2, h.eps, h.relative_eps, h.gamma, h.absolute_gamma, h.graft, h.graft_eps,
+                            h.bias_correction, h.weight_decay, step, view<InOut>(&dropped, {}));
     for (size_t t = 0; t < want.size(); ++t) want_dropped += reference_step(want[t], wide[t], states[t], h, step);
   }
   const double error = largest_difference(p, want);
-  CHECK(error <= tolerance, "%s sonew, %d bytes, chain %ld, graft %d, relative eps %d: error %g", isa.name, static_cast<int>(sizeof(T)),
-        static_cast<long>(h.chain), static_cast<int>(h.graft), h.relative_eps, error);
-  CHECK(dropped == static_cast<double>(want_dropped), "%s chain %ld graft %d: %g dropped, not %ld", isa.name, static_cast<long>(h.chain),
-        static_cast<int>(h.graft), dropped, static_cast<long>(want_dropped));
+  CHECK(error <= tolerance, "%s sonew, %d bytes, chain %ld, graft %d, relative eps %d: error %g", isa.name,
+        static_cast<int>(sizeof(T)), static_cast<long>(h.chain), static_cast<int>(h.graft), h.relative_eps, error);
+  CHECK(dropped == static_cast<double>(want_dropped), "%s chain %ld graft %d: %g dropped, not %ld", isa.name,
+        static_cast<long>(h.chain), static_cast<int>(h.graft), dropped, static_cast<long>(want_dropped));
 }
 
 }  // namespace
@@ -173,16 +175,20 @@ TEST(sonew_matches_the_plain_algorithm_in_float64) {
   for (const Isa& isa : isas())
     for (const int64_t chain : std::initializer_list<int64_t>{0, 1, 2, 7, 1000, 16384})
       for (int graft = 0; graft < kGraftCount; ++graft) {
-        const bool relative_eps = (chain + graft) % 2 == 1, absolute_gamma = graft % 2 == 0, bias_correction = chain % 3 != 0;
-        check_sonew<double>(isa, {chain, static_cast<Graft>(graft), relative_eps, absolute_gamma, bias_correction, 0.2}, 1e-10);
+        const bool relative_eps = (chain + graft) % 2 == 1, absolute_gamma = graft % 2 == 0,
+                   bias_correction = chain % 3 != 0;
+        check_sonew<double>(isa, {chain, static_cast<Graft>(graft), relative_eps, absolute_gamma, bias_correction, 0.2},
+                            1e-10);
       }
 }
 
-// The condition of a Schur complement is at most 1 + max h0 / eps = 101, so that 101 roundings of 2⁻²⁴ enter an update of length lr.
+// The condition of a Schur complement is at most 1 + max h0 / eps = 101, so that 101 roundings of 2⁻²⁴ enter an update
+// of length lr.
 TEST(sonew_in_float32_stays_near_the_plain_algorithm) {
   for (const Isa& isa : isas())
     for (const Graft graft : {Graft::kAdam, Graft::kSgd, Graft::kRmspropNorm})
-      for (const bool relative_eps : {false, true}) check_sonew<float>(isa, {0, graft, relative_eps, false, true, 0.0}, 101 * 0x1p-24 + 0x1p-22);
+      for (const bool relative_eps : {false, true})
+        check_sonew<float>(isa, {0, graft, relative_eps, false, true, 0.0}, 101 * 0x1p-24 + 0x1p-22);
 }
 
 TEST(adamw_matches_the_formula) {
@@ -198,8 +204,8 @@ TEST(adamw_matches_the_formula) {
           const auto g = Arrays<double>::random(random);
           const auto vp = p.views<InOut>(), vm = m.views<InOut>(), vv = v.views<InOut>(), vt = top.views<InOut>();
           const auto vg = g.views<In>();
-          isa.kernels->adamw_step(list(vp), list(vg), list(vm), list(vv), amsgrad ? list(vt) : List<InOut>{}, view<In>(&scale, {}), lr, beta1,
-                                  beta2, eps, decay, decoupled, step);
+          isa.kernels->adamw_step(list(vp), list(vg), list(vm), list(vv), amsgrad ? list(vt) : List<InOut>{},
+                                  view<In>(&scale, {}), lr, beta1, beta2, eps, decay, decoupled, step);
           for (size_t t = 0; t < want.size(); ++t)
             for (size_t i = 0; i < want[t].size(); ++i) {
               double& x = want[t][i];
@@ -209,7 +215,8 @@ TEST(adamw_matches_the_formula) {
               want_v[t][i] = beta2 * want_v[t][i] + (1 - beta2) * grad * grad;
               want_top[t][i] = std::max(want_top[t][i], want_v[t][i]);
               const double second = amsgrad ? want_top[t][i] : want_v[t][i];
-              x -= lr * want_m[t][i] / (1 - std::pow(beta1, step)) / (std::sqrt(second / (1 - std::pow(beta2, step))) + eps);
+              x -= lr * want_m[t][i] / (1 - std::pow(beta1, step)) /
+                   (std::sqrt(second / (1 - std::pow(beta2, step))) + eps);
             }
         }
         const double error = largest_difference(p, want);
@@ -225,11 +232,12 @@ TEST(a_gradient_scale_that_is_not_finite_changes_nothing) {
                  v1 = view<InOut>(h1.data(), {3});
       const auto vg = view<In>(g.data(), {3});
       const int64_t chain = 0;
-      isa.kernels->sonew_step({&vp, 1}, {&vg, 1}, {&vm, 1}, {&v0, 1}, {&v1, 1}, {}, {&chain, 1}, view<In>(&scale, {}), 0.1, 0.9, 0.99, 1e-8,
-                              false, 0, false, Graft::kAdam, 1e-8, true, 0.1, 1, {});
-      isa.kernels->adamw_step({&vp, 1}, {&vg, 1}, {&vm, 1}, {&v0, 1}, {}, view<In>(&scale, {}), 0.1, 0.9, 0.99, 1e-8, 0.1, true, 1);
-      const bool same = p == std::vector<float>{1, 2, 3} && m == std::vector<float>{4, 5, 6} && h0 == std::vector<float>{7, 8, 9} &&
-                        h1 == std::vector<float>{1, 2, 0};
+      isa.kernels->sonew_step({&vp, 1}, {&vg, 1}, {&vm, 1}, {&v0, 1}, {&v1, 1}, {}, {&chain, 1}, view<In>(&scale, {}),
+                              0.1, 0.9, 0.99, 1e-8, false, 0, false, Graft::kAdam, 1e-8, true, 0.1, 1, {});
+      isa.kernels->adamw_step({&vp, 1}, {&vg, 1}, {&vm, 1}, {&v0, 1}, {}, view<In>(&scale, {}), 0.1, 0.9, 0.99, 1e-8,
+                              0.1, true, 1);
+      const bool same = p == std::vector<float>{1, 2, 3} && m == std::vector<float>{4, 5, 6} &&
+                        h0 == std::vector<float>{7, 8, 9} && h1 == std::vector<float>{1, 2, 0};
       CHECK(same, "%s scale %g", isa.name, static_cast<double>(scale));
     }
 }
@@ -243,10 +251,11 @@ TEST(a_gradient_of_zeros_moves_nothing_but_by_decay) {
       const auto vg = view<In>(g.data(), {40});
       const int64_t chain = 0;
       const bool has_rms = static_cast<Graft>(graft) == Graft::kRmspropNorm;
-      isa.kernels->sonew_step({&vp, 1}, {&vg, 1}, {&vm, 1}, {&v0, 1}, {&v1, 1}, has_rms ? List<InOut>{&vr, 1} : List<InOut>{}, {&chain, 1}, {},
-                              0.5, 0.9, 0.99, 1e-8, false, 1e-6, false, static_cast<Graft>(graft), 1e-8, true, 0.5, 1, {});
-      CHECK(std::all_of(p.begin(), p.end(), [](float x) { return x == 1.5f; }), "%s graft %d: p[0] = %g", isa.name, graft,
-            static_cast<double>(p[0]));
+      isa.kernels->sonew_step({&vp, 1}, {&vg, 1}, {&vm, 1}, {&v0, 1}, {&v1, 1},
+                              has_rms ? List<InOut>{&vr, 1} : List<InOut>{}, {&chain, 1}, {}, 0.5, 0.9, 0.99, 1e-8,
+                              false, 1e-6, false, static_cast<Graft>(graft), 1e-8, true, 0.5, 1, {});
+      CHECK(std::all_of(p.begin(), p.end(), [](float x) { return x == 1.5f; }), "%s graft %d: p[0] = %g", isa.name,
+            graft, static_cast<double>(p[0]));
     }
 }
 
@@ -260,7 +269,8 @@ TEST(global_norm_is_exact_to_float64_rounding) {
     float norm = 0;
     const auto views = x.views<In>();
     isa.kernels->global_norm(list(views), view<Out>(&norm, {}));
-    CHECK(std::fabs(norm - std::sqrt(sum)) <= std::sqrt(sum) * 0x1p-23, "%s %g, not %g", isa.name, static_cast<double>(norm), std::sqrt(sum));
+    CHECK(std::fabs(norm - std::sqrt(sum)) <= std::sqrt(sum) * 0x1p-23, "%s %g, not %g", isa.name,
+          static_cast<double>(norm), std::sqrt(sum));
     // Squares that overflow float32.
     const std::vector<float> large = {3e30f, 4e30f};
     const auto one = view<In>(large.data(), {2});

@@ -1,5 +1,5 @@
-// 2-simplicial attention against plain double loops: both forms, every kind of window, offset, group and odd size; the identities of its
-// gradients; and the same bits for any number of threads.
+// 2-simplicial attention against plain double loops: both forms, every kind of window, offset, group and odd size; the
+// identities of its gradients; and the same bits for any number of threads.
 #include <cstdlib>
 #include <cstring>
 #include <string>
@@ -46,7 +46,8 @@ constexpr SimplicialCase kCases[] = {
     {"prefill chunk, determinant", 1, 7, 20, 13, 2, 1, 12, 8, kCausal, 9, 5, 30, 17, 24, kDeterminant, 0.2, 1, 0},
     {"ring of two lengths", 1, 2, 9, 5, 4, 1, 16, 16, kAll, 0, 0, 0, 0, 0, kTrilinear, 0, 0, 0},
     {"all pairs", 2, 17, 17, 17, 2, 1, 8, 12, kAll, 0, 0, 0, 0, 0, kTrilinear, 0.1, 1, 0.5},
-    {"all pairs, fewer first rows, determinant", 1, 3, 4, 18, 2, 1, 10, 8, kAll, 0, 0, 0, 0, 0, kDeterminant, 0.1, 1, 0.5},
+    {"all pairs, fewer first rows, determinant", 1, 3, 4, 18, 2, 1, 10, 8, kAll, 0, 0, 0, 0, 0, kDeterminant, 0.1, 1,
+     0.5},
     {"rows without keys", 1, 6, 4, 4, 2, 1, 8, 8, kCausal, 3, 2, 0, 2, 2, kTrilinear, 0, 0, 0},
     {"large logits", 1, 12, 12, 12, 2, 1, 16, 16, kCausal, 6, 4, 0, 0, 0, kTrilinear, 0, 0, 60},
 };
@@ -70,17 +71,22 @@ template <class T>
 struct Strided {
   std::vector<T> data;
   std::vector<int64_t> shape, strides;
-  Strided(const std::vector<double>& from, int64_t batch, int64_t rows, int64_t heads, int64_t n, bool strided) : shape{batch, rows, heads, n} {
+  Strided(const std::vector<double>& from, int64_t batch, int64_t rows, int64_t heads, int64_t n, bool strided)
+      : shape{batch, rows, heads, n} {
     const int64_t ld = strided ? n + 3 : n;
-    strides = strided ? std::vector<int64_t>{heads * rows * ld, ld, rows * ld, 1} : std::vector<int64_t>{heads * rows * n, heads * n, n, 1};
+    strides = strided ? std::vector<int64_t>{heads * rows * ld, ld, rows * ld, 1}
+                      : std::vector<int64_t>{heads * rows * n, heads * n, n, 1};
     data.assign(static_cast<size_t>(batch * rows * heads * ld), static_cast<T>(NAN));
     int64_t i = 0;
     for (int64_t b = 0; b < batch; ++b)
       for (int64_t r = 0; r < rows; ++r)
         for (int64_t h = 0; h < heads; ++h)
-          for (int64_t e = 0; e < n && i < static_cast<int64_t>(from.size()); ++e) data[at(b, r, h, e)] = static_cast<T>(from[i++]);
+          for (int64_t e = 0; e < n && i < static_cast<int64_t>(from.size()); ++e)
+            data[at(b, r, h, e)] = static_cast<T>(from[i++]);
   }
-  int64_t at(int64_t b, int64_t r, int64_t h, int64_t e) const { return b * strides[0] + r * strides[1] + h * strides[2] + e; }
+  int64_t at(int64_t b, int64_t r, int64_t h, int64_t e) const {
+    return b * strides[0] + r * strides[1] + h * strides[2] + e;
+  }
   std::vector<T> dense() const {
     std::vector<T> out;
     for (int64_t b = 0; b < shape[0]; ++b)
@@ -103,17 +109,20 @@ SimplicialTensors<T> run(Kernels& kernels, const SimplicialCase& c, const Simpli
       o({}, c.batch, c.tokens, c.heads, c.dv, strided);
   SimplicialTensors<T> y;
   const auto empty = [](std::vector<T>& v, size_t n) { v.assign(n, static_cast<T>(NAN)); };
-  empty(y.lse, c.batch * c.heads * c.tokens), empty(y.dq, x.q.size()), empty(y.dk1, x.k1.size()), empty(y.dk2, x.k2.size());
+  empty(y.lse, c.batch * c.heads * c.tokens), empty(y.dq, x.q.size()), empty(y.dk1, x.k1.size()),
+      empty(y.dk2, x.k2.size());
   empty(y.dv1, x.v1.size()), empty(y.dv2, x.v2.size());
   const std::vector<int64_t> lse_shape{c.batch, c.heads, c.tokens};
   const auto like = [](std::vector<T>& v, const Strided<T>& s) { return view<Out>(v.data(), s.shape); };
-  kernels.simplicial_attention(q.template as<In>(), k1.template as<In>(), k2.template as<In>(), v1.template as<In>(), v2.template as<In>(),
-                               c.factor(), c.causal, c.w1, c.w2, c.k2_bias, c.v2_bias, c.q_offset, c.k1_offset, c.k2_offset,
-                               c.determinant, o.template as<Out>(), view<Out>(y.lse.data(), lse_shape));
-  kernels.simplicial_attention_grad(dout.template as<In>(), q.template as<In>(), k1.template as<In>(), k2.template as<In>(),
-                                    v1.template as<In>(), v2.template as<In>(), o.template as<In>(), view<In>(y.lse.data(), lse_shape),
-                                    c.factor(), c.causal, c.w1, c.w2, c.k2_bias, c.v2_bias, c.q_offset, c.k1_offset, c.k2_offset,
-                                    c.determinant, like(y.dq, q), like(y.dk1, k1), like(y.dk2, k2), like(y.dv1, v1), like(y.dv2, v2));
+  kernels.simplicial_attention(q.template as<In>(), k1.template as<In>(), k2.template as<In>(), v1.template as<In>(),
+                               v2.template as<In>(), c.factor(), c.causal, c.w1, c.w2, c.k2_bias, c.v2_bias, c.q_offset,
+                               c.k1_offset, c.k2_offset, c.determinant, o.template as<Out>(),
+                               view<Out>(y.lse.data(), lse_shape));
+  kernels.simplicial_attention_grad(dout.template as<In>(), q.template as<In>(), k1.template as<In>(),
+                                    k2.template as<In>(), v1.template as<In>(), v2.template as<In>(),
+                                    o.template as<In>(), view<In>(y.lse.data(), lse_shape), c.factor(), c.causal, c.w1,
+                                    c.w2, c.k2_bias, c.v2_bias, c.q_offset, c.k1_offset, c.k2_offset, c.determinant,
+                                    like(y.dq, q), like(y.dk1, k1), like(y.dk2, k2), like(y.dv1, v1), like(y.dv2, v2));
   y.o = o.dense();
   return y;
 }
@@ -146,17 +155,22 @@ void compare(double tolerance) {
           const double e = error_of(a, b);
           CHECK(e <= allowed, "%s, %s, strided %d: %s is off by %g", c.name, isa.name, strided, what, e);
         };
-        check("o", got.o, want.o), check("lse", got.lse, want.lse), check("dq", got.dq, want.dq), check("dk1", got.dk1, want.dk1);
+        check("o", got.o, want.o), check("lse", got.lse, want.lse), check("dq", got.dq, want.dq),
+            check("dk1", got.dk1, want.dk1);
         check("dk2", got.dk2, want.dk2), check("dv1", got.dv1, want.dv1), check("dv2", got.dv2, want.dv2);
       }
   }
 }
 
-TEST(simplicial_float64) { compare<double>(1e-11); }
-TEST(simplicial_float32) { compare<float>(2e-5); }
+TEST(simplicial_float64) {
+  compare<double>(1e-11);
+}
+TEST(simplicial_float32) {
+  compare<float>(2e-5);
+}
 
-// Rescaling a channel of q against k1 or k2 changes nothing, so Σ dq∘q = Σ dk1∘k1 = Σ dk2∘k2 channel by channel (only their sum over
-// channels in the determinant form), and Σ dv1∘v1 = Σ dv2∘v2 = Σ do∘o.
+// Rescaling a channel of q against k1 or k2 changes nothing, so Σ dq∘q = Σ dk1∘k1 = Σ dk2∘k2 channel by channel (only
+// their sum over channels in the determinant form), and Σ dv1∘v1 = Σ dv2∘v2 = Σ do∘o.
 TEST(simplicial_gauge_identities) {
   uint64_t seed = 100;
   for (const SimplicialCase& c : kCases) {
@@ -170,7 +184,8 @@ TEST(simplicial_gauge_identities) {
         return sum;
       };
       const auto equal = [&](const char* what, const std::vector<double>& a, const std::vector<double>& b) {
-        for (size_t i = 0; i < a.size(); ++i) CHECK(close(a[i], b[i], 1e-9), "%s, %s: %s: %g and %g", c.name, isa.name, what, a[i], b[i]);
+        for (size_t i = 0; i < a.size(); ++i)
+          CHECK(close(a[i], b[i], 1e-9), "%s, %s: %s: %g and %g", c.name, isa.name, what, a[i], b[i]);
       };
       const auto q = sums(y.dq, x.q, c.d, !c.determinant);
       equal("dq and dk1", q, sums(y.dk1, x.k1, c.d, !c.determinant));
@@ -224,10 +239,11 @@ TEST(simplicial_same_bits_for_any_thread_count) {
   CHECK(readlink("/proc/self/exe", self, sizeof self - 1) > 0);
   unsigned long long hashes[3] = {};
   for (int threads = 1; threads <= 3; ++threads) {
-    const std::string command =
-        "LLMEFF_TEST_HASH=1 LLMEFF_NUM_THREADS=" + std::to_string(threads) + " '" + self + "' simplicial_same_bits_for_any_thread_count";
+    const std::string command = "LLMEFF_TEST_HASH=1 LLMEFF_NUM_THREADS=" + std::to_string(threads) + " '" + self +
+                                "' simplicial_same_bits_for_any_thread_count";
     FILE* child = popen(command.c_str(), "r");
-    CHECK(child != nullptr && std::fscanf(child, "hash %llx", &hashes[threads - 1]) == 1, "%d threads: no result", threads);
+    CHECK(child != nullptr && std::fscanf(child, "hash %llx", &hashes[threads - 1]) == 1, "%d threads: no result",
+          threads);
     if (child != nullptr) pclose(child);
   }
   CHECK(hashes[0] == hashes[1] && hashes[1] == hashes[2], "%llx, %llx, %llx", hashes[0], hashes[1], hashes[2]);

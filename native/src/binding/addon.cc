@@ -1,5 +1,5 @@
-// The addon: the engine's devices, arrays and kernels as functions on numbers and typed arrays. It marshals; the meaning of shapes and
-// dtypes is checked in TypeScript, and memory safety (bounds of views, live handles) here.
+// The addon: the engine's devices, arrays and kernels as functions on numbers and typed arrays. It marshals; the
+// meaning of shapes and dtypes is checked in TypeScript, and memory safety (bounds of views, live handles) here.
 #include <napi.h>
 
 #include <string>
@@ -13,12 +13,18 @@ namespace llmeff::binding {
 
 DType dtype_of(const Napi::TypedArray& array) {
   switch (array.TypedArrayType()) {
-    case napi_float32_array: return DType::kF32;
-    case napi_float64_array: return DType::kF64;
-    case napi_int32_array: return DType::kI32;
-    case napi_uint8_array: return DType::kU8;
-    case napi_uint16_array: return DType::kBF16;
-    default: fail("ERR_DTYPE", "[native] expected a Float32Array, Float64Array, Int32Array, Uint8Array or Uint16Array.");
+    case napi_float32_array:
+      return DType::kF32;
+    case napi_float64_array:
+      return DType::kF64;
+    case napi_int32_array:
+      return DType::kI32;
+    case napi_uint8_array:
+      return DType::kU8;
+    case napi_uint16_array:
+      return DType::kBF16;
+    default:
+      fail("ERR_DTYPE", "[native] expected a Float32Array, Float64Array, Int32Array, Uint8Array or Uint16Array.");
   }
 }
 
@@ -47,7 +53,8 @@ namespace {
 class Addon : public Napi::Addon<Addon> {
  public:
   Addon(Napi::Env env, Napi::Object exports) {
-    settle_ = Napi::ThreadSafeFunction::New(env, Napi::Function::New(env, [](const Napi::CallbackInfo&) {}), "llmeff", 0, 1);
+    settle_ =
+        Napi::ThreadSafeFunction::New(env, Napi::Function::New(env, [](const Napi::CallbackInfo&) {}), "llmeff", 0, 1);
     settle_.Unref(env);
     // Runs before the hook of settle_: nothing may write into this environment's buffers once it is gone.
     env.AddCleanupHook([] {
@@ -79,12 +86,15 @@ class Addon : public Napi::Addon<Addon> {
  private:
   // ---- errors ----
   // (code, message, op, ticket) → Error, given by the loader so that native errors are of the project's classes.
-  void SetErrorFactory(const Napi::CallbackInfo& info) { error_factory_ = Napi::Persistent(info[0].As<Napi::Function>()); }
+  void SetErrorFactory(const Napi::CallbackInfo& info) {
+    error_factory_ = Napi::Persistent(info[0].As<Napi::Function>());
+  }
 
-  Napi::Value ErrorOf(Napi::Env env, const std::string& code, const std::string& message, const std::string& op, uint64_t ticket) {
+  Napi::Value ErrorOf(Napi::Env env, const std::string& code, const std::string& message, const std::string& op,
+                      uint64_t ticket) {
     if (error_factory_.IsEmpty()) return Napi::Error::New(env, code + ": " + message).Value();
-    return error_factory_.Call({Napi::String::New(env, code), Napi::String::New(env, message), Napi::String::New(env, op),
-                                Napi::Number::New(env, static_cast<double>(ticket))});
+    return error_factory_.Call({Napi::String::New(env, code), Napi::String::New(env, message),
+                                Napi::String::New(env, op), Napi::Number::New(env, static_cast<double>(ticket))});
   }
   Napi::Value ErrorOf(Napi::Env env, const Failure& failure) {
     return ErrorOf(env, failure.code, failure.message, failure.op, failure.ticket);
@@ -110,7 +120,8 @@ class Addon : public Napi::Addon<Addon> {
   // ---- arrays ----
   static std::vector<int64_t> Integers(const Napi::Value& value) {
     const auto array = value.As<Napi::Array>();
-    if (array.Length() > kMaxRank) fail("ERR_SHAPE", "[native] at most %d axes; received %u.", kMaxRank, array.Length());
+    if (array.Length() > kMaxRank)
+      fail("ERR_SHAPE", "[native] at most %d axes; received %u.", kMaxRank, array.Length());
     std::vector<int64_t> numbers(array.Length());
     for (uint32_t i = 0; i < array.Length(); ++i) numbers[i] = array.Get(i).As<Napi::Number>().Int64Value();
     return numbers;
@@ -133,7 +144,8 @@ class Addon : public Napi::Addon<Addon> {
     for (const int64_t n : shape) {
       if (n < 0) fail("ERR_SHAPE", "[native] a dimension is negative: %lld.", static_cast<long long>(n));
       if (n == 0) empty = true;
-      if (n != 0 && __builtin_mul_overflow(bytes, n, &bytes)) fail("ERR_OUT_OF_MEMORY", "[native] the array would have more than 2^63 bytes.");
+      if (n != 0 && __builtin_mul_overflow(bytes, n, &bytes))
+        fail("ERR_OUT_OF_MEMORY", "[native] the array would have more than 2^63 bytes.");
     }
     return empty ? 0 : bytes;
   }
@@ -153,7 +165,8 @@ class Addon : public Napi::Addon<Addon> {
     });
   }
 
-  // view(handle, dtype, shape, strides, offset) → handle of the same memory; offset and strides in elements from the start of the view.
+  // view(handle, dtype, shape, strides, offset) → handle of the same memory; offset and strides in elements from the
+  // start of the view.
   Napi::Value CreateView(const Napi::CallbackInfo& info) {
     return Guard(info, "view", [&] {
       const Array& base = handles_.at(info[0].As<Napi::Number>().DoubleValue());
@@ -161,7 +174,8 @@ class Addon : public Napi::Addon<Addon> {
       const std::vector<int64_t> shape = Integers(info[2]), strides = Integers(info[3]);
       const int64_t offset = info[4].As<Napi::Number>().Int64Value();
       if (strides.size() != shape.size()) fail("ERR_SHAPE", "[native] a view needs a stride for each axis.");
-      if (item_size(dtype) != item_size(base.view.dtype)) fail("ERR_DTYPE", "[native] a view keeps the size of the items.");
+      if (item_size(dtype) != item_size(base.view.dtype))
+        fail("ERR_DTYPE", "[native] a view keeps the size of the items.");
       Array array;
       array.view = contiguous_view(nullptr, dtype, shape);
       const bool empty = CheckedSize(shape, dtype) == 0;
@@ -198,11 +212,13 @@ class Addon : public Napi::Addon<Addon> {
   // isShared(handle) → whether another handle names memory of the same block.
   Napi::Value IsShared(const Napi::CallbackInfo& info) {
     return Guard(info, "isShared", [&] {
-      return Napi::Boolean::New(info.Env(), handles_.at(info[0].As<Napi::Number>().DoubleValue()).buffer.use_count() > 1);
+      return Napi::Boolean::New(info.Env(),
+                                handles_.at(info[0].As<Napi::Number>().DoubleValue()).buffer.use_count() > 1);
     });
   }
 
-  // upload(handle, typedArray, dtype of its items): copies (and converts) as many elements as the array has, in row-major order.
+  // upload(handle, typedArray, dtype of its items): copies (and converts) as many elements as the array has, in
+  // row-major order.
   Napi::Value Upload(const Napi::CallbackInfo& info) {
     return Guard(info, "upload", [&] {
       const Array& target = handles_.at(info[0].As<Napi::Number>().DoubleValue());
@@ -211,15 +227,18 @@ class Addon : public Napi::Addon<Addon> {
       const auto* const data = static_cast<const uint8_t*>(data_of(source));
       const int64_t bytes = target.view.size() * item_size(dtype);
       if (static_cast<int64_t>(source.ByteLength()) != bytes)
-        fail("ERR_SHAPE", "[native] expected %lld bytes; received %zu.", static_cast<long long>(bytes), source.ByteLength());
+        fail("ERR_SHAPE", "[native] expected %lld bytes; received %zu.", static_cast<long long>(bytes),
+             source.ByteLength());
       if (target.buffer == nullptr) return info.Env().Undefined();
-      // The caller may change its array as soon as this returns, and the memory may still be read by queued work: stage a copy.
+      // The caller may change its array as soon as this returns, and the memory may still be read by queued work: stage
+      // a copy.
       auto staged = std::make_shared<std::vector<uint8_t>>(data, data + bytes);
       Out out{target.view};
       In in{contiguous_view(staged->data(), dtype, {target.view.shape, target.view.shape + target.view.rank})};
       Access access;
       note_write(access, target);
-      submit_op(target.buffer->device(), "upload", std::move(access), [staged, in, out](Kernels& kernels) { kernels.copy(in, out); });
+      submit_op(target.buffer->device(), "upload", std::move(access),
+                [staged, in, out](Kernels& kernels) { kernels.copy(in, out); });
       return info.Env().Undefined();
     });
   }
@@ -236,9 +255,11 @@ class Addon : public Napi::Addon<Addon> {
     const Napi::TypedArray target = TypedArrayArgument(info[1]);
     const int64_t bytes = source.view.size() * item_size(source.view.dtype);
     if (static_cast<int64_t>(target.ByteLength()) != bytes)
-      fail("ERR_SHAPE", "[native] expected room for %lld bytes; received %zu.", static_cast<long long>(bytes), target.ByteLength());
+      fail("ERR_SHAPE", "[native] expected room for %lld bytes; received %zu.", static_cast<long long>(bytes),
+           target.ByteLength());
     Download download{{source.view},
-                      {contiguous_view(data_of(target), source.view.dtype, {source.view.shape, source.view.shape + source.view.rank})},
+                      {contiguous_view(data_of(target), source.view.dtype,
+                                       {source.view.shape, source.view.shape + source.view.rank})},
                       {},
                       source.buffer ? &source.buffer->device() : nullptr};
     if (source.buffer) download.access.in.push_back(source.buffer->status());
@@ -381,7 +402,8 @@ class Addon : public Napi::Addon<Addon> {
                      env,
                      [this, name, method](const Napi::CallbackInfo& info) {
                        return Guard(info, name, [&]() -> Napi::Value {
-                         return Napi::Number::New(info.Env(), static_cast<double>(call_kernel(info, handles_, name, method)));
+                         return Napi::Number::New(info.Env(),
+                                                  static_cast<double>(call_kernel(info, handles_, name, method)));
                        });
                      },
                      name));

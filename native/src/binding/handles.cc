@@ -26,7 +26,8 @@ double HandleTable::insert(Array array) {
     free_.pop_back();
   } else {
     if (slots_.size() >= static_cast<size_t>(kSlots))
-      fail("ERR_OUT_OF_MEMORY", "[native] more than %zu tensors are alive. Dispose some, or use scope().", slots_.size());
+      fail("ERR_OUT_OF_MEMORY", "[native] more than %zu tensors are alive. Dispose some, or use scope().",
+           slots_.size());
     index = static_cast<uint32_t>(slots_.size());
     slots_.emplace_back();
   }
@@ -38,7 +39,8 @@ double HandleTable::insert(Array array) {
 
 const Array& HandleTable::at(double handle) const {
   const Slot* slot = find(handle);
-  if (slot == nullptr) fail("ERR_DISPOSED", "[native] handle %.0f does not name a live array; it was disposed or never created.", handle);
+  if (slot == nullptr)
+    fail("ERR_DISPOSED", "[native] handle %.0f does not name a live array; it was disposed or never created.", handle);
   return slot->array;
 }
 

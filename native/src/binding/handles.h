@@ -1,5 +1,5 @@
-// Arrays as JavaScript sees them: a number that names a slot of this environment's table. A slot's generation is part of the number,
-// so a handle that was released is recognised instead of naming whatever took its place.
+// Arrays as JavaScript sees them: a number that names a slot of this environment's table. A slot's generation is part
+// of the number, so a handle that was released is recognised instead of naming whatever took its place.
 #pragma once
 
 #include <cstdint>

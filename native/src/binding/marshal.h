@@ -1,5 +1,5 @@
-// From JavaScript values to kernel arguments. A kernel is bound by its member pointer alone: its parameter types say how each argument is read
-// and which memory it touches.
+// From JavaScript values to kernel arguments. A kernel is bound by its member pointer alone: its parameter types say
+// how each argument is read and which memory it touches.
 #pragma once
 
 #include <napi.h>
@@ -22,11 +22,13 @@ DType dtype_of(const Napi::TypedArray& array);
 void* data_of(const Napi::TypedArray& array);
 View contiguous_view(void* data, DType dtype, const std::vector<int64_t>& shape);
 
-// Notes that an array is written in full. When it is a part of its block, the rest keeps what it has, a failure included.
+// Notes that an array is written in full. When it is a part of its block, the rest keeps what it has, a failure
+// included.
 inline void note_write(Access& access, const Array& array) {
   const auto& status = array.buffer->status();
   access.out.push_back(status);
-  if (static_cast<size_t>(array.view.size() * item_size(array.view.dtype)) != array.buffer->bytes()) access.in.push_back(status);
+  if (static_cast<size_t>(array.view.size() * item_size(array.view.dtype)) != array.buffer->bytes())
+    access.in.push_back(status);
 }
 
 // What the arguments of one call touch.
@@ -49,8 +51,10 @@ V CallContext::view(const Napi::Value& value) {
   if (value.IsNull() || value.IsUndefined()) return view;
   if (value.IsTypedArray()) {
     const auto array = value.As<Napi::TypedArray>();
-    static_cast<View&>(view) = contiguous_view(data_of(array), dtype_of(array), {static_cast<int64_t>(array.ElementLength())});
-    if (device != nullptr && device != &cpu_device()) fail("ERR_DEVICE", "[native] typed arrays go with arrays on the CPU only.");
+    static_cast<View&>(view) =
+        contiguous_view(data_of(array), dtype_of(array), {static_cast<int64_t>(array.ElementLength())});
+    if (device != nullptr && device != &cpu_device())
+      fail("ERR_DEVICE", "[native] typed arrays go with arrays on the CPU only.");
     device = &cpu_device();
     host = true;
     empty |= array.ElementLength() == 0;
@@ -64,7 +68,8 @@ V CallContext::view(const Napi::Value& value) {
   }
   Device& owner = array.buffer->device();
   if (device != nullptr && device != &owner)
-    fail("ERR_DEVICE", "[native] arrays of one call must be on one device; received %s and %s.", device->name().c_str(), owner.name().c_str());
+    fail("ERR_DEVICE", "[native] arrays of one call must be on one device; received %s and %s.", device->name().c_str(),
+         owner.name().c_str());
   device = &owner;
   const auto& status = array.buffer->status();
   if constexpr (std::is_same_v<V, In>) access.in.push_back(status);
@@ -78,7 +83,7 @@ template <class P>
 struct Argument;
 
 template <class P>
-  requires std::is_arithmetic_v<P>
+requires std::is_arithmetic_v<P>
 struct Argument<P> {
   P value;
   Argument(CallContext&, const Napi::Value& v) {
@@ -95,30 +100,41 @@ struct Argument<P> {
 template <class E>
 int enum_count();
 template <>
-inline int enum_count<UnaryOp>() { return kUnaryOpCount; }
+inline int enum_count<UnaryOp>() {
+  return kUnaryOpCount;
+}
 template <>
-inline int enum_count<BinaryOp>() { return kBinaryOpCount; }
+inline int enum_count<BinaryOp>() {
+  return kBinaryOpCount;
+}
 template <>
-inline int enum_count<ReduceOp>() { return kReduceOpCount; }
+inline int enum_count<ReduceOp>() {
+  return kReduceOpCount;
+}
 template <>
-inline int enum_count<Distribution>() { return kDistributionCount; }
+inline int enum_count<Distribution>() {
+  return kDistributionCount;
+}
 template <>
-inline int enum_count<Graft>() { return kGraftCount; }
+inline int enum_count<Graft>() {
+  return kGraftCount;
+}
 
 template <class P>
-  requires std::is_enum_v<P>
+requires std::is_enum_v<P>
 struct Argument<P> {
   P value;
   Argument(CallContext&, const Napi::Value& v) {
     const int number = v.As<Napi::Number>().Int32Value();
-    if (number < 0 || number >= enum_count<P>()) fail("ERR_OPTION", "[native] %d names no member of the enumeration.", number);
+    if (number < 0 || number >= enum_count<P>())
+      fail("ERR_OPTION", "[native] %d names no member of the enumeration.", number);
     value = static_cast<P>(number);
   }
   P get() const { return value; }
 };
 
 template <class V>
-  requires std::is_base_of_v<View, V>
+requires std::is_base_of_v<View, V>
 struct Argument<const V&> {
   V value;
   Argument(CallContext& context, const Napi::Value& v) : value(context.view<V>(v)) {}
@@ -148,13 +164,15 @@ struct Argument<const List<V>&> {
 
 // Queues one kernel. Returns its ticket; 0 when there was nothing to do.
 template <class... P>
-uint64_t call_kernel(const Napi::CallbackInfo& info, const HandleTable& handles, const char* name, void (Kernels::*method)(P...)) {
+uint64_t call_kernel(const Napi::CallbackInfo& info, const HandleTable& handles, const char* name,
+                     void (Kernels::*method)(P...)) {
   if (info.Length() != sizeof...(P))
     fail("ERR_OPTION", "[native] %s takes %zu arguments; received %zu.", name, sizeof...(P), info.Length());
   CallContext context(handles);
   const auto arguments = [&]<size_t... I>(std::index_sequence<I...>) {
     return std::make_shared<std::tuple<Argument<P>...>>(std::tuple<Argument<P>...>{Argument<P>(context, info[I])...});
-  }(std::index_sequence_for<P...>{});
+  }
+  (std::index_sequence_for<P...>{});
   if (context.empty || context.device == nullptr) return 0;
   auto work = [arguments, method](Kernels& kernels) {
     std::apply([&](auto&... argument) { (kernels.*method)(argument.get()...); }, *arguments);

@@ -33,9 +33,13 @@ size_t physical_memory() {
   return static_cast<size_t>(-1) / 2;
 }
 
-size_t alignment_of(size_t capacity) { return capacity >= kHugePage ? kHugePage : 64; }
+size_t alignment_of(size_t capacity) {
+  return capacity >= kHugePage ? kHugePage : 64;
+}
 
-void free_block(void* data, size_t capacity) { ::operator delete(data, std::align_val_t{alignment_of(capacity)}); }
+void free_block(void* data, size_t capacity) {
+  ::operator delete (data, std::align_val_t{alignment_of(capacity)});
+}
 
 }  // namespace
 
@@ -51,7 +55,7 @@ void* CachingAllocator::allocate(size_t bytes, size_t& capacity) {
     cached_ -= capacity;
   } else {
     if (live_ + cached_ + capacity > limit) return nullptr;
-    data = ::operator new(capacity, std::align_val_t{alignment_of(capacity)}, std::nothrow);
+    data = ::operator new (capacity, std::align_val_t{alignment_of(capacity)}, std::nothrow);
     if (data == nullptr) return nullptr;
 #if defined(__linux__)
     if (capacity >= kHugePage) madvise(data, capacity, MADV_HUGEPAGE);

@@ -1,5 +1,5 @@
-// Caching allocator: blocks come from the system once and are reused by size class, so that a training step reaches a steady state
-// without asking the system for memory.
+// Caching allocator: blocks come from the system once and are reused by size class, so that a training step reaches a
+// steady state without asking the system for memory.
 #pragma once
 
 #include <cstddef>

@@ -8,7 +8,8 @@
 namespace llmeff {
 namespace {
 
-// More than the ops of a training step, so that the thread that submits them seldom waits; small enough to bound what is in flight.
+// More than the ops of a training step, so that the thread that submits them seldom waits; small enough to bound what
+// is in flight.
 constexpr size_t kQueueCapacity = 8192;
 
 class CpuDevice final : public Device {
@@ -27,7 +28,9 @@ class CpuDevice final : public Device {
       data = allocator_.allocate(bytes, capacity);
     }
     if (data == nullptr)
-      fail("ERR_OUT_OF_MEMORY", "[cpu] out of memory: %zu bytes were asked for while %zu are live. Dispose tensors, use scope(), or a smaller batch.",
+      fail("ERR_OUT_OF_MEMORY",
+           "[cpu] out of memory: %zu bytes were asked for while %zu are live. Dispose tensors, use scope(), or a "
+           "smaller batch.",
            bytes, allocator_.use().live_bytes);
     return std::make_shared<Buffer>(*this, data, bytes, capacity);
   }

@@ -36,13 +36,15 @@ constexpr Isa kIsas[] = {
 #ifdef LLMEFF_HAS_AVX512
     {"avx512",
      [] {
-       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-              __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+              __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+              __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
      },
      cpu::avx512::kernels},
 #endif
 #ifdef LLMEFF_HAS_AVX2
-    {"avx2", [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2"); },
+    {"avx2",
+     [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2"); },
      cpu::avx2::kernels},
 #endif
 #ifdef LLMEFF_HAS_NEON
@@ -60,14 +62,16 @@ const Isa& chosen() {
     if (isa.supported() && (any || std::strcmp(isa.name, wanted) == 0)) return isa;
   std::string available;
   for (const std::string& name : cpu_info().available) available += (available.empty() ? "" : ", ") + name;
-  throw Error("ERR_OPTION", "[LLMEFF_CPU_ISA] expected one of " + available + "; received \"" + std::string(wanted ? wanted : "") +
-                                "\". Unset it to use the best.");
+  throw Error("ERR_OPTION", "[LLMEFF_CPU_ISA] expected one of " + available + "; received \"" +
+                                std::string(wanted ? wanted : "") + "\". Unset it to use the best.");
 }
 
 }  // namespace
 
 namespace cpu {
-Kernels& best_kernels() { return chosen().kernels(); }
+Kernels& best_kernels() {
+  return chosen().kernels();
+}
 }  // namespace cpu
 
 CpuInfo cpu_info() {

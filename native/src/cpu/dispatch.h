@@ -5,7 +5,8 @@
 
 namespace llmeff::cpu {
 
-// The best that this binary has and this CPU runs, or what LLMEFF_CPU_ISA names. Throws Error(ERR_OPTION) if that is not to be had.
+// The best that this binary has and this CPU runs, or what LLMEFF_CPU_ISA names. Throws Error(ERR_OPTION) if that is
+// not to be had.
 Kernels& best_kernels();
 
 }  // namespace llmeff::cpu

@@ -1,5 +1,5 @@
-// The thread pool behind run_tasks: threads spin for a moment after work, then sleep, so that neither an idle engine nor a busy
-// neighbour costs anything (spinning barriers collapse when another process wants a core).
+// The thread pool behind run_tasks: threads spin for a moment after work, then sleep, so that neither an idle engine
+// nor a busy neighbour costs anything (spinning barriers collapse when another process wants a core).
 #include <atomic>
 #include <condition_variable>
 #include <cstdlib>
@@ -45,15 +45,16 @@ struct AlignedBlock {
   void* at_least(size_t wanted) {
     if (wanted <= bytes) return data;
     const size_t grown = (wanted + wanted / 4 + 63) / 64 * 64;
-    ::operator delete(data, std::align_val_t{64});
+    ::operator delete (data, std::align_val_t{64});
     data = nullptr;
     bytes = 0;
-    data = ::operator new(grown, std::align_val_t{64}, std::nothrow);
-    if (data == nullptr) fail("ERR_OUT_OF_MEMORY", "out of memory: a kernel's scratch space of %zu bytes could not be had", grown);
+    data = ::operator new (grown, std::align_val_t{64}, std::nothrow);
+    if (data == nullptr)
+      fail("ERR_OUT_OF_MEMORY", "out of memory: a kernel's scratch space of %zu bytes could not be had", grown);
     bytes = grown;
     return data;
   }
-  ~AlignedBlock() { ::operator delete(data, std::align_val_t{64}); }
+  ~AlignedBlock() { ::operator delete (data, std::align_val_t{64}); }
 };
 
 class Pool {
@@ -160,9 +161,17 @@ Pool& pool() {
 
 }  // namespace
 
-int num_threads() { return pool().size(); }
-void run_tasks(int64_t count, void (*task)(void*, int64_t, int), void* context) { pool().run(count, task, context); }
-void* worker_scratch_bytes(int worker, size_t bytes) { return pool().scratch(worker).at_least(bytes); }
-void* shared_scratch_bytes(size_t bytes) { return pool().shared().at_least(bytes); }
+int num_threads() {
+  return pool().size();
+}
+void run_tasks(int64_t count, void (*task)(void*, int64_t, int), void* context) {
+  pool().run(count, task, context);
+}
+void* worker_scratch_bytes(int worker, size_t bytes) {
+  return pool().scratch(worker).at_least(bytes);
+}
+void* shared_scratch_bytes(size_t bytes) {
+  return pool().shared().at_least(bytes);
+}
 
 }  // namespace llmeff

@@ -1,7 +1,8 @@
 import { engine } from "@llmeff/native";
 import { type AdamWHyper, adamwDefaults, checkAdamW } from "./adamw-options.js";
 import { withDefaults } from "./check.js";
-import { type Bucket, type CommonOptions, FusedOptimizer } from "./optimizer.js";
+import { FusedOptimizer } from "./optimizer.js";
+import type { Bucket, CommonOptions } from "./optimizer-types.js";
 import type { Parameter } from "./storage.js";
 
 export interface AdamWOptions extends Partial<AdamWHyper>, CommonOptions<AdamWHyper> {}

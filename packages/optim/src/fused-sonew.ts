@@ -1,6 +1,7 @@
 import { engine, Graft } from "@llmeff/native";
 import { withDefaults } from "./check.js";
-import { type Bucket, type CommonOptions, FusedOptimizer, type Slot } from "./optimizer.js";
+import { FusedOptimizer } from "./optimizer.js";
+import type { Bucket, CommonOptions, Slot } from "./optimizer-types.js";
 import { checkSonew, defaultGamma, type SonewHyper, sonewDefaults } from "./sonew-options.js";
 import type { Parameter } from "./storage.js";
 

@@ -36,15 +36,16 @@ template <class T, bool kAmsgrad>
 void adamw_chunk(const AdamFactors<T>& f, T* p, const T* g, T* m, T* v, T* max_v, int64_t n) {
   constexpr int64_t kWidth = kLanes<T>;
   int64_t i = 0;
-  for (; i + kWidth <= n; i += kWidth) adamw_vector<T, kAmsgrad, true>(f, p + i, g + i, m + i, v + i, max_v + i, kWidth);
+  for (; i + kWidth <= n; i += kWidth)
+    adamw_vector<T, kAmsgrad, true>(f, p + i, g + i, m + i, v + i, max_v + i, kWidth);
   if (i < n) adamw_vector<T, kAmsgrad, false>(f, p + i, g + i, m + i, v + i, max_v + i, n - i);
 }
 
 }  // namespace
 
-void CpuKernels::adamw_step(const List<InOut>& params, const List<In>& grads, const List<InOut>& m, const List<InOut>& v,
-                            const List<InOut>& max_v, const In& grad_scale, double lr, double beta1, double beta2, double eps,
-                            double weight_decay, bool decoupled, int64_t step) {
+void CpuKernels::adamw_step(const List<InOut>& params, const List<In>& grads, const List<InOut>& m,
+                            const List<InOut>& v, const List<InOut>& max_v, const In& grad_scale, double lr,
+                            double beta1, double beta2, double eps, double weight_decay, bool decoupled, int64_t step) {
   const double scale = read_scale(grad_scale);
   if (!is_finite(scale) || params.size == 0) return;
   const double t = static_cast<double>(step);
@@ -55,25 +56,32 @@ void CpuKernels::adamw_step(const List<InOut>& params, const List<In>& grads, co
   cut_into_chunks(params, chunks);
 
   const auto run = [&]<class T>(T) {
-    const AdamFactors<T> f = {
-        static_cast<T>(scale),       static_cast<T>(beta1),
-        static_cast<T>(1.0 - beta1), static_cast<T>(beta2),
-        static_cast<T>(1.0 - beta2), static_cast<T>(decoupled ? 0.0 : weight_decay),
-        static_cast<T>(decoupled ? 1.0 - lr * weight_decay : 1.0),
-        static_cast<T>(lr / correction1), static_cast<T>(1.0 / __builtin_sqrt(correction2)),
-        static_cast<T>(eps)};
+    const AdamFactors<T> f = {static_cast<T>(scale),
+                              static_cast<T>(beta1),
+                              static_cast<T>(1.0 - beta1),
+                              static_cast<T>(beta2),
+                              static_cast<T>(1.0 - beta2),
+                              static_cast<T>(decoupled ? 0.0 : weight_decay),
+                              static_cast<T>(decoupled ? 1.0 - lr * weight_decay : 1.0),
+                              static_cast<T>(lr / correction1),
+                              static_cast<T>(1.0 / __builtin_sqrt(correction2)),
+                              static_cast<T>(eps)};
     parallel_for(count, [&](int64_t i, int) {
       const Chunk& c = chunks[i];
       T* const p = params[c.tensor].as<T>() + c.begin;
       const T* const g = grads[c.tensor].as<T>() + c.begin;
       T* const m1 = m[c.tensor].as<T>() + c.begin;
       T* const v1 = v[c.tensor].as<T>() + c.begin;
-      if (max_v.size > 0) adamw_chunk<T, true>(f, p, g, m1, v1, max_v[c.tensor].as<T>() + c.begin, c.end - c.begin);
-      else adamw_chunk<T, false>(f, p, g, m1, v1, v1, c.end - c.begin);
+      if (max_v.size > 0)
+        adamw_chunk<T, true>(f, p, g, m1, v1, max_v[c.tensor].as<T>() + c.begin, c.end - c.begin);
+      else
+        adamw_chunk<T, false>(f, p, g, m1, v1, v1, c.end - c.begin);
     });
   };
-  if (params[0].dtype == DType::kF64) run(double{});
-  else run(float{});
+  if (params[0].dtype == DType::kF64)
+    run(double{});
+  else
+    run(float{});
 }
 
 }  // namespace llmeff::cpu::LLMEFF_ISA

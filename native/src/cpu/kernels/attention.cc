@@ -1,8 +1,9 @@
-// Attention, forward: softmax(scale·q·kᵀ)·v by online softmax over tiles (Dao et al., FlashAttention, arXiv:2205.14135).
+// Attention, forward: softmax(scale·q·kᵀ)·v by online softmax over tiles (Dao et al., FlashAttention,
+// arXiv:2205.14135).
 //
-// A task is a chunk of rows of one (batch, key/value head). It walks the keys in tiles: each is copied and packed once for
-// the chunk, then every block of rows computes its scores, rescales what it has when its running maximum grew, and adds P·V.
-// Each row keeps m (maximum), l (Σ exp(s − m), one sum a lane) and its unscaled output.
+// A task is a chunk of rows of one (batch, key/value head). It walks the keys in tiles: each is copied and packed once
+// for the chunk, then every block of rows computes its scores, rescales what it has when its running maximum grew, and
+// adds P·V. Each row keeps m (maximum), l (Σ exp(s − m), one sum a lane) and its unscaled output.
 #include "attention_tile.h"
 #include "llmeff/parallel.h"
 
@@ -42,7 +43,8 @@ struct ForwardScratch {
 
 // One row of scores becomes exp(s − m); m, the sum and the output so far follow.
 template <class T>
-LLMEFF_INLINE void softmax_row(const Attention& x, int64_t r, int64_t j0, int64_t columns, T* s, T& maximum, T* sum, T* out) {
+LLMEFF_INLINE void softmax_row(const Attention& x, int64_t r, int64_t j0, int64_t columns, T* s, T& maximum, T* sum,
+                               T* out) {
   constexpr int64_t L = kLanes<T>;
   const T minus_infinity = -__builtin_inf();
   const RowMask<T> mask(x, r, j0, columns);
@@ -77,8 +79,8 @@ LLMEFF_INLINE void softmax_row(const Attention& x, int64_t r, int64_t j0, int64_
 }
 
 template <class T>
-void forward_chunk(const Attention& x, const In& q, const In& k, const In& v, const Out& o, const Out& lse, int64_t b, int64_t kv_head,
-                   int64_t first, int64_t count, const ForwardScratch<T>& s) {
+void forward_chunk(const Attention& x, const In& q, const In& k, const In& v, const Out& o, const Out& lse, int64_t b,
+                   int64_t kv_head, int64_t first, int64_t count, const ForwardScratch<T>& s) {
   constexpr int64_t L = kLanes<T>, N = kStrip<T>;
   const int64_t dv = padded<T>(x.value_width), d = padded<T>(x.width);
   const int64_t block = block_rows(count);
@@ -91,7 +93,8 @@ void forward_chunk(const Attention& x, const In& q, const In& k, const In& v, co
   for (int64_t i = 0; i < count * L; ++i) s.sums[i] = 0;
   for (int64_t i = 0; i < count; ++i) s.maxima[i] = -__builtin_inf();
 
-  const int64_t begin = x.first_key(first / x.groups) / kKeys * kKeys, end = x.last_key((first + count - 1) / x.groups) + 1;
+  const int64_t begin = x.first_key(first / x.groups) / kKeys * kKeys,
+                end = x.last_key((first + count - 1) / x.groups) + 1;
   for (int64_t j0 = begin; j0 < end; j0 += kKeys) {
     const int64_t keys = smaller(kKeys, x.keys - j0);
     pack_keys(k, b, kv_head, j0, keys, s.strips);
@@ -115,7 +118,8 @@ void forward_chunk(const Attention& x, const In& q, const In& k, const In& v, co
     const T sum = reduce_sum<T>(load(s.sums + i * L));
     const bool empty = x.last_key(t) < x.first_key(t);
     lse.as<T>()[(b * x.heads + head) * x.queries + t] =
-        empty ? static_cast<T>(-__builtin_inf()) : s.maxima[i] + static_cast<T>(__builtin_log(static_cast<double>(sum)));
+        empty ? static_cast<T>(-__builtin_inf())
+              : s.maxima[i] + static_cast<T>(__builtin_log(static_cast<double>(sum)));
     T* const to = o.as<T>() + b * o.strides[0] + t * o.strides[1] + head * o.strides[2];
     const T inverse = sum == 0 ? T{0} : T{1} / sum;
     write_row(s.out + i * dv, x.value_width, inverse, to, o.strides[3]);
@@ -126,7 +130,8 @@ template <class T>
 void attention_of(const Attention& x, const In& q, const In& k, const In& v, const Out& o, const Out& lse) {
   const int64_t heads = x.batch * x.kv_heads;
   // Long chunks share the packing of keys; short ones make tasks.
-  const int64_t chunk = smaller(kMaxChunk, larger(smaller(x.rows(), kMinChunk), block_rows(divide_up(heads * x.rows(), kMinTasks))));
+  const int64_t chunk =
+      smaller(kMaxChunk, larger(smaller(x.rows(), kMinChunk), block_rows(divide_up(heads * x.rows(), kMinTasks))));
   const int64_t chunks = divide_up(x.rows(), chunk), even = divide_up(x.rows(), chunks);
   const int64_t elements = ForwardScratch<T>::elements(x, even);
   // The chunks that see the most keys come first.
@@ -135,14 +140,15 @@ void attention_of(const Attention& x, const In& q, const In& k, const In& v, con
     scratch.lay_out(x, even, worker_scratch<T>(worker, elements));
     const int64_t head = task % heads, first = (chunks - 1 - task / heads) * even;
     if (first >= x.rows()) return;
-    forward_chunk(x, q, k, v, o, lse, head / x.kv_heads, head % x.kv_heads, first, smaller(even, x.rows() - first), scratch);
+    forward_chunk(x, q, k, v, o, lse, head / x.kv_heads, head % x.kv_heads, first, smaller(even, x.rows() - first),
+                  scratch);
   });
 }
 
 }  // namespace
 
-void CpuKernels::attention(const In& q, const In& k, const In& v, double scale, bool causal, int64_t window, int64_t q_offset,
-                           double softcap, const Out& o, const Out& lse) {
+void CpuKernels::attention(const In& q, const In& k, const In& v, double scale, bool causal, int64_t window,
+                           int64_t q_offset, double softcap, const Out& o, const Out& lse) {
   const Attention x = attention_shape(q, k, v, scale, causal, window, q_offset, softcap);
   if (q.dtype == DType::kF64) return attention_of<double>(x, q, k, v, o, lse);
   attention_of<float>(x, q, k, v, o, lse);

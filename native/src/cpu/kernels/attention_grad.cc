@@ -1,9 +1,11 @@
-// Attention, backward (Dao et al., FlashAttention, arXiv:2205.14135): with P recomputed as exp(s − lse) and δ = Σ dout∘o per row,
+// Attention, backward (Dao et al., FlashAttention, arXiv:2205.14135): with P recomputed as exp(s − lse) and δ = Σ
+// dout∘o per row,
 //   dv = Pᵀ·dout,  dS = P ∘ (dout·vᵀ − δ) ∘ (1 − tanh²(s/softcap)),  dq = scale·dS·k,  dk = scale·dSᵀ·q.
 //
-// A task owns one (batch, key/value head): its keys meet all rows of the group, so dk and dv need no sharing and dq is summed over key
-// tiles in order. Where there are few heads the keys are cut into parts by their number alone; each part then writes a partial dq
-// of its own, added afterwards in order. Rows go in chunks, to bound the memory of long sequences.
+// A task owns one (batch, key/value head): its keys meet all rows of the group, so dk and dv need no sharing and dq is
+// summed over key tiles in order. Where there are few heads the keys are cut into parts by their number alone; each
+// part then writes a partial dq of its own, added afterwards in order. Rows go in chunks, to bound the memory of long
+// sequences.
 #include "attention_tile.h"
 #include "llmeff/parallel.h"
 
@@ -32,7 +34,8 @@ struct BackwardScratch {
       return at;
     };
     constexpr int64_t L = kLanes<T>;
-    const int64_t width = padded<T>(x.width), value_width = padded<T>(x.value_width), strips = round_up(kKeys, kStrip<T>);
+    const int64_t width = padded<T>(x.width), value_width = padded<T>(x.value_width),
+                  strips = round_up(kKeys, kStrip<T>);
     queries = take(chunk * width), query_panels = take(chunk * x.width + L), dq = take(chunk * width);
     douts = take(chunk * value_width), dout_panels = take(chunk * x.value_width + L);
     lse = take(chunk), delta = take(chunk), output = take(value_width);
@@ -56,7 +59,8 @@ LLMEFF_INLINE void grad_row(const Attention& x, int64_t r, int64_t j0, int64_t c
     const T cap = static_cast<T>(x.softcap), inverse = static_cast<T>(1 / x.softcap);
     for (int64_t j = 0; j < columns; j += L) {
       const Vec<T> turned = capped_tanh<T>(load(p + j) * inverse);
-      Vec<T> weight = vexp(turned * cap - splat(lse)), slope = weight * (load(ds + j) - splat(delta)) * (T{1} - turned * turned);
+      Vec<T> weight = vexp(turned * cap - splat(lse)),
+             slope = weight * (load(ds + j) - splat(delta)) * (T{1} - turned * turned);
       const Mask<T> seen = mask.at(j);
       store<T>(p + j, seen ? weight : Vec<T>{});
       store<T>(ds + j, seen ? slope : Vec<T>{});
@@ -137,7 +141,8 @@ class Backward {
     for (int64_t r0 = 0; r0 < count; r0 += block) {
       const int64_t rows = smaller(block, count - r0);
       pack_a(s.queries + r0 * width, width, 1, rows, x.width, s.query_panels + r0 * x.width, panel_rows(rows));
-      pack_a(s.douts + r0 * value_width, value_width, 1, rows, x.value_width, s.dout_panels + r0 * x.value_width, panel_rows(rows));
+      pack_a(s.douts + r0 * value_width, value_width, 1, rows, x.value_width, s.dout_panels + r0 * x.value_width,
+             panel_rows(rows));
     }
     for (int64_t i = 0; i < count; ++i) {
       gather_queries(x, o, head.b, head.kv_head, c0 + i, 1, T{1}, s.output);
@@ -170,7 +175,8 @@ class Backward {
                          N * x.value_width, {s.ds, kKeys, false, nullptr});
       for (int64_t i = 0; i < rows; ++i)
         grad_row(x, c0 + r0 + i, j0, columns, s.lse[r0 + i], s.delta[r0 + i], s.p + i * kKeys, s.ds + i * kKeys);
-      multiply_transposed(seen, value_width, rows, s.p, kKeys, s.douts + r0 * value_width, value_width, N, s.dv, value_width, true);
+      multiply_transposed(seen, value_width, rows, s.p, kKeys, s.douts + r0 * value_width, value_width, N, s.dv,
+                          value_width, true);
       multiply_transposed(seen, width, rows, s.ds, kKeys, s.queries + r0 * width, width, N, s.dk, width, true);
       multiply_rows<T, kKeys>(rows, width, seen, s.ds, s.keys, width, N, s.dq + r0 * width, width, true);
     }
@@ -178,8 +184,8 @@ class Backward {
 };
 
 template <class T>
-void attention_grad_of(const Attention& x, const In& dout, const In& q, const In& k, const In& v, const In& o, const In& lse,
-                       const Out& dq, const Out& dk, const Out& dv) {
+void attention_grad_of(const Attention& x, const In& dout, const In& q, const In& k, const In& v, const In& o,
+                       const In& lse, const Out& dq, const Out& dk, const Out& dv) {
   const Backward<T> backward = {x, dout, q, k, v, o, lse, dk.as<T>(), dv.as<T>()};
   const int64_t heads = x.batch * x.kv_heads, size = dq.size();
   const int64_t wanted = smaller(divide_up(kMinTasks, heads), larger(1, x.keys / kPartKeys));
@@ -207,9 +213,9 @@ void attention_grad_of(const Attention& x, const In& dout, const In& q, const In
 
 }  // namespace
 
-void CpuKernels::attention_grad(const In& dout, const In& q, const In& k, const In& v, const In& o, const In& lse, double scale,
-                                bool causal, int64_t window, int64_t q_offset, double softcap, const Out& dq, const Out& dk,
-                                const Out& dv) {
+void CpuKernels::attention_grad(const In& dout, const In& q, const In& k, const In& v, const In& o, const In& lse,
+                                double scale, bool causal, int64_t window, int64_t q_offset, double softcap,
+                                const Out& dq, const Out& dk, const Out& dv) {
   const Attention x = attention_shape(q, k, v, scale, causal, window, q_offset, softcap);
   if (q.dtype == DType::kF64) return attention_grad_of<double>(x, dout, q, k, v, o, lse, dq, dk, dv);
   attention_grad_of<float>(x, dout, q, k, v, o, lse, dq, dk, dv);

@@ -1,8 +1,9 @@
-// copy and fill. Equal dtypes are moved as unsigned integers of their size: whole blocks by memcpy, a transposition in tiles
-// that stay in the first-level cache, anything else row by row. Different dtypes convert row by row.
+// copy and fill. Equal dtypes are moved as unsigned integers of their size: whole blocks by memcpy, a transposition in
+// tiles that stay in the first-level cache, anything else row by row. Different dtypes convert row by row.
 //
-// Conversions: float → float rounds to nearest, ties to even (float64 → 16 bits without rounding twice); float → integer
-// truncates, saturates at the ends of the range and turns NaN into 0; int32 → uint8 keeps the low 8 bits; → bool is x != 0.
+// Conversions: float → float rounds to nearest, ties to even (float64 → 16 bits without rounding twice); float →
+// integer truncates, saturates at the ends of the range and turns NaN into 0; int32 → uint8 keeps the low 8 bits; →
+// bool is x != 0.
 #include <cstring>
 
 #include "cpu_kernels.h"
@@ -21,17 +22,27 @@ struct Bool {
   uint8_t value;
 };
 
-LLMEFF_INLINE uint32_t bits_of(float x) { return __builtin_bit_cast(uint32_t, x); }
-LLMEFF_INLINE float float_of(uint32_t bits) { return __builtin_bit_cast(float, bits); }
+LLMEFF_INLINE uint32_t bits_of(float x) {
+  return __builtin_bit_cast(uint32_t, x);
+}
+LLMEFF_INLINE float float_of(uint32_t bits) {
+  return __builtin_bit_cast(float, bits);
+}
 
-LLMEFF_INLINE float widen(BFloat16 x) { return float_of(static_cast<uint32_t>(x.bits) << 16); }
-// The exponent moves by 112, which a multiplication does for subnormal numbers too; infinity and NaN keep all exponent bits set.
+LLMEFF_INLINE float widen(BFloat16 x) {
+  return float_of(static_cast<uint32_t>(x.bits) << 16);
+}
+// The exponent moves by 112, which a multiplication does for subnormal numbers too; infinity and NaN keep all exponent
+// bits set.
 LLMEFF_INLINE float widen(Float16 x) {
-  const uint32_t sign = static_cast<uint32_t>(x.bits & 0x8000) << 16, magnitude = static_cast<uint32_t>(x.bits & 0x7FFF) << 13;
+  const uint32_t sign = static_cast<uint32_t>(x.bits & 0x8000) << 16, magnitude = static_cast<uint32_t>(x.bits & 0x7FFF)
+                                                                                  << 13;
   const uint32_t scaled = bits_of(float_of(magnitude) * 0x1p112f);
   return float_of(scaled | (magnitude >= 0x0F800000u ? 0x7F800000u : 0u) | sign);
 }
-LLMEFF_INLINE float widen(Bool x) { return x.value != 0 ? 1.0f : 0.0f; }
+LLMEFF_INLINE float widen(Bool x) {
+  return x.value != 0 ? 1.0f : 0.0f;
+}
 template <class T>
 LLMEFF_INLINE T widen(T x) {
   return x;
@@ -58,12 +69,24 @@ LLMEFF_INLINE float to_odd(double x) {
   const bool adjust = (bits & 1) == 0 && (error > 0 || error < 0) && (bits & 0x7FFFFFFF) < 0x7F800000;
   return float_of(adjust ? (error > 0 ? bits + 1 : bits - 1) : bits);
 }
-LLMEFF_INLINE void narrow(double x, BFloat16* out) { narrow(to_odd(x), out); }
-LLMEFF_INLINE void narrow(double x, Float16* out) { narrow(to_odd(x), out); }
-LLMEFF_INLINE void narrow(int32_t x, BFloat16* out) { narrow(to_odd(x), out); }
-LLMEFF_INLINE void narrow(int32_t x, Float16* out) { narrow(to_odd(x), out); }
-LLMEFF_INLINE void narrow(uint8_t x, BFloat16* out) { narrow(static_cast<float>(x), out); }
-LLMEFF_INLINE void narrow(uint8_t x, Float16* out) { narrow(static_cast<float>(x), out); }
+LLMEFF_INLINE void narrow(double x, BFloat16* out) {
+  narrow(to_odd(x), out);
+}
+LLMEFF_INLINE void narrow(double x, Float16* out) {
+  narrow(to_odd(x), out);
+}
+LLMEFF_INLINE void narrow(int32_t x, BFloat16* out) {
+  narrow(to_odd(x), out);
+}
+LLMEFF_INLINE void narrow(int32_t x, Float16* out) {
+  narrow(to_odd(x), out);
+}
+LLMEFF_INLINE void narrow(uint8_t x, BFloat16* out) {
+  narrow(static_cast<float>(x), out);
+}
+LLMEFF_INLINE void narrow(uint8_t x, Float16* out) {
+  narrow(static_cast<float>(x), out);
+}
 template <class T>
 LLMEFF_INLINE void narrow(T x, Bool* out) {
   out->value = x != T(0);
@@ -76,8 +99,12 @@ template <class T>
 LLMEFF_INLINE void narrow(T x, double* out) {
   *out = static_cast<double>(x);
 }
-LLMEFF_INLINE void narrow(int32_t x, int32_t* out) { *out = x; }
-LLMEFF_INLINE void narrow(uint8_t x, int32_t* out) { *out = x; }
+LLMEFF_INLINE void narrow(int32_t x, int32_t* out) {
+  *out = x;
+}
+LLMEFF_INLINE void narrow(uint8_t x, int32_t* out) {
+  *out = x;
+}
 LLMEFF_INLINE void narrow(double x, int32_t* out) {
   const double kept = x > -2147483648.0 ? x : -2147483648.0;
   *out = x != x ? 0 : kept >= 2147483647.0 ? 2147483647 : static_cast<int32_t>(kept);
@@ -86,8 +113,12 @@ LLMEFF_INLINE void narrow(float x, int32_t* out) {
   const float kept = x > -2147483648.0f ? x : -2147483648.0f;
   *out = x != x ? 0 : kept >= 2147483648.0f ? 2147483647 : static_cast<int32_t>(kept);
 }
-LLMEFF_INLINE void narrow(int32_t x, uint8_t* out) { *out = static_cast<uint8_t>(x); }
-LLMEFF_INLINE void narrow(uint8_t x, uint8_t* out) { *out = x; }
+LLMEFF_INLINE void narrow(int32_t x, uint8_t* out) {
+  *out = static_cast<uint8_t>(x);
+}
+LLMEFF_INLINE void narrow(uint8_t x, uint8_t* out) {
+  *out = x;
+}
 template <class T>
 LLMEFF_INLINE void narrow(T x, uint8_t* out) {
   *out = x > T(0) ? (x < T(255) ? static_cast<uint8_t>(static_cast<int32_t>(x)) : uint8_t{255}) : uint8_t{0};
@@ -111,13 +142,20 @@ void convert(const In& x, const Out& out) {
 template <class From>
 void convert_from(const In& x, const Out& out) {
   switch (out.dtype) {
-    case DType::kF32: return convert<From, float>(x, out);
-    case DType::kF64: return convert<From, double>(x, out);
-    case DType::kBF16: return convert<From, BFloat16>(x, out);
-    case DType::kF16: return convert<From, Float16>(x, out);
-    case DType::kI32: return convert<From, int32_t>(x, out);
-    case DType::kU8: return convert<From, uint8_t>(x, out);
-    case DType::kBool: return convert<From, Bool>(x, out);
+    case DType::kF32:
+      return convert<From, float>(x, out);
+    case DType::kF64:
+      return convert<From, double>(x, out);
+    case DType::kBF16:
+      return convert<From, BFloat16>(x, out);
+    case DType::kF16:
+      return convert<From, Float16>(x, out);
+    case DType::kI32:
+      return convert<From, int32_t>(x, out);
+    case DType::kU8:
+      return convert<From, uint8_t>(x, out);
+    case DType::kBool:
+      return convert<From, Bool>(x, out);
   }
 }
 
@@ -142,8 +180,10 @@ LLMEFF_INLINE void write_transposed(const T (&tile)[kWidth][kHeight], int64_t he
         const Four a = in[0], b = in[1], c = in[2], d = in[3];
         const Four ab0 = {a[0], b[0], a[1], b[1]}, ab2 = {a[2], b[2], a[3], b[3]};
         const Four cd0 = {c[0], d[0], c[1], d[1]}, cd2 = {c[2], d[2], c[3], d[3]};
-        const Four rows[4] = {{ab0[0], ab0[1], cd0[0], cd0[1]}, {ab0[2], ab0[3], cd0[2], cd0[3]},
-                              {ab2[0], ab2[1], cd2[0], cd2[1]}, {ab2[2], ab2[3], cd2[2], cd2[3]}};
+        const Four rows[4] = {{ab0[0], ab0[1], cd0[0], cd0[1]},
+                              {ab0[2], ab0[3], cd0[2], cd0[3]},
+                              {ab2[0], ab2[1], cd2[0], cd2[1]},
+                              {ab2[2], ab2[3], cd2[2], cd2[3]}};
         for (int64_t k = 0; k < 4; ++k) std::memcpy(out + (i + k) * stride + j, &rows[k], sizeof rows[k]);
       }
     }
@@ -152,8 +192,9 @@ LLMEFF_INLINE void write_transposed(const T (&tile)[kWidth][kHeight], int64_t he
     for (int64_t j = 0; j < kWidth; ++j) out[i * stride + j] = tile[j][i];
 }
 
-// out[…, i, …, j] = x[…]: tiles of kHeight × kWidth over (i, j), where x is contiguous along i and out along j. A tile is wide
-// enough for whole cache lines of out and several of x, which spares page translations when the strides are large.
+// out[…, i, …, j] = x[…]: tiles of kHeight × kWidth over (i, j), where x is contiguous along i and out along j. A tile
+// is wide enough for whole cache lines of out and several of x, which spares page translations when the strides are
+// large.
 template <class T>
 void transpose(const In& x, const Out& out, Loop<2> loop, int axis) {
   constexpr int64_t kWidth = sizeof(T) < 4 ? 32 : 16, kHeight = 64;
@@ -231,32 +272,50 @@ void fill_as(double value, const Out& out) {
 void CpuKernels::copy(const In& x, const Out& out) {
   if (x.dtype == out.dtype) {
     switch (item_size(x.dtype)) {
-      case 8: return move<uint64_t>(x, out);
-      case 4: return move<uint32_t>(x, out);
-      case 2: return move<uint16_t>(x, out);
-      default: return move<uint8_t>(x, out);
+      case 8:
+        return move<uint64_t>(x, out);
+      case 4:
+        return move<uint32_t>(x, out);
+      case 2:
+        return move<uint16_t>(x, out);
+      default:
+        return move<uint8_t>(x, out);
     }
   }
   switch (x.dtype) {
-    case DType::kF32: return convert_from<float>(x, out);
-    case DType::kF64: return convert_from<double>(x, out);
-    case DType::kBF16: return convert_from<BFloat16>(x, out);
-    case DType::kF16: return convert_from<Float16>(x, out);
-    case DType::kI32: return convert_from<int32_t>(x, out);
-    case DType::kU8: return convert_from<uint8_t>(x, out);
-    case DType::kBool: return convert_from<Bool>(x, out);
+    case DType::kF32:
+      return convert_from<float>(x, out);
+    case DType::kF64:
+      return convert_from<double>(x, out);
+    case DType::kBF16:
+      return convert_from<BFloat16>(x, out);
+    case DType::kF16:
+      return convert_from<Float16>(x, out);
+    case DType::kI32:
+      return convert_from<int32_t>(x, out);
+    case DType::kU8:
+      return convert_from<uint8_t>(x, out);
+    case DType::kBool:
+      return convert_from<Bool>(x, out);
   }
 }
 
 void CpuKernels::fill(double value, const Out& out) {
   switch (out.dtype) {
-    case DType::kF32: return fill_as<float>(value, out);
-    case DType::kF64: return fill_as<double>(value, out);
-    case DType::kBF16: return fill_as<BFloat16>(value, out);
-    case DType::kF16: return fill_as<Float16>(value, out);
-    case DType::kI32: return fill_as<int32_t>(value, out);
-    case DType::kU8: return fill_as<uint8_t>(value, out);
-    case DType::kBool: return fill_as<Bool>(value, out);
+    case DType::kF32:
+      return fill_as<float>(value, out);
+    case DType::kF64:
+      return fill_as<double>(value, out);
+    case DType::kBF16:
+      return fill_as<BFloat16>(value, out);
+    case DType::kF16:
+      return fill_as<Float16>(value, out);
+    case DType::kI32:
+      return fill_as<int32_t>(value, out);
+    case DType::kU8:
+      return fill_as<uint8_t>(value, out);
+    case DType::kBool:
+      return fill_as<Bool>(value, out);
   }
 }
 

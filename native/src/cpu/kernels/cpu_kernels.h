@@ -1,7 +1,8 @@
-// The CPU's implementation of Kernels. Every file of this folder is compiled once per instruction set, each time into a namespace of
-// its own (LLMEFF_ISA: generic, avx2, avx512, neon); dispatch.cc picks one at start. For that to be safe these files must not
-// instantiate anything that the linker could share between instruction sets: no C++ library templates, no inline function
-// outside this namespace that is not LLMEFF_INLINE. (scripts/check-isa-symbols checks it.)
+// The CPU's implementation of Kernels. Every file of this folder is compiled once per instruction set, each time into a
+// namespace of its own (LLMEFF_ISA: generic, avx2, avx512, neon); dispatch.cc picks one at start. For that to be safe
+// these files must not instantiate anything that the linker could share between instruction sets: no C++ library
+// templates, no inline function outside this namespace that is not LLMEFF_INLINE. (scripts/check-isa-symbols checks
+// it.)
 #pragma once
 
 #include "llmeff/kernels.h"
@@ -23,20 +24,42 @@ class CpuKernels final : public Kernels {
   void embedding(const In& table, const In& ids, const Out& out) override;
   void embedding_grad(const In& dout, const In& ids, const Out& dtable) override;
   void rms_norm(const In& x, const In& weight, double eps, const Out& y, const Out& rstd) override;
-  void rms_norm_grad(const In& dy, const In& x, const In& weight, const In& rstd, const Out& dx, const Out& dweight) override;
+  void rms_norm_grad(const In& dy, const In& x, const In& weight, const In& rstd, const Out& dx,
+                     const Out& dweight) override;
   void rope(const In& x, const In& cos, const In& sin, bool interleaved, bool inverse, const Out& out) override;
   void swiglu(const In& gate, const In& up, const Out& out) override;
   void swiglu_grad(const In& dout, const In& gate, const In& up, const Out& dgate, const Out& dup) override;
-  void cross_entropy(const In& logits, const In& targets, int64_t ignore_index, double label_smoothing, double z_loss, double softcap, const Out& loss, const Out& stats, const Out& ce, const Out& lse) override;
-  void cross_entropy_grad(const In& dloss, const In& logits, const In& targets, const In& stats, const In& lse, int64_t ignore_index, double label_smoothing, double z_loss, double softcap, const Out& dlogits) override;
-  void linear_cross_entropy(const In& hidden, const In& weight, const In& targets, int64_t ignore_index, double label_smoothing, double z_loss, double softcap, const Out& loss, const Out& stats, const Out& ce, const Out& dhidden, const Out& dweight) override;
-  void attention(const In& q, const In& k, const In& v, double scale, bool causal, int64_t window, int64_t q_offset, double softcap, const Out& o, const Out& lse) override;
-  void attention_grad(const In& dout, const In& q, const In& k, const In& v, const In& o, const In& lse, double scale, bool causal, int64_t window, int64_t q_offset, double softcap, const Out& dq, const Out& dk, const Out& dv) override;
-  void simplicial_attention(const In& q, const In& k1, const In& k2, const In& v1, const In& v2, double scale, bool causal, int64_t w1, int64_t w2, double k2_bias, double v2_bias, int64_t q_offset, int64_t k1_offset, int64_t k2_offset, bool determinant, const Out& o, const Out& lse) override;
-  void simplicial_attention_grad(const In& dout, const In& q, const In& k1, const In& k2, const In& v1, const In& v2, const In& o, const In& lse, double scale, bool causal, int64_t w1, int64_t w2, double k2_bias, double v2_bias, int64_t q_offset, int64_t k1_offset, int64_t k2_offset, bool determinant, const Out& dq, const Out& dk1, const Out& dk2, const Out& dv1, const Out& dv2) override;
+  void cross_entropy(const In& logits, const In& targets, int64_t ignore_index, double label_smoothing, double z_loss,
+                     double softcap, const Out& loss, const Out& stats, const Out& ce, const Out& lse) override;
+  void cross_entropy_grad(const In& dloss, const In& logits, const In& targets, const In& stats, const In& lse,
+                          int64_t ignore_index, double label_smoothing, double z_loss, double softcap,
+                          const Out& dlogits) override;
+  void linear_cross_entropy(const In& hidden, const In& weight, const In& targets, int64_t ignore_index,
+                            double label_smoothing, double z_loss, double softcap, const Out& loss, const Out& stats,
+                            const Out& ce, const Out& dhidden, const Out& dweight) override;
+  void attention(const In& q, const In& k, const In& v, double scale, bool causal, int64_t window, int64_t q_offset,
+                 double softcap, const Out& o, const Out& lse) override;
+  void attention_grad(const In& dout, const In& q, const In& k, const In& v, const In& o, const In& lse, double scale,
+                      bool causal, int64_t window, int64_t q_offset, double softcap, const Out& dq, const Out& dk,
+                      const Out& dv) override;
+  void simplicial_attention(const In& q, const In& k1, const In& k2, const In& v1, const In& v2, double scale,
+                            bool causal, int64_t w1, int64_t w2, double k2_bias, double v2_bias, int64_t q_offset,
+                            int64_t k1_offset, int64_t k2_offset, bool determinant, const Out& o,
+                            const Out& lse) override;
+  void simplicial_attention_grad(const In& dout, const In& q, const In& k1, const In& k2, const In& v1, const In& v2,
+                                 const In& o, const In& lse, double scale, bool causal, int64_t w1, int64_t w2,
+                                 double k2_bias, double v2_bias, int64_t q_offset, int64_t k1_offset, int64_t k2_offset,
+                                 bool determinant, const Out& dq, const Out& dk1, const Out& dk2, const Out& dv1,
+                                 const Out& dv2) override;
   void global_norm(const List<In>& xs, const Out& norm) override;
-  void adamw_step(const List<InOut>& params, const List<In>& grads, const List<InOut>& m, const List<InOut>& v, const List<InOut>& max_v, const In& grad_scale, double lr, double beta1, double beta2, double eps, double weight_decay, bool decoupled, int64_t step) override;
-  void sonew_step(const List<InOut>& params, const List<In>& grads, const List<InOut>& m, const List<InOut>& h0, const List<InOut>& h1, const List<InOut>& rms, const List<int64_t>& chain_length, const In& grad_scale, double lr, double beta1, double beta2, double eps, bool relative_eps, double gamma, bool absolute_gamma, Graft graft, double graft_eps, bool bias_correction, double weight_decay, int64_t step, const InOut& dropped) override;
+  void adamw_step(const List<InOut>& params, const List<In>& grads, const List<InOut>& m, const List<InOut>& v,
+                  const List<InOut>& max_v, const In& grad_scale, double lr, double beta1, double beta2, double eps,
+                  double weight_decay, bool decoupled, int64_t step) override;
+  void sonew_step(const List<InOut>& params, const List<In>& grads, const List<InOut>& m, const List<InOut>& h0,
+                  const List<InOut>& h1, const List<InOut>& rms, const List<int64_t>& chain_length,
+                  const In& grad_scale, double lr, double beta1, double beta2, double eps, bool relative_eps,
+                  double gamma, bool absolute_gamma, Graft graft, double graft_eps, bool bias_correction,
+                  double weight_decay, int64_t step, const InOut& dropped) override;
 };
 
 Kernels& kernels();

@@ -1,5 +1,6 @@
-// unary, binary and where. Each function is written once, on vectors; strided views gather and scatter the lanes of the same vector
-// code, so that a result does not depend on the layout. Axes broadcast with stride 0 (a bias, a scalar) are splatted.
+// unary, binary and where. Each function is written once, on vectors; strided views gather and scatter the lanes of the
+// same vector code, so that a result does not depend on the layout. Axes broadcast with stride 0 (a bias, a scalar) are
+// splatted.
 #include "cpu_kernels.h"
 #include "llmeff/error.h"
 #include "strided.h"
@@ -72,34 +73,54 @@ void map_is_finite(const In& x, const Out& out) {
 template <class T>
 void unary_of(UnaryOp op, const In& x, const Out& out) {
   switch (op) {
-    case UnaryOp::kNeg: return map_unary<UnaryOp::kNeg, T>(x, out);
-    case UnaryOp::kAbs: return map_unary<UnaryOp::kAbs, T>(x, out);
-    case UnaryOp::kSquare: return map_unary<UnaryOp::kSquare, T>(x, out);
-    default: break;
+    case UnaryOp::kNeg:
+      return map_unary<UnaryOp::kNeg, T>(x, out);
+    case UnaryOp::kAbs:
+      return map_unary<UnaryOp::kAbs, T>(x, out);
+    case UnaryOp::kSquare:
+      return map_unary<UnaryOp::kSquare, T>(x, out);
+    default:
+      break;
   }
   if constexpr (kIsFloat<T>) {
     switch (op) {
-      case UnaryOp::kExp: return map_unary<UnaryOp::kExp, T>(x, out);
-      case UnaryOp::kLog: return map_unary<UnaryOp::kLog, T>(x, out);
-      case UnaryOp::kSqrt: return map_unary<UnaryOp::kSqrt, T>(x, out);
-      case UnaryOp::kRsqrt: return map_unary<UnaryOp::kRsqrt, T>(x, out);
-      case UnaryOp::kReciprocal: return map_unary<UnaryOp::kReciprocal, T>(x, out);
-      case UnaryOp::kSin: return map_unary<UnaryOp::kSin, T>(x, out);
-      case UnaryOp::kCos: return map_unary<UnaryOp::kCos, T>(x, out);
-      case UnaryOp::kTanh: return map_unary<UnaryOp::kTanh, T>(x, out);
-      case UnaryOp::kSigmoid: return map_unary<UnaryOp::kSigmoid, T>(x, out);
-      case UnaryOp::kSilu: return map_unary<UnaryOp::kSilu, T>(x, out);
-      case UnaryOp::kGelu: return map_unary<UnaryOp::kGelu, T>(x, out);
-      case UnaryOp::kRelu: return map_unary<UnaryOp::kRelu, T>(x, out);
-      case UnaryOp::kIsFinite: return map_is_finite<T>(x, out);
-      default: break;
+      case UnaryOp::kExp:
+        return map_unary<UnaryOp::kExp, T>(x, out);
+      case UnaryOp::kLog:
+        return map_unary<UnaryOp::kLog, T>(x, out);
+      case UnaryOp::kSqrt:
+        return map_unary<UnaryOp::kSqrt, T>(x, out);
+      case UnaryOp::kRsqrt:
+        return map_unary<UnaryOp::kRsqrt, T>(x, out);
+      case UnaryOp::kReciprocal:
+        return map_unary<UnaryOp::kReciprocal, T>(x, out);
+      case UnaryOp::kSin:
+        return map_unary<UnaryOp::kSin, T>(x, out);
+      case UnaryOp::kCos:
+        return map_unary<UnaryOp::kCos, T>(x, out);
+      case UnaryOp::kTanh:
+        return map_unary<UnaryOp::kTanh, T>(x, out);
+      case UnaryOp::kSigmoid:
+        return map_unary<UnaryOp::kSigmoid, T>(x, out);
+      case UnaryOp::kSilu:
+        return map_unary<UnaryOp::kSilu, T>(x, out);
+      case UnaryOp::kGelu:
+        return map_unary<UnaryOp::kGelu, T>(x, out);
+      case UnaryOp::kRelu:
+        return map_unary<UnaryOp::kRelu, T>(x, out);
+      case UnaryOp::kIsFinite:
+        return map_is_finite<T>(x, out);
+      default:
+        break;
     }
   }
   refuse("unary", static_cast<int>(op), x.dtype);
 }
 
 // Integer division truncates; by zero it gives 0. A negative power of an integer is that of 1/x, truncated.
-LLMEFF_INLINE int32_t divide(int32_t a, int32_t b) { return b == 0 ? 0 : static_cast<int32_t>(int64_t{a} / int64_t{b}); }
+LLMEFF_INLINE int32_t divide(int32_t a, int32_t b) {
+  return b == 0 ? 0 : static_cast<int32_t>(int64_t{a} / int64_t{b});
+}
 LLMEFF_INLINE int32_t power(int32_t x, int32_t exponent) {
   if (exponent < 0) return x == 1 ? 1 : x == -1 ? (exponent % 2 != 0 ? -1 : 1) : 0;
   uint32_t y = 1;
@@ -121,8 +142,10 @@ LLMEFF_INLINE Vec<T> apply(Vec<T> a, Vec<T> b) {
     store(x, a);
     store(y, b);
     for (int64_t i = 0; i < kLanes<T>; ++i) {
-      if constexpr (kIsFloat<T>) x[i] = y[i] == T(2) ? x[i] * x[i] : std::pow(x[i], y[i]);
-      else x[i] = op == BinaryOp::kPow ? power(x[i], y[i]) : divide(x[i], y[i]);
+      if constexpr (kIsFloat<T>)
+        x[i] = y[i] == T(2) ? x[i] * x[i] : std::pow(x[i], y[i]);
+      else
+        x[i] = op == BinaryOp::kPow ? power(x[i], y[i]) : divide(x[i], y[i]);
     }
     return load(x);
   }
@@ -137,14 +160,17 @@ void map_binary(const In& a, const In& b, const Out& out) {
     const T* p = a.as<T>() + at[1];
     const T* q = b.as<T>() + at[2];
     if (so == 1 && sa == 1 && sb == 1)
-      return map_vectors(n, [](Vec<T> x, Vec<T> y) { return apply<op, T>(x, y); }, o, p, q);
+      return map_vectors(
+          n, [](Vec<T> x, Vec<T> y) { return apply<op, T>(x, y); }, o, p, q);
     if (so == 1 && sa == 1 && sb == 0) {
       const Vec<T> y = splat(*q);
-      return map_vectors(n, [y](Vec<T> x) { return apply<op, T>(x, y); }, o, p);
+      return map_vectors(
+          n, [y](Vec<T> x) { return apply<op, T>(x, y); }, o, p);
     }
     if (so == 1 && sa == 0 && sb == 1) {
       const Vec<T> x = splat(*p);
-      return map_vectors(n, [x](Vec<T> y) { return apply<op, T>(x, y); }, o, q);
+      return map_vectors(
+          n, [x](Vec<T> y) { return apply<op, T>(x, y); }, o, q);
     }
     for (int64_t i = 0; i < n; i += kLanes<T>) {
       const int64_t part = smaller(kLanes<T>, n - i);
@@ -184,19 +210,32 @@ void map_compare(const In& a, const In& b, const Out& out) {
 template <class T>
 void binary_of(BinaryOp op, const In& a, const In& b, const Out& out) {
   switch (op) {
-    case BinaryOp::kAdd: return map_binary<BinaryOp::kAdd, T>(a, b, out);
-    case BinaryOp::kSub: return map_binary<BinaryOp::kSub, T>(a, b, out);
-    case BinaryOp::kMul: return map_binary<BinaryOp::kMul, T>(a, b, out);
-    case BinaryOp::kDiv: return map_binary<BinaryOp::kDiv, T>(a, b, out);
-    case BinaryOp::kPow: return map_binary<BinaryOp::kPow, T>(a, b, out);
-    case BinaryOp::kMaximum: return map_binary<BinaryOp::kMaximum, T>(a, b, out);
-    case BinaryOp::kMinimum: return map_binary<BinaryOp::kMinimum, T>(a, b, out);
-    case BinaryOp::kEqual: return map_compare<BinaryOp::kEqual, T>(a, b, out);
-    case BinaryOp::kNotEqual: return map_compare<BinaryOp::kNotEqual, T>(a, b, out);
-    case BinaryOp::kLess: return map_compare<BinaryOp::kLess, T>(a, b, out);
-    case BinaryOp::kLessEqual: return map_compare<BinaryOp::kLessEqual, T>(a, b, out);
-    case BinaryOp::kGreater: return map_compare<BinaryOp::kGreater, T>(a, b, out);
-    case BinaryOp::kGreaterEqual: return map_compare<BinaryOp::kGreaterEqual, T>(a, b, out);
+    case BinaryOp::kAdd:
+      return map_binary<BinaryOp::kAdd, T>(a, b, out);
+    case BinaryOp::kSub:
+      return map_binary<BinaryOp::kSub, T>(a, b, out);
+    case BinaryOp::kMul:
+      return map_binary<BinaryOp::kMul, T>(a, b, out);
+    case BinaryOp::kDiv:
+      return map_binary<BinaryOp::kDiv, T>(a, b, out);
+    case BinaryOp::kPow:
+      return map_binary<BinaryOp::kPow, T>(a, b, out);
+    case BinaryOp::kMaximum:
+      return map_binary<BinaryOp::kMaximum, T>(a, b, out);
+    case BinaryOp::kMinimum:
+      return map_binary<BinaryOp::kMinimum, T>(a, b, out);
+    case BinaryOp::kEqual:
+      return map_compare<BinaryOp::kEqual, T>(a, b, out);
+    case BinaryOp::kNotEqual:
+      return map_compare<BinaryOp::kNotEqual, T>(a, b, out);
+    case BinaryOp::kLess:
+      return map_compare<BinaryOp::kLess, T>(a, b, out);
+    case BinaryOp::kLessEqual:
+      return map_compare<BinaryOp::kLessEqual, T>(a, b, out);
+    case BinaryOp::kGreater:
+      return map_compare<BinaryOp::kGreater, T>(a, b, out);
+    case BinaryOp::kGreaterEqual:
+      return map_compare<BinaryOp::kGreaterEqual, T>(a, b, out);
   }
   refuse("binary", static_cast<int>(op), a.dtype);
 }
@@ -205,7 +244,8 @@ void binary_of(BinaryOp op, const In& a, const In& b, const Out& out) {
 template <class T>
 void select(const In& condition, const In& a, const In& b, const Out& out) {
   const Loop<4> loop = make_loop<4>({&out, &condition, &a, &b}, leading_axes(out.rank));
-  const int64_t so = loop.inner_stride(0), sc = loop.inner_stride(1), sa = loop.inner_stride(2), sb = loop.inner_stride(3);
+  const int64_t so = loop.inner_stride(0), sc = loop.inner_stride(1), sa = loop.inner_stride(2),
+                sb = loop.inner_stride(3);
   for_each_run(loop, [&](const int64_t* at, int64_t n) {
     T* o = out.as<T>() + at[0];
     const uint8_t* c = condition.as<uint8_t>() + at[1];
@@ -232,28 +272,40 @@ void select(const In& condition, const In& a, const In& b, const Out& out) {
 
 void CpuKernels::unary(UnaryOp op, const In& x, const Out& out) {
   switch (x.dtype) {
-    case DType::kF32: return unary_of<float>(op, x, out);
-    case DType::kF64: return unary_of<double>(op, x, out);
-    case DType::kI32: return unary_of<int32_t>(op, x, out);
-    default: refuse("unary", static_cast<int>(op), x.dtype);
+    case DType::kF32:
+      return unary_of<float>(op, x, out);
+    case DType::kF64:
+      return unary_of<double>(op, x, out);
+    case DType::kI32:
+      return unary_of<int32_t>(op, x, out);
+    default:
+      refuse("unary", static_cast<int>(op), x.dtype);
   }
 }
 
 void CpuKernels::binary(BinaryOp op, const In& a, const In& b, const Out& out) {
   switch (a.dtype) {
-    case DType::kF32: return binary_of<float>(op, a, b, out);
-    case DType::kF64: return binary_of<double>(op, a, b, out);
-    case DType::kI32: return binary_of<int32_t>(op, a, b, out);
-    default: refuse("binary", static_cast<int>(op), a.dtype);
+    case DType::kF32:
+      return binary_of<float>(op, a, b, out);
+    case DType::kF64:
+      return binary_of<double>(op, a, b, out);
+    case DType::kI32:
+      return binary_of<int32_t>(op, a, b, out);
+    default:
+      refuse("binary", static_cast<int>(op), a.dtype);
   }
 }
 
 void CpuKernels::where(const In& condition, const In& a, const In& b, const Out& out) {
   switch (item_size(out.dtype)) {
-    case 8: return select<uint64_t>(condition, a, b, out);
-    case 4: return select<uint32_t>(condition, a, b, out);
-    case 2: return select<uint16_t>(condition, a, b, out);
-    default: return select<uint8_t>(condition, a, b, out);
+    case 8:
+      return select<uint64_t>(condition, a, b, out);
+    case 4:
+      return select<uint32_t>(condition, a, b, out);
+    case 2:
+      return select<uint16_t>(condition, a, b, out);
+    default:
+      return select<uint8_t>(condition, a, b, out);
   }
 }
 

@@ -1,5 +1,5 @@
-// Rows of a table by id, and the gradient: each task owns a band of columns of the table and walks all ids in order, so that equal
-// ids add up in row order whatever the number of threads.
+// Rows of a table by id, and the gradient: each task owns a band of columns of the table and walks all ids in order, so
+// that equal ids add up in row order whatever the number of threads.
 #include <cstring>
 
 #include "cpu_kernels.h"
@@ -47,14 +47,17 @@ void CpuKernels::embedding(const In& table, const In& ids, const Out& out) {
   const int64_t bytes = table.shape[1] * item_size(table.dtype), size = item_size(table.dtype);
   const Loop<1> rows = make_loop<1>({&out}, leading_axes(out.rank - 1));
   for_each_row(rows, table.shape[1], [&](const int64_t* at, int64_t row, int) {
-    std::memcpy(out.as<char>() + at[0] * size, table.as<char>() + ids.as<int32_t>()[row] * bytes, static_cast<size_t>(bytes));
+    std::memcpy(out.as<char>() + at[0] * size, table.as<char>() + ids.as<int32_t>()[row] * bytes,
+                static_cast<size_t>(bytes));
   });
 }
 
 void CpuKernels::embedding_grad(const In& dout, const In& ids, const Out& dtable) {
   check_ids(ids.as<int32_t>(), ids.size(), dtable.shape[0]);
-  if (dout.dtype == DType::kF64) backward<double>(dout, ids.as<int32_t>(), dtable);
-  else backward<float>(dout, ids.as<int32_t>(), dtable);
+  if (dout.dtype == DType::kF64)
+    backward<double>(dout, ids.as<int32_t>(), dtable);
+  else
+    backward<float>(dout, ids.as<int32_t>(), dtable);
 }
 
 }  // namespace llmeff::cpu::LLMEFF_ISA

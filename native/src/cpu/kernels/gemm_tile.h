@@ -1,7 +1,9 @@
-// The inner part of every product on the CPU, on one thread: a register-blocked micro-kernel and the packing that feeds it.
+// The inner part of every product on the CPU, on one thread: a register-blocked micro-kernel and the packing that feeds
+// it.
 //
-// A micro-tile is R rows × NV vectors of c, held in registers while k runs: per k, NV loads of b and R broadcasts of a feed R·NV
-// fused multiply-adds. `b` comes in strips of kStrip columns, [k][kStrip] each, so that it streams; `a` in panels [k][R].
+// A micro-tile is R rows × NV vectors of c, held in registers while k runs: per k, NV loads of b and R broadcasts of a
+// feed R·NV fused multiply-adds. `b` comes in strips of kStrip columns, [k][kStrip] each, so that it streams; `a` in
+// panels [k][R].
 #pragma once
 
 #include "simd.h"
@@ -20,13 +22,23 @@ inline constexpr int kPanel = 5;  // 10 sums + 2 + 1 and the products, of 16 reg
 template <class T>
 inline constexpr int64_t kStrip = 2 * kLanes<T>;
 
-LLMEFF_INLINE int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-LLMEFF_INLINE int64_t round_up(int64_t a, int64_t b) { return divide_up(a, b) * b; }
-LLMEFF_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-LLMEFF_INLINE int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+LLMEFF_INLINE int64_t divide_up(int64_t a, int64_t b) {
+  return (a + b - 1) / b;
+}
+LLMEFF_INLINE int64_t round_up(int64_t a, int64_t b) {
+  return divide_up(a, b) * b;
+}
+LLMEFF_INLINE int64_t smaller(int64_t a, int64_t b) {
+  return a < b ? a : b;
+}
+LLMEFF_INLINE int64_t larger(int64_t a, int64_t b) {
+  return a > b ? a : b;
+}
 
 // Rows of a panel when `rows` are cut evenly: 16 rows are 8 + 8, not 14 + 2.
-LLMEFF_INLINE int64_t panel_rows(int64_t rows) { return divide_up(rows, divide_up(rows, kPanel)); }
+LLMEFF_INLINE int64_t panel_rows(int64_t rows) {
+  return divide_up(rows, divide_up(rows, kPanel));
+}
 
 // c = a·b, or c += with accumulate; `bias`, where given, is added per column.
 template <class T>
@@ -37,10 +49,11 @@ struct TileOut {
   const T* bias;
 };
 
-// kRowStep: distance of two rows of a when it is fixed (a row-major tile), else 1 (a packed panel). k_step: of two columns of a.
+// kRowStep: distance of two rows of a when it is fixed (a row-major tile), else 1 (a packed panel). k_step: of two
+// columns of a.
 template <class T, int R, int NV, int64_t kRowStep>
-__attribute__((noinline)) void micro_tile(int64_t k, const T* a, int64_t k_step, const T* b, int64_t ldb, const TileOut<T>& out,
-                                          int64_t columns) {
+__attribute__((noinline)) void micro_tile(int64_t k, const T* a, int64_t k_step, const T* b, int64_t ldb,
+                                          const TileOut<T>& out, int64_t columns) {
   constexpr int64_t L = kLanes<T>;
   Vec<T> sum[R][NV];
 #pragma GCC unroll 32
@@ -50,7 +63,8 @@ __attribute__((noinline)) void micro_tile(int64_t k, const T* a, int64_t k_step,
 #pragma GCC unroll 16
   for (int i = 0; i < R; ++i)
 #pragma GCC unroll 4
-    for (int64_t j = 0; j < NV * L; j += 64 / static_cast<int64_t>(sizeof(T))) __builtin_prefetch(out.c + i * out.ldc + j, 1);
+    for (int64_t j = 0; j < NV * L; j += 64 / static_cast<int64_t>(sizeof(T)))
+      __builtin_prefetch(out.c + i * out.ldc + j, 1);
 #pragma GCC unroll 2
   for (int64_t p = 0; p < k; ++p) {
     Vec<T> column[NV];
@@ -102,8 +116,8 @@ __attribute__((noinline)) void micro_tile(int64_t k, const T* a, int64_t k_step,
 }
 
 template <class T, int NV, int64_t kRowStep, int R = kPanel>
-LLMEFF_INLINE void micro_rows(int64_t rows, int64_t k, const T* a, int64_t k_step, const T* b, int64_t ldb, const TileOut<T>& out,
-                              int64_t columns) {
+LLMEFF_INLINE void micro_rows(int64_t rows, int64_t k, const T* a, int64_t k_step, const T* b, int64_t ldb,
+                              const TileOut<T>& out, int64_t columns) {
   if constexpr (R > 0) {
     if (rows == R) return micro_tile<T, R, NV, kRowStep>(k, a, k_step, b, ldb, out, columns);
     micro_rows<T, NV, kRowStep, R - 1>(rows, k, a, k_step, b, ldb, out, columns);
@@ -112,13 +126,14 @@ LLMEFF_INLINE void micro_rows(int64_t rows, int64_t k, const T* a, int64_t k_ste
 
 // One tile of `rows` ≤ kPanel rows and `columns` ≤ kStrip columns.
 template <class T, int64_t kRowStep>
-LLMEFF_INLINE void micro(int64_t rows, int64_t k, const T* a, int64_t k_step, const T* b, int64_t ldb, const TileOut<T>& out,
-                         int64_t columns) {
+LLMEFF_INLINE void micro(int64_t rows, int64_t k, const T* a, int64_t k_step, const T* b, int64_t ldb,
+                         const TileOut<T>& out, int64_t columns) {
   if (columns > kLanes<T>) return micro_rows<T, 2, kRowStep>(rows, k, a, k_step, b, ldb, out, columns);
   micro_rows<T, 1, kRowStep>(rows, k, a, k_step, b, ldb, out, columns);
 }
 
-// ---- transposes in registers -------------------------------------------------------------------------------------------------
+// ---- transposes in registers
+// -------------------------------------------------------------------------------------------------
 
 template <int... I>
 struct Lanes {};
@@ -146,9 +161,9 @@ LLMEFF_INLINE void exchange_all(V (&rows)[N]) {
   }
 }
 
-// to[p · to_step + i] = from[i · from_step + p] for i < width, p < k: rows of `from` become columns. Whole vectors are stored, in the
-// order of p, so up to kLanes - 1 elements past the last column of each row are overwritten when width ≤ kLanes; with
-// to_step ≥ width the next row repairs them and the last needs room behind.
+// to[p · to_step + i] = from[i · from_step + p] for i < width, p < k: rows of `from` become columns. Whole vectors are
+// stored, in the order of p, so up to kLanes - 1 elements past the last column of each row are overwritten when width ≤
+// kLanes; with to_step ≥ width the next row repairs them and the last needs room behind.
 template <class T>
 void pack_transposed(const T* from, int64_t from_step, T* to, int64_t to_step, int64_t width, int64_t k) {
   constexpr int64_t L = kLanes<T>;
@@ -163,9 +178,12 @@ void pack_transposed(const T* from, int64_t from_step, T* to, int64_t to_step, i
         for (int64_t i = 0; i < L; ++i) rows[i] = load(from + (i0 + i) * from_step + p0);
       } else {
         for (int64_t i = 0; i < L; ++i) {
-          if (i >= lanes) rows[i] = Vec<T>{};
-          else if (depth == L) rows[i] = load(from + (i0 + i) * from_step + p0);
-          else rows[i] = load_part(from + (i0 + i) * from_step + p0, depth);
+          if (i >= lanes)
+            rows[i] = Vec<T>{};
+          else if (depth == L)
+            rows[i] = load(from + (i0 + i) * from_step + p0);
+          else
+            rows[i] = load_part(from + (i0 + i) * from_step + p0, depth);
         }
       }
       exchange_all<1, static_cast<int>(L)>(rows);
@@ -175,15 +193,18 @@ void pack_transposed(const T* from, int64_t from_step, T* to, int64_t to_step, i
         for (int64_t p = 0; p < L; ++p) store<T>(target + p * to_step, rows[p]);
       } else {
         for (int64_t p = 0; p < depth; ++p) {
-          if (whole) store<T>(target + p * to_step, rows[p]);
-          else store_part<T>(target + p * to_step, rows[p], lanes);
+          if (whole)
+            store<T>(target + p * to_step, rows[p]);
+          else
+            store_part<T>(target + p * to_step, rows[p], lanes);
         }
       }
     }
   }
 }
 
-// to[p · to_step + i] = from[i · row_step + p · k_step] for i < width, p < k. `to` needs room for kLanes elements behind its end.
+// to[p · to_step + i] = from[i · row_step + p · k_step] for i < width, p < k. `to` needs room for kLanes elements
+// behind its end.
 template <class T>
 void pack_panel(const T* from, int64_t row_step, int64_t k_step, T* to, int64_t to_step, int64_t width, int64_t k) {
   constexpr int64_t L = kLanes<T>;
@@ -209,7 +230,8 @@ void pack_panel(const T* from, int64_t row_step, int64_t k_step, T* to, int64_t 
 
 // b[k, n] into strips [k][kStrip], zero-padded; strips [first, last).
 template <class T>
-void pack_b(const T* b, int64_t row_stride, int64_t col_stride, int64_t n, int64_t k, T* packed, int64_t first, int64_t last) {
+void pack_b(const T* b, int64_t row_stride, int64_t col_stride, int64_t n, int64_t k, T* packed, int64_t first,
+            int64_t last) {
   constexpr int64_t N = kStrip<T>, L = kLanes<T>, kTogether = 4;
   int64_t s = first;
   // Rows of b are read in long pieces where they are far apart in memory.
@@ -235,7 +257,8 @@ void pack_b(const T* b, int64_t row_stride, int64_t col_stride, int64_t n, int64
   }
 }
 
-// a[m, k] into panels [k][panel], one after the other; the last may have fewer rows. `packed` needs kLanes elements more than m·k.
+// a[m, k] into panels [k][panel], one after the other; the last may have fewer rows. `packed` needs kLanes elements
+// more than m·k.
 template <class T>
 void pack_a(const T* a, int64_t row_stride, int64_t col_stride, int64_t m, int64_t k, T* packed, int64_t panel) {
   for (int64_t i = 0; i < m; i += panel) {
@@ -244,11 +267,11 @@ void pack_a(const T* a, int64_t row_stride, int64_t col_stride, int64_t m, int64
   }
 }
 
-// c[m, n] (+)= packed panels · strips: a strip of b stays in the near caches for a whole column of panels, during which the next one is
-// fetched piece by piece.
+// c[m, n] (+)= packed panels · strips: a strip of b stays in the near caches for a whole column of panels, during which
+// the next one is fetched piece by piece.
 template <class T>
-void multiply_packed(int64_t m, int64_t n, int64_t k, const T* a, int64_t panel, const T* b, int64_t ldb, int64_t strip_step,
-                     const TileOut<T>& out) {
+void multiply_packed(int64_t m, int64_t n, int64_t k, const T* a, int64_t panel, const T* b, int64_t ldb,
+                     int64_t strip_step, const TileOut<T>& out) {
   constexpr int64_t N = kStrip<T>;
   constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
   const int64_t piece = round_up(divide_up(strip_step, divide_up(m, panel)), kLine);
@@ -259,28 +282,30 @@ void multiply_packed(int64_t m, int64_t n, int64_t k, const T* a, int64_t panel,
         const T* next = b + (j / N + 1) * strip_step + i / panel * piece;
         for (int64_t p = 0; p < piece; p += kLine) __builtin_prefetch(next + p, 0, 2);
       }
-      const TileOut<T> tile = {out.c + i * out.ldc + j, out.ldc, out.accumulate, out.bias == nullptr ? nullptr : out.bias + j};
+      const TileOut<T> tile = {out.c + i * out.ldc + j, out.ldc, out.accumulate,
+                               out.bias == nullptr ? nullptr : out.bias + j};
       micro<T, 1>(rows, k, a + i * k, rows, b + j / N * strip_step, ldb, tile, smaller(N, n - j));
     }
 }
 
 // The same with a kept row-major in a tile of a fixed row length kRowStep.
 template <class T, int64_t kRowStep>
-void multiply_rows(int64_t m, int64_t n, int64_t k, const T* a, const T* b, int64_t ldb, int64_t strip_step, T* c, int64_t ldc,
-                   bool accumulate) {
+void multiply_rows(int64_t m, int64_t n, int64_t k, const T* a, const T* b, int64_t ldb, int64_t strip_step, T* c,
+                   int64_t ldc, bool accumulate) {
   constexpr int64_t N = kStrip<T>;
   const int64_t panel = panel_rows(m);
   for (int64_t i = 0; i < m; i += panel)
     for (int64_t j = 0; j < n; j += N) {
       const TileOut<T> tile = {c + i * ldc + j, ldc, accumulate, nullptr};
-      micro<T, kRowStep>(smaller(panel, m - i), k, a + i * kRowStep, 1, b + j / N * strip_step, ldb, tile, smaller(N, n - j));
+      micro<T, kRowStep>(smaller(panel, m - i), k, a + i * kRowStep, 1, b + j / N * strip_step, ldb, tile,
+                         smaller(N, n - j));
     }
 }
 
 // The same with a transposed: c[m, n] (+)= aᵀ·b for a row-major tile a[k, m] of row length lda.
 template <class T>
-void multiply_transposed(int64_t m, int64_t n, int64_t k, const T* a, int64_t lda, const T* b, int64_t ldb, int64_t strip_step, T* c,
-                         int64_t ldc, bool accumulate) {
+void multiply_transposed(int64_t m, int64_t n, int64_t k, const T* a, int64_t lda, const T* b, int64_t ldb,
+                         int64_t strip_step, T* c, int64_t ldc, bool accumulate) {
   constexpr int64_t N = kStrip<T>;
   const int64_t panel = panel_rows(m);
   for (int64_t i = 0; i < m; i += panel)

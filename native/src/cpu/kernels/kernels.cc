@@ -3,7 +3,8 @@
 namespace llmeff::cpu::LLMEFF_ISA {
 
 Kernels& kernels() {
-  static CpuKernels instance;
+  // Never destroyed: work may still be running while the process exits.
+  static CpuKernels& instance = *new CpuKernels();
   return instance;
 }
 

@@ -1,6 +1,6 @@
-// Cross-entropy of hidden · weightᵀ in blocks of rows: for each block the logits by one matrix product, the loss and, in place,
-// its gradient by logits, then dhidden = dlogits · weight and dweight += dlogitsᵀ · hidden. A block holds about 8 MB of logits,
-// but at least kMinRows rows, below which the products would spend their time reading the weight.
+// Cross-entropy of hidden · weightᵀ in blocks of rows: for each block the logits by one matrix product, the loss and,
+// in place, its gradient by logits, then dhidden = dlogits · weight and dweight += dlogitsᵀ · hidden. A block holds
+// about 8 MB of logits, but at least kMinRows rows, below which the products would spend their time reading the weight.
 #include "cpu_kernels.h"
 #include "gemm.h"
 #include "loss_rows.h"
@@ -18,8 +18,8 @@ void zero(const Out& out) {
 }
 
 template <class T>
-void run(const In& hidden, const In& weight, const int32_t* targets, const LossOptions& options, T* loss, T* stats, T* ce,
-         const Out& dhidden, const Out& dweight) {
+void run(const In& hidden, const In& weight, const int32_t* targets, const LossOptions& options, T* loss, T* stats,
+         T* ce, const Out& dhidden, const Out& dweight) {
   const int64_t rows = hidden.shape[0], width = hidden.shape[1], n = weight.shape[0];
   const int64_t valid = count_valid(targets, rows, n, options.ignore_index);
   if (valid == 0) {
@@ -53,8 +53,10 @@ void run(const In& hidden, const In& weight, const int32_t* targets, const LossO
       if (gradient) row_loss_grad<T>(z, n, targets[row], lse[row], scale, options, z);
     });
     if (dhidden.present())
-      gemm<T>(count, width, n, logits, n, 1, weight.as<T>(), width, 1, dhidden.as<T>() + first * width, width, false, nullptr);
-    if (dweight.present()) gemm<T>(n, width, count, logits, 1, n, h, width, 1, dweight.as<T>(), width, first > 0, nullptr);
+      gemm<T>(count, width, n, logits, n, 1, weight.as<T>(), width, 1, dhidden.as<T>() + first * width, width, false,
+              nullptr);
+    if (dweight.present())
+      gemm<T>(n, width, count, logits, 1, n, h, width, 1, dweight.as<T>(), width, first > 0, nullptr);
   }
   finish_loss(targets, rows, valid, options, ce, lse, loss, stats);
 }
@@ -62,8 +64,8 @@ void run(const In& hidden, const In& weight, const int32_t* targets, const LossO
 }  // namespace
 
 void CpuKernels::linear_cross_entropy(const In& hidden, const In& weight, const In& targets, int64_t ignore_index,
-                                      double label_smoothing, double z_loss, double softcap, const Out& loss, const Out& stats,
-                                      const Out& ce, const Out& dhidden, const Out& dweight) {
+                                      double label_smoothing, double z_loss, double softcap, const Out& loss,
+                                      const Out& stats, const Out& ce, const Out& dhidden, const Out& dweight) {
   const LossOptions options{ignore_index, label_smoothing, z_loss, softcap};
   const int32_t* t = targets.as<int32_t>();
   if (hidden.dtype == DType::kF64)

@@ -1,4 +1,5 @@
-// One row of the cross-entropy loss, shared by cross_entropy and linear_cross_entropy. With z = x, or softcap·tanh(x/softcap),
+// One row of the cross-entropy loss, shared by cross_entropy and linear_cross_entropy. With z = x, or
+// softcap·tanh(x/softcap),
 //   ce = lse − (1−s)·z[target] − s·mean_v z[v]          (the two terms of kernels.h, added up)
 //   dx[v] = scale · (p[v]·(1 + 2·z_loss·lse) − (1−s)·[v = target] − s/V) · (1 − (z[v]/softcap)²)
 #pragma once
@@ -51,7 +52,8 @@ RowLoss row_loss(const T* logits, int64_t n, int64_t target, const LossOptions& 
 
 // dlogits may be logits.
 template <class T>
-void row_loss_grad(const T* logits, int64_t n, int64_t target, T lse, double scale, const LossOptions& options, T* dlogits) {
+void row_loss_grad(const T* logits, int64_t n, int64_t target, T lse, double scale, const LossOptions& options,
+                   T* dlogits) {
   const Softcap<T> capped(options.softcap);
   const double smoothing = options.label_smoothing;
   const Vec<T> shift = splat(lse), floor = splat(static_cast<T>(scale * smoothing / static_cast<double>(n)));
@@ -74,8 +76,8 @@ LLMEFF_INLINE int64_t count_valid(const int32_t* targets, int64_t rows, int64_t 
   for (int64_t row = 0; row < rows; ++row) {
     if (targets[row] == ignore_index) continue;
     if (targets[row] < 0 || targets[row] >= vocabulary)
-      fail("ERR_INDEX", "[crossEntropy] target %d at row %lld is outside [0, %lld)", targets[row], static_cast<long long>(row),
-           static_cast<long long>(vocabulary));
+      fail("ERR_INDEX", "[crossEntropy] target %d at row %lld is outside [0, %lld)", targets[row],
+           static_cast<long long>(row), static_cast<long long>(vocabulary));
     ++valid;
   }
   return valid;
@@ -83,8 +85,8 @@ LLMEFF_INLINE int64_t count_valid(const int32_t* targets, int64_t rows, int64_t 
 
 // Adds the rows up in order: loss and its parts.
 template <class T>
-void finish_loss(const int32_t* targets, int64_t rows, int64_t valid, const LossOptions& options, const T* ce, const T* lse, T* loss,
-                 T* stats) {
+void finish_loss(const int32_t* targets, int64_t rows, int64_t valid, const LossOptions& options, const T* ce,
+                 const T* lse, T* loss, T* stats) {
   double ce_sum = 0, z_sum = 0;
   for (int64_t row = 0; row < rows; ++row) {
     if (targets[row] == options.ignore_index) continue;

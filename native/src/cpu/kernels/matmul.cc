@@ -1,9 +1,9 @@
 // Matrix products: c[m, n] = a[m, k] · b[k, n], packed and blocked as in BLIS (Van Zee & van de Geijn 2015).
 //
-// k is cut into blocks of kDepth and n into slabs of kSlab columns. For each pair the slab of b is packed once, by all threads, into
-// strips; then every task takes a tile of c, packs its rows of a and multiplies (gemm_tile.h). The sums of a tile run over k in
-// order, block after block, whoever computes it, so that results depend on the shape alone. One to four rows (decoding)
-// read b in place instead, since there packing would cost more than the product.
+// k is cut into blocks of kDepth and n into slabs of kSlab columns. For each pair the slab of b is packed once, by all
+// threads, into strips; then every task takes a tile of c, packs its rows of a and multiplies (gemm_tile.h). The sums
+// of a tile run over k in order, block after block, whoever computes it, so that results depend on the shape alone. One
+// to four rows (decoding) read b in place instead, since there packing would cost more than the product.
 #include "gemm.h"
 
 #include "cpu_kernels.h"
@@ -13,13 +13,13 @@
 namespace llmeff::cpu::LLMEFF_ISA {
 namespace {
 
-constexpr int64_t kDepthBytes = 2048;                 // of one column of b in a block: 512 floats
-constexpr int64_t kSlab = 4096;                       // columns of b packed at a time
-constexpr int64_t kBlockRows = 12 * kPanel;           // rows of a packed at a time: they stay in the second cache
-constexpr int64_t kTileColumns = 1024;                // of a task
-constexpr int64_t kTasks = 32;                        // to aim at
-constexpr int64_t kTaskWork = int64_t{1} << 19;       // multiply-adds that make a task worth handing out
-constexpr int64_t kPackWork = int64_t{1} << 16;       // elements, likewise
+constexpr int64_t kDepthBytes = 2048;            // of one column of b in a block: 512 floats
+constexpr int64_t kSlab = 4096;                  // columns of b packed at a time
+constexpr int64_t kBlockRows = 12 * kPanel;      // rows of a packed at a time: they stay in the second cache
+constexpr int64_t kTileColumns = 1024;           // of a task
+constexpr int64_t kTasks = 32;                   // to aim at
+constexpr int64_t kTaskWork = int64_t{1} << 19;  // multiply-adds that make a task worth handing out
+constexpr int64_t kPackWork = int64_t{1} << 16;  // elements, likewise
 constexpr int64_t kFewRows = 4;
 
 template <class T>
@@ -53,8 +53,8 @@ int64_t block_elements(int64_t m, int64_t k) {
 
 // A tile of c for one block of k: rows [i0, i0 + m), columns [j0, j0 + n) by the packed strips that begin there.
 template <class T>
-void multiply_tile(const Product<T>& x, int64_t i0, int64_t m, int64_t j0, int64_t n, int64_t p0, int64_t depth, const T* strips,
-                   T* block) {
+void multiply_tile(const Product<T>& x, int64_t i0, int64_t m, int64_t j0, int64_t n, int64_t p0, int64_t depth,
+                   const T* strips, T* block) {
   const int64_t panel = panel_rows(m);
   pack_a(x.a + i0 * x.a_row + p0 * x.a_col, x.a_row, x.a_col, m, depth, block, panel);
   const bool first = p0 == 0;
@@ -91,7 +91,8 @@ void multiply_parallel(const Product<T>& x) {
     const int64_t tile_columns = round_up(divide_up(columns, divide_up(columns, kTileColumns)), N);
     const int64_t across = divide_up(columns, tile_columns);
     const int64_t wanted = larger(1, smaller(kTasks, x.m * columns * depth / kTaskWork));
-    const int64_t rows = smaller(kBlockRows, larger(2 * kPanel, round_up(divide_up(x.m, divide_up(wanted, across)), kPanel)));
+    const int64_t rows =
+        smaller(kBlockRows, larger(2 * kPanel, round_up(divide_up(x.m, divide_up(wanted, across)), kPanel)));
     const int64_t down = divide_up(x.m, rows);
     for (int64_t p0 = 0; p0 < x.k; p0 += depth) {
       const int64_t d = smaller(depth, x.k - p0);
@@ -104,15 +105,18 @@ void multiply_parallel(const Product<T>& x) {
       parallel_for(down * across, [&](int64_t task, int worker) {
         const int64_t i0 = task / across * rows, c0 = task % across * tile_columns;
         T* const mine = worker == 0 ? strips + slab : worker_scratch<T>(worker, block);
-        multiply_tile(x, i0, smaller(rows, x.m - i0), j0 + c0, smaller(tile_columns, columns - c0), p0, d, strips + c0 * d, mine);
+        multiply_tile(x, i0, smaller(rows, x.m - i0), j0 + c0, smaller(tile_columns, columns - c0), p0, d,
+                      strips + c0 * d, mine);
       });
     }
   }
 }
 
-// ---- one to four rows ----------------------------------------------------------------------------------------------------
+// ---- one to four rows
+// ----------------------------------------------------------------------------------------------------
 
-// out[i][j] for Q columns of b that are contiguous in k: dot products with the R rows of a (packed row-major, row length k).
+// out[i][j] for Q columns of b that are contiguous in k: dot products with the R rows of a (packed row-major, row
+// length k).
 template <class T, int R, int Q>
 LLMEFF_INLINE void dot_columns(const Product<T>& x, const T* rows, int64_t j0) {
   constexpr int64_t L = kLanes<T>;
@@ -152,7 +156,8 @@ void stream_range(const Product<T>& x, const T* panel, int64_t first, int64_t la
     return TileOut<T>{x.c + at, x.c_row, x.accumulate, x.bias == nullptr ? nullptr : x.bias + at};
   };
   constexpr int kWide = R == 1 ? 8 : 4;
-  for (; j + kWide * L <= last; j += kWide * L) micro_tile<T, R, kWide, 1>(x.k, panel, R, x.b + j, x.b_row, out(j), kWide * L);
+  for (; j + kWide * L <= last; j += kWide * L)
+    micro_tile<T, R, kWide, 1>(x.k, panel, R, x.b + j, x.b_row, out(j), kWide * L);
   for (; j + L <= last; j += L) micro_tile<T, R, 1, 1>(x.k, panel, R, x.b + j, x.b_row, out(j), L);
   for (; j < last; ++j)
     for (int i = 0; i < R; ++i) {
@@ -181,8 +186,10 @@ template <class T, int R = kFewRows>
 void multiply_few_rows(const Product<T>& x, const T* packed, int64_t first, int64_t last) {
   if constexpr (R > 0) {
     if (x.m != R) return multiply_few_rows<T, R - 1>(x, packed, first, last);
-    if (x.b_row == 1) dot_range<T, R>(x, packed, first, last);
-    else stream_range<T, R>(x, packed, first, last);
+    if (x.b_row == 1)
+      dot_range<T, R>(x, packed, first, last);
+    else
+      stream_range<T, R>(x, packed, first, last);
   }
 }
 
@@ -220,14 +227,16 @@ struct Batch {
 
 template <class T>
 void matmul_of(const In& a, const In& b, const In& bias, bool accumulate, const Out& out) {
-  Product<T> x = {out.dim(-2), out.dim(-1), a.dim(-1), a.as<const T>(), a.stride(-2), a.stride(-1), b.as<const T>(), b.stride(-2),
-                  b.stride(-1), out.as<T>(), out.stride(-2), accumulate, bias.as<const T>()};
+  Product<T> x = {out.dim(-2),    out.dim(-1),     a.dim(-1),         a.as<const T>(), a.stride(-2),
+                  a.stride(-1),   b.as<const T>(), b.stride(-2),      b.stride(-1),    out.as<T>(),
+                  out.stride(-2), accumulate,      bias.as<const T>()};
   // One row or column may carry any stride; what matters is that the other says how to walk.
   if (x.n == 1 && x.b_row == 1) x.b_col = x.k;
   if (x.k == 1 && x.b_col == 1) x.b_row = x.n;
   const int lead = out.rank - 2;
   if (x.m == 1 && lead > 0) x.a_row = a.strides[lead - 1], x.c_row = out.strides[lead - 1];
-  // A leading axis that shares b and continues the rows of a and c is more rows: a linear layer on [B, T, C] is one product.
+  // A leading axis that shares b and continues the rows of a and c is more rows: a linear layer on [B, T, C] is one
+  // product.
   int kept = lead;
   for (; kept > 0; --kept) {
     const int axis = kept - 1;
@@ -265,7 +274,8 @@ void matmul_of(const In& a, const In& b, const In& bias, bool accumulate, const 
     T* const mine = worker_scratch<T>(worker, scratch);
     for (int64_t i = task * per_task; i < smaller(batch.count, (task + 1) * per_task); ++i) {
       const Product<T> y = matrix(i);
-      gemm_serial(y.m, y.n, y.k, y.a, y.a_row, y.a_col, y.b, y.b_row, y.b_col, y.c, y.c_row, y.accumulate, y.bias, mine);
+      gemm_serial(y.m, y.n, y.k, y.a, y.a_row, y.a_col, y.b, y.b_row, y.b_col, y.c, y.c_row, y.accumulate, y.bias,
+                  mine);
     }
   });
 }
@@ -273,9 +283,10 @@ void matmul_of(const In& a, const In& b, const In& bias, bool accumulate, const 
 }  // namespace
 
 template <class T>
-void gemm(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_row_stride, int64_t a_col_stride, const T* b, int64_t b_row_stride,
-          int64_t b_col_stride, T* c, int64_t c_row_stride, bool accumulate, const T* bias) {
-  multiply(Product<T>{m, n, k, a, a_row_stride, a_col_stride, b, b_row_stride, b_col_stride, c, c_row_stride, accumulate, bias});
+void gemm(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_row_stride, int64_t a_col_stride, const T* b,
+          int64_t b_row_stride, int64_t b_col_stride, T* c, int64_t c_row_stride, bool accumulate, const T* bias) {
+  multiply(Product<T>{m, n, k, a, a_row_stride, a_col_stride, b, b_row_stride, b_col_stride, c, c_row_stride,
+                      accumulate, bias});
 }
 
 template <class T>
@@ -286,21 +297,23 @@ int64_t gemm_scratch(int64_t m, int64_t n, int64_t k) {
 
 template <class T>
 void gemm_serial(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_row_stride, int64_t a_col_stride, const T* b,
-                 int64_t b_row_stride, int64_t b_col_stride, T* c, int64_t c_row_stride, bool accumulate, const T* bias, T* scratch) {
-  const Product<T> x = {m, n, k, a, a_row_stride, a_col_stride, b, b_row_stride, b_col_stride, c, c_row_stride, accumulate, bias};
+                 int64_t b_row_stride, int64_t b_col_stride, T* c, int64_t c_row_stride, bool accumulate, const T* bias,
+                 T* scratch) {
+  const Product<T> x = {
+      m, n, k, a, a_row_stride, a_col_stride, b, b_row_stride, b_col_stride, c, c_row_stride, accumulate, bias};
   if (!few_rows(x)) return multiply_serial(x, scratch);
   pack_few_rows(x, scratch);
   multiply_few_rows(x, scratch, 0, n);
 }
 
-template void gemm<float>(int64_t, int64_t, int64_t, const float*, int64_t, int64_t, const float*, int64_t, int64_t, float*, int64_t,
-                          bool, const float*);
-template void gemm<double>(int64_t, int64_t, int64_t, const double*, int64_t, int64_t, const double*, int64_t, int64_t, double*,
-                           int64_t, bool, const double*);
-template void gemm_serial<float>(int64_t, int64_t, int64_t, const float*, int64_t, int64_t, const float*, int64_t, int64_t, float*,
-                                 int64_t, bool, const float*, float*);
-template void gemm_serial<double>(int64_t, int64_t, int64_t, const double*, int64_t, int64_t, const double*, int64_t, int64_t, double*,
-                                  int64_t, bool, const double*, double*);
+template void gemm<float>(int64_t, int64_t, int64_t, const float*, int64_t, int64_t, const float*, int64_t, int64_t,
+                          float*, int64_t, bool, const float*);
+template void gemm<double>(int64_t, int64_t, int64_t, const double*, int64_t, int64_t, const double*, int64_t, int64_t,
+                           double*, int64_t, bool, const double*);
+template void gemm_serial<float>(int64_t, int64_t, int64_t, const float*, int64_t, int64_t, const float*, int64_t,
+                                 int64_t, float*, int64_t, bool, const float*, float*);
+template void gemm_serial<double>(int64_t, int64_t, int64_t, const double*, int64_t, int64_t, const double*, int64_t,
+                                  int64_t, double*, int64_t, bool, const double*, double*);
 template int64_t gemm_scratch<float>(int64_t, int64_t, int64_t);
 template int64_t gemm_scratch<double>(int64_t, int64_t, int64_t);
 

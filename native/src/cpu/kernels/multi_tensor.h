@@ -1,5 +1,5 @@
-// What kernels over lists of arrays share: cutting the arrays into chunks of fixed size (so that results do not depend on the number of
-// threads, and a thousand small arrays cost one parallel_for), and sums of squares in float64.
+// What kernels over lists of arrays share: cutting the arrays into chunks of fixed size (so that results do not depend
+// on the number of threads, and a thousand small arrays cost one parallel_for), and sums of squares in float64.
 #pragma once
 
 #include "llmeff/kernels.h"
@@ -7,14 +7,17 @@
 
 namespace llmeff::cpu::LLMEFF_ISA {
 
-// Elements of a chunk: a multiple of every vector length, of 64 bytes, and small enough for a chunk of five arrays to stay in a core's cache.
+// Elements of a chunk: a multiple of every vector length, of 64 bytes, and small enough for a chunk of five arrays to
+// stay in a core's cache.
 inline constexpr int64_t kChunk = 16384;
 
 struct Chunk {
   int64_t tensor, begin, end;
 };
 
-LLMEFF_INLINE int64_t chunks_of(int64_t elements) { return (elements + kChunk - 1) / kChunk; }
+LLMEFF_INLINE int64_t chunks_of(int64_t elements) {
+  return (elements + kChunk - 1) / kChunk;
+}
 
 template <class V>
 LLMEFF_INLINE int64_t count_chunks(const List<V>& arrays) {
@@ -37,18 +40,24 @@ LLMEFF_INLINE double read_scale(const In& scale) {
   if (!scale.present()) return 1.0;
   return scale.dtype == DType::kF64 ? *scale.as<double>() : static_cast<double>(*scale.as<float>());
 }
-LLMEFF_INLINE bool is_finite(double x) { return x - x == 0.0; }
+LLMEFF_INLINE bool is_finite(double x) {
+  return x - x == 0.0;
+}
 
 // Full vectors, and the last one of an array with its n < kLanes elements and zeros after them.
 template <bool kFull, class T>
 LLMEFF_INLINE Vec<T> load_n(const T* p, int64_t n) {
-  if constexpr (kFull) return load(p);
-  else return load_part(p, n);
+  if constexpr (kFull)
+    return load(p);
+  else
+    return load_part(p, n);
 }
 template <bool kFull, class T>
 LLMEFF_INLINE void store_n(T* p, Vec<T> v, int64_t n) {
-  if constexpr (kFull) store(p, v);
-  else store_part(p, v, n);
+  if constexpr (kFull)
+    store(p, v);
+  else
+    store_part(p, v, n);
 }
 
 template <class T>
@@ -65,7 +74,8 @@ struct SumOfSquares {
     typedef float Half __attribute__((vector_size(LLMEFF_VECTOR_BYTES / 2)));
     Half halves[2];
     std::memcpy(halves, &x, sizeof x);
-    const Vec<double> a = __builtin_convertvector(halves[0], Vec<double>), b = __builtin_convertvector(halves[1], Vec<double>);
+    const Vec<double> a = __builtin_convertvector(halves[0], Vec<double>),
+                      b = __builtin_convertvector(halves[1], Vec<double>);
     low += a * a;
     high += b * b;
   }

@@ -1,5 +1,5 @@
-// Random numbers by position: Philox 4x32-10 (Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3", 2011), so
-// that any element can be made alone, on any thread and on any device.
+// Random numbers by position: Philox 4x32-10 (Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2,
+// 3", 2011), so that any element can be made alone, on any thread and on any device.
 //
 //   key     = (low, high 32 bits of seed)
 //   counter = (low, high 32 bits of the block number, low, high 32 bits of stream)
@@ -7,7 +7,8 @@
 // Block n gives the words 4n … 4n+3 of the stream. Element i (row-major) is made of
 //   uniform float32: word i:                    (word >> 8) · 2^-24
 //   uniform float64: words a = 2i, b = 2i + 1:  ((a >> 5) · 2^26 + (b >> 6)) · 2^-53
-//   normal (both):   pair j = i / 2 takes u1 = (word 2j + 0.5) · 2^-32 and u2 = (word 2j+1 + 0.5) · 2^-32; element 2j is
+//   normal (both):   pair j = i / 2 takes u1 = (word 2j + 0.5) · 2^-32 and u2 = (word 2j+1 + 0.5) · 2^-32; element 2j
+//   is
 //                    sqrt(−2 ln u1) · cos(2π u2), element 2j+1 the same with sin, in float64, rounded for float32.
 #include <cmath>
 
@@ -17,8 +18,8 @@
 namespace llmeff::cpu::LLMEFF_ISA {
 namespace {
 
-constexpr int64_t kLanesOfPhilox = 64;              // blocks made together: a loop long enough to be vectorised
-constexpr int64_t kWords = 4 * kLanesOfPhilox;      // words of one call
+constexpr int64_t kLanesOfPhilox = 64;          // blocks made together: a loop long enough to be vectorised
+constexpr int64_t kWords = 4 * kLanesOfPhilox;  // words of one call
 constexpr double kTwoPi = 6.283185307179586476925;
 
 // The words of kLanesOfPhilox blocks from `block` on, in stream order.
@@ -82,8 +83,10 @@ void generate(Distribution distribution, uint64_t seed, uint64_t stream, const O
       uint32_t words[kWords];
       T made[kWords];
       philox(seed, stream, static_cast<uint64_t>(i / group * kLanesOfPhilox), words);
-      if (uniform) make_uniform(words, made);
-      else make_normal(words, made);
+      if (uniform)
+        make_uniform(words, made);
+      else
+        make_normal(words, made);
       const int64_t count = smaller(group, end - i);
       if (contiguous) {
         std::memcpy(out.as<T>() + i, made, static_cast<size_t>(count) * sizeof(T));
@@ -98,8 +101,10 @@ void generate(Distribution distribution, uint64_t seed, uint64_t stream, const O
 
 void CpuKernels::random(Distribution distribution, int64_t seed, int64_t stream, const Out& out) {
   const uint64_t key = static_cast<uint64_t>(seed), high = static_cast<uint64_t>(stream);
-  if (out.dtype == DType::kF64) generate<double>(distribution, key, high, out);
-  else generate<float>(distribution, key, high, out);
+  if (out.dtype == DType::kF64)
+    generate<double>(distribution, key, high, out);
+  else
+    generate<float>(distribution, key, high, out);
 }
 
 }  // namespace llmeff::cpu::LLMEFF_ISA

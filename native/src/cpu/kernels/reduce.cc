@@ -1,9 +1,9 @@
-// Sum, mean, maximum and minimum over any set of axes. Axes are split into those kept and those reduced, and merged where memory
-// allows. Two shapes of work:
+// Sum, mean, maximum and minimum over any set of axes. Axes are split into those kept and those reduced, and merged
+// where memory allows. Two shapes of work:
 //   rows     the innermost axis in memory is reduced: each output folds runs of x in vector lanes;
 //   columns  it is kept: bands of neighbouring outputs are folded together, one row of x after another.
-// float32 folds in float32 over at most kChunk elements a lane group or kRows rows, and in float64 beyond. Long reductions are cut into
-// parts of a fixed size whose float64 results are folded in order.
+// float32 folds in float32 over at most kChunk elements a lane group or kRows rows, and in float64 beyond. Long
+// reductions are cut into parts of a fixed size whose float64 results are folded in order.
 #include "cpu_kernels.h"
 #include "row_math.h"
 #include "strided.h"
@@ -11,9 +11,9 @@
 namespace llmeff::cpu::LLMEFF_ISA {
 namespace {
 
-constexpr int64_t kPart = 65536;   // rows: elements of one part
-constexpr int64_t kBand = 512;     // columns: outputs of one task
-constexpr int64_t kRows = 64;      // columns: rows folded in the dtype of x
+constexpr int64_t kPart = 65536;     // rows: elements of one part
+constexpr int64_t kBand = 512;       // columns: outputs of one task
+constexpr int64_t kRows = 64;        // columns: rows folded in the dtype of x
 constexpr int64_t kBandRows = 1024;  // columns: rows of one part
 
 template <ReduceOp op>
@@ -25,9 +25,12 @@ LLMEFF_INLINE double identity() {
 }
 template <ReduceOp op, class V>
 LLMEFF_INLINE V fold(V x, V running) {
-  if constexpr (kAdds<op>) return running + x;
-  else if constexpr (op == ReduceOp::kMax) return nan_max(x, running);
-  else return nan_min(x, running);
+  if constexpr (kAdds<op>)
+    return running + x;
+  else if constexpr (op == ReduceOp::kMax)
+    return nan_max(x, running);
+  else
+    return nan_min(x, running);
 }
 
 template <ReduceOp op, class T>
@@ -75,21 +78,24 @@ void reduce_rows(const In& x, const Out& out, const Loop<2>& kept, const Loop<1>
     double folded = identity<op>();
     for (int64_t unit = first; unit < end; ++unit) {
       const int64_t start = unit % pieces * piece;
-      folded = fold_run<op>(x.as<T>() + offset + at.offset[0] + start * stride, stride, smaller(piece, run - start), folded);
+      folded =
+          fold_run<op>(x.as<T>() + offset + at.offset[0] + start * stride, stride, smaller(piece, run - start), folded);
       if (pieces == 1) at.next();
     }
     return folded;
   };
   if (parts == 1) {
     for_each_row(kept, length, [&](const int64_t* at, int64_t, int) {
-      const double folded = units == 1 ? fold_run<op>(x.as<T>() + at[1], stride, run, identity<op>()) : fold_units(at[1], 0, units);
+      const double folded =
+          units == 1 ? fold_run<op>(x.as<T>() + at[1], stride, run, identity<op>()) : fold_units(at[1], 0, units);
       out.as<T>()[at[0]] = finish<op, T>(folded, length);
     });
     return;
   }
   parallel_for(outputs * parts, [&](int64_t item, int) {
     const int64_t first = item % parts * units_per_part;
-    partial[item] = fold_units(Cursor<2>(kept, kept.rank, item / parts).offset[1], first, smaller(units, first + units_per_part));
+    partial[item] =
+        fold_units(Cursor<2>(kept, kept.rank, item / parts).offset[1], first, smaller(units, first + units_per_part));
   });
   Cursor<2> output(kept, kept.rank, 0);
   for (int64_t i = 0; i < outputs; ++i, output.next()) {
@@ -134,10 +140,12 @@ void reduce_columns(const In& x, const Out& out, const Loop<2>& kept, const Loop
   const int outer = kept.rank - 1;
   const int64_t columns = kept.inner(), out_stride = kept.inner_stride(0), x_stride = kept.inner_stride(1);
   const int64_t length = reduced.count(reduced.rank), parts = ceil_div(length, kBandRows);
-  const int64_t bands = ceil_div(columns, kBand), tasks = kept.count(outer) * bands, band_width = smaller(kBand, columns);
+  const int64_t bands = ceil_div(columns, kBand), tasks = kept.count(outer) * bands,
+                band_width = smaller(kBand, columns);
   double* partial = parts > 1 ? shared_scratch<double>(tasks * parts * band_width) : nullptr;
   parallel_items(tasks * parts, band_width * smaller(length, kBandRows), [&](int64_t item, int) {
-    const int64_t task = item / parts, part = item % parts, first = task % bands * kBand, width = smaller(kBand, columns - first);
+    const int64_t task = item / parts, part = item % parts, first = task % bands * kBand,
+                  width = smaller(kBand, columns - first);
     const Cursor<2> output(kept, outer, task / bands);
     Cursor<1> at(reduced, reduced.rank, part * kBandRows);
     double local[kBand];
@@ -169,25 +177,33 @@ void reduce_with(const In& x, const Out& out) {
   const Loop<1> reduced = make_loop<1>({&x}, reduced_axes);
   const int64_t length = reduced.count(reduced.rank);
   const bool columns = kept.inner() > 1 && (length == 1 || kept.inner_stride(1) < reduced.inner_stride(0));
-  if (columns) reduce_columns<op, T>(x, out, kept, reduced);
-  else reduce_rows<op, T>(x, out, kept, reduced);
+  if (columns)
+    reduce_columns<op, T>(x, out, kept, reduced);
+  else
+    reduce_rows<op, T>(x, out, kept, reduced);
 }
 
 template <class T>
 void reduce_of(ReduceOp op, const In& x, const Out& out) {
   switch (op) {
-    case ReduceOp::kSum: return reduce_with<ReduceOp::kSum, T>(x, out);
-    case ReduceOp::kMean: return reduce_with<ReduceOp::kMean, T>(x, out);
-    case ReduceOp::kMax: return reduce_with<ReduceOp::kMax, T>(x, out);
-    case ReduceOp::kMin: return reduce_with<ReduceOp::kMin, T>(x, out);
+    case ReduceOp::kSum:
+      return reduce_with<ReduceOp::kSum, T>(x, out);
+    case ReduceOp::kMean:
+      return reduce_with<ReduceOp::kMean, T>(x, out);
+    case ReduceOp::kMax:
+      return reduce_with<ReduceOp::kMax, T>(x, out);
+    case ReduceOp::kMin:
+      return reduce_with<ReduceOp::kMin, T>(x, out);
   }
 }
 
 }  // namespace
 
 void CpuKernels::reduce(ReduceOp op, const In& x, const Out& out) {
-  if (x.dtype == DType::kF64) reduce_of<double>(op, x, out);
-  else reduce_of<float>(op, x, out);
+  if (x.dtype == DType::kF64)
+    reduce_of<double>(op, x, out);
+  else
+    reduce_of<float>(op, x, out);
 }
 
 }  // namespace llmeff::cpu::LLMEFF_ISA

@@ -19,7 +19,8 @@ void forward(const In& x, const T* weight, double eps, const Out& y, T* rstd) {
     });
     rstd[row] = static_cast<T>(1 / __builtin_sqrt(squares / static_cast<double>(n) + eps));
     const Vec<T> scale = splat(rstd[row]);
-    map_vectors(n, [scale](Vec<T> v, Vec<T> w) { return v * scale * w; }, y.as<T>() + at[1], p, weight);
+    map_vectors(
+        n, [scale](Vec<T> v, Vec<T> w) { return v * scale * w; }, y.as<T>() + at[1], p, weight);
   });
 }
 
@@ -27,7 +28,8 @@ template <class T>
 void backward(const In& dy, const In& x, const T* weight, const T* rstd, const Out& dx, T* dweight) {
   const int64_t n = x.dim(-1);
   const Loop<3> rows = make_loop<3>({&dx, &x, &dy}, leading_axes(x.rank - 1));
-  const int64_t count = rows.count(rows.rank), per_block = larger(16, ceil_div(count, 64)), blocks = ceil_div(count, per_block);
+  const int64_t count = rows.count(rows.rank), per_block = larger(16, ceil_div(count, 64)),
+                blocks = ceil_div(count, per_block);
   T* partial = shared_scratch<T>(blocks * n);
   parallel_for(blocks, [&](int64_t block, int) {
     T* sum = partial + block * n;
@@ -61,13 +63,18 @@ void backward(const In& dy, const In& x, const T* weight, const T* rstd, const O
 }  // namespace
 
 void CpuKernels::rms_norm(const In& x, const In& weight, double eps, const Out& y, const Out& rstd) {
-  if (x.dtype == DType::kF64) forward<double>(x, weight.as<double>(), eps, y, rstd.as<double>());
-  else forward<float>(x, weight.as<float>(), eps, y, rstd.as<float>());
+  if (x.dtype == DType::kF64)
+    forward<double>(x, weight.as<double>(), eps, y, rstd.as<double>());
+  else
+    forward<float>(x, weight.as<float>(), eps, y, rstd.as<float>());
 }
 
-void CpuKernels::rms_norm_grad(const In& dy, const In& x, const In& weight, const In& rstd, const Out& dx, const Out& dweight) {
-  if (x.dtype == DType::kF64) backward<double>(dy, x, weight.as<double>(), rstd.as<double>(), dx, dweight.as<double>());
-  else backward<float>(dy, x, weight.as<float>(), rstd.as<float>(), dx, dweight.as<float>());
+void CpuKernels::rms_norm_grad(const In& dy, const In& x, const In& weight, const In& rstd, const Out& dx,
+                               const Out& dweight) {
+  if (x.dtype == DType::kF64)
+    backward<double>(dy, x, weight.as<double>(), rstd.as<double>(), dx, dweight.as<double>());
+  else
+    backward<float>(dy, x, weight.as<float>(), rstd.as<float>(), dx, dweight.as<float>());
 }
 
 }  // namespace llmeff::cpu::LLMEFF_ISA

@@ -1,4 +1,5 @@
-// Rotary embedding of x [B, T, H, D]: the pair (u, w) becomes (u·cos − w·sin, w·cos + u·sin), or turns back when inverse.
+// Rotary embedding of x [B, T, H, D]: the pair (u, w) becomes (u·cos − w·sin, w·cos + u·sin), or turns back when
+// inverse.
 #include "cpu_kernels.h"
 #include "strided.h"
 
@@ -38,8 +39,10 @@ void rotate(const In& x, const In& cos, const In& sin, bool interleaved, bool in
     for (int64_t h = 0; h < heads; ++h) {
       const T* p = x.as<T>() + b * x.strides[0] + t * x.strides[1] + h * x.strides[2];
       T* o = out.as<T>() + b * out.strides[0] + t * out.strides[1] + h * out.strides[2];
-      if (interleaved) rotate_neighbours(p, c, s, sign, half, o);
-      else rotate_halves(p, c, s, sign, half, o);
+      if (interleaved)
+        rotate_neighbours(p, c, s, sign, half, o);
+      else
+        rotate_halves(p, c, s, sign, half, o);
       for (int64_t i = 2 * half; i < channels; ++i) o[i] = p[i];
     }
   });
@@ -48,8 +51,10 @@ void rotate(const In& x, const In& cos, const In& sin, bool interleaved, bool in
 }  // namespace
 
 void CpuKernels::rope(const In& x, const In& cos, const In& sin, bool interleaved, bool inverse, const Out& out) {
-  if (x.dtype == DType::kF64) rotate<double>(x, cos, sin, interleaved, inverse, out);
-  else rotate<float>(x, cos, sin, interleaved, inverse, out);
+  if (x.dtype == DType::kF64)
+    rotate<double>(x, cos, sin, interleaved, inverse, out);
+  else
+    rotate<float>(x, cos, sin, interleaved, inverse, out);
 }
 
 }  // namespace llmeff::cpu::LLMEFF_ISA

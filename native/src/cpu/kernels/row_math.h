@@ -1,4 +1,5 @@
-// Sums and maxima along a contiguous row. Sums run in vector lanes over chunks of a fixed length and in float64 over the chunks.
+// Sums and maxima along a contiguous row. Sums run in vector lanes over chunks of a fixed length and in float64 over
+// the chunks.
 #pragma once
 
 #include "strided.h"

@@ -1,6 +1,6 @@
-// Vectors of the instruction set that this translation unit is compiled for, on GCC's and Clang's vector extensions: arithmetic,
-// comparison and `condition ? a : b` work on them as on numbers; a·b + c contracts to one fused multiply-add.
-// Google Highway would do the same; this needs nothing installed on the user's machine and is one page.
+// Vectors of the instruction set that this translation unit is compiled for, on GCC's and Clang's vector extensions:
+// arithmetic, comparison and `condition ? a : b` work on them as on numbers; a·b + c contracts to one fused
+// multiply-add. Google Highway would do the same; this needs nothing installed on the user's machine and is one page.
 #pragma once
 
 #include <cstdint>
@@ -91,8 +91,8 @@ LLMEFF_INLINE T reduce_max(Vec<T> v) {
   return lanes[0];
 }
 
-// e^x to about 1 ulp in float32: x = k·ln 2 + r, |r| ≤ ln 2 / 2, polynomial of degree 6 on r, then the exponent bits. Results below the
-// smallest normal number are 0; e^-inf = 0, overflow = inf, NaN stays.
+// e^x to about 1 ulp in float32: x = k·ln 2 + r, |r| ≤ ln 2 / 2, polynomial of degree 6 on r, then the exponent bits.
+// Results below the smallest normal number are 0; e^-inf = 0, overflow = inf, NaN stays.
 LLMEFF_INLINE Vec<float> vexp(Vec<float> x) {
   const Vec<float> hi = splat(88.72283f), lo = splat(-87.33654f);
   const Vec<float> clamped = x > hi ? hi : (x < lo ? lo : x);

@@ -1,7 +1,8 @@
-// Forward pass of 2-simplicial attention (simplicial_problem.h). A task is a chunk of tokens of one (batch, kv head). Per token, long tile
-// outer and rows (query head × short row) inner:
+// Forward pass of 2-simplicial attention (simplicial_problem.h). A task is a chunk of tokens of one (batch, kv head).
+// Per token, long tile outer and rows (query head × short row) inner:
 //   S = A Kbᵀ (in units of log 2) → running maximum and sum of each head → P = 2^(S − max) → acc += Σ_r (P_r Vb) ∘ va_r
-// so the pairs exist only as tiles of kRowBlock × kKeyTile. Worker memory: the strips of the chunk, plus G·(D + Dv) and two tiles.
+// so the pairs exist only as tiles of kRowBlock × kKeyTile. Worker memory: the strips of the chunk, plus G·(D + Dv) and
+// two tiles.
 #include "cpu_kernels.h"
 #include "llmeff/parallel.h"
 #include "simplicial_epilogues.h"
@@ -14,7 +15,7 @@ namespace {
 template <class T>
 struct ForwardMemory {
   T *keys_t, *values, *short_keys, *short_values;  // strips; keys_t is [D][ldt]
-  T *rows_k;                                       // long keys before the transposition
+  T* rows_k;                                       // long keys before the transposition
   T *q, *acc, *max, *sum;                          // per query head of the group
   T *a, *s;                                        // tile operands
   int64_t ldt;
@@ -36,8 +37,8 @@ struct ForwardMemory {
   }
 };
 
-// Softmax of one head's rows of the tile in place, merged into its running maximum and sum. Lanes past the last key, which the tile also
-// computed, count for neither.
+// Softmax of one head's rows of the tile in place, merged into its running maximum and sum. Lanes past the last key,
+// which the tile also computed, count for neither.
 template <class T>
 LLMEFF_INLINE void softmax_rows(T* s, int64_t rows, int64_t keys, T* running_max, T* running_sum, T* acc, int64_t dv) {
   const int64_t last = (keys - 1) / kLanes<T> * kLanes<T>;  // the vector with the last key
@@ -76,25 +77,26 @@ template <class T>
 void forward_tile(const Problem& p, const ForwardMemory<T>& m, const RowBlock& block, int64_t key, int64_t keys) {
   for (int64_t h = 0; h < block.heads; ++h)
     for (int64_t r = 0; r < block.shorts; ++r)
-      short_product(m.a + (h * block.shorts + r) * p.ldk, m.short_keys + (block.first + r) * p.ldk, m.q + (block.head + h) * p.ldk,
-                    p.d, p.chunks3);
+      short_product(m.a + (h * block.shorts + r) * p.ldk, m.short_keys + (block.first + r) * p.ldk,
+                    m.q + (block.head + h) * p.ldk, p.d, p.chunks3);
   multiply<false>(Product<T>{p.d, m.a, p.ldk, m.keys_t + key, m.ldt}, block.rows(), round_up(keys, kLanes<T>),
                   store_to(m.s, kKeyTile));
   for (int64_t h = 0; h < block.heads; ++h) {
     T* const rows = m.s + h * block.shorts * kKeyTile;
     T* const acc = m.acc + (block.head + h) * p.ldv;
     softmax_rows(rows, block.shorts, keys, m.max + block.head + h, m.sum + block.head + h, acc, p.dv);
-    multiply<false>(Product<T>{keys, rows, kKeyTile, m.values + key * p.ldv, p.ldv}, block.shorts, round_up(p.dv, kLanes<T>),
-                    fold_into<T>(acc, m.short_values + block.first * p.ldv, p.ldv));
+    multiply<false>(Product<T>{keys, rows, kKeyTile, m.values + key * p.ldv, p.ldv}, block.shorts,
+                    round_up(p.dv, kLanes<T>), fold_into<T>(acc, m.short_values + block.first * p.ldv, p.ldv));
   }
 }
 
 template <class T>
-void forward_token(const Problem& p, const ForwardMemory<T>& m, const Task& task, int64_t t, Range strip_a, Range strip_b, const Out& o,
-                   const Out& lse) {
+void forward_token(const Problem& p, const ForwardMemory<T>& m, const Task& task, int64_t t, Range strip_a,
+                   Range strip_b, const Out& o, const Out& lse) {
   const T factor = static_cast<T>(p.scale * kLog2E);
   for (int64_t h = 0; h < p.group; ++h) {
-    pack_row<T>(m.q + h * p.ldk, row_at<T>(p.q, task.batch, t, task.kv_head * p.group + h), p.d, p.ldk, T{0}, factor, p.chunks3, T{1});
+    pack_row<T>(m.q + h * p.ldk, row_at<T>(p.q, task.batch, t, task.kv_head * p.group + h), p.d, p.ldk, T{0}, factor,
+                p.chunks3, T{1});
     m.max[h] = -__builtin_inf();
     m.sum[h] = 0;
   }
@@ -141,16 +143,19 @@ void forward(const Problem& p, const Out& o, const Out& lse) {
 }  // namespace
 }  // namespace simplicial
 
-void CpuKernels::simplicial_attention(const In& q, const In& k1, const In& k2, const In& v1, const In& v2, double scale, bool causal,
-                                      int64_t w1, int64_t w2, double k2_bias, double v2_bias, int64_t q_offset, int64_t k1_offset,
-                                      int64_t k2_offset, bool determinant, const Out& o, const Out& lse) {
+void CpuKernels::simplicial_attention(const In& q, const In& k1, const In& k2, const In& v1, const In& v2, double scale,
+                                      bool causal, int64_t w1, int64_t w2, double k2_bias, double v2_bias,
+                                      int64_t q_offset, int64_t k1_offset, int64_t k2_offset, bool determinant,
+                                      const Out& o, const Out& lse) {
   using namespace simplicial;
   if (q.dtype == DType::kF64)
-    forward<double>(make_problem<double>(q, k1, k2, v1, v2, scale, causal, w1, w2, k2_bias, v2_bias, q_offset, k1_offset, k2_offset,
-                                         determinant), o, lse);
+    forward<double>(make_problem<double>(q, k1, k2, v1, v2, scale, causal, w1, w2, k2_bias, v2_bias, q_offset,
+                                         k1_offset, k2_offset, determinant),
+                    o, lse);
   else
-    forward<float>(make_problem<float>(q, k1, k2, v1, v2, scale, causal, w1, w2, k2_bias, v2_bias, q_offset, k1_offset, k2_offset,
-                                       determinant), o, lse);
+    forward<float>(make_problem<float>(q, k1, k2, v1, v2, scale, causal, w1, w2, k2_bias, v2_bias, q_offset, k1_offset,
+                                       k2_offset, determinant),
+                   o, lse);
 }
 
 }  // namespace llmeff::cpu::LLMEFF_ISA

@@ -1,13 +1,15 @@
-// Backward pass of 2-simplicial attention (simplicial_problem.h), from o and lse. With y = dout, δ = Σ y∘o and Y_r = y ∘ va_r, per tile:
-//   S = A Kbᵀ,  P = exp(S − lse),  dP = Y Vbᵀ,  dS = P ∘ (dP − δ)                                  (scale is applied at the end)
+// Backward pass of 2-simplicial attention (simplicial_problem.h), from o and lse. With y = dout, δ = Σ y∘o and Y_r = y
+// ∘ va_r, per tile:
+//   S = A Kbᵀ,  P = exp(S − lse),  dP = Y Vbᵀ,  dS = P ∘ (dP − δ)                                  (scale is applied at
+//   the end)
 // Small groups: rows are (query head, short row), six products:
 //   G = dS Kb: dq += Σ_r G∘ka_r, dka_r += G∘q;   dKb += dSᵀ A;   dVb += Pᵀ Y;   dva_r += (P Vb)∘y
 // Large groups: rows are the query heads of one short row r, five products, since q and y do not depend on r:
 //   G = dS Kb: dq += G∘ka_r;   U = dSᵀ q: dKb += U∘ka_r, dka_r += Σ U∘Kb;   W = Pᵀ y: dVb += W∘va_r, dva_r += Σ W∘Vb
 // Determinant form: A = ka × q, dq += G × ka, dka += q × G (rows as in small groups).
 //
-// A task owns a chunk of tokens and writes its share of dka, dkb, dva, dvb to strips of its own, which are then added in the order of
-// the chunks; chunks depend only on shapes, so the result is the same bits for any number of threads.
+// A task owns a chunk of tokens and writes its share of dka, dkb, dva, dvb to strips of its own, which are then added
+// in the order of the chunks; chunks depend only on shapes, so the result is the same bits for any number of threads.
 #include "cpu_kernels.h"
 #include "llmeff/parallel.h"
 #include "simplicial_epilogues.h"
@@ -17,7 +19,7 @@ namespace llmeff::cpu::LLMEFF_ISA {
 namespace simplicial {
 namespace {
 
-inline constexpr int64_t kHeadBlock = 64;        // query heads of one product, in large groups
+inline constexpr int64_t kHeadBlock = 64;  // query heads of one product, in large groups
 inline constexpr int64_t kLargeGroup = 16;
 inline constexpr int64_t kMaxRows = kHeadBlock > kRowBlock ? kHeadBlock : kRowBlock;
 inline constexpr int64_t kStripBytes = 1 << 27;  // of strips at a time
@@ -70,8 +72,8 @@ struct BackwardMemory {
 
 // s, ds of the tile from A and Y: s = P, ds = dS / scale. Row i belongs to the query head `head + i / rows_per_head`.
 template <class T>
-LLMEFF_INLINE void probabilities(const Problem& p, const BackwardMemory<T>& m, int64_t head, int64_t rows, int64_t rows_per_head,
-                                 int64_t key, int64_t keys) {
+LLMEFF_INLINE void probabilities(const Problem& p, const BackwardMemory<T>& m, int64_t head, int64_t rows,
+                                 int64_t rows_per_head, int64_t key, int64_t keys) {
   const int64_t lanes = round_up(keys, kLanes<T>);
   multiply<false>(Product<T>{p.d, m.a, p.ldk, m.kb_t + key, m.ldt}, rows, lanes, store_to(m.s, kKeyTile));
   multiply<false>(Product<T>{p.dv, m.ya, p.ldv, m.vb_t + key, m.ldt}, rows, lanes, store_to(m.ds, kKeyTile));
@@ -88,8 +90,8 @@ LLMEFF_INLINE void probabilities(const Problem& p, const BackwardMemory<T>& m, i
 
 // dq += g × ka, dka += q × g, in planes.
 template <class T>
-LLMEFF_INLINE void fold_determinant(const Problem& p, const T* __restrict g, const T* __restrict ka, const T* __restrict q,
-                                    T* __restrict dq, T* __restrict dka) {
+LLMEFF_INLINE void fold_determinant(const Problem& p, const T* __restrict g, const T* __restrict ka,
+                                    const T* __restrict q, T* __restrict dq, T* __restrict dka) {
   const int64_t n = p.chunks3, y = n, z = 2 * n;
   for (int64_t c = 0; c < n; ++c) {
     dq[c] += g[y + c] * ka[z + c] - g[z + c] * ka[y + c];
@@ -107,8 +109,8 @@ LLMEFF_INLINE void fold_determinant(const Problem& p, const T* __restrict g, con
 
 // dq and dka of one query head's rows of the tile.
 template <class T>
-LLMEFF_INLINE void head_gradients(const Problem& p, const BackwardMemory<T>& m, const StripGradients<T>& out, int64_t head,
-                                  const RowBlock& block, const T* ds, int64_t key, int64_t keys) {
+LLMEFF_INLINE void head_gradients(const Problem& p, const BackwardMemory<T>& m, const StripGradients<T>& out,
+                                  int64_t head, const RowBlock& block, const T* ds, int64_t key, int64_t keys) {
   const int64_t lanes = round_up(p.d, kLanes<T>), ld = p.ldk;
   const Product<T> product{keys, ds, kKeyTile, m.kb + key * p.ldk, p.ldk};
   const T* const ka = m.ka + block.first * ld;
@@ -124,8 +126,8 @@ LLMEFF_INLINE void head_gradients(const Problem& p, const BackwardMemory<T>& m, 
 }
 
 template <class T>
-void small_group_tile(const Problem& p, const BackwardMemory<T>& m, const StripGradients<T>& out, const RowBlock& block, int64_t key,
-                      int64_t keys) {
+void small_group_tile(const Problem& p, const BackwardMemory<T>& m, const StripGradients<T>& out, const RowBlock& block,
+                      int64_t key, int64_t keys) {
   const int64_t rows = block.rows(), lanes_v = round_up(p.dv, kLanes<T>);
   for (int64_t h = 0, i = 0; h < block.heads; ++h)
     for (int64_t r = 0; r < block.shorts; ++r, ++i) {
@@ -139,13 +141,14 @@ void small_group_tile(const Problem& p, const BackwardMemory<T>& m, const StripG
     multiply<false>(Product<T>{keys, m.s + row, kKeyTile, m.vb + key * p.ldv, p.ldv}, block.shorts, lanes_v,
                     add_scaled_to(out.dva + block.first * p.ldv, p.ldv, m.y + (block.head + h) * p.ldv));
   }
-  multiply<true>(Product<T>{rows, m.ds, kKeyTile, m.a, p.ldk}, keys, round_up(p.d, kLanes<T>), add_to(out.dkb + key * p.ldk, p.ldk));
+  multiply<true>(Product<T>{rows, m.ds, kKeyTile, m.a, p.ldk}, keys, round_up(p.d, kLanes<T>),
+                 add_to(out.dkb + key * p.ldk, p.ldk));
   multiply<true>(Product<T>{rows, m.s, kKeyTile, m.ya, p.ldv}, keys, lanes_v, add_to(out.dvb + key * p.ldv, p.ldv));
 }
 
 template <class T>
-void large_group_tile(const Problem& p, const BackwardMemory<T>& m, const StripGradients<T>& out, int64_t head, int64_t heads,
-                      int64_t r, int64_t key, int64_t keys) {
+void large_group_tile(const Problem& p, const BackwardMemory<T>& m, const StripGradients<T>& out, int64_t head,
+                      int64_t heads, int64_t r, int64_t key, int64_t keys) {
   const int64_t lanes_k = round_up(p.d, kLanes<T>), lanes_v = round_up(p.dv, kLanes<T>);
   const T *const ka = m.ka + r * p.ldk, *const va = m.va + r * p.ldv;
   for (int64_t h = 0; h < heads; ++h) {
@@ -154,7 +157,8 @@ void large_group_tile(const Problem& p, const BackwardMemory<T>& m, const StripG
   }
   probabilities(p, m, head, heads, 1, key, keys);
   const T *const kb = m.kb + key * p.ldk, *const vb = m.vb + key * p.ldv;
-  multiply<false>(Product<T>{keys, m.ds, kKeyTile, kb, p.ldk}, heads, lanes_k, add_scaled_to(m.dq + head * p.ldk, p.ldk, ka));
+  multiply<false>(Product<T>{keys, m.ds, kKeyTile, kb, p.ldk}, heads, lanes_k,
+                  add_scaled_to(m.dq + head * p.ldk, p.ldk, ka));
   multiply<true>(Product<T>{heads, m.ds, kKeyTile, m.q + head * p.ldk, p.ldk}, keys, lanes_k,
                  add_scaled_and_fold(out.dkb + key * p.ldk, ka, out.dka + r * p.ldk, kb, p.ldk));
   multiply<true>(Product<T>{heads, m.s, kKeyTile, m.y + head * p.ldv, p.ldv}, keys, lanes_v,
@@ -163,12 +167,12 @@ void large_group_tile(const Problem& p, const BackwardMemory<T>& m, const StripG
 
 // q, y, lse (base 2) and delta of the group at token t; dq = 0.
 template <class T>
-LLMEFF_INLINE void load_token(const Problem& p, const BackwardMemory<T>& m, const Task& task, int64_t t, const In& dout, const In& o,
-                              const In& lse) {
+LLMEFF_INLINE void load_token(const Problem& p, const BackwardMemory<T>& m, const Task& task, int64_t t, const In& dout,
+                              const In& o, const In& lse) {
   for (int64_t h = 0; h < p.group; ++h) {
     const int64_t head = task.kv_head * p.group + h;
-    pack_row<T>(m.q + h * p.ldk, row_at<T>(p.q, task.batch, t, head), p.d, p.ldk, T{0}, static_cast<T>(p.scale * kLog2E), p.chunks3,
-                T{1});
+    pack_row<T>(m.q + h * p.ldk, row_at<T>(p.q, task.batch, t, head), p.d, p.ldk, T{0},
+                static_cast<T>(p.scale * kLog2E), p.chunks3, T{1});
     pack_row<T>(m.y + h * p.ldv, row_at<T>(dout, task.batch, t, head), p.dv, p.ldv, T{0}, T{1}, 0, T{1});
     pack_row<T>(m.ya, row_at<T>(o, task.batch, t, head), p.dv, p.ldv, T{0}, T{1}, 0, T{1});
     Vec<T> delta = {};
@@ -180,8 +184,8 @@ LLMEFF_INLINE void load_token(const Problem& p, const BackwardMemory<T>& m, cons
 }
 
 template <class T>
-void backward_task(const Problem& p, const BackwardMemory<T>& m, const StripGradients<T>& out, const Task& task, const In& dout,
-                   const In& o, const In& lse, const Out& dq) {
+void backward_task(const Problem& p, const BackwardMemory<T>& m, const StripGradients<T>& out, const Task& task,
+                   const In& dout, const In& o, const In& lse, const Out& dq) {
   const Range a = p.rows_of(p.a, task.first, task.last), b = p.rows_of(p.b, task.first, task.last);
   pack_keys(p, p.a, task, a, m.ka);
   pack_values(p, p.a, task, a, m.va);
@@ -216,13 +220,13 @@ void backward_task(const Problem& p, const BackwardMemory<T>& m, const StripGrad
 
 // Adds a strip to the rows of a gradient [B, S, K, n] that it covers.
 template <class T>
-LLMEFF_INLINE void add_strip(const Problem& p, const Task& task, const Side& side, const T* strip, int64_t ld, const Out& to, double factor,
-                             int64_t chunks3, double sign) {
+LLMEFF_INLINE void add_strip(const Problem& p, const Task& task, const Side& side, const T* strip, int64_t ld,
+                             const Out& to, double factor, int64_t chunks3, double sign) {
   const Range rows = p.rows_of(side, task.first, task.last);
   const int64_t n = to.shape[3];
   for (int64_t r = rows.begin; r < rows.end; ++r, strip += ld)
-    unpack_row<true>(to.as<T>() + ((task.batch * side.rows() + r) * p.kv_heads + task.kv_head) * n, strip, n, static_cast<T>(factor),
-                     chunks3, static_cast<T>(sign));
+    unpack_row<true>(to.as<T>() + ((task.batch * side.rows() + r) * p.kv_heads + task.kv_head) * n, strip, n,
+                     static_cast<T>(factor), chunks3, static_cast<T>(sign));
 }
 
 template <class T>
@@ -234,7 +238,8 @@ void backward(const Problem& p, const In& dout, const In& o, const In& lse, cons
   const int64_t at_once = min_of(tasks, max_of(16, kStripBytes / static_cast<int64_t>(sizeof(T)) / strip_size));
   T* const buffer = shared_scratch<T>(at_once * strip_size);
   const Out* const sums[4] = {&grads.dka, &grads.dkb, &grads.dva, &grads.dvb};
-  parallel_for(4, [&](int64_t i, int) { __builtin_memset(sums[i]->data, 0, static_cast<size_t>(sums[i]->size()) * sizeof(T)); });
+  parallel_for(
+      4, [&](int64_t i, int) { __builtin_memset(sums[i]->data, 0, static_cast<size_t>(sums[i]->size()) * sizeof(T)); });
 
   for (int64_t first = 0; first < tasks; first += at_once) {
     const int64_t end = min_of(tasks, first + at_once);
@@ -254,10 +259,17 @@ void backward(const Problem& p, const In& dout, const In& o, const In& lse, cons
         const StripGradients<T> part(p, strip);
         const Task task = task_at(p, index);
         switch (i % 4) {
-          case 0: add_strip(p, task, p.a, part.dka, p.ldk, grads.dka, kLn2, p.chunks3, p.a.sign); break;
-          case 1: add_strip(p, task, p.b, part.dkb, p.ldk, grads.dkb, kLn2, p.chunks3, p.b.sign); break;
-          case 2: add_strip(p, task, p.a, part.dva, p.ldv, grads.dva, 1, 0, 1); break;
-          default: add_strip(p, task, p.b, part.dvb, p.ldv, grads.dvb, 1, 0, 1);
+          case 0:
+            add_strip(p, task, p.a, part.dka, p.ldk, grads.dka, kLn2, p.chunks3, p.a.sign);
+            break;
+          case 1:
+            add_strip(p, task, p.b, part.dkb, p.ldk, grads.dkb, kLn2, p.chunks3, p.b.sign);
+            break;
+          case 2:
+            add_strip(p, task, p.a, part.dva, p.ldv, grads.dva, 1, 0, 1);
+            break;
+          default:
+            add_strip(p, task, p.b, part.dvb, p.ldv, grads.dvb, 1, 0, 1);
         }
       }
     });
@@ -267,15 +279,15 @@ void backward(const Problem& p, const In& dout, const In& o, const In& lse, cons
 }  // namespace
 }  // namespace simplicial
 
-void CpuKernels::simplicial_attention_grad(const In& dout, const In& q, const In& k1, const In& k2, const In& v1, const In& v2,
-                                           const In& o, const In& lse, double scale, bool causal, int64_t w1, int64_t w2,
-                                           double k2_bias, double v2_bias, int64_t q_offset, int64_t k1_offset, int64_t k2_offset,
-                                           bool determinant, const Out& dq, const Out& dk1, const Out& dk2, const Out& dv1,
-                                           const Out& dv2) {
+void CpuKernels::simplicial_attention_grad(const In& dout, const In& q, const In& k1, const In& k2, const In& v1,
+                                           const In& v2, const In& o, const In& lse, double scale, bool causal,
+                                           int64_t w1, int64_t w2, double k2_bias, double v2_bias, int64_t q_offset,
+                                           int64_t k1_offset, int64_t k2_offset, bool determinant, const Out& dq,
+                                           const Out& dk1, const Out& dk2, const Out& dv1, const Out& dv2) {
   using namespace simplicial;
   const auto run = [&]<class T>(T) {
-    const Problem p = make_problem<T>(q, k1, k2, v1, v2, scale, causal, w1, w2, k2_bias, v2_bias, q_offset, k1_offset, k2_offset,
-                                      determinant);
+    const Problem p = make_problem<T>(q, k1, k2, v1, v2, scale, causal, w1, w2, k2_bias, v2_bias, q_offset, k1_offset,
+                                      k2_offset, determinant);
     const Gradients grads = p.a_is_second ? Gradients{dq, dk2, dk1, dv2, dv1} : Gradients{dq, dk1, dk2, dv1, dv2};
     backward<T>(p, dout, o, lse, grads);
   };

@@ -1,12 +1,14 @@
-// 2-simplicial attention as its kernels see it. The operation is symmetric in its two key/value pairs, so the one with the shorter window
-// is called a ("short", element-wise side) and the other b ("long", the side of the matrix products). For one query head at position i
-// and every short row r in its window, the logits of all long rows are one row of a matrix product:
+// 2-simplicial attention as its kernels see it. The operation is symmetric in its two key/value pairs, so the one with
+// the shorter window is called a ("short", element-wise side) and the other b ("long", the side of the matrix
+// products). For one query head at position i and every short row r in its window, the logits of all long rows are one
+// row of a matrix product:
 //   A_r = q ∘ ka_r,   S_r = scale · A_r Kbᵀ,   o = Σ_r (P_r Vb) ∘ va_r,   one softmax over all r and all long rows
-// (determinant form: A_r = ka_r × q in chunks of 3 channels, ka negated when index 1 is the short side). A token's windows are
-// ranges, so this is a full rectangle: no masks, and no pair outside the windows is ever computed.
+// (determinant form: A_r = ka_r × q in chunks of 3 channels, ka negated when index 1 is the short side). A token's
+// windows are ranges, so this is a full rectangle: no masks, and no pair outside the windows is ever computed.
 //
-// Kernels work on chunks of consecutive tokens of one (batch, kv head); the rows that a chunk sees are packed as contiguous "strips"
-// with the biases added and, in the determinant form, with the channels in planes (x of all chunks, then y, z, the D mod 3 rest).
+// Kernels work on chunks of consecutive tokens of one (batch, kv head); the rows that a chunk sees are packed as
+// contiguous "strips" with the biases added and, in the determinant form, with the channels in planes (x of all chunks,
+// then y, z, the D mod 3 rest).
 #pragma once
 
 #include "llmeff/kernels.h"
@@ -14,8 +16,9 @@
 
 namespace llmeff::cpu::LLMEFF_ISA::simplicial {
 
-inline constexpr int64_t kRowBlock = 48;   // rows (heads × short rows) of one matrix product
-inline constexpr int64_t kKeyTile = 128;   // long rows of one: with D = 128 its keys and values stay in the second-level cache
+inline constexpr int64_t kRowBlock = 48;  // rows (heads × short rows) of one matrix product
+inline constexpr int64_t kKeyTile =
+    128;  // long rows of one: with D = 128 its keys and values stay in the second-level cache
 inline constexpr double kLog2E = 1.44269504088896340736;
 inline constexpr double kLn2 = 0.69314718055994530942;
 
@@ -24,12 +27,18 @@ struct Range {
   LLMEFF_INLINE int64_t size() const { return end - begin; }
 };
 
-LLMEFF_INLINE int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
-LLMEFF_INLINE int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
-LLMEFF_INLINE int64_t round_up(int64_t n, int64_t multiple) { return (n + multiple - 1) / multiple * multiple; }
+LLMEFF_INLINE int64_t min_of(int64_t a, int64_t b) {
+  return a < b ? a : b;
+}
+LLMEFF_INLINE int64_t max_of(int64_t a, int64_t b) {
+  return a > b ? a : b;
+}
+LLMEFF_INLINE int64_t round_up(int64_t n, int64_t multiple) {
+  return (n + multiple - 1) / multiple * multiple;
+}
 
-// Elements between rows: a multiple of the vector, and for long rows an odd number of cache lines, so that equal columns of
-// consecutive rows do not share a cache set.
+// Elements between rows: a multiple of the vector, and for long rows an odd number of cache lines, so that equal
+// columns of consecutive rows do not share a cache set.
 template <class T>
 LLMEFF_INLINE int64_t row_stride(int64_t n) {
   constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
@@ -56,7 +65,7 @@ struct Problem {
   bool causal;
   int64_t q_offset;
   int64_t batch, tokens, heads, kv_heads, group, d, dv;
-  int64_t chunks3;  // 3-chunks of the determinant form; 0 in the trilinear form
+  int64_t chunks3;   // 3-chunks of the determinant form; 0 in the trilinear form
   int64_t ldk, ldv;  // row strides of packed keys and values
   int64_t chunk;     // tokens of a task; from shapes only, never from the number of threads
 
@@ -76,9 +85,9 @@ struct Problem {
 };
 
 template <class T>
-LLMEFF_INLINE Problem make_problem(const In& q, const In& k1, const In& k2, const In& v1, const In& v2, double scale, bool causal,
-                                   int64_t w1, int64_t w2, double k2_bias, double v2_bias, int64_t q_offset, int64_t k1_offset,
-                                   int64_t k2_offset, bool determinant) {
+LLMEFF_INLINE Problem make_problem(const In& q, const In& k1, const In& k2, const In& v1, const In& v2, double scale,
+                                   bool causal, int64_t w1, int64_t w2, double k2_bias, double v2_bias,
+                                   int64_t q_offset, int64_t k1_offset, int64_t k2_offset, bool determinant) {
   Problem p{};
   p.q = q;
   Side first, second;
@@ -126,8 +135,8 @@ struct Arena {
 
 // dst[0, ld) = factor · (src + bias), channels in planes when chunks3 > 0 (and these with the sign), zeros behind.
 template <class T>
-LLMEFF_INLINE void pack_row(T* __restrict dst, const T* __restrict src, int64_t n, int64_t ld, T bias, T factor, int64_t chunks3,
-                            T sign) {
+LLMEFF_INLINE void pack_row(T* __restrict dst, const T* __restrict src, int64_t n, int64_t ld, T bias, T factor,
+                            int64_t chunks3, T sign) {
   for (int64_t c = 0; c < chunks3; ++c) {
     dst[c] = (src[3 * c] + bias) * factor * sign;
     dst[chunks3 + c] = (src[3 * c + 1] + bias) * factor * sign;
@@ -139,9 +148,11 @@ LLMEFF_INLINE void pack_row(T* __restrict dst, const T* __restrict src, int64_t 
 
 // dst = factor · src, or dst += when kAdd, back in the order of channels of the caller.
 template <bool kAdd, class T>
-LLMEFF_INLINE void unpack_row(T* __restrict dst, const T* __restrict src, int64_t n, T factor, int64_t chunks3, T sign) {
+LLMEFF_INLINE void unpack_row(T* __restrict dst, const T* __restrict src, int64_t n, T factor, int64_t chunks3,
+                              T sign) {
   for (int64_t c = 0; c < chunks3; ++c)
-    for (int64_t i = 0; i < 3; ++i) dst[3 * c + i] = (kAdd ? dst[3 * c + i] : T{0}) + src[i * chunks3 + c] * factor * sign;
+    for (int64_t i = 0; i < 3; ++i)
+      dst[3 * c + i] = (kAdd ? dst[3 * c + i] : T{0}) + src[i * chunks3 + c] * factor * sign;
   for (int64_t c = 3 * chunks3; c < n; ++c) dst[c] = (kAdd ? dst[c] : T{0}) + src[c] * factor;
 }
 
@@ -164,9 +175,11 @@ LLMEFF_INLINE void prefetch_token(const View& x, const Task& task, int64_t t, in
 
 // One strip: the rows of x, plus bias, to dst[rows, ld].
 template <class T>
-LLMEFF_INLINE void pack_strip(const View& x, const Task& task, Range rows, double bias, int64_t chunks3, double sign, T* dst, int64_t ld) {
+LLMEFF_INLINE void pack_strip(const View& x, const Task& task, Range rows, double bias, int64_t chunks3, double sign,
+                              T* dst, int64_t ld) {
   constexpr int64_t kAhead = 12;
-  for (int64_t r = rows.begin; r < min_of(rows.end, rows.begin + kAhead); ++r) prefetch_row<T>(x, task.batch, r, task.kv_head);
+  for (int64_t r = rows.begin; r < min_of(rows.end, rows.begin + kAhead); ++r)
+    prefetch_row<T>(x, task.batch, r, task.kv_head);
   for (int64_t r = rows.begin; r < rows.end; ++r, dst += ld) {
     if (r + kAhead < rows.end) prefetch_row<T>(x, task.batch, r + kAhead, task.kv_head);
     pack_row<T>(dst, row_at<T>(x, task.batch, r, task.kv_head), x.shape[3], ld, static_cast<T>(bias), T{1}, chunks3,
@@ -184,8 +197,8 @@ LLMEFF_INLINE void pack_values(const Problem& p, const Side& side, const Task& t
 
 // dst[c, row] = src[row, c]; two vectors of zeros behind every row of dst, which a tile may read.
 template <class T>
-LLMEFF_INLINE void transpose_strip(const T* __restrict src, int64_t rows, int64_t channels, int64_t ld_src, T* __restrict dst,
-                                   int64_t ld_dst) {
+LLMEFF_INLINE void transpose_strip(const T* __restrict src, int64_t rows, int64_t channels, int64_t ld_src,
+                                   T* __restrict dst, int64_t ld_dst) {
   constexpr int64_t kBlock = 16;
   for (int64_t r0 = 0; r0 < rows; r0 += kBlock) {
     const int64_t r1 = min_of(rows, r0 + kBlock);
@@ -202,7 +215,8 @@ LLMEFF_INLINE int64_t transposed_stride(int64_t rows) {
 
 // dst = short ∘ x, or short × x in the planes of the determinant form.
 template <class T>
-LLMEFF_INLINE void short_product(T* __restrict dst, const T* __restrict s, const T* __restrict x, int64_t n, int64_t chunks3) {
+LLMEFF_INLINE void short_product(T* __restrict dst, const T* __restrict s, const T* __restrict x, int64_t n,
+                                 int64_t chunks3) {
   if (chunks3 == 0) {
     for (int64_t c = 0; c < n; c += kLanes<T>) store(dst + c, load(s + c) * load(x + c));
     return;
@@ -216,8 +230,8 @@ LLMEFF_INLINE void short_product(T* __restrict dst, const T* __restrict s, const
   for (int64_t c = 3 * chunks3; c < n; ++c) dst[c] = s[c] * x[c];
 }
 
-// The rows of one matrix product: `heads` query heads from `head`, each with `shorts` short rows from `first` (strip index);
-// row = h · shorts + r.
+// The rows of one matrix product: `heads` query heads from `head`, each with `shorts` short rows from `first` (strip
+// index); row = h · shorts + r.
 struct RowBlock {
   int64_t head, heads, first, shorts;
   LLMEFF_INLINE int64_t rows() const { return heads * shorts; }

@@ -1,6 +1,7 @@
-// The register tiles of 2-simplicial attention: every unit of its forward and backward pass is one product of small matrices,
-// C[rows, lanes] = X · Y, with Y row-major (channels or keys on the SIMD lanes) and X read by broadcasts, so that neither needs packing.
-// What happens to C (store, fold with a short row, add to a gradient) is the caller's epilogue, on registers.
+// The register tiles of 2-simplicial attention: every unit of its forward and backward pass is one product of small
+// matrices, C[rows, lanes] = X · Y, with Y row-major (channels or keys on the SIMD lanes) and X read by broadcasts, so
+// that neither needs packing. What happens to C (store, fold with a short row, add to a gradient) is the caller's
+// epilogue, on registers.
 #pragma once
 
 #include "simd.h"
@@ -27,7 +28,8 @@ struct Product {
 template <bool kTransposed, int kRows, int kVectors, class T, class Epilogue>
 __attribute__((noinline)) void tile(const Product<T>& p, int64_t row, int64_t lane, const Epilogue epilogue) {
   Vec<T> c[kRows][kVectors] = {};
-  // A pointer for every third row: base + {0, 1, 2}·ldx are addressing modes, so that few strides occupy integer registers.
+  // A pointer for every third row: base + {0, 1, 2}·ldx are addressing modes, so that few strides occupy integer
+  // registers.
   const T* x[(kRows + 2) / 3];
 #pragma GCC unroll 4
   for (int i = 0; i < (kRows + 2) / 3; ++i) x[i] = p.x + (kTransposed ? row + 3 * i : (row + 3 * i) * p.ldx);
@@ -71,8 +73,8 @@ LLMEFF_INLINE void column_of_tiles(const Product<T>& p, int64_t rows, int64_t la
   if (row < rows) tile<kTransposed, 1, kVectors>(p, row, lane, epilogue);
 }
 
-// Calls epilogue(row, lane, c) for tiles c[kRows][kVectors] that cover [0, rows) × [0, lanes); lanes is a multiple of the vector.
-// Columns outer: a column of Y stays in the first-level cache while the rows of X pass.
+// Calls epilogue(row, lane, c) for tiles c[kRows][kVectors] that cover [0, rows) × [0, lanes); lanes is a multiple of
+// the vector. Columns outer: a column of Y stays in the first-level cache while the rows of X pass.
 template <bool kTransposed, class T, class Epilogue>
 LLMEFF_INLINE void multiply(const Product<T>& p, int64_t rows, int64_t lanes, const Epilogue& epilogue) {
   int64_t lane = 0;
@@ -80,8 +82,8 @@ LLMEFF_INLINE void multiply(const Product<T>& p, int64_t rows, int64_t lanes, co
   if (lane < lanes) column_of_tiles<kTransposed, 1>(p, rows, lane, epilogue);
 }
 
-// Horizontal sum and maximum by exchanging halves, quarters, … in registers (simd.h's go through memory): the windows of small
-// models are a few vectors, and these come once for each.
+// Horizontal sum and maximum by exchanging halves, quarters, … in registers (simd.h's go through memory): the windows
+// of small models are a few vectors, and these come once for each.
 template <class T>
 LLMEFF_INLINE Vec<T> exchange(Vec<T> v, int64_t distance) {
 #if defined(__clang__)

@@ -1,5 +1,5 @@
-// softmax over rows: the maximum, then e^(x − max) with its sum, then one multiplication. A row of −inf gives zeros; a NaN
-// makes its whole row NaN.
+// softmax over rows: the maximum, then e^(x − max) with its sum, then one multiplication. A row of −inf gives zeros; a
+// NaN makes its whole row NaN.
 #include "cpu_kernels.h"
 #include "row_math.h"
 #include "strided.h"
@@ -25,7 +25,8 @@ void forward(const In& x, const Out& y) {
       return e;
     }));
     const Vec<T> scale = splat(T(1) / sum);
-    map_vectors(n, [scale](Vec<T> e) { return e * scale; }, o, static_cast<const T*>(o));
+    map_vectors(
+        n, [scale](Vec<T> e) { return e * scale; }, o, static_cast<const T*>(o));
   });
 }
 
@@ -37,20 +38,25 @@ void backward(const In& y, const In& dy, const Out& dx) {
     const T* d = dy.as<T>() + at[1];
     const Vec<T> dot = splat(static_cast<T>(
         row_sum<T>(n, [&](int64_t i, int64_t part) { return gather(p + i, 1, part) * gather(d + i, 1, part); })));
-    map_vectors(n, [dot](Vec<T> v, Vec<T> g) { return v * (g - dot); }, dx.as<T>() + at[2], p, d);
+    map_vectors(
+        n, [dot](Vec<T> v, Vec<T> g) { return v * (g - dot); }, dx.as<T>() + at[2], p, d);
   });
 }
 
 }  // namespace
 
 void CpuKernels::softmax(const In& x, const Out& y) {
-  if (x.dtype == DType::kF64) forward<double>(x, y);
-  else forward<float>(x, y);
+  if (x.dtype == DType::kF64)
+    forward<double>(x, y);
+  else
+    forward<float>(x, y);
 }
 
 void CpuKernels::softmax_grad(const In& y, const In& dy, const Out& dx) {
-  if (y.dtype == DType::kF64) backward<double>(y, dy, dx);
-  else backward<float>(y, dy, dx);
+  if (y.dtype == DType::kF64)
+    backward<double>(y, dy, dx);
+  else
+    backward<float>(y, dy, dx);
 }
 
 }  // namespace llmeff::cpu::LLMEFF_ISA

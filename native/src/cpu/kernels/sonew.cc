@@ -1,20 +1,22 @@
-// Tridiagonal SONew (arXiv:2311.10085), fused and multi-tensor. Per chain, with H the running second moment restricted to the
-// diagonal h0 and the super-diagonal h1, u = L·D·Lᵀ·m where X = L·D·Lᵀ is the LogDet-nearest preconditioner:
+// Tridiagonal SONew (arXiv:2311.10085), fused and multi-tensor. Per chain, with H the running second moment restricted
+// to the diagonal h0 and the super-diagonal h1, u = L·D·Lᵀ·m where X = L·D·Lᵀ is the LogDet-nearest preconditioner:
 //
 //   m ← β1·m + (1−β1)·g     h0_j ← β2·h0_j + (1−β2)·g_j²     h1_j ← β2·h1_j + (1−β2)·g_j·g_{j+1}
 //   a = h0 + δ    ψ_j = h1_j / a_{j+1}    S_j = a_j − ψ_j·h1_j    (S_j ≤ γ·a_j: ψ_j = 0, S_j = a_j)
-//   z_j = (m_j − ψ_j·m_{j+1}) / S_j       u_j = z_j − ψ_{j−1}·z_{j−1}       p_j ← p_j − lr·(scale·u_j + weight_decay·p_j)
+//   z_j = (m_j − ψ_j·m_{j+1}) / S_j       u_j = z_j − ψ_{j−1}·z_{j−1}
+//   p_j ← p_j − lr·(scale·u_j + weight_decay·p_j)
 //
-// Bias correction divides H by c2 = 1−β2ᵗ and m by c1 = 1−β1ᵗ; instead of dividing the arrays, δ (and an absolute γ) is multiplied by
-// c2 and u by c2/c1: the same numbers with two roundings less where S cancels. At the end of a chain h1 is kept 0, so that ψ = 0 there
-// and no other step needs to know about chains.
+// Bias correction divides H by c2 = 1−β2ᵗ and m by c1 = 1−β1ᵗ; instead of dividing the arrays, δ (and an absolute γ) is
+// multiplied by c2 and u by c2/c1: the same numbers with two roundings less where S cancels. At the end of a chain h1
+// is kept 0, so that ψ = 0 there and no other step needs to know about chains.
 //
 // Passes, each a parallel_for over chunks:
 //   update  m, h0, h1 in place, with the squares of the grafting reference
 //   factor  z, then u, per block of kBlock elements in the first-level cache; sums u² or applies it to p
-// Without grafting both run block by block in one pass over memory (36 bytes a float32 parameter). With grafting the first pass sums, and a
-// second one factors again from the new state (48 bytes; keeping u instead would take 44 and a scratch array as large as the largest
-// tensor). That second pass walks backwards, to meet what the first one left in the caches, and batches of small tensors stay in them.
+// Without grafting both run block by block in one pass over memory (36 bytes a float32 parameter). With grafting the
+// first pass sums, and a second one factors again from the new state (48 bytes; keeping u instead would take 44 and a
+// scratch array as large as the largest tensor). That second pass walks backwards, to meet what the first one left in
+// the caches, and batches of small tensors stay in them.
 //
 // In-place hazard: a chunk needs the new state of its two neighbours, which other threads overwrite. The new values at
 // every chunk border are computed from the old ones before the first pass starts (Border).
@@ -34,7 +36,9 @@ struct Sums {
   int64_t dropped = 0;
 };
 
-LLMEFF_INLINE int64_t aligned(int64_t bytes) { return (bytes + 63) / 64 * 64; }
+LLMEFF_INLINE int64_t aligned(int64_t bytes) {
+  return (bytes + 63) / 64 * 64;
+}
 
 template <class T>
 struct Step {
@@ -44,12 +48,12 @@ struct Step {
   double lr, update_scale;  // update_scale: what bias correction multiplies u by
   Arrays<T>* tensors;
   Chunk* chunks;
-  Border<T>* borders;      // [chunk]: at its begin, unless that is the tensor's
-  Sums* sums;              // [chunk]
+  Border<T>* borders;        // [chunk]: at its begin, unless that is the tensor's
+  Sums* sums;                // [chunk]
   double *unit_grad, *rate;  // [tensor]
-  int64_t* first_chunk;    // [tensor + 1]
-  T* row_max;              // [chain of the batch], with relative eps
-  int64_t* first_chain;    // [tensor]
+  int64_t* first_chunk;      // [tensor + 1]
+  T* row_max;                // [chain of the batch], with relative eps
+  int64_t* first_chain;      // [tensor]
 
   const T* row_max_of(int64_t tensor) const { return relative_eps ? row_max + first_chain[tensor] : nullptr; }
 
@@ -75,11 +79,12 @@ struct Step {
     const Arrays<T>& x = tensors[c.tensor];
     const UpdateFunction<T> update_range = update_for<T>(graft);
     int64_t updated = c.begin;
-    factor_blocks<kApply>(i, c.begin > 0 ? borders[i] : Border<T>{}, c.end, c.end < x.n ? borders[i + 1] : Border<T>{}, [&](int64_t needed) {
-      const int64_t end = needed + kLanes<T> < c.end ? needed + kLanes<T> : c.end;
-      sums[i].reference += update_range(f, x, updated, end, static_cast<T>(unit_grad[c.tensor]));
-      updated = end;
-    });
+    factor_blocks<kApply>(i, c.begin > 0 ? borders[i] : Border<T>{}, c.end, c.end < x.n ? borders[i + 1] : Border<T>{},
+                          [&](int64_t needed) {
+                            const int64_t end = needed + kLanes<T> < c.end ? needed + kLanes<T> : c.end;
+                            sums[i].reference += update_range(f, x, updated, end, static_cast<T>(unit_grad[c.tensor]));
+                            updated = end;
+                          });
   }
 
   // The state is new everywhere.
@@ -91,7 +96,8 @@ struct Step {
   }
 
   template <bool kApply, class Prepare>
-  LLMEFF_INLINE void factor_blocks(int64_t i, const Border<T>& before, int64_t limit, const Border<T>& after, const Prepare& prepare) {
+  LLMEFF_INLINE void factor_blocks(int64_t i, const Border<T>& before, int64_t limit, const Border<T>& after,
+                                   const Prepare& prepare) {
     const Chunk& c = chunks[i];
     const Arrays<T>& x = tensors[c.tensor];
     const T* const maxima = row_max_of(c.tensor);
@@ -105,8 +111,10 @@ struct Step {
       Mask<T> failed = {};
       factor_block(f, x, maxima, begin, end, limit, after, block, failed);
       dropped += sum_lanes<T>(failed);
-      if constexpr (kApply) apply_block(block, x.p + begin, end - begin, f.keep, static_cast<T>(rate[c.tensor]));
-      else square_block(block, end - begin, squares);
+      if constexpr (kApply)
+        apply_block(block, x.p + begin, end - begin, f.keep, static_cast<T>(rate[c.tensor]));
+      else
+        square_block(block, end - begin, squares);
       block.psi_z[0] = block.psi_z[kBlock];
     }
     sums[i].dropped = dropped;
@@ -140,7 +148,8 @@ struct Step {
         const Chunk& c = chunks[first + i];
         row_sums(tensors[c.tensor], c.begin, c.end, row_max + first_chain[c.tensor]);
       });
-      parallel_for(count, [&](int64_t i, int) { grafts ? factor_chunk<false>(first + i) : factor_chunk<true>(first + i); });
+      parallel_for(count,
+                   [&](int64_t i, int) { grafts ? factor_chunk<false>(first + i) : factor_chunk<true>(first + i); });
     } else {
       for (int64_t i = first; i < first + count; ++i) prepare_border(i);
       parallel_for(count, [&](int64_t i, int) {
@@ -165,10 +174,11 @@ struct Step {
 }  // namespace
 }  // namespace sonew
 
-void CpuKernels::sonew_step(const List<InOut>& params, const List<In>& grads, const List<InOut>& m, const List<InOut>& h0,
-                            const List<InOut>& h1, const List<InOut>& rms, const List<int64_t>& chain_length, const In& grad_scale,
-                            double lr, double beta1, double beta2, double eps, bool relative_eps, double gamma, bool absolute_gamma,
-                            Graft graft, double graft_eps, bool bias_correction, double weight_decay, int64_t step,
+void CpuKernels::sonew_step(const List<InOut>& params, const List<In>& grads, const List<InOut>& m,
+                            const List<InOut>& h0, const List<InOut>& h1, const List<InOut>& rms,
+                            const List<int64_t>& chain_length, const In& grad_scale, double lr, double beta1,
+                            double beta2, double eps, bool relative_eps, double gamma, bool absolute_gamma, Graft graft,
+                            double graft_eps, bool bias_correction, double weight_decay, int64_t step,
                             const InOut& dropped) {
   const double scale = read_scale(grad_scale);
   if (!is_finite(scale) || params.size == 0) return;
@@ -201,7 +211,8 @@ void CpuKernels::sonew_step(const List<InOut>& params, const List<In>& grads, co
     const int64_t tensors = params.size, chunks = count_chunks(params);
     int64_t chains = 0;
     if (relative_eps)
-      for (int64_t i = 0; i < tensors; ++i) chains += chain_length[i] > 0 ? (params[i].size() + chain_length[i] - 1) / chain_length[i] : 1;
+      for (int64_t i = 0; i < tensors; ++i)
+        chains += chain_length[i] > 0 ? (params[i].size() + chain_length[i] - 1) / chain_length[i] : 1;
     int64_t bytes = 0;
     const auto take = [&](int64_t size) {
       const int64_t at = bytes;
@@ -211,7 +222,8 @@ void CpuKernels::sonew_step(const List<InOut>& params, const List<In>& grads, co
     const int64_t at_tensors = take(tensors * sizeof(Arrays<T>)), at_chunks = take(chunks * sizeof(Chunk));
     const int64_t at_borders = take(chunks * sizeof(Border<T>)), at_sums = take(chunks * sizeof(Sums));
     const int64_t at_unit = take(tensors * sizeof(double)), at_rate = take(tensors * sizeof(double));
-    const int64_t at_first_chunk = take((tensors + 1) * sizeof(int64_t)), at_first_chain = take(tensors * sizeof(int64_t));
+    const int64_t at_first_chunk = take((tensors + 1) * sizeof(int64_t)),
+                  at_first_chain = take(tensors * sizeof(int64_t));
     const int64_t at_row_max = take(chains * sizeof(T));
     char* const memory = shared_scratch<char>(bytes);
     s.tensors = reinterpret_cast<Arrays<T>*>(memory + at_tensors);
@@ -228,8 +240,14 @@ void CpuKernels::sonew_step(const List<InOut>& params, const List<In>& grads, co
     s.first_chunk[0] = 0;
     for (int64_t i = 0; i < tensors; ++i) {
       const int64_t n = params[i].size(), chain = chain_length[i];
-      s.tensors[i] = {params[i].as<T>(), grads[i].as<T>(), m[i].as<T>(), h0[i].as<T>(), h1[i].as<T>(),
-                      rms.size > 0 ? rms[i].as<T>() : nullptr, n, chain > 0 ? chain : (n > 0 ? n : 1)};
+      s.tensors[i] = {params[i].as<T>(),
+                      grads[i].as<T>(),
+                      m[i].as<T>(),
+                      h0[i].as<T>(),
+                      h1[i].as<T>(),
+                      rms.size > 0 ? rms[i].as<T>() : nullptr,
+                      n,
+                      chain > 0 ? chain : (n > 0 ? n : 1)};
       s.first_chunk[i + 1] = s.first_chunk[i] + chunks_of(n);
       s.unit_grad[i] = 0;
     }
@@ -244,8 +262,10 @@ void CpuKernels::sonew_step(const List<InOut>& params, const List<In>& grads, co
     if (dropped.present())
       for (int64_t i = 0; i < chunks; ++i) *dropped.as<double>() += static_cast<double>(s.sums[i].dropped);
   };
-  if (params[0].dtype == DType::kF64) run(double{});
-  else run(float{});
+  if (params[0].dtype == DType::kF64)
+    run(double{});
+  else
+    run(float{});
 }
 
 }  // namespace llmeff::cpu::LLMEFF_ISA

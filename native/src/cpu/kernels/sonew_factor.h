@@ -1,4 +1,5 @@
-// From SONew's statistics to its update u = L·D·Lᵀ·m, block by block: z first, then u_j = z_j − ψ_{j−1}·z_{j−1}. See sonew.cc for the method.
+// From SONew's statistics to its update u = L·D·Lᵀ·m, block by block: z first, then u_j = z_j − ψ_{j−1}·z_{j−1}. See
+// sonew.cc for the method.
 #pragma once
 
 #include "sonew_update.h"
@@ -15,7 +16,9 @@ LLMEFF_INLINE Vec<float> schur(Vec<float> a, Vec<float> psi, Vec<float> h1) {
   return s;
 #endif
 }
-LLMEFF_INLINE Vec<double> schur(Vec<double> a, Vec<double> psi, Vec<double> h1) { return a - psi * h1; }
+LLMEFF_INLINE Vec<double> schur(Vec<double> a, Vec<double> psi, Vec<double> h1) {
+  return a - psi * h1;
+}
 
 template <class T>
 LLMEFF_INLINE T row_delta(const Factors<T>& f, const T* row_max, int64_t chain) {
@@ -41,8 +44,8 @@ struct Factored {
 
 // The new state is given; adds to `dropped` in each of the first n lanes whose edge the stability rule removes.
 template <class T>
-LLMEFF_INLINE Factored<T> factor(const Factors<T>& f, Vec<T> m, Vec<T> h0, Vec<T> h1, Vec<T> next_m, Vec<T> next_h0, Vec<T> delta,
-                                 int64_t n, Mask<T>& dropped) {
+LLMEFF_INLINE Factored<T> factor(const Factors<T>& f, Vec<T> m, Vec<T> h0, Vec<T> h1, Vec<T> next_m, Vec<T> next_h0,
+                                 Vec<T> delta, int64_t n, Mask<T>& dropped) {
   const Vec<T> a = h0 + delta;
   Vec<T> psi = h1 / (next_h0 + delta);
   Vec<T> s = schur(a, psi, h1);
@@ -69,16 +72,17 @@ LLMEFF_INLINE Factored<T> factor_at(const Factors<T>& f, const Arrays<T>& x, con
     next_m[n - 1] = after.after_m;
     next_h0[n - 1] = after.after_h0;
   }
-  return factor<T>(f, load_n<kFull>(x.m + j, n), load_n<kFull>(x.h0 + j, n), load_n<kFull>(x.h1 + j, n), next_m, next_h0,
-                   deltas(f, row_max, j, n, x.chain), kFull ? kLanes<T> : n, dropped);
+  return factor<T>(f, load_n<kFull>(x.m + j, n), load_n<kFull>(x.h0 + j, n), load_n<kFull>(x.h1 + j, n), next_m,
+                   next_h0, deltas(f, row_max, j, n, x.chain), kFull ? kLanes<T> : n, dropped);
 }
 
 // ψ·z of the element before j, the first of a chunk.
 template <class T>
 T psi_z_before(const Factors<T>& f, const Arrays<T>& x, const T* row_max, int64_t j, const Border<T>& border) {
   Mask<T> dropped = {};
-  return factor<T>(f, splat<T>(border.before_m), splat<T>(border.before_h0), splat<T>(border.before_h1), splat<T>(border.after_m),
-                   splat<T>(border.after_h0), deltas(f, row_max, j - 1, 1, x.chain), 1, dropped)
+  return factor<T>(f, splat<T>(border.before_m), splat<T>(border.before_h0), splat<T>(border.before_h1),
+                   splat<T>(border.after_m), splat<T>(border.after_h0), deltas(f, row_max, j - 1, 1, x.chain), 1,
+                   dropped)
       .psi_z[0];
 }
 
@@ -94,15 +98,16 @@ struct alignas(64) Block {
 
 // State is read from memory up to element `limit`, whose own is that of `after`.
 template <class T>
-LLMEFF_INLINE void factor_block(const Factors<T>& f, const Arrays<T>& x, const T* row_max, int64_t begin, int64_t end, int64_t limit,
-                                const Border<T>& after, Block<T>& block, Mask<T>& dropped) {
+LLMEFF_INLINE void factor_block(const Factors<T>& f, const Arrays<T>& x, const T* row_max, int64_t begin, int64_t end,
+                                int64_t limit, const Border<T>& after, Block<T>& block, Mask<T>& dropped) {
   constexpr int64_t kWidth = kLanes<T>;
   const auto keep = [&](int64_t j, const Factored<T>& factored) {
     store(block.z + (j - begin), factored.z);
     store(block.psi_z + 1 + (j - begin), factored.psi_z);
   };
   int64_t j = begin;
-  for (; j + kWidth <= end && j + kWidth < limit; j += kWidth) keep(j, factor_at<true>(f, x, row_max, j, kWidth, after, dropped));
+  for (; j + kWidth <= end && j + kWidth < limit; j += kWidth)
+    keep(j, factor_at<true>(f, x, row_max, j, kWidth, after, dropped));
   if (j < end) keep(j, factor_at<false>(f, x, row_max, j, end - j, after, dropped));
 }
 
@@ -116,7 +121,8 @@ template <class T>
 LLMEFF_INLINE void apply_block(const Block<T>& block, T* p, int64_t n, T keep, T rate) {
   constexpr int64_t kWidth = kLanes<T>;
   int64_t i = 0;
-  for (; i + kWidth <= n; i += kWidth) apply_vector<true>(p + i, load(block.z + i) - load(block.psi_z + i), keep, rate, kWidth);
+  for (; i + kWidth <= n; i += kWidth)
+    apply_vector<true>(p + i, load(block.z + i) - load(block.psi_z + i), keep, rate, kWidth);
   if (i < n) apply_vector<false>(p + i, load(block.z + i) - load(block.psi_z + i), keep, rate, n - i);
 }
 
@@ -154,9 +160,11 @@ void row_sums(const Arrays<T>& x, int64_t begin, int64_t end, T* row_max) {
     const int64_t chain = j / x.chain;
     Vec<T> largest_lanes = {};
     const auto sums = [&]<bool kFull>(int64_t at, int64_t n) {
-      return vabs<T>(load_n<kFull>(x.h1 + at - 1, n)) + load_n<kFull>(x.h0 + at, n) + vabs<T>(load_n<kFull>(x.h1 + at, n));
+      return vabs<T>(load_n<kFull>(x.h1 + at - 1, n)) + load_n<kFull>(x.h0 + at, n) +
+             vabs<T>(load_n<kFull>(x.h1 + at, n));
     };
-    for (++j; j + kWidth <= stop; j += kWidth) largest_lanes = vmax(sums.template operator()<true>(j, kWidth), largest_lanes);
+    for (++j; j + kWidth <= stop; j += kWidth)
+      largest_lanes = vmax(sums.template operator()<true>(j, kWidth), largest_lanes);
     if (j < stop) largest_lanes = vmax(sums.template operator()<false>(j, stop - j), largest_lanes);
     j = stop;
     const T others = reduce_max<T>(largest_lanes);

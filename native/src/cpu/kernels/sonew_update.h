@@ -1,4 +1,5 @@
-// The running averages of tridiagonal SONew, updated in place, and the square of what grafting scales to. See sonew.cc for the method.
+// The running averages of tridiagonal SONew, updated in place, and the square of what grafting scales to. See sonew.cc
+// for the method.
 #pragma once
 
 #include "llmeff/kernels.h"
@@ -28,7 +29,9 @@ struct Border {
 };
 
 // The last element of the chain that holds element j.
-LLMEFF_INLINE int64_t chain_end(int64_t j, int64_t chain) { return j / chain * chain + chain - 1; }
+LLMEFF_INLINE int64_t chain_end(int64_t j, int64_t chain) {
+  return j / chain * chain + chain - 1;
+}
 
 template <class T>
 LLMEFF_INLINE Vec<T> average(Vec<T> old, Vec<T> sample, T beta, T rest) {
@@ -48,15 +51,18 @@ template <Graft kGraft, class T>
 LLMEFF_INLINE Vec<T> reference(const Factors<T>& f, Vec<T> g, Vec<T> m, Vec<T> h0, Vec<T> rms) {
   if constexpr (kGraft == Graft::kAdam || kGraft == Graft::kAdamRaw)
     return m * f.reference_m / (square_roots<T>(h0) * f.reference_root + f.reference_eps);
-  else if constexpr (kGraft == Graft::kSgd) return g;
-  else if constexpr (kGraft == Graft::kMomentum) return m * f.reference_m;
-  else return g / (square_roots<T>(rms) + f.reference_eps);
+  else if constexpr (kGraft == Graft::kSgd)
+    return g;
+  else if constexpr (kGraft == Graft::kMomentum)
+    return m * f.reference_m;
+  else
+    return g / (square_roots<T>(rms) + f.reference_eps);
 }
 
 // `end` is the end of the chain that holds element j; returns that of element j + n.
 template <Graft kGraft, bool kFull, class T>
-LLMEFF_INLINE int64_t update_vector(const Factors<T>& f, const Arrays<T>& x, int64_t j, int64_t n, int64_t end, T unit_grad,
-                                    SumOfSquares<T>& squares) {
+LLMEFF_INLINE int64_t update_vector(const Factors<T>& f, const Arrays<T>& x, int64_t j, int64_t n, int64_t end,
+                                    T unit_grad, SumOfSquares<T>& squares) {
   const Vec<T> g = load_n<kFull>(x.g + j, n) * f.grad_scale;
   const Vec<T> m = average(load_n<kFull>(x.m + j, n), g, f.beta1, f.one_minus_beta1);
   const Vec<T> h0 = average(load_n<kFull>(x.h0 + j, n), g * g, f.beta2, f.one_minus_beta2);
@@ -82,7 +88,8 @@ LLMEFF_INLINE int64_t update_vector(const Factors<T>& f, const Arrays<T>& x, int
   return end;
 }
 
-// Elements [begin, end) of a tensor; unit_grad is 1/‖g‖ of the whole tensor (Graft::kRmspropNorm only). Returns Σ reference².
+// Elements [begin, end) of a tensor; unit_grad is 1/‖g‖ of the whole tensor (Graft::kRmspropNorm only). Returns Σ
+// reference².
 template <Graft kGraft, class T>
 double update(const Factors<T>& f, const Arrays<T>& x, int64_t begin, int64_t end, T unit_grad) {
   constexpr int64_t kWidth = kLanes<T>;
@@ -100,12 +107,18 @@ using UpdateFunction = double (*)(const Factors<T>&, const Arrays<T>&, int64_t, 
 template <class T>
 UpdateFunction<T> update_for(Graft graft) {
   switch (graft) {
-    case Graft::kNone: return update<Graft::kNone, T>;
-    case Graft::kAdam: return update<Graft::kAdam, T>;
-    case Graft::kAdamRaw: return update<Graft::kAdamRaw, T>;
-    case Graft::kSgd: return update<Graft::kSgd, T>;
-    case Graft::kMomentum: return update<Graft::kMomentum, T>;
-    case Graft::kRmspropNorm: break;
+    case Graft::kNone:
+      return update<Graft::kNone, T>;
+    case Graft::kAdam:
+      return update<Graft::kAdam, T>;
+    case Graft::kAdamRaw:
+      return update<Graft::kAdamRaw, T>;
+    case Graft::kSgd:
+      return update<Graft::kSgd, T>;
+    case Graft::kMomentum:
+      return update<Graft::kMomentum, T>;
+    case Graft::kRmspropNorm:
+      break;
   }
   return update<Graft::kRmspropNorm, T>;
 }

@@ -1,5 +1,5 @@
-// Walking several views of one shape together: axes that lie behind each other in all of them are merged, so that most tensors
-// become one long run, and the work is cut into blocks whose size does not depend on the number of threads.
+// Walking several views of one shape together: axes that lie behind each other in all of them are merged, so that most
+// tensors become one long run, and the work is cut into blocks whose size does not depend on the number of threads.
 #pragma once
 
 #include "llmeff/parallel.h"
@@ -16,12 +16,20 @@ struct VectorOf<int32_t> {
 
 inline constexpr int64_t kBlock = 16384;  // elements that are worth a task
 
-LLMEFF_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-LLMEFF_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-LLMEFF_INLINE int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+LLMEFF_INLINE int64_t ceil_div(int64_t a, int64_t b) {
+  return (a + b - 1) / b;
+}
+LLMEFF_INLINE int64_t smaller(int64_t a, int64_t b) {
+  return a < b ? a : b;
+}
+LLMEFF_INLINE int64_t larger(int64_t a, int64_t b) {
+  return a > b ? a : b;
+}
 
 // Bit set of the first `count` axes.
-LLMEFF_INLINE unsigned leading_axes(int count) { return (1u << count) - 1u; }
+LLMEFF_INLINE unsigned leading_axes(int count) {
+  return (1u << count) - 1u;
+}
 
 template <int N>
 struct Loop {
@@ -106,15 +114,17 @@ LLMEFF_INLINE void for_each_row(const Loop<N>& loop, int64_t row_elements, const
   });
 }
 
-// body(offsets, n): n elements along the last axis of the loop from those offsets on. Where a view is strided along that axis, short
-// pieces of many neighbouring rows go together, so that the cache lines of one row still lie in the cache for the next.
+// body(offsets, n): n elements along the last axis of the loop from those offsets on. Where a view is strided along
+// that axis, short pieces of many neighbouring rows go together, so that the cache lines of one row still lie in the
+// cache for the next.
 template <int N, class F>
 LLMEFF_INLINE void for_each_run(const Loop<N>& loop, const F& body) {
   const int outer = loop.rank - 1;
   const int64_t n = loop.inner(), rows = loop.count(outer);
   bool strided = false;
   for (int k = 0; k < N; ++k) strided = strided || (loop.inner_stride(k) != 0 && loop.inner_stride(k) != 1);
-  const int64_t piece = smaller(n, strided && rows > 1 ? 128 : kBlock), pieces = ceil_div(n, piece), per_task = kBlock / piece;
+  const int64_t piece = smaller(n, strided && rows > 1 ? 128 : kBlock), pieces = ceil_div(n, piece),
+                per_task = kBlock / piece;
   parallel_for(ceil_div(rows, per_task) * pieces, [&](int64_t task, int) {
     const int64_t first = task / pieces * per_task, start = task % pieces * piece, count = smaller(piece, n - start);
     Cursor<N> at(loop, outer, first);

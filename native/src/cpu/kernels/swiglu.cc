@@ -12,8 +12,9 @@ void forward(const In& gate, const In& up, const Out& out) {
   const Loop<3> loop = make_loop<3>({&out, &gate, &up}, leading_axes(out.rank - 1));
   const int64_t n = out.dim(-1);
   for_each_row(loop, n, [&](const int64_t* at, int64_t, int) {
-    map_vectors(n, [](Vec<T> g, Vec<T> u) { return g * vsigmoid<T>(g) * u; }, out.as<T>() + at[0],
-                static_cast<const T*>(gate.as<T>() + at[1]), static_cast<const T*>(up.as<T>() + at[2]));
+    map_vectors(
+        n, [](Vec<T> g, Vec<T> u) { return g * vsigmoid<T>(g) * u; }, out.as<T>() + at[0],
+        static_cast<const T*>(gate.as<T>() + at[1]), static_cast<const T*>(up.as<T>() + at[2]));
   });
 }
 
@@ -39,13 +40,17 @@ void backward(const In& dout, const In& gate, const In& up, const Out& dgate, co
 }  // namespace
 
 void CpuKernels::swiglu(const In& gate, const In& up, const Out& out) {
-  if (out.dtype == DType::kF64) forward<double>(gate, up, out);
-  else forward<float>(gate, up, out);
+  if (out.dtype == DType::kF64)
+    forward<double>(gate, up, out);
+  else
+    forward<float>(gate, up, out);
 }
 
 void CpuKernels::swiglu_grad(const In& dout, const In& gate, const In& up, const Out& dgate, const Out& dup) {
-  if (dout.dtype == DType::kF64) backward<double>(dout, gate, up, dgate, dup);
-  else backward<float>(dout, gate, up, dgate, dup);
+  if (dout.dtype == DType::kF64)
+    backward<double>(dout, gate, up, dgate, dup);
+  else
+    backward<float>(dout, gate, up, dgate, dup);
 }
 
 }  // namespace llmeff::cpu::LLMEFF_ISA

@@ -1,5 +1,5 @@
-// Functions of a vector beyond simd.h, shared by the activations, the softcap and the losses. float32 runs on vexp; float64 calls
-// the C library lane by lane: it is there to check float32 against, not to be fast.
+// Functions of a vector beyond simd.h, shared by the activations, the softcap and the losses. float32 runs on vexp;
+// float64 calls the C library lane by lane: it is there to check float32 against, not to be fast.
 #pragma once
 
 #include <cmath>
@@ -17,11 +17,21 @@ LLMEFF_INLINE Vec<T> each_lane(Vec<T> x, const F& f) {
   return load(lanes);
 }
 
-LLMEFF_INLINE float absolute(float x) { return __builtin_fabsf(x); }
-LLMEFF_INLINE double absolute(double x) { return __builtin_fabs(x); }
-LLMEFF_INLINE int32_t absolute(int32_t x) { return x < 0 ? static_cast<int32_t>(0u - static_cast<uint32_t>(x)) : x; }
-LLMEFF_INLINE float root(float x) { return __builtin_sqrtf(x); }
-LLMEFF_INLINE double root(double x) { return __builtin_sqrt(x); }
+LLMEFF_INLINE float absolute(float x) {
+  return __builtin_fabsf(x);
+}
+LLMEFF_INLINE double absolute(double x) {
+  return __builtin_fabs(x);
+}
+LLMEFF_INLINE int32_t absolute(int32_t x) {
+  return x < 0 ? static_cast<int32_t>(0u - static_cast<uint32_t>(x)) : x;
+}
+LLMEFF_INLINE float root(float x) {
+  return __builtin_sqrtf(x);
+}
+LLMEFF_INLINE double root(double x) {
+  return __builtin_sqrt(x);
+}
 
 template <class T>
 LLMEFF_INLINE Vec<T> vabs(Vec<T> x) {

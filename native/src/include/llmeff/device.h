@@ -1,7 +1,9 @@
-// A device: memory, an in-order stream of work, and a table of kernels. The CPU is one (cpu/cpu_device.cc); a CUDA device is another.
+// A device: memory, an in-order stream of work, and a table of kernels. The CPU is one (cpu/cpu_device.cc); a CUDA
+// device is another.
 //
-// Work is validated and submitted on the caller's thread and runs later, in order. Memory is stream-ordered too: a block that is
-// released goes back to the cache at once, and whoever gets it next submits after every earlier user of it.
+// Work is validated and submitted on the caller's thread and runs later, in order. Memory is stream-ordered too: a
+// block that is released goes back to the cache at once, and whoever gets it next submits after every earlier user of
+// it.
 #pragma once
 
 #include <atomic>
@@ -19,11 +21,12 @@ namespace llmeff {
 // Why a kernel did not do its work.
 struct Failure {
   std::string code, op, message;
-  uint64_t ticket = 0;    // of the call that failed
+  uint64_t ticket = 0;                 // of the call that failed
   std::atomic<bool> observed = false;  // somebody has been told
 };
 
-// Whether the contents of a block are what its last writer should have made. Only touched by work running on the stream.
+// Whether the contents of a block are what its last writer should have made. Only touched by work running on the
+// stream.
 struct Status {
   std::shared_ptr<Failure> failure;
 };
@@ -89,14 +92,14 @@ class Device {
   std::shared_ptr<Failure> unobserved_;
 };
 
-// The memory that a piece of work touches, for passing failures on: an op whose input failed does not run, its outputs fail likewise
-// and what it would have updated in place keeps its value.
+// The memory that a piece of work touches, for passing failures on: an op whose input failed does not run, its outputs
+// fail likewise and what it would have updated in place keeps its value.
 struct Access {
   std::vector<std::shared_ptr<Status>> in, out, in_out;
 };
 
-// Queues `work`; its ticket names the call in a Failure. `work` reports trouble by throwing Error. `done` (optional) is called on the
-// stream afterwards with the failure or null.
+// Queues `work`; its ticket names the call in a Failure. `work` reports trouble by throwing Error. `done` (optional) is
+// called on the stream afterwards with the failure or null.
 uint64_t submit_op(Device& device, const char* op, Access access, std::function<void(Kernels&)> work,
                    std::function<void(const std::shared_ptr<Failure>&)> done = nullptr);
 

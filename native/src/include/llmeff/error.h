@@ -1,5 +1,5 @@
-// Errors of the engine. Kernels run long after the call that queued them; what they throw is kept with the arrays they should
-// have written and rejects the next read of those (see device.h).
+// Errors of the engine. Kernels run long after the call that queued them; what they throw is kept with the arrays they
+// should have written and rejects the next read of those (see device.h).
 #pragma once
 
 #include <stdexcept>

@@ -1,21 +1,54 @@
 // The operations of the engine: one method each, implemented by every device (CPU now; CUDA has the same table).
 //
-// Shape letters: B batch, T query length, S key length, H query heads, K key/value heads, D head size, C width, V vocabulary,
-// N rows. Shapes, dtypes and devices have been checked by the caller (in TypeScript, where the message can name the user's
-// arguments); a kernel checks only what depends on values, such as token ids, and reports it through fail().
+// Shape letters: B batch, T query length, S key length, H query heads, K key/value heads, D head size, C width, V
+// vocabulary, N rows. Shapes, dtypes and devices have been checked by the caller (in TypeScript, where the message can
+// name the user's arguments); a kernel checks only what depends on values, such as token ids, and reports it through
+// fail().
 //
-// All floating-point arguments of a call share one dtype, float32 or float64, unless said otherwise; reductions accumulate
-// in float32 or wider in a fixed order that does not depend on the number of threads. Views may be strided; where a method says
-// "rows", the last axis must be contiguous and the others may have any stride. Gradients are named `d` + the name of the thing.
+// All floating-point arguments of a call share one dtype, float32 or float64, unless said otherwise; reductions
+// accumulate in float32 or wider in a fixed order that does not depend on the number of threads. Views may be strided;
+// where a method says "rows", the last axis must be contiguous and the others may have any stride. Gradients are named
+// `d` + the name of the thing.
 #pragma once
 
 #include "llmeff/view.h"
 
 namespace llmeff {
 
-enum class UnaryOp : int { kNeg, kAbs, kExp, kLog, kSqrt, kRsqrt, kReciprocal, kSquare, kSin, kCos, kTanh, kSigmoid, kSilu, kGelu, kRelu, kIsFinite };
+enum class UnaryOp : int {
+  kNeg,
+  kAbs,
+  kExp,
+  kLog,
+  kSqrt,
+  kRsqrt,
+  kReciprocal,
+  kSquare,
+  kSin,
+  kCos,
+  kTanh,
+  kSigmoid,
+  kSilu,
+  kGelu,
+  kRelu,
+  kIsFinite
+};
 inline constexpr int kUnaryOpCount = 16;
-enum class BinaryOp : int { kAdd, kSub, kMul, kDiv, kPow, kMaximum, kMinimum, kEqual, kNotEqual, kLess, kLessEqual, kGreater, kGreaterEqual };
+enum class BinaryOp : int {
+  kAdd,
+  kSub,
+  kMul,
+  kDiv,
+  kPow,
+  kMaximum,
+  kMinimum,
+  kEqual,
+  kNotEqual,
+  kLess,
+  kLessEqual,
+  kGreater,
+  kGreaterEqual
+};
 inline constexpr int kBinaryOpCount = 13;
 enum class ReduceOp : int { kSum, kMean, kMax, kMin };
 inline constexpr int kReduceOpCount = 4;
@@ -28,14 +61,16 @@ class Kernels {
  public:
   virtual ~Kernels() = default;
 
-  // ---- data movement and element-wise --------------------------------------------------------------------------------------
-  // out = x, any strides, any pair of dtypes (float → integer truncates; → bool is `x != 0`; NaN stays NaN in float types).
+  // ---- data movement and element-wise
+  // -------------------------------------------------------------------------------------- out = x, any strides, any
+  // pair of dtypes (float → integer truncates; → bool is `x != 0`; NaN stays NaN in float types).
   virtual void copy(const In& x, const Out& out) = 0;
   virtual void fill(double value, const Out& out) = 0;
-  // out[i] = the i-th number (row-major) of the stream (seed, stream): Philox 4x32-10, key = seed, counter = (i / 4, stream);
-  // uniform in [0, 1), or standard normal by Box-Muller. float32 or float64.
+  // out[i] = the i-th number (row-major) of the stream (seed, stream): Philox 4x32-10, key = seed, counter = (i / 4,
+  // stream); uniform in [0, 1), or standard normal by Box-Muller. float32 or float64.
   virtual void random(Distribution distribution, int64_t seed, int64_t stream, const Out& out) = 0;
-  // Same shape, any strides. kIsFinite writes bool; all others the dtype of x (float32, float64; kNeg, kAbs, kSquare also int32).
+  // Same shape, any strides. kIsFinite writes bool; all others the dtype of x (float32, float64; kNeg, kAbs, kSquare
+  // also int32).
   virtual void unary(UnaryOp op, const In& x, const Out& out) = 0;
   // The caller has broadcast a and b to the shape of out (stride 0). Comparisons write bool; float32, float64, int32.
   virtual void binary(BinaryOp op, const In& a, const In& b, const Out& out) = 0;
@@ -44,87 +79,100 @@ class Kernels {
   // out has the rank of x, with size 1 on the reduced axes. NaN propagates through max and min.
   virtual void reduce(ReduceOp op, const In& x, const Out& out) = 0;
 
-  // ---- products ------------------------------------------------------------------------------------------------------------
-  // out[…, M, N] = a[…, M, K] · b[…, K, N] (+ bias[N]); with accumulate, added to out. Leading axes have been broadcast to those of
-  // out. Each of the last two axes pairs of a and b has one stride of 1 (either), out is contiguous in its last axis.
+  // ---- products
+  // ------------------------------------------------------------------------------------------------------------ out[…,
+  // M, N] = a[…, M, K] · b[…, K, N] (+ bias[N]); with accumulate, added to out. Leading axes have been broadcast to
+  // those of out. Each of the last two axes pairs of a and b has one stride of 1 (either), out is contiguous in its
+  // last axis.
   virtual void matmul(const In& a, const In& b, const In& bias, bool accumulate, const Out& out) = 0;
 
-  // ---- layers --------------------------------------------------------------------------------------------------------------
+  // ---- layers
+  // --------------------------------------------------------------------------------------------------------------
   // Softmax over the last axis, rows; a row of -inf gives zeros.
   virtual void softmax(const In& x, const Out& y) = 0;
   // dx = y ∘ (dy − Σ y∘dy).
   virtual void softmax_grad(const In& y, const In& dy, const Out& dx) = 0;
-  // out[…, C] = table[ids[…], :]; ids int32 contiguous, table [V, C] contiguous. Fails with ERR_INDEX on an id outside [0, V).
+  // out[…, C] = table[ids[…], :]; ids int32 contiguous, table [V, C] contiguous. Fails with ERR_INDEX on an id outside
+  // [0, V).
   virtual void embedding(const In& table, const In& ids, const Out& out) = 0;
   // dtable[V, C] = Σ over equal ids of dout rows, in the order of the rows.
   virtual void embedding_grad(const In& dout, const In& ids, const Out& dtable) = 0;
   // y = x · rstd ∘ weight, rstd[…] = (mean(x²) + eps)^(-1/2) (models.md §2.1). x rows, weight [C]; y, rstd contiguous.
   virtual void rms_norm(const In& x, const In& weight, double eps, const Out& y, const Out& rstd) = 0;
-  virtual void rms_norm_grad(const In& dy, const In& x, const In& weight, const In& rstd, const Out& dx, const Out& dweight) = 0;
-  // Rotary embedding (models.md §2.2) of x [B, T, H, D] rows by the angles of cos, sin [T, R/2] (contiguous), R ≤ D even: channels
-  // past R are copied. Pairs are (i, i + R/2), or (2i, 2i+1) when interleaved. inverse turns the other way (the gradient).
+  virtual void rms_norm_grad(const In& dy, const In& x, const In& weight, const In& rstd, const Out& dx,
+                             const Out& dweight) = 0;
+  // Rotary embedding (models.md §2.2) of x [B, T, H, D] rows by the angles of cos, sin [T, R/2] (contiguous), R ≤ D
+  // even: channels past R are copied. Pairs are (i, i + R/2), or (2i, 2i+1) when interleaved. inverse turns the other
+  // way (the gradient).
   virtual void rope(const In& x, const In& cos, const In& sin, bool interleaved, bool inverse, const Out& out) = 0;
   // out = silu(gate) ∘ up, rows of equal shape.
   virtual void swiglu(const In& gate, const In& up, const Out& out) = 0;
   virtual void swiglu_grad(const In& dout, const In& gate, const In& up, const Out& dgate, const Out& dup) = 0;
 
-  // ---- losses (models.md §3) ---------------------------------------------------------------------------------------------
-  // Per row n with targets[n] ≠ ignore_index, z = logits or softcap·tanh(logits/softcap) when softcap > 0, p = softmax(z):
+  // ---- losses (models.md §3)
+  // --------------------------------------------------------------------------------------------- Per row n with
+  // targets[n] ≠ ignore_index, z = logits or softcap·tanh(logits/softcap) when softcap > 0, p = softmax(z):
   //   ce[n] = (1−s)·(lse − z[target]) + s·mean_v(lse − z[v]),  loss = mean_n(ce[n] + z_loss·lse²), s = label_smoothing.
-  // stats[3] = {mean ce, mean z_loss·lse², number of valid rows}; no valid row gives zeros. logits [N, V] rows, targets int32 [N],
-  // loss [] , ce [N], lse [N]. ERR_INDEX on a target outside [0, V) that is not ignore_index.
-  virtual void cross_entropy(const In& logits, const In& targets, int64_t ignore_index, double label_smoothing, double z_loss,
-                             double softcap, const Out& loss, const Out& stats, const Out& ce, const Out& lse) = 0;
+  // stats[3] = {mean ce, mean z_loss·lse², number of valid rows}; no valid row gives zeros. logits [N, V] rows, targets
+  // int32 [N], loss [] , ce [N], lse [N]. ERR_INDEX on a target outside [0, V) that is not ignore_index.
+  virtual void cross_entropy(const In& logits, const In& targets, int64_t ignore_index, double label_smoothing,
+                             double z_loss, double softcap, const Out& loss, const Out& stats, const Out& ce,
+                             const Out& lse) = 0;
   // dlogits [N, V] = dloss · ∂loss/∂logits; dloss [].
   virtual void cross_entropy_grad(const In& dloss, const In& logits, const In& targets, const In& stats, const In& lse,
                                   int64_t ignore_index, double label_smoothing, double z_loss, double softcap,
                                   const Out& dlogits) = 0;
-  // The same loss of logits = hidden [N, C] · weightᵀ, weight [V, C] (both contiguous), in blocks of rows: the logits of the whole batch
-  // never exist. Since the loss is a scalar its gradients are made in the same pass, for an upstream gradient of 1;
-  // dhidden [N, C] and dweight [V, C] may be absent.
+  // The same loss of logits = hidden [N, C] · weightᵀ, weight [V, C] (both contiguous), in blocks of rows: the logits
+  // of the whole batch never exist. Since the loss is a scalar its gradients are made in the same pass, for an upstream
+  // gradient of 1; dhidden [N, C] and dweight [V, C] may be absent.
   virtual void linear_cross_entropy(const In& hidden, const In& weight, const In& targets, int64_t ignore_index,
-                                    double label_smoothing, double z_loss, double softcap, const Out& loss, const Out& stats,
-                                    const Out& ce, const Out& dhidden, const Out& dweight) = 0;
+                                    double label_smoothing, double z_loss, double softcap, const Out& loss,
+                                    const Out& stats, const Out& ce, const Out& dhidden, const Out& dweight) = 0;
 
-  // ---- attention -----------------------------------------------------------------------------------------------------------
-  // Dot-product attention, flash-style: q [B, T, H, D], k [B, S, K, D], v [B, S, K, Dv] (D and Dv axes contiguous, others strided), o [B, T, H, Dv],
-  // lse [B, H, T] contiguous. Query row t is position i = q_offset + t; key j is allowed when (not causal or j ≤ i) and, with
-  // window > 0, j > i − window (not causal: |i − j| < window). s = scale·q·k, then softcap·tanh(s/softcap) when softcap > 0. A row without keys: o = 0, lse = −inf.
-  virtual void attention(const In& q, const In& k, const In& v, double scale, bool causal, int64_t window, int64_t q_offset,
-                         double softcap, const Out& o, const Out& lse) = 0;
+  // ---- attention
+  // -----------------------------------------------------------------------------------------------------------
+  // Dot-product attention, flash-style: q [B, T, H, D], k [B, S, K, D], v [B, S, K, Dv] (D and Dv axes contiguous,
+  // others strided), o [B, T, H, Dv], lse [B, H, T] contiguous. Query row t is position i = q_offset + t; key j is
+  // allowed when (not causal or j ≤ i) and, with window > 0, j > i − window (not causal: |i − j| < window). s =
+  // scale·q·k, then softcap·tanh(s/softcap) when softcap > 0. A row without keys: o = 0, lse = −inf.
+  virtual void attention(const In& q, const In& k, const In& v, double scale, bool causal, int64_t window,
+                         int64_t q_offset, double softcap, const Out& o, const Out& lse) = 0;
   // dq, dk, dv contiguous.
-  virtual void attention_grad(const In& dout, const In& q, const In& k, const In& v, const In& o, const In& lse, double scale,
-                              bool causal, int64_t window, int64_t q_offset, double softcap, const Out& dq, const Out& dk,
-                              const Out& dv) = 0;
-  // 2-simplicial attention (simplicial-attention.md §2–§4): q [B, T, H, D], k1 [B, S1, K, D], k2 [B, S2, K, D], v1 [B, S1, K, Dv],
-  // v2 [B, S2, K, Dv] (channels contiguous, others strided), o [B, T, H, Dv], lse [B, H, T] contiguous. Windows w1, w2 (0 = unlimited);
-  // offsets are the absolute positions of row 0 of q, of (k1, v1), of (k2, v2).
-  virtual void simplicial_attention(const In& q, const In& k1, const In& k2, const In& v1, const In& v2, double scale, bool causal,
-                                    int64_t w1, int64_t w2, double k2_bias, double v2_bias, int64_t q_offset, int64_t k1_offset,
-                                    int64_t k2_offset, bool determinant, const Out& o, const Out& lse) = 0;
-  virtual void simplicial_attention_grad(const In& dout, const In& q, const In& k1, const In& k2, const In& v1, const In& v2,
-                                         const In& o, const In& lse, double scale, bool causal, int64_t w1, int64_t w2,
-                                         double k2_bias, double v2_bias, int64_t q_offset, int64_t k1_offset, int64_t k2_offset,
-                                         bool determinant, const Out& dq, const Out& dk1, const Out& dk2, const Out& dv1,
-                                         const Out& dv2) = 0;
+  virtual void attention_grad(const In& dout, const In& q, const In& k, const In& v, const In& o, const In& lse,
+                              double scale, bool causal, int64_t window, int64_t q_offset, double softcap,
+                              const Out& dq, const Out& dk, const Out& dv) = 0;
+  // 2-simplicial attention (simplicial-attention.md §2–§4): q [B, T, H, D], k1 [B, S1, K, D], k2 [B, S2, K, D], v1 [B,
+  // S1, K, Dv], v2 [B, S2, K, Dv] (channels contiguous, others strided), o [B, T, H, Dv], lse [B, H, T] contiguous.
+  // Windows w1, w2 (0 = unlimited); offsets are the absolute positions of row 0 of q, of (k1, v1), of (k2, v2).
+  virtual void simplicial_attention(const In& q, const In& k1, const In& k2, const In& v1, const In& v2, double scale,
+                                    bool causal, int64_t w1, int64_t w2, double k2_bias, double v2_bias,
+                                    int64_t q_offset, int64_t k1_offset, int64_t k2_offset, bool determinant,
+                                    const Out& o, const Out& lse) = 0;
+  virtual void simplicial_attention_grad(const In& dout, const In& q, const In& k1, const In& k2, const In& v1,
+                                         const In& v2, const In& o, const In& lse, double scale, bool causal,
+                                         int64_t w1, int64_t w2, double k2_bias, double v2_bias, int64_t q_offset,
+                                         int64_t k1_offset, int64_t k2_offset, bool determinant, const Out& dq,
+                                         const Out& dk1, const Out& dk2, const Out& dv1, const Out& dv2) = 0;
 
-  // ---- optimizers (optimizers.md §2, §3) ---------------------------------------------------------------------------------
-  // All arrays contiguous, equal sizes list by list; params, grads and state of one dtype.
-  // norm [] = sqrt(Σ over all arrays of Σ x²), accumulated in float64.
+  // ---- optimizers (optimizers.md §2, §3)
+  // --------------------------------------------------------------------------------- All arrays contiguous, equal
+  // sizes list by list; params, grads and state of one dtype. norm [] = sqrt(Σ over all arrays of Σ x²), accumulated in
+  // float64.
   virtual void global_norm(const List<In>& xs, const Out& norm) = 0;
-  // AdamW; `step` is 1-based. grad_scale [] (optional) multiplies every gradient; when it is not finite nothing is changed.
-  // max_v is empty unless amsgrad. decoupled = false adds weight_decay·p to the gradient instead.
+  // AdamW; `step` is 1-based. grad_scale [] (optional) multiplies every gradient; when it is not finite nothing is
+  // changed. max_v is empty unless amsgrad. decoupled = false adds weight_decay·p to the gradient instead.
   virtual void adamw_step(const List<InOut>& params, const List<In>& grads, const List<InOut>& m, const List<InOut>& v,
-                          const List<InOut>& max_v, const In& grad_scale, double lr, double beta1, double beta2, double eps,
-                          double weight_decay, bool decoupled, int64_t step) = 0;
-  // Tridiagonal SONew, fused; params, grads, m, h0 (diagonal) and h1 (super-diagonal, n entries with a zero tail) of each tensor.
-  // A chain is a run of chain_length[i] consecutive elements (0: the whole tensor), chains do not touch. rms is the extra state of
-  // Graft::kRmspropNorm and empty otherwise. Gradients are only read. dropped (optional, float64 []) += edges removed by the stability rule.
+                          const List<InOut>& max_v, const In& grad_scale, double lr, double beta1, double beta2,
+                          double eps, double weight_decay, bool decoupled, int64_t step) = 0;
+  // Tridiagonal SONew, fused; params, grads, m, h0 (diagonal) and h1 (super-diagonal, n entries with a zero tail) of
+  // each tensor. A chain is a run of chain_length[i] consecutive elements (0: the whole tensor), chains do not touch.
+  // rms is the extra state of Graft::kRmspropNorm and empty otherwise. Gradients are only read. dropped (optional,
+  // float64 []) += edges removed by the stability rule.
   virtual void sonew_step(const List<InOut>& params, const List<In>& grads, const List<InOut>& m, const List<InOut>& h0,
-                          const List<InOut>& h1, const List<InOut>& rms, const List<int64_t>& chain_length, const In& grad_scale,
-                          double lr, double beta1, double beta2, double eps, bool relative_eps, double gamma, bool absolute_gamma,
-                          Graft graft, double graft_eps, bool bias_correction, double weight_decay, int64_t step,
-                          const InOut& dropped) = 0;
+                          const List<InOut>& h1, const List<InOut>& rms, const List<int64_t>& chain_length,
+                          const In& grad_scale, double lr, double beta1, double beta2, double eps, bool relative_eps,
+                          double gamma, bool absolute_gamma, Graft graft, double graft_eps, bool bias_correction,
+                          double weight_decay, int64_t step, const InOut& dropped) = 0;
 };
 
 }  // namespace llmeff

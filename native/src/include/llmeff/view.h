@@ -1,13 +1,13 @@
-// A view of device memory: what every kernel receives. Plain data, so that it crosses threads, translation units compiled for
-// different instruction sets, and (later) kernel launches without a constructor or a reference count.
+// A view of device memory: what every kernel receives. Plain data, so that it crosses threads, translation units
+// compiled for different instruction sets, and (later) kernel launches without a constructor or a reference count.
 #pragma once
 
 #include <cstdint>
 
 namespace llmeff {
 
-// Header functions are compiled into translation units with different instruction sets; forced inlining keeps the linker from
-// picking, say, the AVX-512 copy of one of them for a CPU without it.
+// Header functions are compiled into translation units with different instruction sets; forced inlining keeps the
+// linker from picking, say, the AVX-512 copy of one of them for a CPU without it.
 #define LLMEFF_INLINE inline __attribute__((always_inline))
 
 enum class DType : uint8_t { kF32, kF64, kBF16, kF16, kI32, kU8, kBool };
@@ -42,7 +42,8 @@ struct View {
   LLMEFF_INLINE int64_t stride(int axis) const { return strides[axis < 0 ? rank + axis : axis]; }
 };
 
-// How a kernel uses an argument. An absent optional argument has `data == nullptr`; an empty array never reaches a kernel.
+// How a kernel uses an argument. An absent optional argument has `data == nullptr`; an empty array never reaches a
+// kernel.
 struct In : View {};     // read
 struct Out : View {};    // written in full, old contents ignored
 struct InOut : View {};  // updated in place

@@ -34,7 +34,11 @@ export function sumTo(grad: Tensor, shape: Shape): Tensor {
   for (let axis = 0; axis < grad.rank; axis++) {
     if (axis < lead || (shape[axis - lead] === 1 && grad.shape[axis] !== 1)) axes.push(axis);
   }
-  return axes.length === 0 ? grad : reshape(sum(grad, { axis: axes, keepDims: true }), shape);
+  if (axes.length === 0) return grad;
+  const computed = grad.dtype === "float32" || grad.dtype === "float64";
+  const wide = computed ? grad : grad.astype("float32"); // bfloat16 and float16 are storage
+  const total = reshape(sum(wide, { axis: axes, keepDims: true }), shape);
+  return computed ? total : total.astype(grad.dtype);
 }
 
 type Partials = (saved: readonly Tensor[], dout: Tensor) => [() => Tensor, () => Tensor];
@@ -59,11 +63,11 @@ const operations = {
   sub: define("sub", (_saved, g) => [() => g, () => g.neg()], false),
   mul: define("mul", ([a, b], g) => [() => g.mul(b!), () => g.mul(a!)], true),
   div: define("div", ([, b, out], g) => [() => g.div(b!), () => g.mul(out!).div(b!).neg()], true),
-  // d/db a^b = a^b ln a, and 0 where a^b is 0 (a = 0), where the product would be 0 · -inf.
+  // d/da a^b = b a^(b-1), and 0 where b is 0; d/db a^b = a^b ln a, and 0 where a^b is 0 (a = 0): the products would be 0 · inf.
   pow: define(
     "pow",
     ([a, b, out], g) => [
-      () => g.mul(b!).mul(pow(a!, b!.sub(1))),
+      () => where(equal(b!, 0), full([], 0, { dtype: out!.dtype }), g.mul(b!).mul(pow(a!, b!.sub(1)))),
       () => where(equal(out!, 0), full([], 0, { dtype: out!.dtype }), g.mul(out!).mul(log(a!))),
     ],
     true,

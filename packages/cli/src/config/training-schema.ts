@@ -1,0 +1,196 @@
+/** The JSON of a training run: model, data, optimizer, length. */
+import { z } from "zod";
+import {
+  byKind,
+  decayRate,
+  finiteNumber,
+  flag,
+  folderName,
+  list,
+  nonNegativeNumber,
+  object,
+  oneOf,
+  positiveInteger,
+  positiveNumber,
+  properFraction,
+  ratio,
+  show,
+  text,
+  wholeNumber,
+} from "./fields.js";
+
+const layer = byKind(
+  ["dot", "simplicial"],
+  [
+    object({ kind: z.literal("dot"), window: positiveInteger().optional() }),
+    object({
+      kind: z.literal("simplicial"),
+      w1: positiveInteger().optional(),
+      w2: positiveInteger().optional(),
+      form: oneOf(["trilinear", "determinant"]).optional(),
+      k2Bias: finiteNumber().optional(),
+      v2Bias: finiteNumber().optional(),
+      rope: flag().optional(),
+    }),
+  ],
+);
+
+/** `TransformerConfig` without the vocabulary's size, which the data decide. */
+const model = object({
+  dModel: positiveInteger(),
+  numLayers: positiveInteger(),
+  numHeads: positiveInteger(),
+  numKvHeads: positiveInteger().optional(),
+  headDim: positiveInteger().optional(),
+  ffnDim: positiveInteger().optional(),
+  /** Default: the data's `seqLen`. Longer, if text of more than `seqLen` tokens is to be generated. */
+  maxSeqLen: positiveInteger().optional(),
+  attention: list(layer, "attention layers").optional(),
+  qkNorm: flag().optional(),
+  attentionSoftcap: nonNegativeNumber().optional(),
+  finalSoftcap: nonNegativeNumber().optional(),
+  ropeBase: positiveNumber().optional(),
+  normEps: nonNegativeNumber().optional(),
+  tieEmbeddings: flag().optional(),
+  initStd: nonNegativeNumber().optional(),
+});
+
+const batches = {
+  batchSize: positiveInteger(),
+  /** Order of the batches; default the run's seed. */
+  seed: wholeNumber().optional(),
+};
+
+const data = byKind(
+  ["text", "relationComposition"],
+  [
+    object({
+      kind: z.literal("text"),
+      /** Plain or gzip text, relative to the config file. */
+      path: text("the path of a text file"),
+      /** `"character"`, `"byte"`, or the path of a `tokenizer.json`, relative to the config file. */
+      tokenizer: text('"character", "byte" or the path of a tokenizer.json'),
+      /** The last part of the text is kept for validation; default 0.1. */
+      validFraction: properFraction().optional(),
+      seqLen: positiveInteger(),
+      ...batches,
+    }),
+    object({
+      kind: z.literal("relationComposition"),
+      size: positiveInteger(),
+      encoding: oneOf(["tagged", "positional"]).optional(),
+      ...batches,
+    }),
+  ],
+);
+
+const decay = { warmupSteps: wholeNumber().optional(), minRatio: ratio().optional() };
+
+const schedule = byKind(
+  ["constant", "linear", "cosine", "wsd"],
+  [
+    object({ kind: z.literal("constant"), warmupSteps: wholeNumber().optional() }),
+    object({ kind: z.literal("linear"), ...decay }),
+    object({ kind: z.literal("cosine"), ...decay }),
+    object({
+      kind: z.literal("wsd"),
+      ...decay,
+      decayFraction: ratio().optional(),
+      decayShape: oneOf(["linear", "cosine", "sqrt"]).optional(),
+    }),
+  ],
+);
+
+const commonToOptimizers = {
+  learningRate: positiveNumber(),
+  /** Default constant. */
+  schedule: schedule.optional(),
+  beta1: decayRate().optional(),
+  beta2: decayRate().optional(),
+  eps: positiveNumber().optional(),
+  weightDecay: nonNegativeNumber().optional(),
+  /** `"matrices"`: no weight decay of norms. */
+  decay: oneOf(["all", "matrices"]).optional(),
+  maxGradNorm: positiveNumber().optional(),
+};
+
+const optimizer = byKind(
+  ["adamw", "sonew"],
+  [
+    object({ kind: z.literal("adamw"), ...commonToOptimizers, amsgrad: flag().optional() }),
+    object({
+      kind: z.literal("sonew"),
+      ...commonToOptimizers,
+      epsMode: oneOf(["absolute", "relative"]).optional(),
+      gamma: nonNegativeNumber().optional(),
+      graft: oneOf(["none", "adam", "adamRaw", "sgd", "momentum", "rmspropNorm"]).optional(),
+      graftEps: positiveNumber().optional(),
+      order: oneOf(["row", "col"]).optional(),
+      chain: oneOf(["tensor", "row"]).optional(),
+      vectors: oneOf(["sonew", "adam"]).optional(),
+      biasCorrection: flag().optional(),
+    }),
+  ],
+);
+
+const training = object({
+  steps: positiveInteger(),
+  /** Steps between evaluations; default a tenth of all. */
+  evaluateEvery: positiveInteger().optional(),
+  /** Sequences of the validation set that each evaluation reads; default 100. */
+  evaluateWindows: positiveInteger().optional(),
+  gradientAccumulation: positiveInteger().optional(),
+  /** Steps between checkpoints; default a tenth of all. */
+  checkpointEvery: positiveInteger().optional(),
+  /** Checkpoints kept; default 2. */
+  keepLast: positiveInteger().optional(),
+  /** Ends the run at the first evaluation that reaches the value. */
+  stopAt: object({ metric: oneOf(["validationLoss", "accuracy"]), value: finiteNumber() }).optional(),
+});
+
+export const trainingSchema = object({
+  name: folderName(),
+  /** Of the initial weights, and of the batches unless `data.seed` is given; default 0. */
+  seed: wholeNumber().optional(),
+  model,
+  data,
+  optimizer,
+  training,
+}).superRefine((config, context) => {
+  const problem = (path: string[], message: string) => context.addIssue({ code: "custom", path, message });
+  const { data, training, model, optimizer } = config;
+  const metric = metricOf(data);
+  if (training.stopAt !== undefined && training.stopAt.metric !== metric) {
+    problem(
+      ["training", "stopAt", "metric"],
+      `${data.kind} data are measured by "${metric}"; received ${show(training.stopAt.metric)}.`,
+    );
+  }
+  if (model.maxSeqLen !== undefined && model.maxSeqLen < seqLenOf(data)) {
+    problem(
+      ["model", "maxSeqLen"],
+      `expected at least the data's ${seqLenOf(data)} positions; received ${model.maxSeqLen}.`,
+    );
+  }
+  const warmupSteps = optimizer.schedule?.warmupSteps ?? 0;
+  if (warmupSteps > training.steps) {
+    problem(
+      ["optimizer", "schedule", "warmupSteps"],
+      `expected at most training.steps (${training.steps}); received ${warmupSteps}.`,
+    );
+  }
+});
+
+export type TrainingConfig = z.infer<typeof trainingSchema>;
+export type DataConfig = TrainingConfig["data"];
+export type Metric = "validationLoss" | "accuracy";
+
+/** What a run on these data is judged by. */
+export function metricOf(data: Pick<DataConfig, "kind">): Metric {
+  return data.kind === "text" ? "validationLoss" : "accuracy";
+}
+
+/** Positions of a training sequence. */
+export function seqLenOf(data: DataConfig): number {
+  return data.kind === "text" ? data.seqLen : 3 * data.size ** 2;
+}

@@ -1,0 +1,76 @@
+/**
+ * What an optimizer is to its users, and the data that the fused ones hand from the base class to their kernels.
+ */
+import type { Operand } from "@llmeff/native";
+import type { Tensor } from "@llmeff/tensor";
+import type { ParamGroup, ResolvedGroup } from "./groups.js";
+import type { ScalarOrSchedule } from "./schedules.js";
+import type { Parameter } from "./storage.js";
+
+/** Changes parameters in place, step by step, given their gradients. */
+export interface Optimizer<P extends Parameter = Tensor> {
+  /** Steps taken so far. */
+  readonly stepCount: number;
+  /** The learning rate of the next step for parameters whose group has none of its own. Assign a number or a schedule to change it. */
+  get learningRate(): number;
+  set learningRate(value: ScalarOrSchedule);
+  /** Groups in the order given, then the group of all other parameters. */
+  readonly paramGroups: readonly ResolvedGroup<object>[];
+  /** Steps the parameters whose gradients are given; the others stay as they are. */
+  step(grads: Readonly<Record<string, P>>): void;
+  /** What a continuation needs: the state arrays themselves (not copies) by name, and plain data. */
+  stateDict(): OptimizerState<P>;
+  /** Continues from a saved state, bit by bit as if never interrupted. The arrays are copied from. */
+  loadStateDict(state: OptimizerState<P>): void;
+  /** Bytes of all state arrays. */
+  stateBytes(): number;
+  /** Frees the state of an optimizer of tensors. */
+  dispose(): void;
+}
+
+export interface OptimizerState<P extends Parameter> {
+  /** `"<parameter>.<state>"`, such as `"wte.weight.m"`: ready for a safetensors file. */
+  tensors: Record<string, P>;
+  /** Goes through JSON unchanged. */
+  meta: { optimizer: string; format: 1; stepCount: number; steps: Record<string, number> };
+}
+
+/** Options that every fused optimizer takes beside its hyper-parameters. */
+export interface CommonOptions<H> {
+  /** Hyper-parameters of some parameters, by name pattern or test; the first match counts. */
+  groups?: readonly ParamGroup<H>[];
+  /** `"matrices"`: weightDecay only of tensors with two or more axes (not norms and biases). Default `"all"`. */
+  decay?: "all" | "matrices";
+  /**
+   * Scales all gradients so that their global norm is at most this. A step with a NaN or infinite norm changes nothing (but is counted).
+   * `Infinity` never scales, and still measures the norm and guards. Absent: neither. The norm never leaves the device.
+   */
+  maxGradNorm?: number;
+  /** Shapes of typed arrays by name, where they matter (`decay`, SONew's `chain`, `order`, `vectors`); default: one axis. */
+  shapes?: Readonly<Record<string, readonly number[]>>;
+}
+
+/** The hyper-parameters that the base class itself reads. */
+export interface CommonHyper {
+  learningRate: ScalarOrSchedule;
+  weightDecay: number;
+}
+
+/** One parameter and its state. */
+export interface Slot<P> {
+  readonly name: string;
+  readonly param: P;
+  readonly shape: readonly number[];
+  readonly state: Readonly<Record<string, P>>;
+  steps: number;
+}
+
+/** Slots with one set of hyper-parameters and one step number: what a kernel is called for. */
+export interface Bucket<P, H> {
+  readonly slots: readonly Slot<P>[];
+  readonly grads: readonly P[];
+  readonly hyper: H & { learningRate: number };
+  /** 1-based. */
+  readonly step: number;
+  readonly gradScale: Operand | null;
+}

@@ -1,0 +1,288 @@
+import {
+  appendFileSync,
+  cpSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import type { JsonObject } from "@llmeff/data";
+import { AdamW } from "@llmeff/optim";
+import { FormatError, IoError, NonFiniteError, OptionError } from "@llmeff/tensor";
+import { describe, expect, it } from "vitest";
+import { collect } from "../test/run.js";
+import { temporaryFolder } from "../test/temporary-folder.js";
+import {
+  bitsOf,
+  disposeTensors,
+  type optimizerNames,
+  tinyData,
+  tinyLoss,
+  tinyOptimizer,
+  tinyParams,
+} from "../test/tiny-model.js";
+import { latestCheckpoint, loadCheckpoint, type TrainOptions, train } from "./index.js";
+
+const files = ["model.safetensors", "optimizer.safetensors", "state.json"] as const;
+
+function setUp(directory: string, more: Partial<TrainOptions> = {}, name: (typeof optimizerNames)[number] = "adamw") {
+  const params = more.params ?? tinyParams();
+  const optimizer = more.optimizer ?? tinyOptimizer(name, params);
+  const checkpoint = { directory, every: 2, keepLast: 3 };
+  return {
+    objective: tinyLoss,
+    data: tinyData(),
+    steps: 6,
+    checkpoint,
+    ...more,
+    params,
+    optimizer,
+  } satisfies TrainOptions;
+}
+
+/** A directory with checkpoints of steps 2, 4 and 6. */
+async function trained(more: Partial<TrainOptions> = {}): Promise<string> {
+  const directory = join(temporaryFolder(), "checkpoints");
+  await collect(train(setUp(directory, more)));
+  return directory;
+}
+
+const at = (directory: string, step: number, file = "") =>
+  join(directory, `step-${String(step).padStart(8, "0")}`, file);
+
+describe("checkpoints of train", () => {
+  it("are written when due and at the end, tell of it, and only the last ones stay", async () => {
+    const directory = join(temporaryFolder(), "a", "b");
+    const config: JsonObject = { name: "tiny", nested: { values: [1, 2.5, null] } };
+    const options = setUp(directory, { steps: 9, config, seed: 5 });
+    const events = await collect(train(options));
+    const written = events.filter(({ type }) => type === "checkpoint");
+    expect(written.map(({ step }) => step)).toEqual([2, 4, 6, 8, 9]);
+    expect(written[0]).toEqual({ type: "checkpoint", step: 2, path: at(directory, 2) });
+    expect(readdirSync(directory).sort()).toEqual(["step-00000006", "step-00000008", "step-00000009"]);
+    expect(readdirSync(at(directory, 9)).sort()).toEqual([...files]);
+    const found = await latestCheckpoint(directory);
+    expect(found).toMatchObject({ step: 9, path: at(directory, 9), skipped: [] });
+    expect(found!.state).toMatchObject({ step: 9, tokens: 9 * 96, seed: 5, config, evaluation: null });
+    const loaded = await loadCheckpoint(found!.path);
+    expect(await bitsOf(loaded.params)).toEqual(await bitsOf(options.params));
+    expect(loaded.optimizer.meta).toEqual(options.optimizer.stateDict().meta);
+    expect(await bitsOf(loaded.optimizer.tensors)).toEqual(await bitsOf(options.optimizer.stateDict().tensors));
+  });
+
+  it("are taken at the end alone if no interval is given", async () => {
+    const directory = temporaryFolder();
+    const events = await collect(train(setUp(directory, { checkpoint: { directory } })));
+    expect(events.filter(({ type }) => type === "checkpoint").map(({ step }) => step)).toEqual([6]);
+  });
+
+  it("remove what killed writers left, and nothing else", async () => {
+    const directory = await trained();
+    mkdirSync(join(directory, ".step-00000008.0f9c-11aa.tmp"));
+    writeFileSync(join(directory, ".step-00000008.0f9c-11aa.tmp", "model.safetensors"), "half");
+    writeFileSync(join(directory, "notes.txt"), "mine");
+    await collect(train(setUp(directory, { resume: true })));
+    expect(readdirSync(directory).sort()).toEqual(["notes.txt", "step-00000002", "step-00000004", "step-00000006"]);
+  });
+
+  it("of another run are not mixed with those of a new one", async () => {
+    const directory = await trained();
+    const running = collect(train(setUp(directory)));
+    await expect(running).rejects.toThrow(OptionError);
+    await expect(running).rejects.toThrow(
+      /holds checkpoints of another run, up to step 6\. Continue it with resume: true/,
+    );
+    expect((await latestCheckpoint(directory))!.step).toBe(6);
+  });
+
+  it("are not written of parameters that are not finite; the last good one stays", async () => {
+    const directory = temporaryFolder();
+    const params = tinyParams();
+    // Without maxGradNorm nothing guards the parameters against an infinite gradient at a finite loss.
+    const optimizer = new AdamW(params, { learningRate: 1e-3 });
+    const objective: TrainOptions["objective"] = (p, batch, { step }) =>
+      step === 4 ? tinyLoss(p, batch).add(p["norm.weight"]!.mul(0).sqrt().sum()) : tinyLoss(p, batch);
+    const running = collect(train(setUp(directory, { params, optimizer, objective })));
+    await expect(running).rejects.toThrow(NonFiniteError);
+    await expect(running).rejects.toThrow(
+      /a parameter is not finite after step 4.*the last checkpoint is .*step-00000002/,
+    );
+    expect((await latestCheckpoint(directory))!.step).toBe(2);
+  });
+
+  it("are named by the message of a NaN loss", async () => {
+    const directory = temporaryFolder();
+    const objective: TrainOptions["objective"] = (p, batch, { step }) =>
+      tinyLoss(p, batch).mul(step === 6 ? Number.NaN : 1);
+    await expect(collect(train(setUp(directory, { objective })))).rejects.toThrow(
+      /loss is NaN at step 6;.*the last checkpoint is .*step-00000004/,
+    );
+    expect(readdirSync(directory).sort()).toEqual(["step-00000002", "step-00000004"]);
+  });
+});
+
+describe("latestCheckpoint", () => {
+  it("finds nothing in an empty or missing directory", async () => {
+    const folder = temporaryFolder();
+    expect(await latestCheckpoint(folder)).toBeUndefined();
+    expect(await latestCheckpoint(join(folder, "missing"))).toBeUndefined();
+  });
+
+  const damages: [string, (path: string) => void][] = [
+    ...files.flatMap((file): [string, (path: string) => void][] => [
+      [`${file} is missing`, (path) => rmSync(join(path, file))],
+      [`${file} is empty`, (path) => truncateSync(join(path, file), 0)],
+      [
+        `${file} is truncated by a byte`,
+        (path) => truncateSync(join(path, file), readFileSync(join(path, file)).length - 2),
+      ],
+      [`${file} has bytes after its end`, (path) => appendFileSync(join(path, file), "x")],
+      ...[0, 0.001, 0.05, 0.3, 0.5, 0.75, 0.999].map((place): [string, (path: string) => void] => [
+        `a byte at ${place} of ${file} is flipped`,
+        (path) => flipByte(join(path, file), place),
+      ]),
+    ]),
+    ["the folder is empty", (path) => (rmSync(path, { recursive: true }), mkdirSync(path))],
+    ["a file stands in its place", (path) => (rmSync(path, { recursive: true }), writeFileSync(path, "x"))],
+    ["its files are those of another step", (path) => replaceBy(path, join(path, "..", "step-00000002"))],
+    [
+      "one file is that of another step",
+      (path) => cpSync(join(path, "..", "step-00000002", files[0]), join(path, files[0])),
+    ],
+    ["the format is newer", (path) => edit(join(path, files[2]), '"format": 1', '"format": 2')],
+    ["a number in the state was edited", (path) => edit(join(path, files[2]), '"tokens": 576', '"tokens": 577')],
+  ];
+
+  it("falls back to the one before, with a reason, whatever byte of whatever file is damaged", async () => {
+    const original = await trained();
+    for (const [what, damage] of damages) {
+      const directory = join(temporaryFolder(), "copy");
+      cpSync(original, directory, { recursive: true });
+      damage(at(directory, 6));
+      const found = await latestCheckpoint(directory);
+      expect(found, what).toMatchObject({ step: 4, path: at(directory, 4) });
+      expect(found!.skipped, what).toHaveLength(1);
+      expect(found!.skipped[0]!.path).toBe(at(directory, 6));
+      expect(found!.skipped[0]!.reason, what).toMatch(/^\[train\] .*step-00000006 /);
+      await expect(loadCheckpoint(at(directory, 6)), what).rejects.toThrow(/step-00000006/);
+    }
+  });
+
+  it("skips any flipped bit of the state", async () => {
+    const directory = await trained();
+    const path = at(directory, 6, "state.json");
+    const bytes = readFileSync(path);
+    for (let i = 0; i < bytes.length; i += 1 + (i % 5)) {
+      const damaged = Buffer.from(bytes);
+      damaged[i]! ^= 1 << (i % 8);
+      writeFileSync(path, damaged);
+      const found = await latestCheckpoint(directory);
+      // White space exchanged for other white space is no damage.
+      if (found!.step !== 4) expect(JSON.parse(damaged.toString())).toEqual(JSON.parse(bytes.toString()));
+    }
+  });
+
+  it("throws with all reasons if none is valid, and a resume does too", async () => {
+    const directory = await trained();
+    truncateSync(at(directory, 2, files[0]), 10);
+    rmSync(at(directory, 4, files[1]));
+    flipByte(at(directory, 6, files[2]), 0.4);
+    const finding = latestCheckpoint(directory);
+    await expect(finding).rejects.toThrow(FormatError);
+    await expect(finding).rejects.toThrow(
+      /none of the 3 checkpoints in .*step-00000006.*state\.json.*step-00000004.*missing.*step-00000002.*has 10 bytes/s,
+    );
+    await expect(collect(train(setUp(directory, { resume: true })))).rejects.toThrow(FormatError);
+  });
+
+  it("lets a resumed run replace the damaged one when it gets there", async () => {
+    const directory = await trained();
+    const { params: straight } = await loadCheckpoint(at(directory, 6));
+    flipByte(at(directory, 6, files[0]), 0.5);
+    const options = setUp(directory, { resume: true, steps: 6, params: tinyParams(77) });
+    const events = await collect(train(options));
+    expect(events[0]).toMatchObject({ type: "resumed", step: 4, skipped: [{ path: at(directory, 6) }] });
+    expect(await latestCheckpoint(directory)).toMatchObject({ step: 6, skipped: [] });
+    expect(readdirSync(directory).sort()).toEqual(["step-00000002", "step-00000004", "step-00000006"]);
+    expect(await bitsOf(options.params)).toEqual(await bitsOf(straight));
+  });
+
+  it("reads a checkpoint under another name when asked for by path", async () => {
+    const directory = await trained();
+    renameSync(at(directory, 6), join(directory, "best"));
+    expect((await loadCheckpoint(join(directory, "best"))).step).toBe(6);
+    expect((await latestCheckpoint(directory))!.step).toBe(4);
+  });
+});
+
+describe("a checkpoint that doesn't fit", () => {
+  it("is refused with everything that differs, and nothing is changed", async () => {
+    const directory = await trained();
+    const { "head.weight": head, "norm.weight": norm, ...rest } = tinyParams(9);
+    const params = { ...rest, "norm.weight": norm!.reshape([4, 4]), "extra.weight": head! };
+    const before = await bitsOf(params);
+    const resuming = collect(train(setUp(directory, { params, resume: true })));
+    await expect(resuming).rejects.toThrow(FormatError);
+    await expect(resuming).rejects.toThrow(
+      /"norm\.weight" is float32 \[16\], the model has float32 \[4, 4\]; "extra\.weight" is missing; "head\.weight" is not in the model/,
+    );
+    expect(await bitsOf(params)).toEqual(before);
+  });
+
+  it.each<[string, () => Partial<TrainOptions>, RegExp]>([
+    [
+      "optimizer",
+      () => {
+        const params = tinyParams();
+        return { params, optimizer: tinyOptimizer("sonew", params) };
+      },
+      /sonew/,
+    ],
+    ["data", () => ({ data: tinyData(8, 99) }), /seed/],
+    ["seed", () => ({ seed: 1 }), /belongs to a run with seed 0; received seed 1/],
+    ["number of steps", () => ({ steps: 5 }), /already at step 6; received steps 5/],
+  ])("by its %s is refused before the parameters change", async (_, other, message) => {
+    const directory = await trained();
+    const params = tinyParams(9);
+    const options = setUp(directory, { params, resume: true, ...other() });
+    const before = await bitsOf(options.params);
+    await expect(collect(train(options))).rejects.toThrow(message);
+    expect(await bitsOf(options.params)).toEqual(before);
+    disposeTensors(params);
+  });
+});
+
+describe("a checkpoint directory that can't be used", () => {
+  it("is an IoError that says why", async () => {
+    const file = join(temporaryFolder(), "file");
+    writeFileSync(file, "x");
+    for (const directory of [file, join(file, "below")]) {
+      const running = collect(train(setUp(directory)));
+      await expect(running).rejects.toThrow(IoError);
+      await expect(running).rejects.toThrow(/ENOTDIR/);
+    }
+    expect(readFileSync(file, "utf8")).toBe("x");
+  });
+});
+
+function flipByte(path: string, place: number): void {
+  const bytes = readFileSync(path);
+  const index = Math.min(bytes.length - 1, Math.floor(bytes.length * place));
+  bytes[index]! ^= 0xff;
+  writeFileSync(path, bytes);
+}
+
+function replaceBy(path: string, other: string): void {
+  rmSync(path, { recursive: true });
+  cpSync(other, path, { recursive: true });
+}
+
+function edit(path: string, from: string, to: string): void {
+  const text = readFileSync(path, "utf8");
+  if (!text.includes(from)) throw new Error(`${path} doesn't contain ${from}`);
+  writeFileSync(path, text.replace(from, to));
+}

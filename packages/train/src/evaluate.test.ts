@@ -1,0 +1,103 @@
+import { type BatchSet, IGNORE_INDEX, sequentialWindows } from "@llmeff/data";
+import { full, tensor } from "@llmeff/tensor";
+import { describe, expect, it } from "vitest";
+import {
+  batchOf,
+  seqLen,
+  tinyLogits,
+  tinyLoss,
+  tinyLossPerToken,
+  tinyParams,
+  tinyTokens,
+  vocabSize,
+} from "../test/tiny-model.js";
+import { toDevice } from "./gradients.js";
+import { evaluateAccuracy, evaluateLoss, type TrainBatch } from "./index.js";
+
+const setOf = (...batches: ReturnType<typeof batchOf>[]): BatchSet => ({
+  targetCount: batches.flatMap(({ targets }) => [...targets]).filter((target) => target !== IGNORE_INDEX).length,
+  [Symbol.iterator]: () => batches[Symbol.iterator](),
+});
+const asLoss = (_params: object, { targets }: TrainBatch) => targets.astype("float32");
+
+describe("evaluateLoss", () => {
+  it("weighs every valid target alike, over batches of different sizes, and takes sequences as the units of error", async () => {
+    // Losses 1 2 | 4 _ and 5 _: sums 3, 4, 5 over 2, 1, 1 targets. L = 12/4 = 3; residuals -3, 1, 2; 3/2 · 14 / 16 = 1.3125.
+    const set = setOf(
+      batchOf([
+        [1, 2],
+        [4, IGNORE_INDEX],
+      ]),
+      batchOf([[5, IGNORE_INDEX]]),
+    );
+    expect(await evaluateLoss(asLoss, {}, set)).toEqual({ loss: 3, standardError: Math.sqrt(1.3125), tokens: 4 });
+  });
+
+  it("takes an object with lossPerToken and keeps its this", async () => {
+    const model = {
+      factor: 2,
+      lossPerToken(_params: object, { targets }: TrainBatch) {
+        return targets.astype("float32").mul(this.factor);
+      },
+    };
+    expect(await evaluateLoss(model, {}, setOf(batchOf([[1, 2]])))).toMatchObject({ loss: 3, tokens: 2 });
+  });
+
+  it("equals the training loss of one batch with all windows", async () => {
+    const params = tinyParams(2, "float64");
+    const tokens = tinyTokens(seqLen * 6 - 3);
+    const set = sequentialWindows(tokens, { seqLen, batchSize: 4 });
+    const [whole] = sequentialWindows(tokens, { seqLen, batchSize: 6 });
+    const { loss, tokens: count } = await evaluateLoss(tinyLossPerToken, params, set);
+    expect(loss).toBeCloseTo(await tinyLoss(params, toDevice(whole!)).item(), 12);
+    expect(count).toBe(tokens.length - 1);
+  });
+
+  it("refuses another shape and heeds its signal", async () => {
+    const set = setOf(batchOf([[1, 2]]));
+    await expect(evaluateLoss(() => full([2, 1], 0), {}, set)).rejects.toThrow(
+      "[evaluateLoss] the model must return [1, 2]; received [2, 1].",
+    );
+    const reason = new Error("enough");
+    await expect(evaluateLoss(asLoss, {}, set, { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
+  });
+});
+
+describe("evaluateAccuracy", () => {
+  it("counts the valid targets that have the largest logit", async () => {
+    const logits = () =>
+      tensor([
+        [
+          [0, 3, 1],
+          [9, 2, 1],
+          [0, 0, 0],
+        ],
+        [
+          [1, 2, 3],
+          [3, 2, 1],
+          [1, 3, 2],
+        ],
+      ]);
+    const set = setOf(
+      batchOf([
+        [1, 1, 0],
+        [2, IGNORE_INDEX, 1],
+      ]),
+    );
+    // Row 1: right, wrong, right (the first of equal ones); row 2: right, ignored, right. Residuals 2 - 2.4 and 2 - 1.6.
+    const { accuracy, standardError, tokens } = await evaluateAccuracy(logits, {}, set);
+    expect([accuracy, tokens]).toEqual([0.8, 5]);
+    expect(standardError).toBeCloseTo(Math.sqrt((2 * (0.4 ** 2 + 0.4 ** 2)) / 25), 12);
+  });
+
+  it("is about chance for an untrained model", async () => {
+    const set = sequentialWindows(tinyTokens(2000), { seqLen, batchSize: 32 });
+    const { accuracy, tokens } = await evaluateAccuracy(tinyLogits, tinyParams(), set);
+    expect(tokens).toBe(1999);
+    expect(Math.abs(accuracy - 1 / vocabSize)).toBeLessThan(0.1);
+  });
+
+  it("refuses logits without a vocabulary axis", async () => {
+    await expect(evaluateAccuracy(asLoss, {}, setOf(batchOf([[1, 2]])))).rejects.toThrow("must return [1, 2, V]");
+  });
+});
