@@ -17,7 +17,7 @@ export function simplicialPairs(seqLen: number, w1: number | undefined, w2: numb
 }
 
 export interface TrainingFlops {
-  /** `6 · N`: two for each weight forward, four backward, N without the input embedding of an untied model. */
+  /** `6 · N`: two for each weight forward, four backward; N without tables that are only looked up in. */
   matmul: number;
   /** Attention, over the pairs that the masks allow. */
   attention: number;
@@ -37,8 +37,9 @@ export function trainingFlopsPerToken(
   options: { causal?: boolean } = {},
 ): TrainingFlops {
   const { causal = true } = options;
-  const { numHeads, headDim, vocabSize, dModel, tieEmbeddings } = config;
-  const weights = countParameters(config) - (tieEmbeddings ? 0 : vocabSize * dModel);
+  const { numHeads, headDim, vocabSize, dModel, maxSeqLen, positions, tieEmbeddings } = config;
+  const lookups = (tieEmbeddings ? 0 : vocabSize) + (positions === "learned" ? maxSeqLen : 0);
+  const weights = countParameters(config) - lookups * dModel;
   let attention = 0;
   for (const layer of config.layers) {
     if (layer.kind === "dot") {

@@ -48,6 +48,8 @@ export interface TransformerConfig {
   attentionSoftcap?: number;
   /** The same for the output logits; default 0, off. */
   finalSoftcap?: number;
+  /** `rotary` turns queries and keys (default); `learned` adds a trained vector for each of the maxSeqLen positions, as in GPT-2. */
+  positions?: "rotary" | "learned";
   /** Base of the rotary wavelengths; default 10 000. */
   ropeBase?: number;
   /** Added to the mean square in norms; default 1e-5. */
@@ -112,6 +114,7 @@ export function resolveConfig(config: TransformerConfig): ResolvedConfig {
     ffnDim = Math.ceil((config.dModel * 8) / 3 / 8) * 8,
     attentionSoftcap = 0,
     finalSoftcap = 0,
+    positions = "rotary",
     ropeBase = 10_000,
     normEps = 1e-5,
     tieEmbeddings = false,
@@ -141,6 +144,11 @@ export function resolveConfig(config: TransformerConfig): ResolvedConfig {
   }
   for (const [name, value] of Object.entries({ attentionSoftcap, finalSoftcap, normEps, initStd }))
     checkNonNegative(name, value);
+  if (positions !== "rotary" && positions !== "learned") {
+    throw new OptionError(
+      `[TransformerConfig] positions must be "rotary" or "learned"; received ${JSON.stringify(positions)}.`,
+    );
+  }
   if (!(ropeBase > 0)) throw new OptionError(`[TransformerConfig] ropeBase must be positive; received ${ropeBase}.`);
   if (!Array.isArray(attention) || attention.length === 0) {
     throw new OptionError("[TransformerConfig] attention must be a pattern of at least one layer; received none.");
@@ -160,6 +168,7 @@ export function resolveConfig(config: TransformerConfig): ResolvedConfig {
     maxSeqLen,
     attentionSoftcap,
     finalSoftcap,
+    positions,
     ropeBase,
     normEps,
     tieEmbeddings,

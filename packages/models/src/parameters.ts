@@ -52,9 +52,11 @@ function layerSpecs(config: ResolvedConfig, index: number): ParameterSpec[] {
 
 /** Names and shapes of all parameters, in the order of the forward pass. */
 export function parameterSpecs(config: ResolvedConfig): ParameterSpec[] {
-  const { vocabSize, dModel, numLayers, tieEmbeddings } = config;
+  const { vocabSize, dModel, numLayers, maxSeqLen, positions, tieEmbeddings } = config;
+  const learned = positions === "learned";
   return [
     { name: "model.embed_tokens.weight", shape: [vocabSize, dModel], init: "normal" },
+    ...(learned ? [{ name: "model.embed_positions.weight", shape: [maxSeqLen, dModel], init: "normal" as const }] : []),
     ...Array.from({ length: numLayers }, (_, i) => layerSpecs(config, i)).flat(),
     { name: "model.norm.weight", shape: [dModel], init: "ones" },
     ...(tieEmbeddings ? [] : [{ name: "lm_head.weight", shape: [vocabSize, dModel], init: "normal" as const }]),

@@ -31,8 +31,17 @@ const attentions: Record<string, LayerAttention[]> = {
   ],
 };
 
-describe.each(Object.entries(attentions))("Transformer with %s attention", (_name, attention) => {
-  const model = new Transformer({ ...base, attention });
+const models: Record<string, Transformer> = {
+  ...Object.fromEntries(
+    Object.entries(attentions).map(([name, attention]) => [
+      `${name} attention`,
+      new Transformer({ ...base, attention }),
+    ]),
+  ),
+  "learned positions": new Transformer({ ...base, positions: "learned", attention: attentions.mixed! }),
+};
+
+describe.each(Object.entries(models))("Transformer with %s", (_name, model) => {
   const params = model.init(3);
   afterAll(() => model.dispose());
 
@@ -165,8 +174,9 @@ describe("Transformer", () => {
     [{ attention: [{ kind: "dot", window: 0 }] }, /attention\[0\]\.window must be a positive integer; received 0/],
     [{ attention: [{ kind: "simplicial", w1: -4 }] }, /attention\[0\]\.w1 must be a positive integer; received -4/],
     [{ attention: [{ kind: "other" }] }, /kind must be "dot" or "simplicial"; received "other"/],
+    [{ positions: "none" }, /positions must be "rotary" or "learned"; received "none"/],
     [{ normEps: Number.NaN }, /normEps must be a finite number/],
-  ] as [Partial<TransformerConfig>, RegExp][])("refuses %o", (change, message) => {
+  ] as unknown as [Partial<TransformerConfig>, RegExp][])("refuses %o", (change, message) => {
     expect(() => new Transformer({ ...base, ...change })).toThrow(message);
   });
 });

@@ -92,8 +92,10 @@ export class Transformer {
     cache?.checkRoom(T);
     return scope(() => {
       const table = parameter(params, "model.embed_tokens.weight");
-      const angles = this.#angles(table.dtype as "float32" | "float64", start, T);
+      const learned = this.config.positions === "learned";
+      const angles = learned ? undefined : this.#angles(table.dtype as "float32" | "float64", start, T);
       let x = embedding(table, tokens);
+      if (learned) x = add(x, slice(parameter(params, "model.embed_positions.weight"), 0, start, start + T));
       for (const [i, layer] of this.config.layers.entries()) {
         x = scope(() => this.#block(params, layerPrefix(i), layer, x, angles, start, cache?.layers[i]));
       }
@@ -170,7 +172,7 @@ export class Transformer {
     at: string,
     layer: ResolvedLayer,
     x: Tensor,
-    angles: Angles,
+    angles: Angles | undefined,
     start: number,
     cache: LayerCache | undefined,
   ): Tensor {
@@ -201,12 +203,12 @@ export class Transformer {
     at: string,
     layer: Extract<ResolvedLayer, { kind: "dot" }>,
     x: Tensor,
-    { cos, sin }: Angles,
+    angles: Angles | undefined,
     start: number,
     cache: LayerCache | undefined,
   ): Tensor {
-    const q = rope(this.#heads(params, at, "q", x, layer.qkNorm), cos, sin);
-    const k = rope(this.#heads(params, at, "k", x, layer.qkNorm), cos, sin);
+    const q = turned(this.#heads(params, at, "q", x, layer.qkNorm), angles);
+    const k = turned(this.#heads(params, at, "k", x, layer.qkNorm), angles);
     const v = this.#heads(params, at, "v", x, false);
     const options = {
       softcap: this.config.attentionSoftcap,
@@ -223,13 +225,13 @@ export class Transformer {
     at: string,
     layer: Extract<ResolvedLayer, { kind: "simplicial" }>,
     x: Tensor,
-    { cos, sin }: Angles,
+    angles: Angles | undefined,
     start: number,
     cache: LayerCache | undefined,
   ): Tensor {
-    const turn = (heads: Tensor) => (layer.rope ? rope(heads, cos, sin) : heads);
-    const q = turn(this.#heads(params, at, "q", x, layer.qkNorm));
-    const k1 = turn(this.#heads(params, at, "k", x, layer.qkNorm));
+    const turns = layer.rope ? angles : undefined;
+    const q = turned(this.#heads(params, at, "q", x, layer.qkNorm), turns);
+    const k1 = turned(this.#heads(params, at, "k", x, layer.qkNorm), turns);
     const k2 = this.#heads(params, at, "k2", x, layer.qkNorm);
     const v1 = this.#heads(params, at, "v", x, false);
     const v2 = this.#heads(params, at, "v2", x, false);
@@ -245,6 +247,11 @@ export class Transformer {
       k2Offset: second.k.offset,
     });
   }
+}
+
+/** Heads turned by their positions, if positions are rotary. */
+function turned(heads: Tensor, angles: Angles | undefined): Tensor {
+  return angles ? rope(heads, angles.cos, angles.sin) : heads;
 }
 
 function parameter(params: Parameters, name: string): Tensor {

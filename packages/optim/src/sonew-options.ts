@@ -29,7 +29,10 @@ export interface SonewHyper {
   graft: SonewGraft;
   /** eps of the grafted method. Default 1e-8. */
   graftEps: number;
-  /** `"row"`: neighbours are consecutive in memory. `"col"`: as if all axes were reversed, for weights stored [in, out]. Default `"row"`. */
+  /**
+   * `"row"`: neighbours are consecutive in memory. `"col"`: as if all axes were reversed, for weights stored [in, out]; the saved state
+   * has that order, too. Default `"row"`.
+   */
   order: "row" | "col";
   /** `"tensor"`: one chain a tensor. `"row"`: one for each run along the last axis. Default `"tensor"`. */
   chain: "tensor" | "row";

@@ -18,8 +18,8 @@ function gradientsOf({ compute }: OpCase, inputs: readonly Tensor[]) {
   }, inputs);
 }
 
-function inputsOf({ inputs, range = [-1, 1] }: OpCase, dtype: "float32" | "float64"): Tensor[] {
-  return inputs.map((shape, i) => sample(shape, 7 + i, { dtype, low: range[0], high: range[1] }));
+function inputsOf({ inputs, range = [-1, 1], seed = 7 }: OpCase, dtype: "float32" | "float64"): Tensor[] {
+  return inputs.map((shape, i) => sample(shape, seed + i, { dtype, low: range[0], high: range[1] }));
 }
 
 /**

@@ -1,7 +1,7 @@
 /** One table of all differentiable operations, for checks of gradients and of instruction sets. */
 import * as t from "../src/index.js";
 import type { Tensor } from "../src/index.js";
-import { sampleIds } from "./numbers.js";
+import { sample, sampleIds } from "./numbers.js";
 
 export interface OpCase {
   name: string;
@@ -9,6 +9,8 @@ export interface OpCase {
   inputs: number[][];
   /** The inputs' range; default [-1, 1). */
   range?: [low: number, high: number];
+  /** Of the inputs' numbers; one is chosen where the first would bring two numbers close to a tie. */
+  seed?: number;
   /** Computes on the inputs; a result of any shape. */
   compute(...inputs: Tensor[]): Tensor;
   /** The most terms that are added up for one result or gradient, for the tolerance; default 64. */
@@ -54,7 +56,7 @@ const unaryNegative: OpCase[] = (["abs", "relu"] as const).map((name) => ({
 const binary: OpCase[] = (["add", "sub", "mul", "div", "pow", "maximum", "minimum"] as const).flatMap((name) => [
   { name, inputs: [[4, 5], [4, 5]], range: positive, compute: (a: Tensor, b: Tensor) => t[name](a, b) },
   { name: `${name}, broadcast rows`, inputs: [[4, 5], [5]], range: positive, compute: (a: Tensor, b: Tensor) => t[name](a, b) },
-  { name: `${name}, broadcast both`, inputs: [[4, 1, 5], [3, 1]], range: positive, compute: (a: Tensor, b: Tensor) => t[name](a, b) },
+  { name: `${name}, broadcast both`, inputs: [[4, 1, 5], [3, 1]], range: positive, seed: 43, compute: (a: Tensor, b: Tensor) => t[name](a, b) },
   { name: `${name} with a number`, inputs: [[4, 5]], range: positive, compute: (a: Tensor) => t[name](a, 1.75) },
   { name: `${name}, number first`, inputs: [[4, 5]], range: positive, compute: (a: Tensor) => t[name](1.75, a) },
 ]) as OpCase[];
@@ -131,7 +133,7 @@ const losses: OpCase[] = [
     range: [-2, 2],
     compute: (x, w) => t.linearCrossEntropy(x!, w!, targets(1, 6, 5, true), lossOptions).mul(-2.5),
   },
-  { name: "linearCrossEntropy, gradient of the weight only", inputs: [[5, 4]], compute: (w) => t.linearCrossEntropy(w!.detach().slice(0, 0, 3).clone(), w!, targets(1, 3, 5)) },
+  { name: "linearCrossEntropy, gradient of the weight only", inputs: [[5, 4]], compute: (w) => t.linearCrossEntropy(sample([3, 4], 5, { dtype: w!.dtype }), w!, targets(1, 3, 5)) },
 ];
 const dot = (name: string, inputs: number[][], options: t.AttentionOptions = {}): OpCase => ({
   name: `attention, ${name}`,

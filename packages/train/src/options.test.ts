@@ -44,6 +44,7 @@ describe("options of train", () => {
     ["resume", 1, /resume must be true or false; received 1/],
     ["seed", 0.5, /seed must be an integer; received 0\.5/],
     ["config", "x", /config must be an object; received "x"/],
+    ["config", { seed: 1n }, /config must go through JSON: .*BigInt/],
     ["maxSkippedSteps", 0, /maxSkippedSteps must be a positive integer/],
     ["signal", {}, /signal must be an AbortSignal; received an object of Object/],
     ["clock", 7, /clock must be a function; received 7/],

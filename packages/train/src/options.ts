@@ -131,7 +131,7 @@ export function resolveOptions(options: TrainOptions): ResolvedTrainOptions {
   if (stopWhen !== undefined && evaluate === undefined) {
     throw new OptionError("[train] stopWhen judges what evaluate measures; received stopWhen without evaluate.");
   }
-  requireObject("config", config);
+  requireJson("config", config);
   if (typeof resume !== "boolean")
     throw new OptionError(`[train] resume must be true or false; received ${show(resume)}.`);
   if (resume && checkpoint === undefined) {
@@ -190,6 +190,17 @@ function requireFunction(name: string, value: unknown): void {
 function requireObject(name: string, value: unknown): void {
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
     throw new OptionError(`[train] ${name} must be an object; received ${show(value)}.`);
+  }
+}
+
+function requireJson(name: string, value: unknown): void {
+  requireObject(name, value);
+  try {
+    JSON.stringify(value);
+  } catch (cause) {
+    throw new OptionError(`[train] ${name} must go through JSON: ${(cause as Error).message.split("\n")[0]}.`, {
+      cause,
+    });
   }
 }
 

@@ -1,4 +1,4 @@
-import { type Batch, IGNORE_INDEX, prefetch, sequentialWindows } from "@llmeff/data";
+import { type Batch, IGNORE_INDEX, sequentialWindows } from "@llmeff/data";
 import { AdamW, constant } from "@llmeff/optim";
 import { NonFiniteError, tensor } from "@llmeff/tensor";
 import { describe, expect, it } from "vitest";
@@ -15,7 +15,6 @@ import {
   tinyOptimizer,
   tinyParams,
   tinyTokens,
-  vocabSize,
 } from "../test/tiny-model.js";
 import { evaluateLoss, type StepEvent, type TrainOptions, train } from "./index.js";
 

@@ -1,22 +1,25 @@
 /**
- * A training run to be killed: `node training-process.mjs DIRECTORY STEPS EVERY OPTIMIZER`. Prints a line for every event, and at the end
- * the SHA-256 of all parameters and optimizer state. SIGINT ends it properly, with exit code 130.
+ * A training run to be killed: `node training-process.mjs DIRECTORY STEPS EVERY OPTIMIZER [PAUSE]`. Prints a line for every event, and at
+ * the end the SHA-256 of all parameters and optimizer state. SIGINT ends it properly, with exit code 130. After PAUSE steps of this
+ * process it only waits for a signal, so that a slow machine's late kill doesn't find it finished.
  */
 import { createHash } from "node:crypto";
 import { writeSync } from "node:fs";
+import { setTimeout } from "node:timers/promises";
 import { prefetch } from "@llmeff/data";
 import { train } from "../src/index.js";
 import { bitsOf, type optimizerNames, tinyData, tinyLoss, tinyOptimizer, tinyParams } from "./tiny-model.js";
 
-const [directory, steps, every, name] = process.argv.slice(2) as [
-  string,
-  string,
-  string,
-  (typeof optimizerNames)[number],
-];
+type Arguments = [string, string, string, (typeof optimizerNames)[number], string?];
+const [directory, steps, every, name, pause = "Infinity"] = process.argv.slice(2) as Arguments;
 const print = (line: string) => writeSync(1, `${line}\n`);
 const controller = new AbortController();
 process.on("SIGINT", () => controller.abort(new Error("interrupted")));
+
+/** Waits for SIGINT, or to be killed. */
+async function signalled(): Promise<void> {
+  await setTimeout(600_000, undefined, { signal: controller.signal }).catch(() => undefined);
+}
 
 const params = tinyParams();
 const optimizer = tinyOptimizer(name, params);
@@ -35,7 +38,11 @@ const run = train({
 });
 try {
   print("started 0");
-  for await (const event of run) print(`${event.type} ${event.step}`);
+  let stepsHere = 0;
+  for await (const event of run) {
+    print(`${event.type} ${event.step}`);
+    if (event.type === "step" && ++stepsHere === Number(pause)) await signalled();
+  }
   const bits = { params: await bitsOf(params), optimizer: await bitsOf(optimizer.stateDict().tensors) };
   print(`final ${createHash("sha256").update(JSON.stringify(bits)).digest("hex")}`);
 } catch (error) {

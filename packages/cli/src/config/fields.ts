@@ -9,8 +9,9 @@ export function show(value: unknown): string {
   return text.length > 60 ? `${text.slice(0, 57)}…` : text;
 }
 
-const expecting = (what: string) => (issue: { input?: unknown }) =>
-  `expected ${what}; received ${show(issue.input)}.`;
+const expecting = (what: string) => ({
+  error: (issue: { input?: unknown }) => `expected ${what}; received ${show(issue.input)}.`,
+});
 
 const numberWhere = (what: string, test: (value: number) => boolean) =>
   z.custom<number>((value) => typeof value === "number" && Number.isFinite(value) && test(value), expecting(what));
@@ -39,14 +40,16 @@ export const folderName = () =>
     expecting("a name of letters, digits, spaces, dots, dashes and underscores (it names a folder)"),
   );
 
+function suggestion(value: unknown, names: readonly string[]): string {
+  const near = typeof value === "string" ? nearestName(value, names) : undefined;
+  return near === undefined ? "" : ` Did you mean "${near}"?`;
+}
+
 export function oneOf<const T extends readonly string[]>(values: T) {
   const list = values.map((value) => `"${value}"`).join(", ");
   return z.custom<T[number]>(
     (value) => typeof value === "string" && values.includes(value),
-    (issue) => {
-      const near = typeof issue.input === "string" ? nearestName(issue.input, values) : undefined;
-      return `expected one of ${list}; received ${show(issue.input)}.${near ? ` Did you mean "${near}"?` : ""}`;
-    },
+    { error: ({ input }) => `expected one of ${list}; received ${show(input)}.${suggestion(input, values)}` },
   );
 }
 
@@ -81,9 +84,8 @@ export function byKind<const T extends readonly [z.core.$ZodTypeDiscriminable, .
     error: ({ input }) => {
       if (typeof input !== "object" || input === null) return `expected an object with "kind"; received ${show(input)}.`;
       const { kind } = input as { kind?: unknown };
-      const near = typeof kind === "string" ? nearestName(kind, kinds) : undefined;
       const choices = kinds.map((name) => `"${name}"`).join(", ");
-      return `expected one of ${choices}; received ${show(kind)}.${near ? ` Did you mean "${near}"?` : ""}`;
+      return `expected one of ${choices}; received ${show(kind)}.${suggestion(kind, kinds)}`;
     },
   });
 }

@@ -1,0 +1,76 @@
+/** `llmeff info` */
+import { createRequire } from "node:module";
+import { arch, availableParallelism, cpus, freemem, platform, release, totalmem } from "node:os";
+import { engine } from "@llmeff/native";
+import { type Io, print } from "../io.js";
+import { version } from "../version.js";
+
+export interface Info {
+  llmeff: string;
+  node: string;
+  system: string;
+  processor: string;
+  usableCores: number;
+  memoryGiB: number;
+  freeMemoryGiB: number;
+  device: "cpu";
+  instructionSet: string;
+  availableInstructionSets: string[];
+  threads: number;
+  compiler: string;
+  nativeBinary: string;
+}
+
+const gibibytes = (bytes: number) => Number((bytes / 2 ** 30).toFixed(1));
+
+/** The addon that this process has loaded. */
+function binaryPath(): string {
+  const loaded = Object.keys(createRequire(import.meta.url).cache);
+  return loaded.find((path) => path.endsWith("llmeff.node")) ?? "unknown";
+}
+
+/** What runs here, and on what. @throws {NativeLoadError} if there is no engine */
+export function collectInfo(): Info {
+  const { isa, availableIsas, numThreads, compiler } = engine().info();
+  return {
+    llmeff: version(),
+    node: process.versions.node,
+    system: `${platform()} ${release()}, ${arch()}`,
+    processor: cpus()[0]?.model.trim().replace(/\s+/g, " ") || "unknown",
+    usableCores: availableParallelism(),
+    memoryGiB: gibibytes(totalmem()),
+    freeMemoryGiB: gibibytes(freemem()),
+    device: "cpu",
+    instructionSet: isa,
+    availableInstructionSets: availableIsas,
+    threads: numThreads,
+    compiler,
+    nativeBinary: binaryPath(),
+  };
+}
+
+const labels: Record<keyof Info, string> = {
+  llmeff: "llmeff",
+  node: "Node.js",
+  system: "System",
+  processor: "Processor",
+  usableCores: "Usable cores",
+  memoryGiB: "Memory, GiB",
+  freeMemoryGiB: "Free memory, GiB",
+  device: "Device",
+  instructionSet: "Instruction set in use",
+  availableInstructionSets: "Instruction sets available",
+  threads: "Threads",
+  compiler: "Compiler of the engine",
+  nativeBinary: "Native binary",
+};
+
+export function infoCommand(io: Io, { json = false }: { json?: boolean }): void {
+  const info = collectInfo();
+  if (json) return print(io, JSON.stringify(info, null, 2));
+  const width = Math.max(...Object.values(labels).map((label) => label.length));
+  for (const [key, value] of Object.entries(info)) {
+    const text = Array.isArray(value) ? value.join(", ") : String(value);
+    print(io, `${labels[key as keyof Info].padEnd(width)}  ${text}`);
+  }
+}

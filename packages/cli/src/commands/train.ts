@@ -1,0 +1,83 @@
+/** `llmeff train CONFIG` */
+import { mkdir } from "node:fs/promises";
+import { join, relative, resolve } from "node:path";
+import { formatCompact, formatDuration, formatNumber, writeFileAtomic } from "@llmeff/report";
+import { latestCheckpoint } from "@llmeff/train";
+import { differences, toJson } from "../config/merge.js";
+import { readConfig } from "../config/read-config.js";
+import { type TrainingConfig, trainingSchema } from "../config/training-schema.js";
+import { InterruptedError, UsageError } from "../errors.js";
+import { interruptible } from "../interrupt.js";
+import { type Io, print } from "../io.js";
+import { readRunConfig } from "../run/run-config.js";
+import { metricsFile } from "../run/recorder.js";
+import { checkpointsFolder, type RunResult, trainRun } from "../run/train-run.js";
+
+export interface TrainCommandOptions {
+  out?: string;
+  resume?: boolean;
+  steps?: number;
+  seed?: number;
+}
+
+export async function trainCommand(io: Io, configPath: string, options: TrainCommandOptions): Promise<void> {
+  const configFile = resolve(io.cwd, configPath);
+  const config = withOptions(await readConfig(configFile, trainingSchema), options);
+  const folder = resolve(io.cwd, options.out ?? join("runs", config.name));
+  const resume = options.resume ?? false;
+  await requireFittingCheckpoint(folder, config, resume);
+  await mkdir(folder, { recursive: true });
+  await writeFileAtomic(join(folder, "config.json"), `${JSON.stringify(config, null, 2)}\n`);
+  const again = `llmeff train ${configPath}${options.out ? ` --out ${options.out}` : ""}${options.steps ? ` --steps ${options.steps}` : ""}${options.seed === undefined ? "" : ` --seed ${options.seed}`} --resume`;
+  const result = await interruptible(io, async (signal) => {
+    try {
+      return await trainRun({ config, configFile, folder, resume, io, signal, label: config.name, verbose: true });
+    } catch (error) {
+      if (!(error instanceof InterruptedError)) throw error;
+      throw new InterruptedError(`[train] interrupted; the last step is saved. Go on with: ${again}`);
+    }
+  });
+  printSummary(io, result, folder, config);
+}
+
+function withOptions(config: TrainingConfig, { steps, seed }: TrainCommandOptions): TrainingConfig {
+  return {
+    ...config,
+    ...(seed === undefined ? {} : { seed }),
+    training: { ...config.training, ...(steps === undefined ? {} : { steps }) },
+  };
+}
+
+/** A run goes on only with the settings that it was started with; how long it goes on is free. */
+async function requireFittingCheckpoint(folder: string, config: TrainingConfig, resume: boolean): Promise<void> {
+  const found = await latestCheckpoint(join(folder, checkpointsFolder));
+  if (found === undefined) return;
+  if (!resume) {
+    throw new UsageError(
+      `[train] ${folder} holds a run up to step ${found.step}. Go on with --resume, or choose another folder with --out DIR.`,
+    );
+  }
+  const { training: _, ...saved } = toJson(readRunConfig(found.path, found.state.config).training);
+  const { training: __, ...now } = toJson(config);
+  const changed = differences(saved, now);
+  if (changed.length === 0) return;
+  const list = changed.map(({ path, a, b }) => `  ${path}: was ${JSON.stringify(a)}, is ${JSON.stringify(b)}`);
+  throw new UsageError(
+    `[train] ${folder} was started with other settings:\n${list.join("\n")}\n` +
+      "Set them back to go on with --resume, or start a run of its own with --out DIR.",
+  );
+}
+
+function printSummary(io: Io, result: RunResult, folder: string, config: TrainingConfig): void {
+  const { steps, tokens, seconds, value, standardError, parameters } = result;
+  const quality =
+    config.data.kind === "text"
+      ? `validation loss ${value.toFixed(4)} ± ${standardError.toFixed(4)} nats/token`
+      : `accuracy ${(100 * value).toFixed(1)} %`;
+  print(io, `${formatNumber(steps)} steps, ${formatCompact(tokens)} tokens, ${formatCompact(parameters)} parameters: ${quality}`);
+  print(io, `${formatDuration(seconds)} of training, ${formatCompact(tokens / seconds)} tokens/s`);
+  print(io, `metrics: ${relative(io.cwd, join(folder, metricsFile))}`);
+  if (config.data.kind === "text") {
+    print(io, `write text with: llmeff generate ${relative(io.cwd, folder) || "."} --prompt "…"`);
+  }
+}

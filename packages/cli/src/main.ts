@@ -1,0 +1,101 @@
+/** The command line: options, commands, exit codes. */
+import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
+import { generateCommand } from "./commands/generate.js";
+import { infoCommand } from "./commands/info.js";
+import { studyCommand } from "./commands/study.js";
+import { trainCommand } from "./commands/train.js";
+import { exitCodes, InterruptedError, UsageError } from "./errors.js";
+import { type Io, note, processIo } from "./io.js";
+import { version } from "./version.js";
+
+/**
+ * Runs the command.
+ *
+ * @param argv - without the program's own name
+ * @returns the exit code: 0, 1 for a failure, 2 for a command line or config that can't be used, 130 when interrupted
+ *
+ * @example
+ * process.exitCode = await main(["info", "--json"]);
+ */
+export async function main(argv: readonly string[], io: Io = processIo()): Promise<number> {
+  try {
+    await buildProgram(io).parseAsync(argv as string[], { from: "user" });
+    return exitCodes.ok;
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
+    return report(io, error);
+  }
+}
+
+function report(io: Io, error: unknown): number {
+  const known = error instanceof Error;
+  note(io, known ? error.message : String(error));
+  if (known && io.env.LLMEFF_DEBUG === "1") note(io, stackOf(error));
+  if (error instanceof InterruptedError) return exitCodes.interrupted;
+  return error instanceof UsageError ? exitCodes.usage : exitCodes.failure;
+}
+
+function stackOf(error: Error): string {
+  const own = error.stack ?? "";
+  return error.cause instanceof Error ? `${own}\ncaused by: ${stackOf(error.cause)}` : own;
+}
+
+function number(what: string, test: (value: number) => boolean) {
+  return (text: string): number => {
+    const value = text.trim() === "" ? Number.NaN : Number(text);
+    if (!Number.isFinite(value) || !test(value)) throw new InvalidArgumentError(`expected ${what}.`);
+    return value;
+  };
+}
+
+const positiveInteger = number("a positive integer", (value) => Number.isSafeInteger(value) && value > 0);
+const wholeNumber = number("an integer of at least 0", (value) => Number.isSafeInteger(value) && value >= 0);
+
+function buildProgram(io: Io): Command {
+  const program = new Command("llmeff")
+    .description("Trains language models on a native engine, generates text, and runs studies.")
+    .version(version())
+    .configureOutput({
+      writeOut: (text) => void io.stdout.write(text),
+      writeErr: (text) => void io.stderr.write(text),
+      getOutHelpWidth: () => io.stdout.columns ?? 80,
+      getErrHelpWidth: () => io.stderr.columns ?? 80,
+    })
+    .showHelpAfterError("(llmeff --help lists the commands, llmeff COMMAND --help the options)")
+    .exitOverride();
+  // Commands inherit exitOverride and configureOutput when they are made by the program.
+  program
+    .command("train")
+    .description("train a model as a JSON config says")
+    .argument("<config>", "training config")
+    .option("--out <dir>", "folder for metrics and checkpoints (default: runs/<name>)")
+    .option("--resume", "go on from the newest checkpoint in the folder")
+    .option("--steps <n>", "steps in all, instead of the config's", positiveInteger)
+    .option("--seed <n>", "seed instead of the config's", wholeNumber)
+    .action((config, options) => trainCommand(io, config, options));
+  program
+    .command("generate")
+    .description("write text with a trained model")
+    .argument("<run>", "folder of a run, or one of its checkpoints")
+    .requiredOption("--prompt <text>", "what the text begins with")
+    .option("--tokens <n>", "tokens to write", positiveInteger, 200)
+    .option("--temperature <t>", "0: always the likeliest token (default: 1)", number("a number ≥ 0", (t) => t >= 0))
+    .option("--top-k <k>", "only the k likeliest tokens", positiveInteger)
+    .option("--top-p <p>", "only the likeliest tokens with this much probability", number("a number in (0, 1]", (p) => p > 0 && p <= 1))
+    .option("--seed <n>", "the same seed writes the same text (default: 0)", wholeNumber)
+    .action((run, options) => generateCommand(io, run, options));
+  program
+    .command("study")
+    .description("train the arms of a study side by side and write a report")
+    .argument("<config>", "study config")
+    .option("--out <dir>", "folder for the report and all runs (default: runs/<name>)")
+    .option("--only <arm>", "only the arm of this name (ARM or PART/ARM)")
+    .addOption(new Option("--sweep", "try every learning rate of every arm instead, and keep the best beside the config"))
+    .action((config, options) => studyCommand(io, config, options));
+  program
+    .command("info")
+    .description("what runs here: versions, processor, instruction sets, threads, memory, native binary")
+    .option("--json", "as JSON")
+    .action((options) => infoCommand(io, options));
+  return program;
+}

@@ -1,0 +1,200 @@
+/** One training run from its config: the loop with its files and its progress line. */
+import { join } from "node:path";
+import { Transformer } from "@llmeff/models";
+import { createProgress, formatNumber, type Progress } from "@llmeff/report";
+import { type TrainEvent, train } from "@llmeff/train";
+import type { TrainingConfig } from "../config/training-schema.js";
+import type { Io } from "../io.js";
+import { buildOptimizer } from "./build-optimizer.js";
+import { disposeParams } from "./dispose-params.js";
+import { errorName, evaluateRun, reaches } from "./evaluation.js";
+import { type OpenedData, openData } from "./open-data.js";
+import { Recorder } from "./recorder.js";
+import { modelConfig, runConfig } from "./run-config.js";
+
+export const checkpointsFolder = "checkpoints";
+
+export interface TrainRunOptions {
+  config: TrainingConfig;
+  /** Paths in the config are relative to this file. */
+  configFile: string;
+  /** Where metrics and checkpoints go; nothing is written without it. */
+  folder?: string;
+  /** Go on from the newest checkpoint in the folder, if there is one. */
+  resume?: boolean;
+  io: Io;
+  signal: AbortSignal;
+  label?: string;
+  /** A line for every evaluation and checkpoint; default false. */
+  verbose?: boolean;
+}
+
+/** How a run ended. */
+export interface RunResult {
+  parameters: number;
+  steps: number;
+  tokens: number;
+  /** Operations of a step per token, by the usual count. */
+  flopsPerToken: number;
+  /** The last evaluation. */
+  value: number;
+  standardError: number;
+  /** Tokens at the first evaluation that reached `stopAt`. */
+  tokensToStop: number | null;
+  /** Time in steps, without evaluations and checkpoints. */
+  seconds: number;
+}
+
+/** The defaults of a run's schedule of evaluations and checkpoints. */
+export function pacing({ training }: TrainingConfig) {
+  const tenth = Math.max(1, Math.ceil(training.steps / 10));
+  const { evaluateEvery = tenth, checkpointEvery = tenth, evaluateWindows = 100, keepLast = 2 } = training;
+  return { evaluateEvery, checkpointEvery, evaluateWindows, keepLast };
+}
+
+/**
+ * Trains to the end of the config, or to `stopAt`.
+ *
+ * @throws {InterruptedError} after the current step, with a checkpoint written, if the signal aborts
+ */
+export async function trainRun(options: TrainRunOptions): Promise<RunResult> {
+  const { config, configFile } = options;
+  const { evaluateWindows } = pacing(config);
+  const data = await openData(config.data, { configFile, seed: config.seed ?? 0, evaluateWindows });
+  const model = new Transformer(modelConfig(config, data.vocabSize));
+  const params = model.init(config.seed ?? 0);
+  const optimizer = buildOptimizer(params, config.optimizer, config.training.steps);
+  const run = new RunView(options, data);
+  try {
+    for await (const event of train({
+      ...loopOptions(options, data),
+      params,
+      optimizer,
+      objective: (p, batch) => model.loss(p, batch),
+      evaluate: ({ params, signal }) => evaluateRun(model, params, data, signal),
+    })) {
+      await run.handle(event);
+    }
+    return {
+      ...run.outcome(),
+      parameters: model.parameterCount,
+      flopsPerToken: model.flopsPerToken(data.seqLen).total,
+    };
+  } finally {
+    await run.close();
+    optimizer.dispose();
+    disposeParams(params);
+    model.dispose();
+  }
+}
+
+function loopOptions({ config, folder, resume = false, signal }: TrainRunOptions, data: OpenedData) {
+  const { steps, gradientAccumulation = 1, stopAt } = config.training;
+  const { evaluateEvery, checkpointEvery, keepLast } = pacing(config);
+  const files = folder !== undefined && {
+    checkpoint: { directory: join(folder, checkpointsFolder), every: checkpointEvery, keepLast },
+    resume,
+    config: runConfig(config, data),
+  };
+  const stop = stopAt && {
+    stopWhen: (metrics: Readonly<Record<string, number>>) =>
+      reaches(stopAt.metric, metrics[stopAt.metric] ?? Number.NaN, stopAt.value),
+  };
+  return { data: data.train, steps, gradientAccumulation, evaluateEvery, seed: config.seed ?? 0, signal, ...files, ...stop };
+}
+
+/** Follows the events of a run: files, progress line, and the numbers it ends with. */
+class RunView {
+  readonly #options: TrainRunOptions;
+  readonly #data: OpenedData;
+  readonly #tokensPerStep: number;
+  #recorder: Recorder | undefined;
+  #progress: Progress | undefined;
+  #startTokens = 0;
+  #steps = 0;
+  #seconds = 0;
+  #value = Number.NaN;
+  #standardError = Number.NaN;
+  #reached = false;
+
+  constructor(options: TrainRunOptions, data: OpenedData) {
+    this.#options = options;
+    this.#data = data;
+    const { gradientAccumulation = 1 } = options.config.training;
+    this.#tokensPerStep = gradientAccumulation * options.config.data.batchSize * data.seqLen;
+  }
+
+  async handle(event: TrainEvent): Promise<void> {
+    if (this.#progress === undefined) await this.#open(event.type === "resumed" ? event.step : 0);
+    const progress = this.#progress!;
+    const { training } = this.#options.config;
+    if (event.type === "step") {
+      this.#steps = event.step;
+      this.#seconds = event.seconds;
+      this.#recorder?.step(event);
+      progress.update(event.step, { tokens: event.tokens - this.#startTokens, loss: event.loss });
+      const due = event.step % pacing(this.#options.config).checkpointEvery === 0 || event.step === training.steps;
+      if (due || this.#options.signal.aborted) await this.#recorder?.flush();
+    } else if (event.type === "evaluation") {
+      this.#evaluated(event.metrics);
+      this.#recorder?.evaluation(event);
+      await this.#recorder?.flush();
+      progress.update(event.step, { note: this.#standing() });
+      if (this.#options.verbose) progress.message(`step ${formatNumber(event.step)}: ${this.#standing()}`);
+    } else if (this.#options.verbose) {
+      progress.message(
+        event.type === "checkpoint" ? `step ${formatNumber(event.step)}: saved ${event.path}` : resumedText(event),
+      );
+    }
+  }
+
+  outcome() {
+    const tokens = this.#steps * this.#tokensPerStep;
+    return {
+      steps: this.#steps,
+      tokens,
+      value: this.#value,
+      standardError: this.#standardError,
+      tokensToStop: this.#reached ? tokens : null,
+      seconds: this.#seconds,
+    };
+  }
+
+  async close(): Promise<void> {
+    this.#progress?.finish();
+    await this.#recorder?.close();
+  }
+
+  async #open(step: number): Promise<void> {
+    const { folder, io, label = "train", config } = this.#options;
+    this.#steps = step;
+    this.#startTokens = step * this.#tokensPerStep;
+    if (folder !== undefined) this.#recorder = await Recorder.open(folder, step, this.#tokensPerStep);
+    this.#progress = createProgress({
+      stream: io.stderr,
+      total: config.training.steps,
+      start: step,
+      label,
+      env: io.env,
+    });
+  }
+
+  #evaluated(metrics: Readonly<Record<string, number>>): void {
+    const { metric } = this.#data;
+    const { stopAt } = this.#options.config.training;
+    this.#value = metrics[metric] ?? Number.NaN;
+    this.#standardError = metrics[errorName(metric)] ?? Number.NaN;
+    this.#reached = stopAt !== undefined && reaches(metric, this.#value, stopAt.value);
+  }
+
+  #standing(): string {
+    return this.#data.metric === "accuracy"
+      ? `accuracy ${(100 * this.#value).toFixed(1)} %`
+      : `validation ${this.#value.toFixed(3)} nats/token`;
+  }
+}
+
+function resumedText(event: Extract<TrainEvent, { type: "resumed" }>): string {
+  const skipped = event.skipped.map(({ path, reason }) => `passed over ${path}: ${reason}`);
+  return [...skipped, `going on from ${event.path}`].join("\n");
+}

@@ -1,0 +1,30 @@
+/** Text that a model writes, piece by piece. */
+import type { Tokenizer } from "@llmeff/data";
+import { type GenerateOptions, generate } from "@llmeff/models";
+import type { LoadedModel } from "./load-model.js";
+
+/** Text of the first ids that will not change with further ids: a character may need several tokens. */
+function settled(tokenizer: Tokenizer, ids: readonly number[]): string {
+  return tokenizer.decode(ids).replace(/\uFFFD{1,3}$/u, "");
+}
+
+/** Yields the continuation of a prompt as it comes. */
+export async function* writeText(
+  { model, params }: Pick<LoadedModel, "model" | "params">,
+  tokenizer: Tokenizer,
+  prompt: string,
+  options: GenerateOptions,
+): AsyncGenerator<string> {
+  const start = Array.from(tokenizer.encode(prompt));
+  // Decoded together with the end of the prompt: some tokenizers write a token differently at the start of a text.
+  const ids = start.slice(-8);
+  let written = tokenizer.decode(ids).length;
+  for await (const id of generate(model, params, start, options)) {
+    ids.push(id);
+    const text = settled(tokenizer, ids);
+    if (text.length > written) yield text.slice(written);
+    written = Math.max(written, text.length);
+  }
+  const text = tokenizer.decode(ids);
+  if (text.length > written) yield text.slice(written);
+}

@@ -1,0 +1,39 @@
+import { execFileSync } from "node:child_process";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { describe, expect, it } from "vitest";
+
+const root = dirname(dirname(dirname(dirname(fileURLToPath(import.meta.url)))));
+const addon = process.env.LLMEFF_NATIVE_PATH ?? join(root, "native", "build", "Release", "llmeff.node");
+
+/** Three steps on tensors that span many chunks; prints a digest of all that changed. The number of threads is fixed for a process. */
+const program = `
+const { createHash } = require("node:crypto");
+const { op } = require(process.argv[1]);
+const sizes = [5, 100_000, 16_384, 300_001];
+const make = (f) => sizes.map((n) => Float32Array.from({ length: n }, (_, i) => f(i)));
+const p = make(Math.cos), m = make(() => 0), h0 = make(() => 0), h1 = make(() => 0), v = make(() => 0);
+const norm = new Float32Array(1);
+for (let step = 1; step <= 3; step++) {
+  const g = make((i) => Math.sin(i * step) / (1 + (i % 7)));
+  op.globalNorm(g, norm);
+  op.sonewStep(p, g, m, h0, h1, [], [0, 0, 100, 0], norm, 0.01, 0.9, 0.99, 1e-4, step === 2, 0.1, false, 1, 1e-8, true, 0.1, step, null);
+  op.adamwStep(p, g, m, v, [], norm, 0.01, 0.9, 0.99, 1e-8, 0.1, true, step);
+}
+const hash = createHash("sha256");
+for (const x of [p, m, h0, h1, v, [norm]].flat()) hash.update(new Uint8Array(x.buffer));
+console.log(hash.digest("hex"));
+`;
+
+describe("optimizer kernels", () => {
+  it("give the same bits for every number of threads", () => {
+    const digests = ["1", "2", "5"].map((threads) =>
+      execFileSync(process.execPath, ["-e", program, addon], {
+        encoding: "utf8",
+        env: { ...process.env, LLMEFF_NUM_THREADS: threads },
+      }).trim(),
+    );
+    expect(digests[0]).toMatch(/^[0-9a-f]{64}$/);
+    expect(new Set(digests).size).toBe(1);
+  });
+});
