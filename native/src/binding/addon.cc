@@ -4,6 +4,12 @@
 
 #include <string>
 
+#if defined(_WIN32)
+#include <windows.h>
+#else
+#include <dlfcn.h>
+#endif
+
 #include "binding/handles.h"
 #include "binding/marshal.h"
 #include "llmeff/device.h"
@@ -50,9 +56,23 @@ View contiguous_view(void* data, DType dtype, const std::vector<int64_t>& shape)
 
 namespace {
 
+// Keeps this library in memory to the end of the process. Node unloads an addon with the last worker that uses it, but the engine's threads
+// run in its code.
+void stay_loaded() {
+#if defined(_WIN32)
+  HMODULE module = nullptr;
+  GetModuleHandleExA(GET_MODULE_HANDLE_EX_FLAG_PIN | GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS,
+                     reinterpret_cast<const char*>(&stay_loaded), &module);
+#else
+  Dl_info self;
+  if (dladdr(reinterpret_cast<const void*>(&stay_loaded), &self) != 0) dlopen(self.dli_fname, RTLD_NOW | RTLD_NOLOAD | RTLD_NODELETE);
+#endif
+}
+
 class Addon : public Napi::Addon<Addon> {
  public:
   Addon(Napi::Env env, Napi::Object exports) {
+    stay_loaded();
     settle_ =
         Napi::ThreadSafeFunction::New(env, Napi::Function::New(env, [](const Napi::CallbackInfo&) {}), "llmeff", 0, 1);
     settle_.Unref(env);

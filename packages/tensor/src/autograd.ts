@@ -208,6 +208,7 @@ function backward(tape: Tape, loss: Tensor, gradients: Gradients): void {
     const step = tape.steps[i]!;
     const dout = gradients.take(step.output);
     if (dout !== undefined) {
+      using _ = dout;
       scope(() => {
         const contributions = step.backward(dout);
         for (const [k, input] of step.inputs.entries()) {
@@ -215,7 +216,6 @@ function backward(tape: Tape, loss: Tensor, gradients: Gradients): void {
           if (contribution && input.tape === tape) gradients.add(step.op, input, contribution);
         }
       });
-      dout.dispose();
     }
     for (const tensor of step.saved) tensor.dispose();
     tape.steps.pop();

@@ -146,9 +146,12 @@ describe("latestCheckpoint", () => {
         (path) => flipByte(join(path, file), place),
       ]),
     ]),
-    ["the folder is empty", (path) => (rmSync(path, { recursive: true }), mkdirSync(path))],
-    ["a file stands in its place", (path) => (rmSync(path, { recursive: true }), writeFileSync(path, "x"))],
-    ["its files are those of another step", (path) => replaceBy(path, join(path, "..", "step-00000002"))],
+    ["the folder is empty", (path) => replaceBy(path, () => mkdirSync(path))],
+    ["a file stands in its place", (path) => replaceBy(path, () => writeFileSync(path, "x"))],
+    [
+      "its files are those of another step",
+      (path) => replaceBy(path, () => cpSync(join(path, "..", "step-00000002"), path, { recursive: true })),
+    ],
     [
       "one file is that of another step",
       (path) => cpSync(join(path, "..", "step-00000002", files[0]), join(path, files[0])),
@@ -276,9 +279,9 @@ function flipByte(path: string, place: number): void {
   writeFileSync(path, bytes);
 }
 
-function replaceBy(path: string, other: string): void {
+function replaceBy(path: string, make: () => void): void {
   rmSync(path, { recursive: true });
-  cpSync(other, path, { recursive: true });
+  make();
 }
 
 function edit(path: string, from: string, to: string): void {

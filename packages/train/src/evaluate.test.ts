@@ -97,6 +97,11 @@ describe("evaluateAccuracy", () => {
     expect(Math.abs(accuracy - 1 / vocabSize)).toBeLessThan(0.1);
   });
 
+  it("takes no target for right where the logits are NaN", async () => {
+    const logits = () => full([1, 2, 3], Number.NaN);
+    expect(await evaluateAccuracy(logits, {}, setOf(batchOf([[0, 1]])))).toMatchObject({ accuracy: 0, tokens: 2 });
+  });
+
   it("refuses logits without a vocabulary axis", async () => {
     await expect(evaluateAccuracy(asLoss, {}, setOf(batchOf([[1, 2]])))).rejects.toThrow("must return [1, 2, V]");
   });

@@ -130,8 +130,9 @@ function addSequences(
   }
 }
 
+/** Index of the first largest value; -1 if the values begin with NaN, so that no target is taken for right. */
 function argmax(values: TypedArray): number {
   let best = 0;
   for (let i = 1; i < values.length; i++) if (values[i]! > values[best]!) best = i;
-  return best;
+  return Number.isNaN(values[best]!) ? -1 : best;
 }

@@ -65,12 +65,17 @@ const labels: Record<keyof Info, string> = {
   nativeBinary: "Native binary",
 };
 
+/** Names and values for people. */
+export function infoFacts(info: Info): { name: string; value: string }[] {
+  return Object.entries(info).map(([key, value]) => ({
+    name: labels[key as keyof Info],
+    value: Array.isArray(value) ? value.join(", ") : String(value),
+  }));
+}
+
 export function infoCommand(io: Io, { json = false }: { json?: boolean }): void {
   const info = collectInfo();
   if (json) return print(io, JSON.stringify(info, null, 2));
   const width = Math.max(...Object.values(labels).map((label) => label.length));
-  for (const [key, value] of Object.entries(info)) {
-    const text = Array.isArray(value) ? value.join(", ") : String(value);
-    print(io, `${labels[key as keyof Info].padEnd(width)}  ${text}`);
-  }
+  for (const { name, value } of infoFacts(info)) print(io, `${name.padEnd(width)}  ${value}`);
 }

@@ -3,6 +3,7 @@ import { AdamW, constant, cosine, linear, type Schedule, Sonew, warmup, wsd } fr
 import type { Tensor } from "@llmeff/tensor";
 import type { TrainOptimizer } from "@llmeff/train";
 import type { TrainingConfig } from "../config/training-schema.js";
+import { defined } from "./defined.js";
 
 type OptimizerConfig = TrainingConfig["optimizer"];
 
@@ -27,7 +28,3 @@ function buildSchedule(peak: number, schedule: OptimizerConfig["schedule"], tota
   return { linear, cosine, wsd }[kind](peak, totalSteps, defined(options));
 }
 
-/** Without the keys whose value is undefined, which then take their defaults. */
-function defined<T extends object>(options: T): { [K in keyof T]: Exclude<T[K], undefined> } {
-  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as never;
-}

@@ -25,7 +25,7 @@ export interface TrainRunOptions {
   io: Io;
   signal: AbortSignal;
   label?: string;
-  /** A line for every evaluation and checkpoint; default false. */
+  /** A line for every evaluation; default false. */
   verbose?: boolean;
 }
 
@@ -66,6 +66,7 @@ export async function trainRun(options: TrainRunOptions): Promise<RunResult> {
   const optimizer = buildOptimizer(params, config.optimizer, config.training.steps);
   const run = new RunView(options, data);
   try {
+    if (!options.resume) await run.open(0);
     for await (const event of train({
       ...loopOptions(options, data),
       params,
@@ -125,7 +126,7 @@ class RunView {
   }
 
   async handle(event: TrainEvent): Promise<void> {
-    if (this.#progress === undefined) await this.#open(event.type === "resumed" ? event.step : 0);
+    if (this.#progress === undefined) await this.open(event.type === "resumed" ? event.step : 0);
     const progress = this.#progress!;
     const { training } = this.#options.config;
     if (event.type === "step") {
@@ -141,10 +142,8 @@ class RunView {
       await this.#recorder?.flush();
       progress.update(event.step, { note: this.#standing() });
       if (this.#options.verbose) progress.message(`step ${formatNumber(event.step)}: ${this.#standing()}`);
-    } else if (this.#options.verbose) {
-      progress.message(
-        event.type === "checkpoint" ? `step ${formatNumber(event.step)}: saved ${event.path}` : resumedText(event),
-      );
+    } else if (event.type === "resumed") {
+      progress.message(resumedText(event));
     }
   }
 
@@ -165,7 +164,7 @@ class RunView {
     await this.#recorder?.close();
   }
 
-  async #open(step: number): Promise<void> {
+  async open(step: number): Promise<void> {
     const { folder, io, label = "train", config } = this.#options;
     this.#steps = step;
     this.#startTokens = step * this.#tokensPerStep;

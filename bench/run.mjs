@@ -1,0 +1,44 @@
+/**
+ * Measures the engine side by side with ceilings and peers of the same run. The packages must be built (`npm run bench` does it).
+ *
+ *   npm run bench                          every benchmark, about two minutes
+ *   npm run bench -- matmul optimizers     these
+ *   npm run bench -- --with-peers          also other JavaScript libraries, which are installed into bench/node_modules (some minutes)
+ *   npm run bench -- --smoke               tiny sizes in a few seconds: whether everything runs, no figures worth keeping
+ */
+import { parseArgs } from "node:util";
+import * as attention from "./attention.mjs";
+import * as eventLoop from "./event-loop.mjs";
+import { describeMachine } from "./lib/machine.mjs";
+import { installPeers } from "./lib/peers.mjs";
+import { writeResults } from "./lib/report.mjs";
+import * as matmul from "./matmul.mjs";
+import * as optimizers from "./optimizers.mjs";
+import * as trainStep from "./train-step.mjs";
+
+const benchmarks = { matmul, attention, optimizers, "train-step": trainStep, "event-loop": eventLoop };
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { smoke: { type: "boolean", default: false }, "with-peers": { type: "boolean", default: false } },
+});
+const names = positionals.length > 0 ? positionals : Object.keys(benchmarks);
+const unknown = names.filter((name) => !Object.hasOwn(benchmarks, name));
+if (unknown.length > 0) {
+  console.error(`[bench] expected ${Object.keys(benchmarks).join(", ")}; received ${unknown.join(", ")}.`);
+  process.exit(1);
+}
+
+if (values["with-peers"]) installPeers();
+const machine = describeMachine();
+console.log(
+  `${machine.cpu}, ${machine.cores} cores, ${machine.memoryGiB} GiB; ${machine.platform}, Node ${machine.node}; commit ${machine.commit}, ${machine.date}`,
+);
+if (machine.load > 0.2)
+  console.log(`Other programs are at work (load ${machine.load}): expect figures that are too low.`);
+for (const name of names) {
+  const { title, run } = benchmarks[name];
+  console.log(`\n══ ${name}: ${title}`);
+  const rows = await run({ smoke: values.smoke, peers: values["with-peers"] });
+  writeResults(name, machine, rows, values);
+}

@@ -1,0 +1,72 @@
+/** The JSON of a study: parts, each with a base config and arms that differ from it. */
+import { z } from "zod";
+import {
+  finiteNumber,
+  flag,
+  folderName,
+  list,
+  nonNegativeNumber,
+  object,
+  oneOf,
+  positiveInteger,
+  positiveNumber,
+  ratio,
+  text,
+  wholeNumber,
+} from "../config/fields.js";
+
+const anyObject = () =>
+  z.record(z.string(), z.unknown(), { error: () => "expected an object of settings." });
+
+const arm = object({
+  name: folderName(),
+  description: text().optional(),
+  /** Merged into the base's `model` (JSON merge patch: objects key by key, null removes). */
+  model: anyObject().optional(),
+  /** Merged into the base's `optimizer`. */
+  optimizer: anyObject().optional(),
+  /** What the sweep tries; as many for every arm. */
+  learningRates: list(positiveNumber(), "learning rates"),
+});
+
+const sample = object({
+  prompt: text(),
+  tokens: positiveInteger(),
+  temperature: nonNegativeNumber().optional(),
+  topK: positiveInteger().optional(),
+  topP: ratio().optional(),
+  seed: wholeNumber().optional(),
+});
+
+const part = object({
+  name: folderName(),
+  title: text(),
+  description: text().optional(),
+  metric: oneOf(["validationLoss", "accuracy"]),
+  /** Tokens are counted up to the first evaluation that reaches it. */
+  target: finiteNumber(),
+  /** Refuse arms whose numbers of parameters differ by more than 2 %. */
+  equalParameters: flag().optional(),
+  /** A training config without name and learning rate. */
+  base: anyObject(),
+  arms: list(arm, "arms"),
+  sweep: object({
+    /** Steps of a run of the sweep; default the base's. */
+    steps: positiveInteger().optional(),
+    /** Each learning rate is run with each of these seeds; default the base's. */
+    seeds: list(wholeNumber(), "seeds").optional(),
+  }).optional(),
+  /** Every text arm continues this prompt at the end. */
+  sample: sample.optional(),
+});
+
+export const studySchema = object({
+  name: folderName(),
+  title: text(),
+  description: text().optional(),
+  parts: list(part, "parts"),
+});
+
+export type StudyJson = z.infer<typeof studySchema>;
+export type PartJson = StudyJson["parts"][number];
+export type SampleSettings = z.infer<typeof sample>;
