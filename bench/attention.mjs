@@ -28,10 +28,15 @@ export async function run({ smoke }) {
   const sampling = smoke ? { samples: 2, sampleMs: 1, matmulSize: 64 } : { samples: 5, sampleMs: 20, matmulSize: 1024 };
   const rows = [];
   for (const threads of threadCounts) {
-    const ours = await measure("measure/attention.mjs", { cases: smoke ? smokeCases : cases, ...sampling }, { threads });
+    const ours = await measure(
+      "measure/attention.mjs",
+      { cases: smoke ? smokeCases : cases, ...sampling },
+      { threads },
+    );
     const table = [];
     for (const row of ours) {
-      const peer = row.shape.kind === "dot" ? await openblasAttention(row.shape, threads, row.isa, sampling) : undefined;
+      const peer =
+        row.shape.kind === "dot" ? await openblasAttention(row.shape, threads, row.isa, sampling) : undefined;
       rows.push({ ...row, openblasForwardMs: peer === undefined ? undefined : 1e3 * peer });
       table.push([
         row.name,
@@ -44,8 +49,12 @@ export async function run({ smoke }) {
         peer === undefined ? undefined : fixed(1e3 * peer, 2),
       ]);
     }
-    console.log(`\n${threads} thread${threads > 1 ? "s" : ""}, ${ours[0].isa}; ceiling: our matrix product ${sampling.matmulSize}³, measured before and after each row`);
-    console.log("peer: softmax(q kᵀ) v with OpenBLAS, a head at a time over the whole square (there is none for pairs of positions)");
+    console.log(
+      `\n${threads} thread${threads > 1 ? "s" : ""}, ${ours[0].isa}; ceiling: our matrix product ${sampling.matmulSize}³, measured before and after each row`,
+    );
+    console.log(
+      "peer: softmax(q kᵀ) v with OpenBLAS, a head at a time over the whole square (there is none for pairs of positions)",
+    );
     printTable(["case", "matmul", "forward", "of matmul", "backward", "of matmul", "forward ms", "OpenBLAS ms"], table);
   }
   return rows;

@@ -1,69 +1,42 @@
-/**
- * How free the event loop stays while a model trains: the delay of its timers over 300 steps, and whether native memory stays the same.
- *
- * `node bench/event-loop.mjs [STEPS]` after `pnpm build`; prints one JSON line. The model and batch are of the size of the
- * character study on tiny-shakespeare: four layers, one of them 2-simplicial, 128 channels, 16 sequences of 256.
- */
-import { mkdtempSync, rmSync } from "node:fs";
-import { cpus, tmpdir } from "node:os";
-import { join } from "node:path";
-import { monitorEventLoopDelay } from "node:perf_hooks";
-import { characterTokenizer, prefetch, readText, TokenDataset } from "@llmeff/data";
-import { Transformer } from "@llmeff/models";
-import { Sonew } from "@llmeff/optim";
-import { memory } from "@llmeff/tensor";
-import { train } from "@llmeff/train";
+/** What training leaves of the event loop, and whether a step leaks: delays of a 1 ms timer, native bytes at the ends of the steps. */
+import { measure } from "./lib/child.mjs";
+import { tiny } from "./lib/gpt.mjs";
+import { cores } from "./lib/machine.mjs";
+import { fixed, printTable } from "./lib/report.mjs";
 
-const steps = Number(process.argv[2] ?? 300);
-const text = await readText(join(import.meta.dirname, "..", "datasets", "tiny-shakespeare.txt.gz"));
-const tokenizer = characterTokenizer(text);
-const tokens = tokenizer.encode(text);
-const model = new Transformer({
-  vocabSize: tokenizer.vocabSize,
-  dModel: 128,
-  numLayers: 4,
-  numHeads: 4,
-  maxSeqLen: 256,
-  attention: [{ kind: "dot" }, { kind: "dot" }, { kind: "dot" }, { kind: "simplicial", w1: 64, w2: 16 }],
-});
-const params = model.init(1);
-const directory = mkdtempSync(join(tmpdir(), "llmeff-event-loop-"));
-const run = train({
-  params,
-  objective: (p, batch) => model.loss(p, batch),
-  optimizer: new Sonew(params, { learningRate: 1e-3, maxGradNorm: 1 }),
-  data: prefetch(new TokenDataset(tokens, { seqLen: 256, batchSize: 16, seed: 1 })),
-  steps,
-  checkpoint: { directory, every: 50 },
-});
+export const title = "Delays of the event loop while a model trains";
 
-const delay = monitorEventLoopDelay({ resolution: 1 });
-const liveBytes = new Set();
-let last;
-for await (const event of run) {
-  if (event.type !== "step") continue;
-  // The first steps compile the JavaScript and fill the allocator's cache.
-  if (event.step === 3) delay.enable();
-  if (event.step >= 3) liveBytes.add(memory().liveBytes);
-  last = event;
+const midSize = { layers: 4, d: 128, heads: 4, T: 128, B: 8, vocab: 512, lr: 1e-3 };
+const labels = {
+  idle: "nothing runs (the floor)",
+  await: "training, await loss.item()",
+  sync: "training, loss.itemSync() (the peer)",
+};
+
+export async function run({ smoke }) {
+  const size = smoke ? tiny : midSize;
+  const options = smoke
+    ? { size, steps: 12, syncSteps: 4, idleMs: 50 }
+    : { size, steps: 300, syncSteps: 60, idleMs: 1000 };
+  const rows = await measure("measure/event-loop.mjs", options, { threads: cores });
+  const { layers, d, T, B, vocab } = size;
+  console.log(
+    `\nlayers ${layers}, width ${d}, T ${T}, B ${B}, vocabulary ${vocab}; ${cores} threads, ${rows[0].isa}; milliseconds between turns of a 1 ms timer`,
+  );
+  const table = rows.map((row) => [
+    labels[row.mode],
+    row.steps,
+    fixed(row.stepMs),
+    fixed(row.p50, 2),
+    fixed(row.p99, 2),
+    fixed(row.max, 2),
+  ]);
+  printTable(["program", "steps", "ms/step", "p50", "p99", "max"], table);
+  const { liveBytes, liveBytesIdentical, liveBytesSeen, steps } = rows.find(({ mode }) => mode === "await");
+  console.log(
+    liveBytesIdentical
+      ? `native bytes at the ends of steps 3 to ${steps}: identical, ${liveBytes}`
+      : `native bytes at the ends of steps 3 to ${steps}: NOT identical, among them ${liveBytesSeen.join(", ")}`,
+  );
+  return rows;
 }
-delay.disable();
-rmSync(directory, { recursive: true });
-
-const milliseconds = (nanoseconds) => Number((nanoseconds / 1e6).toFixed(2));
-console.log(
-  JSON.stringify({
-    bench: "event-loop",
-    machine: { cpu: cpus()[0]?.model, cores: cpus().length, node: process.version },
-    steps,
-    parameters: model.parameterCount,
-    secondsPerStep: last.seconds / steps,
-    loss: last.loss,
-    delayMs: {
-      p50: milliseconds(delay.percentile(50)),
-      p99: milliseconds(delay.percentile(99)),
-      max: milliseconds(delay.max),
-    },
-    liveBytesConstant: liveBytes.size === 1,
-  }),
-);

@@ -2,7 +2,7 @@
 import { measure } from "./lib/child.mjs";
 import { threadCounts } from "./lib/machine.mjs";
 import { fmaPeak, openblas } from "./lib/native.mjs";
-import { installedPeers } from "./lib/peers.mjs";
+import { measurePeers } from "./lib/peers.mjs";
 import { fixed, percent, printTable } from "./lib/report.mjs";
 
 export const title = "Matrix products, float32, GFLOP/s (best of the samples)";
@@ -61,9 +61,8 @@ export async function run({ smoke, peers }) {
 
   if (peers) {
     console.log("\nOther JavaScript libraries");
-    const found = [];
-    for (const file of installedPeers("matmul"))
-      found.push(...(await measure(file, { sizes: squares.map(({ n }) => n), threads: threadCounts, ...sampling })));
+    const sizes = squares.map(({ n }) => n);
+    const found = await measurePeers("matmul", { sizes, threads: threadCounts, ...sampling });
     rows.push(...found);
     printTable(
       ["library", "n", "threads", "GFLOP/s"],

@@ -23,7 +23,9 @@ export async function run({ smoke }) {
   const rows = [];
   for (const threads of threadCounts) {
     const cases = sizes.flatMap((n) => [
-      ...["adamw", "sonew", "sonew-graft"].flatMap((method) => ["tensors", "Float32Array"].map((coat) => ({ method, coat, n }))),
+      ...["adamw", "sonew", "sonew-graft"].flatMap((method) =>
+        ["tensors", "Float32Array"].map((coat) => ({ method, coat, n })),
+      ),
       ...(threads === 1 ? [{ method: "plain-adamw", coat: "Float32Array", n }] : []),
     ]);
     const ours = await measure("measure/optimizers.mjs", { cases, ...sampling }, { threads });
@@ -36,10 +38,19 @@ export async function run({ smoke }) {
       const ceiling = ceilings.get(footprint);
       const gbs = (bytes * row.n) / row.ms / 1e6;
       rows.push({ ...row, bytesPerParameter: bytes, gbs, ceilingGbs: ceiling });
-      const cells = [fixed(row.ms, 2), fixed(row.nsPerParameter, 2), bytes, fixed(gbs), fixed(ceiling), percent(gbs, ceiling)];
+      const cells = [
+        fixed(row.ms, 2),
+        fixed(row.nsPerParameter, 2),
+        bytes,
+        fixed(gbs),
+        fixed(ceiling),
+        percent(gbs, ceiling),
+      ];
       table.push([label, row.coat, row.n.toExponential(0), ...cells]);
     }
-    console.log(`\n${threads} thread${threads > 1 ? "s" : ""}, ${ours[0].isa}; ceiling: a ← a·s + b in C over as many bytes as the step's arrays (${cores > 1 && threads === 1 ? "one core" : "all cores"})`);
+    console.log(
+      `\n${threads} thread${threads > 1 ? "s" : ""}, ${ours[0].isa}; ceiling: a ← a·s + b in C over as many bytes as the step's arrays (${cores > 1 && threads === 1 ? "one core" : "all cores"})`,
+    );
     printTable(["step", "on", "parameters", "ms", "ns/param", "bytes/param", "GB/s", "ceiling", "of ceiling"], table);
   }
   return rows;

@@ -23,8 +23,15 @@ const isas = {
 /** For code whose vectors the compiler makes. */
 const hostFlags = process.arch === "x64" ? ["-march=native"] : [];
 
-/** Path of the compiled program, or undefined if there is no compiler or library for it. */
+const compiled = new Map();
+
+/** Path of the program, compiled once a run; undefined if there is no compiler or library for it. */
 function compile(source, name, before, after = []) {
+  if (!compiled.has(name)) compiled.set(name, runCompiler(source, name, before, after));
+  return compiled.get(name);
+}
+
+function runCompiler(source, name, before, after) {
   if (compiler === undefined) return undefined;
   mkdirSync(builds, { recursive: true });
   const program = join(builds, name);
@@ -54,13 +61,24 @@ function compileWithOpenblas(source, name, flags = []) {
   const { status, stdout } = capture("pkg-config", ["--cflags", "--libs", "openblas"]);
   const found = status === 0 ? stdout.trim().split(/\s+/) : ["-lopenblas"];
   const includes = found.filter((flag) => flag.startsWith("-I"));
-  return compile(source, name, [...flags, ...includes], found.filter((flag) => !includes.includes(flag)));
+  return compile(
+    source,
+    name,
+    [...flags, ...includes],
+    found.filter((flag) => !includes.includes(flag)),
+  );
 }
 
-/** A version of OpenBLAS older than the CPU falls back to old kernels: where we use AVX-512 it is tried with its own as well. */
-function openblasEnvironments(threads, isa) {
-  const own = { OPENBLAS_NUM_THREADS: String(threads) };
-  return isa === "avx512" ? [own, { ...own, OPENBLAS_CORETYPE: "SkylakeX" }] : [own];
+/**
+ * Runs a program on OpenBLAS and returns, line by line, the better of two results: a version older than the CPU falls back to old
+ * kernels, so where we use AVX-512 it may use its own as well.
+ */
+async function bestOpenblasLines(program, args, { threads, isa }, isBetter) {
+  const env = { OPENBLAS_NUM_THREADS: String(threads) };
+  const chosen = await jsonLinesOf(program, args.map(String), env);
+  if (isa !== "avx512" || chosen[0].core === "SkylakeX") return chosen;
+  const forced = await jsonLinesOf(program, args.map(String), { ...env, OPENBLAS_CORETYPE: "SkylakeX" });
+  return chosen.map((line, i) => (isBetter(forced[i], line) ? forced[i] : line));
 }
 
 /** GFLOP/s of the system's OpenBLAS for each shape `{ m, n, k, ta, tb }` and the kernels that it chose; undefined if there is none. */
@@ -68,10 +86,8 @@ export async function openblas(shapes, threads, isa, { samples, sampleMs }) {
   const program = compileWithOpenblas("openblas.c", "openblas");
   if (program === undefined) return undefined;
   const numbers = shapes.flatMap(({ m, n, k, ta = false, tb = false }) => [m, n, k, Number(ta), Number(tb)]);
-  const args = [samples, sampleMs, ...numbers].map(String);
-  const runs = [];
-  for (const env of openblasEnvironments(threads, isa)) runs.push(await jsonLinesOf(program, args, env));
-  return shapes.map((_, i) => runs.map((rows) => rows[i]).reduce((a, b) => (b.gflops > a.gflops ? b : a)));
+  const args = [samples, sampleMs, ...numbers];
+  return bestOpenblasLines(program, args, { threads, isa }, (a, b) => a.gflops > b.gflops);
 }
 
 /** Seconds of causal attention `[B, T, H, D]` by OpenBLAS and a plain softmax; undefined if there is none. */
@@ -79,8 +95,7 @@ export async function openblasAttention({ B, T, H, D }, threads, isa, { samples 
   const flags = [...hostFlags, "-ffast-math"];
   const program = compileWithOpenblas("openblas_attention.c", "openblas_attention", flags);
   if (program === undefined) return undefined;
-  const args = [samples, threads, B, T, H, D].map(String);
-  const runs = [];
-  for (const env of openblasEnvironments(1, isa)) runs.push(...(await jsonLinesOf(program, args, env)));
-  return Math.min(...runs.map(({ seconds }) => seconds));
+  const args = [samples, threads, B, T, H, D];
+  const [line] = await bestOpenblasLines(program, args, { threads: 1, isa }, (a, b) => a.seconds < b.seconds);
+  return line.seconds;
 }

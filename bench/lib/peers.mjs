@@ -4,6 +4,7 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { run } from "../../scripts/lib/process.mjs";
 import { readJson } from "../../scripts/lib/workspace.mjs";
+import { measure } from "./child.mjs";
 
 const bench = dirname(dirname(fileURLToPath(import.meta.url)));
 const wanted = readJson(join(bench, "package.json")).dependencies;
@@ -34,7 +35,16 @@ export function installPeers() {
     console.error("[bench] not all peers could be installed (messages above).");
 }
 
-/** Scripts whose library is there. */
-export function installedPeers(benchmark) {
-  return scripts[benchmark].filter(([name]) => isInstalled(name)).map(([, file]) => file);
+/** Results of every peer whose library is there. One that fails is reported and left out: it is not ours to mend. */
+export async function measurePeers(benchmark, options) {
+  const rows = [];
+  for (const [name, file] of scripts[benchmark]) {
+    if (!isInstalled(name)) continue;
+    try {
+      rows.push(...(await measure(file, options)));
+    } catch (error) {
+      console.error(`[bench] ${name} could not be measured: ${error.message}`);
+    }
+  }
+  return rows;
 }

@@ -58,15 +58,21 @@ function prepare(shape) {
   const queries = [B, T, H, D];
   const keys = [B, S, K, D];
   const simplicial = kind === "simplicial";
-  const inputs = { q: queries, k1: keys, ...(simplicial ? { k2: keys } : {}), v1: keys, ...(simplicial ? { v2: keys } : {}) };
-  const x = Object.fromEntries(Object.entries(inputs).map(([name, s], i) => [name, randomNormal({ seed: 1, stream: i }, s)]));
+  const inputs = {
+    q: queries,
+    k1: keys,
+    ...(simplicial ? { k2: keys } : {}),
+    v1: keys,
+    ...(simplicial ? { v2: keys } : {}),
+  };
+  const x = Object.fromEntries(
+    Object.entries(inputs).map(([name, s], i) => [name, randomNormal({ seed: 1, stream: i }, s)]),
+  );
   const d = Object.fromEntries(Object.entries(inputs).map(([name, s]) => [name, zeros(s)]));
   const [out, lse, dout] = [zeros(queries), zeros([B, H, T]), randomNormal({ seed: 2 }, queries)];
   const handles = (tensors) => Object.values(tensors).map((tensor) => tensor.handle);
   const scale = 1 / Math.sqrt(D);
-  const settings = simplicial
-    ? [scale, true, w1, w2, 0, 0, S - T, 0, 0, false]
-    : [scale, true, w1, S - T, 0];
+  const settings = simplicial ? [scale, true, w1, w2, 0, 0, S - T, 0, 0, false] : [scale, true, w1, S - T, 0];
   const [forwardOp, backwardOp] = simplicial
     ? [op.simplicialAttention, op.simplicialAttentionGrad]
     : [op.attention, op.attentionGrad];
@@ -91,8 +97,10 @@ function check(shape, { x, d, out, dout, forward, backward }) {
     const error = norm(got.map((value, i) => value - expected[i]));
     expect(error <= 1e-4 * norm(expected), `${shape.name}: the last output differs by ${error}`);
   }
-  for (const name of ["v1", "v2"]) if (xs[name]) expectSameProduct(`${shape.name}, d${name}`, [xs[name], ds[name]], [o, dO]);
-  for (const name of ["k1", "k2"]) if (xs[name]) expectSameProduct(`${shape.name}, d${name}`, [xs[name], ds[name]], [xs.q, ds.q]);
+  for (const name of ["v1", "v2"])
+    if (xs[name]) expectSameProduct(`${shape.name}, d${name}`, [xs[name], ds[name]], [o, dO]);
+  for (const name of ["k1", "k2"])
+    if (xs[name]) expectSameProduct(`${shape.name}, d${name}`, [xs[name], ds[name]], [xs.q, ds.q]);
 }
 
 const repeated = (call) => async (count) => {
@@ -103,7 +111,10 @@ const repeated = (call) => async (count) => {
 /** The ceiling: square products, measured anew beside every case. */
 const a = ones([matmulSize, matmulSize]);
 async function matmulGflops() {
-  const { best } = await time(repeated(() => scope(() => void matmul(a, a))), { samples, sampleMs });
+  const { best } = await time(
+    repeated(() => scope(() => void matmul(a, a))),
+    { samples, sampleMs },
+  );
   return (2 * matmulSize ** 3) / best / 1e9;
 }
 
@@ -132,5 +143,6 @@ for (const shape of cases) {
     medianBackwardMs: 1e3 * backward.median,
     samples,
   });
-  for (const tensor of [...Object.values(tensors.x), ...Object.values(tensors.d), tensors.out, tensors.dout]) tensor.dispose();
+  for (const tensor of [...Object.values(tensors.x), ...Object.values(tensors.d), tensors.out, tensors.dout])
+    tensor.dispose();
 }

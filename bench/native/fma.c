@@ -2,7 +2,8 @@
 //
 //   fma THREADS          compiled with -DWIDTH=<bytes of a vector register>
 //
-// 12 accumulators hide the latency of 4 clocks of two units; with two constants they fit the 16 registers of SSE and AVX2.
+// 12 accumulators hide the latency of 4 clocks of two units; with two constants they fit the 16 registers of SSE and
+// AVX2.
 #include <stdio.h>
 
 #include "rounds.h"

@@ -1,4 +1,5 @@
-// float32 matrix products of the system's OpenBLAS, timed as the engine's are: samples of at least SAMPLE_MS, the fastest counts.
+// float32 matrix products of the system's OpenBLAS, timed as the engine's are: samples of at least SAMPLE_MS, the
+// fastest counts.
 //
 //   openblas SAMPLES SAMPLE_MS (M N K TRANSPOSED_A TRANSPOSED_B)…       threads: OPENBLAS_NUM_THREADS
 #include <cblas.h>
@@ -42,7 +43,8 @@ int main(int argc, char** argv) {
       if (i >= 0 && seconds < best) best = seconds;
     }
     for (size_t i = 0; i < (size_t)m * n; ++i) sum += c[i];
-    printf("{\"gflops\": %.2f, \"core\": \"%s\", \"check\": %g}\n", 2.0 * m * n * k / best / 1e9, openblas_get_corename(), sum);
+    printf("{\"gflops\": %.2f, \"core\": \"%s\", \"check\": %g}\n", 2.0 * m * n * k / best / 1e9,
+           openblas_get_corename(), sum);
     free(a);
     free(b);
     free(c);

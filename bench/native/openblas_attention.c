@@ -1,6 +1,6 @@
-// Causal dot-product attention as one writes it with a BLAS: per batch and head a matrix product, a softmax by rows, a matrix product.
-// Arrays are [B, T, H, D]; the whole T×T square is computed, as libraries without a fused kernel do. Threads share out the heads, each
-// with a BLAS of one thread, which is faster than the other way round.
+// Causal dot-product attention as one writes it with a BLAS: per batch and head a matrix product, a softmax by rows, a
+// matrix product. Arrays are [B, T, H, D]; the whole T×T square is computed, as libraries without a fused kernel do.
+// Threads share out the heads, each with a BLAS of one thread, which is faster than the other way round.
 //
 //   OPENBLAS_NUM_THREADS=1 openblas_attention SAMPLES THREADS B T H D
 #include <cblas.h>
@@ -8,6 +8,8 @@
 #include <stdio.h>
 
 #include "rounds.h"
+
+extern char* openblas_get_corename(void);
 
 typedef struct {
   float *q, *k, *v, *out, *scores;  // scores: [threads, T, T]
@@ -18,7 +20,8 @@ typedef struct {
 static inline float fast_exp(float x) {
   const float t = fmaxf(x, -87.0f) * 1.44269504f;
   const float n = floorf(t + 0.5f), f = t - n;
-  const float p = 1 + f * (0.693147182f + f * (0.240226462f + f * (0.0555034652f + f * (0.00961813331f + f * 0.00133395616f))));
+  const float p =
+      1 + f * (0.693147182f + f * (0.240226462f + f * (0.0555034652f + f * (0.00961813331f + f * 0.00133395616f))));
   union {
     int i;
     float f;
@@ -69,6 +72,6 @@ int main(int argc, char** argv) {
   const double best = best_round(threads, samples + 1, heads, &x);  // the first warms up
   double sum = 0;
   for (size_t i = 0; i < n; ++i) sum += x.out[i];
-  printf("{\"seconds\": %.9f, \"check\": %g}\n", best, sum);
+  printf("{\"seconds\": %.9f, \"core\": \"%s\", \"check\": %g}\n", best, openblas_get_corename(), sum);
   return 0;
 }

@@ -1,4 +1,5 @@
-// Rounds of work on a fixed set of threads, timed together: all start a round at once, and it ends with the last of them.
+// Rounds of work on a fixed set of threads, timed together: all start a round at once, and it ends with the last of
+// them.
 #pragma once
 #include <pthread.h>
 #include <sched.h>

@@ -1,5 +1,5 @@
-// The most bytes a second that the cores exchange with memory (or a cache, if the arrays fit): a ← a·s + b, in place like an
-// optimizer's step, so that every byte written was read and 12 bytes an element are all there are.
+// The most bytes a second that the cores exchange with memory (or a cache, if the arrays fit): a ← a·s + b, in place
+// like an optimizer's step, so that every byte written was read and 12 bytes an element are all there are.
 //
 //   stream THREADS BYTES      BYTES: of both arrays together
 #include <stdio.h>

@@ -1,15 +1,21 @@
 import { createRequire } from "node:module";
-import { dirname, join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Binding } from "./binding.js";
 import { errorFromNative, NativeLoadError } from "./errors.js";
 
+/** The file that the user names, relative to the working directory. */
+function namedPath(): string | undefined {
+  const named = process.env.LLMEFF_NATIVE_PATH;
+  return named ? resolve(named) : undefined;
+}
+
 /** Where the addon may be, in order: what the user names, a build in a source checkout, the platform's package. */
 function candidates(): string[] {
   const packageRoot = join(dirname(fileURLToPath(import.meta.url)), "..");
-  const named = process.env.LLMEFF_NATIVE_PATH;
+  const named = namedPath();
   return [
-    ...(named ? [named] : []),
+    ...(named !== undefined ? [named] : []),
     join(packageRoot, "build", "Release", "llmeff.node"),
     `@llmeff/native-${process.platform}-${process.arch}`,
   ];
@@ -43,7 +49,7 @@ export function engine(): Binding {
     } catch (error) {
       if (error instanceof Error && "code" in error && error.code === "ERR_OPTION") throw error;
       failures.push(`${candidate} (${reason(error)})`);
-      if (candidate === process.env.LLMEFF_NATIVE_PATH) break; // what the user names is not silently replaced
+      if (candidate === namedPath()) break; // what the user names is not silently replaced
     }
   }
   throw new NativeLoadError(

@@ -6,8 +6,21 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { goldenPath } from "../../../test/golden.js";
 import { expectSameBits } from "../test/compare.js";
 import {
-  type DType, decodeSafetensors, encodeSafetensors, FormatError, IoError, loadSafetensors, LlmeffError, memory, ones, OptionError,
-  saveSafetensors, scope, type Tensor, tensor, zeros,
+  type DType,
+  decodeSafetensors,
+  encodeSafetensors,
+  FormatError,
+  IoError,
+  LlmeffError,
+  loadSafetensors,
+  memory,
+  OptionError,
+  ones,
+  saveSafetensors,
+  scope,
+  type Tensor,
+  tensor,
+  zeros,
 } from "./index.js";
 
 /** A file of this header (text as it stands) and data. */
@@ -20,7 +33,11 @@ function file(header: string | object, data: Uint8Array = new Uint8Array(0), len
   return bytes;
 }
 
-const entry = (shape: unknown, begin: unknown, end: unknown, dtype: unknown = "F32") => ({ dtype, shape, data_offsets: [begin, end] });
+const entry = (shape: unknown, begin: unknown, end: unknown, dtype: unknown = "F32") => ({
+  dtype,
+  shape,
+  data_offsets: [begin, end],
+});
 const four = new Uint8Array(4);
 const eight = new Uint8Array(8);
 
@@ -37,8 +54,22 @@ const hostile: [what: string, bytes: Uint8Array, message: string][] = [
   ["bytes that are not UTF-8", Uint8Array.of(...file("{}").slice(0, 8), 0xff, 0xfe), "not valid JSON in UTF-8"],
   ["a list", file("[]"), "must be a JSON object"],
   ["null", file("null"), "must be a JSON object"],
-  ["a name given twice", file('{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}', four), "names a tensor twice"],
-  ["a name given twice, once escaped", file('{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"\\u0061":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}', four), "twice"],
+  [
+    "a name given twice",
+    file(
+      '{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}',
+      four,
+    ),
+    "names a tensor twice",
+  ],
+  [
+    "a name given twice, once escaped",
+    file(
+      '{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"\\u0061":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}',
+      four,
+    ),
+    "twice",
+  ],
   ["a tensor that is a number", file({ a: 1 }), "expected { dtype, shape, data_offsets }"],
   ["a tensor that is null", file({ a: null }), "received null"],
   ["an unknown dtype", file({ a: entry([1], 0, 4, "F33") }, four), '"F33" is not supported'],
@@ -59,14 +90,22 @@ const hostile: [what: string, bytes: Uint8Array, message: string][] = [
   ["offsets of another size", file({ a: entry([2], 0, 4) }, four), "needs 8 bytes; data_offsets give 4"],
   ["a hole before the first tensor", file({ a: entry([1], 4, 8) }, eight), "overlap or have a hole"],
   ["overlapping tensors", file({ a: entry([1], 0, 4), b: entry([1], 0, 4) }, four), "overlap or have a hole"],
-  ["a hole between tensors", file({ a: entry([1], 0, 4), b: entry([1], 8, 12) }, new Uint8Array(12)), "overlap or have a hole"],
+  [
+    "a hole between tensors",
+    file({ a: entry([1], 0, 4), b: entry([1], 8, 12) }, new Uint8Array(12)),
+    "overlap or have a hole",
+  ],
   ["bytes after the last tensor", file({ a: entry([1], 0, 4) }, eight), "4 bytes follow the last tensor"],
   ["bytes without any tensor", file({}, four), "4 bytes follow"],
   ["metadata that is a number", file({ __metadata__: 1 }), "map strings to strings"],
   ["metadata with a number", file({ __metadata__: { step: 1 } }), "map strings to strings"],
   ["metadata with an object", file({ __metadata__: { a: {} } }), "map strings to strings"],
   ["JSON 200 000 lists deep, as a tensor", file(`{"a":${"[".repeat(2e5)}${"]".repeat(2e5)}}`), "[safetensors]"],
-  ["JSON 200 000 lists deep, as a shape", file(`{"a":{"dtype":"F32","shape":${"[".repeat(2e5)}${"]".repeat(2e5)},"data_offsets":[0,4]}}`, four), "[safetensors]"],
+  [
+    "JSON 200 000 lists deep, as a shape",
+    file(`{"a":{"dtype":"F32","shape":${"[".repeat(2e5)}${"]".repeat(2e5)},"data_offsets":[0,4]}}`, four),
+    "[safetensors]",
+  ],
   ["JSON 200 000 objects deep", file(`${'{"a":'.repeat(2e5)}1${"}".repeat(2e5)}`), "[safetensors]"],
   ["a list that doesn't end", file("[".repeat(1e6)), "not valid JSON"],
 ];
@@ -87,7 +126,8 @@ describe("decodeSafetensors", () => {
   });
 
   it("takes __proto__, constructor and the empty string as names like any other", () => {
-    const header = '{"__proto__":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"constructor":{"dtype":"F32","shape":[],"data_offsets":[4,8]},"":{"dtype":"U8","shape":[0],"data_offsets":[8,8]}}';
+    const header =
+      '{"__proto__":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"constructor":{"dtype":"F32","shape":[],"data_offsets":[4,8]},"":{"dtype":"U8","shape":[0],"data_offsets":[8,8]}}';
     const { tensors } = decodeSafetensors(file(header, eight));
     expect(Object.keys(tensors)).toEqual(["__proto__", "constructor", ""]);
     expect(Object.getPrototypeOf(tensors)).toBe(Object.prototype);
@@ -97,12 +137,15 @@ describe("decodeSafetensors", () => {
   it("reads metadata of megabytes, tensors in any order, and data at any alignment", () => {
     const text = 'x"\\{:'.repeat(1e6);
     const data = Uint8Array.of(7, 0, 0, 128, 63, 0, 0, 0, 64); // U8 7, then F32 1 and 2, which begin at an odd byte
-    const { tensors, metadata } = decodeSafetensors(file({ __metadata__: { text }, b: entry([2], 1, 9), a: entry([], 0, 1, "U8") }, data));
+    const { tensors, metadata } = decodeSafetensors(
+      file({ __metadata__: { text }, b: entry([2], 1, 9), a: entry([], 0, 1, "U8") }, data),
+    );
     expect(metadata.text === text).toBe(true);
     expect([...tensors.b!.dataSync(), tensors.a!.itemSync()]).toEqual([1, 2, 7]);
   });
 
-  const small = () => encodeSafetensors({ a: tensor([1, 2, 3]), b: tensor([[1], [0]], { dtype: "bool" }) }, { step: "7" });
+  const small = () =>
+    encodeSafetensors({ a: tensor([1, 2, 3]), b: tensor([[1], [0]], { dtype: "bool" }) }, { step: "7" });
 
   it("refuses a file that ends early, at whatever byte", async () => {
     const bytes = await small();
@@ -156,7 +199,12 @@ describe("encodeSafetensors", () => {
 
   it.each(Object.keys(bits) as DType[])("keeps every bit of %s, and views as they read", async (dtype) => {
     const x = bits[dtype]();
-    const named = { whole: x, view: x.reshape([2, 3]).T, scalar: x.slice(0, 2, 3).reshape([]), empty: zeros([0, 5], { dtype }) };
+    const named = {
+      whole: x,
+      view: x.reshape([2, 3]).T,
+      scalar: x.slice(0, 2, 3).reshape([]),
+      empty: zeros([0, 5], { dtype }),
+    };
     const { tensors } = decodeSafetensors(await encodeSafetensors(named));
     for (const [name, original] of Object.entries(named)) {
       expect(tensors[name]).toMatchObject({ dtype, shape: original.shape });
@@ -167,19 +215,23 @@ describe("encodeSafetensors", () => {
   it("keeps any names and metadata, aligns the data to 8 bytes, and encodes the same bytes again", async () => {
     const name = fc.string({ unit: "binary" }).filter((s) => s !== "__metadata__");
     await fc.assert(
-      fc.asyncProperty(fc.dictionary(name, fc.uint8Array({ maxLength: 5 })), fc.dictionary(name, fc.string({ unit: "grapheme" })), async (arrays, metadata) => {
-        const wellFormed = (text: string) => Buffer.from(text).toString() === text;
-        fc.pre([...Object.keys(arrays), ...Object.entries(metadata).flat()].every(wellFormed));
-        const tensors = Object.fromEntries(Object.entries(arrays).map(([key, data]) => [key, tensor(data)]));
-        const bytes = await encodeSafetensors(tensors, metadata);
-        const headerBytes = Number(new DataView(bytes.buffer).getBigUint64(0, true));
-        expect(headerBytes % 8).toBe(0);
-        const read = decodeSafetensors(bytes);
-        expect(Object.entries(read.metadata).sort()).toEqual(Object.entries(metadata).sort());
-        expect(Object.keys(read.tensors).sort()).toEqual(Object.keys(arrays).sort());
-        for (const [key, x] of Object.entries(read.tensors)) expect(x.dataSync()).toEqual(arrays[key]);
-        expectSameBits(await encodeSafetensors(read.tensors, read.metadata), bytes);
-      }),
+      fc.asyncProperty(
+        fc.dictionary(name, fc.uint8Array({ maxLength: 5 })),
+        fc.dictionary(name, fc.string({ unit: "grapheme" })),
+        async (arrays, metadata) => {
+          const wellFormed = (text: string) => Buffer.from(text).toString() === text;
+          fc.pre([...Object.keys(arrays), ...Object.entries(metadata).flat()].every(wellFormed));
+          const tensors = Object.fromEntries(Object.entries(arrays).map(([key, data]) => [key, tensor(data)]));
+          const bytes = await encodeSafetensors(tensors, metadata);
+          const headerBytes = Number(new DataView(bytes.buffer).getBigUint64(0, true));
+          expect(headerBytes % 8).toBe(0);
+          const read = decodeSafetensors(bytes);
+          expect(Object.entries(read.metadata).sort()).toEqual(Object.entries(metadata).sort());
+          expect(Object.keys(read.tensors).sort()).toEqual(Object.keys(arrays).sort());
+          for (const [key, x] of Object.entries(read.tensors)) expect(x.dataSync()).toEqual(arrays[key]);
+          expectSameBits(await encodeSafetensors(read.tensors, read.metadata), bytes);
+        },
+      ),
       { numRuns: 100 },
     );
   });
@@ -233,10 +285,17 @@ describe("saveSafetensors", () => {
 
 describe("loadSafetensors", () => {
   it("says which file is missing or broken", async () => {
-    await expect(loadSafetensors("/no/such/file")).rejects.toMatchObject({ code: "ERR_IO", message: expect.stringContaining("/no/such/file"), cause: expect.anything() });
+    await expect(loadSafetensors("/no/such/file")).rejects.toMatchObject({
+      code: "ERR_IO",
+      message: expect.stringContaining("/no/such/file"),
+      cause: expect.anything(),
+    });
     const path = join(tmpdir(), `llmeff-broken-${process.pid}.safetensors`);
     writeFileSync(path, "not a model");
-    await expect(loadSafetensors(path)).rejects.toMatchObject({ code: "ERR_FORMAT", message: expect.stringContaining(path) });
+    await expect(loadSafetensors(path)).rejects.toMatchObject({
+      code: "ERR_FORMAT",
+      message: expect.stringContaining(path),
+    });
     rmSync(path);
   });
 
@@ -245,13 +304,30 @@ describe("loadSafetensors", () => {
     const config = read("config.json");
     const { tensors, metadata } = await loadSafetensors(goldenPath(join("tiny-llama", "model.safetensors")));
     expect(metadata).toEqual({ format: "pt" });
-    const { hidden_size: C, intermediate_size: F, vocab_size: V, head_dim: D, num_attention_heads: H, num_key_value_heads: K } = config;
+    const {
+      hidden_size: C,
+      intermediate_size: F,
+      vocab_size: V,
+      head_dim: D,
+      num_attention_heads: H,
+      num_key_value_heads: K,
+    } = config;
     const layer = {
-      "input_layernorm.weight": [C], "post_attention_layernorm.weight": [C], "mlp.gate_proj.weight": [F, C], "mlp.up_proj.weight": [F, C],
-      "mlp.down_proj.weight": [C, F], "self_attn.q_proj.weight": [H * D, C], "self_attn.k_proj.weight": [K * D, C],
-      "self_attn.v_proj.weight": [K * D, C], "self_attn.o_proj.weight": [C, H * D],
+      "input_layernorm.weight": [C],
+      "post_attention_layernorm.weight": [C],
+      "mlp.gate_proj.weight": [F, C],
+      "mlp.up_proj.weight": [F, C],
+      "mlp.down_proj.weight": [C, F],
+      "self_attn.q_proj.weight": [H * D, C],
+      "self_attn.k_proj.weight": [K * D, C],
+      "self_attn.v_proj.weight": [K * D, C],
+      "self_attn.o_proj.weight": [C, H * D],
     };
-    const shapes: Record<string, number[]> = { "model.embed_tokens.weight": [V, C], "model.norm.weight": [C], "lm_head.weight": [V, C] };
+    const shapes: Record<string, number[]> = {
+      "model.embed_tokens.weight": [V, C],
+      "model.norm.weight": [C],
+      "lm_head.weight": [V, C],
+    };
     for (let i = 0; i < config.num_hidden_layers; i++) {
       for (const [name, shape] of Object.entries(layer)) shapes[`model.layers.${i}.${name}`] = shape;
     }

@@ -42,7 +42,12 @@ export interface Ended {
 }
 
 /** Runs Node on a file to its end. */
-export function runNode(path: string, args: readonly string[] = [], environment: Record<string, string> = {}, flags: readonly string[] = []): Promise<Ended> {
+export function runNode(
+  path: string,
+  args: readonly string[] = [],
+  environment: Record<string, string> = {},
+  flags: readonly string[] = [],
+): Promise<Ended> {
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, [...flags, path, ...args], {
       env: { ...process.env, LLMEFF_NATIVE_PATH: addonPath, ...environment },

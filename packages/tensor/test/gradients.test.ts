@@ -26,7 +26,12 @@ function inputsOf({ inputs, range = [-1, 1], seed = 7 }: OpCase, dtype: "float32
  * (f(x + h v) − f(x − h v)) / 2h for a random direction v, Richardson-extrapolated with h and h/2: the truncation error is O(h⁴), the
  * rounding error about u · |f| / h.
  */
-function directionalDerivative(opCase: OpCase, inputs: readonly Tensor[], directions: readonly Tensor[], h: number): number {
+function directionalDerivative(
+  opCase: OpCase,
+  inputs: readonly Tensor[],
+  directions: readonly Tensor[],
+  h: number,
+): number {
   const value = (step: number) =>
     scope(() => {
       const moved = inputs.map((x, i) => x.add(directions[i]!.mul(step)));
@@ -54,7 +59,12 @@ describe("gradients", () => {
           const actual = products.reduce((sum, p) => sum + p.sum().itemSync(), 0);
           const scale = 1 + products.reduce((sum, p) => sum + largest(p.dataSync()) * Math.sqrt(p.size), 0);
           // Fourth derivatives of these functions on these ranges are below 10³; rounding: u / h per unit of the value.
-          expectClose([actual], [expected], { atol: (1e3 * h ** 4 + (64 * 2 ** -53) / h) * scale }, `direction ${k} of input ${which}`);
+          expectClose(
+            [actual],
+            [expected],
+            { atol: (1e3 * h ** 4 + (64 * 2 ** -53) / h) * scale },
+            `direction ${k} of input ${which}`,
+          );
         }
       }
     });
@@ -73,7 +83,12 @@ describe("gradients", () => {
         expectClose(narrow.grads[i]!.dataSync(), expected, { atol }, `gradient ${i}`);
       }
       const count = sizeOf(opCase.inputs[0]!);
-      expectClose(narrow.value.dataSync(), wide.value.dataSync(), { atol: 8 * unitRoundoff.float32 * count * terms }, "value");
+      expectClose(
+        narrow.value.dataSync(),
+        wide.value.dataSync(),
+        { atol: 8 * unitRoundoff.float32 * count * terms },
+        "value",
+      );
     });
   });
 });
@@ -94,7 +109,10 @@ describe("valueAndGrad", () => {
   });
 
   it("gives zeros for a parameter that the loss doesn't use", () => {
-    const { grads } = valueAndGrad(({ a }: Record<"a" | "b", Tensor>) => a.sum(), { a: tensor([1, 2]), b: tensor([[3]]) });
+    const { grads } = valueAndGrad(({ a }: Record<"a" | "b", Tensor>) => a.sum(), {
+      a: tensor([1, 2]),
+      b: tensor([[3]]),
+    });
     expect([...grads.b.dataSync()]).toEqual([0]);
     expect(grads.b.shape).toEqual([1, 1]);
   });
@@ -107,7 +125,15 @@ describe("valueAndGrad", () => {
 
   it("gives the gradient of bfloat16 parameters, summed in float32 and rounded once for each use", () => {
     const w = tensor([1, 2], { dtype: "bfloat16" });
-    const { grads } = valueAndGrad((p: Tensor) => p.astype("float32").square().sum().add(p.expand([3, 2]).astype("float32").sum()), w);
+    const { grads } = valueAndGrad(
+      (p: Tensor) =>
+        p
+          .astype("float32")
+          .square()
+          .sum()
+          .add(p.expand([3, 2]).astype("float32").sum()),
+      w,
+    );
     expect(grads.dtype).toBe("bfloat16");
     expect([...grads.astype("float32").dataSync()]).toEqual([5, 7]); // 2w + 3
   });
@@ -124,7 +150,14 @@ describe("valueAndGrad", () => {
 
   it("treats noGrad and detach as constants", () => {
     const w = tensor([2, 3]);
-    const { grads } = valueAndGrad((p: Tensor) => p.mul(noGrad(() => p.square())).add(p.detach()).sum(), w);
+    const { grads } = valueAndGrad(
+      (p: Tensor) =>
+        p
+          .mul(noGrad(() => p.square()))
+          .add(p.detach())
+          .sum(),
+      w,
+    );
     expect([...grads.dataSync()]).toEqual([4, 9]);
   });
 

@@ -71,13 +71,16 @@ describe("memory", () => {
     ["randomNormal in bfloat16", () => t.randomNormal({ seed: 1 }, [4], { dtype: "bfloat16" })],
     ["gelu", () => t.gelu(x)],
   ];
-  it.each(calls.filter(([name]) => !/view|where|vectors/.test(name)))("holds only the result of %s outside of any scope", (_name, call) => {
-    const before = memory().tensors;
-    const out = call();
-    expect(memory().tensors).toBe(before + 1);
-    out.dispose();
-    expect(memory().tensors).toBe(before);
-  });
+  it.each(calls.filter(([name]) => !/view|where|vectors/.test(name)))(
+    "holds only the result of %s outside of any scope",
+    (_name, call) => {
+      const before = memory().tensors;
+      const out = call();
+      expect(memory().tensors).toBe(before + 1);
+      out.dispose();
+      expect(memory().tensors).toBe(before);
+    },
+  );
 
   it("counts what is live, its peak, and what is kept for reuse", () => {
     t.emptyCache();
@@ -173,12 +176,18 @@ describe("gradients", () => {
   it("share no memory with each other, the parameters or the loss", () => {
     const params = { a: t.tensor([1, 2]), b: t.tensor([3, 4]), c: t.tensor([5, 6]), d: t.tensor([7]) };
     const { value, grads } = t.valueAndGrad(
-      (p: typeof params) => p.a.add(p.b).sum().add(t.concat([p.a, p.c]).sum()).add(p.d.reshape([])),
+      (p: typeof params) =>
+        p.a
+          .add(p.b)
+          .sum()
+          .add(t.concat([p.a, p.c]).sum())
+          .add(p.d.reshape([])),
       params,
     );
     const expected = { a: [2, 2], b: [1, 1], c: [1, 1], d: [1] };
     for (const name of ["a", "b", "c", "d"] as const) {
-      for (const other of ["a", "b", "c", "d"] as const) expect([...grads[other].dataSync()], other).toEqual(expected[other]);
+      for (const other of ["a", "b", "c", "d"] as const)
+        expect([...grads[other].dataSync()], other).toEqual(expected[other]);
       t.fill(grads[name], -1);
       expected[name] = expected[name].map(() => -1);
     }

@@ -30,8 +30,14 @@ type Case = { id: string; op: string; params: any; inputs: any; outputs: any; to
 
 /** Cases that other packages run, or whose op doesn't exist yet; every other case must run here. */
 const elsewhere: [reason: string, applies: (golden: Case) => boolean][] = [
-  ["scaled rotary frequencies are not implemented yet", (c) => c.op === "rope_inv_freq" && c.params.scaling.rope_type !== "default"],
-  ["attention has no document or prefix masks yet", (c) => c.op === "attention" && ["q_doc", "k_doc", "prefix"].some((m) => m in c.params.mask)],
+  [
+    "scaled rotary frequencies are not implemented yet",
+    (c) => c.op === "rope_inv_freq" && c.params.scaling.rope_type !== "default",
+  ],
+  [
+    "attention has no document or prefix masks yet",
+    (c) => c.op === "attention" && ["q_doc", "k_doc", "prefix"].some((m) => m in c.params.mask),
+  ],
   ["covered by packages/models", ({ id }) => /^(sampling|accounting|train)\//.test(id)],
   ["covered by packages/optim", ({ id }) => id.startsWith("lr/")],
   ["distillation is not implemented yet", ({ id }) => /^(kd|salt|codistill)/.test(id)],
@@ -41,7 +47,9 @@ const elsewhere: [reason: string, applies: (golden: Case) => boolean][] = [
 ];
 
 function values({ data }: GoldenArray): number[] {
-  return data.map((x) => (typeof x === "number" ? x : x === "inf" ? Number.POSITIVE_INFINITY : Number.NEGATIVE_INFINITY));
+  return data.map((x) =>
+    typeof x === "number" ? x : x === "inf" ? Number.POSITIVE_INFINITY : Number.NEGATIVE_INFINITY,
+  );
 }
 
 function toTensor(array: GoldenArray, dtype: FloatDType): Tensor {
@@ -49,10 +57,21 @@ function toTensor(array: GoldenArray, dtype: FloatDType): Tensor {
 }
 
 /** The file's comparison: |a − b| ≤ tol · (1 + |b|). */
-function compare(golden: Case, dtype: FloatDType, label: string, actual: Tensor | ArrayLike<number>, expected: GoldenArray | number): void {
+function compare(
+  golden: Case,
+  dtype: FloatDType,
+  label: string,
+  actual: Tensor | ArrayLike<number>,
+  expected: GoldenArray | number,
+): void {
   const tol = dtype === "float64" ? golden.tol.f64 : golden.tol.f32;
   const got = "dataSync" in actual ? actual.dataSync() : actual;
-  expectClose(got, typeof expected === "number" ? [expected] : values(expected), { atol: tol, rtol: tol }, `${golden.id} ${dtype} ${label}`);
+  expectClose(
+    got,
+    typeof expected === "number" ? [expected] : values(expected),
+    { atol: tol, rtol: tol },
+    `${golden.id} ${dtype} ${label}`,
+  );
 }
 
 /** Outputs and gradients of `compute` for the upstream gradient `dout`. */
@@ -69,7 +88,9 @@ type Runner = (golden: Case, dtype: FloatDType) => void;
 const rmsnorm: Runner = (golden, dtype) => {
   const { inputs, outputs, params } = golden;
   const [x, w, dy] = [inputs.x, inputs.w, inputs.dy].map((a) => toTensor(a, dtype)) as [Tensor, Tensor, Tensor];
-  const { out, grads } = withUpstream({ x, w }, dy, (p) => rmsNorm(p.x, params.plus_one ? p.w.add(1) : p.w, { eps: params.eps }));
+  const { out, grads } = withUpstream({ x, w }, dy, (p) =>
+    rmsNorm(p.x, params.plus_one ? p.w.add(1) : p.w, { eps: params.eps }),
+  );
   compare(golden, dtype, "y", out, outputs.y);
   compare(golden, dtype, "dx", grads.x, outputs.dx);
   compare(golden, dtype, "dw", grads.w, outputs.dw);
@@ -80,7 +101,13 @@ const ropeFrequencies: Runner = (golden) => {
   const { params, outputs } = golden;
   const { cos, sin } = ropeTables(2, params.dim, { base: params.theta, dtype: "float64" });
   const [c, s] = [cos.slice(0, 1).dataSync(), sin.slice(0, 1).dataSync()];
-  compare(golden, "float64", "inv_freq", Float64Array.from(c, (_, i) => Math.atan2(s[i]!, c[i]!)), outputs.inv_freq);
+  compare(
+    golden,
+    "float64",
+    "inv_freq",
+    Float64Array.from(c, (_, i) => Math.atan2(s[i]!, c[i]!)),
+    outputs.inv_freq,
+  );
   expect(outputs.attention_factor).toBe(1);
 };
 
@@ -90,12 +117,14 @@ const ropeApply: Runner = (golden, dtype) => {
   const positions: number[] = inputs.positions;
   const table = ropeTables(Math.max(...positions) + 1, x.shape[3]!, { base: params.theta, dtype });
   const pick = (whole: Tensor) =>
-    tensor(
-      Float64Array.from(positions.flatMap((p) => [...whole.slice(0, p, p + 1).dataSync()])),
-      { shape: [positions.length, whole.shape[1]!], dtype },
-    );
+    tensor(Float64Array.from(positions.flatMap((p) => [...whole.slice(0, p, p + 1).dataSync()])), {
+      shape: [positions.length, whole.shape[1]!],
+      dtype,
+    });
   const [cos, sin] = [pick(table.cos), pick(table.sin)];
-  const { out, grads } = withUpstream({ x }, dy, (p) => rope(p.x, cos, sin, { interleaved: params.layout === "interleaved" }));
+  const { out, grads } = withUpstream({ x }, dy, (p) =>
+    rope(p.x, cos, sin, { interleaved: params.layout === "interleaved" }),
+  );
   compare(golden, dtype, "y", out, outputs.y);
   compare(golden, dtype, "dx", grads.x, outputs.dx);
 };
@@ -104,13 +133,24 @@ const feedForward: Runner = (golden, dtype) => {
   const { inputs, outputs } = golden;
   const t = (name: string) => toTensor(inputs[name], dtype);
   const params = { x: t("x"), wg: t("wg"), wu: t("wu"), wd: t("wd") };
-  const { out, grads } = withUpstream(params, t("dy"), (p) => linear(swiglu(linear(p.x, p.wg), linear(p.x, p.wu)), p.wd));
+  const { out, grads } = withUpstream(params, t("dy"), (p) =>
+    linear(swiglu(linear(p.x, p.wg), linear(p.x, p.wu)), p.wd),
+  );
   compare(golden, dtype, "y", out, outputs.y);
   for (const [name, grad] of Object.entries(grads)) compare(golden, dtype, `d${name}`, grad, outputs[`d${name}`]);
 };
 
 /** The kernel's log-sum-exp, which the public function keeps to itself. */
-function attentionWithLse(q: Tensor, k: Tensor, v: Tensor, scale: number, causal: boolean, window: number, qOffset: number, softcap: number) {
+function attentionWithLse(
+  q: Tensor,
+  k: Tensor,
+  v: Tensor,
+  scale: number,
+  causal: boolean,
+  window: number,
+  qOffset: number,
+  softcap: number,
+) {
   const [B, T, H] = q.shape as [number, number, number];
   const out = zeros([B, T, H, v.shape[3]!], { dtype: q.dtype });
   const lse = zeros([B, H, T], { dtype: q.dtype });
@@ -145,16 +185,35 @@ const attentionMerge: Runner = (golden, dtype) => {
   const cuts: number[] = params.block_cuts;
   const parts = cuts.slice(1).map((end, b) => {
     const start = cuts[b]!;
-    return attentionWithLse(q, k.slice(1, start, end), v.slice(1, start, end), scale, true, 0, params.q_offset - start, 0);
+    return attentionWithLse(
+      q,
+      k.slice(1, start, end),
+      v.slice(1, start, end),
+      scale,
+      true,
+      0,
+      params.q_offset - start,
+      0,
+    );
   });
   for (const [b, { out, lse }] of parts.entries()) {
     compare(golden, dtype, `partial_o[${b}]`, out, outputs.partial_o[b]);
     compare(golden, dtype, `partial_lse[${b}]`, lse, outputs.partial_lse[b]);
   }
-  const whole = parts.map(({ lse }) => lse.exp()).reduce((a, b) => a.add(b)).log();
-  const weightOf = (lse: Tensor) => lse.sub(whole).exp().transpose(1, 2).reshape([q.shape[0]!, q.shape[1]!, q.shape[2]!, 1]);
+  const whole = parts
+    .map(({ lse }) => lse.exp())
+    .reduce((a, b) => a.add(b))
+    .log();
+  const weightOf = (lse: Tensor) =>
+    lse.sub(whole).exp().transpose(1, 2).reshape([q.shape[0]!, q.shape[1]!, q.shape[2]!, 1]);
   compare(golden, dtype, "merged lse", whole, outputs.lse);
-  compare(golden, dtype, "merged o", parts.map(({ out, lse }) => out.mul(weightOf(lse))).reduce((a, b) => a.add(b)), outputs.o);
+  compare(
+    golden,
+    dtype,
+    "merged o",
+    parts.map(({ out, lse }) => out.mul(weightOf(lse))).reduce((a, b) => a.add(b)),
+    outputs.o,
+  );
 };
 
 /** A pre-norm Transformer block of the ops: attention with rotary positions and optionally normalised queries and keys, then SwiGLU. */
@@ -164,7 +223,9 @@ const llamaBlock: Runner = (golden, dtype) => {
   const x = toTensor(inputs.x, dtype);
   const [B, T, C] = x.shape as [number, number, number];
   const { cos, sin } = ropeTables(T, D, { base: theta, dtype });
-  const weights = Object.fromEntries(Object.entries(inputs.params).map(([name, a]) => [name, toTensor(a as GoldenArray, dtype)]));
+  const weights = Object.fromEntries(
+    Object.entries(inputs.params).map(([name, a]) => [name, toTensor(a as GoldenArray, dtype)]),
+  );
   const { out, grads } = withUpstream({ ...weights, x } as Record<string, Tensor>, toTensor(inputs.dy, dtype), (p) => {
     const heads = (y: Tensor, count: number, norm: Tensor | undefined) => {
       const split = y.reshape([B, T, count, D]);
@@ -182,7 +243,8 @@ const llamaBlock: Runner = (golden, dtype) => {
   expect(out.shape).toEqual([B, T, C]);
   compare(golden, dtype, "y", out, outputs.y);
   compare(golden, dtype, "dx", grads.x!, outputs.dx);
-  for (const [name, expected] of Object.entries(outputs.grads)) compare(golden, dtype, `d${name}`, grads[name]!, expected as GoldenArray);
+  for (const [name, expected] of Object.entries(outputs.grads))
+    compare(golden, dtype, `d${name}`, grads[name]!, expected as GoldenArray);
 };
 
 function crossEntropyOptions(params: Case["params"]) {
@@ -202,12 +264,18 @@ const loss: Runner = (golden, dtype) => {
   }, logits);
   // The fused head with logits = identity · logits: its hidden states are rows of the identity, its weight the transposed logits.
   const n = logits.shape[0]!;
-  const identity = tensor(Float64Array.from({ length: n * n }, (_, i) => Number(i % (n + 1) === 0)), { shape: [n, n], dtype });
+  const identity = tensor(
+    Float64Array.from({ length: n * n }, (_, i) => Number(i % (n + 1) === 0)),
+    { shape: [n, n], dtype },
+  );
   const fused = valueAndGrad((weight: Tensor) => {
     const { loss, ...aux } = linearCrossEntropyParts(identity, weight, targets, options);
     return { loss, aux };
   }, logits.T.clone());
-  for (const [how, { value, aux, grads }] of [["plain", plain], ["fused", { ...fused, grads: fused.grads.T }]] as const) {
+  for (const [how, { value, aux, grads }] of [
+    ["plain", plain],
+    ["fused", { ...fused, grads: fused.grads.T }],
+  ] as const) {
     compare(golden, dtype, `${how} loss`, value, outputs.loss);
     compare(golden, dtype, `${how} ce`, aux.ce, outputs.ce);
     compare(golden, dtype, `${how} zloss`, aux.zLoss, outputs.zloss);
@@ -237,6 +305,7 @@ describeGolden("models.json", (path) => {
   });
 
   for (const golden of mine.filter(({ op }) => op in runners)) {
-    for (const dtype of floatDTypes) it(`${golden.id} in ${dtype}`, () => scope(() => runners[golden.op]!(golden, dtype)));
+    for (const dtype of floatDTypes)
+      it(`${golden.id} in ${dtype}`, () => scope(() => runners[golden.op]!(golden, dtype)));
   }
 });

@@ -19,7 +19,11 @@ export function numbers(count: number, seed: number, low = -1, high = 1): Float6
 }
 
 /** A tensor of such numbers. */
-export function sample(shape: Shape, seed: number, { dtype = "float64", low = -1, high = 1 }: { dtype?: DType; low?: number; high?: number } = {}): Tensor {
+export function sample(
+  shape: Shape,
+  seed: number,
+  { dtype = "float64", low = -1, high = 1 }: { dtype?: DType; low?: number; high?: number } = {},
+): Tensor {
   const count = shape.reduce((a, b) => a * b, 1);
   return tensor(numbers(count, seed, low, high), { shape, dtype });
 }
@@ -28,5 +32,8 @@ export function sample(shape: Shape, seed: number, { dtype = "float64", low = -1
 export function sampleIds(shape: Shape, seed: number, below: number): Tensor {
   const next = generator(seed);
   const count = shape.reduce((a, b) => a * b, 1);
-  return tensor(Int32Array.from({ length: count }, () => Math.floor(next() * below)), { shape });
+  return tensor(
+    Int32Array.from({ length: count }, () => Math.floor(next() * below)),
+    { shape },
+  );
 }

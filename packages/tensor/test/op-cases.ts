@@ -1,6 +1,7 @@
 /** One table of all differentiable operations, for checks of gradients and of instruction sets. */
-import * as t from "../src/index.js";
+
 import type { Tensor } from "../src/index.js";
+import * as t from "../src/index.js";
 import { sample, sampleIds } from "./numbers.js";
 
 export interface OpCase {
@@ -17,9 +18,22 @@ export interface OpCase {
   terms?: number;
 }
 
+/** Operations to be called by name. */
+const byName = { ...t };
+
 const positive: [number, number] = [0.25, 2];
-const qkv = (T: number, S: number, H: number, K: number, D: number, Dv = D) => [[2, T, H, D], [2, S, K, D], [2, S, K, Dv]];
-const pairs = (N: number, H: number, K: number, D: number, Dv = D) => [[2, N, H, D], [2, N, K, D], [2, N, K, D], [2, N, K, Dv], [2, N, K, Dv]];
+const qkv = (T: number, S: number, H: number, K: number, D: number, Dv = D) => [
+  [2, T, H, D],
+  [2, S, K, D],
+  [2, S, K, Dv],
+];
+const pairs = (N: number, H: number, K: number, D: number, Dv = D) => [
+  [2, N, H, D],
+  [2, N, K, D],
+  [2, N, K, D],
+  [2, N, K, Dv],
+  [2, N, K, Dv],
+];
 const targets = (seed: number, rows: number, classes: number, ignored = false) => {
   const ids = sampleIds([rows], seed, classes).dataSync();
   if (ignored) ids[0] = -100;
@@ -35,37 +49,69 @@ const cube = t.defineOp<undefined>({
   backward: ({ saved: [x] }, dout) => [dout.mul(x!.square().mul(3))],
 });
 
-const unary: OpCase[] = (["neg", "exp", "square", "sin", "cos", "tanh", "sigmoid", "silu", "gelu"] as const).map((name) => ({
-  name,
-  inputs: [[3, 7]],
-  range: [-3, 3],
-  compute: (x) => t[name](x!),
-}));
+const unary: OpCase[] = (["neg", "exp", "square", "sin", "cos", "tanh", "sigmoid", "silu", "gelu"] as const).map(
+  (name) => ({
+    name,
+    inputs: [[3, 7]],
+    range: [-3, 3],
+    compute: (x) => byName[name](x!),
+  }),
+);
 const unaryPositive: OpCase[] = (["abs", "log", "sqrt", "rsqrt", "reciprocal", "relu"] as const).map((name) => ({
   name,
   inputs: [[3, 7]],
   range: positive,
-  compute: (x) => t[name](x!),
+  compute: (x) => byName[name](x!),
 }));
 const unaryNegative: OpCase[] = (["abs", "relu"] as const).map((name) => ({
   name: `${name} below zero`,
   inputs: [[3, 7]],
   range: [-2, -0.25],
-  compute: (x) => t[name](x!),
+  compute: (x) => byName[name](x!),
 }));
 const binary: OpCase[] = (["add", "sub", "mul", "div", "pow", "maximum", "minimum"] as const).flatMap((name) => [
-  { name, inputs: [[4, 5], [4, 5]], range: positive, compute: (a: Tensor, b: Tensor) => t[name](a, b) },
-  { name: `${name}, broadcast rows`, inputs: [[4, 5], [5]], range: positive, compute: (a: Tensor, b: Tensor) => t[name](a, b) },
-  { name: `${name}, broadcast both`, inputs: [[4, 1, 5], [3, 1]], range: positive, seed: 43, compute: (a: Tensor, b: Tensor) => t[name](a, b) },
-  { name: `${name} with a number`, inputs: [[4, 5]], range: positive, compute: (a: Tensor) => t[name](a, 1.75) },
-  { name: `${name}, number first`, inputs: [[4, 5]], range: positive, compute: (a: Tensor) => t[name](1.75, a) },
+  {
+    name,
+    inputs: [
+      [4, 5],
+      [4, 5],
+    ],
+    range: positive,
+    compute: (a: Tensor, b: Tensor) => byName[name](a, b),
+  },
+  {
+    name: `${name}, broadcast rows`,
+    inputs: [[4, 5], [5]],
+    range: positive,
+    compute: (a: Tensor, b: Tensor) => byName[name](a, b),
+  },
+  {
+    name: `${name}, broadcast both`,
+    inputs: [
+      [4, 1, 5],
+      [3, 1],
+    ],
+    range: positive,
+    seed: 43,
+    compute: (a: Tensor, b: Tensor) => byName[name](a, b),
+  },
+  { name: `${name} with a number`, inputs: [[4, 5]], range: positive, compute: (a: Tensor) => byName[name](a, 1.75) },
+  { name: `${name}, number first`, inputs: [[4, 5]], range: positive, compute: (a: Tensor) => byName[name](1.75, a) },
 ]) as OpCase[];
 const reductions: OpCase[] = (["sum", "mean", "max", "min"] as const).flatMap((name) => [
-  { name, inputs: [[3, 4, 5]], compute: (x: Tensor) => t[name](x) },
-  { name: `${name} of the last axis`, inputs: [[3, 4, 5]], compute: (x: Tensor) => t[name](x, { axis: -1 }) },
-  { name: `${name} of the first axis`, inputs: [[3, 4, 5]], compute: (x: Tensor) => t[name](x, { axis: 0, keepDims: true }) },
-  { name: `${name} of two axes`, inputs: [[3, 4, 5]], compute: (x: Tensor) => t[name](x, { axis: [0, 2] }) },
-  { name: `${name} of a transposed view`, inputs: [[3, 4, 5]], compute: (x: Tensor) => t[name](x.permute([2, 0, 1]), { axis: 1 }) },
+  { name, inputs: [[3, 4, 5]], compute: (x: Tensor) => byName[name](x) },
+  { name: `${name} of the last axis`, inputs: [[3, 4, 5]], compute: (x: Tensor) => byName[name](x, { axis: -1 }) },
+  {
+    name: `${name} of the first axis`,
+    inputs: [[3, 4, 5]],
+    compute: (x: Tensor) => byName[name](x, { axis: 0, keepDims: true }),
+  },
+  { name: `${name} of two axes`, inputs: [[3, 4, 5]], compute: (x: Tensor) => byName[name](x, { axis: [0, 2] }) },
+  {
+    name: `${name} of a transposed view`,
+    inputs: [[3, 4, 5]],
+    compute: (x: Tensor) => byName[name](x.permute([2, 0, 1]), { axis: 1 }),
+  },
 ]) as OpCase[];
 const views: OpCase[] = [
   { name: "reshape", inputs: [[3, 4]], compute: (x) => x!.reshape([2, -1]) },
@@ -78,29 +124,100 @@ const views: OpCase[] = [
   {
     name: "a chain of views",
     inputs: [[2, 3, 4]],
-    compute: (x) => x!.permute([1, 0, 2]).slice(0, 1).reshape([4, 4]).T.slice(1, 0, 3).reshape([1, 12]).expand([3, 12]).mul(2),
+    compute: (x) =>
+      x!.permute([1, 0, 2]).slice(0, 1).reshape([4, 4]).T.slice(1, 0, 3).reshape([1, 12]).expand([3, 12]).mul(2),
   },
-  { name: "concat", inputs: [[2, 3], [2, 1], [2, 2]], compute: (a, b, c) => t.concat([a!, b!, c!], 1) },
+  {
+    name: "concat",
+    inputs: [
+      [2, 3],
+      [2, 1],
+      [2, 2],
+    ],
+    compute: (a, b, c) => t.concat([a!, b!, c!], 1),
+  },
   { name: "concat of one tensor twice", inputs: [[2, 3]], compute: (a) => t.concat([a!, a!.mul(2), a!], 0) },
   { name: "clone", inputs: [[3, 4]], compute: (x) => x!.T.clone() },
-  { name: "astype", inputs: [[3, 4]], compute: (x) => x!.astype(x!.dtype === "float32" ? "float64" : "float64").mul(1).astype(x!.dtype) },
+  {
+    name: "astype",
+    inputs: [[3, 4]],
+    compute: (x) =>
+      x!
+        .astype(x!.dtype === "float32" ? "float64" : "float64")
+        .mul(1)
+        .astype(x!.dtype),
+  },
   { name: "where", inputs: [[3, 4], [4]], compute: (a, b) => t.where(t.greater(a!.detach(), 0), a!, b!) },
-  { name: "where, broadcast condition", inputs: [[2, 3], [2, 1]], compute: (a, b) => t.where(t.equal(t.tensor([1, 0, 1]), 1), a!, b!) },
+  {
+    name: "where, broadcast condition",
+    inputs: [
+      [2, 3],
+      [2, 1],
+    ],
+    compute: (a, b) => t.where(t.equal(t.tensor([1, 0, 1]), 1), a!, b!),
+  },
 ];
 const layers: OpCase[] = [
-  { name: "matmul", inputs: [[3, 4], [4, 5]], compute: (a, b) => t.matmul(a!, b!) },
-  { name: "matmul, larger than a tile", inputs: [[33, 65], [65, 17]], terms: 65, compute: (a, b) => t.matmul(a!, b!) },
-  { name: "matmul of transposed views", inputs: [[4, 3], [5, 4]], compute: (a, b) => t.matmul(a!.T, b!.T) },
-  { name: "matmul, broadcast batches", inputs: [[2, 1, 3, 4], [5, 4, 2]], compute: (a, b) => t.matmul(a!, b!) },
+  {
+    name: "matmul",
+    inputs: [
+      [3, 4],
+      [4, 5],
+    ],
+    compute: (a, b) => t.matmul(a!, b!),
+  },
+  {
+    name: "matmul, larger than a tile",
+    inputs: [
+      [33, 65],
+      [65, 17],
+    ],
+    terms: 65,
+    compute: (a, b) => t.matmul(a!, b!),
+  },
+  {
+    name: "matmul of transposed views",
+    inputs: [
+      [4, 3],
+      [5, 4],
+    ],
+    compute: (a, b) => t.matmul(a!.T, b!.T),
+  },
+  {
+    name: "matmul, broadcast batches",
+    inputs: [
+      [2, 1, 3, 4],
+      [5, 4, 2],
+    ],
+    compute: (a, b) => t.matmul(a!, b!),
+  },
   { name: "matmul of a vector and a matrix", inputs: [[4], [4, 5]], compute: (a, b) => t.matmul(a!, b!) },
   { name: "matmul of a matrix and a vector", inputs: [[3, 4], [4]], compute: (a, b) => t.matmul(a!, b!) },
   { name: "matmul of vectors", inputs: [[4], [4]], compute: (a, b) => t.matmul(a!, b!) },
-  { name: "matmul of a strided view", inputs: [[3, 2, 4], [4, 5]], compute: (a, b) => t.matmul(a!.slice(1, 1, 2).reshape([3, 4]), b!) },
-  { name: "linear", inputs: [[2, 3, 4], [5, 4]], compute: (x, w) => t.linear(x!, w!) },
+  {
+    name: "matmul of a strided view",
+    inputs: [
+      [3, 2, 4],
+      [4, 5],
+    ],
+    compute: (a, b) => t.matmul(a!.slice(1, 1, 2).reshape([3, 4]), b!),
+  },
+  {
+    name: "linear",
+    inputs: [
+      [2, 3, 4],
+      [5, 4],
+    ],
+    compute: (x, w) => t.linear(x!, w!),
+  },
   { name: "linear with bias", inputs: [[2, 3, 4], [5, 4], [5]], compute: (x, w, b) => t.linear(x!, w!, b!) },
   { name: "softmax", inputs: [[3, 7]], range: [-3, 3], compute: (x) => t.softmax(x!) },
   { name: "softmax of a transposed view", inputs: [[7, 3]], compute: (x) => t.softmax(x!.T) },
-  { name: "embedding", inputs: [[5, 3]], compute: (table) => t.embedding(table!, t.tensor(Int32Array.of(0, 4, 4, 2, 0, 4), { shape: [2, 3] })) },
+  {
+    name: "embedding",
+    inputs: [[5, 3]],
+    compute: (table) => t.embedding(table!, t.tensor(Int32Array.of(0, 4, 4, 2, 0, 4), { shape: [2, 3] })),
+  },
   { name: "rmsNorm", inputs: [[2, 3, 8], [8]], compute: (x, w) => t.rmsNorm(x!, w!, { eps: 1e-5 }) },
   { name: "rmsNorm of a view", inputs: [[8, 3], [8]], compute: (x, w) => t.rmsNorm(x!.T, w!) },
   {
@@ -119,21 +236,52 @@ const layers: OpCase[] = [
       return t.rope(x!, cos, sin, { interleaved: true });
     },
   },
-  { name: "swiglu", inputs: [[3, 5], [3, 5]], range: [-3, 3], compute: (gate, up) => t.swiglu(gate!, up!) },
+  {
+    name: "swiglu",
+    inputs: [
+      [3, 5],
+      [3, 5],
+    ],
+    range: [-3, 3],
+    compute: (gate, up) => t.swiglu(gate!, up!),
+  },
   { name: "defineOp", inputs: [[3, 4]], compute: (x) => cube([x!], undefined) },
 ];
 const losses: OpCase[] = [
   { name: "crossEntropy", inputs: [[6, 5]], compute: (z) => t.crossEntropy(z!, targets(1, 6, 5)) },
-  { name: "crossEntropy with all options", inputs: [[6, 5]], range: [-3, 3], compute: (z) => t.crossEntropy(z!, targets(1, 6, 5, true), lossOptions) },
-  { name: "crossEntropy of a transposed view", inputs: [[5, 6]], compute: (z) => t.crossEntropy(z!.T, targets(1, 6, 5)) },
-  { name: "linearCrossEntropy", inputs: [[6, 4], [5, 4]], compute: (x, w) => t.linearCrossEntropy(x!, w!, targets(1, 6, 5)) },
+  {
+    name: "crossEntropy with all options",
+    inputs: [[6, 5]],
+    range: [-3, 3],
+    compute: (z) => t.crossEntropy(z!, targets(1, 6, 5, true), lossOptions),
+  },
+  {
+    name: "crossEntropy of a transposed view",
+    inputs: [[5, 6]],
+    compute: (z) => t.crossEntropy(z!.T, targets(1, 6, 5)),
+  },
+  {
+    name: "linearCrossEntropy",
+    inputs: [
+      [6, 4],
+      [5, 4],
+    ],
+    compute: (x, w) => t.linearCrossEntropy(x!, w!, targets(1, 6, 5)),
+  },
   {
     name: "linearCrossEntropy with all options and an upstream gradient",
-    inputs: [[6, 4], [5, 4]],
+    inputs: [
+      [6, 4],
+      [5, 4],
+    ],
     range: [-2, 2],
     compute: (x, w) => t.linearCrossEntropy(x!, w!, targets(1, 6, 5, true), lossOptions).mul(-2.5),
   },
-  { name: "linearCrossEntropy, gradient of the weight only", inputs: [[5, 4]], compute: (w) => t.linearCrossEntropy(sample([3, 4], 5, { dtype: w!.dtype }), w!, targets(1, 3, 5)) },
+  {
+    name: "linearCrossEntropy, gradient of the weight only",
+    inputs: [[5, 4]],
+    compute: (w) => t.linearCrossEntropy(sample([3, 4], 5, { dtype: w!.dtype }), w!, targets(1, 3, 5)),
+  },
 ];
 const dot = (name: string, inputs: number[][], options: t.AttentionOptions = {}): OpCase => ({
   name: `attention, ${name}`,
@@ -157,7 +305,11 @@ const attentions: OpCase[] = [
   dot("longer than a tile", qkv(67, 67, 2, 1, 4), { window: 40 }),
   {
     name: "attention of transposed heads",
-    inputs: [[2, 2, 5, 4], [2, 2, 5, 4], [2, 2, 5, 4]],
+    inputs: [
+      [2, 2, 5, 4],
+      [2, 2, 5, 4],
+      [2, 2, 5, 4],
+    ],
     compute: (q, k, v) => t.attention(q!.transpose(1, 2), k!.transpose(1, 2), v!.transpose(1, 2)).transpose(1, 2),
   },
   two("windows", pairs(6, 2, 1, 4), { w1: 4, w2: 2 }),
@@ -167,11 +319,33 @@ const attentions: OpCase[] = [
   two("not causal", pairs(4, 2, 1, 4), { causal: false }),
   two("determinant", pairs(5, 2, 1, 6), { w1: 4, w2: 3, form: "determinant" }),
   two("determinant with a rest", pairs(5, 2, 1, 5), { form: "determinant" }),
-  two("chunk of a longer sequence", [[1, 3, 2, 4], [1, 6, 1, 4], [1, 5, 1, 4], [1, 6, 1, 4], [1, 5, 1, 4]], {
-    w1: 4, w2: 3, qOffset: 7, k1Offset: 4, k2Offset: 5,
-  }),
+  two(
+    "chunk of a longer sequence",
+    [
+      [1, 3, 2, 4],
+      [1, 6, 1, 4],
+      [1, 5, 1, 4],
+      [1, 6, 1, 4],
+      [1, 5, 1, 4],
+    ],
+    {
+      w1: 4,
+      w2: 3,
+      qOffset: 7,
+      k1Offset: 4,
+      k2Offset: 5,
+    },
+  ),
 ];
 
 export const opCases: readonly OpCase[] = [
-  ...unary, ...unaryPositive, ...unaryNegative, ...binary, ...reductions, ...views, ...layers, ...losses, ...attentions,
+  ...unary,
+  ...unaryPositive,
+  ...unaryNegative,
+  ...binary,
+  ...reductions,
+  ...views,
+  ...layers,
+  ...losses,
+  ...attentions,
 ];

@@ -3,7 +3,16 @@ import { engine } from "@llmeff/native";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import {
-  attention, concat, ones, scope, type SimplicialAttentionOptions, simplicialAttention, type Tensor, tensor, valueAndGrad, zeros,
+  attention,
+  concat,
+  ones,
+  type SimplicialAttentionOptions,
+  scope,
+  simplicialAttention,
+  type Tensor,
+  tensor,
+  valueAndGrad,
+  zeros,
 } from "../src/index.js";
 import { expectClose, expectSameBits, largest, unitRoundoff } from "./compare.js";
 import { sample } from "./numbers.js";
@@ -21,7 +30,8 @@ interface Shape {
 }
 
 function inputsOf({ N, H, K, D, Dv = D }: Shape, seed = 1, B = 2): [Tensor, Tensor, Tensor, Tensor, Tensor] {
-  const x = (heads: number, width: number, i: number) => sample([B, N, heads, width], seed * 10 + i, { low: -2, high: 2 });
+  const x = (heads: number, width: number, i: number) =>
+    sample([B, N, heads, width], seed * 10 + i, { low: -2, high: 2 });
   return [x(H, D, 0), x(K, D, 1), x(K, D, 2), x(K, Dv, 3), x(K, Dv, 4)];
 }
 
@@ -39,7 +49,23 @@ function withLse([q, k1, k2, v1, v2]: Inputs, { scale, w1 = 0, w2 = 0 }: Simplic
   const out = zeros([B, T, H, v1.shape[3]!], { dtype });
   const lse = zeros([B, H, T], { dtype });
   engine().op.simplicialAttention(
-    q.handle, k1.handle, k2.handle, v1.handle, v2.handle, scale ?? 1 / Math.sqrt(D), true, w1, w2, 0, 0, 0, 0, 0, false, out.handle, lse.handle,
+    q.handle,
+    k1.handle,
+    k2.handle,
+    v1.handle,
+    v2.handle,
+    scale ?? 1 / Math.sqrt(D),
+    true,
+    w1,
+    w2,
+    0,
+    0,
+    0,
+    0,
+    0,
+    false,
+    out.handle,
+    lse.handle,
   );
   return { out, lse: lse.dataSync() };
 }
@@ -48,13 +74,16 @@ const same = (a: Tensor, b: Tensor, label?: string) => expectClose(a.dataSync(),
 const inScope = (fn: () => void) => () => scope(fn);
 
 describe("simplicialAttention", () => {
-  it("is v1 ∘ v2 for one position, with zero gradients of queries and keys", inScope(() => {
-    const inputs = inputsOf({ N: 1, H: 2, K: 2, D: 4 });
-    const expected = inputs[3].mul(inputs[4]);
-    same(run(inputs, {}), expected);
-    const [dq, dk1, dk2] = gradientsOf(inputs, {}, sample([2, 1, 2, 4], 5));
-    for (const d of [dq, dk1, dk2]) expect(largest(d.dataSync())).toBeLessThanOrEqual(64 * unitRoundoff.float64);
-  }));
+  it(
+    "is v1 ∘ v2 for one position, with zero gradients of queries and keys",
+    inScope(() => {
+      const inputs = inputsOf({ N: 1, H: 2, K: 2, D: 4 });
+      const expected = inputs[3].mul(inputs[4]);
+      same(run(inputs, {}), expected);
+      const [dq, dk1, dk2] = gradientsOf(inputs, {}, sample([2, 1, 2, 4], 5));
+      for (const d of [dq, dk1, dk2]) expect(largest(d.dataSync())).toBeLessThanOrEqual(64 * unitRoundoff.float64);
+    }),
+  );
 
   it.each([1, 2, 5, 40])("equals sliding-window attention when k2 and v2 are ones, for w2 = %i", (w2) => {
     scope(() => {
@@ -66,177 +95,282 @@ describe("simplicialAttention", () => {
       // Each pair (j, k) has the logit of j: lse grows by ln of the number of k.
       const plain = withLse([q, k1, one, v1, oneV], { w1: 6, w2: 1 }).lse;
       const many = withLse([q, k1, one, v1, oneV], { w1: 6, w2 }).lse;
-      expectClose(many, plain.map((x, i) => x + Math.log(Math.min(w2, (i % 37) + 1))), tolerance, "lse");
+      expectClose(
+        many,
+        plain.map((x, i) => x + Math.log(Math.min(w2, (i % 37) + 1))),
+        tolerance,
+        "lse",
+      );
     });
   });
 
-  it("uses q · (k1 ∘ k2[i]) and v1 ∘ v2[i] when w2 is 1", inScope(() => {
-    const N = 9;
-    const [q, k1, k2, v1, v2] = inputsOf({ N, H: 1, K: 1, D: 4 }, 3, 1);
-    const actual = run([q, k1, k2, v1, v2], { w1: 5, w2: 1 });
-    const rows = Array.from({ length: N }, (_, i) => {
-      const start = Math.max(0, i - 4);
-      const at = (x: Tensor) => x.slice(1, i, i + 1);
-      const until = (x: Tensor) => x.slice(1, start, i + 1);
-      return attention(at(q).mul(at(k2)), until(k1), until(v1)).mul(at(v2));
-    });
-    same(actual, concat(rows, 1));
-  }));
+  it(
+    "uses q · (k1 ∘ k2[i]) and v1 ∘ v2[i] when w2 is 1",
+    inScope(() => {
+      const N = 9;
+      const [q, k1, k2, v1, v2] = inputsOf({ N, H: 1, K: 1, D: 4 }, 3, 1);
+      const actual = run([q, k1, k2, v1, v2], { w1: 5, w2: 1 });
+      const rows = Array.from({ length: N }, (_, i) => {
+        const start = Math.max(0, i - 4);
+        const at = (x: Tensor) => x.slice(1, i, i + 1);
+        const until = (x: Tensor) => x.slice(1, start, i + 1);
+        return attention(at(q).mul(at(k2)), until(k1), until(v1)).mul(at(v2));
+      });
+      same(actual, concat(rows, 1));
+    }),
+  );
 
-  it("is symmetric in its two sides, the determinant up to the sign of q", inScope(() => {
-    const [q, k1, k2, v1, v2] = inputsOf({ N: 19, H: 4, K: 2, D: 7 });
-    same(run([q, k1, k2, v1, v2], { w1: 7, w2: 3 }), run([q, k2, k1, v2, v1], { w1: 3, w2: 7 }));
-    // The 7th channel is the rest of 7 / 3 and keeps its sign.
-    const flipped = q.mul(tensor([-1, -1, -1, -1, -1, -1, 1], { dtype }));
-    const form = "determinant";
-    same(run([q, k1, k2, v1, v2], { w1: 7, w2: 3, form }), run([flipped, k2, k1, v2, v1], { w1: 3, w2: 7, form }));
-  }));
+  it(
+    "is symmetric in its two sides, the determinant up to the sign of q",
+    inScope(() => {
+      const [q, k1, k2, v1, v2] = inputsOf({ N: 19, H: 4, K: 2, D: 7 });
+      same(run([q, k1, k2, v1, v2], { w1: 7, w2: 3 }), run([q, k2, k1, v2, v1], { w1: 3, w2: 7 }));
+      // The 7th channel is the rest of 7 / 3 and keeps its sign.
+      const flipped = q.mul(tensor([-1, -1, -1, -1, -1, -1, 1], { dtype }));
+      const form = "determinant";
+      same(run([q, k1, k2, v1, v2], { w1: 7, w2: 3, form }), run([flipped, k2, k1, v2, v1], { w1: 3, w2: 7, form }));
+    }),
+  );
 
-  it("is the product of window means when q is zero", inScope(() => {
-    const N = 11;
-    const [q, k1, k2, v1, v2] = inputsOf({ N, H: 2, K: 2, D: 4 });
-    const mean = (v: Tensor, w: number) =>
-      concat(Array.from({ length: N }, (_, i) => v.slice(1, Math.max(0, i - w + 1), i + 1).mean({ axis: 1, keepDims: true })), 1);
-    same(run([q.mul(0), k1, k2, v1, v2], { w1: 4, w2: 3 }), mean(v1, 4).mul(mean(v2, 3)));
-    const { lse } = withLse([q.mul(0), k1, k2, v1, v2], { w1: 4, w2: 3 });
-    expectClose(lse, lse.map((_, i) => Math.log(Math.min(4, (i % N) + 1) * Math.min(3, (i % N) + 1))), tolerance, "lse");
-  }));
+  it(
+    "is the product of window means when q is zero",
+    inScope(() => {
+      const N = 11;
+      const [q, k1, k2, v1, v2] = inputsOf({ N, H: 2, K: 2, D: 4 });
+      const mean = (v: Tensor, w: number) =>
+        concat(
+          Array.from({ length: N }, (_, i) =>
+            v.slice(1, Math.max(0, i - w + 1), i + 1).mean({ axis: 1, keepDims: true }),
+          ),
+          1,
+        );
+      same(run([q.mul(0), k1, k2, v1, v2], { w1: 4, w2: 3 }), mean(v1, 4).mul(mean(v2, 3)));
+      const { lse } = withLse([q.mul(0), k1, k2, v1, v2], { w1: 4, w2: 3 });
+      expectClose(
+        lse,
+        lse.map((_, i) => Math.log(Math.min(4, (i % N) + 1) * Math.min(3, (i % N) + 1))),
+        tolerance,
+        "lse",
+      );
+    }),
+  );
 
-  it("doesn't change when channels are rescaled between its factors", inScope(() => {
-    const [q, k1, k2, v1, v2] = inputsOf({ N: 13, H: 2, K: 1, D: 8 });
-    const options = { w1: 6, w2: 4 };
-    const expected = run([q, k1, k2, v1, v2], options);
-    const c = sample([8], 9, { low: 0.5, high: 2 }).mul(tensor([1, -1, 1, 1, -1, 1, -1, 1], { dtype }));
-    same(run([q.div(c), k1.mul(c), k2, v1, v2], options), expected, "q and k1");
-    same(run([q, k1.mul(c), k2.div(c), v1, v2], options), expected, "k1 and k2");
-    same(run([q, k1, k2, v1.mul(c), v2.div(c)], options), expected, "v1 and v2");
-  }));
+  it(
+    "doesn't change when channels are rescaled between its factors",
+    inScope(() => {
+      const [q, k1, k2, v1, v2] = inputsOf({ N: 13, H: 2, K: 1, D: 8 });
+      const options = { w1: 6, w2: 4 };
+      const expected = run([q, k1, k2, v1, v2], options);
+      const c = sample([8], 9, { low: 0.5, high: 2 }).mul(tensor([1, -1, 1, 1, -1, 1, -1, 1], { dtype }));
+      same(run([q.div(c), k1.mul(c), k2, v1, v2], options), expected, "q and k1");
+      same(run([q, k1.mul(c), k2.div(c), v1, v2], options), expected, "k1 and k2");
+      same(run([q, k1, k2, v1.mul(c), v2.div(c)], options), expected, "v1 and v2");
+    }),
+  );
 
-  it("has a determinant form that common rotations don't change", inScope(() => {
-    const [q, k1, k2, v1, v2] = inputsOf({ N: 8, H: 2, K: 1, D: 6 });
-    const [a, b] = [0.7, -1.9];
-    // A rotation of each 3-chunk about z, then about x.
-    const z = [[Math.cos(a), -Math.sin(a), 0], [Math.sin(a), Math.cos(a), 0], [0, 0, 1]];
-    const x = [[1, 0, 0], [0, Math.cos(b), -Math.sin(b)], [0, Math.sin(b), Math.cos(b)]];
-    const rotation = tensor(z, { dtype }).matmul(tensor(x, { dtype }));
-    const turn = (y: Tensor) => y.reshape([...y.shape.slice(0, 3), 2, 3]).matmul(rotation).reshape(y.shape);
-    const form = "determinant";
-    same(run([turn(q), turn(k1), turn(k2), v1, v2], { form }), run([q, k1, k2, v1, v2], { form }));
-    // Parallel keys span no volume: all logits are 0 as with q = 0.
-    same(run([q, k1, k1.mul(0).add(k1.slice(1, 0, 1)), v1, v2], { w1: 1, w2: 1, form }), run([q.mul(0), k1, k1, v1, v2], { w1: 1, w2: 1, form }));
-  }));
+  it(
+    "has a determinant form that common rotations don't change",
+    inScope(() => {
+      const [q, k1, k2, v1, v2] = inputsOf({ N: 8, H: 2, K: 1, D: 6 });
+      const [a, b] = [0.7, -1.9];
+      // A rotation of each 3-chunk about z, then about x.
+      const z = [
+        [Math.cos(a), -Math.sin(a), 0],
+        [Math.sin(a), Math.cos(a), 0],
+        [0, 0, 1],
+      ];
+      const x = [
+        [1, 0, 0],
+        [0, Math.cos(b), -Math.sin(b)],
+        [0, Math.sin(b), Math.cos(b)],
+      ];
+      const rotation = tensor(z, { dtype }).matmul(tensor(x, { dtype }));
+      const turn = (y: Tensor) =>
+        y
+          .reshape([...y.shape.slice(0, 3), 2, 3])
+          .matmul(rotation)
+          .reshape(y.shape);
+      const form = "determinant";
+      same(run([turn(q), turn(k1), turn(k2), v1, v2], { form }), run([q, k1, k2, v1, v2], { form }));
+      // Parallel keys span no volume: all logits are 0 as with q = 0.
+      same(
+        run([q, k1, k1.mul(0).add(k1.slice(1, 0, 1)), v1, v2], { w1: 1, w2: 1, form }),
+        run([q.mul(0), k1, k1, v1, v2], { w1: 1, w2: 1, form }),
+      );
+    }),
+  );
 
   it.each([1, -1, 1e3, -1e3])("doesn't change when all logits of a row move by %d", (t) => {
     scope(() => {
       const [q, k1, k2, v1, v2] = inputsOf({ N: 9, H: 2, K: 1, D: 4 });
       const scale = 0.5;
-      const wide = (y: Tensor, value: number) => concat([y, ones([...y.shape.slice(0, 3), 1], { dtype }).mul(value)], 3);
+      const wide = (y: Tensor, value: number) =>
+        concat([y, ones([...y.shape.slice(0, 3), 1], { dtype }).mul(value)], 3);
       const options = { w1: 5, w2: 3, scale };
       const before = withLse([q, k1, k2, v1, v2], options);
       const after = withLse([wide(q, t), wide(k1, 1), wide(k2, 1), v1, v2], options);
       const moved = { atol: (1 + Math.abs(scale * t)) * tolerance.atol, rtol: tolerance.rtol };
       expectClose(after.out.dataSync(), before.out.dataSync(), moved, "o");
-      expectClose(after.lse, before.lse.map((x) => x + scale * t), moved, "lse");
+      expectClose(
+        after.lse,
+        before.lse.map((x) => x + scale * t),
+        moved,
+        "lse",
+      );
     });
   });
 
-  it("has no windows when they are as long as the sequence", inScope(() => {
-    const inputs = inputsOf({ N: 21, H: 2, K: 1, D: 4 });
-    const expected = run(inputs, {});
-    for (const w of [21, 22, 1000]) same(run(inputs, { w1: w, w2: w }), expected, `w = ${w}`);
-  }));
+  it(
+    "has no windows when they are as long as the sequence",
+    inScope(() => {
+      const inputs = inputsOf({ N: 21, H: 2, K: 1, D: 4 });
+      const expected = run(inputs, {});
+      for (const w of [21, 22, 1000]) same(run(inputs, { w1: w, w2: w }), expected, `w = ${w}`);
+    }),
+  );
 
-  it("is causal and local: a position touches only outputs from itself on to the end of the longer window", inScope(() => {
-    const N = 17;
-    const [w1, w2, p] = [5, 3, 6];
-    const inputs = inputsOf({ N, H: 2, K: 1, D: 4 }, 4, 1);
-    const before = run(inputs, { w1, w2 }).dataSync();
-    for (const changed of [1, 2, 3, 4]) {
-      const bump = tensor(Float64Array.from({ length: N }, (_, i) => (i === p ? 3 : 0)), { shape: [1, N, 1, 1] });
-      const after = run(inputs.map((x, i) => (i === changed ? x.add(bump) : x)), { w1, w2 }).dataSync();
-      const perRow = before.length / N;
-      for (let i = 0; i < N; i++) {
-        const rows = [before, after].map((o) => o.slice(i * perRow, (i + 1) * perRow));
-        const window = changed % 2 === 1 ? w1 : w2;
-        if (i < p || i >= p + window) expectSameBits(rows[1]!, rows[0]!, `row ${i} for input ${changed}`);
-        else expect(rows[1], `row ${i} sees position ${p} of input ${changed}`).not.toEqual(rows[0]);
+  it(
+    "is causal and local: a position touches only outputs from itself on to the end of the longer window",
+    inScope(() => {
+      const N = 17;
+      const [w1, w2, p] = [5, 3, 6];
+      const inputs = inputsOf({ N, H: 2, K: 1, D: 4 }, 4, 1);
+      const before = run(inputs, { w1, w2 }).dataSync();
+      for (const changed of [1, 2, 3, 4]) {
+        const bump = tensor(
+          Float64Array.from({ length: N }, (_, i) => (i === p ? 3 : 0)),
+          { shape: [1, N, 1, 1] },
+        );
+        const after = run(
+          inputs.map((x, i) => (i === changed ? x.add(bump) : x)),
+          { w1, w2 },
+        ).dataSync();
+        const perRow = before.length / N;
+        for (let i = 0; i < N; i++) {
+          const rows = [before, after].map((o) => o.slice(i * perRow, (i + 1) * perRow));
+          const window = changed % 2 === 1 ? w1 : w2;
+          if (i < p || i >= p + window) expectSameBits(rows[1]!, rows[0]!, `row ${i} for input ${changed}`);
+          else expect(rows[1], `row ${i} sees position ${p} of input ${changed}`).not.toEqual(rows[0]);
+        }
       }
-    }
-  }));
+    }),
+  );
 
-  it("with grouped queries equals repeated keys and values, and adds up their gradients", inScope(() => {
-    const inputs = inputsOf({ N: 11, H: 6, K: 2, D: 4 });
-    const [q, ...kv] = inputs;
-    const repeat = (x: Tensor) =>
-      x.reshape([2, 11, 2, 1, 4]).expand([2, 11, 2, 3, 4]).reshape([2, 11, 6, 4]);
-    const options = { w1: 5, w2: 4 };
-    const repeated = [q, ...kv.map(repeat)] as Inputs;
-    same(run(repeated, options), run(inputs, options));
-    const dout = sample([2, 11, 6, 4], 77);
-    const grouped = gradientsOf(inputs, options, dout);
-    const separate = gradientsOf(repeated, options, dout);
-    same(separate[0], grouped[0], "dq");
-    for (let i = 1; i < 5; i++) same(separate[i]!.reshape([2, 11, 2, 3, 4]).sum({ axis: 3 }), grouped[i]!, `gradient ${i}`);
-  }));
+  it(
+    "with grouped queries equals repeated keys and values, and adds up their gradients",
+    inScope(() => {
+      const inputs = inputsOf({ N: 11, H: 6, K: 2, D: 4 });
+      const [q, ...kv] = inputs;
+      const repeat = (x: Tensor) => x.reshape([2, 11, 2, 1, 4]).expand([2, 11, 2, 3, 4]).reshape([2, 11, 6, 4]);
+      const options = { w1: 5, w2: 4 };
+      const repeated = [q, ...kv.map(repeat)] as Inputs;
+      same(run(repeated, options), run(inputs, options));
+      const dout = sample([2, 11, 6, 4], 77);
+      const grouped = gradientsOf(inputs, options, dout);
+      const separate = gradientsOf(repeated, options, dout);
+      same(separate[0], grouped[0], "dq");
+      for (let i = 1; i < 5; i++)
+        same(separate[i]!.reshape([2, 11, 2, 3, 4]).sum({ axis: 3 }), grouped[i]!, `gradient ${i}`);
+    }),
+  );
 
-  it("has gradients that obey the gauge identities per channel", inScope(() => {
-    const inputs = inputsOf({ N: 23, H: 2, K: 2, D: 4 });
-    const options = { w1: 9, w2: 6 };
-    const dout = sample([2, 23, 2, 4], 31);
-    const grads = gradientsOf(inputs, options, dout);
-    const perChannel = (x: Tensor, y: Tensor) => x.mul(y).sum({ axis: [0, 1] });
-    const [q, k1, k2, v1, v2] = inputs.map((x, i) => perChannel(x, grads[i]!)) as Inputs;
-    same(k1, q, "Σ dk1∘k1 = Σ dq∘q");
-    same(k2, q, "Σ dk2∘k2 = Σ dq∘q");
-    const o = perChannel(run(inputs, options), dout);
-    same(v1, o, "Σ dv1∘v1 = Σ do∘o");
-    same(v2, o, "Σ dv2∘v2 = Σ do∘o");
-    const det = gradientsOf(inputs, { ...options, form: "determinant" }, dout);
-    const total = (i: number) => inputs[i]!.mul(det[i]!).sum();
-    same(total(1), total(0), "determinant: k1");
-    same(total(2), total(0), "determinant: k2");
-  }));
+  it(
+    "has gradients that obey the gauge identities per channel",
+    inScope(() => {
+      const inputs = inputsOf({ N: 23, H: 2, K: 2, D: 4 });
+      const options = { w1: 9, w2: 6 };
+      const dout = sample([2, 23, 2, 4], 31);
+      const grads = gradientsOf(inputs, options, dout);
+      const perChannel = (x: Tensor, y: Tensor) => x.mul(y).sum({ axis: [0, 1] });
+      const [q, k1, k2, v1, v2] = inputs.map((x, i) => perChannel(x, grads[i]!)) as Inputs;
+      same(k1, q, "Σ dk1∘k1 = Σ dq∘q");
+      same(k2, q, "Σ dk2∘k2 = Σ dq∘q");
+      const o = perChannel(run(inputs, options), dout);
+      same(v1, o, "Σ dv1∘v1 = Σ do∘o");
+      same(v2, o, "Σ dv2∘v2 = Σ do∘o");
+      const det = gradientsOf(inputs, { ...options, form: "determinant" }, dout);
+      const total = (i: number) => inputs[i]!.mul(det[i]!).sum();
+      same(total(1), total(0), "determinant: k1");
+      same(total(2), total(0), "determinant: k2");
+    }),
+  );
 
-  it("gives the same in one pass, in chunks, and token by token from rings", inScope(() => {
-    const [N, w1, w2] = [29, 7, 4];
-    const inputs = inputsOf({ N, H: 4, K: 2, D: 4 });
-    const [q, k1, k2, v1, v2] = inputs;
-    const whole = run(inputs, { w1, w2 });
-    const chunks = [0, 5, 6, 20, N];
-    const parts = chunks.slice(1).map((end, c) => {
-      const start = chunks[c]!;
-      const [k1Offset, k2Offset] = [Math.max(0, start - w1 + 1), Math.max(0, start - w2 + 1)];
-      const long = (x: Tensor) => x.slice(1, k1Offset, end);
-      const short = (x: Tensor) => x.slice(1, k2Offset, end);
-      return run([q.slice(1, start, end), long(k1), short(k2), long(v1), short(v2)], { w1, w2, qOffset: start, k1Offset, k2Offset });
-    });
-    same(concat(parts, 1), whole, "chunks");
-    // Slot i mod w holds position i: the order within a ring doesn't matter, and nothing in it is masked.
-    const ring = (x: Tensor, w: number, i: number) => {
-      const slots = Array.from({ length: Math.min(w, i + 1) }, (_, slot) => i - ((((i - slot) % w) + w) % w));
-      return concat(slots.map((position) => x.slice(1, position, position + 1)), 1);
-    };
-    const tokens = Array.from({ length: N }, (_, i) =>
-      run([q.slice(1, i, i + 1), ring(k1, w1, i), ring(k2, w2, i), ring(v1, w1, i), ring(v2, w2, i)], { causal: false }),
-    );
-    same(concat(tokens, 1), whole, "rings");
-  }));
+  it(
+    "gives the same in one pass, in chunks, and token by token from rings",
+    inScope(() => {
+      const [N, w1, w2] = [29, 7, 4];
+      const inputs = inputsOf({ N, H: 4, K: 2, D: 4 });
+      const [q, k1, k2, v1, v2] = inputs;
+      const whole = run(inputs, { w1, w2 });
+      const chunks = [0, 5, 6, 20, N];
+      const parts = chunks.slice(1).map((end, c) => {
+        const start = chunks[c]!;
+        const [k1Offset, k2Offset] = [Math.max(0, start - w1 + 1), Math.max(0, start - w2 + 1)];
+        const long = (x: Tensor) => x.slice(1, k1Offset, end);
+        const short = (x: Tensor) => x.slice(1, k2Offset, end);
+        return run([q.slice(1, start, end), long(k1), short(k2), long(v1), short(v2)], {
+          w1,
+          w2,
+          qOffset: start,
+          k1Offset,
+          k2Offset,
+        });
+      });
+      same(concat(parts, 1), whole, "chunks");
+      // Slot i mod w holds position i: the order within a ring doesn't matter, and nothing in it is masked.
+      const ring = (x: Tensor, w: number, i: number) => {
+        const slots = Array.from({ length: Math.min(w, i + 1) }, (_, slot) => i - ((((i - slot) % w) + w) % w));
+        return concat(
+          slots.map((position) => x.slice(1, position, position + 1)),
+          1,
+        );
+      };
+      const tokens = Array.from({ length: N }, (_, i) =>
+        run([q.slice(1, i, i + 1), ring(k1, w1, i), ring(k2, w2, i), ring(v1, w1, i), ring(v2, w2, i)], {
+          causal: false,
+        }),
+      );
+      same(concat(tokens, 1), whole, "rings");
+    }),
+  );
 
-  it("permutes its outputs with the heads of a group, and nothing else", inScope(() => {
-    const [q, ...kv] = inputsOf({ N: 9, H: 4, K: 1, D: 4 });
-    const reorder = (x: Tensor) => concat([2, 0, 3, 1].map((h) => x.slice(2, h, h + 1)), 2);
-    same(run([reorder(q), ...kv], { w1: 5, w2: 2 }), reorder(run([q, ...kv], { w1: 5, w2: 2 })));
-  }));
+  it(
+    "permutes its outputs with the heads of a group, and nothing else",
+    inScope(() => {
+      const [q, ...kv] = inputsOf({ N: 9, H: 4, K: 1, D: 4 });
+      const reorder = (x: Tensor) =>
+        concat(
+          [2, 0, 3, 1].map((h) => x.slice(2, h, h + 1)),
+          2,
+        );
+      same(run([reorder(q), ...kv], { w1: 5, w2: 2 }), reorder(run([q, ...kv], { w1: 5, w2: 2 })));
+    }),
+  );
 
   it("treats every sequence of a batch alone, for any sizes", () => {
     fc.assert(
       fc.property(
-        fc.record({ N: fc.integer({ min: 1, max: 40 }), K: fc.integer({ min: 1, max: 2 }), g: fc.integer({ min: 1, max: 3 }), D: fc.integer({ min: 1, max: 9 }), Dv: fc.integer({ min: 1, max: 9 }), w1: fc.integer({ min: 1, max: 45 }), w2: fc.integer({ min: 1, max: 45 }) }),
+        fc.record({
+          N: fc.integer({ min: 1, max: 40 }),
+          K: fc.integer({ min: 1, max: 2 }),
+          g: fc.integer({ min: 1, max: 3 }),
+          D: fc.integer({ min: 1, max: 9 }),
+          Dv: fc.integer({ min: 1, max: 9 }),
+          w1: fc.integer({ min: 1, max: 45 }),
+          w2: fc.integer({ min: 1, max: 45 }),
+        }),
         ({ N, K, g, D, Dv, w1, w2 }) =>
           scope(() => {
             const inputs = inputsOf({ N, H: K * g, K, D, Dv }, N + D);
             const whole = run(inputs, { w1, w2 });
-            for (const b of [0, 1]) same(run(inputs.map((x) => x.slice(0, b, b + 1)), { w1, w2 }), whole.slice(0, b, b + 1));
+            for (const b of [0, 1])
+              same(
+                run(
+                  inputs.map((x) => x.slice(0, b, b + 1)),
+                  { w1, w2 },
+                ),
+                whole.slice(0, b, b + 1),
+              );
           }),
       ),
       { numRuns: 40 },

@@ -32,7 +32,13 @@ interface Case extends Arrays, Gradients {
 const inputNames = ["q", "k1", "k2", "v1", "v2"] as const;
 
 /** The tolerances that the file states; logits in the hundreds amplify the rounding of a float32 logit. */
-function check(actual: ArrayLike<number>, { data }: GoldenArray, dtype: FloatDType, { name }: Case, label: string): void {
+function check(
+  actual: ArrayLike<number>,
+  { data }: GoldenArray,
+  dtype: FloatDType,
+  { name }: Case,
+  label: string,
+): void {
   const big = name === "big_logits" || name === "huge_logits";
   const tolerance =
     dtype === "float64" ? { atol: 1e-8, rtol: 1e-8 } : { atol: (big ? 2e-3 : 2e-5) * (1 + largest(data)) };
@@ -53,7 +59,23 @@ function logSumExp(golden: Case, inputs: readonly Tensor[], dtype: FloatDType): 
     const [q, k1, k2, v1, v2] = inputs.map((x) => x.handle) as [number, number, number, number, number];
     const determinant = form === "determinant";
     engine().op.simplicialAttention(
-      q, k1, k2, v1, v2, scale, causal, w1, w2, k2_bias, v2_bias, q_offset, 0, 0, determinant, out.handle, lse.handle,
+      q,
+      k1,
+      k2,
+      v1,
+      v2,
+      scale,
+      causal,
+      w1,
+      w2,
+      k2_bias,
+      v2_bias,
+      q_offset,
+      0,
+      0,
+      determinant,
+      out.handle,
+      lse.handle,
     );
     return lse.dataSync();
   });

@@ -43,7 +43,10 @@ describe("the engine in threads and processes", () => {
   });
 
   it("gives the same bits in every run and in four workers at once", async () => {
-    const [alone, ...workers] = [await inProcess({}), ...(await Promise.all([inWorker(), inWorker(), inWorker(), inWorker()]))];
+    const [alone, ...workers] = [
+      await inProcess({}),
+      ...(await Promise.all([inWorker(), inWorker(), inWorker(), inWorker()])),
+    ];
     expect(new Set(workers.map(({ hash }) => hash))).toEqual(new Set([alone.hash]));
   });
 

@@ -37,7 +37,6 @@ const run = train({
   signal: controller.signal,
 });
 try {
-  print("started 0");
   let stepsHere = 0;
   for await (const event of run) {
     print(`${event.type} ${event.step}`);

@@ -1,8 +1,8 @@
 /** One training run from its config: the loop with its files and its progress line. */
 import { join } from "node:path";
 import { Transformer } from "@llmeff/models";
-import { createProgress, formatNumber, type Progress } from "@llmeff/report";
-import { type TrainEvent, train } from "@llmeff/train";
+import { createProgress, formatNumber, type Progress, type ProgressStatus } from "@llmeff/report";
+import { latestCheckpoint, type TrainEvent, train } from "@llmeff/train";
 import type { TrainingConfig } from "../config/training-schema.js";
 import type { Io } from "../io.js";
 import { buildOptimizer } from "./build-optimizer.js";
@@ -112,6 +112,7 @@ class RunView {
   #recorder: Recorder | undefined;
   #progress: Progress | undefined;
   #startTokens = 0;
+  #status: ProgressStatus = {};
   #steps = 0;
   #seconds = 0;
   #value = Number.NaN;
@@ -133,16 +134,19 @@ class RunView {
       this.#steps = event.step;
       this.#seconds = event.seconds;
       this.#recorder?.step(event);
-      progress.update(event.step, { tokens: event.tokens - this.#startTokens, loss: event.loss });
+      this.#status = { tokens: event.tokens - this.#startTokens, loss: event.loss };
+      // The last step's line comes with its evaluation.
+      if (event.step < training.steps) progress.update(event.step, this.#status);
       const due = event.step % pacing(this.#options.config).checkpointEvery === 0 || event.step === training.steps;
       if (due || this.#options.signal.aborted) await this.#recorder?.flush();
     } else if (event.type === "evaluation") {
       this.#evaluated(event.metrics);
       this.#recorder?.evaluation(event);
       await this.#recorder?.flush();
-      progress.update(event.step, { note: this.#standing() });
+      progress.update(event.step, { ...this.#status, note: this.#standing() });
       if (this.#options.verbose) progress.message(`step ${formatNumber(event.step)}: ${this.#standing()}`);
     } else if (event.type === "resumed") {
+      await this.#restore();
       progress.message(resumedText(event));
     }
   }
@@ -176,6 +180,17 @@ class RunView {
       label,
       env: io.env,
     });
+  }
+
+  /** What the run knew at its checkpoint; there may be nothing left to do. */
+  async #restore(): Promise<void> {
+    const found = await latestCheckpoint(join(this.#options.folder!, checkpointsFolder));
+    if (found === undefined) return;
+    const { seconds, evaluation } = found.state;
+    this.#seconds = seconds;
+    if (evaluation === null) return;
+    const entries = Object.entries(evaluation.metrics).map(([name, value]) => [name, value ?? Number.NaN] as const);
+    this.#evaluated(Object.fromEntries(entries));
   }
 
   #evaluated(metrics: Readonly<Record<string, number>>): void {

@@ -41,7 +41,8 @@ export class Ledger<T> {
     let content: Content<T>;
     try {
       content = JSON.parse(await readFile(path, "utf8")) as Content<T>;
-      for (const value of Object.values(content.results)) result.parse(value);
+      const entries = Object.entries(content.results).map(([key, value]) => [key, result.parse(value)] as const);
+      content.results = Object.fromEntries(entries);
     } catch (cause) {
       throw new FormatError(`[llmeff] ${path} is damaged: ${(cause as Error).message} Remove it to start anew.`, { cause });
     }

@@ -2,12 +2,13 @@
 import { mergePatch } from "../config/merge.js";
 import { check, type Problem, readConfig, refuseProblems } from "../config/read-config.js";
 import { metricOf, type TrainingConfig, trainingSchema } from "../config/training-schema.js";
+import { slug } from "./slug.js";
 import { type PartJson, type SampleSettings, type StudyJson, studySchema } from "./schema.js";
 
 export interface Arm {
   name: string;
   description: string | undefined;
-  /** `part/arm`: the arm's folder, and its name in messages. */
+  /** `part/arm` of the names' slugs: the arm's folder, and its name in messages. */
   id: string;
   learningRates: readonly number[];
   /** Complete but for the learning rate, which is the first of the grid. */
@@ -72,8 +73,8 @@ function loadArm(
   problems: Problem[],
 ): Arm[] {
   const { name, description, learningRates, model = {}, optimizer = {} } = arm;
-  for (const reserved of ["name"].filter((key) => key in part.base)) {
-    problems.push({ path: [...partPath, "base", reserved], message: `arms have names of their own; remove it.` });
+  if ("name" in part.base) {
+    problems.push({ path: [...partPath, "base", "name"], message: "arms have names of their own; remove it." });
   }
   for (const [where, owner] of [
     [[...partPath, "base", "optimizer"], part.base.optimizer],
@@ -84,10 +85,13 @@ function loadArm(
     }
   }
   const overrides = { model, optimizer };
-  const merged = mergePatch(mergePatch(part.base, overrides), { name, optimizer: { learningRate: learningRates[0] } });
+  const merged = mergePatch(mergePatch(part.base, overrides), {
+    name: slug(name),
+    optimizer: { learningRate: learningRates[0] },
+  });
   const result = check(trainingSchema, merged);
   if (result.ok) {
-    return [{ name, description, id: `${part.name}/${name}`, learningRates, config: result.value }];
+    return [{ name, description, id: `${slug(part.name)}/${slug(name)}`, learningRates, config: result.value }];
   }
   for (const { path, message } of result.problems) {
     const inArm = path.length > 1 && hasPath(overrides, path);
@@ -108,7 +112,7 @@ function hasPath(value: unknown, path: readonly PropertyKey[]): boolean {
 
 function duplicates(named: readonly { name: string }[], path: readonly PropertyKey[]): Problem[] {
   return named.flatMap(({ name }, i) =>
-    named.findIndex((other) => other.name.toLowerCase() === name.toLowerCase()) === i
+    named.findIndex((other) => slug(other.name) === slug(name)) === i
       ? []
       : [{ path: [...path, i, "name"], message: `the name "${name}" is taken; names are folders and must differ.` }],
   );

@@ -6,14 +6,21 @@ import type { Metric, TrainingConfig } from "../config/training-schema.js";
 import { errorName, reaches } from "../run/evaluation.js";
 import { metricsFile } from "../run/recorder.js";
 
+/** JSON has no NaN: it is stored as null. */
+const number = z
+  .number()
+  .nullable()
+  .transform((value) => value ?? Number.NaN);
+
 /** Numbers of a finished arm, as the ledger keeps them. */
 export const outcomeSchema = z.object({
   parameters: z.number(),
   steps: z.number(),
   tokens: z.number(),
   flopsPerToken: z.number(),
-  value: z.number(),
-  standardError: z.number(),
+  value: number,
+  /** NaN where there are too few sequences for one. */
+  standardError: number,
   seconds: z.number(),
   learningRate: z.number(),
   sample: z.string().nullable(),

@@ -51,10 +51,10 @@ function finish(part: Part, results: readonly ArmResult[], words: MetricWords): 
   ];
 }
 
-/** Who did not reach the target. */
+/** Who did not reach the target that others reached. */
 function misses(part: Part, results: readonly ArmResult[], words: MetricWords): string[] {
   const missed = results.filter(({ tokensToTarget }) => tokensToTarget === null);
-  if (missed.length === results.length && part.metric !== "accuracy") return [];
+  if (missed.length === results.length) return [];
   return missed.map(
     ({ name, outcome }) =>
       `${name} did not get there in ${formatCompact(outcome.tokens)} tokens and ended at ${showValue(part, outcome.value, words)}.`,

@@ -18,6 +18,7 @@ import { findings } from "./prose.js";
 import { type PartResult, studyReport } from "./report.js";
 import type { SampleSettings } from "./schema.js";
 import { openStudyFolder } from "./study-folder.js";
+import { slug } from "./slug.js";
 import { chosenRate, readSweep, type SweepResults } from "./sweep-file.js";
 import { resultTable } from "./tables.js";
 
@@ -48,7 +49,7 @@ export async function runStudy(io: Io, whole: Study, folder: string, only: strin
 function restrict(study: Study, only: string | undefined): Study {
   if (only === undefined) return study;
   const chosen = study.parts.flatMap((part) => {
-    const arms = part.arms.filter(({ name, id }) => name === only || id === only);
+    const arms = part.arms.filter(({ name, id }) => [name, slug(name), id].includes(only));
     return arms.length === 0 ? [] : [{ ...part, arms }];
   });
   if (chosen.length > 0) return { ...study, parts: chosen };

@@ -14,12 +14,16 @@ import {
   text,
   wholeNumber,
 } from "../config/fields.js";
+import { slug } from "./slug.js";
 
 const anyObject = () =>
   z.record(z.string(), z.unknown(), { error: () => "expected an object of settings." });
 
+/** Shown as it is; its slug is a folder. */
+const title = () => text("a name with letters or digits").refine((name) => slug(name) !== "", "expected a name with letters or digits.");
+
 const arm = object({
-  name: folderName(),
+  name: title(),
   description: text().optional(),
   /** Merged into the base's `model` (JSON merge patch: objects key by key, null removes). */
   model: anyObject().optional(),
@@ -39,7 +43,7 @@ const sample = object({
 });
 
 const part = object({
-  name: folderName(),
+  name: title(),
   title: text(),
   description: text().optional(),
   metric: oneOf(["validationLoss", "accuracy"]),

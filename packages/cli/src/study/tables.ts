@@ -23,7 +23,7 @@ export function metricWords(part: Part): MetricWords {
 
 /** Learning rates as people write them: 0.002, 3e-4. */
 export function formatRate(rate: number): string {
-  return rate >= 1e-3 ? String(rate) : rate.toExponential().replace("e-", "e-");
+  return rate >= 1e-3 ? String(rate) : rate.toExponential();
 }
 
 export function resultTable(part: Part, results: readonly ArmResult[]): Table {
@@ -32,7 +32,6 @@ export function resultTable(part: Part, results: readonly ArmResult[]): Table {
   const columns: Column[] = [
     { header: "Arm" },
     { header: "Parameters", style: "integer" },
-    { header: "Learning rate", align: "right" },
     { header: "Tokens", style: "compact" },
     { header: "FLOPs", align: "right" },
     { header: `Tokens to ${target}`, style: "compact", best: "min" },
@@ -48,11 +47,10 @@ export function resultTable(part: Part, results: readonly ArmResult[]): Table {
   const rows = results.map(({ name, outcome, tokensToTarget }): Cell[] => [
     name,
     outcome.parameters,
-    formatRate(outcome.learningRate),
     outcome.tokens,
     formatScientific(outcome.flopsPerToken * outcome.tokens, 2),
     tokensToTarget,
-    { value: outcome.value, standardError: outcome.standardError },
+    Number.isFinite(outcome.standardError) ? { value: outcome.value, standardError: outcome.standardError } : outcome.value,
     outcome.tokens / outcome.seconds,
     outcome.seconds / 60,
   ]);

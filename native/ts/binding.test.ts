@@ -1,0 +1,173 @@
+/** The binding itself: whatever numbers and arrays JavaScript passes, memory stays safe and errors are typed. */
+import { describe, expect, it } from "vitest";
+import {
+  DisposedError,
+  DTypeCode,
+  DTypeError,
+  engine,
+  LlmeffError,
+  OptionError,
+  OutOfMemoryError,
+  ShapeError,
+  UnaryOp,
+} from "./index.js";
+
+const { float32, float64, int32 } = DTypeCode;
+const native = engine();
+const wrong = (value: unknown) => value as never;
+
+function array(values: number[], shape = [values.length]): number {
+  const handle = native.create(float32, shape);
+  native.upload(handle, Float32Array.from(values), float32);
+  return handle;
+}
+const read = (handle: number, size: number) => [...native.readSync(handle, new Float32Array(size))];
+
+describe("handles", () => {
+  it("name an array until it is released, and never another one afterwards", () => {
+    const first = array([1]);
+    native.release(first);
+    native.release(first);
+    const second = array([2]);
+    expect(second).not.toBe(first);
+    expect(() => native.readSync(first, new Float32Array(1))).toThrow(DisposedError);
+    expect(read(second, 1)).toEqual([2]);
+    native.release(second);
+  });
+
+  it.each([-1, 0.5, 12345, 2 ** 53, Number.NaN, Number.POSITIVE_INFINITY])(
+    "that are no handles (%d) are refused",
+    (handle) => {
+      expect(() => native.op.fill(0, handle)).toThrow(DisposedError);
+      expect(() => native.isShared(handle)).toThrow(DisposedError);
+      expect(() => native.release(handle)).not.toThrow();
+    },
+  );
+
+  it.each([["text"], [{}], [true], [10n], [Symbol("s")]])("of another type (%s) are refused", (value) => {
+    expect(() => native.view(wrong(value), float32, [1], [1], 0)).toThrow();
+    expect(() => native.op.unary(UnaryOp.neg, wrong(value), wrong(value))).toThrow();
+    expect(() => native.release(wrong(value))).toThrow();
+  });
+
+  it("tell when memory is shared", () => {
+    const base = array([1, 2]);
+    expect(native.isShared(base)).toBe(false);
+    const view = native.view(base, float32, [1], [1], 1);
+    expect(native.isShared(base)).toBe(true);
+    native.release(base);
+    expect(native.isShared(view)).toBe(false);
+    expect(read(view, 1)).toEqual([2]);
+    native.release(view);
+  });
+});
+
+describe("view", () => {
+  const base = array([0, 1, 2, 3, 4, 5]);
+
+  it("takes any strides that stay inside, negative ones too", () => {
+    const reversed = native.view(base, float32, [3], [-2], 5);
+    expect(read(reversed, 3)).toEqual([5, 3, 1]);
+    expect(read(native.view(reversed, float32, [2], [-1], 0), 2)).toEqual([5, 4]);
+    expect(read(native.view(base, float32, [2, 2], [0, 1], 4), 4)).toEqual([4, 5, 4, 5]);
+  });
+
+  const outside: [what: string, shape: number[], strides: number[], offset: number][] = [
+    ["one element past the end", [1], [1], 6],
+    ["one element before the start", [1], [1], -1],
+    ["a stride past the end", [2], [6], 0],
+    ["a stride before the start", [2], [-1], 0],
+    ["a stride whose reach overflows 64 bits", [3], [2 ** 61], 0],
+    ["a stride whose reach overflows to 0", [5], [2 ** 62], 0],
+    ["strides whose sum overflows", [2, 2, 2], [2 ** 62, 2 ** 62, 2 ** 62], 0],
+    ["an offset whose bytes overflow", [1], [1], 2 ** 62],
+    ["the largest offset", [1], [1], 2 ** 63],
+    ["the smallest offset", [1], [1], -(2 ** 63)],
+    ["an infinite size", [2 ** 60, 2 ** 60], [0, 0], 0],
+  ];
+  it.each(outside)("refuses %s", (_what, shape, strides, offset) => {
+    expect(() => native.view(base, float32, shape, strides, offset)).toThrow(LlmeffError);
+  });
+
+  it("refuses another item size, a missing stride, elements of an empty array, and nine axes", () => {
+    expect(() => native.view(base, float64, [1], [1], 0)).toThrow(DTypeError);
+    expect(() => native.view(base, float32, [1, 1], [1], 0)).toThrow(ShapeError);
+    expect(() => native.view(native.create(float32, [0]), float32, [1], [1], 0)).toThrow(ShapeError);
+    expect(() => native.view(base, float32, new Array(9).fill(1), new Array(9).fill(1), 0)).toThrow(ShapeError);
+    expect(() => native.view(base, 7, [1], [1], 0)).toThrow(DTypeError);
+  });
+});
+
+describe("create", () => {
+  it("refuses what is no shape or dtype, and more memory than there is", () => {
+    expect(() => native.create(-1, [1])).toThrow(DTypeError);
+    expect(() => native.create(float32, [-1])).toThrow(ShapeError);
+    expect(() => native.create(float32, [2 ** 40, 2 ** 40])).toThrow(OutOfMemoryError);
+    expect(() => native.create(float32, [2 ** 46])).toThrow(OutOfMemoryError);
+    expect(() => native.create(float32, wrong("shape"))).toThrow();
+    expect(() => native.create(float32, wrong([{}]))).toThrow();
+  });
+});
+
+describe("upload and read", () => {
+  it("refuse arrays of another length and things that are no arrays", async () => {
+    const x = array([1, 2]);
+    expect(() => native.upload(x, new Float32Array(3), float32)).toThrow(ShapeError);
+    expect(() => native.upload(x, wrong([1, 2]), float32)).toThrow(DTypeError);
+    expect(() => native.readSync(x, new Float32Array(1))).toThrow(ShapeError);
+    expect(() => native.read(x, wrong(null))).toThrow(DTypeError);
+    expect(() => native.read(x, wrong(new ArrayBuffer(8)))).toThrow(DTypeError);
+    const detached = new Float32Array(2);
+    structuredClone(detached.buffer, { transfer: [detached.buffer] });
+    expect(() => native.upload(x, detached, float32)).toThrow(ShapeError);
+    expect([...(await native.read(x, new Float32Array(2)))]).toEqual([1, 2]);
+  });
+
+  it("work with shared memory and parts of buffers", () => {
+    const x = native.create(float32, [2]);
+    const shared = new Float32Array(new SharedArrayBuffer(16), 4, 2);
+    shared.set([5, 6]);
+    native.upload(x, shared, float32);
+    const into = new Float32Array(new SharedArrayBuffer(16), 8, 2);
+    expect([...native.readSync(x, into)]).toEqual([5, 6]);
+  });
+});
+
+describe("op", () => {
+  it("works in place on typed arrays before it returns, mixed with handles", () => {
+    const x = Float32Array.of(1, -2, 3);
+    native.op.unary(UnaryOp.neg, x, x);
+    expect([...x]).toEqual([-1, 2, -3]);
+    native.op.copy(array([7, 8, 9]), x);
+    expect([...x]).toEqual([7, 8, 9]);
+  });
+
+  it("throws what fails on typed arrays at once", () => {
+    expect(() => native.op.embedding(array([1, 2], [2, 1]), Int32Array.of(5), array([0], [1, 1]))).toThrow(
+      /token id 5/,
+    );
+  });
+
+  it("refuses wrong counts of arguments and enumerations", () => {
+    expect(() => native.op.fill(...([1] as unknown as [number, number]))).toThrow(OptionError);
+    expect(() => native.op.unary(99, array([1]), array([1]))).toThrow(OptionError);
+    expect(() => native.op.unary(-1, array([1]), array([1]))).toThrow(OptionError);
+    expect(() => native.op.globalNorm(wrong("list"), array([1]))).toThrow();
+    expect(() => native.op.copy(wrong(new BigInt64Array(1)), wrong(new BigInt64Array(1)))).toThrow(DTypeError);
+  });
+
+  it("does nothing on arrays without elements", () => {
+    const empty = native.create(int32, [0]);
+    expect(native.op.copy(empty, empty)).toBe(0);
+    expect([...native.readSync(empty, new Int32Array(0))]).toEqual([]);
+  });
+});
+
+describe("info", () => {
+  it("names the instruction set in use among those available, the plain one last", () => {
+    const { isa, availableIsas, numThreads } = native.info();
+    expect(availableIsas).toContain(isa);
+    expect(["generic", "neon"]).toContain(availableIsas.at(-1));
+    expect(numThreads).toBeGreaterThanOrEqual(1);
+  });
+});

@@ -1,0 +1,103 @@
+import { readMetrics } from "@llmeff/report";
+import { latestCheckpoint, loadCheckpoint } from "@llmeff/train";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { sampleText, textConfig, Workplace } from "./harness.js";
+
+let place: Workplace;
+beforeEach(async () => {
+  place = await Workplace.create();
+  await place.write("text.txt", sampleText);
+  await place.write("config.json", textConfig());
+});
+afterEach(() => place[Symbol.asyncDispose]());
+
+/** Weights and curves of a run, without what depends on the clock. */
+async function result(run: string) {
+  const found = await latestCheckpoint(place.path("runs", run, "checkpoints"));
+  const { params, optimizer } = await loadCheckpoint(found!.path);
+  const values = (tensors: typeof params) =>
+    Object.entries(tensors).map(([name, tensor]) => [name, Array.from(tensor.dataSync())]);
+  const records = (await readMetrics(place.path("runs", run, "metrics.jsonl"))).map((record) => {
+    const { seconds: _, tokensPerSecond: __, ...rest } = record;
+    return rest;
+  });
+  return { step: found!.step, params: values(params), optimizer: values(optimizer.tensors), records };
+}
+
+describe("llmeff train", () => {
+  it("trains, writes metrics and checkpoints, and says how it ended", async () => {
+    const { code, stdout, stderr } = await place.run(["train", "config.json"]);
+    expect(stderr).toContain("step 12: validation");
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/12 steps, 768 tokens, [\d.]+k? parameters: validation loss \d\.\d{4} ± 0\.\d{4} nats\/token/);
+    const { step, records } = await result("tiny");
+    expect(step).toBe(12);
+    expect(records.filter((record) => "loss" in record).map(({ step }) => step)).toEqual(
+      Array.from({ length: 12 }, (_, i) => i + 1),
+    );
+    expect(records.filter((record) => "validationLoss" in record).map(({ step, tokens }) => [step, tokens])).toEqual([
+      [4, 256],
+      [8, 512],
+      [12, 768],
+    ]);
+  });
+
+  it("interrupted and resumed, ends with the weights and curves of an uninterrupted run", async () => {
+    await place.run(["train", "config.json", "--out", "runs/straight"]);
+    const interrupted = await place.run(["train", "config.json"], { interruptAt: "step 4: validation" });
+    expect(interrupted.code).toBe(130);
+    expect(interrupted.stderr).toContain("Go on with: llmeff train config.json --resume");
+    expect((await latestCheckpoint(place.path("runs/tiny/checkpoints")))!.step).toBeLessThan(12);
+    const resumed = await place.run(["train", "config.json", "--resume"]);
+    expect(resumed.stderr).toContain("going on from");
+    expect(resumed.code).toBe(0);
+    expect(await result("tiny")).toEqual(await result("straight"));
+  });
+
+  it("resuming a finished run repeats its numbers", async () => {
+    const first = await place.run(["train", "config.json"]);
+    const again = await place.run(["train", "config.json", "--resume"]);
+    expect(again.code).toBe(0);
+    expect(again.stdout.split("\n")[0]).toBe(first.stdout.split("\n")[0]);
+  });
+
+  it("goes on for more steps, but not over another run and not with other settings", async () => {
+    await place.run(["train", "config.json"]);
+    const over = await place.run(["train", "config.json"]);
+    expect(over).toMatchObject({ code: 2, stderr: expect.stringMatching(/holds a run up to step 12\. Go on with --resume/) });
+    await place.write("config.json", { ...textConfig(), seed: 4 });
+    const other = await place.run(["train", "config.json", "--resume"]);
+    expect(other).toMatchObject({ code: 2, stderr: expect.stringContaining("seed: was 3, is 4") });
+    await place.write("config.json", textConfig());
+    const longer = await place.run(["train", "config.json", "--resume", "--steps", "16"]);
+    expect(longer).toMatchObject({ code: 0, stdout: expect.stringContaining("16 steps") });
+  });
+
+  it.each([
+    ["a missing config", ["train", "nowhere.json"], 1, /can't read .*nowhere\.json: there is no such file/],
+    ["a folder as config", ["train", "."], 1, /it is a folder/],
+    ["an unknown option", ["train", "config.json", "--stpes", "3"], 2, /unknown option '--stpes'[\s\S]*--steps/],
+    ["a number that is none", ["train", "config.json", "--steps", "few"], 2, /expected a positive integer/],
+    ["an unknown command", ["tran", "config.json"], 2, /unknown command 'tran'[\s\S]*train/],
+    ["no command", [], 2, /Usage: llmeff/],
+  ])("refuses %s", async (_, argv, code, message) => {
+    const outcome = await place.run(argv);
+    expect(outcome.stderr).toMatch(message);
+    expect(outcome.code).toBe(code);
+  });
+
+  it("names a data file that is missing, unreadable as gzip, or too short", async () => {
+    const withPath = (path: string) => textConfig({ data: { ...(textConfig().data as object), path } });
+    await place.write("config.json", withPath("missing.txt"));
+    expect(await place.run(["train", "config.json"])).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/can't read .*missing\.txt: there is no such file/),
+    });
+    await place.write("config.json", withPath("short.txt"));
+    await place.write("short.txt", "abcdefghij");
+    expect(await place.run(["train", "config.json"])).toMatchObject({
+      code: 2,
+      stderr: expect.stringMatching(/data\.seqLen: .*short\.txt has 10 tokens, of which 9 are for training; a sequence needs 17/),
+    });
+  });
+});
