@@ -18,6 +18,8 @@ export interface Optimizer<P extends Parameter = Tensor> {
   readonly paramGroups: readonly ResolvedGroup<object>[];
   /** Steps the parameters whose gradients are given; the others stay as they are. */
   step(grads: Readonly<Record<string, P>>): void;
+  /** Global norm of the last step's gradients before clipping; undefined unless `maxGradNorm` has it measured. Waits for that step. */
+  gradNorm(): Promise<number | undefined>;
   /** What a continuation needs: the state arrays themselves (not copies) by name, and plain data. */
   stateDict(): OptimizerState<P>;
   /** Continues from a saved state, bit by bit as if never interrupted. The arrays are copied from. */

@@ -119,14 +119,8 @@ export abstract class FusedOptimizer<P extends Parameter, H extends CommonHyper>
   /** Calls the kernel. */
   protected abstract stepBucket(bucket: Bucket<P, H>): void;
 
-  /** The global norm of the last step's gradients before clipping; needs `maxGradNorm`. */
-  async gradNorm(): Promise<number> {
-    if (this.#gradNorm === undefined) {
-      throw new OptionError(
-        `[${this.#where}] the gradients' norm is measured only with maxGradNorm (Infinity: measured, not clipped), in each step.`,
-      );
-    }
-    return this.storage.read(this.#gradNorm);
+  async gradNorm(): Promise<number | undefined> {
+    return this.#gradNorm === undefined ? undefined : this.storage.read(this.#gradNorm);
   }
 
   stateDict(): OptimizerState<P> {

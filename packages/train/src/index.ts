@@ -20,7 +20,6 @@ export type {
   Objective,
   ObjectiveContext,
   TrainBatch,
-  TrainOptimizer,
   TrainOptions,
 } from "./options.js";
 export { train } from "./train.js";

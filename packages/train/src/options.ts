@@ -23,8 +23,6 @@ export interface ObjectiveContext {
 /** The loss of a micro-batch: a tensor with one element, the mean over the valid targets. */
 export type Objective = (params: Record<string, Tensor>, batch: TrainBatch, context: ObjectiveContext) => Tensor;
 
-/** An optimizer of `@llmeff/optim`. */
-export type TrainOptimizer = Optimizer & { gradNorm?(): Promise<number> };
 
 export interface EvaluateContext {
   step: number;
@@ -46,7 +44,7 @@ export interface TrainOptions {
   params: Record<string, Tensor>;
   objective: Objective;
   /** Made for the same `params`. */
-  optimizer: TrainOptimizer;
+  optimizer: Optimizer;
   data: BatchSource;
   /** Optimizer steps in all, those before a resume included. */
   steps: number;

@@ -4,7 +4,7 @@ import { NonFiniteError, OptionError, sync } from "@llmeff/tensor";
 import { listSteps, removeTemporaries } from "./checkpoint.js";
 import type { EvaluationEvent, StepEvent, TrainEvent } from "./events.js";
 import { disposeAll, lossAndGradients } from "./gradients.js";
-import { type ResolvedTrainOptions, resolveOptions, type TrainOptimizer, type TrainOptions } from "./options.js";
+import { type ResolvedTrainOptions, resolveOptions, type TrainOptions } from "./options.js";
 import { checkpointRun, freshRun, lastCheckpoint, type RunState, resumeRun } from "./run-state.js";
 
 /**
@@ -83,7 +83,7 @@ async function trainStep(options: ResolvedTrainOptions, run: RunState): Promise<
       );
     }
     optimizer.step(grads);
-    gradNorm = await readGradNorm(optimizer);
+    gradNorm = await optimizer.gradNorm();
   } finally {
     disposeAll(grads);
   }
@@ -113,16 +113,6 @@ async function trainStep(options: ResolvedTrainOptions, run: RunState): Promise<
     tokensPerSecond: seconds > 0 ? tokens / seconds : Number.POSITIVE_INFINITY,
     seconds: run.seconds,
   };
-}
-
-/** The global norm before clipping, if the optimizer measures it (a fused one: with `maxGradNorm`). */
-async function readGradNorm(optimizer: TrainOptimizer): Promise<number | undefined> {
-  try {
-    return await optimizer.gradNorm?.();
-  } catch (error) {
-    if (error instanceof OptionError) return undefined;
-    throw error;
-  }
 }
 
 function evaluationIsDue(

@@ -1,6 +1,6 @@
 /** A small real model from tensor ops: embeddings, one layer of 2-simplicial attention with a residual, and a linear head. */
 import { type Batch, TokenDataset } from "@llmeff/data";
-import { AdamW, Sonew } from "@llmeff/optim";
+import { AdamW, type Optimizer, Sonew } from "@llmeff/optim";
 import {
   add,
   crossEntropy,
@@ -14,7 +14,7 @@ import {
   simplicialAttention,
   type Tensor,
 } from "@llmeff/tensor";
-import type { TrainBatch, TrainOptimizer } from "../src/index.js";
+import type { TrainBatch } from "../src/index.js";
 
 export const vocabSize = 11;
 export const seqLen = 12;
@@ -76,7 +76,7 @@ export function tinyData(batchSize = 8, seed = 3): TokenDataset {
 
 export const optimizerNames = ["adamw", "sonew"] as const;
 
-export function tinyOptimizer(name: (typeof optimizerNames)[number], params: Params): TrainOptimizer {
+export function tinyOptimizer(name: (typeof optimizerNames)[number], params: Params): Optimizer {
   if (name === "adamw") return new AdamW(params, { learningRate: 5e-3, maxGradNorm: 1 });
   return new Sonew(params, { learningRate: 5e-3, maxGradNorm: 1 });
 }
