@@ -156,6 +156,17 @@ describe("op", () => {
     expect(() => native.op.copy(wrong(new BigInt64Array(1)), wrong(new BigInt64Array(1)))).toThrow(DTypeError);
   });
 
+  it("refuses absent arrays but those that are optional", () => {
+    const x = array([1, 2, 3, 4], [2, 2]);
+    const out = array([0, 0, 0, 0], [2, 2]);
+    expect(() => native.op.unary(UnaryOp.neg, wrong(null), out)).toThrow(OptionError);
+    expect(() => native.op.unary(UnaryOp.neg, x, wrong(undefined))).toThrow(OptionError);
+    expect(() => native.op.globalNorm([x, wrong(null)], out)).toThrow(OptionError);
+    expect(() => native.op.matmul(x, wrong(null), null, false, out)).toThrow(/argument 1 of matmul is absent/);
+    native.op.matmul(x, x, null, false, out);
+    expect(read(out, 4)).toEqual([7, 10, 15, 22]);
+  });
+
   it("does nothing on arrays without elements", () => {
     const empty = native.create(int32, [0]);
     expect(native.op.copy(empty, empty)).toBe(0);

@@ -56,8 +56,8 @@ View contiguous_view(void* data, DType dtype, const std::vector<int64_t>& shape)
 
 namespace {
 
-// Keeps this library in memory to the end of the process. Node unloads an addon with the last worker that uses it, but the engine's threads
-// run in its code.
+// Keeps this library in memory to the end of the process. Node unloads an addon with the last worker that uses it, but
+// the engine's threads run in its code.
 void stay_loaded() {
 #if defined(_WIN32)
   HMODULE module = nullptr;
@@ -65,7 +65,8 @@ void stay_loaded() {
                      reinterpret_cast<const char*>(&stay_loaded), &module);
 #else
   Dl_info self;
-  if (dladdr(reinterpret_cast<const void*>(&stay_loaded), &self) != 0) dlopen(self.dli_fname, RTLD_NOW | RTLD_NOLOAD | RTLD_NODELETE);
+  if (dladdr(reinterpret_cast<const void*>(&stay_loaded), &self) != 0)
+    dlopen(self.dli_fname, RTLD_NOW | RTLD_NOLOAD | RTLD_NODELETE);
 #endif
 }
 
@@ -417,13 +418,14 @@ class Addon : public Napi::Addon<Addon> {
 
   // ---- kernels ----
   template <class... P>
-  void DefineOp(Napi::Env env, Napi::Object& op, const char* name, void (Kernels::*method)(P...)) {
+  void DefineOp(Napi::Env env, Napi::Object& op, const char* name, void (Kernels::*method)(P...),
+                uint32_t optional = 0) {
     op.Set(name, Napi::Function::New(
                      env,
-                     [this, name, method](const Napi::CallbackInfo& info) {
+                     [this, name, method, optional](const Napi::CallbackInfo& info) {
                        return Guard(info, name, [&]() -> Napi::Value {
-                         return Napi::Number::New(info.Env(),
-                                                  static_cast<double>(call_kernel(info, handles_, name, method)));
+                         return Napi::Number::New(
+                             info.Env(), static_cast<double>(call_kernel(info, handles_, name, method, optional)));
                        });
                      },
                      name));
@@ -436,7 +438,7 @@ class Addon : public Napi::Addon<Addon> {
     DefineOp(env, op, "binary", &Kernels::binary);
     DefineOp(env, op, "where", &Kernels::where);
     DefineOp(env, op, "reduce", &Kernels::reduce);
-    DefineOp(env, op, "matmul", &Kernels::matmul);
+    DefineOp(env, op, "matmul", &Kernels::matmul, 1u << 2);  // bias
     DefineOp(env, op, "softmax", &Kernels::softmax);
     DefineOp(env, op, "softmaxGrad", &Kernels::softmax_grad);
     DefineOp(env, op, "embedding", &Kernels::embedding);
@@ -448,14 +450,14 @@ class Addon : public Napi::Addon<Addon> {
     DefineOp(env, op, "swigluGrad", &Kernels::swiglu_grad);
     DefineOp(env, op, "crossEntropy", &Kernels::cross_entropy);
     DefineOp(env, op, "crossEntropyGrad", &Kernels::cross_entropy_grad);
-    DefineOp(env, op, "linearCrossEntropy", &Kernels::linear_cross_entropy);
+    DefineOp(env, op, "linearCrossEntropy", &Kernels::linear_cross_entropy, 1u << 10 | 1u << 11);  // dhidden, dweight
     DefineOp(env, op, "attention", &Kernels::attention);
     DefineOp(env, op, "attentionGrad", &Kernels::attention_grad);
     DefineOp(env, op, "simplicialAttention", &Kernels::simplicial_attention);
     DefineOp(env, op, "simplicialAttentionGrad", &Kernels::simplicial_attention_grad);
     DefineOp(env, op, "globalNorm", &Kernels::global_norm);
-    DefineOp(env, op, "adamwStep", &Kernels::adamw_step);
-    DefineOp(env, op, "sonewStep", &Kernels::sonew_step);
+    DefineOp(env, op, "adamwStep", &Kernels::adamw_step, 1u << 5);             // grad_scale
+    DefineOp(env, op, "sonewStep", &Kernels::sonew_step, 1u << 7 | 1u << 20);  // grad_scale, dropped
   }
 
   HandleTable handles_;

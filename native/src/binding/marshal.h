@@ -45,10 +45,14 @@ struct CallContext {
   V view(const Napi::Value& value);
 };
 
+inline bool absent(const Napi::Value& value) {
+  return value.IsNull() || value.IsUndefined();
+}
+
 template <class V>
 V CallContext::view(const Napi::Value& value) {
   V view{};
-  if (value.IsNull() || value.IsUndefined()) return view;
+  if (absent(value)) return view;
   if (value.IsTypedArray()) {
     const auto array = value.As<Napi::TypedArray>();
     static_cast<View&>(view) =
@@ -146,14 +150,16 @@ struct Argument<const List<V>&> {
   std::vector<V> items;
   List<V> list;
   Argument(CallContext& context, const Napi::Value& v) {
-    if (v.IsNull() || v.IsUndefined()) return;
+    if (absent(v)) return;
     const auto array = v.As<Napi::Array>();
     items.reserve(array.Length());
     for (uint32_t i = 0; i < array.Length(); ++i) {
       if constexpr (std::is_same_v<V, int64_t>)
         items.push_back(array.Get(i).template As<Napi::Number>().Int64Value());
-      else
+      else {
+        if (absent(array.Get(i))) fail("ERR_OPTION", "[native] entry %u of a list of arrays is absent.", i);
         items.push_back(context.view<V>(array.Get(i)));
+      }
     }
   }
   const List<V>& get() {
@@ -162,12 +168,17 @@ struct Argument<const List<V>&> {
   }
 };
 
-// Queues one kernel. Returns its ticket; 0 when there was nothing to do.
+// Queues one kernel. Returns its ticket; 0 when there was nothing to do. Bit i of `optional`: argument i is an array
+// that may be absent.
 template <class... P>
 uint64_t call_kernel(const Napi::CallbackInfo& info, const HandleTable& handles, const char* name,
-                     void (Kernels::*method)(P...)) {
+                     void (Kernels::*method)(P...), uint32_t optional) {
   if (info.Length() != sizeof...(P))
     fail("ERR_OPTION", "[native] %s takes %zu arguments; received %zu.", name, sizeof...(P), info.Length());
+  constexpr bool kIsArray[] = {std::is_base_of_v<View, std::remove_cvref_t<P>>...};
+  for (size_t i = 0; i < sizeof...(P); ++i)
+    if (kIsArray[i] && (optional >> i & 1) == 0 && absent(info[i]))
+      fail("ERR_OPTION", "[native] argument %zu of %s is absent.", i, name);
   CallContext context(handles);
   const auto arguments = [&]<size_t... I>(std::index_sequence<I...>) {
     return std::make_shared<std::tuple<Argument<P>...>>(std::tuple<Argument<P>...>{Argument<P>(context, info[I])...});

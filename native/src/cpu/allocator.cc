@@ -1,6 +1,8 @@
 #include "cpu/allocator.h"
 
+#include <algorithm>
 #include <bit>
+#include <fstream>
 #include <new>
 
 #if defined(__linux__)
@@ -24,13 +26,24 @@ size_t size_class(size_t bytes) {
   return (bytes + granule - 1) / granule * granule;
 }
 
+// What a control group allows this process; containers have less than their host.
+size_t control_group_limit() {
+  for (const char* path : {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
+    std::ifstream file(path);
+    size_t bytes = 0;
+    if (file >> bytes) return bytes;  // "max" is no number: no limit
+  }
+  return static_cast<size_t>(-1) / 2;
+}
+
 // The system may promise more than it has and end the process on first touch; refuse before that.
-size_t physical_memory() {
+size_t usable_memory() {
+  size_t limit = control_group_limit();
 #if defined(_SC_PHYS_PAGES)
   const long pages = sysconf(_SC_PHYS_PAGES), page_size = sysconf(_SC_PAGESIZE);
-  if (pages > 0 && page_size > 0) return static_cast<size_t>(pages) * static_cast<size_t>(page_size);
+  if (pages > 0 && page_size > 0) limit = std::min(limit, static_cast<size_t>(pages) * static_cast<size_t>(page_size));
 #endif
-  return static_cast<size_t>(-1) / 2;
+  return limit;
 }
 
 size_t alignment_of(size_t capacity) {
@@ -44,7 +57,7 @@ void free_block(void* data, size_t capacity) {
 }  // namespace
 
 void* CachingAllocator::allocate(size_t bytes, size_t& capacity) {
-  static const size_t limit = physical_memory();
+  static const size_t limit = usable_memory();
   if (bytes > limit) return nullptr;
   capacity = size_class(bytes);
   std::lock_guard lock(mutex_);

@@ -79,9 +79,17 @@ function buildProgram(io: Io): Command {
     .argument("<run>", "folder of a run, or one of its checkpoints")
     .requiredOption("--prompt <text>", "what the text begins with")
     .option("--tokens <n>", "tokens to write", positiveInteger, 200)
-    .option("--temperature <t>", "0: always the likeliest token (default: 1)", number("a number ≥ 0", (t) => t >= 0))
+    .option(
+      "--temperature <t>",
+      "0: always the likeliest token (default: 1)",
+      number("a number ≥ 0", (t) => t >= 0),
+    )
     .option("--top-k <k>", "only the k likeliest tokens", positiveInteger)
-    .option("--top-p <p>", "only the likeliest tokens with this much probability", number("a number in (0, 1]", (p) => p > 0 && p <= 1))
+    .option(
+      "--top-p <p>",
+      "only the likeliest tokens with this much probability",
+      number("a number in (0, 1]", (p) => p > 0 && p <= 1),
+    )
     .option("--seed <n>", "the same seed writes the same text (default: 0)", wholeNumber)
     .action((run, options) => generateCommand(io, run, options));
   program
@@ -90,7 +98,9 @@ function buildProgram(io: Io): Command {
     .argument("<config>", "study config")
     .option("--out <dir>", "folder for the report and all runs (default: runs/<name>)")
     .option("--only <arm>", "only the arm of this name (ARM or PART/ARM)")
-    .addOption(new Option("--sweep", "try every learning rate of every arm instead, and keep the best beside the config"))
+    .addOption(
+      new Option("--sweep", "try every learning rate of every arm instead, and keep the best beside the config"),
+    )
     .action((config, options) => studyCommand(io, config, options));
   program
     .command("info")

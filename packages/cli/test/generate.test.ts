@@ -7,7 +7,10 @@ beforeAll(async () => {
   place = await Workplace.create();
   await place.write("text.txt", `${sampleText} Ä→😀`);
   await place.write("config.json", textConfig());
-  await place.write("bytes.json", textConfig({ name: "bytes", data: { ...(textConfig().data as object), tokenizer: "byte" } }));
+  await place.write(
+    "bytes.json",
+    textConfig({ name: "bytes", data: { ...(textConfig().data as object), tokenizer: "byte" } }),
+  );
   expect((await place.run(["train", "config.json"])).code).toBe(0);
   expect((await place.run(["train", "bytes.json"])).code).toBe(0);
 });
@@ -27,7 +30,17 @@ describe("llmeff generate", () => {
   });
 
   it("writes whole characters, though a byte model makes them from several tokens", async () => {
-    const { code, stdout } = await write("runs/bytes", "--prompt", "Ä→😀", "--tokens", "40", "--top-k", "8", "--top-p", "0.9");
+    const { code, stdout } = await write(
+      "runs/bytes",
+      "--prompt",
+      "Ä→😀",
+      "--tokens",
+      "40",
+      "--top-k",
+      "8",
+      "--top-p",
+      "0.9",
+    );
     expect(code).toBe(0);
     expect(stdout.startsWith("Ä→😀")).toBe(true);
   });

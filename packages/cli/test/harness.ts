@@ -75,7 +75,13 @@ export function textConfig(overrides: object = {}): Record<string, unknown> {
   return {
     name: "tiny",
     seed: 3,
-    model: { dModel: 16, numLayers: 2, numHeads: 2, maxSeqLen: 64, attention: [{ kind: "dot" }, { kind: "simplicial", w1: 8, w2: 4 }] },
+    model: {
+      dModel: 16,
+      numLayers: 2,
+      numHeads: 2,
+      maxSeqLen: 64,
+      attention: [{ kind: "dot" }, { kind: "simplicial", w1: 8, w2: 4 }],
+    },
     data: { kind: "text", path: "text.txt", tokenizer: "character", seqLen: 16, batchSize: 4 },
     optimizer: { kind: "sonew", learningRate: 0.01, schedule: { kind: "cosine", warmupSteps: 2 }, maxGradNorm: 1 },
     training: { steps: 12, evaluateEvery: 4, evaluateWindows: 8, checkpointEvery: 4 },

@@ -7,7 +7,11 @@ describe("llmeff info", () => {
     const { code, stdout } = await place.run(["info", "--json"]);
     expect(code).toBe(0);
     const info = JSON.parse(stdout);
-    expect(info).toMatchObject({ node: process.versions.node, device: "cpu", nativeBinary: expect.stringMatching(/\.node$/) });
+    expect(info).toMatchObject({
+      node: process.versions.node,
+      device: "cpu",
+      nativeBinary: expect.stringMatching(/\.node$/),
+    });
     expect(info.availableInstructionSets).toContain(info.instructionSet);
     expect(info.threads).toBeGreaterThan(0);
     const plain = await place.run(["info"]);
@@ -17,7 +21,10 @@ describe("llmeff info", () => {
 
   it("prints version and help", async () => {
     await using place = await Workplace.create();
-    expect(await place.run(["--version"])).toMatchObject({ code: 0, stdout: expect.stringMatching(/^\d+\.\d+\.\d+\n$/) });
+    expect(await place.run(["--version"])).toMatchObject({
+      code: 0,
+      stdout: expect.stringMatching(/^\d+\.\d+\.\d+\n$/),
+    });
     const help = await place.run(["--help"]);
     for (const command of ["train", "generate", "study", "info"]) expect(help.stdout).toContain(command);
     expect(help.code).toBe(0);

@@ -50,7 +50,8 @@ describe("llmeff study", () => {
     for (const text of ["Two elements", "A fox", "Tokens to", "FLOPs", "— SONew —", "report: runs/pair/report.html"])
       expect(stdout).toContain(text);
     const page = await place.read("runs/pair/report.html");
-    for (const text of ["<svg", "2-simplicial", "Instruction set in use", "Learning rates", "the "]) expect(page).toContain(text);
+    for (const text of ["<svg", "2-simplicial", "Instruction set in use", "Learning rates", "the "])
+      expect(page).toContain(text);
     expect(page).not.toMatch(/(?:src|href)="https?:/);
     for (const id of ids) expect(existsSync(place.path("runs/pair", id, "checkpoints")), id).toBe(true);
     const sweep = JSON.parse(await place.read("pair.sweep.json"));
@@ -68,7 +69,10 @@ describe("llmeff study", () => {
 
   it("interrupted, goes on with the arm it was at and ends with the same curves", async () => {
     const broken = await place.run(["study", "pair.json", "--out", "runs/broken"], { interruptAt: "text/adamw" });
-    expect(broken).toMatchObject({ code: 130, stderr: expect.stringContaining("Start the same command again to go on") });
+    expect(broken).toMatchObject({
+      code: 130,
+      stderr: expect.stringContaining("Start the same command again to go on"),
+    });
     expect(existsSync(place.path("runs/broken/report.html"))).toBe(false);
     const again = await place.run(["study", "pair.json", "--out", "runs/broken"]);
     expect(again.code).toBe(0);
@@ -94,7 +98,9 @@ describe("llmeff study", () => {
   });
 
   it("refuses rates that were found with other settings, an unknown arm, and unequal sizes", async () => {
-    const study = studyConfig() as { parts: { base: { model: Record<string, unknown> }; arms: object[]; equalParameters?: boolean }[] };
+    const study = studyConfig() as {
+      parts: { base: { model: Record<string, unknown> }; arms: object[]; equalParameters?: boolean }[];
+    };
     study.parts[1]!.base.model.dModel = 32;
     await place.write("pair.json", study);
     expect(await place.run(["study", "pair.json"])).toMatchObject({
@@ -111,7 +117,9 @@ describe("llmeff study", () => {
     await place.write("pair.json", unequal);
     expect(await place.run(["study", "pair.json"])).toMatchObject({
       code: 2,
-      stderr: expect.stringMatching(/equalParameters allows 2 % between the arms; they have 2-simplicial [\d,]+, dot-product/),
+      stderr: expect.stringMatching(
+        /equalParameters allows 2 % between the arms; they have 2-simplicial [\d,]+, dot-product/,
+      ),
     });
     await place.write("pair.json", studyConfig());
   });

@@ -29,7 +29,9 @@ describe("llmeff train", () => {
     const { code, stdout, stderr } = await place.run(["train", "config.json"]);
     expect(stderr).toContain("step 12: validation");
     expect(code).toBe(0);
-    expect(stdout).toMatch(/12 steps, 768 tokens, [\d.]+k? parameters: validation loss \d\.\d{4} ± 0\.\d{4} nats\/token/);
+    expect(stdout).toMatch(
+      /12 steps, 768 tokens, [\d.]+k? parameters: validation loss \d\.\d{4} ± 0\.\d{4} nats\/token/,
+    );
     const { step, records } = await result("tiny");
     expect(step).toBe(12);
     expect(records.filter((record) => "loss" in record).map(({ step }) => step)).toEqual(
@@ -64,7 +66,10 @@ describe("llmeff train", () => {
   it("goes on for more steps, but not over another run and not with other settings", async () => {
     await place.run(["train", "config.json"]);
     const over = await place.run(["train", "config.json"]);
-    expect(over).toMatchObject({ code: 2, stderr: expect.stringMatching(/holds a run up to step 12\. Go on with --resume/) });
+    expect(over).toMatchObject({
+      code: 2,
+      stderr: expect.stringMatching(/holds a run up to step 12\. Go on with --resume/),
+    });
     await place.write("config.json", { ...textConfig(), seed: 4 });
     const other = await place.run(["train", "config.json", "--resume"]);
     expect(other).toMatchObject({ code: 2, stderr: expect.stringContaining("seed: was 3, is 4") });
@@ -97,7 +102,9 @@ describe("llmeff train", () => {
     await place.write("short.txt", "abcdefghij");
     expect(await place.run(["train", "config.json"])).toMatchObject({
       code: 2,
-      stderr: expect.stringMatching(/data\.seqLen: .*short\.txt has 10 tokens, of which 9 are for training; a sequence needs 17/),
+      stderr: expect.stringMatching(
+        /data\.seqLen: .*short\.txt has 10 tokens, of which 9 are for training; a sequence needs 17/,
+      ),
     });
   });
 });

@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process";
-import { existsSync, mkdtempSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -32,6 +32,11 @@ export async function bundle(program: string): Promise<string> {
   const path = join(outDir, "program.mjs");
   if (!existsSync(path)) throw new Error(`[test] ${program} was not bundled to ${path}.`);
   return path;
+}
+
+/** Removes what `bundle` made. */
+export function discard(program: string): void {
+  if (program !== "") rmSync(dirname(program), { recursive: true, force: true });
 }
 
 export interface Ended {

@@ -1,8 +1,8 @@
 import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { engine } from "@llmeff/native";
-import { beforeAll, describe, expect, it } from "vitest";
-import { bundle, runNode } from "./child.js";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { bundle, discard, runNode } from "./child.js";
 import { expectClose, largest, unitRoundoff } from "./compare.js";
 import type { IsaResult } from "./isa-program.js";
 
@@ -25,6 +25,8 @@ describe("kernels of every instruction set", () => {
     program = await bundle("isa-program.ts");
     plain = await resultsOn(reference);
   });
+
+  afterAll(() => discard(program));
 
   it("compute finite numbers", () => {
     expect(plain.length).toBeGreaterThan(1000);

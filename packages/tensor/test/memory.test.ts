@@ -1,8 +1,8 @@
 import { engine } from "@llmeff/native";
-import { beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import * as t from "../src/index.js";
 import { keep, memory, scope, sync, type Tensor } from "../src/index.js";
-import { bundle, runNode } from "./child.js";
+import { bundle, discard, runNode } from "./child.js";
 import { sample, sampleIds } from "./numbers.js";
 import { opCases } from "./op-cases.js";
 
@@ -228,6 +228,8 @@ describe("forgotten tensors", () => {
   beforeAll(async () => {
     program = await bundle("finalizer-program.ts");
   });
+
+  afterAll(() => discard(program));
 
   it("are freed when they are collected", async () => {
     const { stdout, stderr, code } = await runNode(program, [], {}, ["--expose-gc"]);

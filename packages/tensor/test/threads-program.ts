@@ -9,7 +9,7 @@ import * as t from "../src/index.js";
 import { sample, sampleIds } from "./numbers.js";
 
 async function pass(): Promise<string> {
-  const [B, T, C, V] = [2, 70, 48, 257];
+  const [B, T, C, V] = [4, 300, 48, 1031]; // more rows, columns and sums than one task of any kernel takes
   const of = (shape: number[], seed: number) => sample(shape, seed, { dtype: "float32", low: -0.5, high: 0.5 });
   const params = {
     table: of([V, C], 1),
@@ -38,12 +38,17 @@ async function pass(): Promise<string> {
     return t.linearCrossEntropy(hidden, p.table, targets, { zLoss: 1e-3 }).add(t.softmax(z).square().mean());
   }, params);
   const hash = createHash("sha256");
-  for (const x of [
-    value,
-    ...Object.values(grads),
-    t.globalNorm(Object.values(grads)),
-    t.randomNormal({ seed: 3 }, [1000]),
-  ]) {
+  const big = t.randomNormal({ seed: 3 }, [1000, 700]);
+  const rest = [
+    t.globalNorm([...Object.values(grads), big]),
+    big,
+    big.sum(),
+    big.sum({ axis: 0 }),
+    big.sum({ axis: 1 }),
+    big.T.matmul(big),
+    big.exp().mean(),
+  ];
+  for (const x of [value, ...Object.values(grads), ...rest]) {
     hash.update(new Uint8Array((await x.data()).buffer));
   }
   return hash.digest("hex");

@@ -1,7 +1,7 @@
 import { Worker } from "node:worker_threads";
 import { engine } from "@llmeff/native";
-import { beforeAll, describe, expect, it } from "vitest";
-import { addonPath, bundle, runNode } from "./child.js";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { addonPath, bundle, discard, runNode } from "./child.js";
 
 interface Result {
   hash: string;
@@ -15,6 +15,8 @@ beforeAll(async () => {
   program = await bundle("threads-program.ts");
   terminator = await bundle("terminate-program.ts");
 });
+
+afterAll(() => [program, terminator].forEach(discard));
 
 async function inProcess(environment: Record<string, string>): Promise<Result> {
   const { code, stdout, stderr } = await runNode(program, [], environment);

@@ -21,7 +21,9 @@ export async function generateCommand(io: Io, path: string, options: GenerateCom
   using loaded = await loadModel(resolve(io.cwd, path));
   const { tokenizer, checkpoint } = loaded;
   if (tokenizer === undefined) {
-    throw new UsageError(`[generate] ${checkpoint} was trained on a generated task, not on text; there is nothing to write.`);
+    throw new UsageError(
+      `[generate] ${checkpoint} was trained on a generated task, not on text; there is nothing to write.`,
+    );
   }
   await interruptible(io, async (signal) => {
     io.stdout.write(prompt);

@@ -75,7 +75,10 @@ export function infoFacts(info: Info): { name: string; value: string }[] {
 
 export function infoCommand(io: Io, { json = false }: { json?: boolean }): void {
   const info = collectInfo();
-  if (json) return print(io, JSON.stringify(info, null, 2));
+  if (json) {
+    print(io, JSON.stringify(info, null, 2));
+    return;
+  }
   const width = Math.max(...Object.values(labels).map((label) => label.length));
   for (const { name, value } of infoFacts(info)) print(io, `${name.padEnd(width)}  ${value}`);
 }

@@ -9,8 +9,8 @@ import { type TrainingConfig, trainingSchema } from "../config/training-schema.j
 import { InterruptedError, UsageError } from "../errors.js";
 import { interruptible } from "../interrupt.js";
 import { type Io, print } from "../io.js";
-import { readRunConfig } from "../run/run-config.js";
 import { metricsFile } from "../run/recorder.js";
+import { readRunConfig } from "../run/run-config.js";
 import { checkpointsFolder, type RunResult, trainRun } from "../run/train-run.js";
 
 export interface TrainCommandOptions {
@@ -74,7 +74,10 @@ function printSummary(io: Io, result: RunResult, folder: string, config: Trainin
     config.data.kind === "text"
       ? `validation loss ${value.toFixed(4)} ± ${standardError.toFixed(4)} nats/token`
       : `accuracy ${(100 * value).toFixed(1)} %`;
-  print(io, `${formatNumber(steps)} steps, ${formatCompact(tokens)} tokens, ${formatCompact(parameters)} parameters: ${quality}`);
+  print(
+    io,
+    `${formatNumber(steps)} steps, ${formatCompact(tokens)} tokens, ${formatCompact(parameters)} parameters: ${quality}`,
+  );
   print(io, `${formatDuration(seconds)} of training, ${formatCompact(tokens / seconds)} tokens/s`);
   print(io, `metrics: ${relative(io.cwd, join(folder, metricsFile))}`);
   if (config.data.kind === "text") {

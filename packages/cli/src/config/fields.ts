@@ -47,10 +47,9 @@ function suggestion(value: unknown, names: readonly string[]): string {
 
 export function oneOf<const T extends readonly string[]>(values: T) {
   const list = values.map((value) => `"${value}"`).join(", ");
-  return z.custom<T[number]>(
-    (value) => typeof value === "string" && values.includes(value),
-    { error: ({ input }) => `expected one of ${list}; received ${show(input)}.${suggestion(input, values)}` },
-  );
+  return z.custom<T[number]>((value) => typeof value === "string" && values.includes(value), {
+    error: ({ input }) => `expected one of ${list}; received ${show(input)}.${suggestion(input, values)}`,
+  });
 }
 
 /** An object with these keys and no others; for a key that it doesn't know, the nearest that it does. */
@@ -82,7 +81,8 @@ export function byKind<const T extends readonly [z.core.$ZodTypeDiscriminable, .
 ) {
   return z.discriminatedUnion("kind", options, {
     error: ({ input }) => {
-      if (typeof input !== "object" || input === null) return `expected an object with "kind"; received ${show(input)}.`;
+      if (typeof input !== "object" || input === null)
+        return `expected an object with "kind"; received ${show(input)}.`;
       const { kind } = input as { kind?: unknown };
       const choices = kinds.map((name) => `"${name}"`).join(", ");
       return `expected one of ${choices}; received ${show(kind)}.${suggestion(kind, kinds)}`;

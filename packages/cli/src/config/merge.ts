@@ -39,4 +39,3 @@ export function differences(a: unknown, b: unknown, path: readonly PropertyKey[]
 export function toJson<T>(value: T): JsonObject {
   return JSON.parse(JSON.stringify(value)) as JsonObject;
 }
-

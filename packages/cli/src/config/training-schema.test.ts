@@ -18,20 +18,64 @@ describe("trainingSchema", () => {
   it.each<[string, object, RegExp]>([
     ["a misspelt key", { model: { dModle: 3 } }, /^model: unknown key "dModle"\. Did you mean "dModel"\?$/],
     ["a key of nothing alike", { zebra: 1 }, /^\(top level\): unknown key "zebra"\. Known keys: name, seed, model/],
-    ["a text for a number", { model: { dModel: "64" } }, /^model\.dModel: expected a positive integer; received "64"\.$/],
-    ["a fraction of a layer", { model: { numLayers: 1.5 } }, /^model\.numLayers: expected a positive integer; received 1\.5\.$/],
-    ["window 0", { model: { attention: [{ kind: "dot", window: 0 }] } }, /^model\.attention\[0\]\.window: expected a positive integer; received 0\.$/],
-    ["no layers", { model: { attention: [] } }, /^model\.attention: expected a list of attention layers; received \[\]\.$/],
-    ["a misspelt kind", { model: { attention: [{ kind: "simplical" }] } }, /^model\.attention\[0\]\.kind: expected one of "dot", "simplicial"; received "simplical"\. Did you mean "simplicial"\?$/],
+    [
+      "a text for a number",
+      { model: { dModel: "64" } },
+      /^model\.dModel: expected a positive integer; received "64"\.$/,
+    ],
+    [
+      "a fraction of a layer",
+      { model: { numLayers: 1.5 } },
+      /^model\.numLayers: expected a positive integer; received 1\.5\.$/,
+    ],
+    [
+      "window 0",
+      { model: { attention: [{ kind: "dot", window: 0 }] } },
+      /^model\.attention\[0\]\.window: expected a positive integer; received 0\.$/,
+    ],
+    [
+      "no layers",
+      { model: { attention: [] } },
+      /^model\.attention: expected a list of attention layers; received \[\]\.$/,
+    ],
+    [
+      "a misspelt kind",
+      { model: { attention: [{ kind: "simplical" }] } },
+      /^model\.attention\[0\]\.kind: expected one of "dot", "simplicial"; received "simplical"\. Did you mean "simplicial"\?$/,
+    ],
     ["a missing part", { data: null }, /^data: expected an object with "kind"; received nothing\.$/],
-    ["a missing number", { training: { steps: null } }, /^training\.steps: expected a positive integer; received nothing\.$/],
-    ["an optimizer's option for another", { optimizer: { kind: "adamw", graft: "adam" } }, /^optimizer: unknown key "graft"\./],
+    [
+      "a missing number",
+      { training: { steps: null } },
+      /^training\.steps: expected a positive integer; received nothing\.$/,
+    ],
+    [
+      "an optimizer's option for another",
+      { optimizer: { kind: "adamw", graft: "adam" } },
+      /^optimizer: unknown key "graft"\./,
+    ],
     ["beta 1", { optimizer: { beta1: 1 } }, /^optimizer\.beta1: expected a number in \[0, 1\); received 1\.$/],
-    ["no learning rate", { optimizer: { learningRate: 0 } }, /^optimizer\.learningRate: expected a positive number; received 0\.$/],
+    [
+      "no learning rate",
+      { optimizer: { learningRate: 0 } },
+      /^optimizer\.learningRate: expected a positive number; received 0\.$/,
+    ],
     ["a name that leaves the folder", { name: "../up" }, /^name: expected a name of letters/],
-    ["another metric than the data's", { training: { stopAt: { metric: "accuracy", value: 1 } } }, /^training\.stopAt\.metric: text data are measured by "validationLoss"; received "accuracy"\.$/],
-    ["too few positions", { model: { maxSeqLen: 8 } }, /^model\.maxSeqLen: expected at least the data's 16 positions; received 8\.$/],
-    ["a warm-up longer than the run", { optimizer: { schedule: { warmupSteps: 99 } } }, /^optimizer\.schedule\.warmupSteps: expected at most training\.steps \(12\); received 99\.$/],
+    [
+      "another metric than the data's",
+      { training: { stopAt: { metric: "accuracy", value: 1 } } },
+      /^training\.stopAt\.metric: text data are measured by "validationLoss"; received "accuracy"\.$/,
+    ],
+    [
+      "too few positions",
+      { model: { maxSeqLen: 8 } },
+      /^model\.maxSeqLen: expected at least the data's 16 positions; received 8\.$/,
+    ],
+    [
+      "a warm-up longer than the run",
+      { optimizer: { schedule: { warmupSteps: 99 } } },
+      /^optimizer\.schedule\.warmupSteps: expected at most training\.steps \(12\); received 99\.$/,
+    ],
   ])("says what is wrong with %s", (_, patch, message) => {
     const found = problems(patch);
     expect(found.join("\n")).toMatch(message);

@@ -1,17 +1,12 @@
 /** An optimizer and its schedule from their config. */
-import { AdamW, constant, cosine, linear, type Schedule, Sonew, warmup, wsd } from "@llmeff/optim";
+import { AdamW, constant, cosine, linear, type Optimizer, type Schedule, Sonew, warmup, wsd } from "@llmeff/optim";
 import type { Tensor } from "@llmeff/tensor";
-import type { TrainOptimizer } from "@llmeff/train";
 import type { TrainingConfig } from "../config/training-schema.js";
 import { defined } from "./defined.js";
 
 type OptimizerConfig = TrainingConfig["optimizer"];
 
-export function buildOptimizer(
-  params: Record<string, Tensor>,
-  config: OptimizerConfig,
-  totalSteps: number,
-): TrainOptimizer {
+export function buildOptimizer(params: Record<string, Tensor>, config: OptimizerConfig, totalSteps: number): Optimizer {
   const { learningRate, schedule, ...rest } = config;
   const rate = buildSchedule(learningRate, schedule, totalSteps);
   if (rest.kind === "adamw") {
@@ -27,4 +22,3 @@ function buildSchedule(peak: number, schedule: OptimizerConfig["schedule"], tota
   if (kind === "constant") return warmup(constant(peak), options.warmupSteps ?? 0);
   return { linear, cosine, wsd }[kind](peak, totalSteps, defined(options));
 }
-

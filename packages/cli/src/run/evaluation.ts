@@ -1,7 +1,7 @@
 /** Measuring a model on the validation set of its run. */
 import type { Transformer } from "@llmeff/models";
-import { evaluateAccuracy, evaluateLoss } from "@llmeff/train";
 import type { Tensor } from "@llmeff/tensor";
+import { evaluateAccuracy, evaluateLoss } from "@llmeff/train";
 import type { Metric } from "../config/training-schema.js";
 import type { OpenedData } from "./open-data.js";
 

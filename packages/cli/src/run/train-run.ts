@@ -101,7 +101,16 @@ function loopOptions({ config, folder, resume = false, signal }: TrainRunOptions
     stopWhen: (metrics: Readonly<Record<string, number>>) =>
       reaches(stopAt.metric, metrics[stopAt.metric] ?? Number.NaN, stopAt.value),
   };
-  return { data: data.train, steps, gradientAccumulation, evaluateEvery, seed: config.seed ?? 0, signal, ...files, ...stop };
+  return {
+    data: data.train,
+    steps,
+    gradientAccumulation,
+    evaluateEvery,
+    seed: config.seed ?? 0,
+    signal,
+    ...files,
+    ...stop,
+  };
 }
 
 /** Follows the events of a run: files, progress line, and the numbers it ends with. */

@@ -44,7 +44,9 @@ export class Ledger<T> {
       const entries = Object.entries(content.results).map(([key, value]) => [key, result.parse(value)] as const);
       content.results = Object.fromEntries(entries);
     } catch (cause) {
-      throw new FormatError(`[llmeff] ${path} is damaged: ${(cause as Error).message} Remove it to start anew.`, { cause });
+      throw new FormatError(`[llmeff] ${path} is damaged: ${(cause as Error).message} Remove it to start anew.`, {
+        cause,
+      });
     }
     const same = JSON.stringify(content.identity) === JSON.stringify(toJson(identity));
     return same && !content.finished ? new Ledger<T>(path, content) : undefined;

@@ -2,8 +2,8 @@
 import { mergePatch } from "../config/merge.js";
 import { check, type Problem, readConfig, refuseProblems } from "../config/read-config.js";
 import { metricOf, type TrainingConfig, trainingSchema } from "../config/training-schema.js";
+import { type PartJson, type SampleSettings, studySchema } from "./schema.js";
 import { slug } from "./slug.js";
-import { type PartJson, type SampleSettings, type StudyJson, studySchema } from "./schema.js";
 
 export interface Arm {
   name: string;

@@ -3,10 +3,10 @@ import type { Block, LineChart, Report, Section, Series } from "@llmeff/report";
 import { collectInfo, infoFacts } from "../commands/info.js";
 import { toJson } from "../config/merge.js";
 import { version } from "../version.js";
+import { choiceRule } from "./choose-rate.js";
 import type { Part, Study } from "./load-study.js";
 import type { ArmResult } from "./outcome.js";
 import { conditions, findings } from "./prose.js";
-import { choiceRule } from "./choose-rate.js";
 import type { SweepResults } from "./sweep-file.js";
 import { metricWords, resultTable, sweepTable } from "./tables.js";
 

@@ -17,8 +17,8 @@ import { type ArmResult, type Outcome, readCurves } from "./outcome.js";
 import { findings } from "./prose.js";
 import { type PartResult, studyReport } from "./report.js";
 import type { SampleSettings } from "./schema.js";
-import { openStudyFolder } from "./study-folder.js";
 import { slug } from "./slug.js";
+import { openStudyFolder } from "./study-folder.js";
 import { chosenRate, readSweep, type SweepResults } from "./sweep-file.js";
 import { resultTable } from "./tables.js";
 
@@ -62,7 +62,10 @@ function identityOf(study: Study, sweep: SweepResults): unknown {
     part: part.name,
     target: part.target,
     sample: part.sample ?? null,
-    arms: part.arms.map((arm) => ({ arm: arm.name, config: withLearningRate(arm.config, chosenRate(sweep, part, arm)) })),
+    arms: part.arms.map((arm) => ({
+      arm: arm.name,
+      config: withLearningRate(arm.config, chosenRate(sweep, part, arm)),
+    })),
   }));
 }
 
@@ -118,7 +121,8 @@ async function trainArm({ io, study, part, arm, signal }: ArmRun, folder: string
     signal,
     label: id,
   });
-  const sample = part.sample === undefined || config.data.kind !== "text" ? null : await writeSample(folder, part.sample);
+  const sample =
+    part.sample === undefined || config.data.kind !== "text" ? null : await writeSample(folder, part.sample);
   return { ...numbers, learningRate: config.optimizer.learningRate, sample };
 }
 

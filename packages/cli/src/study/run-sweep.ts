@@ -10,8 +10,15 @@ import { trainRun } from "../run/train-run.js";
 import { choiceRule, chooseRate } from "./choose-rate.js";
 import { Ledger } from "./ledger.js";
 import { type Arm, type Part, type Study, withLearningRate } from "./load-study.js";
+import {
+  type SweepResults,
+  type SweepRun,
+  type SweptArm,
+  sweepConfig,
+  sweepPath,
+  sweepSettings,
+} from "./sweep-file.js";
 import { sweepTable } from "./tables.js";
-import { type SweepResults, type SweepRun, type SweptArm, sweepConfig, sweepPath, sweepSettings } from "./sweep-file.js";
 
 const finishedRun = z.object({
   value: z.number().nullable(),

@@ -16,11 +16,11 @@ import {
 } from "../config/fields.js";
 import { slug } from "./slug.js";
 
-const anyObject = () =>
-  z.record(z.string(), z.unknown(), { error: () => "expected an object of settings." });
+const anyObject = () => z.record(z.string(), z.unknown(), { error: () => "expected an object of settings." });
 
 /** Shown as it is; its slug is a folder. */
-const title = () => text("a name with letters or digits").refine((name) => slug(name) !== "", "expected a name with letters or digits.");
+const title = () =>
+  text("a name with letters or digits").refine((name) => slug(name) !== "", "expected a name with letters or digits.");
 
 const arm = object({
   name: title(),

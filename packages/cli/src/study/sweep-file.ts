@@ -91,7 +91,8 @@ function staleness(sweep: SweepResults, part: Part, arm: Arm): string[] {
   const found = changes.map(
     ({ path, a, b }) => `${arm.id}: ${path} was ${JSON.stringify(a) ?? "absent"}, is ${JSON.stringify(b) ?? "absent"}`,
   );
-  if (!arm.learningRates.includes(swept.chosen)) found.push(`${arm.id}: ${swept.chosen} is not among its learningRates`);
+  if (!arm.learningRates.includes(swept.chosen))
+    found.push(`${arm.id}: ${swept.chosen} is not among its learningRates`);
   return found;
 }
 

@@ -1,5 +1,5 @@
 /** The tables of a study, for the terminal and for the report. */
-import { formatScientific, type Cell, type Column, type Table } from "@llmeff/report";
+import { type Cell, type Column, formatScientific, type Table } from "@llmeff/report";
 import type { Part } from "./load-study.js";
 import type { ArmResult } from "./outcome.js";
 import type { SweptPart } from "./sweep-file.js";
@@ -50,7 +50,9 @@ export function resultTable(part: Part, results: readonly ArmResult[]): Table {
     outcome.tokens,
     formatScientific(outcome.flopsPerToken * outcome.tokens, 2),
     tokensToTarget,
-    Number.isFinite(outcome.standardError) ? { value: outcome.value, standardError: outcome.standardError } : outcome.value,
+    Number.isFinite(outcome.standardError)
+      ? { value: outcome.value, standardError: outcome.standardError }
+      : outcome.value,
     outcome.tokens / outcome.seconds,
     outcome.seconds / 60,
   ]);
