@@ -33,8 +33,17 @@ function checkNode() {
   );
 }
 
+function checkSystem() {
+  if (process.platform === "win32") {
+    throw new SetupError(
+      "[setup] the native engine doesn't build on Windows yet. Use Linux in WSL: https://learn.microsoft.com/windows/wsl.",
+    );
+  }
+}
+
 function install() {
   checkNode();
+  checkSystem();
   ensurePnpm();
   installDependencies();
 }

@@ -3,7 +3,15 @@ import { join } from "node:path";
 import { add, format, runCounted } from "./lib/counted.mjs";
 import { root } from "./lib/workspace.mjs";
 
-const programs = ["check-dependencies", "check-isa-symbols", "engine-tests", "unit-tests", "golden", "bench-smoke", "pack-test"];
+const programs = [
+  "check-dependencies",
+  "check-isa-symbols",
+  "engine-tests",
+  "unit-tests",
+  "golden",
+  "bench-smoke",
+  "pack-test",
+];
 
 const results = new Map();
 for (const name of programs) {

@@ -31,8 +31,10 @@ export function documents(): string[] {
       join(root, "native"),
       ...directories(join(root, "native", "npm")),
       ...directories(join(root, "packages")),
+      ...["bench", "datasets", "golden"].map((name) => join(root, name)),
     ].map((dir) => join(dir, "README.md")),
     join(root, "CONTRIBUTING.md"),
+    join(root, "FEATURES.md"),
     ...guides.map((name) => join(root, "docs", name)),
   ].filter((path) => existsSync(path));
 }

@@ -1,16 +1,14 @@
 /** An empty project outside the checkout, in which tarballs are installed and run with a PATH that reaches Node and its installers only. */
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, realpathSync, symlinkSync, writeFileSync } from "node:fs";
-import { delimiter, dirname, join } from "node:path";
+import { delimiter, join } from "node:path";
 
-const windows = process.platform === "win32";
-const compilers = ["cc", "c++", "gcc", "g++", "clang", "clang++", "cl", "cmake", "ninja", "make", "nvcc", "python3"];
+const compilers = ["cc", "c++", "gcc", "g++", "clang", "clang++", "cmake", "ninja", "make", "nvcc", "python3"];
 
 function find(tool, path = process.env.PATH ?? "") {
-  const names = windows ? [`${tool}.cmd`, `${tool}.exe`] : [tool];
   return path
     .split(delimiter)
-    .flatMap((folder) => names.map((name) => join(folder, name)))
+    .map((folder) => join(folder, tool))
     .find((candidate) => existsSync(candidate));
 }
 
@@ -19,15 +17,10 @@ export function environmentWithoutCompiler(folder) {
   const tools = { node: process.execPath, npm: find("npm"), pnpm: find("pnpm") };
   const absent = Object.keys(tools).filter((tool) => tools[tool] === undefined);
   if (absent.length > 0) throw new Error(`[pack] ${absent.join(", ")} not found on the PATH`);
-  let path;
-  if (windows) {
-    path = [...new Set(Object.values(tools).map((tool) => dirname(tool)))].join(delimiter);
-  } else {
-    path = join(folder, "bin");
-    mkdirSync(path, { recursive: true });
-    for (const [tool, target] of Object.entries(tools)) symlinkSync(realpathSync(target), join(path, tool));
-    symlinkSync(realpathSync("/bin/sh"), join(path, "sh"));
-  }
+  const path = join(folder, "bin");
+  mkdirSync(path, { recursive: true });
+  for (const [tool, target] of Object.entries(tools)) symlinkSync(realpathSync(target), join(path, tool));
+  symlinkSync(realpathSync("/bin/sh"), join(path, "sh"));
   const reachable = compilers.filter((tool) => find(tool, path) !== undefined);
   if (reachable.length > 0) throw new Error(`[pack] the reduced PATH still reaches ${reachable.join(", ")}`);
   const kept = Object.entries(process.env).filter(
@@ -43,7 +36,6 @@ export function runIn(dir, env, command, args, timeoutMs = 300_000) {
     env,
     encoding: "utf8",
     timeout: timeoutMs,
-    shell: windows,
   });
   if (error || status !== 0)
     throw new Error(

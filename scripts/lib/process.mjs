@@ -4,8 +4,6 @@ import { constants } from "node:os";
 import { delimiter, resolve } from "node:path";
 import { root } from "./workspace.mjs";
 
-const windows = process.platform === "win32";
-
 /** `npm --prefix DIR start` exports DIR as npm's own prefix; a nested `npm install --global` would then install into the checkout. */
 for (const name of ["npm_config_prefix", "npm_config_local_prefix", "npm_config_global_prefix"]) {
   const value = process.env[name];
@@ -22,7 +20,6 @@ export function run(command, args, options = {}) {
   const { status, error } = spawnSync(command, args, {
     cwd: root,
     stdio: ["ignore", "inherit", "inherit"],
-    shell: windows && command !== process.execPath,
     ...options,
   });
   return error ? 127 : (status ?? 1);
@@ -35,7 +32,6 @@ export function capture(command, args, options = {}) {
     encoding: "utf8",
     stdio: ["ignore", "pipe", "pipe"],
     maxBuffer: 256 * 1024 * 1024,
-    shell: windows && command !== process.execPath,
     ...options,
   });
   return { status: error ? 127 : (status ?? 1), stdout: stdout ?? "", stderr: stderr ?? "" };

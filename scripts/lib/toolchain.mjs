@@ -15,7 +15,6 @@ template <std::integral T> int width(std::span<const T> values) { return std::bi
 
 /** Compiles a few lines that need the library and the language of C++20. */
 function compilerWorks() {
-  if (process.platform === "win32") return visualStudioIsInstalled();
   const folder = mkdtempSync(join(tmpdir(), "llmeff-compiler-"));
   try {
     const source = join(folder, "probe.cc");
@@ -27,21 +26,6 @@ function compilerWorks() {
   }
 }
 
-function visualStudioIsInstalled() {
-  const finder = join(process.env["ProgramFiles(x86)"] ?? "", "Microsoft Visual Studio", "Installer", "vswhere.exe");
-  if (!existsSync(finder)) return false;
-  const query = [
-    "-latest",
-    "-products",
-    "*",
-    "-requires",
-    "Microsoft.VisualStudio.Component.VC.Tools.x86.x64",
-    "-property",
-    "installationPath",
-  ];
-  return capture(finder, query, { shell: false }).stdout.trim() !== "";
-}
-
 function cmakeWorks() {
   const version = /version (\d+)\.(\d+)/.exec(capture("cmake", ["--version"]).stdout);
   if (version === null) return false;
@@ -50,7 +34,7 @@ function cmakeWorks() {
 }
 
 function generatorWorks() {
-  return process.platform === "win32" || ["ninja", "make"].some((tool) => capture(tool, ["--version"]).status === 0);
+  return ["ninja", "make"].some((tool) => capture(tool, ["--version"]).status === 0);
 }
 
 function missingTools() {
@@ -85,11 +69,6 @@ function commandFor(missing) {
       .map((tool) => (tool === "generator" ? "ninja" : tool));
     const commands = missing.includes("compiler") ? ["xcode-select --install"] : [];
     return [...commands, ...(formulae.length > 0 ? [`brew install ${formulae.join(" ")}`] : [])].join(" && ");
-  }
-  if (process.platform === "win32") {
-    const visualStudio =
-      'winget install Microsoft.VisualStudio.2022.BuildTools --override "--wait --passive --add Microsoft.VisualStudio.Workload.VCTools --includeRecommended"';
-    return missing.map((tool) => (tool === "compiler" ? visualStudio : "winget install Kitware.CMake")).join("\n");
   }
   const installer = installers.find(({ tool }) =>
     ["/usr/bin", "/sbin", "/usr/sbin"].some((folder) => existsSync(join(folder, tool))),

@@ -6,8 +6,8 @@ import { join } from "node:path";
 import { readJson, root } from "./workspace.mjs";
 
 /**
- * @returns `files`: one `{ path, suites }` a test file, where `suites` maps the outermost `describe` to `{ passed, failed }`; a file that
- * could not be loaded has the one suite `(file)` with one failure. `crashed` tells that vitest failed beyond what its report says.
+ * @returns `files`: one `{ path, suites, skipped }` a test file, where `suites` maps the outermost `describe` to `{ passed, failed }` and
+ * `skipped` names the tests that this system can't run; a file that could not be loaded has the one suite `(file)` with one failure. `crashed` tells that vitest failed beyond what its report says.
  */
 export async function runVitest(args, env = {}) {
   const folder = mkdtempSync(join(tmpdir(), "llmeff-vitest-"));
@@ -48,5 +48,8 @@ function summarise({ name, status, assertionResults }) {
   }
   const anyFailed = [...suites.values()].some(({ failed }) => failed > 0);
   if (status === "failed" && !anyFailed) count("(file)", "failed");
-  return { path: name, suites };
+  const skipped = assertionResults
+    .filter((test) => !["passed", "failed"].includes(test.status))
+    .map((test) => test.fullName);
+  return { path: name, suites, skipped };
 }
