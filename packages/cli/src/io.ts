@@ -42,3 +42,18 @@ export function print(io: Io, text = ""): void {
 export function note(io: Io, text: string): void {
   io.stderr.write(`${text}\n`);
 }
+
+/** Paragraphs of results, broken between words where the terminal ends. */
+export function printWrapped(io: Io, text: string): void {
+  const width = io.stdout.columns ?? 120;
+  for (const paragraph of text.split("\n")) {
+    let line = "";
+    for (const word of paragraph.split(" ")) {
+      if (line !== "" && line.length + 1 + word.length > width) {
+        print(io, line);
+        line = word;
+      } else line = line === "" ? word : `${line} ${word}`;
+    }
+    print(io, line);
+  }
+}

@@ -101,6 +101,7 @@ export function studyConfig(): Record<string, unknown> {
         title: "Two elements",
         metric: "accuracy",
         target: 0.6,
+        seeds: [1, 2],
         base: {
           model: { dModel: 16, numLayers: 1, numHeads: 2, qkNorm: true },
           data: { kind: "relationComposition", size: 2, batchSize: 32 },

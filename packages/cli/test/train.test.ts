@@ -30,7 +30,7 @@ describe("llmeff train", () => {
     expect(stderr).toContain("step 12: validation");
     expect(code).toBe(0);
     expect(stdout).toMatch(
-      /12 steps, 768 tokens, [\d.]+k? parameters: validation loss \d\.\d{4} ± 0\.\d{4} nats\/token/,
+      /12 steps, 768 tokens, [\d.]+k? parameters: validation loss \d\.\d{4} ± 0\.\d{4} nats\/char/,
     );
     const { step, records } = await result("tiny");
     expect(step).toBe(12);
@@ -90,6 +90,18 @@ describe("llmeff train", () => {
     expect(outcome.stderr).toMatch(message);
     expect(outcome.code).toBe(code);
   });
+
+  // Node's recursive mkdir never comes back from here.
+  it.runIf(process.platform === "linux").each(["/proc/x", "/proc/x/y"])(
+    "says at once that there can be no folder %s",
+    async (out) => {
+      expect(await place.run(["train", "config.json", "--out", out])).toMatchObject({
+        code: 1,
+        stderr: expect.stringMatching(/^\[llmeff\] can't make the folder \/proc\/x/),
+      });
+    },
+    10_000,
+  );
 
   it("names a data file that is missing, unreadable as gzip, or too short", async () => {
     const withPath = (path: string) => textConfig({ data: { ...(textConfig().data as object), path } });

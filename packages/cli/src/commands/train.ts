@@ -1,14 +1,15 @@
 /** `llmeff train CONFIG` */
-import { mkdir } from "node:fs/promises";
 import { join, relative, resolve } from "node:path";
 import { formatCompact, formatDuration, formatNumber, writeFileAtomic } from "@llmeff/report";
 import { latestCheckpoint } from "@llmeff/train";
+import { formatJson } from "../config/format-json.js";
 import { differences, toJson } from "../config/merge.js";
 import { readConfig } from "../config/read-config.js";
-import { type TrainingConfig, trainingSchema } from "../config/training-schema.js";
+import { lossUnit, type TrainingConfig, trainingSchema } from "../config/training-schema.js";
 import { InterruptedError, UsageError } from "../errors.js";
 import { interruptible } from "../interrupt.js";
 import { type Io, print } from "../io.js";
+import { makeFolder } from "../run/make-folder.js";
 import { metricsFile } from "../run/recorder.js";
 import { readRunConfig } from "../run/run-config.js";
 import { checkpointsFolder, type RunResult, trainRun } from "../run/train-run.js";
@@ -26,8 +27,8 @@ export async function trainCommand(io: Io, configPath: string, options: TrainCom
   const folder = resolve(io.cwd, options.out ?? join("runs", config.name));
   const resume = options.resume ?? false;
   await requireFittingCheckpoint(folder, config, resume);
-  await mkdir(folder, { recursive: true });
-  await writeFileAtomic(join(folder, "config.json"), `${JSON.stringify(config, null, 2)}\n`);
+  await makeFolder(folder);
+  await writeFileAtomic(join(folder, "config.json"), formatJson(config));
   const again = `llmeff train ${configPath}${options.out ? ` --out ${options.out}` : ""}${options.steps ? ` --steps ${options.steps}` : ""}${options.seed === undefined ? "" : ` --seed ${options.seed}`} --resume`;
   const result = await interruptible(io, async (signal) => {
     try {
@@ -72,7 +73,7 @@ function printSummary(io: Io, result: RunResult, folder: string, config: Trainin
   const { steps, tokens, seconds, value, standardError, parameters } = result;
   const quality =
     config.data.kind === "text"
-      ? `validation loss ${value.toFixed(4)} ± ${standardError.toFixed(4)} nats/token`
+      ? `validation loss ${value.toFixed(4)} ± ${standardError.toFixed(4)} ${lossUnit(config.data)}`
       : `accuracy ${(100 * value).toFixed(1)} %`;
   print(
     io,

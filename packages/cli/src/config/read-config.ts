@@ -8,6 +8,8 @@ import { UsageError } from "../errors.js";
 export interface Problem {
   path: readonly PropertyKey[];
   message: string;
+  /** A key that shouldn't be at the path. */
+  unknownKey?: string;
 }
 
 /** `parts[0].base.model`; the top is `(top level)`. */
@@ -34,9 +36,12 @@ export function check<T extends z.ZodType>(
 ): { ok: true; value: z.output<T> } | { ok: false; problems: Problem[] } {
   const result = schema.safeParse(value);
   if (result.success) return { ok: true, value: result.data };
-  const problems = result.error.issues.flatMap(({ path, message }) =>
-    message.split("\n").map((line) => ({ path, message: line })),
-  );
+  const problems = result.error.issues.flatMap((issue): Problem[] => {
+    const { path, message } = issue;
+    if (issue.code !== "unrecognized_keys") return [{ path, message }];
+    const lines = message.split("\n");
+    return issue.keys.map((unknownKey, i) => ({ path, message: lines[i]!, unknownKey }));
+  });
   return { ok: false, problems };
 }
 

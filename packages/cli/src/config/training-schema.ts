@@ -194,3 +194,8 @@ export function metricOf(data: Pick<DataConfig, "kind">): Metric {
 export function seqLenOf(data: DataConfig): number {
   return data.kind === "text" ? data.seqLen : 3 * data.size ** 2;
 }
+
+/** What a loss is counted in. */
+export function lossUnit(data: DataConfig): string {
+  return data.kind === "text" && data.tokenizer === "character" ? "nats/char" : "nats/token";
+}

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { Transformer } from "@llmeff/models";
 import { createProgress, formatNumber, type Progress, type ProgressStatus } from "@llmeff/report";
 import { latestCheckpoint, type TrainEvent, train } from "@llmeff/train";
-import type { TrainingConfig } from "../config/training-schema.js";
+import { lossUnit, type TrainingConfig } from "../config/training-schema.js";
 import type { Io } from "../io.js";
 import { buildOptimizer } from "./build-optimizer.js";
 import { disposeParams } from "./dispose-params.js";
@@ -213,7 +213,7 @@ class RunView {
   #standing(): string {
     return this.#data.metric === "accuracy"
       ? `accuracy ${(100 * this.#value).toFixed(1)} %`
-      : `validation ${this.#value.toFixed(3)} nats/token`;
+      : `validation ${this.#value.toFixed(3)} ${lossUnit(this.#options.config.data)}`;
   }
 }
 

@@ -1,11 +1,13 @@
 /** What a long job has finished, on the disk after every piece, so that it can go on where it was interrupted. */
 import { existsSync } from "node:fs";
-import { mkdir, readFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import { FormatError } from "@llmeff/native/errors";
 import { writeFileAtomic } from "@llmeff/report";
 import type { z } from "zod";
+import { formatJson } from "../config/format-json.js";
 import { toJson } from "../config/merge.js";
+import { makeFolder } from "../run/make-folder.js";
 
 interface Content<T> {
   /** What the job was asked to do; another question starts another ledger. */
@@ -25,7 +27,7 @@ export class Ledger<T> {
 
   /** An empty ledger. */
   static async create<T>(path: string, identity: unknown): Promise<Ledger<T>> {
-    await mkdir(dirname(path), { recursive: true });
+    await makeFolder(dirname(path));
     const ledger = new Ledger<T>(path, { identity: toJson(identity), finished: false, results: {} });
     await ledger.#save();
     return ledger;
@@ -71,6 +73,6 @@ export class Ledger<T> {
   }
 
   async #save(): Promise<void> {
-    await writeFileAtomic(this.path, `${JSON.stringify(this.#content, null, 2)}\n`);
+    await writeFileAtomic(this.path, formatJson(this.#content));
   }
 }

@@ -15,8 +15,10 @@ export interface Arm {
   config: TrainingConfig;
 }
 
-export type Part = Omit<PartJson, "arms" | "base" | "sweep" | "sample"> & {
+export type Part = Omit<PartJson, "arms" | "base" | "seeds" | "sweep" | "sample"> & {
   arms: readonly Arm[];
+  /** Every arm is trained once with each. */
+  seeds: readonly number[];
   sweepSteps: number;
   sweepSeeds: readonly number[];
   sample: SampleSettings | undefined;
@@ -45,7 +47,7 @@ export async function loadStudy(file: string): Promise<Study> {
 }
 
 function loadPart(part: PartJson, path: readonly PropertyKey[], problems: Problem[]): Part {
-  const { base, arms, sweep, sample, ...rest } = part;
+  const { base, arms, seeds, sweep, sample, ...rest } = part;
   const loaded = arms.flatMap((arm, j) => loadArm(part, arm, [...path, "arms", j], path, problems));
   problems.push(...duplicates(arms, [...path, "arms"]), ...unequalGrids(part, path));
   const first = loaded[0]?.config;
@@ -55,11 +57,16 @@ function loadPart(part: PartJson, path: readonly PropertyKey[], problems: Proble
       message: `${first.data.kind} data are measured by "${metricOf(first.data)}"; received "${part.metric}".`,
     });
   }
+  if (seeds !== undefined && "seed" in base) {
+    problems.push({ path: [...path, "base", "seed"], message: "the part's seeds are used; remove it." });
+  }
+  const baseSeed = first?.seed ?? 0;
   return {
     ...rest,
     arms: loaded,
+    seeds: seeds ?? [baseSeed],
     sweepSteps: sweep?.steps ?? first?.training.steps ?? 1,
-    sweepSeeds: sweep?.seeds ?? [first?.seed ?? 0],
+    sweepSeeds: sweep?.seeds ?? [baseSeed],
     sample,
   };
 }
@@ -93,14 +100,15 @@ function loadArm(
   if (result.ok) {
     return [{ name, description, id: `${slug(part.name)}/${slug(name)}`, learningRates, config: result.value }];
   }
-  for (const { path, message } of result.problems) {
-    const inArm = path.length > 1 && hasPath(overrides, path);
+  for (const { path, message, unknownKey } of result.problems) {
+    const place = unknownKey === undefined ? path : [...path, unknownKey];
+    const inArm = place.length > 1 && hasPath(overrides, place);
     problems.push({ path: [...(inArm ? armPath : [...partPath, "base"]), ...path], message });
   }
   return [];
 }
 
-/** Whether a value stands there, or its owner does and more than an empty one. */
+/** Whether a value stands there. */
 function hasPath(value: unknown, path: readonly PropertyKey[]): boolean {
   let at: unknown = value;
   for (const key of path) {

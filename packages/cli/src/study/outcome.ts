@@ -1,8 +1,8 @@
-/** What the report needs of a trained arm. */
+/** What the report needs of a training run. */
 import { join } from "node:path";
 import { type MetricRecord, readMetrics } from "@llmeff/report";
 import { z } from "zod";
-import type { Metric, TrainingConfig } from "../config/training-schema.js";
+import type { Metric } from "../config/training-schema.js";
 import { errorName, reaches } from "../run/evaluation.js";
 import { metricsFile } from "../run/recorder.js";
 
@@ -12,7 +12,7 @@ const number = z
   .nullable()
   .transform((value) => value ?? Number.NaN);
 
-/** Numbers of a finished arm, as the ledger keeps them. */
+/** Numbers of a finished run, as the ledger keeps them. */
 export const outcomeSchema = z.object({
   parameters: z.number(),
   steps: z.number(),
@@ -27,11 +27,9 @@ export const outcomeSchema = z.object({
 });
 export type Outcome = z.infer<typeof outcomeSchema>;
 
-/** An arm with its outcome and curves. */
-export interface ArmResult {
-  name: string;
-  description: string | undefined;
-  config: TrainingConfig;
+/** An arm's run with one seed. */
+export interface SeedRun {
+  seed: number;
   outcome: Outcome;
   /** Tokens at the first evaluation that reached the part's target; null if none did. */
   tokensToTarget: number | null;
@@ -45,7 +43,7 @@ export interface Curve {
   standardErrors: number[];
 }
 
-/** Curves from an arm's metrics file. */
+/** Curves from a run's metrics file. */
 export async function readCurves(folder: string, metric: Metric, target: number) {
   const records = await readMetrics(join(folder, metricsFile));
   const evaluations = curve(records, metric);

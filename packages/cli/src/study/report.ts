@@ -3,9 +3,9 @@ import type { Block, LineChart, Report, Section, Series } from "@llmeff/report";
 import { collectInfo, infoFacts } from "../commands/info.js";
 import { toJson } from "../config/merge.js";
 import { version } from "../version.js";
+import { type ArmResult, averagedOn, bandOf } from "./arm-result.js";
 import { choiceRule } from "./choose-rate.js";
 import type { Part, Study } from "./load-study.js";
-import type { ArmResult } from "./outcome.js";
 import { conditions, findings } from "./prose.js";
 import type { SweepResults } from "./sweep-file.js";
 import { metricWords, resultTable, sweepTable } from "./tables.js";
@@ -16,7 +16,7 @@ export interface PartResult {
 }
 
 export function studyReport(study: Study, results: readonly PartResult[], sweep: SweepResults, date: Date): Report {
-  const minutes = results.flatMap(({ arms }) => arms).reduce((sum, { outcome }) => sum + outcome.seconds / 60, 0);
+  const minutes = results.flatMap(({ arms }) => arms).reduce((sum, { seconds }) => sum + seconds / 60, 0);
   return {
     title: study.title,
     subtitle: study.description,
@@ -64,43 +64,61 @@ function evaluationChart(part: Part, arms: readonly ArmResult[]): LineChart {
   return {
     kind: "lineChart",
     title: `${name} by tokens`,
-    caption: "Every point is an evaluation on the same validation sequences; the band is one standard error.",
+    caption:
+      part.seeds.length > 1
+        ? `Lines are medians over ${part.seeds.length} seeds, bands go from the worst to the best of them. A run that ended before others counts on with its last value.`
+        : "Every point is an evaluation on the same validation sequences; the band is one standard error.",
     x: { label: "training tokens" },
     y: { label: unit ?? name.toLowerCase(), ...(accuracy ? { style: "percent", max: 1 } : { scale: "log" }) },
-    series: arms.map((arm): Series => {
-      const { tokens, values, standardErrors } = arm.evaluations;
-      const error = standardErrors.map((e) => (Number.isFinite(e) ? e : 0));
-      return {
-        name: arm.name,
-        x: tokens,
-        y: values,
-        low: values.map((value, i) => value - error[i]!),
-        high: values.map((value, i) => value + error[i]!),
-      };
-    }),
+    series: arms.map(evaluationSeries),
     references: [{ value: part.target, label: `target: ${target}` }],
   };
 }
 
+function evaluationSeries({ name, runs }: ArmResult): Series {
+  if (runs.length > 1) return { name, ...bandOf(runs.map(({ evaluations }) => evaluations)) };
+  const { tokens, values, standardErrors } = runs[0]!.evaluations;
+  const error = standardErrors.map((e) => (Number.isFinite(e) ? e : 0));
+  return {
+    name,
+    x: tokens,
+    y: values,
+    low: values.map((value, i) => value - error[i]!),
+    high: values.map((value, i) => value + error[i]!),
+  };
+}
+
 function trainingChart(part: Part, arms: readonly ArmResult[]): LineChart {
+  const several = part.seeds.length > 1;
   return {
     kind: "lineChart",
     title: "Training loss by tokens",
+    ...(several
+      ? { caption: "Means between two evaluations; lines and bands over the seeds as above." }
+      : { smoothing: 20 }),
     x: { label: "training tokens" },
     y: { label: metricWords(part).unit ?? "nats/answer", scale: "log" },
-    smoothing: 20,
-    series: arms.map(({ name, trainingLoss }) => ({ name, x: trainingLoss.tokens, y: trainingLoss.values })),
+    series: arms.map(trainingSeries),
   };
+}
+
+function trainingSeries({ name, runs }: ArmResult): Series {
+  if (runs.length > 1) {
+    const averaged = runs.map(({ evaluations, trainingLoss }) => averagedOn(evaluations.tokens, trainingLoss));
+    return { name, ...bandOf(averaged) };
+  }
+  const { tokens, values } = runs[0]!.trainingLoss;
+  return { name, x: tokens, y: values };
 }
 
 function sampleSections(results: readonly PartResult[]): Section[] {
   const blocks = results.flatMap(({ part, arms }): Block[] => {
-    const samples = arms.flatMap(({ name, outcome }) =>
-      outcome.sample === null ? [] : [{ title: name, prompt: part.sample!.prompt, text: outcome.sample }],
+    const samples = arms.flatMap(({ name, sample }) =>
+      sample === null ? [] : [{ title: name, prompt: part.sample!.prompt, text: sample }],
     );
     if (samples.length === 0) return [];
     const { temperature = 1, seed = 0, tokens } = part.sample!;
-    const text = `${part.title}: every arm continues the same prompt for ${tokens} tokens with seed ${seed} and temperature ${temperature}.`;
+    const text = `${part.title}: every arm${part.seeds.length > 1 ? `, trained with its first seed (${part.seeds[0]}),` : ""} continues the same prompt for ${tokens} tokens with seed ${seed} and temperature ${temperature}.`;
     return [
       { kind: "prose", text },
       { kind: "samples", samples },
@@ -121,7 +139,11 @@ function configSection(results: readonly PartResult[]): Section {
   return {
     title: "Configs",
     blocks: results.flatMap(({ part, arms }) =>
-      arms.map(({ name, config }): Block => ({ kind: "json", title: `${part.name}/${name}`, value: toJson(config) })),
+      arms.map(({ name, config }): Block => {
+        const [seed, ...others] = part.seeds;
+        const also = others.length === 0 ? "" : ` (seed ${seed}; the same with ${others.join(", ")})`;
+        return { kind: "json", title: `${part.name}/${name}${also}`, value: toJson({ ...config, seed }) };
+      }),
     ),
   };
 }

@@ -1,19 +1,21 @@
-/** A study: trains every arm at its learning rate, then tells what came out. */
+/** A study: trains every arm at its learning rate with every seed, then tells what came out. */
 import { existsSync } from "node:fs";
 import { join, relative } from "node:path";
 import { Transformer } from "@llmeff/models";
 import { renderTextTable, writeReport } from "@llmeff/report";
+import type { TrainingConfig } from "../config/training-schema.js";
 import { UsageError } from "../errors.js";
-import { type Io, print } from "../io.js";
+import { type Io, print, printWrapped } from "../io.js";
 import { defined } from "../run/defined.js";
 import { loadModel } from "../run/load-model.js";
 import { openData } from "../run/open-data.js";
 import { modelConfig } from "../run/run-config.js";
 import { checkpointsFolder, trainRun } from "../run/train-run.js";
 import { writeText } from "../run/write-text.js";
+import { type ArmResult, armResult } from "./arm-result.js";
 import type { Ledger } from "./ledger.js";
 import { type Arm, type Part, type Study, withLearningRate } from "./load-study.js";
-import { type ArmResult, type Outcome, readCurves } from "./outcome.js";
+import { type Outcome, readCurves, type SeedRun } from "./outcome.js";
 import { findings } from "./prose.js";
 import { type PartResult, studyReport } from "./report.js";
 import type { SampleSettings } from "./schema.js";
@@ -34,7 +36,7 @@ export async function runStudy(io: Io, whole: Study, folder: string, only: strin
   for (const part of study.parts) {
     print(io, `\n${part.title}`);
     const arms: ArmResult[] = [];
-    for (const arm of part.arms) arms.push(await armResult({ io, study, part, arm, folder, ledger, sweep, signal }));
+    for (const arm of part.arms) arms.push(await trainArm({ io, study, part, arm, folder, ledger, sweep, signal }));
     const result = { part, arms };
     printPart(io, result);
     results.push(result);
@@ -61,6 +63,7 @@ function identityOf(study: Study, sweep: SweepResults): unknown {
   return study.parts.map((part) => ({
     part: part.name,
     target: part.target,
+    seeds: part.seeds,
     sample: part.sample ?? null,
     arms: part.arms.map((arm) => ({
       arm: arm.name,
@@ -96,21 +99,33 @@ interface ArmRun {
   signal: AbortSignal;
 }
 
-async function armResult(run: ArmRun): Promise<ArmResult> {
-  const { part, arm, ledger, sweep } = run;
+async function trainArm(run: ArmRun): Promise<ArmResult> {
+  const { part, arm, sweep } = run;
   const config = withLearningRate(arm.config, chosenRate(sweep, part, arm));
-  const folder = join(run.folder, arm.id);
-  let outcome = ledger.get(arm.id);
-  if (outcome === undefined) {
-    outcome = await trainArm({ ...run, arm: { ...arm, config } }, folder);
-    await ledger.put(arm.id, outcome);
-  }
-  const curves = await readCurves(folder, part.metric, part.target);
-  return { name: arm.name, description: arm.description, config, outcome, ...curves };
+  const runs: SeedRun[] = [];
+  for (const seed of part.seeds) runs.push(await seedRun(run, { ...config, seed }, seed));
+  return armResult(arm, config, runs);
 }
 
-async function trainArm({ io, study, part, arm, signal }: ArmRun, folder: string): Promise<Outcome> {
-  const { config, id } = arm;
+/** The run with a seed: from the ledger if it is finished, otherwise begun or gone on with. */
+async function seedRun(run: ArmRun, config: TrainingConfig, seed: number): Promise<SeedRun> {
+  const { part, arm, ledger } = run;
+  const id = `${arm.id}/seed-${seed}`;
+  const folder = join(run.folder, id);
+  let outcome = ledger.get(id);
+  if (outcome === undefined) {
+    outcome = await trainSeed(run, config, id, folder);
+    await ledger.put(id, outcome);
+  }
+  return { seed, outcome, ...(await readCurves(folder, part.metric, part.target)) };
+}
+
+async function trainSeed(
+  { io, study, part, signal }: ArmRun,
+  config: TrainingConfig,
+  id: string,
+  folder: string,
+): Promise<Outcome> {
   const resume = existsSync(join(folder, checkpointsFolder));
   const { tokensToStop: _, ...numbers } = await trainRun({
     config,
@@ -121,8 +136,8 @@ async function trainArm({ io, study, part, arm, signal }: ArmRun, folder: string
     signal,
     label: id,
   });
-  const sample =
-    part.sample === undefined || config.data.kind !== "text" ? null : await writeSample(folder, part.sample);
+  const writes = part.sample !== undefined && config.data.kind === "text" && config.seed === part.seeds[0];
+  const sample = writes ? await writeSample(folder, part.sample!) : null;
   return { ...numbers, learningRate: config.optimizer.learningRate, sample };
 }
 
@@ -138,10 +153,10 @@ async function writeSample(folder: string, settings: SampleSettings): Promise<st
 
 function printPart(io: Io, { part, arms }: PartResult): void {
   print(io, `\n${renderTextTable(resultTable(part, arms), { width: io.stdout.columns ?? 140 })}`);
-  print(io, `\n${findings(part, arms)}`);
-  for (const { name, outcome } of arms) {
-    if (outcome.sample === null) continue;
+  printWrapped(io, `\n${findings(part, arms)}`);
+  for (const { name, sample } of arms) {
+    if (sample === null) continue;
     print(io, `\n— ${name} —`);
-    print(io, `${part.sample!.prompt}${outcome.sample}`);
+    print(io, `${part.sample!.prompt}${sample}`);
   }
 }

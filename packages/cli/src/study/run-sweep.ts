@@ -4,6 +4,7 @@ import { relative } from "node:path";
 import { NonFiniteError } from "@llmeff/native/errors";
 import { formatNumber, renderTextTable, writeFileAtomic } from "@llmeff/report";
 import { z } from "zod";
+import { formatJson } from "../config/format-json.js";
 import { UsageError } from "../errors.js";
 import { type Io, note, print } from "../io.js";
 import { trainRun } from "../run/train-run.js";
@@ -40,7 +41,7 @@ export async function runSweep(io: Io, study: Study, ledgerPath: string, signal:
   const ledger =
     (await Ledger.unfinished<FinishedRun>(ledgerPath, identity, finishedRun)) ??
     (await Ledger.create<FinishedRun>(ledgerPath, identity));
-  if (ledger.size > 0) note(io, `going on with the sweep: ${ledger.size} runs are done`);
+  if (ledger.size > 0) note(io, `going on with the sweep: finished runs are kept (${ledger.size})`);
   const parts: SweepResults["parts"] = [];
   for (const part of study.parts) {
     const arms: SweptArm[] = [];
@@ -49,7 +50,7 @@ export async function runSweep(io: Io, study: Study, ledgerPath: string, signal:
   }
   const results: SweepResults = { study: study.name, rule: choiceRule, parts };
   const file = sweepPath(study.file);
-  await writeFileAtomic(file, `${JSON.stringify(results, null, 2)}\n`);
+  await writeFileAtomic(file, formatJson(results));
   await rm(ledgerPath, { force: true });
   for (const part of parts) print(io, `\n${renderTextTable(sweepTable(part), { width: io.stdout.columns ?? 120 })}`);
   print(io, `\n${relative(io.cwd, file)} is written; llmeff study uses its learning rates.`);

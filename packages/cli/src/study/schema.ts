@@ -11,6 +11,7 @@ import {
   positiveInteger,
   positiveNumber,
   ratio,
+  show,
   text,
   wholeNumber,
 } from "../config/fields.js";
@@ -42,6 +43,12 @@ const sample = object({
   seed: wholeNumber().optional(),
 });
 
+/** Each is a folder, so none may come twice. */
+const differentSeeds = () =>
+  list(wholeNumber(), "seeds").refine((seeds) => new Set(seeds).size === seeds.length, {
+    error: ({ input }) => `expected seeds that differ from each other; received ${show(input)}.`,
+  });
+
 const part = object({
   name: title(),
   title: text(),
@@ -51,6 +58,8 @@ const part = object({
   target: finiteNumber(),
   /** Refuse arms whose numbers of parameters differ by more than 2 %. */
   equalParameters: flag().optional(),
+  /** Every arm is trained once with each of these seeds; default the base's alone. */
+  seeds: differentSeeds().optional(),
   /** A training config without name and learning rate. */
   base: anyObject(),
   arms: list(arm, "arms"),

@@ -18,7 +18,7 @@ export async function openStudyFolder(io: Io, folder: string, identity: unknown)
   const path = join(folder, ledgerFile);
   const unfinished = await Ledger.unfinished<Outcome>(path, identity, outcomeSchema);
   if (unfinished !== undefined) {
-    note(io, `going on with the study in ${relative(io.cwd, folder)}: ${unfinished.size} arms are done`);
+    note(io, `going on with the study in ${relative(io.cwd, folder)}: finished runs are kept (${unfinished.size})`);
     return unfinished;
   }
   if (existsSync(folder)) await makeWay(io, folder);

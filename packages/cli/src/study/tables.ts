@@ -1,7 +1,8 @@
 /** The tables of a study, for the terminal and for the report. */
-import { type Cell, type Column, formatScientific, type Table } from "@llmeff/report";
+import { type Cell, type Column, formatCompact, type Table } from "@llmeff/report";
+import { lossUnit } from "../config/training-schema.js";
+import type { ArmResult } from "./arm-result.js";
 import type { Part } from "./load-study.js";
-import type { ArmResult } from "./outcome.js";
 import type { SweptPart } from "./sweep-file.js";
 
 /** The metric of a part in words. */
@@ -16,8 +17,7 @@ export function metricWords(part: Part): MetricWords {
   if (part.metric === "accuracy") {
     return { name: "Accuracy", unit: undefined, target: `${Number((part.target * 100).toFixed(2))} % accuracy` };
   }
-  const data = part.arms[0]?.config.data;
-  const unit = data?.kind === "text" && data.tokenizer === "character" ? "nats/char" : "nats/token";
+  const unit = lossUnit(part.arms[0]!.config.data);
   return { name: "Validation loss", unit, target: `${part.target} ${unit}` };
 }
 
@@ -29,12 +29,13 @@ export function formatRate(rate: number): string {
 export function resultTable(part: Part, results: readonly ArmResult[]): Table {
   const { name, unit, target } = metricWords(part);
   const accuracy = part.metric === "accuracy";
+  const seeds = part.seeds.length;
   const columns: Column[] = [
     { header: "Arm" },
     { header: "Parameters", style: "integer" },
     { header: "Tokens", style: "compact" },
-    { header: "FLOPs", align: "right" },
-    { header: `Tokens to ${target}`, style: "compact", best: "min" },
+    { header: "FLOPs", style: "compact" },
+    { header: "To target", unit: "tokens", style: "compact", align: "right", best: "min" },
     {
       header: `Final ${name.toLowerCase()}`,
       unit,
@@ -44,26 +45,37 @@ export function resultTable(part: Part, results: readonly ArmResult[]): Table {
     { header: "Tokens/s", style: "compact" },
     { header: "Minutes", style: "fixed", digits: 2 },
   ];
-  const rows = results.map(({ name, outcome, tokensToTarget }): Cell[] => [
-    name,
-    outcome.parameters,
-    outcome.tokens,
-    formatScientific(outcome.flopsPerToken * outcome.tokens, 2),
-    tokensToTarget,
-    Number.isFinite(outcome.standardError)
-      ? { value: outcome.value, standardError: outcome.standardError }
-      : outcome.value,
-    outcome.tokens / outcome.seconds,
-    outcome.seconds / 60,
+  const rows = results.map((result): Cell[] => [
+    result.name,
+    result.parameters,
+    result.tokens,
+    result.flopsPerToken * result.tokens,
+    seeds > 1 ? medianOf(result) : result.tokensToTarget,
+    Number.isFinite(result.standardError) ? { value: result.value, standardError: result.standardError } : result.value,
+    result.tokens / result.seconds,
+    result.seconds / 60,
   ]);
-  return {
-    columns,
-    rows,
-    note:
-      "± is one standard error over the validation sequences; it doesn't hold what another seed would change. FLOPs: forward and backward, " +
-      "6 per weight and token plus attention as masks and windows allow. Minutes are those of training steps, without evaluations.",
-  };
+  return { columns, rows, note: `Target: ${target}. ${seedNote(seeds)} ${costNote}` };
 }
+
+/** `983k (3/3)`, or a dash where fewer than the median got there. */
+function medianOf({ tokensToTarget, reached, runs }: ArmResult): string {
+  return `${tokensToTarget === null ? "–" : formatCompact(tokensToTarget)} (${reached}/${runs.length})`;
+}
+
+function seedNote(seeds: number): string {
+  if (seeds === 1) {
+    return "± is one standard error over the validation sequences; it doesn't hold what another seed would change.";
+  }
+  return (
+    `Over ${seeds} seeds: tokens to the target are the median, where a seed that never got there counts as infinite, with how many got there; ` +
+    "the final value is the mean ± its standard error; tokens, FLOPs and minutes are sums."
+  );
+}
+
+const costNote =
+  "FLOPs: forward and backward, 6 per weight and token plus attention as masks and windows allow. " +
+  "Minutes are those of training steps, without evaluations.";
 
 /** One row an arm, one column a place in its grid. */
 export function sweepTable({ name, metric, arms, seeds }: SweptPart): Table {
@@ -78,7 +90,7 @@ export function sweepTable({ name, metric, arms, seeds }: SweptPart): Table {
     const shown = accuracy ? `${(100 * mean).toFixed(1)} %` : mean.toFixed(3);
     const tokens = runs.map(({ tokensToTarget }) => tokensToTarget);
     const early = tokens.every((count) => count !== null)
-      ? ` at ${(tokens.reduce<number>((sum, count) => sum + count!, 0) / tokens.length / 1e6).toFixed(2)}M tokens`
+      ? ` after ${(tokens.reduce<number>((sum, count) => sum + count!, 0) / tokens.length / 1e6).toFixed(2)}M tokens`
       : "";
     return `${formatRate(rate)}: ${shown}${early}`;
   };

@@ -1,0 +1,113 @@
+import { describe, expect, it } from "vitest";
+import type { ArmResult } from "./arm-result.js";
+import type { Part } from "./load-study.js";
+import { findings } from "./prose.js";
+
+const part = (metric: "accuracy" | "validationLoss", target: number, seeds = [1]) =>
+  ({
+    metric,
+    target,
+    seeds,
+    arms: [{ config: { data: { kind: "text", tokenizer: "character" } } }],
+  }) as unknown as Part;
+
+const arm = (name: string, value: number, tokens: number, tokensToTarget: number | null, flopsPerToken = 1) =>
+  ({
+    name,
+    value,
+    standardError: 0.01,
+    flopsPerToken,
+    tokensToTarget,
+    reached: tokensToTarget === null ? 0 : 1,
+    runs: [{ outcome: { tokens }, tokensToTarget }],
+  }) as unknown as ArmResult;
+
+/** An arm of three seeds, with the median of their tokens to the target. */
+const armOf3 = (name: string, value: number, needed: (number | null)[], median: number | null) =>
+  ({
+    name,
+    value,
+    standardError: 0.01,
+    flopsPerToken: 1,
+    tokensToTarget: median,
+    reached: needed.filter((tokens) => tokens !== null).length,
+    runs: needed.map((tokensToTarget) => ({ outcome: { tokens: tokensToTarget ?? 4e6 }, tokensToTarget })),
+  }) as unknown as ArmResult;
+
+describe("findings", () => {
+  it("orders the arms by tokens to the target and names those that didn't get there", () => {
+    const text = findings(part("accuracy", 0.95), [
+      arm("slow", 0.95, 3e6, 3e6),
+      arm("fast", 0.96, 1e6, 1e6),
+      arm("never", 0.7, 4e6, null),
+    ]);
+    expect(text).toBe(
+      "fast reached 95 % accuracy first, after 1.00M tokens, then slow after 3.00M (3.0 times as many). " +
+        "never did not get there in 4.00M tokens and ended at 70.0 %.",
+    );
+  });
+
+  it("says so if the fewest tokens weren't the fewest operations", () => {
+    const arms = (flopsPerToken: number) => [
+      arm("dense", 0.95, 1e6, 1e6, flopsPerToken),
+      arm("lean", 0.95, 2e6, 2e6, 1000),
+    ];
+    expect(findings(part("accuracy", 0.95), arms(3000))).toContain(
+      "Counted in operations instead of tokens, lean got there cheapest: 2.00B FLOPs against 3.00B of dense.",
+    );
+    expect(findings(part("accuracy", 0.95), arms(1500))).not.toContain("operations");
+  });
+
+  it("calls a small difference a tendency and a large one more than two standard errors", () => {
+    // The standard error of the difference is √2 · 0.01 = 0.014; two of them are 0.028.
+    const of = (second: number) =>
+      findings(part("validationLoss", 1), [arm("a", 1.5, 100, null), arm("b", second, 100, null)]);
+    expect(of(1.52)).toMatch(
+      /^No arm reached 1 nats\/char\. After the same 100 tokens, a ended best at 1\.500 nats\/char/,
+    );
+    expect(of(1.52)).toContain("by 0.020 nats/char: within two standard errors");
+    expect(of(1.53)).toContain("by 0.030 nats/char: more than two standard errors");
+    expect(of(1.4)).toContain("b ended best at 1.400");
+  });
+
+  it("says over how many seeds, and whether every seed of the first was ahead", () => {
+    const of = (...slow: number[]) =>
+      findings(part("accuracy", 0.95, [1, 2, 3]), [
+        armOf3("slow", 0.96, slow, slow[1]!),
+        armOf3("fast", 0.96, [1e6, 9e5, 2e6], 1e6),
+        armOf3("some", 0.9, [3e6, null, 2.5e6], 3e6),
+        armOf3("never", 0.7, [null, null, null], null),
+        armOf3("once", 0.8, [null, null, 5e6], null),
+      ]);
+    expect(of(2.1e6, 2.5e6, 2.6e6)).toBe(
+      "In the median over 3 seeds, fast reached 95 % accuracy first, after 1.00M tokens, then slow after 2.50M (2.5 times as many) " +
+        "and some after 3.00M (3.0 times as many; 2 of 3 seeds). " +
+        "The slowest seed of fast needed fewer tokens than any seed of the other arms. " +
+        "never got there with none of its 3 seeds in 4.00M tokens and ended at 70.0 % (mean). " +
+        "once got there with 1 of its 3 seeds in 5.00M tokens and ended at 80.0 % (mean).",
+    );
+    expect(of(1.9e6, 2.5e6, 2.6e6)).toContain(
+      "The seeds of fast and slow overlap, so this difference is no more than a tendency.",
+    );
+  });
+
+  it("says that no arm got there in the median, and which did with a seed", () => {
+    const text = findings(part("accuracy", 0.95, [1, 2, 3]), [
+      armOf3("a", 0.8, [null, null, 3e6], null),
+      armOf3("b", 0.7, [null, null, null], null),
+    ]);
+    expect(text).toMatch(
+      /^In the median over 3 seeds, no arm reached 95 % accuracy\. a got there with 1 of its 3 seeds/,
+    );
+  });
+
+  it("calls final values means over the seeds", () => {
+    const text = findings(part("validationLoss", 1, [1, 2, 3]), [
+      armOf3("a", 1.5, [null, null, null], null),
+      armOf3("b", 1.6, [null, null, null], null),
+    ]);
+    expect(text).toContain(
+      "After the same 4.00M tokens, a ended best at 1.500 nats/char (mean over 3 seeds), ahead of b",
+    );
+  });
+});
