@@ -28,10 +28,11 @@ export class AdamW<P extends Parameter> extends FusedOptimizer<P, AdamWHyper> {
     super("AdamW", params, hyper, options, (group) => (group.amsgrad ? ["m", "v", "maxV"] : ["m", "v"]), checkAdamW);
   }
 
-  protected override stepBucket({ slots, grads, hyper, step, gradScale }: Bucket<P, AdamWHyper>): void {
+  protected override prepareBucket({ slots, grads, hyper, step, gradScale }: Bucket<P, AdamWHyper>): () => void {
     const { operand } = this.storage;
     const state = (key: string) => slots.map((slot) => operand(slot.state[key]!));
-    engine().op.adamwStep(
+    return engine().op.adamwStep.bind(
+      null,
       slots.map((slot) => operand(slot.param)),
       grads.map(operand),
       state("m"),

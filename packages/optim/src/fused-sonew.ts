@@ -42,7 +42,7 @@ export class Sonew<P extends Parameter> extends FusedOptimizer<P, SonewHyper> {
     this.storage.dispose(this.#dropped);
   }
 
-  protected override stepBucket(bucket: Bucket<P, SonewHyper>): void {
+  protected override prepareBucket(bucket: Bucket<P, SonewHyper>): () => void {
     const { slots, grads, hyper } = bucket;
     const byAdam = slots.map((slot) => hyper.vectors === "adam" && slot.shape.length < 2);
     const pick = (adam: boolean): Bucket<P, SonewHyper> => ({
@@ -50,13 +50,19 @@ export class Sonew<P extends Parameter> extends FusedOptimizer<P, SonewHyper> {
       slots: slots.filter((_, i) => byAdam[i] === adam),
       grads: grads.filter((_, i) => byAdam[i] === adam),
     });
-    if (byAdam.includes(true)) this.#stepAdam(pick(true));
-    if (byAdam.includes(false)) this.#stepSonew(pick(false));
+    const kernels = [
+      ...(byAdam.includes(true) ? [this.#prepareAdam(pick(true))] : []),
+      ...(byAdam.includes(false) ? [this.#prepareSonew(pick(false))] : []),
+    ];
+    return () => {
+      for (const call of kernels) call();
+    };
   }
 
-  #stepAdam({ slots, grads, hyper, step, gradScale }: Bucket<P, SonewHyper>): void {
+  #prepareAdam({ slots, grads, hyper, step, gradScale }: Bucket<P, SonewHyper>): () => void {
     const operands = (arrays: readonly P[]) => arrays.map((array) => this.storage.operand(array));
-    engine().op.adamwStep(
+    return engine().op.adamwStep.bind(
+      null,
       operands(slots.map((slot) => slot.param)),
       operands(grads),
       operands(slots.map((slot) => slot.state.m!)),
@@ -73,14 +79,15 @@ export class Sonew<P extends Parameter> extends FusedOptimizer<P, SonewHyper> {
     );
   }
 
-  #stepSonew({ slots, grads, hyper, step, gradScale }: Bucket<P, SonewHyper>): void {
+  #prepareSonew({ slots, grads, hyper, step, gradScale }: Bucket<P, SonewHyper>): () => void {
     const { storage } = this;
     const operands = (arrays: readonly P[]) => arrays.map((array) => storage.operand(array));
     const reversed = (array: P, slot: Slot<P>) =>
       isReversed(slot, hyper) ? storage.reversed(array, slot.shape) : array;
     const params = slots.map((slot) => reversed(slot.param, slot));
     const state = (key: string) => operands(slots.map((slot) => slot.state[key]!));
-    engine().op.sonewStep(
+    const call = engine().op.sonewStep.bind(
+      null,
       operands(params),
       operands(grads.map((grad, i) => reversed(grad, slots[i]!))),
       state("m"),
@@ -103,9 +110,12 @@ export class Sonew<P extends Parameter> extends FusedOptimizer<P, SonewHyper> {
       step,
       typeof this.#dropped === "object" && "handle" in this.#dropped ? this.#dropped.handle : this.#dropped,
     );
-    for (const [i, slot] of slots.entries()) {
-      if (isReversed(slot, hyper)) storage.assignReversed(slot.param, params[i]!, slot.shape);
-    }
+    return () => {
+      call();
+      for (const [i, slot] of slots.entries()) {
+        if (isReversed(slot, hyper)) storage.assignReversed(slot.param, params[i]!, slot.shape);
+      }
+    };
   }
 }
 

@@ -34,7 +34,23 @@ export interface OptimizerState<P extends Parameter> {
   /** `"<parameter>.<state>"`, such as `"wte.weight.m"`: ready for a safetensors file. */
   tensors: Record<string, P>;
   /** Goes through JSON unchanged. */
-  meta: { optimizer: string; format: 1; stepCount: number; steps: Record<string, number> };
+  meta: {
+    optimizer: string;
+    format: 1;
+    stepCount: number;
+    steps: Record<string, number>;
+    /** For comparison: `loadStateDict` keeps the optimizer's own. */
+    hyper?: HyperSummary;
+  };
+}
+
+/** The hyper-parameters of an optimizer as JSON, but for learning rates, which may be functions. */
+export interface HyperSummary {
+  decay: "all" | "matrices";
+  /** Absent if the norm isn't measured. */
+  maxGradNorm?: number | "Infinity";
+  /** As in `paramGroups`; those that are undefined are absent. */
+  groups: Record<string, number | string | boolean | readonly string[]>[];
 }
 
 /** Options that every fused optimizer takes beside its hyper-parameters. */
@@ -44,8 +60,12 @@ export interface CommonOptions<H> {
   /** `"matrices"`: weightDecay only of tensors with two or more axes (not norms and biases). Default `"all"`. */
   decay?: "all" | "matrices";
   /**
-   * Scales all gradients so that their global norm is at most this. A step with a NaN or infinite norm changes nothing (but is counted).
-   * `Infinity` never scales, and still measures the norm and guards. Absent: neither. The norm never leaves the device.
+   * Scales all gradients so that their global norm is at most this. `Infinity` never scales, and still measures the norm and guards.
+   * Absent: neither. The norm never leaves the device.
+   *
+   * A step with a NaN or infinite norm changes no parameter and no state array, and is counted like any other, because the host doesn't know of
+   * it: the schedule goes on, and the bias corrections `1 − βᵗ` of later steps have a `t` that is larger by one. That matters among the
+   * first steps only: with AdamW's defaults a skipped first step makes the second one's update 0.74 times as long, and the hundredth's 1.005 times.
    */
   maxGradNorm?: number;
   /** Shapes of typed arrays by name, where they matter (`decay`, SONew's `chain`, `order`, `vectors`); default: one axis. */

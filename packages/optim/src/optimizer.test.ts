@@ -93,6 +93,73 @@ describe.each(kinds)("%s", (_name, make) => {
     }
   });
 
+  it("changes nothing at all in a step that fails because something was disposed", () => {
+    for (const broken of ["parameter", "gradient", "state"]) {
+      const tensors = Object.fromEntries(Object.entries(params()).map(([name, x]) => [name, tensor(x)]));
+      const grads = Object.fromEntries(Object.entries(gradsAt(0)).map(([name, x]) => [name, tensor(x)]));
+      // Two groups, so that one kernel could run before the other fails.
+      const options = { groups: [{ params: ["table"], weightDecay: 0.5 }], maxGradNorm: 1 };
+      const optimizer = make(tensors as never, options);
+      const state = optimizer.stateDict().tensors as unknown as Record<string, Tensor>;
+      const values = (record: Record<string, Tensor>) =>
+        Object.entries(record).flatMap(([name, x]) => (x.disposed ? [] : [[name, Array.from(x.dataSync())]]));
+      const victim = { parameter: tensors.table!, gradient: grads.table!, state: state["table.m"]! }[broken]!;
+      victim.dispose();
+      const before = [values(tensors), values(state)];
+      expect(() => optimizer.step(grads as never), broken).toThrow("disposed");
+      expect([values(tensors), values(state)], broken).toEqual(before);
+      expect(optimizer.stateDict().meta, broken).toMatchObject({
+        stepCount: 0,
+        steps: { weight: 0, bias: 0, table: 0 },
+      });
+    }
+  });
+
+  it("refuses a step on arrays whose buffers are gone or resized, and changes nothing", () => {
+    const detach = (x: Float32Array) => structuredClone(x, { transfer: [x.buffer as ArrayBuffer] });
+    for (const broken of ["parameter", "gradient", "state", "parameter and gradient"]) {
+      const p = params();
+      const grads = gradsAt(0);
+      const optimizer = make(p, { shapes });
+      if (broken.includes("parameter")) detach(p.bias!);
+      if (broken.includes("gradient")) detach(grads.bias!);
+      if (broken === "state") detach(optimizer.stateDict().tensors["bias.m"]!);
+      const values = () => Object.values(p).map((x) => (x.length === 0 ? [] : Array.from(x)));
+      const before = values();
+      expect(() => optimizer.step(grads), broken).toThrow(ShapeError);
+      expect(values(), broken).toEqual(before);
+      expect(optimizer.stateDict().meta.steps, broken).toEqual({ weight: 0, bias: 0, table: 0 });
+    }
+    // Resizable buffers are newer than the library that these types describe.
+    type Resizable = ArrayBuffer & { resize(bytes: number): void };
+    const buffer: Resizable = Reflect.construct(ArrayBuffer, [8, { maxByteLength: 16 }]);
+    const growing = new Float32Array(buffer);
+    const optimizer = make({ growing }, {});
+    buffer.resize(16);
+    expect(() => optimizer.step({ growing: new Float32Array(4) })).toThrow(
+      /parameter "growing" had 2 elements when the optimizer was made and now has 4/,
+    );
+  });
+
+  it("tells its hyper-parameters as JSON, but for learning rates", () => {
+    const groups = [{ params: ["bias"], weightDecay: 0, learningRate: 3 }];
+    const options = {
+      shapes: { ...shapes, bias: [2] },
+      groups,
+      decay: "matrices",
+      maxGradNorm: Number.POSITIVE_INFINITY,
+    };
+    const { hyper } = make(params(), { ...options, learningRate: warmup(1, 3), beta2: 0.9 }).stateDict().meta;
+    expect(hyper).toMatchObject({ decay: "matrices", maxGradNorm: "Infinity" });
+    expect(hyper!.groups).toMatchObject([
+      { params: ["bias"], weightDecay: 0, beta2: 0.9 },
+      { params: ["weight", "table"], beta2: 0.9 },
+    ]);
+    expect(hyper!.groups.some((group) => "learningRate" in group)).toBe(false);
+    expect(JSON.parse(JSON.stringify(hyper))).toEqual(hyper);
+    expect(make(params(), {}).stateDict().meta.hyper).not.toHaveProperty("maxGradNorm");
+  });
+
   it("treats parameters one by one as it treats them together", () => {
     const together = params();
     const all = make(together, { shapes });
@@ -122,6 +189,16 @@ describe("fused optimizers", () => {
     expect(await optimizer.gradNorm()).toBe(5);
     expect(p.a[0]).toBeCloseTo(-0.6, 5);
     expect(p.b[0]).toBeCloseTo(-0.8, 5);
+  });
+
+  it("count a skipped step for schedule and bias correction", () => {
+    const p = Float64Array.of(0);
+    const optimizer = new AdamW({ p }, { learningRate: (step) => step + 1, weightDecay: 0, maxGradNorm: 1e9 });
+    optimizer.step({ p: Float64Array.of(Number.NaN) });
+    expect(p[0]).toBe(0);
+    optimizer.step({ p: Float64Array.of(0.5) });
+    // m = 0.1·g and v = 0.001·g² are those of a first step, corrected as those of a second.
+    expect(p[0]).toBeCloseTo((-2 * (0.1 / (1 - 0.9 ** 2))) / Math.sqrt(0.001 / (1 - 0.999 ** 2)), 6);
   });
 
   it("leave gradients under the limit alone", () => {
@@ -190,7 +267,15 @@ describe("fused optimizers", () => {
     expect(new Sonew({ p: new Float64Array(5) }, { graft: "rmspropNorm" }).stateBytes()).toBe(5 * 4 * 8);
   });
 
+  it("take parts of one buffer that don't overlap", () => {
+    const { buffer } = new Float32Array(6);
+    const parts = { b: new Float32Array(buffer, 8, 4), a: new Float32Array(buffer, 0, 2) };
+    new AdamW(parts, { learningRate: 1, weightDecay: 0 }).step({ a: Float32Array.of(1, 1), b: new Float32Array(4) });
+    expect(Array.from(new Float32Array(buffer), Math.round)).toEqual([-1, -1, 0, 0, 0, 0]);
+  });
+
   const ok = Float32Array.of(1);
+  const both = tensor([1]);
   it.each<[string, () => unknown, new (message: string) => Error, string]>([
     ["no parameters", () => new AdamW({}), OptionError, "[AdamW] expected at least one parameter"],
     ["a number as parameter", () => new AdamW({ a: 3 as never }), OptionError, 'parameter "a" must be a Tensor'],
@@ -208,6 +293,24 @@ describe("fused optimizers", () => {
     ],
     ["an empty array", () => new AdamW({ a: new Float32Array(0) }), ShapeError, 'parameter "a" is empty'],
     ["a strided view", () => new AdamW({ a: zeros([2, 3]).T }), ShapeError, "strided view"],
+    [
+      "one array twice",
+      () => new AdamW({ a: ok, b: ok }),
+      OptionError,
+      '[AdamW] parameters "a" and "b" are the same memory',
+    ],
+    [
+      "one tensor twice",
+      () => new Sonew({ a: both, b: both }),
+      OptionError,
+      '[Sonew] parameters "a" and "b" are the same',
+    ],
+    [
+      "overlapping arrays",
+      () => new AdamW({ a: new Float32Array(ok.buffer, 0, 1), c: new Float32Array(2), b: ok.subarray(0) }),
+      OptionError,
+      'parameters "a" and "b" are the same memory',
+    ],
     ["a negative rate", () => new AdamW({ a: ok }, { learningRate: -1 }), OptionError, "[AdamW] learningRate must be"],
     [
       "beta2 of 1",

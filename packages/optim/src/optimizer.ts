@@ -4,9 +4,17 @@
 import { DTypeError, FormatError, type Operand, OptionError, ShapeError } from "@llmeff/native";
 import { checkKeys, checkNumber } from "./check.js";
 import { preview, type ResolvedGroup, resolveGroups } from "./groups.js";
-import type { Bucket, CommonHyper, CommonOptions, Optimizer, OptimizerState, Slot } from "./optimizer-types.js";
+import type {
+  Bucket,
+  CommonHyper,
+  CommonOptions,
+  HyperSummary,
+  Optimizer,
+  OptimizerState,
+  Slot,
+} from "./optimizer-types.js";
 import { asSchedule, type ScalarOrSchedule } from "./schedules.js";
-import { describe, type Parameter, type Storage, shapeOfParameter, storageOf } from "./storage.js";
+import { describe, type Parameter, type Storage, shapeOfParameter, sizeOf, storageOf } from "./storage.js";
 
 const commonKeys = ["groups", "decay", "maxGradNorm", "shapes"];
 
@@ -105,19 +113,17 @@ export abstract class FusedOptimizer<P extends Parameter, H extends CommonHyper>
     this.storage.run(() => {
       const dense = new Map(names.map((name) => [name, this.storage.contiguous(grads[name]!)]));
       const gradScale = this.#clip([...dense.values()]);
-      this.beginStep();
-      for (const bucket of this.#buckets(dense, rates, gradScale)) {
-        for (const slot of bucket.slots) slot.steps = bucket.step;
-        this.stepBucket(bucket);
-      }
+      const buckets = this.#buckets(dense, rates, gradScale);
+      // All operands are there before the first kernel is called: what fails until then fails the whole step.
+      const kernels = buckets.map((bucket) => this.prepareBucket(bucket));
+      for (const call of kernels) call();
+      for (const { slots, step } of buckets) for (const slot of slots) slot.steps = step;
     });
     this.#stepCount++;
   }
 
-  /** Called before the buckets of a step. */
-  protected beginStep(): void {}
-  /** Calls the kernel. */
-  protected abstract stepBucket(bucket: Bucket<P, H>): void;
+  /** Gets the operands of a bucket's kernel, and returns the function that calls it. */
+  protected abstract prepareBucket(bucket: Bucket<P, H>): () => void;
 
   async gradNorm(): Promise<number | undefined> {
     return this.#gradNorm === undefined ? undefined : this.storage.read(this.#gradNorm);
@@ -134,6 +140,7 @@ export abstract class FusedOptimizer<P extends Parameter, H extends CommonHyper>
         format: 1,
         stepCount: this.#stepCount,
         steps: Object.fromEntries(slots.map((slot) => [slot.name, slot.steps])),
+        hyper: this.#hyper(),
       },
     };
   }
@@ -169,6 +176,19 @@ export abstract class FusedOptimizer<P extends Parameter, H extends CommonHyper>
     this.#stepCount = meta.stepCount;
   }
 
+  /** All that decides a step beside the learning rate, as JSON: no infinite numbers, no undefined. */
+  #hyper(): HyperSummary {
+    const groups = this.paramGroups.map(({ learningRate: _, ...hyper }) =>
+      Object.fromEntries(Object.entries(hyper).filter(([, value]) => value !== undefined)),
+    ) as HyperSummary["groups"];
+    const norm = this.#maxGradNorm;
+    return {
+      decay: this.#decaysAll ? "all" : "matrices",
+      ...(norm === undefined ? {} : { maxGradNorm: Number.isFinite(norm) ? norm : "Infinity" }),
+      groups,
+    };
+  }
+
   stateBytes(): number {
     const itemSize = this.storage.dtype === "float32" ? 4 : 8;
     return Object.values(this.stateDict().tensors).reduce((bytes, array) => bytes + itemSize * sizeOf(array), 0);
@@ -183,7 +203,7 @@ export abstract class FusedOptimizer<P extends Parameter, H extends CommonHyper>
     this.dispose();
   }
 
-  /** Names with a gradient, in the order of the parameters, after checking that each fits its parameter. */
+  /** Names with a gradient, in the order of the parameters, after checking that gradient, parameter and state are what they were made for. */
   #checkGrads(grads: Readonly<Record<string, P>>): string[] {
     const where = `${this.#where}.step`;
     const names = Object.keys(grads);
@@ -201,6 +221,7 @@ export abstract class FusedOptimizer<P extends Parameter, H extends CommonHyper>
           `[${where}] the gradient of "${name}" must be a ${describe(slot.param)}; received ${describe(grad)}.`,
         );
       }
+      requirePresent(where, slot);
       const got = shapeOfParameter(where, name, grad as P);
       const want = shapeOfParameter(where, name, slot.param);
       if (got.length !== want.length || got.some((n, axis) => n !== want[axis])) {
@@ -264,5 +285,17 @@ function checkLearningRate(where: string, value: ScalarOrSchedule): void {
   );
 }
 
+/** A typed array loses its elements when its buffer is transferred, and may grow or shrink with it. */
+function requirePresent(where: string, { name, param, shape, state }: Slot<Parameter>): void {
+  const size = shape.reduce((product, n) => product * n, 1);
+  for (const [what, array] of [["parameter", param] as const, ...Object.entries(state)]) {
+    if (sizeOf(array) === size) continue;
+    const which = array === param ? `parameter "${name}"` : `state "${name}.${what}"`;
+    throw new ShapeError(
+      `[${where}] ${which} had ${size} elements when the optimizer was made and now has ${sizeOf(array)}. ` +
+        "Was its buffer transferred or resized? Make a new optimizer.",
+    );
+  }
+}
+
 const isCount = (x: number) => Number.isSafeInteger(x) && x >= 0;
-const sizeOf = (array: Parameter) => ("size" in array ? array.size : array.length);

@@ -56,6 +56,7 @@ export function storageOf<P extends Parameter>(where: string, params: Readonly<R
       `[${where}] all parameters of an optimizer must be of one kind; received ${[...kinds].join(" and ")}. Make one optimizer for each.`,
     );
   }
+  requireApart(where, entries);
   const [name, first] = entries[0]!;
   if (!(first instanceof Tensor)) {
     return arrayStorage(first instanceof Float32Array ? Float32Array : Float64Array) as unknown as Storage<P>;
@@ -67,6 +68,37 @@ export function storageOf<P extends Parameter>(where: string, params: Readonly<R
   }
   return tensorStorage(first.dtype) as unknown as Storage<P>;
 }
+
+/** One memory under two names would be stepped twice, by two threads at once. */
+function requireApart(where: string, entries: readonly (readonly [string, Parameter])[]): void {
+  const refuse = (a: string, b: string) => {
+    throw new OptionError(
+      `[${where}] parameters "${a}" and "${b}" are the same memory, which would be stepped twice. Give it one name, and use that for both.`,
+    );
+  };
+  const tensors = new Map<Parameter, string>();
+  const arrays = new Map<ArrayBufferLike, { name: string; array: Float32Array | Float64Array }[]>();
+  for (const [name, value] of entries) {
+    if (value instanceof Tensor) {
+      if (tensors.has(value)) refuse(tensors.get(value)!, name);
+      tensors.set(value, name);
+    } else {
+      const parts = arrays.get(value.buffer) ?? [];
+      parts.push({ name, array: value });
+      arrays.set(value.buffer, parts);
+    }
+  }
+  for (const parts of arrays.values()) {
+    const inOrder = parts.sort((a, b) => a.array.byteOffset - b.array.byteOffset);
+    for (const [i, { name, array }] of inOrder.slice(1).entries()) {
+      const before = inOrder[i]!;
+      if (before.array.byteOffset + before.array.byteLength > array.byteOffset) refuse(before.name, name);
+    }
+  }
+}
+
+/** Number of elements. */
+export const sizeOf = (array: Parameter) => ("size" in array ? array.size : array.length);
 
 /** The kind of a parameter in words: "float32 tensor", "Float32Array". */
 export function describe(value: unknown): string {

@@ -24,6 +24,8 @@ export interface CheckpointState {
   seconds: number;
   /** Random numbers are keyed by (seed, step): with the step this is the whole state of the generator. */
   seed: number;
+  /** Micro-batches a step. */
+  gradientAccumulation: number;
   /** Steps in a row, up to this one, that the optimizer skipped. */
   skippedSteps: number;
   /** Of the data source, after the last batch used. */

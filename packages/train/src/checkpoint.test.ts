@@ -231,7 +231,7 @@ describe("a checkpoint that doesn't fit", () => {
     const resuming = collect(train(setUp(directory, { params, resume: true })));
     await expect(resuming).rejects.toThrow(FormatError);
     await expect(resuming).rejects.toThrow(
-      /"norm\.weight" is float32 \[16\], the model has float32 \[4, 4\]; "extra\.weight" is missing; "head\.weight" is not in the model/,
+      /"norm\.weight" was float32 \[16\], is float32 \[4, 4\]; "extra\.weight" is missing; "head\.weight" is not in the model/,
     );
     expect(await bitsOf(params)).toEqual(before);
   });
@@ -243,11 +243,21 @@ describe("a checkpoint that doesn't fit", () => {
         const params = tinyParams();
         return { params, optimizer: tinyOptimizer("sonew", params) };
       },
-      /sonew/,
+      /optimizer was "adamw", is "sonew"/,
     ],
     ["data", () => ({ data: tinyData(8, 99) }), /seed/],
-    ["seed", () => ({ seed: 1 }), /belongs to a run with seed 0; received seed 1/],
-    ["number of steps", () => ({ steps: 5 }), /already at step 6; received steps 5/],
+    ["seed", () => ({ seed: 1 }), /seed was 0, is 1\./],
+    ["number of steps", () => ({ steps: 5 }), /it is already at step 6, beyond steps 5/],
+    ["gradientAccumulation", () => ({ gradientAccumulation: 2 }), /gradientAccumulation was 1, is 2/],
+    [
+      "hyper-parameters",
+      () => {
+        const params = tinyParams();
+        const groups = [{ params: /embed/, weightDecay: 0 }];
+        return { params, optimizer: new AdamW(params, { learningRate: 1, beta2: 0.95, groups }), seed: 3 };
+      },
+      /: seed was 0, is 3; maxGradNorm was 1, is not given; beta2 was 0\.999, is 0\.95 \(of "embed\.weight" and 9 more\); weightDecay was 0\.01, is 0 \(of "embed\.weight"\)\. Set/,
+    ],
   ])("by its %s is refused before the parameters change", async (_, other, message) => {
     const directory = await trained();
     const params = tinyParams(9);
@@ -256,6 +266,26 @@ describe("a checkpoint that doesn't fit", () => {
     await expect(collect(train(options))).rejects.toThrow(message);
     expect(await bitsOf(options.params)).toEqual(before);
     disposeTensors(params);
+  });
+});
+
+describe("a resumed run may have", () => {
+  it("another learning rate and more steps, and groups that come to the same", async () => {
+    const directory = await trained();
+    const params = tinyParams(9);
+    const groups = [{ params: /norm/, learningRate: 0.5 }];
+    const optimizer = new AdamW(params, { learningRate: () => 0.25, maxGradNorm: 1, groups });
+    const events = await collect(train(setUp(directory, { params, optimizer, resume: true, steps: 7 })));
+    expect(events.slice(0, 2)).toMatchObject([{ type: "resumed" }, { type: "step", step: 7, learningRate: 0.25 }]);
+  });
+
+  it("another batch size: the data go on behind the last window used", async () => {
+    const directory = await trained();
+    const data = tinyData(4);
+    await collect(train(setUp(directory, { data, resume: true, steps: 7 })));
+    const straight = tinyData(4);
+    for (let i = 0; i < 13; i++) straight.next();
+    expect(data.state()).toEqual(straight.state());
   });
 });
 

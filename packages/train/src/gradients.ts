@@ -32,8 +32,8 @@ export async function lossAndGradients(
       const weight = weights[microBatch]!;
       if (weight === 0) continue;
       const own = differentiate(objective, params, batch, weight, { ...context, microBatch });
-      grads = grads === undefined ? own.grads : addAndDispose(grads, own.grads);
       using value = own.value;
+      grads = grads === undefined ? own.grads : addAndDispose(grads, own.grads);
       loss += await value.item();
     }
   } catch (error) {

@@ -253,18 +253,18 @@ describe.skipIf(process.platform === "win32")("a process", { timeout: 300_000 },
     expect(readdirSync(directory).sort()).toEqual(["step-00000848", "step-00000850"]);
   });
 
-  it("interrupted by SIGINT ends after a checkpoint of its last step, and goes on to the same bits", async () => {
-    const expected = await finish(join(folder, "straight-int"), { name: "adamw", every: 50 });
+  it("interrupted by SIGINT 20 times ends after a checkpoint of its last step, and goes on to the same bits", async () => {
+    const expected = await finish(join(folder, "straight-int"), { steps: 850, name: "adamw", every: 50 });
     const directory = join(folder, "interrupted");
-    for (let turn = 0; turn < 4; turn++) {
-      const life = start(directory, { name: "adamw", every: 50, pause: 40 });
+    for (let turn = 0; turn < 20; turn++) {
+      const life = start(directory, { steps: 850, name: "adamw", every: 50, pause: 40 });
       await strike(life, "SIGINT", turn);
       expect(await life.exit).toEqual({ code: 130, signal: null });
       expect(life.lines.at(-1)).toBe("failed interrupted");
       const steps = life.lines.filter((line) => line.startsWith("step"));
       expect((await latestCheckpoint(directory))!.step).toBe(Number(steps.at(-1)!.split(" ")[1]));
     }
-    expect(await finish(directory, { name: "adamw", every: 50 })).toBe(expected);
+    expect(await finish(directory, { steps: 850, name: "adamw", every: 50 })).toBe(expected);
   });
 
   it("that may not write the whole file (file size limit) fails with an IoError's message and keeps what was there", async () => {

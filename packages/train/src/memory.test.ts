@@ -75,6 +75,23 @@ describe("native memory", () => {
     expect(await bitsOf(run.params)).toEqual(values);
   });
 
+  it.each<[string, () => number]>([
+    ["throws", () => expect.fail("no rate")],
+    ["gives NaN", () => Number.NaN],
+  ])("is given back when a schedule %s in the middle of a run", async (_, bad) => {
+    const run = owned();
+    const before = used();
+    run.optimizer.learningRate = (step) => (step === 2 ? bad() : 1e-3);
+    const told: number[] = [];
+    const running = (async () => {
+      for await (const event of train({ ...run, data: tinyData(), steps: 9 })) told.push(event.step);
+    })();
+    await expect(running).rejects.toThrow(/no rate|\[step 2\] learningRate must be/);
+    expect(told).toEqual([1, 2]);
+    // The norm of the last step stays with the optimizer.
+    expect(used().tensors).toBe(before.tensors + 1);
+  });
+
   it("is given back by an evaluation, but for what the model returns of its own", async () => {
     using own = full([1, 2], 7);
     const batches: BatchSet = { targetCount: 2, [Symbol.iterator]: () => [batchOf([[1, 2]])][Symbol.iterator]() };

@@ -20,6 +20,7 @@ describe("options of train", () => {
     ["steps", "10", /steps must be a positive integer; received "10"/],
     ["params", {}, /params must hold at least one tensor/],
     ["params", { w: 1 }, /params\["w"\] must be a Tensor; received 1/],
+    ["params", { __metadata__: params.w }, /params must have names .* received "__metadata__"/],
     ["params", undefined, /params must be an object; received undefined/],
     ["objective", null, /objective must be a function; received null/],
     [

@@ -23,7 +23,6 @@ export interface ObjectiveContext {
 /** The loss of a micro-batch: a tensor with one element, the mean over the valid targets. */
 export type Objective = (params: Record<string, Tensor>, batch: TrainBatch, context: ObjectiveContext) => Tensor;
 
-
 export interface EvaluateContext {
   step: number;
   params: Record<string, Tensor>;
@@ -56,11 +55,14 @@ export interface TrainOptions {
   /** Ends the run early, after an evaluation. */
   stopWhen?: (metrics: Readonly<Record<string, number>>) => boolean;
   checkpoint?: CheckpointOptions;
-  /** Continue from the newest valid checkpoint of the directory, or start if there is none yet; default false. */
+  /**
+   * Continue from the newest valid checkpoint of the directory, or start if there is none yet; default false. All that decides a step's numbers
+   * must be as it was, but for the learning rate.
+   */
   resume?: boolean;
   /** Key of all randomness in the objective; stored and checked on resume. Default 0. */
   seed?: number;
-  /** Kept in every checkpoint for whoever reads it; not interpreted. */
+  /** Kept in every checkpoint for whoever reads it; neither interpreted nor compared on resume. */
   config?: JsonObject;
   /** Steps in a row that an optimizer may skip for a non-finite gradient norm before the run fails; default 10. */
   maxSkippedSteps?: number;
@@ -162,6 +164,11 @@ function requireParams(params: unknown): void {
   for (const [name, value] of entries) {
     if (!(value instanceof Tensor))
       throw new OptionError(`[train] params["${name}"] must be a Tensor; received ${show(value)}.`);
+    if (name === "__metadata__") {
+      throw new OptionError(
+        '[train] params must have names that a checkpoint can hold; received "__metadata__", which safetensors keeps for itself. Rename it.',
+      );
+    }
   }
 }
 

@@ -1,6 +1,6 @@
 /** Where a run stands, and how it gets into a checkpoint and out of it. */
 import type { JsonObject } from "@llmeff/data";
-import { copyInto, FormatError, globalNorm, NonFiniteError, type Tensor } from "@llmeff/tensor";
+import { copyInto, globalNorm, NonFiniteError } from "@llmeff/tensor";
 import {
   type Checkpoint,
   type FoundCheckpoint,
@@ -9,6 +9,7 @@ import {
   saveCheckpoint,
 } from "./checkpoint.js";
 import type { CheckpointState, EvaluationRecord } from "./checkpoint-state.js";
+import { requireFit } from "./fit.js";
 import { disposeAll } from "./gradients.js";
 import type { ResolvedTrainOptions } from "./options.js";
 
@@ -41,7 +42,7 @@ export function freshRun(options: ResolvedTrainOptions): RunState {
  * Puts parameters, optimizer and data where the newest valid checkpoint has them.
  *
  * @returns undefined if there is no checkpoint
- * @throws {FormatError} if the checkpoints are damaged or belong to another model, optimizer, data or seed
+ * @throws {FormatError} if the checkpoints are damaged or belong to another model, optimizer, data, seed or accumulation
  */
 export async function resumeRun(
   options: ResolvedTrainOptions,
@@ -64,7 +65,7 @@ export async function resumeRun(
 
 /** @throws {NonFiniteError} instead of writing parameters that can't be trained on */
 export async function checkpointRun(options: ResolvedTrainOptions, run: RunState): Promise<string> {
-  const { params, optimizer, seed, config } = options;
+  const { params, optimizer, seed, config, gradientAccumulation } = options;
   const { directory, keepLast } = options.checkpoint!;
   {
     using norm = globalNorm(Object.values(params));
@@ -82,6 +83,7 @@ export async function checkpointRun(options: ResolvedTrainOptions, run: RunState
     tokens,
     seconds,
     seed,
+    gradientAccumulation,
     skippedSteps,
     data,
     optimizer: meta,
@@ -96,35 +98,10 @@ export function lastCheckpoint({ checkpoint }: RunState): string {
   return checkpoint === undefined ? "there is no checkpoint yet" : `the last checkpoint is ${checkpoint.path}`;
 }
 
-function restore(options: ResolvedTrainOptions, { path, params, optimizer, state }: Checkpoint): void {
-  if (state.seed !== options.seed) {
-    throw new FormatError(`[train] ${path} belongs to a run with seed ${state.seed}; received seed ${options.seed}.`);
-  }
-  if (state.step > options.steps) {
-    throw new FormatError(`[train] ${path} is already at step ${state.step}; received steps ${options.steps}.`);
-  }
-  checkParams(path, options.params, params);
-  options.optimizer.loadStateDict(optimizer);
+function restore(options: ResolvedTrainOptions, checkpoint: Checkpoint): void {
+  const { params, optimizer, state } = checkpoint;
+  requireFit(options, checkpoint);
   options.data.restore(state.data);
+  options.optimizer.loadStateDict(optimizer);
   for (const [name, param] of Object.entries(options.params)) copyInto(param, params[name]!);
-}
-
-/** One error that lists everything. */
-function checkParams(path: string, own: Record<string, Tensor>, saved: Record<string, Tensor>): void {
-  const describe = ({ dtype, shape }: Tensor) => `${dtype} [${shape.join(", ")}]`;
-  const problems = [
-    ...Object.entries(own).flatMap(([name, param]) => {
-      const other = saved[name];
-      if (other === undefined) return [`"${name}" is missing`];
-      return describe(other) === describe(param)
-        ? []
-        : [`"${name}" is ${describe(other)}, the model has ${describe(param)}`];
-    }),
-    ...Object.keys(saved).flatMap((name) => (name in own ? [] : [`"${name}" is not in the model`])),
-  ];
-  if (problems.length > 0) {
-    throw new FormatError(
-      `[train] ${path} doesn't fit the model: ${problems.join("; ")}. Is this another model's checkpoint?`,
-    );
-  }
 }

@@ -19,7 +19,7 @@ import { checkpointRun, freshRun, lastCheckpoint, type RunState, resumeRun } fro
  * @throws {OptionError} at once, for an option outside its domain
  * @throws {NonFiniteError} while running, if a loss is not finite: before the step changes any parameter, and the last checkpoint stays
  * @throws {IoError} while running, if a checkpoint can't be written; earlier ones stay
- * @throws {FormatError} on resume, if no checkpoint is valid or it belongs to something else
+ * @throws {FormatError} on resume, if no checkpoint is valid, or it doesn't fit: listing what differs
  *
  * @example
  * for await (const event of train({ params, objective, optimizer, data, steps: 1000 })) {
@@ -72,8 +72,8 @@ async function trainStep(options: ResolvedTrainOptions, run: RunState): Promise<
     throw error;
   }
   const step = run.step + 1;
+  const { learningRate } = optimizer; // a schedule may throw: before there are gradients to free
   const { loss, grads } = await lossAndGradients(objective, params, batches, { seed, step });
-  const { learningRate } = optimizer;
   let gradNorm: number | undefined;
   try {
     if (!Number.isFinite(loss)) {
@@ -99,7 +99,7 @@ async function trainStep(options: ResolvedTrainOptions, run: RunState): Promise<
   if (run.skippedSteps >= options.maxSkippedSteps) {
     throw new NonFiniteError(
       `[train] the gradients' norm is ${gradNorm} at step ${step}, the ${ordinal(run.skippedSteps)} such step in a row; ` +
-        `these steps changed nothing, and ${lastCheckpoint(run)}. Lower the learning rate, or look at the data.`,
+        `these steps changed no parameter, and ${lastCheckpoint(run)}. Lower the learning rate, or look at the data.`,
     );
   }
   return {
