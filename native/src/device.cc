@@ -8,7 +8,7 @@
 namespace llmeff {
 
 Buffer::~Buffer() {
-  device_.release(data_, capacity_);
+  device_.release(data_, bytes_, capacity_);
 }
 
 std::shared_ptr<Failure> Device::take_unobserved() {

@@ -155,5 +155,95 @@ TEST(attention_float64) {
   check_all<double>(1e-14);
 }
 
+// Rows and keys that are not finite reach exactly those that they meet under the mask.
+struct Spread {
+  int64_t t, h, k, d, window, q_offset;
+  bool causal;
+  double softcap;
+};
+
+constexpr Spread kSpreads[] = {
+    {9, 1, 1, 4, 0, 0, true, 0},     {70, 2, 1, 8, 0, 0, true, 0},  {150, 3, 1, 5, 40, 0, true, 0},
+    {150, 2, 2, 20, 0, 0, true, 15}, {90, 1, 1, 8, 7, 3, false, 0}, {600, 1, 1, 8, 100, 0, true, 0},
+};
+
+template <class T>
+void check_spread(const Isa& isa, const Spread& x, int index, double bad) {
+  enum Target { kQuery, kKey, kValue, kDout };
+  const int64_t groups = x.h / x.k;
+  const auto sees = [&](int64_t i, int64_t j) {
+    const int64_t at = x.q_offset + i;
+    return (!x.causal || j <= at) && (x.window == 0 || (j > at - x.window && (x.causal || j < at + x.window)));
+  };
+  for (const Target target : {kQuery, kKey, kValue, kDout})
+    for (const int64_t at : {int64_t{0}, x.t / 2, x.t - 1}) {
+      Numbers random(static_cast<uint64_t>(index) + 5);
+      auto q = random.vector<T>(x.t * x.h * x.d), k = random.vector<T>(x.t * x.k * x.d),
+           v = random.vector<T>(x.t * x.k * x.d), dout = random.vector<T>(x.t * x.h * x.d);
+      (target == kQuery   ? q[at * x.h * x.d]
+       : target == kKey   ? k[at * x.k * x.d]
+       : target == kValue ? v[at * x.k * x.d]
+                          : dout[at * x.h * x.d]) = static_cast<T>(bad);
+      std::vector<T> o(q.size()), lse(x.h * x.t), dq(q.size()), dk(k.size()), dv(v.size());
+      const auto rows = [&](auto& data, auto kind) {
+        return view<decltype(kind)>(data.data(), {1, x.t, static_cast<int64_t>(data.size()) / (x.t * x.d), x.d});
+      };
+      isa.kernels->attention(rows(q, In{}), rows(k, In{}), rows(v, In{}), 0.5, x.causal, x.window, x.q_offset,
+                             x.softcap, rows(o, Out{}), view<Out>(lse.data(), {1, x.h, x.t}));
+      isa.kernels->attention_grad(rows(dout, In{}), rows(q, In{}), rows(k, In{}), rows(v, In{}), rows(o, In{}),
+                                  view<In>(lse.data(), {1, x.h, x.t}), 0.5, x.causal, x.window, x.q_offset, x.softcap,
+                                  rows(dq, Out{}), rows(dk, Out{}), rows(dv, Out{}));
+      // Row i of head 0 computes with the bad number; a key is reached when some such row sees it.
+      const bool by_key = target == kKey || target == kValue;
+      const auto meets = [&](int64_t i) { return by_key ? sees(i, at) : i == at; };
+      const auto reached = [&](int64_t j) {
+        for (int64_t i = 0; i < x.t; ++i)
+          if (meets(i) && sees(i, j)) return true;
+        return false;
+      };
+      const auto finite = [&](const std::vector<T>& data, int64_t row) {
+        for (int64_t c = 0; c < x.d; ++c)
+          if (!std::isfinite(data[row * x.d + c])) return false;
+        return true;
+      };
+      for (int64_t i = 0; i < x.t; ++i)
+        for (int64_t h = 0; h < x.h; ++h) {
+          // Another head of the group meets the same keys, another row its own numbers only.
+          const bool met = meets(i) && (by_key ? h / groups == 0 : h == 0);
+          CHECK(met || finite(o, i * x.h + h), "%s spread %d: %g of %d at %ld reaches o of row %ld head %ld", isa.name,
+                index, bad, target, static_cast<long>(at), static_cast<long>(i), static_cast<long>(h));
+          CHECK(met || finite(dq, i * x.h + h), "%s spread %d: %g of %d at %ld reaches dq of row %ld head %ld",
+                isa.name, index, bad, target, static_cast<long>(at), static_cast<long>(i), static_cast<long>(h));
+          if (std::isnan(bad) && met && target != kDout)
+            CHECK(!finite(o, i * x.h + h), "%s spread %d: NaN of %d at %ld does not reach row %ld", isa.name, index,
+                  target, static_cast<long>(at), static_cast<long>(i));
+        }
+      for (int64_t j = 0; j < x.t; ++j)
+        for (int64_t h = 0; h < x.k; ++h) {
+          const bool met = h == 0 && reached(j);
+          CHECK(met || (finite(dk, j * x.k + h) && finite(dv, j * x.k + h)),
+                "%s spread %d: %g of %d at %ld reaches the gradient of key %ld", isa.name, index, bad, target,
+                static_cast<long>(at), static_cast<long>(j));
+          if (std::isnan(bad) && met)
+            CHECK(!finite(target == kDout ? dv : dk, j * x.k + h),
+                  "%s spread %d: NaN of %d at %ld does not reach key %ld", isa.name, index, target,
+                  static_cast<long>(at), static_cast<long>(j));
+        }
+    }
+}
+
+TEST(attention_not_finite) {
+  for (const Isa& isa : isas()) {
+    int index = 0;
+    for (const Spread& spread : kSpreads) {
+      for (const double bad : {static_cast<double>(NAN), static_cast<double>(INFINITY)}) {
+        check_spread<float>(isa, spread, index, bad);
+        check_spread<double>(isa, spread, index, bad);
+      }
+      ++index;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace llmeff::test

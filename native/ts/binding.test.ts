@@ -104,6 +104,12 @@ describe("create", () => {
     expect(() => native.create(float32, [-1])).toThrow(ShapeError);
     expect(() => native.create(float32, [2 ** 40, 2 ** 40])).toThrow(OutOfMemoryError);
     expect(() => native.create(float32, [2 ** 46])).toThrow(OutOfMemoryError);
+    for (const shape of [
+      [0, 2 ** 40, 2 ** 40],
+      [2 ** 40, 2 ** 40, 0],
+    ]) {
+      expect([...native.readSync(native.create(float32, shape), new Float32Array(0))]).toEqual([]);
+    }
     expect(() => native.create(float32, wrong("shape"))).toThrow();
     expect(() => native.create(float32, wrong([{}]))).toThrow();
   });
@@ -162,9 +168,19 @@ describe("op", () => {
     expect(() => native.op.unary(UnaryOp.neg, wrong(null), out)).toThrow(OptionError);
     expect(() => native.op.unary(UnaryOp.neg, x, wrong(undefined))).toThrow(OptionError);
     expect(() => native.op.globalNorm([x, wrong(null)], out)).toThrow(OptionError);
-    expect(() => native.op.matmul(x, wrong(null), null, false, out)).toThrow(/argument 1 of matmul is absent/);
-    native.op.matmul(x, x, null, false, out);
+    expect(() => native.op.matmul(x, wrong(null), null, out)).toThrow(/argument 1 of matmul is absent/);
+    native.op.matmul(x, x, null, out);
     expect(read(out, 4)).toEqual([7, 10, 15, 22]);
+  });
+
+  it("refuses lists with an entry that has no elements, instead of doing nothing for all", () => {
+    const [x, norm] = [array([3, 4]), array([-1], [])];
+    for (const empty of [native.create(float32, [0]), new Float32Array(0)]) {
+      expect(() => native.op.globalNorm([x, empty], norm)).toThrow(ShapeError);
+      expect(() => native.op.globalNorm([x, empty], norm)).toThrow(/entry 1 of a list .* has no elements/);
+    }
+    native.op.globalNorm([x], norm);
+    expect(read(norm, 1)).toEqual([5]);
   });
 
   it("does nothing on arrays without elements", () => {
@@ -180,5 +196,17 @@ describe("info", () => {
     expect(availableIsas).toContain(isa);
     expect(["generic", "neon"]).toContain(availableIsas.at(-1));
     expect(numThreads).toBeGreaterThanOrEqual(1);
+  });
+
+  it("doesn't follow changes of the environment", () => {
+    const { isa } = native.info();
+    const before = process.env.LLMEFF_CPU_ISA;
+    process.env.LLMEFF_CPU_ISA = "mmx";
+    try {
+      expect(native.info().isa).toBe(isa);
+    } finally {
+      if (before === undefined) delete process.env.LLMEFF_CPU_ISA;
+      else process.env.LLMEFF_CPU_ISA = before;
+    }
   });
 });

@@ -63,7 +63,7 @@ export interface KernelTable {
   binary(op: number, a: O, b: O, out: O): Ticket;
   where(condition: O, a: O, b: O, out: O): Ticket;
   reduce(op: number, x: O, out: O): Ticket;
-  matmul(a: O, b: O, bias: Opt, accumulate: boolean, out: O): Ticket;
+  matmul(a: O, b: O, bias: Opt, out: O): Ticket;
   softmax(x: O, y: O): Ticket;
   softmaxGrad(y: O, dy: O, dx: O): Ticket;
   embedding(table: O, ids: O, out: O): Ticket;

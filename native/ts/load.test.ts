@@ -3,6 +3,7 @@ import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import { build } from "tsup";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
@@ -85,5 +86,37 @@ describe("engine", () => {
     for (const bad of ["0", "-2", "many", "1e9", ""]) {
       expect(await load({ LLMEFF_NATIVE_PATH: addon, LLMEFF_NUM_THREADS: bad })).toMatchObject({ numThreads });
     }
+  });
+
+  it("frees no block of one thread under its queued work when another empties the cache", async () => {
+    const program = `
+import { Worker, isMainThread } from "node:worker_threads";
+import { engine } from "./dist/index.mjs";
+const native = engine();
+if (isMainThread) {
+  const worker = new Worker(new URL(import.meta.url));
+  await new Promise((resolve) => worker.once("message", resolve));
+  for (const end = Date.now() + 1500; Date.now() < end; ) {
+    for (let i = 0; i < 4; i++) {
+      const x = native.create(0, [16 << 20]);
+      native.op.fill(i, x);
+      native.release(x);
+    }
+    await native.synchronize();
+  }
+  await worker.terminate();
+  console.log(JSON.stringify({ handles: native.memory().handles }));
+} else {
+  const { parentPort } = await import("node:worker_threads");
+  parentPort.postMessage("running");
+  for (;;) native.emptyCache();
+}
+`;
+    writeFileSync(join(folder, "cache.mjs"), program);
+    const { stdout } = await promisify(execFile)(process.execPath, ["cache.mjs"], {
+      cwd: folder,
+      env: { ...process.env, LLMEFF_NATIVE_PATH: addon },
+    });
+    expect(JSON.parse(stdout)).toEqual({ handles: 0 });
   });
 });

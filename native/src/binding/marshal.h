@@ -17,6 +17,8 @@
 
 namespace llmeff::binding {
 
+DType dtype_argument(const Napi::Value& value);
+Napi::TypedArray typed_array_argument(const Napi::Value& value);
 DType dtype_of(const Napi::TypedArray& array);
 // Its first element; the memory may be shared between threads of JavaScript.
 void* data_of(const Napi::TypedArray& array);
@@ -159,6 +161,9 @@ struct Argument<const List<V>&> {
       else {
         if (absent(array.Get(i))) fail("ERR_OPTION", "[native] entry %u of a list of arrays is absent.", i);
         items.push_back(context.view<V>(array.Get(i)));
+        // The call does nothing when an argument is empty; one entry must not stop the work on the others.
+        if (items.back().size() == 0)
+          fail("ERR_SHAPE", "[native] entry %u of a list of arrays has no elements. Leave it out.", i);
       }
     }
   }

@@ -1,5 +1,9 @@
 // Caching allocator: blocks come from the system once and are reused by size class, so that a training step reaches a
 // steady state without asking the system for memory.
+//
+// A block that is released may still have users in the stream. Whoever gets it next submits after them; but before it
+// goes back to the system they must have run. So a block leaves the cache in two steps: it is detached, and freed when
+// everything that had been submitted by then is done.
 #pragma once
 
 #include <cstddef>
@@ -13,17 +17,37 @@ namespace llmeff::cpu {
 
 class CachingAllocator {
  public:
-  // A 64-byte aligned block; `capacity` receives its size class. Null when the system has no more.
+  struct Block {
+    void* data;
+    size_t capacity;
+  };
+
+  // A 64-byte aligned block; `capacity` receives its size. Null when the system has no more.
   void* allocate(size_t bytes, size_t& capacity);
-  void release(void* data, size_t capacity);
-  void empty_cache();
+  // `bytes` as it was asked for.
+  void release(void* data, size_t bytes, size_t capacity);
+
+  // Everything in the cache leaves it.
+  std::vector<Block> detach_all();
+  // What the cache holds beyond its bound leaves it, largest first. The bound is the most that was ever live since the
+  // last detach_all, and no less than kKept. Empty as long as the cache serves all requests: a steady state keeps what
+  // it needs.
+  std::vector<Block> detach_surplus();
+  // Gives detached blocks back to the system; no queued work may use them.
+  void free(const std::vector<Block>& blocks);
+
   void reset_peak();
   MemoryUse use() const;
 
  private:
+  static constexpr size_t kKept = size_t{256} << 20;
+
   mutable std::mutex mutex_;
   std::map<size_t, std::vector<void*>> free_;
-  size_t live_ = 0, peak_ = 0, cached_ = 0, system_allocations_ = 0;
+  size_t live_ = 0, peak_ = 0, highest_ = 0, cached_ = 0;
+  size_t held_ = 0;      // from the system: live, cached and detached
+  bool missed_ = false;  // a request since the last detach_surplus was not served by the cache
+  size_t system_allocations_ = 0;
 };
 
 }  // namespace llmeff::cpu

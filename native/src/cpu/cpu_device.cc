@@ -1,4 +1,7 @@
 // The CPU as a device: caching allocator, executor thread, and the kernels for its instruction set.
+#include <mutex>
+#include <utility>
+
 #include "cpu/allocator.h"
 #include "cpu/dispatch.h"
 #include "cpu/executor.h"
@@ -23,8 +26,7 @@ class CpuDevice final : public Device {
     size_t capacity = 0;
     void* data = allocator_.allocate(bytes, capacity);
     if (data == nullptr) {
-      synchronize();
-      allocator_.empty_cache();
+      empty_cache();
       data = allocator_.allocate(bytes, capacity);
     }
     if (data == nullptr)
@@ -32,24 +34,31 @@ class CpuDevice final : public Device {
            "[cpu] out of memory: %zu bytes were asked for while %zu are live. Dispose tensors, use scope(), or a "
            "smaller batch.",
            bytes, allocator_.use().live_bytes);
-    return std::make_shared<Buffer>(*this, data, bytes, capacity);
+    auto buffer = std::make_shared<Buffer>(*this, data, bytes, capacity);
+    if (auto surplus = allocator_.detach_surplus(); !surplus.empty())
+      submit([this, surplus = std::move(surplus)](uint64_t) { allocator_.free(surplus); });
+    return buffer;
   }
   MemoryUse memory() const override { return allocator_.use(); }
   void reset_peak() override { allocator_.reset_peak(); }
   void empty_cache() override {
+    // One at a time: who asks for memory finds all that another thread is about to free.
+    std::lock_guard lock(emptying_);
+    const auto blocks = allocator_.detach_all();
     synchronize();
-    allocator_.empty_cache();
+    allocator_.free(blocks);
   }
 
   uint64_t submit(std::function<void(uint64_t)> work) override { return executor_.submit(std::move(work)); }
   void synchronize() override { executor_.drain(); }
 
  protected:
-  void release(void* data, size_t capacity) override { allocator_.release(data, capacity); }
+  void release(void* data, size_t bytes, size_t capacity) override { allocator_.release(data, bytes, capacity); }
 
  private:
   Kernels& kernels_;
   cpu::CachingAllocator allocator_;
+  std::mutex emptying_;
   cpu::Executor executor_;
 };
 

@@ -55,15 +55,28 @@ constexpr Isa kIsas[] = {
 #endif
 };
 
-const Isa& chosen() {
+std::vector<std::string> available() {
+  std::vector<std::string> names;
+  for (const Isa& isa : kIsas)
+    if (isa.supported()) names.push_back(isa.name);
+  return names;
+}
+
+const Isa& choose() {
   const char* wanted = std::getenv("LLMEFF_CPU_ISA");
   const bool any = wanted == nullptr || *wanted == '\0';
   for (const Isa& isa : kIsas)
     if (isa.supported() && (any || std::strcmp(isa.name, wanted) == 0)) return isa;
-  std::string available;
-  for (const std::string& name : cpu_info().available) available += (available.empty() ? "" : ", ") + name;
-  throw Error("ERR_OPTION", "[LLMEFF_CPU_ISA] expected one of " + available + "; received \"" +
-                                std::string(wanted ? wanted : "") + "\". Unset it to use the best.");
+  std::string names;
+  for (const std::string& name : available()) names += (names.empty() ? "" : ", ") + name;
+  throw Error("ERR_OPTION",
+              "[LLMEFF_CPU_ISA] expected one of " + names + "; received \"" + wanted + "\". Unset it to use the best.");
+}
+
+// The environment is read once: the kernels in use don't change with it later.
+const Isa& chosen() {
+  static const Isa& isa = choose();
+  return isa;
 }
 
 }  // namespace
@@ -75,12 +88,7 @@ Kernels& best_kernels() {
 }  // namespace cpu
 
 CpuInfo cpu_info() {
-  CpuInfo info;
-  for (const Isa& isa : kIsas)
-    if (isa.supported()) info.available.push_back(isa.name);
-  const char* wanted = std::getenv("LLMEFF_CPU_ISA");
-  info.isa = wanted != nullptr && *wanted != '\0' ? wanted : info.available.front();
-  return info;
+  return {chosen().name, available()};
 }
 
 }  // namespace llmeff

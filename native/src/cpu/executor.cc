@@ -1,6 +1,21 @@
 #include "cpu/executor.h"
 
+#include <system_error>
+
+#include "llmeff/error.h"
+
 namespace llmeff::cpu {
+
+Executor::Executor(size_t capacity) : capacity_(capacity) {
+  try {
+    thread_ = std::thread([this] { loop(); });
+  } catch (const std::system_error& error) {
+    fail("ERR_OUT_OF_MEMORY",
+         "[cpu] the system refuses the engine a thread (%s). Raise the limits of processes and of virtual memory "
+         "(ulimit -u, ulimit -v), or end other programs.",
+         error.what());
+  }
+}
 
 uint64_t Executor::submit(std::function<void(uint64_t)> work) {
   uint64_t ticket;

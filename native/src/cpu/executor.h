@@ -12,7 +12,8 @@ namespace llmeff::cpu {
 
 class Executor {
  public:
-  explicit Executor(size_t capacity) : capacity_(capacity), thread_([this] { loop(); }) {}
+  // Throws Error when the system gives it no thread.
+  explicit Executor(size_t capacity);
 
   // Waits while `capacity` pieces of work are queued. Tickets count from 1.
   uint64_t submit(std::function<void(uint64_t)> work);

@@ -10,23 +10,12 @@
 #include <thread>
 #include <vector>
 
-#if defined(__linux__)
-#include <sched.h>
-#endif
-
+#include "cpu/usable_cores.h"
 #include "llmeff/error.h"
 #include "llmeff/parallel.h"
 
 namespace llmeff {
 namespace {
-
-int usable_cores() {
-#if defined(__linux__)
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
-#endif
-  return static_cast<int>(std::thread::hardware_concurrency());
-}
 
 int configured_threads() {
   if (const char* text = std::getenv("LLMEFF_NUM_THREADS")) {
@@ -34,14 +23,16 @@ int configured_threads() {
     const long n = std::strtol(text, &end, 10);
     if (end != text && *end == '\0' && n >= 1 && n <= 1024) return static_cast<int>(n);
   }
-  const int cores = usable_cores();
-  return cores < 1 ? 1 : cores;
+  return cpu::usable_cores();
 }
 
 struct AlignedBlock {
   void* data = nullptr;
   size_t bytes = 0;
 
+  AlignedBlock() = default;
+  AlignedBlock(const AlignedBlock&) = delete;
+  AlignedBlock& operator=(const AlignedBlock&) = delete;
   void* at_least(size_t wanted) {
     if (wanted <= bytes) return data;
     const size_t grown = (wanted + wanted / 4 + 63) / 64 * 64;
@@ -59,8 +50,14 @@ struct AlignedBlock {
 
 class Pool {
  public:
-  explicit Pool(int threads) : scratch_(threads) {
-    for (int worker = 1; worker < threads; ++worker) threads_.emplace_back([this, worker] { loop(worker); });
+  // With fewer threads where the system gives no more: a limit of processes or of memory is no reason to fail.
+  explicit Pool(int threads) {
+    threads_.reserve(static_cast<size_t>(threads));
+    try {
+      for (int worker = 1; worker < threads; ++worker) threads_.emplace_back([this, worker] { loop(worker); });
+    } catch (const std::exception&) {  // system_error or bad_alloc
+    }
+    scratch_ = std::vector<AlignedBlock>(threads_.size() + 1);
   }
 
   int size() const { return static_cast<int>(scratch_.size()); }

@@ -7,7 +7,7 @@ export {
   type JsonObject,
 } from "./batch.js";
 export { byteTokenizer } from "./byte-tokenizer.js";
-export { characterTokenizer, characterTokenizerOf } from "./character-tokenizer.js";
+export { characterTokenizer } from "./character-tokenizer.js";
 export {
   encodeCorpus,
   type JsonlOptions,
@@ -19,16 +19,15 @@ export {
 } from "./corpus.js";
 export { createTokenizer } from "./create-tokenizer.js";
 export { type HuggingFaceTokenizer, huggingFaceTokenizer, loadHuggingFaceTokenizer } from "./hugging-face-tokenizer.js";
-export { philox4x32, philoxBlock, type Seed, type Words64, words64 } from "./philox.js";
+export type { Seed } from "./philox.js";
 export { fillNormal, fillUniform, type PhiloxFillOptions } from "./philox-fill.js";
 export { type PrefetchOptions, prefetch } from "./prefetch.js";
 export { Random, streamOf } from "./random.js";
 export {
-  balancedDensity,
   RelationComposition,
   type RelationCompositionOptions,
   type Split,
 } from "./relation-composition.js";
 export { type SequentialWindowsOptions, sequentialWindows } from "./sequential-windows.js";
-export { splitTokens, splitWindows, type TokenArray, TokenDataset, type TokenDatasetOptions } from "./token-dataset.js";
+export { splitTokens, type TokenArray, TokenDataset, type TokenDatasetOptions } from "./token-dataset.js";
 export type { DecodeOptions, EncodeOptions, Tokenizer, TokenizerSpec } from "./tokenizer.js";

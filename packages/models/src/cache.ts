@@ -1,4 +1,4 @@
-import { clone, copyInto, keep, OptionError, ShapeError, scope, slice, type Tensor, zeros } from "@llmeff/tensor";
+import { copyInto, keep, OptionError, ShapeError, scope, slice, type Tensor, zeros } from "@llmeff/tensor";
 import type { ResolvedConfig } from "./config.js";
 
 /** Rows `[B, T, K, D]` of one key or value projection, of all positions so far or of the last `window`. */
@@ -43,7 +43,7 @@ export class RowCache {
     const buffer = keep(zeros([B, room, K, D], { dtype: like.dtype }));
     const old = this.#buffer;
     if (old) {
-      scope(() => copyInto(slice(buffer, 1, 0, kept), clone(slice(old, 1, this.#length - kept, this.#length))));
+      scope(() => copyInto(slice(buffer, 1, 0, kept), slice(old, 1, this.#length - kept, this.#length)));
       old.dispose();
     }
     this.#offset += this.#length - kept;
@@ -73,6 +73,8 @@ export class KvCache {
   readonly layers: readonly LayerCache[];
   readonly #maxSeqLen: number;
   #length = 0;
+  /** Whether a forward pass has begun and not ended: some layers may then hold its rows and others not. */
+  #unfinished = false;
 
   constructor(config: ResolvedConfig) {
     this.#maxSeqLen = config.maxSeqLen;
@@ -89,18 +91,29 @@ export class KvCache {
     return this.#length;
   }
 
-  /** Counts the positions of a forward pass, after all layers have appended theirs. */
-  advance(positions: number): void {
-    this.#length += positions;
-  }
-
-  /** @throws {OptionError} if that many further positions are more than the model is prepared for */
-  checkRoom(positions: number): void {
+  /**
+   * To be called before the layers append the rows of a forward pass; `advance` ends it.
+   *
+   * @throws {OptionError} if that many further positions are more than the model is prepared for, or if an earlier pass failed half-way
+   */
+  begin(positions: number): void {
+    if (this.#unfinished) {
+      throw new OptionError(
+        `[KvCache] an earlier forward pass failed after ${this.#length} positions, and left its rows in some of the layers. Start again with a new cache.`,
+      );
+    }
     if (this.#length + positions > this.#maxSeqLen) {
       throw new OptionError(
         `[KvCache] ${this.#length} positions are held and ${positions} are to follow, but the model's maxSeqLen is ${this.#maxSeqLen}.`,
       );
     }
+    this.#unfinished = true;
+  }
+
+  /** Counts the positions of a forward pass, after all layers have appended theirs. */
+  advance(positions: number): void {
+    this.#length += positions;
+    this.#unfinished = false;
   }
 
   dispose(): void {

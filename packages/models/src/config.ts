@@ -20,7 +20,11 @@ export interface SimplicialAttention {
   k2Bias?: number;
   /** Added to v2 inside the op; default 0. With 1 the layer starts near ordinary attention over (k1, v1). */
   v2Bias?: number;
-  /** Rotates q and k1 by their positions; default false: the paper's equation 5 has no positions. */
+  /**
+   * Rotates q and k1 by their positions; default false: the paper's equation 5 has no positions. Logits of three factors then depend on the
+   * positions themselves, not only on their differences as in dot-product attention. The determinant form refuses it: a rotation of pairs
+   * of channels means nothing to its chunks of three.
+   */
   rope?: boolean;
 }
 
@@ -72,34 +76,110 @@ export type ResolvedLayer = (
   qkNorm: boolean;
 };
 
+/** A value of a configuration for a message; JSON has no NaN. */
+function show(value: unknown): string {
+  return typeof value === "string" || typeof value === "object" ? JSON.stringify(value) : String(value);
+}
+
+function refuse(name: string, expected: string, value: unknown): never {
+  throw new OptionError(`[TransformerConfig] ${name} must be ${expected}; received ${show(value)}.`);
+}
+
 function checkPositive(name: string, value: unknown): void {
-  if (!Number.isSafeInteger(value) || (value as number) <= 0) {
-    throw new OptionError(`[TransformerConfig] ${name} must be a positive integer; received ${JSON.stringify(value)}.`);
-  }
+  if (!Number.isSafeInteger(value) || (value as number) <= 0) refuse(name, "a positive integer", value);
+}
+
+function checkFinite(name: string, value: unknown): void {
+  if (typeof value !== "number" || !Number.isFinite(value)) refuse(name, "a finite number", value);
 }
 
 function checkNonNegative(name: string, value: unknown): void {
-  if (typeof value !== "number" || !Number.isFinite(value) || value < 0) {
-    throw new OptionError(
-      `[TransformerConfig] ${name} must be a finite number ≥ 0; received ${JSON.stringify(value)}.`,
-    );
+  if (typeof value !== "number" || !Number.isFinite(value) || value < 0) refuse(name, "a finite number ≥ 0", value);
+}
+
+function checkFlag(name: string, value: unknown): void {
+  if (typeof value !== "boolean") refuse(name, "true or false", value);
+}
+
+function checkObject(name: string, value: unknown): void {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) refuse(name, "an object", value);
+}
+
+/** Refuses keys that nobody would read: a misspelt option must not become a default unseen. */
+function checkKeys(name: string, value: object, known: readonly string[]): void {
+  for (const key of Object.keys(value)) {
+    if (known.includes(key)) continue;
+    const near = known.find((other) => other.toLowerCase() === key.toLowerCase());
+    const advice = near === undefined ? `Known are ${known.join(", ")}.` : `Is ${near} meant?`;
+    throw new OptionError(`[TransformerConfig] ${name} has an unknown key ${JSON.stringify(key)}. ${advice}`);
   }
 }
 
-function resolveLayer(layer: LayerAttention, index: number, qkNorm: boolean | undefined): ResolvedLayer {
-  const where = `attention[${index}]`;
+const dotKeys = Object.keys({ kind: true, window: true } satisfies Record<keyof DotAttention, true>);
+
+const simplicialKeys = Object.keys({
+  kind: true,
+  w1: true,
+  w2: true,
+  form: true,
+  k2Bias: true,
+  v2Bias: true,
+  rope: true,
+} satisfies Record<keyof SimplicialAttention, true>);
+
+const configKeys = Object.keys({
+  vocabSize: true,
+  dModel: true,
+  numLayers: true,
+  numHeads: true,
+  numKvHeads: true,
+  headDim: true,
+  ffnDim: true,
+  maxSeqLen: true,
+  attention: true,
+  qkNorm: true,
+  attentionSoftcap: true,
+  finalSoftcap: true,
+  positions: true,
+  ropeBase: true,
+  normEps: true,
+  tieEmbeddings: true,
+  initStd: true,
+} satisfies Record<keyof TransformerConfig, true>);
+
+function checkLayer(layer: LayerAttention, where: string, positions: "rotary" | "learned"): void {
+  checkObject(where, layer);
   if (layer.kind === "dot") {
+    checkKeys(where, layer, dotKeys);
     if (layer.window !== undefined) checkPositive(`${where}.window`, layer.window);
-    return { ...layer, qkNorm: qkNorm ?? false };
+  } else if (layer.kind === "simplicial") {
+    checkKeys(where, layer, simplicialKeys);
+    const { w1, w2, form = "trilinear", k2Bias = 0, v2Bias = 0, rope = false } = layer;
+    if (w1 !== undefined) checkPositive(`${where}.w1`, w1);
+    if (w2 !== undefined) checkPositive(`${where}.w2`, w2);
+    if (form !== "trilinear" && form !== "determinant") refuse(`${where}.form`, '"trilinear" or "determinant"', form);
+    checkFinite(`${where}.k2Bias`, k2Bias);
+    checkFinite(`${where}.v2Bias`, v2Bias);
+    checkFlag(`${where}.rope`, rope);
+    if (rope && form === "determinant") {
+      throw new OptionError(
+        `[TransformerConfig] ${where} has rope: true with form: "determinant", whose chunks of three channels it would not turn as a whole. Leave rope out, or use form: "trilinear".`,
+      );
+    }
+    if (rope && positions === "learned") {
+      throw new OptionError(
+        `[TransformerConfig] ${where} has rope: true in a model with positions: "learned", which rotates nothing. Leave rope out, or use positions: "rotary".`,
+      );
+    }
+  } else {
+    refuse(`${where}.kind`, '"dot" or "simplicial"', (layer as { kind: unknown }).kind);
   }
-  if (layer.kind === "simplicial") {
-    if (layer.w1 !== undefined) checkPositive(`${where}.w1`, layer.w1);
-    if (layer.w2 !== undefined) checkPositive(`${where}.w2`, layer.w2);
-    return { form: "trilinear", k2Bias: 0, v2Bias: 0, rope: false, ...layer, qkNorm: qkNorm ?? true };
-  }
-  throw new OptionError(
-    `[TransformerConfig] ${where}.kind must be "dot" or "simplicial"; received ${JSON.stringify((layer as { kind: unknown }).kind)}.`,
-  );
+}
+
+function resolveLayer(layer: LayerAttention, qkNorm: boolean | undefined): ResolvedLayer {
+  if (layer.kind === "dot") return { ...layer, qkNorm: qkNorm ?? false };
+  const { form = "trilinear", k2Bias = 0, v2Bias = 0, rope = false } = layer;
+  return { ...layer, form, k2Bias, v2Bias, rope, qkNorm: qkNorm ?? true };
 }
 
 /**
@@ -108,6 +188,8 @@ function resolveLayer(layer: LayerAttention, index: number, qkNorm: boolean | un
  * @throws {OptionError} naming the field that is missing or doesn't fit
  */
 export function resolveConfig(config: TransformerConfig): ResolvedConfig {
+  checkObject("the configuration", config);
+  checkKeys("the configuration", config, configKeys);
   const { numKvHeads = config.numHeads, attention = [{ kind: "dot" }], qkNorm } = config;
   const {
     headDim = config.dModel / config.numHeads,
@@ -144,19 +226,17 @@ export function resolveConfig(config: TransformerConfig): ResolvedConfig {
   }
   for (const [name, value] of Object.entries({ attentionSoftcap, finalSoftcap, normEps, initStd }))
     checkNonNegative(name, value);
-  if (positions !== "rotary" && positions !== "learned") {
-    throw new OptionError(
-      `[TransformerConfig] positions must be "rotary" or "learned"; received ${JSON.stringify(positions)}.`,
-    );
-  }
-  if (!(ropeBase > 0)) throw new OptionError(`[TransformerConfig] ropeBase must be positive; received ${ropeBase}.`);
+  checkFlag("tieEmbeddings", tieEmbeddings);
+  if (qkNorm !== undefined) checkFlag("qkNorm", qkNorm);
+  if (positions !== "rotary" && positions !== "learned") refuse("positions", '"rotary" or "learned"', positions);
+  if (!(ropeBase > 0 && Number.isFinite(ropeBase))) refuse("ropeBase", "a positive number", ropeBase);
   if (!Array.isArray(attention) || attention.length === 0) {
     throw new OptionError("[TransformerConfig] attention must be a pattern of at least one layer; received none.");
   }
-  const layers = Array.from({ length: numLayers }, (_, i) => {
-    const at = i % attention.length;
-    return resolveLayer(attention[at] as LayerAttention, at, qkNorm);
-  });
+  for (const [i, layer] of attention.entries()) checkLayer(layer, `attention[${i}]`, positions);
+  const layers = Array.from({ length: numLayers }, (_, i) =>
+    resolveLayer(attention[i % attention.length] as LayerAttention, qkNorm),
+  );
   return {
     vocabSize,
     dModel,

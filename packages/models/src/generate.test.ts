@@ -67,6 +67,10 @@ describe("generate", () => {
   it.each([
     [{ maxTokens: 3 }, [], /at least one token; received none/],
     [{ maxTokens: 3 }, new Array(25).fill(1), /prompt has 25 tokens; the model's maxSeqLen is 24/],
+    [{ maxTokens: 3 }, [1, 1.5], /prompt\[1\] must be a token id, an integer of 32 bits; received 1\.5/],
+    [{ maxTokens: 3 }, [Number.NaN], /received NaN/],
+    [{ maxTokens: 3 }, [2 ** 32 + 1], /received 4294967297/],
+    [{ maxTokens: 3 }, [undefined], /received undefined/],
     [{ maxTokens: -1 }, [1], /maxTokens must be a non-negative integer; received -1/],
     [{ maxTokens: 1, temperature: Number.NaN }, [1], /temperature must be a number ≥ 0; received NaN/],
   ])("refuses %o with prompt %o", async (options, prompt, message) => {

@@ -21,7 +21,7 @@ const drawStream = 0x67656e; // "gen"
  * Draws tokens one at a time, each the next of the prompt and those before it.
  *
  * @param prompt - at least one token id
- * @throws {OptionError} for an empty prompt, or one longer than the model's maxSeqLen
+ * @throws {OptionError} for an empty prompt, one that holds something else than token ids, or one longer than the model's maxSeqLen
  *
  * @example
  * for await (const id of generate(model, params, tokenizer.encode("ROMEO:"), { maxTokens: 200, temperature: 0.8 })) {
@@ -40,6 +40,14 @@ export async function* generate(
     throw new OptionError(`[generate] maxTokens must be a non-negative integer; received ${maxTokens}.`);
   }
   if (prompt.length === 0) throw new OptionError("[generate] expected a prompt of at least one token; received none.");
+  for (let i = 0; i < prompt.length; i++) {
+    const id = prompt[i];
+    if (typeof id !== "number" || (id | 0) !== id) {
+      throw new OptionError(
+        `[generate] prompt[${i}] must be a token id, an integer of 32 bits; received ${String(id)}.`,
+      );
+    }
+  }
   const { maxSeqLen } = model.config;
   if (prompt.length > maxSeqLen) {
     throw new OptionError(`[generate] the prompt has ${prompt.length} tokens; the model's maxSeqLen is ${maxSeqLen}.`);

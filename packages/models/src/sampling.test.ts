@@ -24,6 +24,18 @@ describe("tokenProbabilities", () => {
     expect([...probabilities([1, -1, 0], { repetitionPenalty: 2 }, [0, 1, 0, 0])]).toEqual([...once]);
   });
 
+  it("takes the most likely tokens at a temperature close to 0", () => {
+    for (const temperature of [5e-324, 1e-320, 1e-300]) {
+      expect([...probabilities([1000, -3, 999, 1000], { temperature })]).toEqual([0.5, 0, 0, 0.5]);
+      expect([...probabilities([-1e300, 1e300, 0], { temperature, topP: 0.9, minP: 0.1 })]).toEqual([0, 1, 0]);
+    }
+  });
+
+  it("refuses scores of which none is finite, or the largest isn't", () => {
+    expect(() => probabilities([0, Number.POSITIVE_INFINITY])).toThrow(/largest logit is Infinity/);
+    expect(() => probabilities([Number.NEGATIVE_INFINITY])).toThrow(/largest logit is -Infinity/);
+  });
+
   it("survives logits of minus infinity and refuses NaN", () => {
     expect([...probabilities([Number.NEGATIVE_INFINITY, 0])]).toEqual([0, 1]);
     expect(() => probabilities([0, Number.NaN])).toThrow(/logits hold NaN/);

@@ -35,8 +35,12 @@ export function resolveSampling(options: SamplingOptions): ResolvedSampling {
   return { repetitionPenalty, temperature, topP, minP, ...(topK === undefined ? {} : { topK }) };
 }
 
+function maximum(values: Float64Array): number {
+  return values.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY);
+}
+
 function softmax(logits: Float64Array): Float64Array {
-  const highest = logits.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY);
+  const highest = maximum(logits);
   const weights = logits.map((z) => Math.exp(z - highest));
   const total = weights.reduce((a, b) => a + b, 0);
   return weights.map((w) => w / total);
@@ -53,7 +57,7 @@ function descending(values: Float64Array): Uint32Array {
  * @param logits - `[V]`
  * @param seen - ids that the repetition penalty falls on
  * @returns `[V]`; zero where a filter removed the token; with temperature 0 all mass is on one token
- * @throws {NonFiniteError} if a logit is NaN
+ * @throws {NonFiniteError} if a logit is NaN, or at a temperature above 0 the largest is infinite
  */
 export function tokenProbabilities(
   logits: ArrayLike<number>,
@@ -73,7 +77,14 @@ export function tokenProbabilities(
     const best = scores.reduce((at, z, id) => (z > scores[at]! ? id : at), 0);
     return new Float64Array(scores.length).fill(1, best, best + 1);
   }
-  for (let id = 0; id < scores.length; id++) scores[id] = scores[id]! / temperature;
+  // The largest becomes 0 first: divided by a tiny temperature, two large scores would both be infinite.
+  const highest = maximum(scores);
+  if (!Number.isFinite(highest)) {
+    throw new NonFiniteError(
+      `[sampling] the largest logit is ${highest}; expected a finite one. Did training diverge?`,
+    );
+  }
+  for (let id = 0; id < scores.length; id++) scores[id] = (scores[id]! - highest) / temperature;
   const remove = (keep: (id: number) => boolean) => {
     for (let id = 0; id < scores.length; id++) if (!keep(id)) scores[id] = Number.NEGATIVE_INFINITY;
   };
@@ -94,7 +105,7 @@ export function tokenProbabilities(
   }
   if (minP > 0) {
     const probabilities = softmax(scores);
-    const threshold = minP * probabilities.reduce((a, b) => Math.max(a, b), 0);
+    const threshold = minP * maximum(probabilities);
     remove((id) => probabilities[id]! >= threshold);
   }
   return softmax(scores);

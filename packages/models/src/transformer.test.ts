@@ -155,6 +155,31 @@ describe("Transformer", () => {
     expect(lse - row[ids(6, 1)[0]!]!).toBeCloseTo(each[0]!, 5);
   });
 
+  it("refuses a cache that a failed pass has left with rows in some layers only", () => {
+    const model = new Transformer(base);
+    const params = model.init(0);
+    const tokens = tensor(ids(3), { shape: [1, 3] });
+    using cache = new KvCache(model.config);
+    scope(() => void model.logits(params, tokens, cache));
+    const { "model.layers.1.self_attn.o_proj.weight": _, ...incomplete } = params;
+    expect(() => scope(() => void model.logits(incomplete, tokens, cache))).toThrow(/lack "model\.layers\.1/);
+    expect(cache.length).toBe(3);
+    expect(() => scope(() => void model.logits(params, tokens, cache))).toThrow(
+      /failed after 3 positions.*Start again with a new cache/,
+    );
+  });
+
+  it("goes on with a cache after a call that was refused before it began", () => {
+    const model = new Transformer(base);
+    const params = model.init(0);
+    using cache = new KvCache(model.config);
+    const call = (n: number) =>
+      scope(() => model.logits(params, tensor(ids(n), { shape: [1, n] }), cache).dataSync().length);
+    call(30);
+    expect(() => call(3)).toThrow(/exceed maxSeqLen 32/);
+    expect(call(2)).toBe(2 * 11);
+  });
+
   it("names what is wrong with tokens and parameters", () => {
     const model = new Transformer(base);
     const params = model.init(0);
@@ -175,6 +200,26 @@ describe("Transformer", () => {
     [{ attention: [{ kind: "simplicial", w1: -4 }] }, /attention\[0\]\.w1 must be a positive integer; received -4/],
     [{ attention: [{ kind: "other" }] }, /kind must be "dot" or "simplicial"; received "other"/],
     [{ positions: "none" }, /positions must be "rotary" or "learned"; received "none"/],
+    [{ numKVHeads: 1 }, /the configuration has an unknown key "numKVHeads"\. Is numKvHeads meant\?/],
+    [{ layers: 3 }, /unknown key "layers"\. Known are vocabSize, dModel, numLayers,/],
+    [{ attention: [null] }, /attention\[0\] must be an object; received null/],
+    [{ attention: ["dot"] }, /attention\[0\] must be an object; received "dot"/],
+    [{ attention: [{}] }, /attention\[0\]\.kind must be .*; received undefined/],
+    [{ attention: [{ kind: "dot" }, { kind: "simplicial", form: "det" }] }, /attention\[1\]\.form must be "trilinear"/],
+    [{ attention: [{ kind: "simplicial", k2Bias: Number.NaN }] }, /attention\[0\]\.k2Bias must be .*received NaN/],
+    [{ attention: [{ kind: "simplicial", v2Bias: "1" }] }, /v2Bias must be a finite number; received "1"/],
+    [
+      { attention: [{ kind: "simplicial", window: 4 }] },
+      /attention\[0\] has an unknown key "window"\. Known are kind, w1/,
+    ],
+    [{ attention: [{ kind: "dot", w1: 4 }] }, /attention\[0\] has an unknown key "w1"\. Known are kind, window/],
+    [{ attention: [{ kind: "simplicial", rope: 1 }] }, /rope must be true or false; received 1/],
+    [{ attention: [{ kind: "simplicial", rope: true, form: "determinant" }] }, /rope: true with form: "determinant"/],
+    [{ positions: "learned", attention: [{ kind: "simplicial", rope: true }] }, /rope: true in a model with positions/],
+    // Patterns are checked as a whole, also the part that no layer uses.
+    [{ numLayers: 1, attention: [{ kind: "dot" }, { kind: "dot", window: 0 }] }, /attention\[1\]\.window/],
+    [{ tieEmbeddings: "yes" }, /tieEmbeddings must be true or false; received "yes"/],
+    [{ ropeBase: Number.POSITIVE_INFINITY }, /ropeBase must be a positive number; received Infinity/],
     [{ normEps: Number.NaN }, /normEps must be a finite number/],
   ] as unknown as [Partial<TransformerConfig>, RegExp][])("refuses %o", (change, message) => {
     expect(() => new Transformer({ ...base, ...change })).toThrow(message);

@@ -89,7 +89,7 @@ export class Transformer {
         `[Transformer] positions ${start}..${start + T - 1} exceed maxSeqLen ${this.config.maxSeqLen}. Shorten the sequence or raise maxSeqLen.`,
       );
     }
-    cache?.checkRoom(T);
+    cache?.begin(T);
     return scope(() => {
       const table = parameter(params, "model.embed_tokens.weight");
       const learned = this.config.positions === "learned";

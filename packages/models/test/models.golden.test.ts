@@ -1,4 +1,7 @@
-/** The cases of models.json that a whole model or its sampling must reproduce; those of single ops are in @llmeff/tensor, training in @llmeff/train. */
+/**
+ * The cases of models.json that a whole model or its sampling must reproduce. `packages/tensor/test/models.golden.test.ts` runs those of single
+ * ops and lists where all others are.
+ */
 import { readFileSync } from "node:fs";
 import { globalNorm, scope, tensor, valueAndGrad } from "@llmeff/tensor";
 import { expect, it } from "vitest";
@@ -48,10 +51,23 @@ function parameterName(short: string): string {
   return layer === undefined ? `${names[short]}.weight` : `model.layers.${layer}.${names[part!]}.weight`;
 }
 
+/** What these ops' cases hold beside what runs here, each by its id, with what it waits for. */
+const left: Record<string, string> = {
+  "train/untied_docs_z": "documents within a sequence are not implemented yet",
+  "accounting/gpt2": "GPT-2's feed-forward layers and biases are not implemented yet",
+  "accounting/llama_like mixtral-8x7b": "mixtures of experts are not implemented yet",
+};
+
 describeGolden("models.json", (path) => {
   // biome-ignore lint/suspicious/noExplicitAny: the cases differ in form
   const cases: any[] = JSON.parse(readFileSync(path, "utf8")).cases;
   const ofOp = (op: string) => cases.filter((c) => c.op === op);
+
+  it("runs or lists every case of whole models", () => {
+    const ids = cases.filter(({ op }) => /^(sampling|accounting|train)/.test(op)).map(({ id }) => id);
+    const run = ["sampling", "accounting", "train_steps"].flatMap(ofOp).map(({ id }) => id);
+    expect(ids.filter((id) => !run.includes(id) && !(id in left))).toEqual([]);
+  });
 
   it.each(ofOp("sampling").map((c) => [c.id, c]))("%s", (_id, { params, inputs, outputs, tol }) => {
     const options = resolveSampling({
@@ -67,10 +83,15 @@ describeGolden("models.json", (path) => {
     expect(inputs.u.data.map((u: number) => drawToken(probabilities, u))).toEqual(outputs.draws);
   });
 
+  const dimensions = ["V", "d", "L", "H", "G", "D", "F", "tied", "qk_norm"];
   const dense = ofOp("accounting")
-    .flatMap((c) => c.outputs.rows)
-    .filter((row) => row.dims.E === undefined);
-  it.each(dense.map((row) => [row.name, row]))("accounting/llama_like %s", (_name, row) => {
+    .flatMap((c) => c.outputs.rows.map((row: { name: string }) => ({ ...row, id: `${c.id} ${row.name}` })))
+    .filter(({ id }) => !(id in left));
+  it.each(dense.map((row) => [row.id, row]))("%s", (_id, row) => {
+    expect(
+      Object.keys(row.dims).filter((name) => !dimensions.includes(name)),
+      "dimensions unknown here",
+    ).toEqual([]);
     const { V, d, L, H, G, D, F, tied, qk_norm = false } = row.dims;
     const config = resolveConfig({
       vocabSize: V,
@@ -88,12 +109,16 @@ describeGolden("models.json", (path) => {
     expect(trainingFlopsPerToken(config, 4096, { causal: false }).total).toBe(row.flops_per_token_T4096);
   });
 
-  // Cases with document masks need an attention that has them.
-  const trained = ofOp("train_steps").filter((c) => c.inputs.doc_ids === null);
+  const trained = ofOp("train_steps").filter(({ id }) => !(id in left));
   it.each(trained.map((c) => [c.id, c]))(
     "%s: scores, loss and gradient norm of the first step",
     (_id, { params, inputs, outputs, tol }) => {
       const { cfg } = params;
+      expect([inputs.doc_ids, params.z, cfg.window], "documents, z-loss and windows are not run here").toEqual([
+        null,
+        0,
+        null,
+      ]);
       const shapes = inputs.params as Record<string, Values>;
       const model = new Transformer({
         vocabSize: shapes.embed!.shape[0]!,

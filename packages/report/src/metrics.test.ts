@@ -32,6 +32,14 @@ describe("MetricsWriter", () => {
     for (const line of (await readFile(path, "utf8")).trim().split("\n")) expect(() => JSON.parse(line)).not.toThrow();
   });
 
+  it("gives the number for a text that names one, and other texts as they are", async () => {
+    const path = await metricsPath();
+    const writer = await MetricsWriter.open(path);
+    writer.append({ step: 1, note: "NaN", other: "nan" });
+    await writer.close();
+    expect(await readMetrics(path)).toEqual([{ step: 1, note: Number.NaN, other: "nan" }]);
+  });
+
   it("leaves the same bytes after an interruption as without one", async () => {
     const [whole, resumed] = [await metricsPath(), await metricsPath()];
     await writeSteps(whole, 1, 30);

@@ -14,7 +14,10 @@ export type MetricValue =
   | readonly MetricValue[]
   | { readonly [name: string]: MetricValue };
 
-/** One line: what was measured at a step. */
+/**
+ * One line: what was measured at a step. The texts `"NaN"`, `"Infinity"` and `"-Infinity"` stand for those numbers in the file, and come back
+ * as numbers also where they were written as texts.
+ */
 export interface MetricRecord {
   readonly step: number;
   readonly [name: string]: MetricValue;

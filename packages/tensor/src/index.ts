@@ -10,7 +10,7 @@ export {
   type ValueAndGrad,
   valueAndGrad,
 } from "./autograd.js";
-export { type DType, isFloating, itemSize, type TypedArray } from "./dtype.js";
+export { type DType, itemSize, type TypedArray } from "./dtype.js";
 export * from "./ops/index.js";
 export {
   decodeSafetensors,
@@ -22,4 +22,4 @@ export {
 export { emptyCache, keep, type MemoryUse, memory, resetPeakMemory, scope } from "./scope.js";
 export type { Shape } from "./shape.js";
 export { type Device, sync, Tensor } from "./tensor.js";
-export { mapTree, type TensorTree, tensorsOf } from "./tree.js";
+export { type TensorTree, tensorsOf } from "./tree.js";

@@ -2,7 +2,9 @@
  * The safetensors format (https://github.com/huggingface/safetensors): an 8-byte little-endian header length, a JSON header of names,
  * dtypes, shapes and offsets, then the raw data. Headers come from strangers: everything in them is checked before it is used.
  */
-import { open, readFile, rename, unlink } from "node:fs/promises";
+import { randomUUID } from "node:crypto";
+import { type FileHandle, open, rename, unlink } from "node:fs/promises";
+import { dirname } from "node:path";
 import { FormatError, IoError, OptionError } from "@llmeff/native";
 import { allocateTypedArray, type DType, itemSize, type TypedArray } from "./dtype.js";
 import { tensor } from "./ops/creation.js";
@@ -79,6 +81,11 @@ function parseEntry(
   if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isCount)) {
     throw bad(`data_offsets must be two non-negative integers; received ${show(offsets)}.`);
   }
+  // An empty tensor needs no data, so that its shape alone must be one that the engine can address.
+  const addressed = sizeOf(shape.filter((n) => n > 0)) * itemSize(dtype);
+  if (addressed > Number.MAX_SAFE_INTEGER) {
+    throw bad(`shape ${show(shape)} of ${value.dtype} needs strides of up to ${addressed} bytes, more than 2^53 − 1.`);
+  }
   const [begin, end] = offsets as [number, number];
   if (begin > end || dataStart + end > fileBytes) {
     throw bad(
@@ -153,10 +160,10 @@ function headerLength(where: string, prefix: Uint8Array, fileBytes: number): num
   return Number(length);
 }
 
-function typedArrayOf(dtype: DType, bytes: Uint8Array): TypedArray {
+function tensorOf(dtype: DType, shape: readonly number[], bytes: Uint8Array): Tensor {
   const values = allocateTypedArray(dtype, bytes.length / itemSize(dtype));
-  new Uint8Array(values.buffer).set(bytes);
-  return values;
+  bytesOf(values).set(bytes);
+  return tensor(values, { shape, dtype });
 }
 
 /** Tensors of a safetensors file in memory. @throws {FormatError} naming what is wrong with it */
@@ -167,27 +174,71 @@ export function decodeSafetensors(bytes: Uint8Array, where = "[safetensors]"): S
     const tensors = Object.fromEntries(
       [...entries].map(([name, { dtype, shape, begin, end }]) => [
         name,
-        tensor(typedArrayOf(dtype, bytes.subarray(begin, end)), { shape, dtype }),
+        tensorOf(dtype, shape, bytes.subarray(begin, end)),
       ]),
     );
     return { tensors, metadata };
   });
 }
 
+/** Most bytes of one read: the system's calls take less than 2 GiB, and shorter ones leave the thread pool to others in between. */
+const readLimit = 2 ** 26;
+
+/** Fills `bytes` from a place in the file. */
+async function readAt(where: string, file: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
+  for (let at = 0; at < bytes.length; ) {
+    const { bytesRead } = await file.read(bytes, at, Math.min(bytes.length - at, readLimit), position + at);
+    if (bytesRead === 0) {
+      throw new FormatError(`${where} the file ended at byte ${position + at} while it was read. Is it being written?`);
+    }
+    at += bytesRead;
+  }
+}
+
+async function readTensors(where: string, file: FileHandle): Promise<SafetensorsFile> {
+  const { size } = await file.stat();
+  const prefix = new Uint8Array(Math.min(size, 8));
+  await readAt(where, file, prefix, 0);
+  const header = new Uint8Array(headerLength(where, prefix, size));
+  await readAt(where, file, header, 8);
+  const { entries, metadata } = parseHeader(where, header, size);
+  const loaded: [name: string, tensor: Tensor][] = [];
+  try {
+    for (const [name, { dtype, shape, begin, end }] of entries) {
+      const values = allocateTypedArray(dtype, (end - begin) / itemSize(dtype));
+      await readAt(where, file, bytesOf(values), begin);
+      loaded.push([name, tensor(values, { shape, dtype })]);
+    }
+  } catch (error) {
+    for (const [, made] of loaded) made.dispose();
+    throw error;
+  }
+  return { tensors: Object.fromEntries(loaded), metadata };
+}
+
 /**
- * Reads a safetensors file.
+ * Reads a safetensors file, one tensor after the other: beside the tensors, memory holds the largest of them once more. The tensors belong
+ * to no scope.
  *
  * @throws {IoError} if the file can't be read
  * @throws {FormatError} if it is truncated, corrupt or hostile
  */
 export async function loadSafetensors(path: string): Promise<SafetensorsFile> {
-  let bytes: Uint8Array;
   try {
-    bytes = await readFile(path);
+    const file = await open(path, "r");
+    try {
+      return await readTensors(`[safetensors] ${path}:`, file);
+    } finally {
+      await file.close();
+    }
   } catch (cause) {
-    throw new IoError(`[safetensors] ${path} can't be read: ${(cause as Error).message}.`, { cause });
+    if (!isSystemError(cause)) throw cause;
+    throw new IoError(`[safetensors] ${path} can't be read: ${cause.message}.`, { cause });
   }
-  return decodeSafetensors(bytes, `[safetensors] ${path}:`);
+}
+
+function isSystemError(error: unknown): error is Error {
+  return error instanceof Error && "syscall" in error;
 }
 
 function encodeHeader(tensors: Record<string, Tensor>, metadata: Record<string, string>): Uint8Array {
@@ -244,10 +295,10 @@ export async function saveSafetensors(
   const header = encodeHeader(tensors, metadata);
   // All values as of now, whatever is queued while the file is written.
   const data = Object.values(tensors).map((t) => t.data());
-  const temporary = `${path}.${process.pid}.tmp`;
+  const temporary = `${path}.${randomUUID()}.tmp`;
   try {
     const values = await Promise.all(data);
-    const file = await open(temporary, "w");
+    const file = await open(temporary, "wx");
     try {
       await file.writeFile(header);
       for (const part of values) await file.writeFile(bytesOf(part));
@@ -258,7 +309,15 @@ export async function saveSafetensors(
     await rename(temporary, path);
   } catch (cause) {
     await unlink(temporary).catch(() => undefined);
-    if (!(cause instanceof Error) || !("syscall" in cause)) throw cause;
+    if (!isSystemError(cause)) throw cause;
     throw new IoError(`[safetensors] ${path} can't be written: ${cause.message}. Nothing was changed.`, { cause });
   }
+  await syncFolder(dirname(path));
+}
+
+/** Makes a rename durable, where the system can: Windows doesn't open folders, some file systems don't flush them. */
+async function syncFolder(path: string): Promise<void> {
+  const folder = await open(path, "r").catch(() => undefined);
+  await folder?.sync().catch(() => undefined);
+  await folder?.close();
 }

@@ -219,9 +219,9 @@ export class Tensor {
   }
 }
 
-/** Where calls were made whose failure shows only when the work runs (token ids out of range): the last few thousand. */
+/** Where calls were made whose failure shows only when the work runs (token ids out of range): the last few hundred. */
 const callSites = new Map<number, Error>();
-const callSiteLimit = 4096;
+const callSiteLimit = 256;
 
 /** Remembers the caller of a queued operation that can fail on its values. @internal */
 export function rememberCallSite(ticket: number): void {

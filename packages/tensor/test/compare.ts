@@ -6,6 +6,26 @@ export const unitRoundoff = { float32: 2 ** -24, float64: 2 ** -53 } as const;
 export type FloatDType = keyof typeof unitRoundoff;
 export const floatDTypes = ["float32", "float64"] as const satisfies readonly FloatDType[];
 
+/**
+ * What rounding makes of a sum of `n` terms of size 1: λ·√n roundings with λ = 6, which a sum of independently rounded terms exceeds with
+ * probability below 2n·exp(−λ²/2) (Higham, Mary 2019, "A new approach to probabilistic rounding error analysis").
+ */
+export function sumError(n: number, dtype: FloatDType): number {
+  return 6 * Math.sqrt(n) * unitRoundoff[dtype];
+}
+
+/**
+ * How far two computations of means weighted by a softmax may lie apart, per unit of the values: logits of size `logit`, each a sum over
+ * `channels`, are off by that sum's error, which their exponentials repeat relatively; then the exponentials of `keys` logits are summed, and
+ * so are as many weighted values.
+ */
+export function softmaxError(
+  { channels, logit, keys }: { channels: number; logit: number; keys: number },
+  dtype: FloatDType,
+): number {
+  return 2 * (logit * sumError(channels, dtype) + 2 * sumError(keys, dtype));
+}
+
 export interface Tolerance {
   /** Allowed beside the relative part. */
   atol?: number;

@@ -15,12 +15,12 @@ import {
   tensor,
   valueAndGrad,
 } from "../src/index.js";
-import { expectClose, expectSameBits, unitRoundoff } from "./compare.js";
+import { expectClose, expectSameBits, softmaxError, sumError, unitRoundoff } from "./compare.js";
 import { sample, sampleIds } from "./numbers.js";
 
 const u = unitRoundoff.float64;
-const tolerance = { atol: 1024 * u, rtol: 1024 * u };
-const same = (a: Tensor, b: Tensor, label?: string) => expectClose(a.dataSync(), b.dataSync(), tolerance, label);
+const sameWithin = (error: number) => (a: Tensor, b: Tensor, label?: string) =>
+  expectClose(a.dataSync(), b.dataSync(), { atol: error, rtol: error }, label);
 const inScope = (fn: () => void) => () => scope(fn);
 const qkv = (N: number, H: number, K: number, D = 4, seed = 1): [Tensor, Tensor, Tensor] => [
   sample([2, N, H, D], seed, { low: -2, high: 2 }),
@@ -29,6 +29,9 @@ const qkv = (N: number, H: number, K: number, D = 4, seed = 1): [Tensor, Tensor,
 ];
 
 describe("attention", () => {
+  // 4 channels with queries and keys up to 2 make logits up to 4 · 2 · 2 / √4; at most 33 keys.
+  const same = sameWithin(softmaxError({ channels: 4, logit: 8, keys: 33 }, "float64"));
+
   it(
     "computes a worked example",
     inScope(() => {
@@ -146,7 +149,7 @@ describe("attention", () => {
           expectClose(
             rows.slice((b * 17 + i) * 4, (b * 17 + i + 1) * 4),
             values.slice((b * 17 + j) * 4, (b * 17 + j + 1) * 4),
-            tolerance,
+            { atol: sumError(17, "float64") },
           );
         }
     }),
@@ -186,6 +189,10 @@ describe("softmax", () => {
 });
 
 describe("rmsNorm", () => {
+  // The mean of 37 squares.
+  const error = 2 * sumError(37, "float64");
+  const same = sameWithin(error);
+
   it(
     "doesn't depend on the scale of its input",
     inScope(() => {
@@ -199,12 +206,15 @@ describe("rmsNorm", () => {
     "gives rows of mean square 1",
     inScope(() => {
       const y = rmsNorm(sample([5, 37], 1), tensor(new Float64Array(37).fill(1)), { eps: 0 });
-      expectClose(y.square().mean({ axis: 1 }).dataSync(), new Array(5).fill(1), { atol: 64 * u });
+      expectClose(y.square().mean({ axis: 1 }).dataSync(), new Array(5).fill(1), { atol: error });
     }),
   );
 });
 
 describe("rope", () => {
+  // Sums of 8 products of size up to 1, whose factors are sums of two.
+  const same = sameWithin(2 * 8 * sumError(8 + 2 * 2, "float64"));
+
   it.each([false, true])("keeps norms and sees only distances (interleaved: %s)", (interleaved) => {
     scope(() => {
       const N = 12;
@@ -235,6 +245,9 @@ describe("rope", () => {
 });
 
 describe("crossEntropy", () => {
+  // Logits are sums of at most 17 products of size up to 1 (or 5 of size 3), the softmax is over at most 1031 of them.
+  const same = sameWithin(softmaxError({ channels: 17, logit: 17, keys: 1031 }, "float64"));
+
   it(
     "is ln V for equal logits, and the fused form is the same loss with the same gradients",
     inScope(() => {

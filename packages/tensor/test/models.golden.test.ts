@@ -28,22 +28,101 @@ interface GoldenArray {
 // biome-ignore lint/suspicious/noExplicitAny: cases differ in form from op to op; each runner knows its own
 type Case = { id: string; op: string; params: any; inputs: any; outputs: any; tol: { f64: number; f32: number } };
 
-/** Cases that other packages run, or whose op doesn't exist yet; every other case must run here. */
-const elsewhere: [reason: string, applies: (golden: Case) => boolean][] = [
+/** The cases that don't run here, each by its id, with the place where it runs or what it waits for. */
+const elsewhere: readonly [reason: string, ids: readonly string[]][] = [
+  [
+    "run by packages/models/test/models.golden.test.ts",
+    [
+      "sampling/0",
+      "sampling/1",
+      "sampling/2",
+      "sampling/3",
+      "sampling/4",
+      "sampling/5",
+      "sampling/6",
+      "sampling/7",
+      "sampling/8",
+    ],
+  ],
+  [
+    "dense models are run by packages/models/test/models.golden.test.ts; mixtures of experts are not implemented yet",
+    ["accounting/llama_like"],
+  ],
+  [
+    "run by packages/models/test/models.golden.test.ts (first step) and packages/train/test/models.golden.test.ts (whole trajectory)",
+    ["train/tied_plain"],
+  ],
+  [
+    "run by packages/optim, beside its schedules",
+    ["lr/cosine_", "lr/linear_", "lr/wsd_linear", "lr/wsd_sqrt", "lr/wsd_cosine", "lr/rsqrt_"],
+  ],
+  [
+    "documents within a sequence are not implemented yet",
+    ["train/untied_docs_z", "attention/docs", "attention/fully_masked_row", "packing/bins", "packing/masks"],
+  ],
+  ["prefix masks are not implemented yet", ["attention/prefix_lm"]],
   [
     "scaled rotary frequencies are not implemented yet",
-    (c) => c.op === "rope_inv_freq" && c.params.scaling.rope_type !== "default",
+    [
+      "rope_freq/1_linear",
+      "rope_freq/2_ntk",
+      "rope_freq/3_dynamic",
+      "rope_freq/4_yarn",
+      "rope_freq/5_yarn",
+      "rope_freq/6_yarn",
+      "rope_freq/7_llama3",
+    ],
+  ],
+  ["GPT-2's feed-forward layers and biases are not implemented yet", ["accounting/gpt2"]],
+  [
+    "distillation is not implemented yet",
+    [
+      "kd/soft_ce",
+      "kd/soft_ce_teacher_tau",
+      "kd/forward_kl",
+      "kd/reverse_kl",
+      "kd/jsd_half",
+      "kd/gjsd",
+      "kd_topk/renorm_tau1.0",
+      "kd_topk/renorm_tau0.5",
+      "kd_topk/naive_tau1.0",
+      "kd_topk/tail_tau1.0",
+      "kd_topk/restrict_tau1.0",
+      "kd_sampled",
+      "salt/loss",
+      "salt/omega_schedule",
+      "salt/ds_select",
+      "codistill",
+      "kd_cache/quant",
+      "kd_cache/file",
+    ],
   ],
   [
-    "attention has no document or prefix masks yet",
-    (c) => c.op === "attention" && ["q_doc", "k_doc", "prefix"].some((m) => m in c.params.mask),
+    "mixtures of experts are not implemented yet",
+    [
+      "moe/softmax_renorm_capacity",
+      "moe/switch_top1_capacity",
+      "moe/dropless_no_renorm",
+      "moe/sigmoid_bias_auxfree",
+      "moe/expert_choice",
+    ],
   ],
-  ["covered by packages/models", ({ id }) => /^(sampling|accounting|train)\//.test(id)],
-  ["covered by packages/optim", ({ id }) => id.startsWith("lr/")],
-  ["distillation is not implemented yet", ({ id }) => /^(kd|salt|codistill)/.test(id)],
-  ["mixtures of experts are not implemented yet", ({ id }) => id.startsWith("moe/")],
-  ["span corruption is not implemented yet", ({ id }) => id.startsWith("ul2/")],
-  ["packing of documents is not implemented yet", ({ id }) => id.startsWith("packing/")],
+  [
+    "span corruption is not implemented yet",
+    [
+      "ul2/counts_20",
+      "ul2/counts_128",
+      "ul2/counts_512",
+      "ul2/counts_1280",
+      "ul2/corrupt_0_R",
+      "ul2/corrupt_1_R",
+      "ul2/corrupt_2_S",
+      "ul2/corrupt_3_X",
+      "ul2/corrupt_4_X",
+      "ul2/corrupt_5_X",
+      "ul2/corrupt_6_X",
+    ],
+  ],
 ];
 
 function values({ data }: GoldenArray): number[] {
@@ -298,10 +377,15 @@ const runners: Record<string, Runner> = {
 
 describeGolden("models.json", (path) => {
   const { cases } = JSON.parse(readFileSync(path, "utf8")) as { cases: Case[] };
-  const mine = cases.filter((golden) => !elsewhere.some(([, applies]) => applies(golden)));
+  const listed = new Set(elsewhere.flatMap(([, ids]) => ids));
+  const mine = cases.filter(({ id }) => !listed.has(id));
 
   it("has a runner for every case that is not listed as being elsewhere", () => {
     expect(mine.filter(({ op }) => !(op in runners)).map(({ id }) => id)).toEqual([]);
+  });
+
+  it("lists no case twice", () => {
+    expect(elsewhere.flatMap(([, ids]) => ids)).toHaveLength(listed.size);
   });
 
   for (const golden of mine.filter(({ op }) => op in runners)) {

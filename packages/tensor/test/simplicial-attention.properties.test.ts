@@ -5,21 +5,24 @@ import { describe, expect, it } from "vitest";
 import {
   attention,
   concat,
+  cos,
   ones,
   type SimplicialAttentionOptions,
   scope,
   simplicialAttention,
+  sin,
   type Tensor,
   tensor,
   valueAndGrad,
   zeros,
 } from "../src/index.js";
-import { expectClose, expectSameBits, largest, unitRoundoff } from "./compare.js";
+import { expectClose, expectSameBits, largest, softmaxError, sumError } from "./compare.js";
 import { sample } from "./numbers.js";
 
 const dtype = "float64";
-/** Sums of at most a few hundred products of numbers of size 1 to 10, twice rounded: 64 · √(256) roundings of their size. */
-const tolerance = { atol: 1024 * unitRoundoff.float64, rtol: 1024 * unitRoundoff.float64 };
+/** At most 9 channels of three factors up to 2 make logits up to 9 · 2³ / √9; at most 40 · 40 pairs; values are products of two up to 2. */
+const error = softmaxError({ channels: 9, logit: 24, keys: 40 * 40 }, dtype);
+const tolerance = { atol: 4 * error, rtol: error };
 
 interface Shape {
   N: number;
@@ -44,7 +47,7 @@ function gradientsOf(inputs: Inputs, options: SimplicialAttentionOptions, dout: 
 }
 
 /** Output and log-sum-exp straight from the kernel. */
-function withLse([q, k1, k2, v1, v2]: Inputs, { scale, w1 = 0, w2 = 0 }: SimplicialAttentionOptions) {
+function withLse([q, k1, k2, v1, v2]: Inputs, { scale, causal = true, w1 = 0, w2 = 0 }: SimplicialAttentionOptions) {
   const [B, T, H, D] = q.shape as [number, number, number, number];
   const out = zeros([B, T, H, v1.shape[3]!], { dtype });
   const lse = zeros([B, H, T], { dtype });
@@ -55,7 +58,7 @@ function withLse([q, k1, k2, v1, v2]: Inputs, { scale, w1 = 0, w2 = 0 }: Simplic
     v1.handle,
     v2.handle,
     scale ?? 1 / Math.sqrt(D),
-    true,
+    causal,
     w1,
     w2,
     0,
@@ -67,7 +70,7 @@ function withLse([q, k1, k2, v1, v2]: Inputs, { scale, w1 = 0, w2 = 0 }: Simplic
     out.handle,
     lse.handle,
   );
-  return { out, lse: lse.dataSync() };
+  return { out, lse: lse.dataSync(), lseTensor: lse };
 }
 
 const same = (a: Tensor, b: Tensor, label?: string) => expectClose(a.dataSync(), b.dataSync(), tolerance, label);
@@ -81,7 +84,9 @@ describe("simplicialAttention", () => {
       const expected = inputs[3].mul(inputs[4]);
       same(run(inputs, {}), expected);
       const [dq, dk1, dk2] = gradientsOf(inputs, {}, sample([2, 1, 2, 4], 5));
-      for (const d of [dq, dk1, dk2]) expect(largest(d.dataSync())).toBeLessThanOrEqual(64 * unitRoundoff.float64);
+      // do · (v1 ∘ v2) and do · o are sums over 4 channels of products up to 4; their difference is multiplied by up to 2 · 2 / √4.
+      const rounding = 2 * 4 * 4 * sumError(4, dtype);
+      for (const d of [dq, dk1, dk2]) expect(largest(d.dataSync())).toBeLessThanOrEqual(rounding);
     }),
   );
 
@@ -333,6 +338,92 @@ describe("simplicialAttention", () => {
       same(concat(tokens, 1), whole, "rings");
     }),
   );
+
+  it.each([
+    ["of the first side", [0, 4, 13], [0, 13]],
+    ["of the second side", [0, 13], [0, 1, 13]],
+    ["of both sides", [0, 5, 6, 13], [0, 7, 13]],
+  ])("merges the results of parts %s by their log-sum-exps", (_which, cuts1, cuts2) => {
+    scope(() => {
+      const [q, k1, k2, v1, v2] = inputsOf({ N: 13, H: 4, K: 2, D: 5 });
+      const ranges = (cuts: number[]) => cuts.slice(1).map((end, i) => [cuts[i]!, end] as const);
+      const parts = ranges(cuts1).flatMap(([a, b]) =>
+        ranges(cuts2).map(([c, d]) =>
+          withLse([q, k1.slice(1, a, b), k2.slice(1, c, d), v1.slice(1, a, b), v2.slice(1, c, d)], { causal: false }),
+        ),
+      );
+      const sum = (xs: Tensor[]) => xs.reduce((x, y) => x.add(y));
+      const lse = sum(parts.map((part) => part.lseTensor.exp())).log();
+      // [B, H, T] to [B, T, H, 1]
+      const weights = parts.map((part) => part.lseTensor.sub(lse).exp().transpose(1, 2).reshape([2, 13, 4, 1]));
+      const whole = withLse([q, k1, k2, v1, v2], { causal: false });
+      same(lse, whole.lseTensor, "lse");
+      same(sum(parts.map(({ out }, i) => out.mul(weights[i]!))), whole.out, "o");
+    });
+  });
+
+  it(
+    "has a determinant form that sees only distances when q, k1 and k2 are turned by their positions",
+    inScope(() => {
+      // The first two channels of each chunk of three turn by position · 10000^(−c/p); the third, and the 7th of 7 channels, stay.
+      const [N, p] = [9, 2];
+      const [q, k1, k2, v1, v2] = inputsOf({ N, H: 2, K: 1, D: 7 });
+      const turn = (x: Tensor, offset: number) => {
+        const heads = x.shape[2]!;
+        const angles = tensor(
+          Float64Array.from({ length: N * p }, (_, i) => (offset + Math.floor(i / p)) * 10_000 ** (-(i % p) / p)),
+          { shape: [N, 1, p, 1] },
+        );
+        const [c0, s0] = [cos(angles), sin(angles)];
+        const chunks = x.slice(3, 0, 3 * p).reshape([2, N, heads, p, 3]);
+        const [a, b, c] = [0, 1, 2].map((i) => chunks.slice(4, i, i + 1)) as [Tensor, Tensor, Tensor];
+        const turned = concat([a.mul(c0).sub(b.mul(s0)), a.mul(s0).add(b.mul(c0)), c], 4);
+        return concat([turned.reshape([2, N, heads, 3 * p]), x.slice(3, 3 * p)], 3);
+      };
+      const at = (offset: number, form: "determinant" | "trilinear") =>
+        run([turn(q, offset), turn(k1, offset), turn(k2, offset), v1, v2], { w1: 6, w2: 4, form });
+      const apart = (x: Tensor, y: Tensor) => largest(x.sub(y).dataSync());
+      for (const offset of [1, 17, 1000]) {
+        // An angle of about a thousand is itself rounded to a thousandfold of u.
+        const rounding = tolerance.atol + offset * error;
+        expect(apart(at(offset, "determinant"), at(0, "determinant")), `offset ${offset}`).toBeLessThan(rounding);
+      }
+      // The rotation does something, and the trilinear form isn't relative under it.
+      expect(
+        apart(at(0, "determinant"), run([q, k1, k2, v1, v2], { w1: 6, w2: 4, form: "determinant" })),
+      ).toBeGreaterThan(0.01);
+      expect(apart(at(17, "trilinear"), at(0, "trilinear"))).toBeGreaterThan(0.01);
+    }),
+  );
+
+  it("finds triples of numbers whose sum is a multiple of 7 (Match3, theorem 5.1 of the paper)", () => {
+    const [M, c] = [7, 60];
+    fc.assert(
+      fc.property(fc.array(fc.nat(M - 1), { minLength: 1, maxLength: 9 }), (numbers) =>
+        scope(() => {
+          const rows = (row: (x: number, y: number) => number[], blank: number[]) => {
+            const all = numbers.map((x) => row(Math.cos((2 * Math.PI * x) / M), Math.sin((2 * Math.PI * x) / M)));
+            return tensor([...all, blank], { dtype }).reshape([1, numbers.length + 1, 1, blank.length]);
+          };
+          const e7 = [0, 0, 0, 0, 0, 0, 1];
+          const q = rows((x, y) => [x, y, 0, -y, x, 0, 1].map((z) => c * z), e7);
+          const k1 = rows((x, y) => [y, x, 0, -y, -x, 0, 0], e7);
+          const k2 = rows((x, y) => [0, 0, x, 0, 0, -y, 0], e7);
+          const v = rows(() => [1], [0]);
+          const out = run([q, k1, k2, v, v], { form: "determinant", scale: 1, causal: false }).dataSync();
+          // Pairs without a match have logits of at most c·cos(2π/7), those with one and the blank pair have c.
+          const others = (numbers.length + 1) ** 2 * Math.exp(c * (Math.cos((2 * Math.PI) / M) - 1));
+          for (const [i, x] of numbers.entries()) {
+            const pairs = numbers.flatMap((y) => numbers.map((z) => (x + y + z) % M));
+            const matches = pairs.filter((rest) => rest === 0).length;
+            expect(Math.abs(out[i]! - matches / (matches + 1)), `${x} in ${numbers}`).toBeLessThan(others + c * error);
+            expect(out[i]! >= 0.5 - others - c * error).toBe(matches > 0);
+          }
+        }),
+      ),
+      { numRuns: 50 },
+    );
+  });
 
   it(
     "permutes its outputs with the heads of a group, and nothing else",

@@ -99,6 +99,7 @@ void forward_chunk(const Attention& x, const In& q, const In& k, const In& v, co
     const int64_t keys = smaller(kKeys, x.keys - j0);
     pack_keys(k, b, kv_head, j0, keys, s.strips);
     gather_keys(v, b, kv_head, j0, keys, s.values);
+    const bool exact = !all_visible(x, first, first + count, j0, keys) && !all_finite(s.values, keys * dv);
     for (int64_t r0 = 0; r0 < count; r0 += block) {
       const int64_t rows = smaller(block, count - r0);
       const int64_t seen = visible_columns(x, first + r0, first + r0 + rows, j0, keys);
@@ -109,7 +110,16 @@ void forward_chunk(const Attention& x, const In& q, const In& k, const In& v, co
       for (int64_t i = 0; i < rows; ++i)
         softmax_row(x, first + r0 + i, j0, columns, s.scores + i * kKeys, s.maxima[r0 + i], s.sums + (r0 + i) * L,
                     s.out + (r0 + i) * dv);
-      multiply_rows<T, kKeys>(rows, dv, seen, s.scores, s.values, dv, N, s.out + r0 * dv, dv, true);
+      if (!exact) {
+        multiply_rows<T, kKeys>(rows, dv, seen, s.scores, s.values, dv, N, s.out + r0 * dv, dv, true);
+        continue;
+      }
+      for (int64_t i = 0; i < rows; ++i) {
+        const Range own = visible_range(x, first + r0 + i, j0, keys);
+        if (own.from < own.to)
+          multiply_rows<T, kKeys>(1, dv, own.to - own.from, s.scores + i * kKeys + own.from, s.values + own.from * dv,
+                                  dv, N, s.out + (r0 + i) * dv, dv, true);
+      }
     }
   }
 

@@ -113,12 +113,12 @@ class Backward {
     }
     for (int64_t c0 = 0; c0 < x.rows(); c0 += chunk) {
       const int64_t count = smaller(chunk, x.rows() - c0);
-      load_rows(head, c0, count, s);
+      const bool finite_rows = load_rows(head, c0, count, s);
       const int64_t begin = larger(first, x.first_key(c0 / x.groups) / kKeys * kKeys);
       const int64_t end = smaller(last, x.last_key((c0 + count - 1) / x.groups) + 1);
       for (int64_t j0 = begin; j0 < end; j0 += kKeys) {
         const int64_t keys = smaller(kKeys, last - j0);
-        tile(head, c0, count, j0, keys, s);
+        tile(head, c0, count, j0, keys, finite_rows, s);
         add_rows(s.dk, keys, x.width, dk_rows + j0 * heads * x.width, heads * x.width);
         add_rows(s.dv, keys, x.value_width, dv_rows + j0 * heads * x.value_width, heads * x.value_width);
       }
@@ -132,8 +132,8 @@ class Backward {
   }
 
  private:
-  // Copies, scales and packs the rows of a chunk; their lse and δ.
-  void load_rows(Head head, int64_t c0, int64_t count, const BackwardScratch<T>& s) const {
+  // Copies, scales and packs the rows of a chunk; their lse and δ. Returns whether their q and dout are finite.
+  bool load_rows(Head head, int64_t c0, int64_t count, const BackwardScratch<T>& s) const {
     constexpr int64_t L = kLanes<T>;
     const int64_t width = padded<T>(x.width), value_width = padded<T>(x.value_width), block = block_rows(count);
     gather_queries(x, q, head.b, head.kv_head, c0, count, static_cast<T>(x.scale), s.queries);
@@ -153,10 +153,12 @@ class Backward {
       s.lse[i] = lse.template as<const T>()[(head.b * x.heads + h) * x.queries + t];
     }
     clear(s.dq, count * width);
+    return all_finite(s.queries, count * width) && all_finite(s.douts, count * value_width);
   }
 
   // One tile of keys against all blocks of rows of the chunk: fills s.dk, s.dv and adds to s.dq.
-  void tile(Head head, int64_t c0, int64_t count, int64_t j0, int64_t keys, const BackwardScratch<T>& s) const {
+  void tile(Head head, int64_t c0, int64_t count, int64_t j0, int64_t keys, bool finite_rows,
+            const BackwardScratch<T>& s) const {
     constexpr int64_t L = kLanes<T>, N = kStrip<T>;
     const int64_t width = padded<T>(x.width), value_width = padded<T>(x.value_width), block = block_rows(count);
     gather_keys(k, head.b, head.kv_head, j0, keys, s.keys);
@@ -164,6 +166,7 @@ class Backward {
     pack_keys(v, head.b, head.kv_head, j0, keys, s.value_strips);
     clear(s.dk, keys * width);
     clear(s.dv, keys * value_width);
+    const bool exact = !all_visible(x, c0, c0 + count, j0, keys) && !(finite_rows && all_finite(s.keys, keys * width));
     for (int64_t r0 = 0; r0 < count; r0 += block) {
       const int64_t rows = smaller(block, count - r0), panel = panel_rows(rows);
       const int64_t seen = visible_columns(x, c0 + r0, c0 + r0 + rows, j0, keys);
@@ -175,11 +178,27 @@ class Backward {
                          N * x.value_width, {s.ds, kKeys, false, nullptr});
       for (int64_t i = 0; i < rows; ++i)
         grad_row(x, c0 + r0 + i, j0, columns, s.lse[r0 + i], s.delta[r0 + i], s.p + i * kKeys, s.ds + i * kKeys);
-      multiply_transposed(seen, value_width, rows, s.p, kKeys, s.douts + r0 * value_width, value_width, N, s.dv,
-                          value_width, true);
-      multiply_transposed(seen, width, rows, s.ds, kKeys, s.queries + r0 * width, width, N, s.dk, width, true);
-      multiply_rows<T, kKeys>(rows, width, seen, s.ds, s.keys, width, N, s.dq + r0 * width, width, true);
+      if (!exact) {
+        accumulate(r0, rows, {0, seen}, s.p, s.ds, s);
+        continue;
+      }
+      for (int64_t i = 0; i < rows; ++i)
+        accumulate(r0 + i, 1, visible_range(x, c0 + r0 + i, j0, keys), s.p + i * kKeys, s.ds + i * kKeys, s);
     }
+  }
+
+  // dv += Pᵀ·dout, dk += dSᵀ·q and dq += dS·k for some rows and keys of a tile; p and ds begin with these rows.
+  LLMEFF_INLINE void accumulate(int64_t row, int64_t rows, Range keys, const T* p, const T* ds,
+                                const BackwardScratch<T>& s) const {
+    constexpr int64_t N = kStrip<T>;
+    const int64_t width = padded<T>(x.width), value_width = padded<T>(x.value_width), count = keys.to - keys.from;
+    if (count <= 0) return;
+    multiply_transposed(count, value_width, rows, p + keys.from, kKeys, s.douts + row * value_width, value_width, N,
+                        s.dv + keys.from * value_width, value_width, true);
+    multiply_transposed(count, width, rows, ds + keys.from, kKeys, s.queries + row * width, width, N,
+                        s.dk + keys.from * width, width, true);
+    multiply_rows<T, kKeys>(rows, width, count, ds + keys.from, s.keys + keys.from * width, width, N,
+                            s.dq + row * width, width, true);
   }
 };
 

@@ -109,6 +109,28 @@ LLMEFF_INLINE int64_t visible_columns(const Attention& x, int64_t r0, int64_t r1
   return larger(0, smaller(count, x.last_key(t1) - j0 + 1));
 }
 
+// The keys of a tile that row r sees: [from, to) within it, empty when it sees none.
+struct Range {
+  int64_t from, to;
+};
+LLMEFF_INLINE Range visible_range(const Attention& x, int64_t r, int64_t j0, int64_t count) {
+  const int64_t t = r / x.groups;
+  return {larger(0, x.first_key(t) - j0), smaller(count, x.last_key(t) - j0 + 1)};
+}
+// Whether all rows of [r0, r1) see all of these keys.
+LLMEFF_INLINE bool all_visible(const Attention& x, int64_t r0, int64_t r1, int64_t j0, int64_t count) {
+  return x.first_key((r1 - 1) / x.groups) <= j0 && x.last_key(r0 / x.groups) >= j0 + count - 1;
+}
+
+// Whether no element is NaN or infinite, of whole vectors. A product with a weight of 0 hides finite numbers only, so
+// where this is false a masked tile is multiplied row by row, each over the keys that it sees.
+template <class T>
+bool all_finite(const T* from, int64_t count) {
+  Vec<T> sum = {};
+  for (int64_t i = 0; i < count; i += kLanes<T>) sum += load(from + i) * T{0};
+  return reduce_sum<T>(sum) == 0;
+}
+
 // Which lanes of one row of a tile are keys that row r sees; `whole` when all of its columns are.
 template <class T>
 struct RowMask {

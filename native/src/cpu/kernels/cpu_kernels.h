@@ -18,7 +18,7 @@ class CpuKernels final : public Kernels {
   void binary(BinaryOp op, const In& a, const In& b, const Out& out) override;
   void where(const In& condition, const In& a, const In& b, const Out& out) override;
   void reduce(ReduceOp op, const In& x, const Out& out) override;
-  void matmul(const In& a, const In& b, const In& bias, bool accumulate, const Out& out) override;
+  void matmul(const In& a, const In& b, const In& bias, const Out& out) override;
   void softmax(const In& x, const Out& y) override;
   void softmax_grad(const In& y, const In& dy, const Out& dx) override;
   void embedding(const In& table, const In& ids, const Out& out) override;

@@ -226,10 +226,10 @@ struct Batch {
 };
 
 template <class T>
-void matmul_of(const In& a, const In& b, const In& bias, bool accumulate, const Out& out) {
+void matmul_of(const In& a, const In& b, const In& bias, const Out& out) {
   Product<T> x = {out.dim(-2),    out.dim(-1),     a.dim(-1),         a.as<const T>(), a.stride(-2),
                   a.stride(-1),   b.as<const T>(), b.stride(-2),      b.stride(-1),    out.as<T>(),
-                  out.stride(-2), accumulate,      bias.as<const T>()};
+                  out.stride(-2), false,           bias.as<const T>()};
   // One row or column may carry any stride; what matters is that the other says how to walk.
   if (x.n == 1 && x.b_row == 1) x.b_col = x.k;
   if (x.k == 1 && x.b_col == 1) x.b_row = x.n;
@@ -317,9 +317,9 @@ template void gemm_serial<double>(int64_t, int64_t, int64_t, const double*, int6
 template int64_t gemm_scratch<float>(int64_t, int64_t, int64_t);
 template int64_t gemm_scratch<double>(int64_t, int64_t, int64_t);
 
-void CpuKernels::matmul(const In& a, const In& b, const In& bias, bool accumulate, const Out& out) {
-  if (out.dtype == DType::kF64) return matmul_of<double>(a, b, bias, accumulate, out);
-  matmul_of<float>(a, b, bias, accumulate, out);
+void CpuKernels::matmul(const In& a, const In& b, const In& bias, const Out& out) {
+  if (out.dtype == DType::kF64) return matmul_of<double>(a, b, bias, out);
+  matmul_of<float>(a, b, bias, out);
 }
 
 }  // namespace llmeff::cpu::LLMEFF_ISA

@@ -45,7 +45,7 @@ class Buffer {
   Device& device() const { return device_; }
   void* data() const { return data_; }
   size_t bytes() const { return bytes_; }        // asked for
-  size_t capacity() const { return capacity_; }  // taken from the cache
+  size_t capacity() const { return capacity_; }  // of the block
   const std::shared_ptr<Status>& status() const { return status_; }
 
  private:
@@ -56,7 +56,7 @@ class Buffer {
 };
 
 struct MemoryUse {
-  size_t live_bytes, peak_bytes;  // blocks in use, rounded to the cache's sizes
+  size_t live_bytes, peak_bytes;  // in use, as asked for, rounded up to the cache's sizes
   size_t cached_bytes;            // free blocks held for reuse
   size_t system_allocations;      // blocks ever asked from the system: constant in a steady state
 };
@@ -86,7 +86,7 @@ class Device {
 
  protected:
   friend class Buffer;
-  virtual void release(void* data, size_t capacity) = 0;
+  virtual void release(void* data, size_t bytes, size_t capacity) = 0;
 
  private:
   std::shared_ptr<Failure> unobserved_;

@@ -80,11 +80,9 @@ class Kernels {
   virtual void reduce(ReduceOp op, const In& x, const Out& out) = 0;
 
   // ---- products
-  // ------------------------------------------------------------------------------------------------------------ out[…,
-  // M, N] = a[…, M, K] · b[…, K, N] (+ bias[N]); with accumulate, added to out. Leading axes have been broadcast to
-  // those of out. Each of the last two axes pairs of a and b has one stride of 1 (either), out is contiguous in its
-  // last axis.
-  virtual void matmul(const In& a, const In& b, const In& bias, bool accumulate, const Out& out) = 0;
+  // out[…, M, N] = a[…, M, K] · b[…, K, N] (+ bias[N]). Leading axes have been broadcast to those of out. Each of the
+  // last two axes pairs of a and b has one stride of 1 (either), out is contiguous in its last axis.
+  virtual void matmul(const In& a, const In& b, const In& bias, const Out& out) = 0;
 
   // ---- layers
   // --------------------------------------------------------------------------------------------------------------

@@ -80,7 +80,7 @@ export function rows(tensor: Tensor): Tensor {
   return tensor.rank === 0 || tensor.shape.at(-1) === 1 || tensor.strides.at(-1) === 1 ? tensor : clone(tensor);
 }
 
-/** The same for the channels of `[B, T, H, D]` arrays, where a broadcast axis of size > 1 must not have stride 0. */
+/** Number of rows of an array: the product of all axes but the last. */
 export function leadingSize(shape: Shape): number {
   return shape.slice(0, -1).reduce((a, b) => a * b, 1);
 }

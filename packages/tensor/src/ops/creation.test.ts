@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { type DType, full, randomNormal, randomUniform, scope, tensor, zeros } from "../index.js";
+import { copyInto, type DType, full, memory, randomNormal, randomUniform, scope, tensor, zeros } from "../index.js";
 
 describe("tensor", () => {
   it("takes numbers, nested arrays and typed arrays", () => {
@@ -124,5 +124,36 @@ describe("randomNormal", () => {
     const variance = x.reduce((a, b) => a + (b - mean) ** 2, 0) / n;
     expect(Math.abs(mean)).toBeLessThan(5 / Math.sqrt(n));
     expect(Math.abs(variance - 1)).toBeLessThan(5 * Math.sqrt(2 / n));
+  });
+});
+
+describe("copyInto", () => {
+  it("copies between overlapping views of one memory as if the source were elsewhere", () => {
+    for (const n of [2, 5, 1000, 100_003]) {
+      scope(() => {
+        const values = Float32Array.from({ length: n }, (_, i) => i);
+        const down = tensor(values);
+        copyInto(down.slice(0, 0, n - 1), down.slice(0, 1, n));
+        expect([...down.dataSync()]).toEqual([...values.slice(1), n - 1]);
+        const up = tensor(values);
+        copyInto(up.slice(0, 1, n), up.slice(0, 0, n - 1));
+        expect([...up.dataSync()]).toEqual([0, ...values.slice(0, n - 1)]);
+      });
+    }
+    const square = tensor([
+      [1, 2],
+      [3, 4],
+    ]);
+    copyInto(square, square.T);
+    expect([...square.dataSync()]).toEqual([1, 3, 2, 4]);
+  });
+
+  it("leaves no copy behind", () => {
+    const x = tensor([1, 2, 3]);
+    const before = memory().tensors;
+    scope(() => {
+      copyInto(x.slice(0, 0, 2), x.slice(0, 1, 3));
+    });
+    expect(memory().tensors).toBe(before);
   });
 });

@@ -123,6 +123,9 @@ export interface RandomKey {
 
 function random(distribution: number, key: RandomKey, shape: Shape, options: TensorOptions): Tensor {
   checkShape("random", shape);
+  if (typeof key !== "object" || key === null) {
+    throw new OptionError(`[random] key must be { seed, stream }; received ${JSON.stringify(key)}.`);
+  }
   const { seed, stream = 0 } = key;
   for (const [name, value] of Object.entries({ seed, stream })) {
     if (!Number.isSafeInteger(value)) throw new OptionError(`[random] ${name} must be an integer; received ${value}.`);
@@ -151,7 +154,10 @@ export function randomNormal(key: RandomKey, shape: Shape, options: TensorOption
   return random(Distribution.normal, key, shape, options);
 }
 
-/** Copies the values of `source` (same shape; converted to the dtype) into `target`, in place. No gradient flows. */
+/**
+ * Copies the values of `source` (same shape; converted to the dtype) into `target`, in place. They may be views of one memory. No gradient
+ * flows.
+ */
 export function copyInto(target: Tensor, source: Tensor): Tensor {
   checkTensor("copyInto", "target", target);
   checkTensor("copyInto", "source", source);
@@ -161,7 +167,13 @@ export function copyInto(target: Tensor, source: Tensor): Tensor {
       `[copyInto] shapes differ: target is ${formatShape(target.shape)} and source is ${formatShape(source.shape)}.`,
     );
   }
-  engine().op.copy(source.handle, target.handle);
+  const { op } = engine();
+  // Two views of one memory are both shared; whether it is the same memory isn't known here, and a copy is right in any case.
+  if (engine().isShared(source.handle) && engine().isShared(target.handle)) {
+    using copy = Tensor.allocate(source.dtype, source.shape);
+    op.copy(source.handle, copy.handle);
+    op.copy(copy.handle, target.handle);
+  } else op.copy(source.handle, target.handle);
   return target;
 }
 

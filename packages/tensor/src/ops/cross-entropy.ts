@@ -53,6 +53,11 @@ function settingsOf(where: string, options: CrossEntropyOptions): Settings {
   return { options: { ignoreIndex, labelSmoothing, zLoss, softcap } };
 }
 
+/** The options in the order in which the kernels take them. */
+function kernelOptions({ options }: Settings) {
+  return [options.ignoreIndex, options.labelSmoothing, options.zLoss, options.softcap] as const;
+}
+
 /** Memory for the loss and its parts; with no rows at all the loss is 0, as with no valid row. */
 function allocateResults(settings: Settings, dtype: Tensor["dtype"], n: number) {
   const fresh = (shape: number[]) => (n === 0 ? full(shape, 0, { dtype }) : Tensor.allocate(dtype, shape));
@@ -64,7 +69,6 @@ function allocateResults(settings: Settings, dtype: Tensor["dtype"], n: number) 
 const crossEntropyOp = defineOp<Settings>({
   name: "crossEntropy",
   forward(context, [logits, targets], settings) {
-    const { ignoreIndex, labelSmoothing, zLoss, softcap } = settings.options;
     const [z, ids] = [rows(logits!), contiguous(targets!)];
     const { loss, stats, ce } = allocateResults(settings, z.dtype, ids.size);
     const lse = Tensor.allocate(z.dtype, [ids.size]);
@@ -73,10 +77,7 @@ const crossEntropyOp = defineOp<Settings>({
       op.crossEntropy(
         z.handle,
         ids.handle,
-        ignoreIndex,
-        labelSmoothing,
-        zLoss,
-        softcap,
+        ...kernelOptions(settings),
         loss.handle,
         stats.handle,
         ce.handle,
@@ -86,8 +87,7 @@ const crossEntropyOp = defineOp<Settings>({
     context.save(z, ids, stats, lse);
     return loss;
   },
-  backward({ saved: [logits, targets, stats, lse], options: { options } }, dout) {
-    const { ignoreIndex, labelSmoothing, zLoss, softcap } = options;
+  backward({ saved: [logits, targets, stats, lse], options: settings }, dout) {
     const dlogits = Tensor.allocate(dout.dtype, logits!.shape);
     engine().op.crossEntropyGrad(
       dout.handle,
@@ -95,10 +95,7 @@ const crossEntropyOp = defineOp<Settings>({
       targets!.handle,
       stats!.handle,
       lse!.handle,
-      ignoreIndex,
-      labelSmoothing,
-      zLoss,
-      softcap,
+      ...kernelOptions(settings),
       dlogits.handle,
     );
     return [dlogits, null];
@@ -109,7 +106,6 @@ const crossEntropyOp = defineOp<Settings>({
 const linearCrossEntropyOp = defineOp<Settings>({
   name: "linearCrossEntropy",
   forward(context: ForwardContext, [hidden, weight, targets], settings) {
-    const { ignoreIndex, labelSmoothing, zLoss, softcap } = settings.options;
     const [x, w, ids] = [contiguous(hidden!), contiguous(weight!), contiguous(targets!)];
     const { loss, stats, ce } = allocateResults(settings, x.dtype, ids.size);
     const gradient = (i: number, like: Tensor) => {
@@ -123,10 +119,7 @@ const linearCrossEntropyOp = defineOp<Settings>({
         x.handle,
         w.handle,
         ids.handle,
-        ignoreIndex,
-        labelSmoothing,
-        zLoss,
-        softcap,
+        ...kernelOptions(settings),
         loss.handle,
         stats.handle,
         ce.handle,

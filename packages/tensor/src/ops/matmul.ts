@@ -24,7 +24,7 @@ export function matmulKernel(a: Tensor, b: Tensor, bias: Tensor | null): Tensor 
   const out = Tensor.allocate(a.dtype, shape);
   const left = expandView(matrix(a), [...lead, m, k]);
   const right = expandView(matrix(b), [...lead, k, n]);
-  engine().op.matmul(left.handle, right.handle, bias?.handle ?? null, false, out.handle);
+  engine().op.matmul(left.handle, right.handle, bias?.handle ?? null, out.handle);
   return out;
 }
 

@@ -1,11 +1,11 @@
-import { ShapeError } from "@llmeff/native";
+import { engine, ShapeError } from "@llmeff/native";
 import { defineOp } from "../autograd.js";
 import { checkShape, contiguousStrides, formatShape, normalizeAxis, type Shape, sameShape, sizeOf } from "../shape.js";
 import type { Tensor } from "../tensor.js";
 import { checkTensor } from "./arguments.js";
 import { sumTo } from "./binary.js";
 import { clone } from "./clone.js";
-import { copyInto, full } from "./creation.js";
+import { full } from "./creation.js";
 
 /** A view of `x` stretched to `shape` by strides of 0; shapes must broadcast. No gradient. @internal */
 export function expandView(x: Tensor, shape: Shape): Tensor {
@@ -29,6 +29,9 @@ const reshapeOp = defineOp<Shape>({
  */
 export function reshape(x: Tensor, shape: Shape): Tensor {
   checkTensor("reshape", "x", x);
+  if (!Array.isArray(shape)) {
+    throw new ShapeError(`[reshape] a shape is an array of integers; received ${JSON.stringify(shape)}.`);
+  }
   const unknown = shape.indexOf(-1);
   let target = [...shape];
   if (unknown >= 0) {
@@ -62,6 +65,9 @@ const permuteOp = defineOp<readonly number[]>({
 /** A view with the axes in another order: axis `i` of the result is axis `axes[i]` of `x`. */
 export function permute(x: Tensor, axes: readonly number[]): Tensor {
   checkTensor("permute", "x", x);
+  if (!Array.isArray(axes)) {
+    throw new ShapeError(`[permute] axes must be an array of integers; received ${JSON.stringify(axes)}.`);
+  }
   const order = axes.map((axis) => normalizeAxis("permute", axis, x.rank));
   if (order.length !== x.rank || new Set(order).size !== x.rank) {
     throw new ShapeError(`[permute] axes must name each of the ${x.rank} axes once; received ${formatShape(axes)}.`);
@@ -94,7 +100,7 @@ const sliceOp = defineOp<Range>({
   forward: (_context, [x], range) => sliceView(x!, range),
   backward({ shapes: [shape], options }, dout) {
     const dx = full(shape!, 0, { dtype: dout.dtype });
-    copyInto(sliceView(dx, options), dout);
+    engine().op.copy(dout.handle, sliceView(dx, options).handle);
     return [dx];
   },
 });

@@ -2,12 +2,11 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { loadSafetensors, scope, tensor } from "@llmeff/tensor";
-import { describe, expect, it } from "vitest";
-import { goldenPath } from "../../../test/golden.js";
+import { expect, it } from "vitest";
+import { describeGoldenFolder } from "../../../test/golden.js";
 import { generate, type Parameters, Transformer } from "../src/index.js";
 
-describe("tiny-llama", () => {
-  const path = goldenPath("tiny-llama");
+describeGoldenFolder("tiny-llama", (path) => {
   const read = (name: string) => JSON.parse(readFileSync(join(path, name), "utf8"));
   const config = read("config.json");
   const expected = read("expected.json");

@@ -1,0 +1,54 @@
+#include "binding/marshal.h"
+
+namespace llmeff::binding {
+
+DType dtype_of(const Napi::TypedArray& array) {
+  switch (array.TypedArrayType()) {
+    case napi_float32_array:
+      return DType::kF32;
+    case napi_float64_array:
+      return DType::kF64;
+    case napi_int32_array:
+      return DType::kI32;
+    case napi_uint8_array:
+      return DType::kU8;
+    case napi_uint16_array:
+      return DType::kBF16;
+    default:
+      fail("ERR_DTYPE", "[native] expected a Float32Array, Float64Array, Int32Array, Uint8Array or Uint16Array.");
+  }
+}
+
+void* data_of(const Napi::TypedArray& array) {
+  void* data = nullptr;
+  napi_get_typedarray_info(array.Env(), array, nullptr, nullptr, &data, nullptr, nullptr);
+  return data;
+}
+
+View contiguous_view(void* data, DType dtype, const std::vector<int64_t>& shape) {
+  View view;
+  view.data = data;
+  view.dtype = dtype;
+  view.rank = static_cast<int>(shape.size());
+  int64_t stride = 1;
+  for (int axis = view.rank - 1; axis >= 0; --axis) {
+    view.shape[axis] = shape[axis];
+    view.strides[axis] = stride;
+    // An array without elements may have axes whose product is too large for a number; its strides mean nothing.
+    if (__builtin_mul_overflow(stride, shape[axis], &stride)) stride = 0;
+  }
+  return view;
+}
+
+DType dtype_argument(const Napi::Value& value) {
+  const int number = value.As<Napi::Number>().Int32Value();
+  if (number < 0 || number >= kDTypeCount) fail("ERR_DTYPE", "[native] %d names no dtype.", number);
+  return static_cast<DType>(number);
+}
+
+Napi::TypedArray typed_array_argument(const Napi::Value& value) {
+  if (!value.IsTypedArray()) fail("ERR_DTYPE", "[native] expected a typed array.");
+  return value.As<Napi::TypedArray>();
+}
+
+}  // namespace llmeff::binding

@@ -1,0 +1,46 @@
+// The table of kernels: `op.<name>(…)` takes the arguments of the kernel, in order, and returns its ticket.
+#include "binding/environment.h"
+#include "binding/marshal.h"
+#include "llmeff/kernels.h"
+
+namespace llmeff::binding {
+
+void define_ops(Environment& environment, Napi::Env env, Napi::Object& exports) {
+  Napi::Object op = Napi::Object::New(env);
+  const auto define = [&]<class... P>(const char* name, void (Kernels::*method)(P...), uint32_t optional = 0) {
+    environment.define(env, op, name, [&environment, name, method, optional](const Napi::CallbackInfo& info) {
+      const uint64_t ticket = call_kernel(info, environment.handles, name, method, optional);
+      return Napi::Number::New(info.Env(), static_cast<double>(ticket));
+    });
+  };
+  define("copy", &Kernels::copy);
+  define("fill", &Kernels::fill);
+  define("random", &Kernels::random);
+  define("unary", &Kernels::unary);
+  define("binary", &Kernels::binary);
+  define("where", &Kernels::where);
+  define("reduce", &Kernels::reduce);
+  define("matmul", &Kernels::matmul, 1u << 2);  // bias
+  define("softmax", &Kernels::softmax);
+  define("softmaxGrad", &Kernels::softmax_grad);
+  define("embedding", &Kernels::embedding);
+  define("embeddingGrad", &Kernels::embedding_grad);
+  define("rmsNorm", &Kernels::rms_norm);
+  define("rmsNormGrad", &Kernels::rms_norm_grad);
+  define("rope", &Kernels::rope);
+  define("swiglu", &Kernels::swiglu);
+  define("swigluGrad", &Kernels::swiglu_grad);
+  define("crossEntropy", &Kernels::cross_entropy);
+  define("crossEntropyGrad", &Kernels::cross_entropy_grad);
+  define("linearCrossEntropy", &Kernels::linear_cross_entropy, 1u << 10 | 1u << 11);  // dhidden, dweight
+  define("attention", &Kernels::attention);
+  define("attentionGrad", &Kernels::attention_grad);
+  define("simplicialAttention", &Kernels::simplicial_attention);
+  define("simplicialAttentionGrad", &Kernels::simplicial_attention_grad);
+  define("globalNorm", &Kernels::global_norm);
+  define("adamwStep", &Kernels::adamw_step, 1u << 5);             // grad_scale
+  define("sonewStep", &Kernels::sonew_step, 1u << 7 | 1u << 20);  // grad_scale, dropped
+  exports.Set("op", op);
+}
+
+}  // namespace llmeff::binding

@@ -1,0 +1,206 @@
+// What surrounds the kernels: memory, threads, and what the system may refuse.
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "cpu/allocator.h"
+#include "cpu/usable_cores.h"
+#include "llmeff/device.h"
+#include "llmeff/error.h"
+#include "llmeff/parallel.h"
+#include "test.h"
+
+#if defined(__linux__)
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#endif
+
+namespace llmeff::test {
+namespace {
+
+constexpr size_t kMiB = size_t{1} << 20;
+
+struct Taken {
+  void* data;
+  size_t bytes, capacity;
+};
+Taken take(cpu::CachingAllocator& allocator, size_t bytes) {
+  Taken taken{nullptr, bytes, 0};
+  taken.data = allocator.allocate(bytes, taken.capacity);
+  return taken;
+}
+void give(cpu::CachingAllocator& allocator, const Taken& taken) {
+  allocator.release(taken.data, taken.bytes, taken.capacity);
+}
+
+TEST(allocator_bounds_its_cache) {
+  cpu::CachingAllocator allocator;
+  for (size_t size = 1; size <= 256; ++size) {
+    const Taken block = take(allocator, size * kMiB);
+    CHECK(block.data != nullptr, "no memory");
+    allocator.free(allocator.detach_surplus());
+    give(allocator, block);
+    CHECK(allocator.use().cached_bytes <= 2 * 256 * kMiB, "%zu bytes cached", allocator.use().cached_bytes);
+  }
+  CHECK(allocator.use().live_bytes == 0, "%zu bytes live", allocator.use().live_bytes);
+  allocator.free(allocator.detach_all());
+  CHECK(allocator.use().cached_bytes == 0, "%zu bytes cached", allocator.use().cached_bytes);
+}
+
+TEST(allocator_reuses_somewhat_larger_blocks) {
+  cpu::CachingAllocator allocator;
+  const Taken large = take(allocator, 10 * kMiB);
+  give(allocator, large);
+  const Taken smaller = take(allocator, 9 * kMiB);
+  CHECK(smaller.data == large.data && smaller.capacity == large.capacity, "capacity %zu", smaller.capacity);
+  CHECK(allocator.use().live_bytes == 9 * kMiB, "live %zu: what was asked for counts", allocator.use().live_bytes);
+  give(allocator, smaller);
+  const Taken half = take(allocator, 5 * kMiB);
+  CHECK(half.data != large.data, "5 MiB took a block of 10");
+  give(allocator, half);
+  CHECK(allocator.use().live_bytes == 0, "%zu bytes live", allocator.use().live_bytes);
+  CHECK(allocator.use().cached_bytes == 15 * kMiB, "%zu bytes cached", allocator.use().cached_bytes);
+  allocator.free(allocator.detach_all());
+}
+
+// Two phases of other sizes hold more, together, than was live at any time; as long as the cache serves them it stays.
+TEST(allocator_keeps_what_a_steady_state_needs) {
+  cpu::CachingAllocator allocator;
+  const auto phase = [&](size_t a, size_t b) {
+    const Taken first = take(allocator, a * kMiB), second = take(allocator, b * kMiB);
+    allocator.free(allocator.detach_surplus());
+    give(allocator, first);
+    give(allocator, second);
+  };
+  const auto step = [&] { phase(200, 300), phase(130, 350); };
+  step();
+  const size_t before = allocator.use().system_allocations;
+  for (int i = 0; i < 5; ++i) step();
+  CHECK(allocator.use().cached_bytes == 1024 * kMiB, "%zu bytes cached", allocator.use().cached_bytes);
+  CHECK(allocator.use().system_allocations == before, "%zu blocks instead of %zu", allocator.use().system_allocations,
+        before);
+  allocator.free(allocator.detach_all());
+}
+
+// Blocks that leave the cache stay memory until they are freed, which the device does after the work that uses them.
+TEST(allocator_detaches_before_it_frees) {
+  cpu::CachingAllocator allocator;
+  const Taken first = take(allocator, kMiB);
+  give(allocator, first);
+  const auto detached = allocator.detach_all();
+  CHECK(detached.size() == 1 && detached[0].data == first.data, "%zu blocks", detached.size());
+  const Taken second = take(allocator, kMiB);
+  CHECK(second.data != first.data, "a detached block was handed out");
+  give(allocator, second);
+  static_cast<char*>(first.data)[0] = 1;
+  allocator.free(detached);
+  CHECK(allocator.use().cached_bytes == kMiB, "%zu bytes cached", allocator.use().cached_bytes);
+  allocator.free(allocator.detach_all());
+}
+
+class Folder {
+ public:
+  Folder() : path_(std::filesystem::temp_directory_path() / ("llmeff-groups-" + std::to_string(std::rand()))) {}
+  ~Folder() { std::filesystem::remove_all(path_); }
+  std::string write(const std::string& name, const std::string& text) const {
+    const auto file = path_ / name;
+    std::filesystem::create_directories(file.parent_path());
+    std::ofstream(file) << text;
+    return file.string();
+  }
+  std::string path() const { return path_.string(); }
+
+ private:
+  std::filesystem::path path_;
+};
+
+TEST(usable_cores_follow_quotas) {
+  const Folder groups;
+  const auto cores = [&](const char* membership) {
+    return cpu::control_group_cores(groups.path(), groups.write("membership", membership));
+  };
+  CHECK(cores("0::/\n") == 0, "no files: %d", cores("0::/\n"));
+  groups.write("a/b/cpu.max", "350000 100000\n");
+  groups.write("a/cpu.max", "max 100000\n");
+  CHECK(cores("0::/a/b\n") == 4, "3.5 cores: %d", cores("0::/a/b\n"));
+  CHECK(cores("0::/a\n") == 0, "no limit: %d", cores("0::/a\n"));
+  groups.write("cpu.max", "200000 100000\n");
+  CHECK(cores("0::/a/b\n") == 2, "a limit around it: %d", cores("0::/a/b\n"));
+  CHECK(cores("0::/elsewhere\n") == 2, "a group that is not mounted: %d", cores("0::/elsewhere\n"));
+  groups.write("cpu/c/cpu.cfs_quota_us", "50000\n");
+  groups.write("cpu/c/cpu.cfs_period_us", "100000\n");
+  CHECK(cores("3:cpuset:/x\n2:cpu,cpuacct:/c\n") == 1, "version 1: %d", cores("2:cpu,cpuacct:/c\n"));
+  groups.write("cpu/c/cpu.cfs_quota_us", "-1\n");
+  CHECK(cores("2:cpu,cpuacct:/c\n") == 0, "version 1 without a limit: %d", cores("2:cpu,cpuacct:/c\n"));
+  CHECK(cpu::control_group_cores(groups.path(), groups.path() + "/missing") == 0, "no membership file");
+  CHECK(cpu::usable_cores() >= 1, "%d", cpu::usable_cores());
+}
+
+TEST(pool_runs_every_task_once) {
+  constexpr int64_t kCount = 10000;
+  std::vector<int> runs(kCount);
+  parallel_for(kCount, [&](int64_t i, int worker) {
+    if (worker >= 0 && worker < num_threads()) ++runs[i];
+  });
+  int64_t wrong = 0;
+  for (const int n : runs) wrong += n != 1;
+  CHECK(wrong == 0, "%ld tasks", static_cast<long>(wrong));
+#if defined(__linux__)
+  if (std::getenv("LLMEFF_TEST_FEW_THREADS") != nullptr)
+    CHECK(num_threads() < 1024, "the limit allowed %d threads", num_threads());
+#endif
+}
+
+#if defined(__linux__)
+// The test before in a process of its own with memory for some of its threads' stacks.
+TEST(pool_goes_on_with_fewer_threads) {
+  const pid_t child = fork();
+  if (child == 0) {
+    setenv("LLMEFF_NUM_THREADS", "1024", 1);
+    setenv("LLMEFF_TEST_FEW_THREADS", "1", 1);
+    const rlimit stack{8 * kMiB, 8 * kMiB}, memory{512 * kMiB, 512 * kMiB};
+    setrlimit(RLIMIT_STACK, &stack);
+    setrlimit(RLIMIT_AS, &memory);
+    execl("/proc/self/exe", "engine_tests", "pool_runs_every_task_once", static_cast<char*>(nullptr));
+    _exit(127);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0, "status %d", status);
+}
+
+// In a process of its own, because a device is made once.
+TEST(device_without_a_thread_is_an_error) {
+  const pid_t child = fork();
+  if (child == 0) {
+    long pages = 0;
+    std::ifstream("/proc/self/statm") >> pages;
+    const rlim_t bytes = static_cast<rlim_t>(pages) * static_cast<rlim_t>(sysconf(_SC_PAGESIZE)) + 2 * kMiB;
+    const rlimit limit{bytes, bytes};
+    setrlimit(RLIMIT_AS, &limit);  // no room for another stack
+    std::vector<std::thread> others;
+    try {
+      for (;;) others.emplace_back(pause);  // those of the parent's threads are free in this process
+    } catch (const std::exception&) {
+    }
+    try {
+      cpu_device();
+    } catch (const Error& error) {
+      _exit(error.code() == "ERR_OUT_OF_MEMORY" ? 7 : 8);
+    } catch (...) {
+      _exit(9);
+    }
+    _exit(10);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 7, "status %d", status);
+}
+#endif
+
+}  // namespace
+}  // namespace llmeff::test
