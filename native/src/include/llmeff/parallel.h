@@ -9,7 +9,7 @@
 namespace llmeff {
 
 // Threads that share a kernel's tasks, the calling one included (LLMEFF_NUM_THREADS, else the cores this process may
-// use).
+// use; fewer if the system starts no more).
 int num_threads();
 
 // Runs task(context, i, worker) for every i in [0, count), each exactly once, in any order, and returns when all are
