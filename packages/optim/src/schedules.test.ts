@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { constant, cosine, join, linear, type Schedule, warmup, wsd } from "./schedules.js";
+import { constant, cosine, join, linear, warmup, wsd } from "./schedules.js";
 
 describe("schedules", () => {
   it("warm up from peak / warmupSteps and reach the peak with the last step of the warm-up", () => {
