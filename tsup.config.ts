@@ -1,3 +1,4 @@
+/** How the library packages are bundled; run in a package folder. */
 import { defineConfig } from "tsup";
 
 export default defineConfig({
