@@ -43,7 +43,7 @@ const LAYOUT = `
 *,*::before,*::after{box-sizing:border-box}
 html{-webkit-text-size-adjust:100%}
 body{margin:0;background:var(--ground);color:var(--ink);font:16px/1.6 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;-webkit-font-smoothing:antialiased}
-.page{max-width:56rem;margin:0 auto;padding:4.5rem 1.5rem 4rem}
+.page{max-width:60rem;margin:0 auto;padding:4.5rem 1.5rem 4rem}
 h1,h2,h3{line-height:1.2;letter-spacing:-.015em;text-wrap:balance;overflow-wrap:anywhere}
 h1{font-size:clamp(1.75rem,5vw,2.5rem);font-weight:650;margin:0}
 h2{font-size:1.375rem;font-weight:620;margin:0 0 1.25rem}
@@ -72,7 +72,7 @@ section>h2+*{margin-top:0!important}
 .scroll{overflow-x:auto;margin:0 -.5rem;padding:0 .5rem}
 table{border-collapse:collapse;width:100%;font-size:.9375rem;line-height:1.4}
 caption{caption-side:top;text-align:left;font-weight:600;padding-bottom:.75rem}
-th,td{padding:.6rem 0 .6rem 1.5rem;text-align:left;vertical-align:baseline}
+th,td{padding:.6rem 0 .6rem 1.2rem;text-align:left;vertical-align:baseline}
 th:first-child,td:first-child{padding-left:0}
 thead th{font-weight:500;font-size:.8125rem;color:var(--muted);vertical-align:bottom;border-bottom:1px solid var(--muted)}
 thead .unit{display:block;font-weight:400}
