@@ -6,6 +6,7 @@ import { readFileSync } from "node:fs";
 import { globalNorm, scope, tensor, valueAndGrad } from "@llmeff/tensor";
 import { expect, it } from "vitest";
 import { describeGolden } from "../../../test/golden.js";
+import { parameterName } from "../../../test/golden-parameters.js";
 import {
   countParameters,
   drawToken,
@@ -29,26 +30,6 @@ function close(actual: ArrayLike<number>, expected: ArrayLike<number>, tolerance
       tolerance * (1 + Math.abs(expected[i]!)),
     );
   }
-}
-
-/** The golden file's short names of parameters, as a Hugging Face checkpoint has them. */
-function parameterName(short: string): string {
-  const names: Record<string, string> = {
-    embed: "model.embed_tokens",
-    norm: "model.norm",
-    head: "lm_head",
-    ln1: "input_layernorm",
-    ln2: "post_attention_layernorm",
-    wq: "self_attn.q_proj",
-    wk: "self_attn.k_proj",
-    wv: "self_attn.v_proj",
-    wo: "self_attn.o_proj",
-    wg: "mlp.gate_proj",
-    wu: "mlp.up_proj",
-    wd: "mlp.down_proj",
-  };
-  const [, layer, part] = /^l(\d+)\.(\w+)$/.exec(short) ?? [];
-  return layer === undefined ? `${names[short]}.weight` : `model.layers.${layer}.${names[part!]}.weight`;
 }
 
 /** What these ops' cases hold beside what runs here, each by its id, with what it waits for. */

@@ -9,6 +9,7 @@ import { AdamW } from "@llmeff/optim";
 import { scope, type Tensor, tensor, valueAndGrad } from "@llmeff/tensor";
 import { expect, it } from "vitest";
 import { describeGolden } from "../../../test/golden.js";
+import { parameterName } from "../../../test/golden-parameters.js";
 import { train } from "../src/index.js";
 import { cycle } from "./run.js";
 import { disposeTensors } from "./tiny-model.js";
@@ -47,27 +48,6 @@ interface TrainingCase {
 
 /** Packs several documents in a sequence, which attention must keep apart: the project's has no such mask. */
 const notRun = ["train/untied_docs_z"];
-
-const parts: Record<string, string> = {
-  embed: "model.embed_tokens",
-  norm: "model.norm",
-  head: "lm_head",
-  ln1: "input_layernorm",
-  ln2: "post_attention_layernorm",
-  wq: "self_attn.q_proj",
-  wk: "self_attn.k_proj",
-  wv: "self_attn.v_proj",
-  wo: "self_attn.o_proj",
-  wg: "mlp.gate_proj",
-  wu: "mlp.up_proj",
-  wd: "mlp.down_proj",
-};
-
-/** The file's short name of a parameter as a Hugging Face checkpoint has it: "l0.wq" is "model.layers.0.self_attn.q_proj.weight". */
-function parameterName(short: string): string {
-  const [, layer, part] = /^l(\d+)\.(\w+)$/.exec(short) ?? [];
-  return layer === undefined ? `${parts[short]}.weight` : `model.layers.${layer}.${parts[part!]}.weight`;
-}
 
 function modelOf({ params: { cfg, tied, z }, inputs }: TrainingCase): Transformer {
   const shapeOf = (name: string) => inputs.params[name]!.shape as [number, number];
