@@ -68,10 +68,6 @@ template <class V>
 LLMEFF_INLINE V vmax(V a, V b) {
   return a > b ? a : b;
 }
-template <class V>
-LLMEFF_INLINE V vmin(V a, V b) {
-  return a < b ? a : b;
-}
 
 // Horizontal sum and maximum in a fixed order of lanes (pairwise halves).
 template <class T>
