@@ -2,7 +2,7 @@ import { checkBeta, checkBoolean, checkNotNegative, checkNumber, checkOneOf, che
 import type { ScalarOrSchedule } from "./schedules.js";
 
 /** What the length of SONew's update is borrowed from. */
-export const sonewGrafts = ["none", "adam", "adamRaw", "sgd", "momentum", "rmspropNorm"] as const;
+const sonewGrafts = ["none", "adam", "adamRaw", "sgd", "momentum", "rmspropNorm"] as const;
 export type SonewGraft = (typeof sonewGrafts)[number];
 
 /** Hyper-parameters of tridiagonal SONew. Learning rate and eps need tuning; with a graft the learning rate is near that of the grafted method. */

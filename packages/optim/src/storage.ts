@@ -34,7 +34,7 @@ export interface Storage<P extends Parameter> {
   run(step: () => void): void;
 }
 
-export function isParameter(value: unknown): value is Parameter {
+function isParameter(value: unknown): value is Parameter {
   return value instanceof Tensor || value instanceof Float32Array || value instanceof Float64Array;
 }
 

@@ -44,7 +44,7 @@ export async function lossAndGradients(
 }
 
 /** Number of positions that carry loss. */
-export function countTargets(targets: Int32Array): number {
+function countTargets(targets: Int32Array): number {
   let count = 0;
   for (const target of targets) if (target !== IGNORE_INDEX) count++;
   return count;

@@ -46,7 +46,7 @@ export interface RunResult {
 }
 
 /** The defaults of a run's schedule of evaluations and checkpoints. */
-export function pacing({ training }: TrainingConfig) {
+function pacing({ training }: TrainingConfig) {
   const tenth = Math.max(1, Math.ceil(training.steps / 10));
   const { evaluateEvery = tenth, checkpointEvery = tenth, evaluateWindows = 100, keepLast = 2 } = training;
   return { evaluateEvery, checkpointEvery, evaluateWindows, keepLast };

@@ -24,7 +24,7 @@ import { openStudyFolder } from "./study-folder.js";
 import { chosenRate, readSweep, type SweepResults } from "./sweep-file.js";
 import { resultTable } from "./tables.js";
 
-export const reportFile = "report.html";
+const reportFile = "report.html";
 
 /** @throws {UsageError} before anything is trained, if sweep or parameters don't fit */
 export async function runStudy(io: Io, whole: Study, folder: string, only: string | undefined, signal: AbortSignal) {

@@ -7,7 +7,7 @@ import { type Io, note } from "../io.js";
 import { Ledger } from "./ledger.js";
 import { type Outcome, outcomeSchema } from "./outcome.js";
 
-export const ledgerFile = "study.json";
+const ledgerFile = "study.json";
 
 /**
  * The ledger of the study in a folder. Results of another or a finished study are moved to `<folder>.previous`.

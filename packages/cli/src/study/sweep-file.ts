@@ -38,7 +38,7 @@ const partSchema = z.object({
 });
 export type SweptPart = z.infer<typeof partSchema>;
 
-export const sweepSchema = z.object({ study: z.string(), rule: z.string(), parts: z.array(partSchema) });
+const sweepSchema = z.object({ study: z.string(), rule: z.string(), parts: z.array(partSchema) });
 export type SweepResults = z.infer<typeof sweepSchema>;
 
 /** `token-efficiency.json` → `token-efficiency.sweep.json` */

@@ -22,7 +22,7 @@ export function metricWords(part: Part): MetricWords {
 }
 
 /** Learning rates as people write them: 0.002, 3e-4. */
-export function formatRate(rate: number): string {
+function formatRate(rate: number): string {
   return rate >= 1e-3 ? String(rate) : rate.toExponential();
 }
 

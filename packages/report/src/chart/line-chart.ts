@@ -76,7 +76,7 @@ export function renderSvg(chart: LineChart, size: ChartSize, styles: StyleIndex)
 }
 
 /** The picture in words, for those who don't see it: axes, and where each line begins and ends. */
-export function describeChart(chart: LineChart): string {
+function describeChart(chart: LineChart): string {
   const lines = chart.series.map((series) => {
     const finite = Array.from(series.y).filter((value) => Number.isFinite(value));
     if (finite.length === 0) return `${series.name}: no values.`;
