@@ -1,5 +1,6 @@
 import { memory, scope, tensor } from "@llmeff/tensor";
 import { describe, expect, it } from "vitest";
+import { collectGarbage } from "../../../test/garbage.js";
 import { generate } from "./generate.js";
 import { Transformer } from "./transformer.js";
 
@@ -55,6 +56,7 @@ describe("generate", () => {
 
   it("stops when aborted, and frees its memory", async () => {
     await collect({ maxTokens: 2 });
+    await collectGarbage();
     const before = memory().tensors;
     const controller = new AbortController();
     await expect(async () => {

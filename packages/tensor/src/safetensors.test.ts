@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { collectGarbage } from "../../../test/garbage.js";
 import { expectSameBits } from "../test/compare.js";
 import {
   type DType,
@@ -333,6 +334,7 @@ describe("loadSafetensors", () => {
 
   it("refuses every hostile file as decodeSafetensors does, and leaks nothing", async () => {
     const path = join(tmpdir(), `llmeff-hostile-${process.pid}.safetensors`);
+    await collectGarbage();
     const before = memory();
     for (const [what, bytes, message] of hostile) {
       writeFileSync(path, bytes);
