@@ -26,6 +26,24 @@ export const UnaryOp = {
   gelu: 13,
   relu: 14,
   isFinite: 15,
+  expm1: 16,
+  log1p: 17,
+  tan: 18,
+  asin: 19,
+  acos: 20,
+  atan: 21,
+  sinh: 22,
+  cosh: 23,
+  erf: 24,
+  geluErf: 25,
+  softplus: 26,
+  floor: 27,
+  ceil: 28,
+  round: 29,
+  trunc: 30,
+  sign: 31,
+  isNaN: 32,
+  logicalNot: 33,
 } as const;
 export const BinaryOp = {
   add: 0,
@@ -41,8 +59,14 @@ export const BinaryOp = {
   lessEqual: 10,
   greater: 11,
   greaterEqual: 12,
+  atan2: 13,
+  remainder: 14,
+  logAddExp: 15,
+  logicalAnd: 16,
+  logicalOr: 17,
+  logicalXor: 18,
 } as const;
-export const ReduceOp = { sum: 0, mean: 1, max: 2, min: 3 } as const;
+export const ReduceOp = { sum: 0, mean: 1, max: 2, min: 3, prod: 4, variance: 5, logSumExp: 6 } as const;
 export const Distribution = { uniform: 0, normal: 1 } as const;
 export const Graft = { none: 0, adam: 1, adamRaw: 2, sgd: 3, momentum: 4, rmspropNorm: 5 } as const;
 
@@ -60,9 +84,17 @@ export interface KernelTable {
   fill(value: number, out: O): Ticket;
   random(distribution: number, seed: number, stream: number, out: O): Ticket;
   unary(op: number, x: O, out: O): Ticket;
+  unaryGrad(op: number, x: O, dy: O, dx: O): Ticket;
   binary(op: number, a: O, b: O, out: O): Ticket;
   where(condition: O, a: O, b: O, out: O): Ticket;
   reduce(op: number, x: O, out: O): Ticket;
+  dropout(x: O, rate: number, seed: number, stream: number, out: O): Ticket;
+  gather(x: O, indices: O, axis: number, out: O): Ticket;
+  scatterAdd(x: O, indices: O, axis: number, out: O): Ticket;
+  cumsum(x: O, axis: number, reverse: boolean, out: O): Ticket;
+  argsort(x: O, descending: boolean, out: O): Ticket;
+  topK(x: O, largest: boolean, out: O): Ticket;
+  argReduce(op: number, x: O, out: O): Ticket;
   matmul(a: O, b: O, bias: Opt, out: O): Ticket;
   softmax(x: O, y: O): Ticket;
   softmaxGrad(y: O, dy: O, dx: O): Ticket;
@@ -70,9 +102,71 @@ export interface KernelTable {
   embeddingGrad(dout: O, ids: O, dtable: O): Ticket;
   rmsNorm(x: O, weight: O, eps: number, y: O, rstd: O): Ticket;
   rmsNormGrad(dy: O, x: O, weight: O, rstd: O, dx: O, dweight: O): Ticket;
+  layerNorm(x: O, weight: Opt, bias: Opt, eps: number, y: O, mean: O, rstd: O): Ticket;
+  layerNormGrad(dy: O, x: O, weight: Opt, mean: O, rstd: O, dx: O, dweight: Opt, dbias: Opt): Ticket;
   rope(x: O, cos: O, sin: O, interleaved: boolean, inverse: boolean, out: O): Ticket;
   swiglu(gate: O, up: O, out: O): Ticket;
   swigluGrad(dout: O, gate: O, up: O, dgate: O, dup: O): Ticket;
+  conv2d(
+    x: O,
+    weight: O,
+    bias: Opt,
+    strideH: number,
+    strideW: number,
+    paddingH: number,
+    paddingW: number,
+    dilationH: number,
+    dilationW: number,
+    groups: number,
+    out: O,
+  ): Ticket;
+  conv2dGrad(
+    dout: O,
+    x: O,
+    weight: O,
+    strideH: number,
+    strideW: number,
+    paddingH: number,
+    paddingW: number,
+    dilationH: number,
+    dilationW: number,
+    groups: number,
+    dx: Opt,
+    dweight: Opt,
+    dbias: Opt,
+  ): Ticket;
+  maxPool2d(
+    x: O,
+    kernelH: number,
+    kernelW: number,
+    strideH: number,
+    strideW: number,
+    paddingH: number,
+    paddingW: number,
+    out: O,
+    indices: O,
+  ): Ticket;
+  maxPool2dGrad(dout: O, indices: O, dx: O): Ticket;
+  avgPool2d(
+    x: O,
+    kernelH: number,
+    kernelW: number,
+    strideH: number,
+    strideW: number,
+    paddingH: number,
+    paddingW: number,
+    out: O,
+  ): Ticket;
+  avgPool2dGrad(
+    dout: O,
+    kernelH: number,
+    kernelW: number,
+    strideH: number,
+    strideW: number,
+    paddingH: number,
+    paddingW: number,
+    dx: O,
+  ): Ticket;
   crossEntropy(
     logits: O,
     targets: O,

@@ -17,9 +17,17 @@ void define_ops(Environment& environment, Napi::Env env, Napi::Object& exports) 
   define("fill", &Kernels::fill);
   define("random", &Kernels::random);
   define("unary", &Kernels::unary);
+  define("unaryGrad", &Kernels::unary_grad);
   define("binary", &Kernels::binary);
   define("where", &Kernels::where);
   define("reduce", &Kernels::reduce);
+  define("dropout", &Kernels::dropout);
+  define("gather", &Kernels::gather);
+  define("scatterAdd", &Kernels::scatter_add);
+  define("cumsum", &Kernels::cumsum);
+  define("argsort", &Kernels::argsort);
+  define("topK", &Kernels::top_k);
+  define("argReduce", &Kernels::arg_reduce);
   define("matmul", &Kernels::matmul, 1u << 2);  // bias
   define("softmax", &Kernels::softmax);
   define("softmaxGrad", &Kernels::softmax_grad);
@@ -27,9 +35,17 @@ void define_ops(Environment& environment, Napi::Env env, Napi::Object& exports) 
   define("embeddingGrad", &Kernels::embedding_grad);
   define("rmsNorm", &Kernels::rms_norm);
   define("rmsNormGrad", &Kernels::rms_norm_grad);
+  define("layerNorm", &Kernels::layer_norm, 1u << 1 | 1u << 2);
+  define("layerNormGrad", &Kernels::layer_norm_grad, 1u << 2 | 1u << 6 | 1u << 7);
   define("rope", &Kernels::rope);
   define("swiglu", &Kernels::swiglu);
   define("swigluGrad", &Kernels::swiglu_grad);
+  define("conv2d", &Kernels::conv2d, 1u << 2);
+  define("conv2dGrad", &Kernels::conv2d_grad, 1u << 10 | 1u << 11 | 1u << 12);
+  define("maxPool2d", &Kernels::max_pool2d);
+  define("maxPool2dGrad", &Kernels::max_pool2d_grad);
+  define("avgPool2d", &Kernels::avg_pool2d);
+  define("avgPool2dGrad", &Kernels::avg_pool2d_grad);
   define("crossEntropy", &Kernels::cross_entropy);
   define("crossEntropyGrad", &Kernels::cross_entropy_grad);
   define("linearCrossEntropy", &Kernels::linear_cross_entropy, 1u << 10 | 1u << 11);  // dhidden, dweight

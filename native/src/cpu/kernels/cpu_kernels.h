@@ -15,9 +15,17 @@ class CpuKernels final : public Kernels {
   void fill(double value, const Out& out) override;
   void random(Distribution distribution, int64_t seed, int64_t stream, const Out& out) override;
   void unary(UnaryOp op, const In& x, const Out& out) override;
+  void unary_grad(UnaryOp op, const In& x, const In& dy, const Out& dx) override;
   void binary(BinaryOp op, const In& a, const In& b, const Out& out) override;
   void where(const In& condition, const In& a, const In& b, const Out& out) override;
   void reduce(ReduceOp op, const In& x, const Out& out) override;
+  void dropout(const In& x, double rate, int64_t seed, int64_t stream, const Out& out) override;
+  void gather(const In& x, const In& indices, int64_t axis, const Out& out) override;
+  void scatter_add(const In& x, const In& indices, int64_t axis, const InOut& out) override;
+  void cumsum(const In& x, int64_t axis, bool reverse, const Out& out) override;
+  void argsort(const In& x, bool descending, const Out& out) override;
+  void top_k(const In& x, bool largest, const Out& out) override;
+  void arg_reduce(ReduceOp op, const In& x, const Out& out) override;
   void matmul(const In& a, const In& b, const In& bias, const Out& out) override;
   void softmax(const In& x, const Out& y) override;
   void softmax_grad(const In& y, const In& dy, const Out& dx) override;
@@ -26,9 +34,25 @@ class CpuKernels final : public Kernels {
   void rms_norm(const In& x, const In& weight, double eps, const Out& y, const Out& rstd) override;
   void rms_norm_grad(const In& dy, const In& x, const In& weight, const In& rstd, const Out& dx,
                      const Out& dweight) override;
+  void layer_norm(const In& x, const In& weight, const In& bias, double eps, const Out& y, const Out& mean,
+                  const Out& rstd) override;
+  void layer_norm_grad(const In& dy, const In& x, const In& weight, const In& mean, const In& rstd, const Out& dx,
+                       const Out& dweight, const Out& dbias) override;
   void rope(const In& x, const In& cos, const In& sin, bool interleaved, bool inverse, const Out& out) override;
   void swiglu(const In& gate, const In& up, const Out& out) override;
   void swiglu_grad(const In& dout, const In& gate, const In& up, const Out& dgate, const Out& dup) override;
+  void conv2d(const In& x, const In& weight, const In& bias, int64_t stride_h, int64_t stride_w, int64_t padding_h,
+              int64_t padding_w, int64_t dilation_h, int64_t dilation_w, int64_t groups, const Out& out) override;
+  void conv2d_grad(const In& dout, const In& x, const In& weight, int64_t stride_h, int64_t stride_w, int64_t padding_h,
+                   int64_t padding_w, int64_t dilation_h, int64_t dilation_w, int64_t groups, const Out& dx,
+                   const Out& dweight, const Out& dbias) override;
+  void max_pool2d(const In& x, int64_t kernel_h, int64_t kernel_w, int64_t stride_h, int64_t stride_w,
+                  int64_t padding_h, int64_t padding_w, const Out& out, const Out& indices) override;
+  void max_pool2d_grad(const In& dout, const In& indices, const Out& dx) override;
+  void avg_pool2d(const In& x, int64_t kernel_h, int64_t kernel_w, int64_t stride_h, int64_t stride_w,
+                  int64_t padding_h, int64_t padding_w, const Out& out) override;
+  void avg_pool2d_grad(const In& dout, int64_t kernel_h, int64_t kernel_w, int64_t stride_h, int64_t stride_w,
+                       int64_t padding_h, int64_t padding_w, const Out& dx) override;
   void cross_entropy(const In& logits, const In& targets, int64_t ignore_index, double label_smoothing, double z_loss,
                      double softcap, const Out& loss, const Out& stats, const Out& ce, const Out& lse) override;
   void cross_entropy_grad(const In& dloss, const In& logits, const In& targets, const In& stats, const In& lse,

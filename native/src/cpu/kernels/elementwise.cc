@@ -309,4 +309,8 @@ void CpuKernels::where(const In& condition, const In& a, const In& b, const Out&
   }
 }
 
+void CpuKernels::unary_grad(UnaryOp, const In&, const In&, const Out&) {
+  fail("ERR_INTERNAL", "unary_grad is being written");
+}
+
 }  // namespace llmeff::cpu::LLMEFF_ISA

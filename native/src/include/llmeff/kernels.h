@@ -31,9 +31,27 @@ enum class UnaryOp : int {
   kSilu,
   kGelu,
   kRelu,
-  kIsFinite
+  kIsFinite,
+  kExpm1,
+  kLog1p,
+  kTan,
+  kAsin,
+  kAcos,
+  kAtan,
+  kSinh,
+  kCosh,
+  kErf,
+  kGeluErf,
+  kSoftplus,
+  kFloor,
+  kCeil,
+  kRound,
+  kTrunc,
+  kSign,
+  kIsNan,
+  kLogicalNot
 };
-inline constexpr int kUnaryOpCount = 16;
+inline constexpr int kUnaryOpCount = 34;
 enum class BinaryOp : int {
   kAdd,
   kSub,
@@ -47,11 +65,17 @@ enum class BinaryOp : int {
   kLess,
   kLessEqual,
   kGreater,
-  kGreaterEqual
+  kGreaterEqual,
+  kAtan2,
+  kRemainder,
+  kLogAddExp,
+  kLogicalAnd,
+  kLogicalOr,
+  kLogicalXor
 };
-inline constexpr int kBinaryOpCount = 13;
-enum class ReduceOp : int { kSum, kMean, kMax, kMin };
-inline constexpr int kReduceOpCount = 4;
+inline constexpr int kBinaryOpCount = 19;
+enum class ReduceOp : int { kSum, kMean, kMax, kMin, kProd, kVariance, kLogSumExp };
+inline constexpr int kReduceOpCount = 7;
 enum class Distribution : int { kUniform, kNormal };
 inline constexpr int kDistributionCount = 2;
 enum class Graft : int { kNone, kAdam, kAdamRaw, kSgd, kMomentum, kRmspropNorm };
@@ -69,15 +93,41 @@ class Kernels {
   // out[i] = the i-th number (row-major) of the stream (seed, stream): Philox 4x32-10, key = seed, counter = (i / 4,
   // stream); uniform in [0, 1), or standard normal by Box-Muller. float32 or float64.
   virtual void random(Distribution distribution, int64_t seed, int64_t stream, const Out& out) = 0;
-  // Same shape, any strides. kIsFinite writes bool; all others the dtype of x (float32, float64; kNeg, kAbs, kSquare
-  // also int32).
+  // Same shape, any strides. kIsFinite, kIsNan and kLogicalNot (of bool) write bool; all others the dtype of x
+  // (float32, float64; kNeg, kAbs, kSquare, kSign also int32). kGelu is the tanh form, kGeluErf the exact one, x·Φ(x);
+  // kRound goes half to even.
   virtual void unary(UnaryOp op, const In& x, const Out& out) = 0;
+  // dx = dy · f'(x) in one pass, for the differentiable ones.
+  virtual void unary_grad(UnaryOp op, const In& x, const In& dy, const Out& dx) = 0;
   // The caller has broadcast a and b to the shape of out (stride 0). Comparisons write bool; float32, float64, int32.
+  // kRemainder has the sign of b, as in Python; the logical ones take bool and write bool.
   virtual void binary(BinaryOp op, const In& a, const In& b, const Out& out) = 0;
   // out = condition ? a : b, condition bool, all broadcast to the shape of out.
   virtual void where(const In& condition, const In& a, const In& b, const Out& out) = 0;
-  // out has the rank of x, with size 1 on the reduced axes. NaN propagates through max and min.
+  // out has the rank of x, with size 1 on the reduced axes. NaN propagates through max and min. kVariance divides by
+  // the count (two passes over x); kLogSumExp of nothing but -inf is -inf. kMax and kMin also of int32, uint8 and bool.
   virtual void reduce(ReduceOp op, const In& x, const Out& out) = 0;
+  // out[i] = keep ? x[i] / (1 − rate) : 0, where keep means that the i-th uniform number (row-major) of the stream
+  // (seed, stream), as of random(), is at least rate. Any strides.
+  virtual void dropout(const In& x, double rate, int64_t seed, int64_t stream, const Out& out) = 0;
+
+  // ---- indexing and order
+  // Along `axis`, with int32 indices of the shape of the smaller side (any strides, so broadcast axes cost nothing):
+  // out[…, i, …] = x[…, indices[…, i, …], …]. Fails with ERR_INDEX on an index outside [0, size of x along axis). Any
+  // dtype.
+  virtual void gather(const In& x, const In& indices, int64_t axis, const Out& out) = 0;
+  // out[…, indices[…, i, …], …] += x[…, i, …], equal targets in the order of the positions. float32, float64, int32.
+  virtual void scatter_add(const In& x, const In& indices, int64_t axis, const InOut& out) = 0;
+  // Running sums along `axis`, from its end when reverse; float32 is added up in float64.
+  virtual void cumsum(const In& x, int64_t axis, bool reverse, const Out& out) = 0;
+  // Along the last axis, int32 positions; equal values in the order of their positions, NaN after everything. float32,
+  // float64, int32; x of any strides, out contiguous.
+  virtual void argsort(const In& x, bool descending, const Out& out) = 0;
+  // The out.dim(-1) largest (or smallest) of the last axis, best first, otherwise as argsort.
+  virtual void top_k(const In& x, bool largest, const Out& out) = 0;
+  // The first position of the maximum (kMax) or minimum (kMin) along the last axis, int32; the first NaN if there is
+  // one. out has the shape of x without that axis, contiguous.
+  virtual void arg_reduce(ReduceOp op, const In& x, const Out& out) = 0;
 
   // ---- products
   // out[…, M, N] = a[…, M, K] · b[…, K, N] (+ bias[N]). Leading axes have been broadcast to those of out. Each of the
@@ -99,6 +149,12 @@ class Kernels {
   virtual void rms_norm(const In& x, const In& weight, double eps, const Out& y, const Out& rstd) = 0;
   virtual void rms_norm_grad(const In& dy, const In& x, const In& weight, const In& rstd, const Out& dx,
                              const Out& dweight) = 0;
+  // y = (x − mean) · rstd ∘ weight + bias over the last axis, rstd = (variance + eps)^(-1/2). x rows; weight and bias
+  // [C], each may be absent; y, mean, rstd contiguous.
+  virtual void layer_norm(const In& x, const In& weight, const In& bias, double eps, const Out& y, const Out& mean,
+                          const Out& rstd) = 0;
+  virtual void layer_norm_grad(const In& dy, const In& x, const In& weight, const In& mean, const In& rstd,
+                               const Out& dx, const Out& dweight, const Out& dbias) = 0;
   // Rotary embedding (models.md §2.2) of x [B, T, H, D] rows by the angles of cos, sin [T, R/2] (contiguous), R ≤ D
   // even: channels past R are copied. Pairs are (i, i + R/2), or (2i, 2i+1) when interleaved. inverse turns the other
   // way (the gradient).
@@ -106,6 +162,26 @@ class Kernels {
   // out = silu(gate) ∘ up, rows of equal shape.
   virtual void swiglu(const In& gate, const In& up, const Out& out) = 0;
   virtual void swiglu_grad(const In& dout, const In& gate, const In& up, const Out& dgate, const Out& dup) = 0;
+
+  // ---- convolution and pooling
+  // x [B, C, H, W], weight [O, C / groups, R, S], bias [O] or absent, out [B, O, OH, OW], all contiguous: cross-
+  // correlation with zero padding, OH = (H + 2·padding_h − dilation_h·(R − 1) − 1) / stride_h + 1.
+  virtual void conv2d(const In& x, const In& weight, const In& bias, int64_t stride_h, int64_t stride_w,
+                      int64_t padding_h, int64_t padding_w, int64_t dilation_h, int64_t dilation_w, int64_t groups,
+                      const Out& out) = 0;
+  // Each of dx, dweight, dbias may be absent.
+  virtual void conv2d_grad(const In& dout, const In& x, const In& weight, int64_t stride_h, int64_t stride_w,
+                           int64_t padding_h, int64_t padding_w, int64_t dilation_h, int64_t dilation_w, int64_t groups,
+                           const Out& dx, const Out& dweight, const Out& dbias) = 0;
+  // Windows of kernel_h × kernel_w over x [B, C, H, W]; padding never wins a maximum and is not counted in a mean.
+  // indices int32: the position h·W + w that won (the first of equals; a NaN wins).
+  virtual void max_pool2d(const In& x, int64_t kernel_h, int64_t kernel_w, int64_t stride_h, int64_t stride_w,
+                          int64_t padding_h, int64_t padding_w, const Out& out, const Out& indices) = 0;
+  virtual void max_pool2d_grad(const In& dout, const In& indices, const Out& dx) = 0;
+  virtual void avg_pool2d(const In& x, int64_t kernel_h, int64_t kernel_w, int64_t stride_h, int64_t stride_w,
+                          int64_t padding_h, int64_t padding_w, const Out& out) = 0;
+  virtual void avg_pool2d_grad(const In& dout, int64_t kernel_h, int64_t kernel_w, int64_t stride_h, int64_t stride_w,
+                               int64_t padding_h, int64_t padding_w, const Out& dx) = 0;
 
   // ---- losses (models.md §3)
   // --------------------------------------------------------------------------------------------- Per row n with
