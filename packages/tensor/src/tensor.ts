@@ -39,13 +39,13 @@ export class Tensor {
 
   /** A new array with undefined contents. @internal */
   static allocate(dtype: DType, shape: Shape): Tensor {
-    return new Tensor(engine().create(DTypeCode[dtype], shape), dtype, shape);
+    return new Tensor(engine().create(DTypeCode[dtype], ...shape), dtype, shape);
   }
 
   /** A tensor of the same memory with other shape and strides; `offset` in elements. No gradient flows through it. @internal */
   view(shape: Shape, strides: Shape, offset = 0): Tensor {
     return new Tensor(
-      engine().view(this.handle, DTypeCode[this.dtype], shape, strides, offset),
+      engine().view(this.handle, DTypeCode[this.dtype], offset, ...shape, ...strides),
       this.dtype,
       shape,
       strides,
