@@ -1,5 +1,6 @@
 import { engine, OptionError, ShapeError } from "@llmeff/native";
 import { defineOp, type ForwardContext } from "../autograd.js";
+import { accumulationDType, type DType } from "../dtype.js";
 import { keep, scope } from "../scope.js";
 import { formatShape, sameShape } from "../shape.js";
 import { rememberCallSite, Tensor } from "../tensor.js";
@@ -37,6 +38,8 @@ interface Settings {
   options: Required<CrossEntropyOptions>;
   /** Where the forward pass leaves what it computed beside the loss. */
   parts?: { stats: Tensor; ce: Tensor };
+  /** Of the gradients. */
+  dtype?: DType;
 }
 
 function settingsOf(where: string, options: CrossEntropyOptions): Settings {
@@ -59,7 +62,7 @@ function kernelOptions({ options }: Settings) {
 }
 
 /** Memory for the loss and its parts; with no rows at all the loss is 0, as with no valid row. */
-function allocateResults(settings: Settings, dtype: Tensor["dtype"], n: number) {
+function allocateResults(settings: Settings, dtype: DType, n: number) {
   const fresh = (shape: number[]) => (n === 0 ? full(shape, 0, { dtype }) : Tensor.allocate(dtype, shape));
   const results = { loss: fresh([]), stats: fresh([3]), ce: fresh([n]) };
   settings.parts = { stats: keep(results.stats), ce: keep(results.ce) };
@@ -70,8 +73,9 @@ const crossEntropyOp = defineOp<Settings>({
   name: "crossEntropy",
   forward(context, [logits, targets], settings) {
     const [z, ids] = [rows(logits!), contiguous(targets!)];
-    const { loss, stats, ce } = allocateResults(settings, z.dtype, ids.size);
-    const lse = Tensor.allocate(z.dtype, [ids.size]);
+    const wide = accumulationDType(z.dtype);
+    const { loss, stats, ce } = allocateResults(settings, wide, ids.size);
+    const lse = Tensor.allocate(wide, [ids.size]);
     const { op } = engine();
     rememberCallSite(
       op.crossEntropy(
@@ -88,7 +92,7 @@ const crossEntropyOp = defineOp<Settings>({
     return loss;
   },
   backward({ saved: [logits, targets, stats, lse], options: settings }, dout) {
-    const dlogits = Tensor.allocate(dout.dtype, logits!.shape);
+    const dlogits = Tensor.allocate(logits!.dtype, logits!.shape);
     engine().op.crossEntropyGrad(
       dout.handle,
       logits!.handle,
@@ -102,15 +106,21 @@ const crossEntropyOp = defineOp<Settings>({
   },
 });
 
+function inDType(x: Tensor, dtype: DType): Tensor {
+  return x.dtype === dtype ? x : x.astype(dtype);
+}
+
 /** Gradients are made with the loss, for an upstream gradient of 1, so that the logits exist once and in blocks. */
 const linearCrossEntropyOp = defineOp<Settings>({
   name: "linearCrossEntropy",
   forward(context: ForwardContext, [hidden, weight, targets], settings) {
     const [x, w, ids] = [contiguous(hidden!), contiguous(weight!), contiguous(targets!)];
-    const { loss, stats, ce } = allocateResults(settings, x.dtype, ids.size);
+    const wide = accumulationDType(x.dtype);
+    const { loss, stats, ce } = allocateResults(settings, wide, ids.size);
+    // Wide until they have met the upstream gradient, which may be the loss scale that keeps float16 from underflow.
     const gradient = (i: number, like: Tensor) => {
       if (!context.needs[i]) return null;
-      return ids.size === 0 ? full(like.shape, 0, { dtype: like.dtype }) : Tensor.allocate(like.dtype, like.shape);
+      return ids.size === 0 ? full(like.shape, 0, { dtype: wide }) : Tensor.allocate(wide, like.shape);
     };
     const dhidden = gradient(0, x);
     const dweight = gradient(1, w);
@@ -127,12 +137,13 @@ const linearCrossEntropyOp = defineOp<Settings>({
         dweight?.handle ?? null,
       ),
     );
+    settings.dtype = x.dtype;
     context.save(...[dhidden, dweight].filter((t) => t !== null));
     return loss;
   },
-  backward({ needs, saved }, dout) {
+  backward({ needs, saved, options: { dtype } }, dout) {
     const gradients = [...saved];
-    return needs.map((needed) => (needed ? gradients.shift()!.mul(dout) : null));
+    return needs.map((needed) => (needed ? inDType(gradients.shift()!.mul(dout), dtype!) : null));
   },
 });
 
@@ -167,7 +178,7 @@ function checkedLogits(where: string, logits: Tensor, targets: Tensor): [Tensor,
  *
  * @param logits - `[…, V]`
  * @param targets - `[…]` int32; `ignoreIndex` marks rows without a target
- * @returns `[]`; 0 when no row has a target
+ * @returns `[]`, float64 for float64 logits, else float32; 0 when no row has a target
  * @throws {IndexOutOfRangeError} when the values are read, if a target is outside `0..V-1`
  */
 export function crossEntropy(logits: Tensor, targets: Tensor, options: CrossEntropyOptions = {}): Tensor {

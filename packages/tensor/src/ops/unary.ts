@@ -1,5 +1,6 @@
 import { DTypeError, engine, UnaryOp } from "@llmeff/native";
 import { defineOp } from "../autograd.js";
+import { isFloating } from "../dtype.js";
 import { Tensor } from "../tensor.js";
 import { checkTensor } from "./arguments.js";
 import { greater, less, mul } from "./binary.js";
@@ -9,9 +10,9 @@ type Name = keyof typeof UnaryOp;
 function compute(name: Name, x: Tensor): Tensor {
   checkTensor(name, "x", x);
   const integers = name === "neg" || name === "abs" || name === "square";
-  if (x.dtype !== "float32" && x.dtype !== "float64" && !(x.dtype === "int32" && integers)) {
+  if (!isFloating(x.dtype) && !(x.dtype === "int32" && integers)) {
     throw new DTypeError(
-      `[${name}] expected float32 or float64${integers ? " or int32" : ""}; received ${x.dtype}. Use astype().`,
+      `[${name}] expected a floating-point tensor${integers ? " or int32" : ""}; received ${x.dtype}. Use astype().`,
     );
   }
   const out = Tensor.allocate(name === "isFinite" ? "bool" : x.dtype, x.shape);
