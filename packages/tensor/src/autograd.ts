@@ -130,7 +130,7 @@ export function defineOp<O>(definition: OpDefinition<O>): (inputs: readonly Tens
               needs,
               recording,
               save(...tensors) {
-                if (recording) saved.push(...tensors.map(hold));
+                if (recording) for (const tensor of tensors) saved.push(hold(tensor));
               },
             },
             inputs,
