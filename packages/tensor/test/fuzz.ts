@@ -1,7 +1,6 @@
-import { type Handle, LlmeffError } from "@llmeff/native";
-import { DTypeCode, engine } from "@llmeff/native";
+import { DTypeCode, engine, type Handle, LlmeffError } from "@llmeff/native";
 import * as t from "../src/index.js";
-import { type DType, memory, scope, sync, Tensor } from "../src/index.js";
+import { type DType, memory, scope, sync, type Tensor } from "../src/index.js";
 import { generator, numbers } from "./numbers.js";
 import { type OpCase, opCases } from "./op-cases.js";
 
@@ -125,10 +124,10 @@ function isTyped(error: unknown): boolean {
 }
 
 /** One case of the table with changed shapes, layouts, dtypes and values: the layout must not matter, and refusals must be typed. */
-function fuzzCase(dice: Dice, result: FuzzResult, fail: (what: string) => void): void {
+function fuzzCase(dice: Dice, result: FuzzResult, fail: (what: string) => void): string {
   const opCase = dice.of(opCases);
   const shapes = shapesFor(dice, opCase);
-  if (shapes.some((shape) => sizeOf(shape) > largestSize || shape.length > 8)) return;
+  if (shapes.some((shape) => sizeOf(shape) > largestSize || shape.length > 8)) return opCase.name;
   const common = dice.chance(0.6) ? "float32" : dice.of(dtypes);
   const special = dice.chance(0.2);
   const range = opCase.range ?? [-1, 1];
@@ -147,7 +146,6 @@ function fuzzCase(dice: Dice, result: FuzzResult, fail: (what: string) => void):
     }
     const differentiate = dice.chance(0.5);
     const [a, b] = [outcomeOf(opCase, plain, differentiate), outcomeOf(opCase, strided, differentiate)];
-    lastCall = opCase.name;
     const where = `${opCase.name} of ${common} ${shapes.map((s) => `[${s}]`).join(", ")}`;
     for (const { error } of [a, b])
       if (error !== undefined && !isTyped(error)) fail(`${where}: ${(error as Error)?.stack ?? error}`);
@@ -164,9 +162,9 @@ function fuzzCase(dice: Dice, result: FuzzResult, fail: (what: string) => void):
     const what = difference(a.values, b.values, tolerance);
     if (what !== undefined) fail(`${where}: by the layout, ${what}`);
   });
+  return opCase.name;
 }
 
-let lastCall = "";
 /** Everything that the package exports and takes tensors, by name. */
 const functions = Object.entries(t).filter(
   ([name, value]) =>
@@ -198,9 +196,8 @@ function argument(dice: Dice): unknown {
 }
 
 /** Any function with any arguments: a result, or an error of JavaScript or ours; never a crash, a leak or a wrong state. */
-async function fuzzFunction(dice: Dice, result: FuzzResult, fail: (what: string) => void): Promise<void> {
+async function fuzzFunction(dice: Dice, result: FuzzResult, fail: (what: string) => void): Promise<string> {
   const [name, call] = dice.of(functions);
-  lastCall = name;
   let pending: unknown;
   try {
     scope(() => {
@@ -216,13 +213,15 @@ async function fuzzFunction(dice: Dice, result: FuzzResult, fail: (what: string)
     result.refused++;
   }
   if (pending instanceof Promise) await pending.catch(() => undefined);
+  return name;
 }
 
 /** The engine's arrays by number: made, viewed, read, written and released with numbers that may name nothing. */
-function fuzzHandles(dice: Dice, result: FuzzResult, fail: (what: string) => void): void {
+function fuzzHandles(dice: Dice, result: FuzzResult, fail: (what: string) => void): string {
   const native = engine();
   const handles: Handle[] = [];
-  const any = () => (dice.chance(0.8) && handles.length > 0 ? dice.of(handles) : dice.of([-1, 0, 0.5, 2 ** 60, 7 << 24]));
+  const any = () =>
+    dice.chance(0.8) && handles.length > 0 ? dice.of(handles) : dice.of([-1, 0, 0.5, 2 ** 60, 7 << 24]);
   const shape = () => Array.from({ length: dice.below(4) }, () => dice.of(sizes) - (dice.chance(0.05) ? 1 : 0));
   for (let i = 0; i < 20; i++) {
     try {
@@ -243,6 +242,7 @@ function fuzzHandles(dice: Dice, result: FuzzResult, fail: (what: string) => voi
     }
   }
   for (const handle of handles) native.release(handle);
+  return "handles";
 }
 
 export async function fuzz(iterations: number, seed: number, onIteration: (i: number) => void): Promise<FuzzResult> {
@@ -253,12 +253,11 @@ export async function fuzz(iterations: number, seed: number, onIteration: (i: nu
     const fail = (what: string) => result.failures.push({ iteration, what });
     const before = memory().tensors;
     const kind = dice.below(10);
-    if (kind < 7) fuzzCase(dice, result, fail);
-    else if (kind < 9) await fuzzFunction(dice, result, fail);
-    else fuzzHandles(dice, result, fail);
+    const throwAt = kind < 7 ? fuzzCase : kind < 9 ? fuzzFunction : fuzzHandles;
+    const name = await throwAt(dice, result, fail);
     await sync().catch(() => undefined); // failures that nobody read
     const left = memory().tensors - before;
-    if (left !== 0) fail(`${left} tensors are left by ${lastCall}`);
+    if (left !== 0) fail(`${left} tensors are left by ${name}`);
     if (result.failures.length >= 20) break;
   }
   return result;
