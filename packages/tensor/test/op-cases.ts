@@ -1,5 +1,6 @@
 /** One table of all differentiable operations, for checks of gradients and of instruction sets. */
 
+import { accumulationDType } from "../src/dtype.js";
 import type { Tensor } from "../src/index.js";
 import * as t from "../src/index.js";
 import { elementwiseCases } from "./cases/elementwise.js";
@@ -175,7 +176,7 @@ const layers: OpCase[] = [
     name: "rope",
     inputs: [[2, 5, 2, 8]],
     compute: (x) => {
-      const { cos, sin } = t.ropeTables(5, 8, { dtype: x!.dtype as "float32" });
+      const { cos, sin } = t.ropeTables(5, 8, { dtype: accumulationDType(x!.dtype) });
       return t.rope(x!, cos, sin);
     },
   },
@@ -183,7 +184,7 @@ const layers: OpCase[] = [
     name: "rope, interleaved and partial",
     inputs: [[2, 5, 2, 8]],
     compute: (x) => {
-      const { cos, sin } = t.ropeTables(5, 6, { dtype: x!.dtype as "float32" });
+      const { cos, sin } = t.ropeTables(5, 6, { dtype: accumulationDType(x!.dtype) });
       return t.rope(x!, cos, sin, { interleaved: true });
     },
   },

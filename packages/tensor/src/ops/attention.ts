@@ -1,5 +1,6 @@
 import { engine, OptionError, ShapeError } from "@llmeff/native";
 import { defineOp } from "../autograd.js";
+import { accumulationDType } from "../dtype.js";
 import { formatShape } from "../shape.js";
 import { Tensor } from "../tensor.js";
 import { checkCount, checkEqual, checkFinite, checkFloating, checkRank, contiguous, rows } from "./arguments.js";
@@ -26,7 +27,7 @@ const attentionOp = defineOp<Settings>({
     const [q, k, v] = inputs.map(rows) as [Tensor, Tensor, Tensor];
     const [B, T, H] = q.shape as [number, number, number];
     const out = Tensor.allocate(q.dtype, [B, T, H, v.shape[3]!]);
-    const lse = Tensor.allocate(q.dtype, [B, H, T]);
+    const lse = Tensor.allocate(accumulationDType(q.dtype), [B, H, T]);
     engine().op.attention(
       q.handle,
       k.handle,

@@ -1,5 +1,6 @@
 import { engine, OptionError, ShapeError } from "@llmeff/native";
 import { defineOp } from "../autograd.js";
+import { accumulationDType } from "../dtype.js";
 import { formatShape } from "../shape.js";
 import { Tensor } from "../tensor.js";
 import { checkFloating, contiguous, rows } from "./arguments.js";
@@ -8,7 +9,7 @@ const rmsNormOp = defineOp<number>({
   name: "rmsNorm",
   forward(context, [x, weight], eps) {
     const y = Tensor.allocate(x!.dtype, x!.shape);
-    const rstd = Tensor.allocate(x!.dtype, x!.shape.slice(0, -1));
+    const rstd = Tensor.allocate(accumulationDType(x!.dtype), x!.shape.slice(0, -1));
     const [input, scale] = [rows(x!), contiguous(weight!)];
     engine().op.rmsNorm(input.handle, scale.handle, eps, y.handle, rstd.handle);
     context.save(input, scale, rstd);
