@@ -1,4 +1,5 @@
 export { type AttentionOptions, attention } from "./attention.js";
+export { type BatchNormOptions, batchNorm, groupNorm } from "./batch-norm.js";
 export {
   add,
   div,
@@ -41,11 +42,12 @@ export {
   linearCrossEntropyParts,
 } from "./cross-entropy.js";
 export { embedding } from "./embedding.js";
+export { addLayerNorm, type LayerNormOptions, layerNorm } from "./layer-norm.js";
 export { linear } from "./linear.js";
 export { matmul } from "./matmul.js";
 export { globalNorm } from "./norm.js";
 export { max, mean, min, type ReduceOptions, sum } from "./reduce.js";
-export { type RmsNormOptions, rmsNorm } from "./rms-norm.js";
+export { addRmsNorm, type RmsNormOptions, rmsNorm } from "./rms-norm.js";
 export { type RopeOptions, type RopeTableOptions, rope, ropeTables } from "./rope.js";
 export { type SimplicialAttentionOptions, simplicialAttention } from "./simplicial-attention.js";
 export { softmax } from "./softmax.js";
