@@ -2,6 +2,7 @@
 
 import type { Tensor } from "../src/index.js";
 import * as t from "../src/index.js";
+import { convolutionCases } from "./cases/convolutions.js";
 import { normCases } from "./cases/norms.js";
 import { sample, sampleIds } from "./numbers.js";
 
@@ -350,4 +351,5 @@ export const opCases: readonly OpCase[] = [
   ...losses,
   ...attentions,
   ...normCases,
+  ...convolutionCases,
 ];

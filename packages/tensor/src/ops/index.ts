@@ -18,6 +18,7 @@ export {
 export { astype } from "./cast.js";
 export { clone, detach } from "./clone.js";
 export { concat } from "./concat.js";
+export { type Conv1dOptions, type Conv2dOptions, conv1d, conv2d } from "./conv.js";
 export {
   copyInto,
   fill,
@@ -46,6 +47,14 @@ export { addLayerNorm, type LayerNormOptions, layerNorm } from "./layer-norm.js"
 export { linear } from "./linear.js";
 export { matmul } from "./matmul.js";
 export { globalNorm } from "./norm.js";
+export {
+  avgPool1d,
+  avgPool2d,
+  maxPool1d,
+  maxPool2d,
+  type Pool1dOptions,
+  type Pool2dOptions,
+} from "./pool.js";
 export { max, mean, min, type ReduceOptions, sum } from "./reduce.js";
 export { addRmsNorm, type RmsNormOptions, rmsNorm } from "./rms-norm.js";
 export { type RopeOptions, type RopeTableOptions, rope, ropeTables } from "./rope.js";
