@@ -44,7 +44,7 @@ export interface OpDefinition<O, R extends OpResult = Tensor> {
 }
 
 /** An alias of a tensor's memory with no tape; the gradient machinery holds its own, so that users may dispose theirs. */
-function aliasOf(tensor: Tensor): Tensor {
+export function aliasOf(tensor: Tensor): Tensor {
   return tensor.view(tensor.shape, tensor.strides);
 }
 
@@ -53,7 +53,7 @@ export function hold(tensor: Tensor): Tensor {
   return keep(aliasOf(tensor));
 }
 
-function needsOf(op: string, inputs: readonly Tensor[], tape: Tape | undefined): boolean[] {
+function tracedOf(op: string, inputs: readonly Tensor[], tape: Tape | undefined): boolean[] {
   return inputs.map((input, i) => {
     if (!(input instanceof Tensor)) {
       const received = input === null ? "null" : typeof input;
@@ -96,22 +96,29 @@ export function defineOp<O, R extends OpResult = Tensor>(
   const { name } = definition;
   return (inputs, options) => {
     const tape = currentTape();
-    const needs = needsOf(name, inputs, tape);
-    const recording = needs.includes(true);
+    const traced = tracedOf(name, inputs, tape);
+    const tracing = traced.includes(true);
+    const recording = tracing && tape!.recording;
+    const needs = recording ? traced : traced.map(() => false);
     const saved: Tensor[] = [];
     const context: ForwardContext = {
       needs,
       recording,
       save(...tensors) {
-        if (recording) saved.push(...tensors.map(hold));
+        if (recording) for (const tensor of tensors) saved.push(hold(tensor));
       },
     };
     try {
       // The forward pass of an op may be written with other ops; only the op itself is recorded.
       const result = withTape(undefined, () => scope(() => definition.forward(context, inputs, options)));
-      if (recording) return record(tape!, definition, { needs, inputs, options, saved, result });
-      // What an op returns as it came in is a constant like any other result of noGrad.
-      return result instanceof Tensor && result.tape !== undefined ? (aliasOf(result) as typeof result) : result;
+      const single = result instanceof Tensor;
+      if (!tracing) {
+        // What an op returns as it came in is a constant like any other result of noGrad.
+        return single && result.tape !== undefined ? (aliasOf(result) as typeof result) : result;
+      }
+      const results = traceResults(tape!, inputs, single ? [result] : (result as readonly Tensor[]));
+      if (recording) tape!.steps.push(stepOf(definition, { needs, inputs, options, saved, results, single }));
+      return (single ? results[0] : results) as R;
     } catch (error) {
       for (const tensor of saved) tensor.dispose();
       throw error;
@@ -119,37 +126,40 @@ export function defineOp<O, R extends OpResult = Tensor>(
   };
 }
 
-interface Call<O, R> {
+/** Lets gradients be asked for results; each is made a tensor of its own, to have a gradient of its own. */
+function traceResults(tape: Tape, inputs: readonly Tensor[], results: readonly Tensor[]): Tensor[] {
+  const own: Tensor[] = [];
+  for (const result of results) {
+    const given = result.tape !== undefined || inputs.includes(result) || own.includes(result);
+    const output = given ? aliasOf(result) : result;
+    if (isFloating(output.dtype)) output.tape = tape;
+    own.push(output);
+  }
+  return own;
+}
+
+interface Call<O> {
   needs: readonly boolean[];
   inputs: readonly Tensor[];
   options: O;
   saved: readonly Tensor[];
-  result: R;
+  results: readonly Tensor[];
+  single: boolean;
 }
 
-/** Adds a call to the tape and gives its results, each a tensor of its own to have a gradient of its own. */
-function record<O, R extends OpResult>(tape: Tape, definition: OpDefinition<O, R>, call: Call<O, R>): R {
-  const { needs, inputs, options, saved, result } = call;
-  const single = result instanceof Tensor;
-  const results: Tensor[] = [];
-  for (const tensor of single ? [result] : (result as readonly Tensor[])) {
-    const given = tensor.tape !== undefined || inputs.includes(tensor) || results.includes(tensor);
-    results.push(given ? aliasOf(tensor) : tensor);
-  }
-  const outputs = results.map((tensor) => (isFloating(tensor.dtype) ? tensor : undefined));
-  for (const output of outputs) if (output) output.tape = tape;
+function stepOf<O, R extends OpResult>(definition: OpDefinition<O, R>, call: Call<O>): Step {
+  const { needs, inputs, options, saved, results, single } = call;
   const shapes = inputs.map((input) => input.shape);
-  tape.steps.push({
+  return {
     op: definition.name,
     inputs,
     needs,
-    outputs,
+    outputs: results.map((tensor) => (isFloating(tensor.dtype) ? tensor : undefined)),
     saved,
     backward(douts, add) {
       const dresult = (single ? douts[0] : douts) as ResultGradients<R>;
       const contributions = definition.backward({ needs, saved, shapes, options }, dresult);
       for (const [i, contribution] of contributions.entries()) if (contribution && needs[i]) add(i, contribution);
     },
-  } satisfies Step);
-  return (single ? results[0] : results) as R;
+  };
 }

@@ -1,6 +1,6 @@
 import { ShapeError } from "@llmeff/native";
 import { hold } from "./autograd.js";
-import { add, astype, onesLike } from "./ops/index.js";
+import { add, astype } from "./ops/index.js";
 import { keep, scope } from "./scope.js";
 import { formatShape, sameShape } from "./shape.js";
 import type { Step, Tape } from "./tape.js";
@@ -12,9 +12,18 @@ function sumOf(a: Tensor, b: Tensor): Tensor {
   return computed ? add(a, b) : astype(add(astype(a, "float32"), astype(b, "float32")), a.dtype);
 }
 
+/** Takes a contribution to the gradient of a tensor. */
+export type AddGradient = (contribution: Tensor) => void;
+
 /** Gradients by tensor while the tape is read backwards, each under a handle of its own. */
 export class Gradients {
   readonly #byTensor = new Map<Tensor, Tensor>();
+  readonly #elsewhere: ReadonlyMap<Tensor, AddGradient>;
+
+  /** @param elsewhere - tensors whose gradients are added up by someone else */
+  constructor(elsewhere: ReadonlyMap<Tensor, AddGradient> = new Map()) {
+    this.#elsewhere = elsewhere;
+  }
 
   /** The gradient of a tensor, which the caller then owns; undefined if nothing has contributed to it. */
   take(tensor: Tensor): Tensor | undefined {
@@ -30,6 +39,11 @@ export class Gradients {
         `[${op}] backward returned a gradient of ${contribution.dtype} ${formatShape(contribution.shape)} for an input of ${tensor.dtype} ${formatShape(tensor.shape)}.`,
       );
     }
+    const addElsewhere = this.#elsewhere.get(tensor);
+    if (addElsewhere !== undefined) {
+      addElsewhere(contribution);
+      return;
+    }
     const before = this.#byTensor.get(tensor);
     this.#byTensor.set(tensor, before ? keep(sumOf(before, contribution)) : hold(contribution));
     before?.dispose();
@@ -41,12 +55,8 @@ export class Gradients {
   }
 }
 
-/** Reads the tape of a loss backwards into gradients, and frees what each step had saved as soon as it is done. */
-export function backward(tape: Tape, loss: Tensor, gradients: Gradients): void {
-  if (loss.tape === tape) {
-    using one = onesLike(loss);
-    gradients.add("valueAndGrad", loss, one);
-  }
+/** Reads a tape backwards into the gradients of what came before it, and frees what each step had saved as soon as it is done. */
+export function backward(tape: Tape, gradients: Gradients): void {
   for (let step = tape.steps.at(-1); step !== undefined; step = tape.steps.at(-1)) {
     backwardOf(step, gradients);
     for (const tensor of step.saved) tensor.dispose();

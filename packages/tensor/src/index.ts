@@ -7,6 +7,7 @@ export {
   type OpResult,
   type ResultGradients,
 } from "./autograd.js";
+export { checkpoint } from "./checkpoint.js";
 export { type DType, itemSize, type TypedArray } from "./dtype.js";
 export * from "./ops/index.js";
 export {

@@ -18,6 +18,8 @@ export interface Step {
 /** The operations of one `valueAndGrad`, in the order in which they were called. */
 export class Tape {
   readonly steps: Step[] = [];
+  /** Whether calls become steps; if not, it is only noted which tensors depend on others that have a gradient. */
+  readonly recording: boolean = true;
   /** What was computed under a closed tape, and outlives it, is a constant. */
   closed = false;
 

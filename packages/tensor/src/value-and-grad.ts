@@ -1,7 +1,7 @@
 import { DTypeError, engine, OptionError, ShapeError } from "@llmeff/native";
 import { isFloating } from "./dtype.js";
 import { backward, Gradients } from "./gradients.js";
-import { clone, detach, zerosLike } from "./ops/index.js";
+import { clone, detach, onesLike, zerosLike } from "./ops/index.js";
 import { refuseAsync, register, scope } from "./scope.js";
 import { formatShape } from "./shape.js";
 import { currentTape, Tape, withTape } from "./tape.js";
@@ -54,7 +54,7 @@ export function valueAndGrad<P extends TensorTree>(
     if (!isFloating(leaf.dtype)) {
       throw new DTypeError(`[valueAndGrad] parameters must have a floating-point dtype; received ${leaf.dtype}.`);
     }
-    if (current !== undefined && leaf.tape === current) {
+    if (current !== undefined && leaf.tape !== undefined && !leaf.tape.closed) {
       throw new OptionError(
         "[valueAndGrad] a parameter is already recorded by an enclosing valueAndGrad. Gradients of gradients are not supported; use detach() or noGrad() for a constant.",
       );
@@ -82,7 +82,10 @@ export function valueAndGrad<P extends TensorTree>(
           `[valueAndGrad] the loss must have one element; received shape ${formatShape(value.shape)}. Take its mean() or sum().`,
         );
       }
-      withTape(undefined, () => backward(tape, value, gradients));
+      withTape(undefined, () => {
+        if (value.tape === tape) gradients.add("valueAndGrad", value, onesLike(value));
+        backward(tape, gradients);
+      });
       const grads = mapTree(params, (leaf) => {
         const grad = gradients.take(leaf);
         if (grad === undefined) return zerosLike(leaf);
