@@ -3,7 +3,9 @@
 import { accumulationDType } from "../src/dtype.js";
 import type { Tensor } from "../src/index.js";
 import * as t from "../src/index.js";
+import { convolutionCases } from "./cases/convolutions.js";
 import { elementwiseCases } from "./cases/elementwise.js";
+import { normCases } from "./cases/norms.js";
 import { sample, sampleIds } from "./numbers.js";
 
 export interface OpCase {
@@ -297,4 +299,6 @@ export const opCases: readonly OpCase[] = [
   ...layers,
   ...losses,
   ...attentions,
+  ...normCases,
+  ...convolutionCases,
 ];

@@ -1,4 +1,5 @@
 export { type AttentionOptions, attention } from "./attention.js";
+export { type BatchNormOptions, batchNorm, groupNorm } from "./batch-norm.js";
 export {
   add,
   div,
@@ -17,6 +18,7 @@ export {
 export { astype } from "./cast.js";
 export { clone, detach } from "./clone.js";
 export { concat } from "./concat.js";
+export { type Conv1dOptions, type Conv2dOptions, conv1d, conv2d } from "./conv.js";
 export {
   copyInto,
   fill,
@@ -41,11 +43,20 @@ export {
   linearCrossEntropyParts,
 } from "./cross-entropy.js";
 export { embedding } from "./embedding.js";
+export { addLayerNorm, type LayerNormOptions, layerNorm } from "./layer-norm.js";
 export { linear } from "./linear.js";
 export { matmul } from "./matmul.js";
 export { globalNorm } from "./norm.js";
+export {
+  avgPool1d,
+  avgPool2d,
+  maxPool1d,
+  maxPool2d,
+  type Pool1dOptions,
+  type Pool2dOptions,
+} from "./pool.js";
 export { max, mean, min, type ReduceOptions, sum } from "./reduce.js";
-export { type RmsNormOptions, rmsNorm } from "./rms-norm.js";
+export { addRmsNorm, type RmsNormOptions, rmsNorm } from "./rms-norm.js";
 export { type RopeOptions, type RopeTableOptions, rope, ropeTables } from "./rope.js";
 export { type SimplicialAttentionOptions, simplicialAttention } from "./simplicial-attention.js";
 export { softmax } from "./softmax.js";
