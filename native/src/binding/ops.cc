@@ -48,9 +48,9 @@ void define_ops(Environment& environment, Napi::Env env, Napi::Object& exports) 
   define("avgPool2dGrad", &Kernels::avg_pool2d_grad);
   define("crossEntropy", &Kernels::cross_entropy);
   define("crossEntropyGrad", &Kernels::cross_entropy_grad);
-  define("linearCrossEntropy", &Kernels::linear_cross_entropy, 1u << 10 | 1u << 11);  // dhidden, dweight
-  define("attention", &Kernels::attention);
-  define("attentionGrad", &Kernels::attention_grad);
+  define("linearCrossEntropy", &Kernels::linear_cross_entropy, 1u << 10 | 1u << 11);         // dhidden, dweight
+  define("attention", &Kernels::attention, 1u << 3 | 1u << 4 | 1u << 5);                     // q_doc, k_doc, prefix
+  define("attentionGrad", &Kernels::attention_grad, 1u << 1 | 1u << 7 | 1u << 8 | 1u << 9);  // dlse, the same
   define("simplicialAttention", &Kernels::simplicial_attention);
   define("simplicialAttentionGrad", &Kernels::simplicial_attention_grad);
   define("globalNorm", &Kernels::global_norm);
