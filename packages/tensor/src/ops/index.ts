@@ -1,4 +1,4 @@
-export { type AttentionOptions, attention } from "./attention.js";
+export { type AttentionOptions, type AttentionPart, attention, attentionWithLse } from "./attention.js";
 export {
   add,
   div,
@@ -43,10 +43,19 @@ export {
 export { embedding } from "./embedding.js";
 export { linear } from "./linear.js";
 export { matmul } from "./matmul.js";
+export { mergeAttention } from "./merge-attention.js";
 export { globalNorm } from "./norm.js";
 export { max, mean, min, type ReduceOptions, sum } from "./reduce.js";
 export { type RmsNormOptions, rmsNorm } from "./rms-norm.js";
 export { type RopeOptions, type RopeTableOptions, rope, ropeTables } from "./rope.js";
+export {
+  type Llama3Scaling,
+  type RopeFrequencies,
+  type RopeFrequencyOptions,
+  type RopeScaling,
+  ropeFrequencies,
+  type YarnScaling,
+} from "./rope-frequencies.js";
 export { type SimplicialAttentionOptions, simplicialAttention } from "./simplicial-attention.js";
 export { softmax } from "./softmax.js";
 export { swiglu } from "./swiglu.js";
