@@ -1,4 +1,4 @@
-export { type AttentionOptions, attention } from "./attention.js";
+export { type AttentionOptions, type AttentionPart, attention, attentionWithLse } from "./attention.js";
 export { type BatchNormOptions, batchNorm, groupNorm } from "./batch-norm.js";
 export {
   add,
@@ -46,6 +46,7 @@ export { embedding } from "./embedding.js";
 export { addLayerNorm, type LayerNormOptions, layerNorm } from "./layer-norm.js";
 export { linear } from "./linear.js";
 export { matmul } from "./matmul.js";
+export { mergeAttention } from "./merge-attention.js";
 export { globalNorm } from "./norm.js";
 export {
   avgPool1d,
@@ -58,6 +59,14 @@ export {
 export { max, mean, min, type ReduceOptions, sum } from "./reduce.js";
 export { addRmsNorm, type RmsNormOptions, rmsNorm } from "./rms-norm.js";
 export { type RopeOptions, type RopeTableOptions, rope, ropeTables } from "./rope.js";
+export {
+  type Llama3Scaling,
+  type RopeFrequencies,
+  type RopeFrequencyOptions,
+  type RopeScaling,
+  ropeFrequencies,
+  type YarnScaling,
+} from "./rope-frequencies.js";
 export { type SimplicialAttentionOptions, simplicialAttention } from "./simplicial-attention.js";
 export { softmax } from "./softmax.js";
 export { swiglu } from "./swiglu.js";
