@@ -2,10 +2,12 @@
 //
 // Sorting: keys and positions by a radix sort of 8-bit digits from the lowest, which is stable; digits that are equal
 // everywhere cost no move. Rows go in parallel; a long row alone is cut into parts that are counted and moved in
-// parallel.
+// parallel. Short rows compare all pairs instead.
 //
 // Selection of k ≪ n: a heap of the k best so far, its worst on top. Vectors without a number that beats the worst are
 // passed over; for numbers in random order only about k·ln(n/k) enter.
+#include <cstring>
+
 #include "cpu_kernels.h"
 #include "sort_keys.h"
 #include "strided.h"
@@ -16,7 +18,7 @@ namespace {
 constexpr int64_t kDigits = 256;
 constexpr int64_t kPart = 65536;      // elements of a part of a long row
 constexpr int64_t kFewRows = 8;       // rows that are cut into parts if they are long
-constexpr int64_t kInsertion = 32;    // the longest row that insertion sorts faster
+constexpr int64_t kPlaced = 128;      // the longest row whose places are counted
 constexpr int64_t kSelectRatio = 16;  // a heap pays when k is at most this fraction of a row
 
 // Loops over the parts of a row: inside a task, or with tasks of their own.
@@ -33,14 +35,20 @@ struct InParallel {
   }
 };
 
-template <class K>
-void insertion_sort(Item<K>* items, int64_t n) {
-  for (int64_t i = 1; i < n; ++i) {
-    const Item<K> item = items[i];
-    int64_t j = i;
-    for (; j > 0 && item.key < items[j - 1].key; --j) items[j] = items[j - 1];
-    items[j] = item;
+// Each key's place by counting the keys that go before it: no branches, and all pairs of a short row are soon compared.
+// Indices have the width of the keys so that they share vectors.
+template <class T>
+void place_row(const T* row, int64_t stride, int64_t n, bool descending, int32_t* out, int64_t k) {
+  typedef Key<T> K;
+  K keys[kPlaced], places[kPlaced] = {};
+  for (int64_t i = 0; i < n; ++i) keys[i] = key_of(row[i * stride], descending);
+  for (K j = 0; j < static_cast<K>(n); ++j) {
+    const K key = keys[j];
+    for (K i = 0; i < static_cast<K>(n); ++i)
+      places[i] += static_cast<K>(key < keys[i]) | (static_cast<K>(key == keys[i]) & static_cast<K>(j < i));
   }
+  for (int64_t i = 0; i < n; ++i)
+    if (static_cast<int64_t>(places[i]) < k) out[places[i]] = static_cast<int32_t>(i);
 }
 
 // Sorts into items or spare and says into which. counts: kDigits for each part.
@@ -81,15 +89,13 @@ Item<K>* radix_sort(Item<K>* items, Item<K>* spare, int64_t n, int64_t part, int
 template <class T, class Each>
 void sort_row(const T* row, int64_t stride, int64_t n, bool descending, int64_t part, char* scratch, int32_t* out,
               int64_t k, const Each& each) {
+  if (n <= kPlaced) return place_row(row, stride, n, descending, out, k);
   Item<Key<T>>* items = reinterpret_cast<Item<Key<T>>*>(scratch);
   each(ceil_div(n, part), [&](int64_t p, int) {
     for (int64_t i = p * part; i < smaller(n, (p + 1) * part); ++i)
       items[i] = {key_of(row[i * stride], descending), static_cast<int32_t>(i)};
   });
-  if (n <= kInsertion)
-    insertion_sort(items, n);
-  else
-    items = radix_sort(items, items + n, n, part, reinterpret_cast<int32_t*>(items + 2 * n), each);
+  items = radix_sort(items, items + n, n, part, reinterpret_cast<int32_t*>(items + 2 * n), each);
   for (int64_t i = 0; i < k; ++i) out[i] = items[i].index;
 }
 template <class T>
@@ -165,9 +171,13 @@ void select(const T* p, int64_t first, int64_t n, Item<Key<T>>* heap, int64_t k)
   for (; i + 4 * kL <= n; i += 4 * kL) {
     const Vec<T> bar = splat(worst);
     const T* q = p + i;
-    if (any(contenders<kLargest>(q, bar) | contenders<kLargest>(q + kL, bar) | contenders<kLargest>(q + 2 * kL, bar) |
-            contenders<kLargest>(q + 3 * kL, bar)))
-      for (int64_t j = i; j < i + 4 * kL; ++j) offer(j);
+    const Mask<T> a = contenders<kLargest>(q, bar), b = contenders<kLargest>(q + kL, bar);
+    const Mask<T> c = contenders<kLargest>(q + 2 * kL, bar), d = contenders<kLargest>(q + 3 * kL, bar);
+    if (!any((a | b) | (c | d))) continue;
+    const Mask<T> hits[4] = {a, b, c, d};
+    for (int64_t v = 0; v < 4; ++v)
+      if (any(hits[v]))
+        for (int64_t j = 0; j < kL; ++j) offer(i + v * kL + j);
   }
   for (; i < n; ++i) offer(i);
 }
