@@ -5,6 +5,7 @@ import type { Tensor } from "../src/index.js";
 import * as t from "../src/index.js";
 import { convolutionCases } from "./cases/convolutions.js";
 import { elementwiseCases } from "./cases/elementwise.js";
+import { indexingCases } from "./cases/indexing.js";
 import { normCases } from "./cases/norms.js";
 import { sample, sampleIds } from "./numbers.js";
 
@@ -301,4 +302,5 @@ export const opCases: readonly OpCase[] = [
   ...attentions,
   ...normCases,
   ...convolutionCases,
+  ...indexingCases,
 ];

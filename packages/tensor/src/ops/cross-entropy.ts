@@ -7,7 +7,8 @@ import { rememberCallSite, Tensor } from "../tensor.js";
 import { checkFloating, checkIds, contiguous, leadingSize, rows } from "./arguments.js";
 import { detach } from "./clone.js";
 import { full } from "./creation.js";
-import { reshape, slice } from "./views.js";
+import { slice } from "./slice.js";
+import { reshape } from "./views.js";
 
 export interface CrossEntropyOptions {
   /** Target that marks a row without loss; default -100. */

@@ -1,4 +1,4 @@
-import { DTypeError, engine, OptionError, ShapeError } from "@llmeff/native";
+import { DTypeError, engine, ShapeError } from "@llmeff/native";
 import { defineOp } from "../autograd.js";
 import { accumulationDType } from "../dtype.js";
 import { formatShape } from "../shape.js";
