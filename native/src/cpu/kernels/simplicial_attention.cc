@@ -37,40 +37,64 @@ struct ForwardMemory {
   }
 };
 
+// The largest of rows × [0, lanes), four rows at a time, and top.
+template <class T>
+LLMEFF_INLINE Vec<T> max_of_rows(const T* s, int64_t rows, Mask<T> present, Vec<T> top) {
+  const Vec<T> lowest = splat(static_cast<T>(-__builtin_inf()));
+  Vec<T> tops[4] = {top, top, top, top};
+  int64_t r = 0;
+  for (; r + 4 <= rows; r += 4)
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+      const Vec<T> x = load(s + (r + i) * kKeyTile);
+      tops[i] = vmax(present ? x : lowest, tops[i]);
+    }
+  for (; r < rows; ++r) tops[0] = vmax(present ? load(s + r * kKeyTile) : lowest, tops[0]);
+  return vmax(vmax(tops[0], tops[1]), vmax(tops[2], tops[3]));
+}
+
+// s ← 2^(s − shift) on one vector of every row; returns what is added up.
+template <class T>
+LLMEFF_INLINE Vec<T> exp_of_rows(T* s, int64_t rows, Vec<T> shift) {
+  Vec<T> sums[2] = {};
+  int64_t r = 0;
+  for (; r + 2 <= rows; r += 2)
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; ++i) {
+      T* const at = s + (r + i) * kKeyTile;
+      const Vec<T> e = vexp2(load(at) - shift);
+      store(at, e);
+      sums[i] += e;
+    }
+  if (r < rows) {
+    T* const at = s + r * kKeyTile;
+    const Vec<T> e = vexp2(load(at) - shift);
+    store(at, e);
+    sums[0] += e;
+  }
+  return sums[0] + sums[1];
+}
+
 // Softmax of one head's rows of the tile in place, merged into its running maximum and sum. Lanes past the last key,
 // which the tile also computed, count for neither.
 template <class T>
 LLMEFF_INLINE void softmax_rows(T* s, int64_t rows, int64_t keys, T* running_max, T* running_sum, T* acc, int64_t dv) {
   const int64_t last = (keys - 1) / kLanes<T> * kLanes<T>;  // the vector with the last key
-  const Mask<T> present = iota<T>() < splat(static_cast<T>(keys - last));
-  const Vec<T> lowest = splat(static_cast<T>(-__builtin_inf()));
-  Vec<T> top0 = splat(*running_max), top1 = top0;
-  for (int64_t r = 0; r < rows; ++r) {
-    const T* row = s + r * kKeyTile;
-    for (int64_t j = 0; j < last; j += kLanes<T>) top0 = vmax(load(row + j), top0);
-    top1 = vmax(present ? load(row + last) : lowest, top1);
-  }
-  const T top = max_of_lanes<T>(vmax(top0, top1));
+  const Mask<T> present = iota<T>() < splat(static_cast<T>(keys - last)), all = present | ~present;
+  Vec<T> tops = splat(*running_max);
+  for (int64_t j = 0; j < last; j += kLanes<T>) tops = max_of_rows(s + j, rows, all, tops);
+  const T top = max_of_lanes<T>(max_of_rows(s + last, rows, present, tops));
   if (top > *running_max) {
     const T shrink = vexp2(splat(*running_max - top))[0];
     for (int64_t c = 0; c < dv; c += kLanes<T>) store(acc + c, load(acc + c) * shrink);
     *running_sum *= shrink;
     *running_max = top;
   }
-  Vec<T> sum = {};
   const Vec<T> shift = splat(*running_max);
-  for (int64_t r = 0; r < rows; ++r) {
-    T* const row = s + r * kKeyTile;
-    for (int64_t j = 0; j < last; j += kLanes<T>) {
-      const Vec<T> e = vexp2(load(row + j) - shift);
-      store(row + j, e);
-      sum += e;
-    }
-    const Vec<T> e = vexp2(load(row + last) - shift);
-    store(row + last, e);
-    sum += present ? e : Vec<T>{};
-  }
-  *running_sum += sum_of<T>(sum);
+  Vec<T> sum = {};
+  for (int64_t j = 0; j < last; j += kLanes<T>) sum += exp_of_rows(s + j, rows, shift);
+  const Vec<T> e = exp_of_rows(s + last, rows, shift);
+  *running_sum += sum_of<T>(sum + (present ? e : Vec<T>{}));
 }
 
 template <class T>
@@ -106,7 +130,7 @@ void forward_token(const Problem& p, const ForwardMemory<T>& m, const Task& task
   if (rows_a.size() > 0 && rows_b.size() > 0)
     for (int64_t key = rows_b.begin; key < rows_b.end; key += kKeyTile)
       for_row_blocks(p.group, shorts, [&](const RowBlock& block) {
-        forward_tile(p, m, block, key - strip_b.begin, min_of(kKeyTile, rows_b.end - key));
+        forward_tile(p, m, block, key - strip_b.begin, smaller(kKeyTile, rows_b.end - key));
       });
   for (int64_t h = 0; h < p.group; ++h) {
     const int64_t head = task.kv_head * p.group + h;

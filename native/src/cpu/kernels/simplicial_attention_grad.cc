@@ -202,11 +202,11 @@ void backward_task(const Problem& p, const BackwardMemory<T>& m, const StripGrad
     const Range rows_a = p.rows_of(p.a, t, t), rows_b = p.rows_of(p.b, t, t);
     const Range shorts{rows_a.begin - a.begin, rows_a.end - a.begin};
     for (int64_t j = rows_b.begin; j < rows_b.end && shorts.size() > 0; j += kKeyTile) {
-      const int64_t key = j - b.begin, keys = min_of(kKeyTile, rows_b.end - j);
+      const int64_t key = j - b.begin, keys = smaller(kKeyTile, rows_b.end - j);
       if (large) {
         for (int64_t r = shorts.begin; r < shorts.end; ++r)
           for (int64_t h = 0; h < p.group; h += kHeadBlock)
-            large_group_tile(p, m, out, h, min_of(kHeadBlock, p.group - h), r, key, keys);
+            large_group_tile(p, m, out, h, smaller(kHeadBlock, p.group - h), r, key, keys);
       } else {
         for_row_blocks(p.group, shorts, [&](const RowBlock& block) { small_group_tile(p, m, out, block, key, keys); });
       }
@@ -235,14 +235,14 @@ void backward(const Problem& p, const In& dout, const In& o, const In& lse, cons
   StripGradients<T>(p, strips);
   BackwardMemory<T>(p, memory);
   const int64_t tasks = p.task_count(), chunks = p.chunk_count(), strip_size = strips.used;
-  const int64_t at_once = min_of(tasks, max_of(16, kStripBytes / static_cast<int64_t>(sizeof(T)) / strip_size));
+  const int64_t at_once = smaller(tasks, larger(16, kStripBytes / static_cast<int64_t>(sizeof(T)) / strip_size));
   T* const buffer = shared_scratch<T>(at_once * strip_size);
   const Out* const sums[4] = {&grads.dka, &grads.dkb, &grads.dva, &grads.dvb};
   parallel_for(
       4, [&](int64_t i, int) { __builtin_memset(sums[i]->data, 0, static_cast<size_t>(sums[i]->size()) * sizeof(T)); });
 
   for (int64_t first = 0; first < tasks; first += at_once) {
-    const int64_t end = min_of(tasks, first + at_once);
+    const int64_t end = smaller(tasks, first + at_once);
     parallel_for(end - first, [&](int64_t i, int worker) {
       T* const mine = buffer + i * strip_size;
       __builtin_memset(mine, 0, static_cast<size_t>(strip_size) * sizeof(T));
@@ -254,7 +254,7 @@ void backward(const Problem& p, const In& dout, const In& o, const In& lse, cons
     const int64_t first_head = first / chunks, heads = (end - 1) / chunks - first_head + 1;
     parallel_for(heads * 4, [&](int64_t i, int) {
       const int64_t head = first_head + i / 4;
-      for (int64_t index = max_of(first, head * chunks); index < min_of(end, (head + 1) * chunks); ++index) {
+      for (int64_t index = larger(first, head * chunks); index < smaller(end, (head + 1) * chunks); ++index) {
         Arena<T> strip{buffer + (index - first) * strip_size, 0};
         const StripGradients<T> part(p, strip);
         const Task task = task_at(p, index);
