@@ -20,6 +20,7 @@ namespace llmeff::cpu::LLMEFF_ISA::simplicial {
 inline constexpr int64_t kRowBlock = 48;  // rows (heads × short rows) of one matrix product
 inline constexpr int64_t kKeyTile =
     128;  // long rows of one: with D = 128 its keys and values stay in the second-level cache
+inline constexpr int64_t kSegment = 2048;  // long rows of a strip: memory does not grow with an unlimited window
 inline constexpr double kLog2E = 1.44269504088896340736;
 inline constexpr double kLn2 = 0.69314718055994530942;
 
@@ -27,6 +28,10 @@ struct Range {
   int64_t begin, end;
   LLMEFF_INLINE int64_t size() const { return end - begin; }
 };
+LLMEFF_INLINE Range intersection(Range x, Range y) {
+  const int64_t begin = larger(x.begin, y.begin);
+  return {begin, larger(begin, smaller(x.end, y.end))};
+}
 
 // Elements between rows: a multiple of the vector, and for long rows an odd number of cache lines, so that equal
 // columns of consecutive rows do not share a cache set.
@@ -70,9 +75,17 @@ struct Problem {
     const int64_t end = smaller(side.rows(), last + shift + 1);
     return {begin, larger(begin, end)};
   }
-  LLMEFF_INLINE int64_t longest_strip(const Side& side) const {
+  // The most rows of a side that a chunk sees.
+  LLMEFF_INLINE int64_t reach_of(const Side& side) const {
     return causal && side.window > 0 ? smaller(side.rows(), side.window + chunk - 1) : side.rows();
   }
+  // The rows of b that a chunk sees are packed a segment at a time.
+  LLMEFF_INLINE int64_t segment_count() const { return larger(1, divide_up(reach_of(b), kSegment)); }
+  LLMEFF_INLINE Range segment_of(Range rows, int64_t segment) const {
+    return intersection(rows, {rows.begin + segment * kSegment, rows.begin + (segment + 1) * kSegment});
+  }
+  LLMEFF_INLINE int64_t longest_strip_a() const { return reach_of(a); }
+  LLMEFF_INLINE int64_t longest_strip_b() const { return smaller(reach_of(b), kSegment); }
 };
 
 template <class T>
