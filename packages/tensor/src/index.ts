@@ -3,13 +3,11 @@ export {
   type BackwardContext,
   defineOp,
   type ForwardContext,
-  grad,
-  type LossWithAux,
-  noGrad,
   type OpDefinition,
-  type ValueAndGrad,
-  valueAndGrad,
+  type OpResult,
+  type ResultGradients,
 } from "./autograd.js";
+export { checkpoint } from "./checkpoint.js";
 export { type DType, itemSize, type TypedArray } from "./dtype.js";
 export * from "./ops/index.js";
 export {
@@ -21,5 +19,7 @@ export {
 } from "./safetensors.js";
 export { emptyCache, keep, type MemoryUse, memory, resetPeakMemory, scope } from "./scope.js";
 export type { Shape } from "./shape.js";
+export { noGrad } from "./tape.js";
 export { type Device, sync, Tensor } from "./tensor.js";
 export { type TensorTree, tensorsOf } from "./tree.js";
+export { grad, type LossWithAux, type ValueAndGrad, valueAndGrad } from "./value-and-grad.js";

@@ -1,9 +1,9 @@
 import { DisposedError, DTypeCode, engine, type Handle, LlmeffError, nativeOrigin, ShapeError } from "@llmeff/native";
-import type { Tape } from "./autograd.js";
 import { allocateTypedArray, type DType, isFloating, type TypedArray } from "./dtype.js";
 import * as ops from "./ops/index.js";
 import { register, scope } from "./scope.js";
 import { contiguousStrides, formatShape, isContiguous, type Shape, sizeOf } from "./shape.js";
+import type { Tape } from "./tape.js";
 
 /** Where a tensor lives. */
 export type Device = "cpu";

@@ -17,17 +17,29 @@ export function* tensorsOf(value: unknown): Generator<Tensor> {
   else if (isPlainObject(value)) for (const item of Object.values(value)) yield* tensorsOf(item);
 }
 
-/** A tree of the same form with `fn` of each tensor; `path` joins the keys with dots. */
-export function mapTree<T extends TensorTree>(tree: T, fn: (tensor: Tensor, path: string) => Tensor, path = ""): T {
+type Replace = (tensor: Tensor, path: string) => Tensor;
+
+function rebuild(value: unknown, fn: Replace, other: (value: unknown, path: string) => unknown, path: string): unknown {
   const below = (key: string | number) => (path === "" ? `${key}` : `${path}.${key}`);
-  if (tree instanceof Tensor) return fn(tree, path) as T;
-  if (Array.isArray(tree)) return tree.map((item, i) => mapTree(item as TensorTree, fn, below(i))) as unknown as T;
-  if (isPlainObject(tree)) {
-    return Object.fromEntries(
-      Object.entries(tree).map(([key, item]) => [key, mapTree(item as TensorTree, fn, below(key))]),
-    ) as T;
+  if (value instanceof Tensor) return fn(value, path);
+  if (Array.isArray(value)) return value.map((item, i) => rebuild(item, fn, other, below(i)));
+  if (isPlainObject(value)) {
+    return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, rebuild(item, fn, other, below(key))]));
   }
-  throw new ShapeError(
-    `[mapTree] expected tensors in arrays and plain objects; received ${String(tree)} at "${path}".`,
-  );
+  return other(value, path);
+}
+
+/** A tree of the same form with `fn` of each tensor; `path` joins the keys with dots. */
+export function mapTree<T extends TensorTree>(tree: T, fn: Replace): T {
+  const refuse = (value: unknown, path: string) => {
+    throw new ShapeError(
+      `[mapTree] expected tensors in arrays and plain objects; received ${String(value)} at "${path}".`,
+    );
+  };
+  return rebuild(tree, fn, refuse, "") as T;
+}
+
+/** The value with `fn` of each tensor that `tensorsOf` finds in it, in the same order; what else is in it stays. */
+export function mapTensors<T>(value: T, fn: (tensor: Tensor) => Tensor): T {
+  return rebuild(value, fn, (other) => other, "") as T;
 }
