@@ -1,4 +1,5 @@
 import { DisposedError, OptionError } from "@llmeff/native";
+import { currentAnomalyMode, withAnomalyMode } from "./anomaly.js";
 import { aliasOf, hold } from "./autograd.js";
 import { type AddGradient, backward, Gradients } from "./gradients.js";
 import { refuseAsync, scope } from "./scope.js";
@@ -113,6 +114,7 @@ function stepOf<A extends readonly unknown[], R>(
 ): Step {
   const saved = inputs.map(hold);
   const captured = [...first.captured];
+  const mode = currentAnomalyMode();
   return {
     op: "checkpoint",
     inputs: [...inputs, ...captured],
@@ -126,7 +128,7 @@ function stepOf<A extends readonly unknown[], R>(
       for (const [i, tensor] of captured.entries()) elsewhere.set(tensor, (c) => add(inputs.length + i, c));
       const gradients = new Gradients(elsewhere);
       try {
-        const { result, leaves } = runAgain(call, segment, saved, traced);
+        const { result, leaves } = withAnomalyMode(mode, () => runAgain(call, segment, saved, traced));
         for (const [i, leaf] of leaves.entries()) elsewhere.set(leaf, (c) => add(i, c));
         addResults(gradients, segment, outputs, [...tensorsOf(result)], douts);
         backward(segment, gradients);

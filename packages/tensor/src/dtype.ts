@@ -40,6 +40,11 @@ export function isFloating(dtype: DType): boolean {
   return dtype === "float32" || dtype === "float64" || dtype === "bfloat16" || dtype === "float16";
 }
 
+/** The dtype in which numbers of a dtype are added up and their statistics kept: float64 for float64, else float32. */
+export function accumulationDType(dtype: DType): "float32" | "float64" {
+  return dtype === "float64" ? "float64" : "float32";
+}
+
 /** The dtype that a typed array's elements have on the device. */
 export function dtypeOf(data: TypedArray): DType {
   if (data instanceof Float32Array) return "float32";

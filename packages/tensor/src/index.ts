@@ -1,4 +1,5 @@
 export * from "@llmeff/native/errors";
+export { type AnomalyOptions, detectAnomaly } from "./anomaly.js";
 export {
   type BackwardContext,
   defineOp,
