@@ -11,6 +11,7 @@ export {
 export { checkpoint } from "./checkpoint.js";
 export { type DType, itemSize, type TypedArray } from "./dtype.js";
 export * from "./ops/index.js";
+export type { GradientOptions } from "./parameter-gradients.js";
 export {
   decodeSafetensors,
   encodeSafetensors,
