@@ -116,10 +116,8 @@ export function defineOp<O, R extends OpResult = Tensor>(
       // The forward pass of an op may be written with other ops; only the op itself is recorded.
       const result = withTape(undefined, () => scope(inspection ? () => inspection.results(forward) : forward));
       const single = result instanceof Tensor;
-      if (!tracing) {
-        // What an op returns as it came in is a constant like any other result of noGrad.
-        return single && result.tape !== undefined ? (aliasOf(result) as typeof result) : result;
-      }
+      // What an op returns as it came in is a constant like any other result of noGrad.
+      if (!tracing) return (single ? constant(result) : (result as readonly Tensor[]).map(constant)) as R;
       const results = traceResults(tape!, inputs, single ? [result] : (result as readonly Tensor[]));
       if (recording)
         tape!.steps.push(stepOf(definition, { needs, inputs, options, saved, results, single, inspection }));
@@ -129,6 +127,10 @@ export function defineOp<O, R extends OpResult = Tensor>(
       throw error;
     }
   };
+}
+
+function constant(tensor: Tensor): Tensor {
+  return tensor.tape === undefined ? tensor : aliasOf(tensor);
 }
 
 /** Lets gradients be asked for results; each is made a tensor of its own, to have a gradient of its own. */

@@ -6,7 +6,7 @@ import { refuseAsync, scope } from "./scope.js";
 import { formatShape, sameShape } from "./shape.js";
 import { currentTape, type Step, Tape, withTape } from "./tape.js";
 import type { Tensor } from "./tensor.js";
-import { mapTensors, tensorsOf } from "./tree.js";
+import { replaceTensors, tensorsOf } from "./tree.js";
 
 /**
  * The inside of a checkpoint. Its first run isn't recorded but finds out which tensors of the outer tapes the function uses without having
@@ -56,8 +56,7 @@ function run<A extends readonly unknown[], R>(
 ): { result: R; leaves: Tensor[] } {
   const leaves = inputs.map(aliasOf);
   for (const [i, leaf] of leaves.entries()) if (traced[i]) leaf.tape = segment;
-  const next = leaves.values();
-  const result = withTape(segment, () => fn(...mapTensors(args, () => next.next().value!)));
+  const result = withTape(segment, () => fn(...(replaceTensors(args, leaves) as unknown as A)));
   refuseAsync("checkpoint", result);
   return { result, leaves };
 }

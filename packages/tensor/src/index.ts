@@ -9,6 +9,7 @@ export {
   type ResultGradients,
 } from "./autograd.js";
 export { checkpoint } from "./checkpoint.js";
+export { customGrad, type GradientFor, type GradientOf } from "./custom-grad.js";
 export { type DType, itemSize, type TypedArray } from "./dtype.js";
 export * from "./ops/index.js";
 export type { GradientOptions } from "./parameter-gradients.js";
