@@ -1,4 +1,5 @@
 import { DisposedError, DTypeCode, engine, type Handle, LlmeffError, nativeOrigin, ShapeError } from "@llmeff/native";
+import { callSite } from "./call-site.js";
 import { allocateTypedArray, type DType, isFloating, type TypedArray } from "./dtype.js";
 import * as ops from "./ops/index.js";
 import { type Owner, register, scope, unregister } from "./scope.js";
@@ -239,10 +240,7 @@ const callSiteLimit = 256;
 /** Remembers the caller of a queued operation that can fail on its values. @internal */
 export function rememberCallSite(ticket: number): void {
   if (ticket === 0) return;
-  const limit = Error.stackTraceLimit;
-  Error.stackTraceLimit = 40; // the functions of this package come first
-  callSites.set(ticket, new Error("queued here"));
-  Error.stackTraceLimit = limit;
+  callSites.set(ticket, callSite("queued here"));
   if (callSites.size > callSiteLimit) callSites.delete(callSites.keys().next().value!);
 }
 
@@ -252,7 +250,7 @@ function located(error: unknown): unknown {
   const origin = nativeOrigin(error);
   const site = origin && callSites.get(origin.ticket);
   if (site?.stack) {
-    const frames = site.stack.split("\n").slice(2).join("\n");
+    const frames = site.stack.split("\n").slice(3).join("\n");
     error.stack = `${error.name}: ${error.message}\n  queued\n${frames}\n  found\n${error.stack?.split("\n").slice(1).join("\n")}`;
   }
   return error;
