@@ -33,10 +33,11 @@ void define_ops(Environment& environment, Napi::Env env, Napi::Object& exports) 
   define("softmaxGrad", &Kernels::softmax_grad);
   define("embedding", &Kernels::embedding, {.half = Half::kNative});
   define("embeddingGrad", &Kernels::embedding_grad);
-  define("rmsNorm", &Kernels::rms_norm);
-  define("rmsNormGrad", &Kernels::rms_norm_grad);
-  define("layerNorm", &Kernels::layer_norm, {.optional = 1u << 1 | 1u << 2});
-  define("layerNormGrad", &Kernels::layer_norm_grad, {.optional = 1u << 2 | 1u << 6 | 1u << 7});
+  define("rmsNorm", &Kernels::rms_norm, {.optional = 1u << 1 | 1u << 5});  // residual, sum
+  define("rmsNormGrad", &Kernels::rms_norm_grad, {.optional = 1u << 1});   // dsum
+  // residual, weight, bias, sum
+  define("layerNorm", &Kernels::layer_norm, {.optional = 1u << 1 | 1u << 2 | 1u << 3 | 1u << 5});
+  define("layerNormGrad", &Kernels::layer_norm_grad, {.optional = 1u << 1 | 1u << 3 | 1u << 7 | 1u << 8});
   define("rope", &Kernels::rope);
   define("swiglu", &Kernels::swiglu);
   define("swigluGrad", &Kernels::swiglu_grad);
@@ -49,8 +50,9 @@ void define_ops(Environment& environment, Napi::Env env, Napi::Object& exports) 
   define("crossEntropy", &Kernels::cross_entropy);
   define("crossEntropyGrad", &Kernels::cross_entropy_grad);
   define("linearCrossEntropy", &Kernels::linear_cross_entropy, {.optional = 1u << 10 | 1u << 11});  // dhidden, dweight
-  define("attention", &Kernels::attention);
-  define("attentionGrad", &Kernels::attention_grad);
+  define("attention", &Kernels::attention, {.optional = 1u << 3 | 1u << 4 | 1u << 5});  // q_doc, k_doc, prefix
+  // dlse, the same
+  define("attentionGrad", &Kernels::attention_grad, {.optional = 1u << 1 | 1u << 7 | 1u << 8 | 1u << 9});
   define("simplicialAttention", &Kernels::simplicial_attention);
   define("simplicialAttentionGrad", &Kernels::simplicial_attention_grad);
   define("globalNorm", &Kernels::global_norm);

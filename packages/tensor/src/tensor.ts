@@ -1,4 +1,5 @@
 import { DisposedError, DTypeCode, engine, type Handle, LlmeffError, nativeOrigin, ShapeError } from "@llmeff/native";
+import { callSite } from "./call-site.js";
 import { allocateTypedArray, type DType, isFloating, type TypedArray } from "./dtype.js";
 import * as ops from "./ops/index.js";
 import { type Owner, register, scope, unregister } from "./scope.js";
@@ -206,8 +207,17 @@ export class Tensor {
   get T(): Tensor {
     return ops.transpose(this);
   }
-  slice(axis: number, start: number, end?: number): Tensor {
-    return ops.slice(this, axis, start, end);
+  slice(axis: number, start: number, end?: number, step = 1): Tensor {
+    return ops.slice(this, axis, start, end, step);
+  }
+  squeeze(axis?: number | readonly number[]): Tensor {
+    return ops.squeeze(this, axis);
+  }
+  unsqueeze(axis: number): Tensor {
+    return ops.unsqueeze(this, axis);
+  }
+  flatten(start = 0, end = -1): Tensor {
+    return ops.flatten(this, start, end);
   }
   expand(shape: Shape): Tensor {
     return ops.expand(this, shape);
@@ -230,10 +240,7 @@ const callSiteLimit = 256;
 /** Remembers the caller of a queued operation that can fail on its values. @internal */
 export function rememberCallSite(ticket: number): void {
   if (ticket === 0) return;
-  const limit = Error.stackTraceLimit;
-  Error.stackTraceLimit = 40; // the functions of this package come first
-  callSites.set(ticket, new Error("queued here"));
-  Error.stackTraceLimit = limit;
+  callSites.set(ticket, callSite("queued here"));
   if (callSites.size > callSiteLimit) callSites.delete(callSites.keys().next().value!);
 }
 
@@ -243,7 +250,7 @@ function located(error: unknown): unknown {
   const origin = nativeOrigin(error);
   const site = origin && callSites.get(origin.ticket);
   if (site?.stack) {
-    const frames = site.stack.split("\n").slice(2).join("\n");
+    const frames = site.stack.split("\n").slice(3).join("\n");
     error.stack = `${error.name}: ${error.message}\n  queued\n${frames}\n  found\n${error.stack?.split("\n").slice(1).join("\n")}`;
   }
   return error;

@@ -38,6 +38,12 @@ export function checkFloating(where: string, tensors: Record<string, Tensor>): v
   }
 }
 
+/** What can be put in order and added up exactly or in the wider dtype: floating-point numbers and int32. */
+export function checkComparable(where: string, name: string, tensor: Tensor): void {
+  checkTensor(where, name, tensor);
+  if (tensor.dtype !== "int32") checkFloating(where, { [name]: tensor });
+}
+
 export function checkIds(where: string, name: string, ids: Tensor): void {
   checkTensor(where, name, ids);
   if (ids.dtype !== "int32") {

@@ -1,13 +1,14 @@
 import { engine, OptionError, ShapeError } from "@llmeff/native";
 import { defineOp, type ForwardContext } from "../autograd.js";
 import { accumulationDType, type DType } from "../dtype.js";
-import { keep, scope } from "../scope.js";
+import { scope } from "../scope.js";
 import { formatShape, sameShape } from "../shape.js";
 import { rememberCallSite, Tensor } from "../tensor.js";
 import { checkFloating, checkIds, contiguous, leadingSize, rows } from "./arguments.js";
 import { detach } from "./clone.js";
 import { full } from "./creation.js";
-import { reshape, slice } from "./views.js";
+import { slice } from "./slice.js";
+import { reshape } from "./views.js";
 
 export interface CrossEntropyOptions {
   /** Target that marks a row without loss; default -100. */
@@ -34,13 +35,10 @@ export interface CrossEntropyParts {
   perToken: Tensor;
 }
 
-interface Settings {
-  options: Required<CrossEntropyOptions>;
-  /** Where the forward pass leaves what it computed beside the loss. */
-  parts?: { stats: Tensor; ce: Tensor };
-  /** Of the gradients. */
-  dtype?: DType;
-}
+type Settings = Required<CrossEntropyOptions>;
+
+/** The loss `[]`, its statistics `[3]` and the cross-entropy of each row `[N]`; gradients are those of the loss alone. */
+type Results = readonly [loss: Tensor, stats: Tensor, ce: Tensor];
 
 function settingsOf(where: string, options: CrossEntropyOptions): Settings {
   const { ignoreIndex = -100, labelSmoothing = 0, zLoss = 0, softcap = 0 } = options;
@@ -53,28 +51,27 @@ function settingsOf(where: string, options: CrossEntropyOptions): Settings {
     if (!(value >= 0 && Number.isFinite(value)))
       throw new OptionError(`[${where}] ${name} must be finite and ≥ 0; received ${value}.`);
   }
-  return { options: { ignoreIndex, labelSmoothing, zLoss, softcap } };
+  return { ignoreIndex, labelSmoothing, zLoss, softcap };
 }
 
 /** The options in the order in which the kernels take them. */
-function kernelOptions({ options }: Settings) {
-  return [options.ignoreIndex, options.labelSmoothing, options.zLoss, options.softcap] as const;
+function kernelOptions({ ignoreIndex, labelSmoothing, zLoss, softcap }: Settings) {
+  return [ignoreIndex, labelSmoothing, zLoss, softcap] as const;
 }
 
 /** Memory for the loss and its parts; with no rows at all the loss is 0, as with no valid row. */
-function allocateResults(settings: Settings, dtype: DType, n: number) {
+function allocateResults(dtype: DType, n: number): Results {
   const fresh = (shape: number[]) => (n === 0 ? full(shape, 0, { dtype }) : Tensor.allocate(dtype, shape));
-  const results = { loss: fresh([]), stats: fresh([3]), ce: fresh([n]) };
-  settings.parts = { stats: keep(results.stats), ce: keep(results.ce) };
-  return results;
+  return [fresh([]), fresh([3]), fresh([n])];
 }
 
-const crossEntropyOp = defineOp<Settings>({
+const crossEntropyOp = defineOp<Settings, Results>({
   name: "crossEntropy",
   forward(context, [logits, targets], settings) {
     const [z, ids] = [rows(logits!), contiguous(targets!)];
     const wide = accumulationDType(z.dtype);
-    const { loss, stats, ce } = allocateResults(settings, wide, ids.size);
+    const results = allocateResults(wide, ids.size);
+    const [loss, stats, ce] = results;
     const lse = Tensor.allocate(wide, [ids.size]);
     const { op } = engine();
     rememberCallSite(
@@ -89,12 +86,12 @@ const crossEntropyOp = defineOp<Settings>({
       ),
     );
     context.save(z, ids, stats, lse);
-    return loss;
+    return results;
   },
-  backward({ saved: [logits, targets, stats, lse], options: settings }, dout) {
+  backward({ saved: [logits, targets, stats, lse], options: settings }, [dloss]) {
     const dlogits = Tensor.allocate(logits!.dtype, logits!.shape);
     engine().op.crossEntropyGrad(
-      dout.handle,
+      dloss!.handle,
       logits!.handle,
       targets!.handle,
       stats!.handle,
@@ -111,12 +108,13 @@ function inDType(x: Tensor, dtype: DType): Tensor {
 }
 
 /** Gradients are made with the loss, for an upstream gradient of 1, so that the logits exist once and in blocks. */
-const linearCrossEntropyOp = defineOp<Settings>({
+const linearCrossEntropyOp = defineOp<Settings & { dtype: DType }, Results>({
   name: "linearCrossEntropy",
   forward(context: ForwardContext, [hidden, weight, targets], settings) {
     const [x, w, ids] = [contiguous(hidden!), contiguous(weight!), contiguous(targets!)];
     const wide = accumulationDType(x.dtype);
-    const { loss, stats, ce } = allocateResults(settings, wide, ids.size);
+    const results = allocateResults(wide, ids.size);
+    const [loss, stats, ce] = results;
     // Wide until they have met the upstream gradient, which may be the loss scale that keeps float16 from underflow.
     const gradient = (i: number, like: Tensor) => {
       if (!context.needs[i]) return null;
@@ -137,29 +135,18 @@ const linearCrossEntropyOp = defineOp<Settings>({
         dweight?.handle ?? null,
       ),
     );
-    settings.dtype = x.dtype;
     context.save(...[dhidden, dweight].filter((t) => t !== null));
-    return loss;
+    return results;
   },
-  backward({ needs, saved, options: { dtype } }, dout) {
+  backward({ needs, saved, options: { dtype } }, [dloss]) {
     const gradients = [...saved];
-    return needs.map((needed) => (needed ? inDType(gradients.shift()!.mul(dout), dtype!) : null));
+    return needs.map((needed) => (needed ? inDType(gradients.shift()!.mul(dloss!), dtype) : null));
   },
 });
 
-function partsOf(loss: Tensor, settings: Settings, shape: readonly number[]): CrossEntropyParts {
-  const { stats, ce } = settings.parts!;
+function partsOf([loss, stats, ce]: Results, shape: readonly number[]): CrossEntropyParts {
   const at = (i: number) => detach(reshape(slice(stats, 0, i, i + 1), []));
-  const parts = { loss, ce: at(0), zLoss: at(1), count: at(2), perToken: detach(reshape(ce, shape)) };
-  stats.dispose();
-  ce.dispose();
-  return parts;
-}
-
-function lossOf(loss: Tensor, settings: Settings): Tensor {
-  settings.parts!.stats.dispose();
-  settings.parts!.ce.dispose();
-  return loss;
+  return { loss, ce: at(0), zLoss: at(1), count: at(2), perToken: detach(reshape(ce, shape)) };
 }
 
 function checkedLogits(where: string, logits: Tensor, targets: Tensor): [Tensor, Tensor] {
@@ -183,7 +170,7 @@ function checkedLogits(where: string, logits: Tensor, targets: Tensor): [Tensor,
  */
 export function crossEntropy(logits: Tensor, targets: Tensor, options: CrossEntropyOptions = {}): Tensor {
   const settings = settingsOf("crossEntropy", options);
-  return scope(() => lossOf(crossEntropyOp(checkedLogits("crossEntropy", logits, targets), settings), settings));
+  return scope(() => crossEntropyOp(checkedLogits("crossEntropy", logits, targets), settings)[0]);
 }
 
 /** `crossEntropy` with its parts and the loss of each token. */
@@ -194,7 +181,7 @@ export function crossEntropyParts(
 ): CrossEntropyParts {
   const settings = settingsOf("crossEntropyParts", options);
   return scope(() =>
-    partsOf(crossEntropyOp(checkedLogits("crossEntropyParts", logits, targets), settings), settings, targets.shape),
+    partsOf(crossEntropyOp(checkedLogits("crossEntropyParts", logits, targets), settings), targets.shape),
   );
 }
 
@@ -224,9 +211,7 @@ export function linearCrossEntropy(
   options: CrossEntropyOptions = {},
 ): Tensor {
   const settings = settingsOf("linearCrossEntropy", options);
-  return scope(() =>
-    lossOf(linearCrossEntropyOp(checkedHidden("linearCrossEntropy", hidden, weight, targets), settings), settings),
-  );
+  return scope(() => linearCrossEntropyOp(checkedHidden("linearCrossEntropy", hidden, weight, targets), { ...settings, dtype: hidden.dtype })[0]);
 }
 
 /** `linearCrossEntropy` with its parts and the loss of each token. */
@@ -239,8 +224,7 @@ export function linearCrossEntropyParts(
   const settings = settingsOf("linearCrossEntropyParts", options);
   return scope(() =>
     partsOf(
-      linearCrossEntropyOp(checkedHidden("linearCrossEntropyParts", hidden, weight, targets), settings),
-      settings,
+      linearCrossEntropyOp(checkedHidden("linearCrossEntropyParts", hidden, weight, targets), { ...settings, dtype: hidden.dtype }),
       targets.shape,
     ),
   );
