@@ -56,11 +56,6 @@ export function unregister(tensor: Tensor): void {
   last.place = tensor.place;
 }
 
-/** Takes a tensor out of the innermost scope, if it was made there: then the caller owns it. @internal */
-export function claim(tensor: Tensor): boolean {
-  return open.at(-1)?.delete(tensor) ?? false;
-}
-
 /** Refuses the Promise of an asynchronous function, whose own failure, which nobody will see, must not end the process. @internal */
 export function refuseAsync(where: string, result: unknown): void {
   if (!(result instanceof Promise)) return;
