@@ -1,7 +1,7 @@
 import { DTypeError } from "@llmeff/native";
 import { currentAnomalyMode, Inspection } from "./anomaly.js";
 import { isFloating } from "./dtype.js";
-import { keep, scope } from "./scope.js";
+import { adopt, scope } from "./scope.js";
 import { currentTape, type Step, type Tape, withTape } from "./tape.js";
 import { Tensor } from "./tensor.js";
 
@@ -49,9 +49,9 @@ export function aliasOf(tensor: Tensor): Tensor {
   return tensor.view(tensor.shape, tensor.strides);
 }
 
-/** An alias that belongs to no scope. */
+/** An alias that belongs to no scope, for those who are sure to dispose it. */
 export function hold(tensor: Tensor): Tensor {
-  return keep(aliasOf(tensor));
+  return adopt(aliasOf(tensor));
 }
 
 function checkTensors(op: string, inputs: readonly Tensor[]): void {
