@@ -6,6 +6,8 @@
 namespace llmeff::cpu::LLMEFF_ISA {
 namespace {
 
+static_assert(kBlock % kWords == 0, "a task starts with a group");
+
 template <class T>
 void drop(const In& x, double rate, uint64_t seed, uint64_t stream, const Out& out) {
   const T kept = static_cast<T>(1 - rate);
@@ -23,7 +25,7 @@ void drop(const In& x, double rate, uint64_t seed, uint64_t stream, const Out& o
     const int64_t end = smaller(n, (task + 1) * kBlock);
     for (int64_t i = task * kBlock; i < end;) {
       const int64_t in_group = i % kWords;
-      if (in_group == 0 || i == task * kBlock) {
+      if (in_group == 0) {
         philox(seed, stream, static_cast<uint64_t>(i / kWords * kLanesOfPhilox), words);
         make_uniform(words, uniform);
       }

