@@ -209,6 +209,9 @@ export interface KernelTable {
     q: O,
     k: O,
     v: O,
+    qDoc: Opt,
+    kDoc: Opt,
+    prefix: Opt,
     scale: number,
     causal: boolean,
     window: number,
@@ -219,11 +222,15 @@ export interface KernelTable {
   ): Ticket;
   attentionGrad(
     dout: O,
+    dlse: Opt,
     q: O,
     k: O,
     v: O,
     o: O,
     lse: O,
+    qDoc: Opt,
+    kDoc: Opt,
+    prefix: Opt,
     scale: number,
     causal: boolean,
     window: number,
@@ -344,8 +351,9 @@ type TypedArray = Float32Array | Float64Array | Int32Array | Uint8Array | Uint16
 
 /** What the addon exports. */
 export interface Binding {
-  create(dtype: number, shape: readonly number[]): Handle;
-  view(base: Handle, dtype: number, shape: readonly number[], strides: readonly number[], offset: number): Handle;
+  create(dtype: number, ...shape: readonly number[]): Handle;
+  /** `offset` and strides in elements from the start of `base`. */
+  view(base: Handle, dtype: number, offset: number, ...shapeAndStrides: readonly number[]): Handle;
   release(handle: Handle): void;
   /** Whether another handle names (part of) the same memory. */
   isShared(handle: Handle): boolean;

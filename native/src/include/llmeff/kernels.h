@@ -212,14 +212,18 @@ class Kernels {
   // -----------------------------------------------------------------------------------------------------------
   // Dot-product attention, flash-style: q [B, T, H, D], k [B, S, K, D], v [B, S, K, Dv] (D and Dv axes contiguous,
   // others strided), o [B, T, H, Dv], lse [B, H, T] contiguous. Query row t is position i = q_offset + t; key j is
-  // allowed when (not causal or j ≤ i) and, with window > 0, j > i − window (not causal: |i − j| < window). s =
-  // scale·q·k, then softcap·tanh(s/softcap) when softcap > 0. A row without keys: o = 0, lse = −inf.
-  virtual void attention(const In& q, const In& k, const In& v, double scale, bool causal, int64_t window,
-                         int64_t q_offset, double softcap, const Out& o, const Out& lse) = 0;
-  // dq, dk, dv contiguous.
-  virtual void attention_grad(const In& dout, const In& q, const In& k, const In& v, const In& o, const In& lse,
-                              double scale, bool causal, int64_t window, int64_t q_offset, double softcap,
-                              const Out& dq, const Out& dk, const Out& dv) = 0;
+  // allowed when (not causal or j ≤ i or j < start + prefix[b, t]) and, with window > 0, j > i − window (not causal:
+  // |i − j| < window), and k_doc[b, j] = q_doc[b, t], where start is the first key of that document. q_doc [B, T] and
+  // k_doc [B, S] (both or neither) and prefix [B, T] are int32, strided, optional. s = scale·q·k, then
+  // softcap·tanh(s/softcap) when softcap > 0. A row without keys: o = 0, lse = −inf.
+  virtual void attention(const In& q, const In& k, const In& v, const In& q_doc, const In& k_doc, const In& prefix,
+                         double scale, bool causal, int64_t window, int64_t q_offset, double softcap, const Out& o,
+                         const Out& lse) = 0;
+  // dlse [B, H, T], optional, contiguous; dq, dk, dv contiguous. Rows without keys add nothing.
+  virtual void attention_grad(const In& dout, const In& dlse, const In& q, const In& k, const In& v, const In& o,
+                              const In& lse, const In& q_doc, const In& k_doc, const In& prefix, double scale,
+                              bool causal, int64_t window, int64_t q_offset, double softcap, const Out& dq,
+                              const Out& dk, const Out& dv) = 0;
   // 2-simplicial attention (simplicial-attention.md §2–§4): q [B, T, H, D], k1 [B, S1, K, D], k2 [B, S2, K, D], v1 [B,
   // S1, K, Dv], v2 [B, S2, K, Dv] (channels contiguous, others strided), o [B, T, H, Dv], lse [B, H, T] contiguous.
   // Windows w1, w2 (0 = unlimited); offsets are the absolute positions of row 0 of q, of (k1, v1), of (k2, v2).
