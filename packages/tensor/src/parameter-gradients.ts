@@ -2,7 +2,7 @@ import { engine, OptionError, ShapeError } from "@llmeff/native";
 import { hold } from "./autograd.js";
 import { backward, type Gradients } from "./gradients.js";
 import { clone, zerosLike } from "./ops/index.js";
-import { claim, refuseAsync, register, scope } from "./scope.js";
+import { adopt, claim, refuseAsync, register, scope } from "./scope.js";
 import { formatShape, sameShape } from "./shape.js";
 import type { Step, Tape } from "./tape.js";
 import { Tensor } from "./tensor.js";
@@ -44,7 +44,7 @@ export function finalGradients(
       if (gradient !== undefined) finish(leaf, gradient);
     }
   });
-  for (const leaf of paths.keys()) if (!final.has(leaf)) finish(leaf, gradients.take(leaf) ?? zerosLike(leaf));
+  for (const leaf of paths.keys()) if (!final.has(leaf)) finish(leaf, gradients.take(leaf) ?? adopt(zerosLike(leaf)));
   return final;
 }
 
