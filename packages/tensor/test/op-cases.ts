@@ -2,6 +2,7 @@
 
 import type { Tensor } from "../src/index.js";
 import * as t from "../src/index.js";
+import { attentionCases } from "./cases/attention.js";
 import { sample, sampleIds } from "./numbers.js";
 
 export interface OpCase {
@@ -348,4 +349,5 @@ export const opCases: readonly OpCase[] = [
   ...layers,
   ...losses,
   ...attentions,
+  ...attentionCases,
 ];

@@ -57,11 +57,6 @@ void add_rows(const T* from, int64_t count, int64_t width, T* to, int64_t step) 
 }
 
 template <class T>
-LLMEFF_INLINE void add_multiple(T factor, const T* from, int64_t count, T* to) {
-  for (int64_t i = 0; i < count; i += kLanes<T>) store<T>(to + i, load(to + i) + load(from + i) * factor);
-}
-
-template <class T>
 void clear(T* to, int64_t count) {
   for (int64_t i = 0; i < count; ++i) to[i] = 0;
 }

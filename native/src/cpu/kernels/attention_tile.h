@@ -56,6 +56,12 @@ LLMEFF_INLINE void write_row(const T* from, int64_t width, T factor, T* to) {
   for (; i < width; ++i) to[i] = from[i] * factor;
 }
 
+// to += from · factor, of whole vectors.
+template <class T>
+LLMEFF_INLINE void add_multiple(T factor, const T* from, int64_t count, T* to) {
+  for (int64_t i = 0; i < count; i += kLanes<T>) store<T>(to + i, load(to + i) + load(from + i) * factor);
+}
+
 // Rows [first, first + count) of one (batch, key/value head) of a view [B, T, H, width] times factor, to[count][padded
 // width].
 template <class T>
