@@ -1,6 +1,6 @@
 // Attention of few rows over many keys, as when decoding: the time is that of reading the keys and values, so they are
-// read once, in the order in which they lie in memory, for all heads. Channels lie on the lanes; a task is a part of
-// the keys of one batch element.
+// read once, in the order in which they lie in memory, for all heads. A task is a part of the keys of one batch
+// element; it turns each tile of keys so that they lie on the lanes.
 #include "attention_results.h"
 
 namespace llmeff::cpu::LLMEFF_ISA {
@@ -10,40 +10,20 @@ constexpr int64_t kPartKeys = 128, kMaxParts = 64;
 
 template <class T>
 struct FewScratch {
-  static constexpr int64_t kTile = 2 * kLanes<T>;
+  static constexpr int64_t kTile = kStrip<T>;
   T *queries, *out, *maxima, *sums;  // of all heads
-  T *keys, *values, *scores;         // of a tile of one
+  T *keys, *values, *scores, *rows;  // of a tile of one
 
   int64_t lay_out(const Attention& x, void* base) {
     Arena arena(base);
-    const int64_t rows = x.kv_heads * x.rows();
-    queries = arena.take<T>(rows * padded<T>(x.width)), out = arena.take<T>(rows * padded<T>(x.value_width));
-    maxima = arena.take<T>(rows), sums = arena.take<T>(rows);
-    keys = arena.take<T>(kTile * padded<T>(x.width)), values = arena.take<T>(kTile * padded<T>(x.value_width));
-    scores = arena.take<T>(kFewRows * kTile);
+    const int64_t all_rows = x.kv_heads * x.rows();
+    queries = arena.take<T>(all_rows * x.width + kLanes<T>), out = arena.take<T>(all_rows * padded<T>(x.value_width));
+    maxima = arena.take<T>(all_rows), sums = arena.take<T>(all_rows);
+    keys = arena.take<T>(kTile * x.width + kLanes<T>), values = arena.take<T>(kTile * padded<T>(x.value_width));
+    scores = arena.take<T>(kFewRows * kTile), rows = arena.take<T>(kFewRows * padded<T>(x.width));
     return arena.bytes();
   }
 };
-
-// Dot products of one row with kLanes keys: as many sums, turned into one lane each.
-template <class T>
-LLMEFF_INLINE Vec<T> dots(const T* query, const T* keys, int64_t width) {
-  constexpr int64_t L = kLanes<T>;
-  Vec<T> sums[L];
-#pragma GCC unroll 16
-  for (int64_t j = 0; j < L; ++j) sums[j] = Vec<T>{};
-  for (int64_t c = 0; c < width; c += L) {
-    const Vec<T> factor = load(query + c);
-#pragma GCC unroll 16
-    for (int64_t j = 0; j < L; ++j) sums[j] += factor * load(keys + j * width + c);
-  }
-  exchange_all<1, static_cast<int>(L)>(sums);
-#pragma GCC unroll 4
-  for (int64_t half = L / 2; half > 0; half /= 2)
-#pragma GCC unroll 8
-    for (int64_t j = 0; j < half; ++j) sums[j] += sums[j + half];
-  return sums[0];
-}
 
 template <class T>
 class Few {
@@ -56,13 +36,21 @@ class Few {
 
   // The keys [keys.from, keys.to) of batch element b and all its rows.
   void part(int64_t b, int64_t index, Span keys, const FewScratch<T>& s) const {
-    const int64_t rows = x.rows(), width = padded<T>(x.width), value_width = padded<T>(x.value_width);
-    for (int64_t head = 0; head < x.kv_heads; ++head)
-      gather_rows(x, q, b, head, 0, rows, logits.score_factor, s.queries + head * rows * width);
+    const int64_t rows = x.rows(), value_width = padded<T>(x.value_width);
+    for (int64_t head = 0; head < x.kv_heads; ++head) {
+      gather_rows(x, q, b, head, 0, rows, logits.score_factor, s.rows);
+      pack_a(s.rows, padded<T>(x.width), 1, rows, x.width, s.queries + head * rows * x.width, panel_rows(rows));
+    }
     for (int64_t i = 0; i < x.kv_heads * rows * value_width; ++i) s.out[i] = 0;
     for (int64_t i = 0; i < x.kv_heads * rows; ++i) s.sums[i] = 0, s.maxima[i] = -__builtin_inf();
     for (int64_t j0 = keys.from; j0 < keys.to; j0 += kTile)
-      for (int64_t head = 0; head < x.kv_heads; ++head) tile(b, head, j0, smaller(kTile, keys.to - j0), s);
+      for (int64_t head = 0; head < x.kv_heads; ++head) {
+        const bool last = head + 1 == x.kv_heads;
+        const int64_t next_head = last ? 0 : head + 1, next = last ? j0 + kTile : j0;
+        prefetch(k, b, next_head, {next, smaller(keys.to, next + kTile)});
+        prefetch(v, b, next_head, {next, smaller(keys.to, next + kTile)});
+        tile(b, head, j0, smaller(kTile, keys.to - j0), s);
+      }
     for (int64_t head = 0; head < x.kv_heads; ++head)
       for (int64_t r = 0; r < rows; ++r) {
         const int64_t at = head * rows + r;
@@ -72,6 +60,14 @@ class Few {
   }
 
  private:
+  // Rows of one head are short and far apart: the processor doesn't foresee them.
+  void prefetch(const In& view, int64_t b, int64_t head, Span keys) const {
+    constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
+    const T* const from = view.template as<const T>() + b * view.strides[0] + head * view.strides[2];
+    for (int64_t j = keys.from; j < keys.to; ++j)
+      for (int64_t c = 0; c < view.shape[3]; c += kLine) __builtin_prefetch(from + j * view.strides[1] + c, 0, 2);
+  }
+
   const KeyRange& range(int64_t b, int64_t row) const { return results.ranges[b * x.queries + row / x.groups]; }
 
   bool sees(int64_t b, int64_t row, int64_t j) const {
@@ -81,7 +77,7 @@ class Few {
   }
 
   void tile(int64_t b, int64_t head, int64_t j0, int64_t count, const FewScratch<T>& s) const {
-    const int64_t rows = x.rows(), width = padded<T>(x.width), value_width = padded<T>(x.value_width);
+    const int64_t rows = x.rows(), value_width = padded<T>(x.value_width);
     bool any = false, whole = count == kTile;
     for (int64_t r = 0; r < rows; ++r) {
       const KeyRange& keys = range(b, r);
@@ -89,15 +85,12 @@ class Few {
       whole = whole && keys.solid && keys.first <= j0 && keys.last >= j0 + count - 1;
     }
     if (!any) return;
-    gather_keys(k, b, head, j0, count, s.keys);
+    const T* const from = k.as<const T>() + b * k.strides[0] + j0 * k.strides[1] + head * k.strides[2];
+    pack_b(from, k.strides[3], k.strides[1], count, x.width, s.keys, 0, 1);
     gather_keys(v, b, head, j0, count, s.values);
-    for (int64_t i = count * width; i < kTile * width; ++i) s.keys[i] = 0;
-    for (int64_t r = 0; r < rows; ++r) {
-      T* const scores = s.scores + r * kTile;
-      for (int64_t j = 0; j < kTile; j += L)
-        store<T>(scores + j, dots(s.queries + (head * rows + r) * width, s.keys + j * width, width));
-      softmax(b, r, j0, count, whole, scores, head * rows + r, s);
-    }
+    multiply_packed<T>(rows, kTile, x.width, s.queries + head * rows * x.width, panel_rows(rows), s.keys, kTile, 0,
+                       {s.scores, kTile, false, nullptr});
+    for (int64_t r = 0; r < rows; ++r) softmax(b, r, j0, count, whole, s.scores + r * kTile, head * rows + r, s);
     T* const out = s.out + head * rows * value_width;
     if (whole)
       return multiply_rows<T, kTile>(rows, value_width, count, s.scores, s.values, value_width, kStrip<T>, out,
