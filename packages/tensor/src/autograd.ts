@@ -1,4 +1,5 @@
 import { DTypeError } from "@llmeff/native";
+import { currentAnomalyMode, Inspection } from "./anomaly.js";
 import { isFloating } from "./dtype.js";
 import { keep, scope } from "./scope.js";
 import { currentTape, type Step, type Tape, withTape } from "./tape.js";
@@ -108,22 +109,28 @@ export function defineOp<O, R extends OpResult = Tensor>(
         if (recording) for (const tensor of tensors) saved.push(hold(tensor));
       },
     };
+    const mode = currentAnomalyMode();
+    const inspection = mode && new Inspection(mode, name, inputs, options);
     try {
+      const forward = () => definition.forward(context, inputs, options);
       // The forward pass of an op may be written with other ops; only the op itself is recorded.
-      const result = withTape(undefined, () => scope(() => definition.forward(context, inputs, options)));
+      const result = withTape(undefined, () => scope(inspection ? () => inspection.results(forward) : forward));
       const single = result instanceof Tensor;
-      if (!tracing) {
-        // What an op returns as it came in is a constant like any other result of noGrad.
-        return single && result.tape !== undefined ? (aliasOf(result) as typeof result) : result;
-      }
+      // What an op returns as it came in is a constant like any other result of noGrad.
+      if (!tracing) return (single ? constant(result) : (result as readonly Tensor[]).map(constant)) as R;
       const results = traceResults(tape!, inputs, single ? [result] : (result as readonly Tensor[]));
-      if (recording) tape!.steps.push(stepOf(definition, { needs, inputs, options, saved, results, single }));
+      if (recording)
+        tape!.steps.push(stepOf(definition, { needs, inputs, options, saved, results, single, inspection }));
       return (single ? results[0] : results) as R;
     } catch (error) {
       for (const tensor of saved) tensor.dispose();
       throw error;
     }
   };
+}
+
+function constant(tensor: Tensor): Tensor {
+  return tensor.tape === undefined ? tensor : aliasOf(tensor);
 }
 
 /** Lets gradients be asked for results; each is made a tensor of its own, to have a gradient of its own. */
@@ -145,10 +152,11 @@ interface Call<O> {
   saved: readonly Tensor[];
   results: readonly Tensor[];
   single: boolean;
+  inspection: Inspection | undefined;
 }
 
 function stepOf<O, R extends OpResult>(definition: OpDefinition<O, R>, call: Call<O>): Step {
-  const { needs, inputs, options, saved, results, single } = call;
+  const { needs, inputs, options, saved, results, single, inspection } = call;
   const shapes = inputs.map((input) => input.shape);
   return {
     op: definition.name,
@@ -158,7 +166,8 @@ function stepOf<O, R extends OpResult>(definition: OpDefinition<O, R>, call: Cal
     saved,
     backward(douts, add) {
       const dresult = (single ? douts[0] : douts) as ResultGradients<R>;
-      const contributions = definition.backward({ needs, saved, shapes, options }, dresult);
+      const gradients = () => definition.backward({ needs, saved, shapes, options }, dresult);
+      const contributions = inspection ? inspection.gradients(gradients) : gradients();
       for (const [i, contribution] of contributions.entries()) if (contribution && needs[i]) add(i, contribution);
     },
   };

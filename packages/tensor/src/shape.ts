@@ -37,7 +37,10 @@ export function formatShape(shape: Shape): string {
 }
 
 export function sameShape(a: Shape, b: Shape): boolean {
-  return a.length === b.length && a.every((n, axis) => n === b[axis]);
+  if (a === b) return true;
+  if (a.length !== b.length) return false;
+  for (let axis = 0; axis < a.length; axis++) if (a[axis] !== b[axis]) return false;
+  return true;
 }
 
 export function checkShape(where: string, shape: unknown): asserts shape is Shape {
@@ -99,7 +102,8 @@ export function reshapedStrides(shape: Shape, strides: Shape, target: Shape): nu
 }
 
 /** The NumPy broadcast of two shapes. */
-export function broadcastShapes(where: string, a: Shape, b: Shape): number[] {
+export function broadcastShapes(where: string, a: Shape, b: Shape): Shape {
+  if (sameShape(a, b)) return a;
   const rank = Math.max(a.length, b.length);
   const shape = new Array<number>(rank);
   for (let i = 1; i <= rank; i++) {

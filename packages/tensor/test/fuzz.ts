@@ -187,8 +187,7 @@ function argument(dice: Dice): unknown {
     if (dice.chance(0.1)) x.dispose();
     return !x.disposed && dice.chance(0.5) ? relaid(dice, x) : x;
   }
-  if (kind < 8)
-    return dice.of([0, 1, -1, 2, 3, 5, -7, 1.5, -(2 ** 31), 2 ** 40, 2 ** 53, Number.NaN, Number.POSITIVE_INFINITY]);
+  if (kind < 8) return dice.of([0, 1, -1, 2, 3, 5, -7, 1.5, 2 ** 40, 2 ** 53, Number.NaN, Number.POSITIVE_INFINITY]);
   if (kind < 9) return Array.from({ length: dice.below(5) }, () => dice.of(sizes) - dice.below(3));
   if (kind < 10) return Array.from({ length: dice.below(4) }, () => argument(dice));
   if (kind < 11)

@@ -1,5 +1,6 @@
 import { BinaryOp, DTypeError, engine } from "@llmeff/native";
 import { type BackwardContext, defineOp } from "../autograd.js";
+import { isFloating } from "../dtype.js";
 import { scope } from "../scope.js";
 import { broadcastShapes, type Shape } from "../shape.js";
 import { Tensor } from "../tensor.js";
@@ -15,10 +16,9 @@ type Name = keyof typeof BinaryOp;
 const comparisons: ReadonlySet<Name> = new Set(["equal", "notEqual", "less", "lessEqual", "greater", "greaterEqual"]);
 
 function compute(name: Name, a: Tensor, b: Tensor): Tensor {
-  const computed = a.dtype === "float32" || a.dtype === "float64" || a.dtype === "int32";
-  if (a.dtype !== b.dtype || !computed) {
+  if (a.dtype !== b.dtype || !(isFloating(a.dtype) || a.dtype === "int32")) {
     throw new DTypeError(
-      `[${name}] expected two tensors of float32, float64 or int32; received ${a.dtype} and ${b.dtype}. Use astype().`,
+      `[${name}] expected two tensors of one floating-point dtype or int32; received ${a.dtype} and ${b.dtype}. Use astype().`,
     );
   }
   const shape = broadcastShapes(name, a.shape, b.shape);
@@ -35,10 +35,7 @@ export function sumTo(grad: Tensor, shape: Shape): Tensor {
     if (axis < lead || (shape[axis - lead] === 1 && grad.shape[axis] !== 1)) axes.push(axis);
   }
   if (axes.length === 0) return grad;
-  const computed = grad.dtype === "float32" || grad.dtype === "float64";
-  const wide = computed ? grad : grad.astype("float32"); // bfloat16 and float16 are storage
-  const total = reshape(sum(wide, { axis: axes, keepDims: true }), shape);
-  return computed ? total : total.astype(grad.dtype);
+  return reshape(sum(grad, { axis: axes, keepDims: true }), shape);
 }
 
 type Partials = (saved: readonly Tensor[], dout: Tensor) => [() => Tensor, () => Tensor];
@@ -93,6 +90,7 @@ function operands(name: Name, a: Tensor | number, b: Tensor | number): [Tensor, 
 }
 
 function apply(name: keyof typeof operations, a: Tensor | number, b: Tensor | number): Tensor {
+  if (a instanceof Tensor && b instanceof Tensor) return operations[name]([a, b], undefined);
   return scope(() => operations[name](operands(name, a, b), undefined));
 }
 
@@ -100,7 +98,7 @@ function compare(name: Name, a: Tensor | number, b: Tensor | number): Tensor {
   return scope(() => compute(name, ...operands(name, a, b)));
 }
 
-// All broadcast as NumPy does; one side may be a number. Both sides have one dtype of float32, float64, int32.
+// All broadcast as NumPy does; one side may be a number. Both sides have one floating-point dtype, or int32.
 
 /** `a + b` */
 export function add(a: Tensor | number, b: Tensor | number): Tensor {

@@ -1,5 +1,6 @@
 import { engine, OptionError, ShapeError } from "@llmeff/native";
 import { defineOp, type ForwardContext } from "../autograd.js";
+import { accumulationDType, type DType } from "../dtype.js";
 import { scope } from "../scope.js";
 import { formatShape, sameShape } from "../shape.js";
 import { rememberCallSite, Tensor } from "../tensor.js";
@@ -59,7 +60,7 @@ function kernelOptions({ ignoreIndex, labelSmoothing, zLoss, softcap }: Settings
 }
 
 /** Memory for the loss and its parts; with no rows at all the loss is 0, as with no valid row. */
-function allocateResults(dtype: Tensor["dtype"], n: number): Results {
+function allocateResults(dtype: DType, n: number): Results {
   const fresh = (shape: number[]) => (n === 0 ? full(shape, 0, { dtype }) : Tensor.allocate(dtype, shape));
   return [fresh([]), fresh([3]), fresh([n])];
 }
@@ -68,9 +69,10 @@ const crossEntropyOp = defineOp<Settings, Results>({
   name: "crossEntropy",
   forward(context, [logits, targets], settings) {
     const [z, ids] = [rows(logits!), contiguous(targets!)];
-    const results = allocateResults(z.dtype, ids.size);
+    const wide = accumulationDType(z.dtype);
+    const results = allocateResults(wide, ids.size);
     const [loss, stats, ce] = results;
-    const lse = Tensor.allocate(z.dtype, [ids.size]);
+    const lse = Tensor.allocate(wide, [ids.size]);
     const { op } = engine();
     rememberCallSite(
       op.crossEntropy(
@@ -101,16 +103,22 @@ const crossEntropyOp = defineOp<Settings, Results>({
   },
 });
 
+function inDType(x: Tensor, dtype: DType): Tensor {
+  return x.dtype === dtype ? x : x.astype(dtype);
+}
+
 /** Gradients are made with the loss, for an upstream gradient of 1, so that the logits exist once and in blocks. */
-const linearCrossEntropyOp = defineOp<Settings, Results>({
+const linearCrossEntropyOp = defineOp<Settings & { dtype: DType }, Results>({
   name: "linearCrossEntropy",
   forward(context: ForwardContext, [hidden, weight, targets], settings) {
     const [x, w, ids] = [contiguous(hidden!), contiguous(weight!), contiguous(targets!)];
-    const results = allocateResults(x.dtype, ids.size);
+    const wide = accumulationDType(x.dtype);
+    const results = allocateResults(wide, ids.size);
     const [loss, stats, ce] = results;
+    // Wide until they have met the upstream gradient, which may be the loss scale that keeps float16 from underflow.
     const gradient = (i: number, like: Tensor) => {
       if (!context.needs[i]) return null;
-      return ids.size === 0 ? full(like.shape, 0, { dtype: like.dtype }) : Tensor.allocate(like.dtype, like.shape);
+      return ids.size === 0 ? full(like.shape, 0, { dtype: wide }) : Tensor.allocate(wide, like.shape);
     };
     const dhidden = gradient(0, x);
     const dweight = gradient(1, w);
@@ -130,9 +138,9 @@ const linearCrossEntropyOp = defineOp<Settings, Results>({
     context.save(...[dhidden, dweight].filter((t) => t !== null));
     return results;
   },
-  backward({ needs, saved }, [dloss]) {
+  backward({ needs, saved, options: { dtype } }, [dloss]) {
     const gradients = [...saved];
-    return needs.map((needed) => (needed ? gradients.shift()!.mul(dloss!) : null));
+    return needs.map((needed) => (needed ? inDType(gradients.shift()!.mul(dloss!), dtype) : null));
   },
 });
 
@@ -157,7 +165,7 @@ function checkedLogits(where: string, logits: Tensor, targets: Tensor): [Tensor,
  *
  * @param logits - `[…, V]`
  * @param targets - `[…]` int32; `ignoreIndex` marks rows without a target
- * @returns `[]`; 0 when no row has a target
+ * @returns `[]`, float64 for float64 logits, else float32; 0 when no row has a target
  * @throws {IndexOutOfRangeError} when the values are read, if a target is outside `0..V-1`
  */
 export function crossEntropy(logits: Tensor, targets: Tensor, options: CrossEntropyOptions = {}): Tensor {
@@ -203,7 +211,7 @@ export function linearCrossEntropy(
   options: CrossEntropyOptions = {},
 ): Tensor {
   const settings = settingsOf("linearCrossEntropy", options);
-  return scope(() => linearCrossEntropyOp(checkedHidden("linearCrossEntropy", hidden, weight, targets), settings)[0]);
+  return scope(() => linearCrossEntropyOp(checkedHidden("linearCrossEntropy", hidden, weight, targets), { ...settings, dtype: hidden.dtype })[0]);
 }
 
 /** `linearCrossEntropy` with its parts and the loss of each token. */
@@ -216,7 +224,7 @@ export function linearCrossEntropyParts(
   const settings = settingsOf("linearCrossEntropyParts", options);
   return scope(() =>
     partsOf(
-      linearCrossEntropyOp(checkedHidden("linearCrossEntropyParts", hidden, weight, targets), settings),
+      linearCrossEntropyOp(checkedHidden("linearCrossEntropyParts", hidden, weight, targets), { ...settings, dtype: hidden.dtype }),
       targets.shape,
     ),
   );

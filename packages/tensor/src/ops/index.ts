@@ -1,4 +1,5 @@
-export { type AttentionOptions, attention } from "./attention.js";
+export { type AttentionOptions, type AttentionPart, attention, attentionWithLse } from "./attention.js";
+export { type BatchNormOptions, batchNorm, groupNorm } from "./batch-norm.js";
 export {
   add,
   div,
@@ -17,6 +18,7 @@ export {
 export { astype } from "./cast.js";
 export { clone, detach } from "./clone.js";
 export { concat, stack } from "./concat.js";
+export { type Conv1dOptions, type Conv2dOptions, conv1d, conv2d } from "./conv.js";
 export {
   copyInto,
   fill,
@@ -44,16 +46,34 @@ export { type CumsumOptions, cumsum } from "./cumsum.js";
 export { einsum } from "./einsum.js";
 export { embedding } from "./embedding.js";
 export { gather, indexAdd, indexSelect, oneHot, scatterAdd } from "./gather.js";
+export { addLayerNorm, type LayerNormOptions, layerNorm } from "./layer-norm.js";
 export { linear } from "./linear.js";
 export { maskedFill, tril, triu } from "./masks.js";
 export { matmul } from "./matmul.js";
+export { mergeAttention } from "./merge-attention.js";
 export { globalNorm } from "./norm.js";
+export {
+  avgPool1d,
+  avgPool2d,
+  maxPool1d,
+  maxPool2d,
+  type Pool1dOptions,
+  type Pool2dOptions,
+} from "./pool.js";
 export { type PadWidths, pad } from "./pad.js";
 export { type ArangeOptions, arange, eye, linspace } from "./ranges.js";
 export { repeat, roll, tile } from "./rearrange.js";
 export { max, mean, min, type ReduceOptions, sum } from "./reduce.js";
-export { type RmsNormOptions, rmsNorm } from "./rms-norm.js";
+export { addRmsNorm, type RmsNormOptions, rmsNorm } from "./rms-norm.js";
 export { type RopeOptions, type RopeTableOptions, rope, ropeTables } from "./rope.js";
+export {
+  type Llama3Scaling,
+  type RopeFrequencies,
+  type RopeFrequencyOptions,
+  type RopeScaling,
+  ropeFrequencies,
+  type YarnScaling,
+} from "./rope-frequencies.js";
 export { type SimplicialAttentionOptions, simplicialAttention } from "./simplicial-attention.js";
 export { diagonal, flip, slice, split } from "./slice.js";
 export { softmax } from "./softmax.js";
@@ -71,21 +91,39 @@ export {
 export { swiglu } from "./swiglu.js";
 export {
   abs,
+  acos,
+  asin,
+  atan,
+  ceil,
   cos,
+  cosh,
+  erf,
   exp,
+  expm1,
+  floor,
+  type GeluOptions,
   gelu,
   isFinite,
+  isNaN,
   log,
+  log1p,
+  logicalNot,
   neg,
   reciprocal,
   relu,
+  round,
   rsqrt,
   sigmoid,
+  sign,
   silu,
   sin,
+  sinh,
+  softplus,
   sqrt,
   square,
+  tan,
   tanh,
+  trunc,
 } from "./unary.js";
 export { expand, flatten, movedim, permute, reshape, squeeze, transpose, unsqueeze } from "./views.js";
 export { where } from "./where.js";
