@@ -50,7 +50,9 @@ export function unregister(tensor: Tensor): void {
 
 /** Takes a tensor out of the innermost scope, if it was made there: then the caller owns it. @internal */
 export function claim(tensor: Tensor): boolean {
-  return open.at(-1)?.delete(tensor) ?? false;
+  if (innermost === undefined || tensor.owner !== innermost) return false;
+  unregister(tensor);
+  return true;
 }
 
 /** Refuses the Promise of an asynchronous function, whose own failure, which nobody will see, must not end the process. @internal */

@@ -226,11 +226,11 @@ function fuzzHandles(dice: Dice, result: FuzzResult, fail: (what: string) => voi
   for (let i = 0; i < 20; i++) {
     try {
       const kind = dice.below(6);
-      if (kind < 2) handles.push(native.create(dice.below(9) - 1, shape()));
+      if (kind < 2) handles.push(native.create(dice.below(9) - 1, ...shape()));
       else if (kind === 2) {
         const to = shape();
         const strides = to.map(() => dice.below(9) - 2);
-        handles.push(native.view(any(), dice.below(8), to, strides, dice.below(40) - 5));
+        handles.push(native.view(any(), dice.below(8), dice.below(40) - 5, ...to, ...strides));
       } else if (kind === 3) native.readSync(any(), new Float32Array(dice.of(sizes)));
       else if (kind === 4) native.upload(any(), new Float64Array(dice.of(sizes)), dice.below(8));
       else native.release(any());

@@ -211,7 +211,13 @@ export function linearCrossEntropy(
   options: CrossEntropyOptions = {},
 ): Tensor {
   const settings = settingsOf("linearCrossEntropy", options);
-  return scope(() => linearCrossEntropyOp(checkedHidden("linearCrossEntropy", hidden, weight, targets), { ...settings, dtype: hidden.dtype })[0]);
+  return scope(
+    () =>
+      linearCrossEntropyOp(checkedHidden("linearCrossEntropy", hidden, weight, targets), {
+        ...settings,
+        dtype: hidden.dtype,
+      })[0],
+  );
 }
 
 /** `linearCrossEntropy` with its parts and the loss of each token. */
@@ -224,7 +230,10 @@ export function linearCrossEntropyParts(
   const settings = settingsOf("linearCrossEntropyParts", options);
   return scope(() =>
     partsOf(
-      linearCrossEntropyOp(checkedHidden("linearCrossEntropyParts", hidden, weight, targets), { ...settings, dtype: hidden.dtype }),
+      linearCrossEntropyOp(checkedHidden("linearCrossEntropyParts", hidden, weight, targets), {
+        ...settings,
+        dtype: hidden.dtype,
+      }),
       targets.shape,
     ),
   );

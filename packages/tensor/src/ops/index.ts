@@ -52,6 +52,7 @@ export { maskedFill, tril, triu } from "./masks.js";
 export { matmul } from "./matmul.js";
 export { mergeAttention } from "./merge-attention.js";
 export { globalNorm } from "./norm.js";
+export { type PadWidths, pad } from "./pad.js";
 export {
   avgPool1d,
   avgPool2d,
@@ -60,7 +61,6 @@ export {
   type Pool1dOptions,
   type Pool2dOptions,
 } from "./pool.js";
-export { type PadWidths, pad } from "./pad.js";
 export { type ArangeOptions, arange, eye, linspace } from "./ranges.js";
 export { repeat, roll, tile } from "./rearrange.js";
 export { max, mean, min, type ReduceOptions, sum } from "./reduce.js";
