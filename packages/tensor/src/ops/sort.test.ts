@@ -139,10 +139,30 @@ describe("topK", () => {
     }
   });
 
+  it("takes 16-bit numbers", () => {
+    for (const dtype of ["bfloat16", "float16"] as const) {
+      const x = t.tensor(
+        [
+          [1, 5, 3],
+          [-1, nan, 2],
+        ],
+        { dtype },
+      );
+      const { values: best, indices } = t.topK(x, 2);
+      expect(best.dtype).toBe(dtype);
+      expect(values(best.astype("float32"))).toEqual([5, 3, 2, -1]);
+      expect(values(indices)).toEqual([1, 2, 2, 0]);
+      expect(values(t.argMax(x, { axis: 1 }))).toEqual([1, 1]);
+      expect(values(t.cumsum(x.slice(0, 0, 1), 1).astype("float32"))).toEqual([1, 6, 9]);
+    }
+  });
+
   it("refuses more than there are", () => {
     expect(() => t.topK(t.zeros([2, 3]), 4)).toThrow("[topK] k must be at most 3, the size of axis -1; received 4.");
     expect(() => t.topK(t.zeros([3]), 1.5)).toThrow("k must be a non-negative integer");
-    expect(() => t.topK(t.zeros([3], { dtype: "uint8" }), 1)).toThrow("[topK] x must be float32 or float64");
+    expect(() => t.topK(t.zeros([3], { dtype: "uint8" }), 1)).toThrow(
+      "[topK] x must have a floating-point dtype; received uint8",
+    );
   });
 });
 
@@ -195,6 +215,8 @@ describe("argMax and argMin", () => {
   it("refuse to choose from nothing", () => {
     expect(() => t.argMax(t.zeros([2, 0]), { axis: 1 })).toThrow("[argMax] there is nothing to choose from");
     expect(() => t.argMin(t.zeros([0]))).toThrow("[argMin] there is nothing to choose from");
-    expect(() => t.argMax(t.zeros([1], { dtype: "bool" }))).toThrow("[argMax] x must be float32 or float64");
+    expect(() => t.argMax(t.zeros([1], { dtype: "bool" }))).toThrow(
+      "[argMax] x must have a floating-point dtype; received bool",
+    );
   });
 });
