@@ -63,6 +63,12 @@ for (const dtype of ["float32", "float64"] as const) {
       both(`logSoftmax of columns of ${n}`, n, (y) => t.logSoftmax(y, { axis: 0 }), x);
       both(`rmsNorm of ${n}`, n, (y, w) => t.rmsNorm(y, w), x, of([n], 4));
       both(`swiglu of ${n}`, 1, t.swiglu, x, of([3, n], 5));
+      for (const axis of [0, 1]) both(`cumsum of ${n}, axis ${axis}`, 3 * n, (y) => t.cumsum(y, axis), x);
+      both(`sort of ${n}`, 1, (y) => t.sort(y).values, x);
+      both(`topK of ${16 * n}`, 1, (y) => t.topK(t.tile(y, [1, 16]), n).values, x);
+      both(`indexSelect of ${n}`, 5, (y) => t.indexSelect(y, 0, sampleIds([5], n, 3)), x);
+      both(`gather of ${n}`, n, (y) => t.gather(y, 1, sampleIds([3, n], n, n)), x);
+      for (const axis of [0, 1]) note(`argMax of ${n}, axis ${axis} ${dtype}`, 0, [t.argMax(x, { axis })]);
       both(`crossEntropy of ${n}`, n, (z) => t.crossEntropy(z, sampleIds([3], n, n), { labelSmoothing: 0.1 }), x);
       both(
         `linearCrossEntropy of ${n}`,
