@@ -1,7 +1,7 @@
 import { DTypeError } from "@llmeff/native";
 import { currentAnomalyMode, Inspection } from "./anomaly.js";
 import { isFloating } from "./dtype.js";
-import { adopt, scope } from "./scope.js";
+import { claim, scope } from "./scope.js";
 import { currentTape, type Step, type Tape, withTape } from "./tape.js";
 import { Tensor } from "./tensor.js";
 
@@ -49,9 +49,11 @@ export function aliasOf(tensor: Tensor): Tensor {
   return tensor.view(tensor.shape, tensor.strides);
 }
 
-/** An alias that belongs to no scope, for those who are sure to dispose it. */
+/** An alias that belongs to no scope: whoever holds it disposes it. */
 export function hold(tensor: Tensor): Tensor {
-  return adopt(aliasOf(tensor));
+  const alias = aliasOf(tensor);
+  claim(alias);
+  return alias;
 }
 
 function checkTensors(op: string, inputs: readonly Tensor[]): void {

@@ -17,8 +17,9 @@ let innermost: Scope | undefined;
 /** Who frees a tensor that nobody disposes: its scope, or the garbage collector. */
 export type Owner = Scope | "collector";
 
-/** Makes the innermost scope the owner of a tensor that has none; outside of any scope, the garbage collector. @internal */
+/** Makes the innermost scope the owner of a tensor; outside of any scope, the garbage collector. @internal */
 export function register(tensor: Tensor): void {
+  unregister(tensor);
   give(tensor, innermost);
 }
 
@@ -31,6 +32,13 @@ function give(tensor: Tensor, scope: Scope | undefined): void {
     tensor.owner = scope;
     tensor.place = scope.tensors.push(tensor) - 1;
   }
+}
+
+/** Takes a tensor out of the innermost scope, if it was made there: then the caller owns it, and nobody else will free it. @internal */
+export function claim(tensor: Tensor): boolean {
+  if (innermost === undefined || tensor.owner !== innermost) return false;
+  unregister(tensor);
+  return true;
 }
 
 /** Takes a tensor from its owner. @internal */
@@ -46,13 +54,6 @@ export function unregister(tensor: Tensor): void {
   if (last === tensor) return;
   owner.tensors[tensor.place] = last;
   last.place = tensor.place;
-}
-
-/** Takes a tensor out of the innermost scope, if it was made there: then the caller owns it. @internal */
-export function claim(tensor: Tensor): boolean {
-  if (innermost === undefined || tensor.owner !== innermost) return false;
-  unregister(tensor);
-  return true;
 }
 
 /** Refuses the Promise of an asynchronous function, whose own failure, which nobody will see, must not end the process. @internal */
@@ -107,12 +108,6 @@ export function keep<R>(tensors: R): R {
     give(tensor, undefined);
   }
   return tensors;
-}
-
-/** Takes a tensor from its scope for a caller that is sure to dispose it: the garbage collector doesn't watch it. @internal */
-export function adopt(tensor: Tensor): Tensor {
-  unregister(tensor);
-  return tensor;
 }
 
 export interface MemoryUse {
