@@ -39,15 +39,28 @@ for (const dtype of ["float32", "float64"] as const) {
     }
     for (const n of edges) {
       const x = of([3, n], n, -4, 4);
-      for (const name of ["exp", "tanh", "sigmoid", "silu", "gelu", "sin", "cos", "relu"] as const)
+      for (const name of [
+        "exp",
+        "expm1",
+        "tanh",
+        "erf",
+        "sigmoid",
+        "softplus",
+        "silu",
+        "gelu",
+        "sin",
+        "cos",
+        "relu",
+      ] as const)
         both(`${name} of ${n}`, 1, (y) => byName[name](y), x);
-      for (const name of ["log", "sqrt", "rsqrt"] as const)
+      for (const name of ["log", "log1p", "sqrt", "rsqrt"] as const)
         both(`${name} of ${n}`, 1, (y) => byName[name](y), x.square().add(0.1));
-      for (const name of ["sum", "mean", "max", "min"] as const)
+      for (const name of ["sum", "mean", "max", "min", "prod", "variance", "logSumExp"] as const)
         for (const axis of [0, 1]) both(`${name} of ${n}, axis ${axis}`, 3 * n, (y) => byName[name](y, { axis }), x);
       both(`add of ${n}`, 1, (a, b) => a.add(b), x, of([n], 3));
       both(`mul of columns of ${n}`, 3 * n, (a, b) => a.T.mul(b), x, of([3], 3));
-      both(`softmax of ${n}`, n, t.softmax, x);
+      both(`softmax of ${n}`, n, (y) => t.softmax(y), x);
+      both(`logSoftmax of columns of ${n}`, n, (y) => t.logSoftmax(y, { axis: 0 }), x);
       both(`rmsNorm of ${n}`, n, (y, w) => t.rmsNorm(y, w), x, of([n], 4));
       both(`swiglu of ${n}`, 1, t.swiglu, x, of([3, n], 5));
       both(`crossEntropy of ${n}`, n, (z) => t.crossEntropy(z, sampleIds([3], n, n), { labelSmoothing: 0.1 }), x);
