@@ -35,7 +35,7 @@ export function withAnomalyMode<R>(mode: AnomalyOptions | undefined, fn: () => R
  *
  * - NaN is refused wherever it appears, also if it came in with an input, which the message tells.
  * - An infinity is refused where it arises: in a result or gradient of an operation that has none among its inputs and options. So a mask of
- *   `-Infinity` may be added or filled in.
+ *   `-Infinity` may be added or filled in. Operations that mean it, as a log-sum-exp of nothing, are let alone.
  * - What an operation of several steps, such as `pow`, has in between doesn't count.
  *
  * @throws {NonFiniteError} that names the operation and its inputs; its `cause` has the stack of the call, also for a gradient

@@ -35,6 +35,8 @@ export type ResultGradients<R extends OpResult> = R extends readonly Tensor[]
 /** An operation with its gradient: `O` are its options, `R` its results. */
 export interface OpDefinition<O, R extends OpResult = Tensor> {
   name: string;
+  /** Whether infinities may be meant, such as the log-sum-exp of nothing: `detectAnomaly` lets them pass. Default false. */
+  mayBeInfinite?: boolean;
   /** Checks its arguments, computes the results, and saves what `backward` needs. Temporary tensors are freed when it returns. */
   forward(context: ForwardContext, inputs: readonly Tensor[], options: O): R;
   /**
@@ -94,13 +96,14 @@ function checkTensors(op: string, inputs: readonly Tensor[]): void {
 export function defineOp<O, R extends OpResult = Tensor>(
   definition: OpDefinition<O, R>,
 ): (inputs: readonly Tensor[], options: O) => R {
-  const { name } = definition;
+  const { name, mayBeInfinite = false } = definition;
   return (inputs, options) => {
     checkTensors(name, inputs);
     const tape = currentTape();
     const needs = tape?.needsOf(name, inputs);
     const mode = currentAnomalyMode();
-    const inspection = mode && new Inspection(mode, name, inputs, options);
+    const inspection =
+      mode && new Inspection({ allowInfinity: mayBeInfinite || mode.allowInfinity === true }, name, inputs, options);
     const run = (context: ForwardContext) => {
       const forward = () => definition.forward(context, inputs, options);
       // The forward pass of an op may be written with other ops; only the op itself is recorded.

@@ -3,7 +3,7 @@ import { inspectedSum } from "./anomaly.js";
 import { hold } from "./autograd.js";
 import { accumulationDType } from "./dtype.js";
 import { add, astype } from "./ops/index.js";
-import { adopt, claim, scope } from "./scope.js";
+import { claim, scope } from "./scope.js";
 import { formatShape, sameShape } from "./shape.js";
 import type { Step, Tape } from "./tape.js";
 import type { Tensor } from "./tensor.js";
@@ -33,7 +33,9 @@ export class Gradients {
     this.#byTensor.delete(tensor);
     if (gradient === undefined || gradient.dtype === tensor.dtype) return gradient;
     using wide = gradient;
-    return adopt(astype(wide, tensor.dtype));
+    const narrow = astype(wide, tensor.dtype);
+    claim(narrow);
+    return narrow;
   }
 
   /** Adds a contribution; it may share memory with other tensors. */
@@ -51,7 +53,8 @@ export class Gradients {
     const before = this.#byTensor.get(tensor);
     if (before !== undefined) {
       const sum = inspectedSum(op, before, contribution, () => add(widened(before), widened(contribution)));
-      this.#byTensor.set(tensor, adopt(sum));
+      claim(sum);
+      this.#byTensor.set(tensor, sum);
       before.dispose();
     } else this.#byTensor.set(tensor, claim(contribution) ? contribution : hold(contribution));
   }

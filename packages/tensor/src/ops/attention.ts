@@ -55,6 +55,7 @@ interface Settings {
 
 const attentionOp = defineOp<Settings, readonly [Tensor, Tensor]>({
   name: "attention",
+  mayBeInfinite: true, // the log-sum-exp of a query that sees no key
   forward(context, inputs, { scale, causal, window, qOffset, softcap, masks }) {
     const [q, k, v] = inputs.map(rows) as [Tensor, Tensor, Tensor];
     const [B, T, H] = q.shape as [number, number, number];
