@@ -34,6 +34,22 @@ struct Tiles {
   int64_t elements(int64_t rows) const { return round_up(rows * ld, 16); }
 };
 
+template <class T>
+void depthwise_forward(const Convolution& c, const T* x, const T* weight, const T* bias, T* out) {
+  const PaddedPlane<T> plane(c);
+  parallel_items(c.batch * c.groups, plane.elements(), [&](int64_t item, int worker) {
+    const int64_t group = item % c.groups;
+    T* const padded = worker_scratch<T>(worker, plane.elements() + c.taps());
+    T* const taps = padded + plane.elements();
+    plane.fill(x + item * c.plane(), padded);
+    for (int64_t k = 0; k < c.taps(); ++k) taps[k] = weight[c.weight_at(group, 0, 0, k)];
+    const T start = bias == nullptr ? T{0} : bias[group];
+    T* const to = out + item * c.positions();
+    if (c.stride_w == 1) return depthwise_plane<true>(plane, padded, taps, start, to);
+    depthwise_plane<false>(plane, padded, taps, start, to);
+  });
+}
+
 // Columns [k0, k0 + depth) of a group's weights [O, depth], into panels as pack_a makes them.
 template <class T>
 void pack_weights(const Convolution& c, const T* weight, int64_t group, int64_t k0, int64_t depth, T* packed,
@@ -104,6 +120,30 @@ void input_gradient(const Convolution& c, const T* dout, const T* weight, T* dx)
                   dout + image * m * positions + first, positions, int64_t{1}, direct ? target + first : tile,
                   direct ? positions : tiles.ld, false, static_cast<const T*>(nullptr), tile + tile_elements);
       if (!direct) scatter_patches(c, tile, tiles.ld, 0, rows, first, columns, target);
+    }
+  });
+}
+
+template <class T>
+void depthwise_weight_gradient(const Convolution& c, const T* dout, const T* x, T* dweight) {
+  const PaddedPlane<T> plane(c);
+  const int64_t ld = ceil_div(c.out_width, kLanes<T>) * kLanes<T>;
+  parallel_items(c.groups, c.batch * plane.elements(), [&](int64_t group, int worker) {
+    T* const padded = worker_scratch<T>(worker, plane.elements() + c.out_height * ld);
+    T* const rows = padded + plane.elements();
+    T* const target = dweight + group * c.taps();
+    for (int64_t k = 0; k < c.taps(); ++k) target[k] = 0;
+    for (int64_t i = 0; i < c.out_height * ld; ++i) rows[i] = 0;
+    for (int64_t image = 0; image < c.batch; ++image) {
+      const int64_t item = image * c.groups + group;
+      plane.fill(x + item * c.plane(), padded);
+      for (int64_t oh = 0; oh < c.out_height; ++oh)
+        copy_short(rows + oh * ld, dout + item * c.positions() + oh * c.out_width, c.out_width);
+      for (int64_t k = 0; k < c.taps(); ++k) {
+        const int64_t r = k / c.kernel_w, s = k % c.kernel_w;
+        target[k] += c.stride_w == 1 ? depthwise_tap_gradient<true>(plane, padded, rows, ld, r, s)
+                                     : depthwise_tap_gradient<false>(plane, padded, rows, ld, r, s);
+      }
     }
   });
 }

@@ -55,22 +55,6 @@ void depthwise_plane(const PaddedPlane<T>& plane, const T* padded, const T* taps
     });
 }
 
-template <class T>
-void depthwise_forward(const Convolution& c, const T* x, const T* weight, const T* bias, T* out) {
-  const PaddedPlane<T> plane(c);
-  parallel_items(c.batch * c.groups, plane.elements(), [&](int64_t item, int worker) {
-    const int64_t group = item % c.groups;
-    T* const padded = worker_scratch<T>(worker, plane.elements() + c.taps());
-    T* const taps = padded + plane.elements();
-    plane.fill(x + item * c.plane(), padded);
-    for (int64_t k = 0; k < c.taps(); ++k) taps[k] = weight[c.weight_at(group, 0, 0, k)];
-    const T start = bias == nullptr ? T{0} : bias[group];
-    T* const to = out + item * c.positions();
-    if (c.stride_w == 1) return depthwise_plane<true>(plane, padded, taps, start, to);
-    depthwise_plane<false>(plane, padded, taps, start, to);
-  });
-}
-
 // Σ over the outputs of dout · the input that tap (r, s) meets there; rows of dout lie `ld` apart, zeros behind them.
 template <bool kUnitStride, class T>
 T depthwise_tap_gradient(const PaddedPlane<T>& plane, const T* padded, const T* dout, int64_t ld, int64_t r,
@@ -90,30 +74,6 @@ T depthwise_tap_gradient(const PaddedPlane<T>& plane, const T* padded, const T* 
     }
   }
   return reduce_sum<T>(sums[0] + sums[1]);
-}
-
-template <class T>
-void depthwise_weight_gradient(const Convolution& c, const T* dout, const T* x, T* dweight) {
-  const PaddedPlane<T> plane(c);
-  const int64_t ld = ceil_div(c.out_width, kLanes<T>) * kLanes<T>;
-  parallel_items(c.groups, c.batch * plane.elements(), [&](int64_t group, int worker) {
-    T* const padded = worker_scratch<T>(worker, plane.elements() + c.out_height * ld);
-    T* const rows = padded + plane.elements();
-    T* const target = dweight + group * c.taps();
-    for (int64_t k = 0; k < c.taps(); ++k) target[k] = 0;
-    for (int64_t i = 0; i < c.out_height * ld; ++i) rows[i] = 0;
-    for (int64_t image = 0; image < c.batch; ++image) {
-      const int64_t item = image * c.groups + group;
-      plane.fill(x + item * c.plane(), padded);
-      for (int64_t oh = 0; oh < c.out_height; ++oh)
-        copy_short(rows + oh * ld, dout + item * c.positions() + oh * c.out_width, c.out_width);
-      for (int64_t k = 0; k < c.taps(); ++k) {
-        const int64_t r = k / c.kernel_w, s = k % c.kernel_w;
-        target[k] += c.stride_w == 1 ? depthwise_tap_gradient<true>(plane, padded, rows, ld, r, s)
-                                     : depthwise_tap_gradient<false>(plane, padded, rows, ld, r, s);
-      }
-    }
-  });
 }
 
 }  // namespace llmeff::cpu::LLMEFF_ISA
