@@ -139,10 +139,8 @@ class Few {
   }
 };
 
-}  // namespace
-
 template <class T>
-void attention_of_few(const Attention& x, const In& q, const In& k, const In& v, const Out& o, const Out& lse) {
+void attention_in_parts(const Attention& x, const In& q, const In& k, const In& v, const Out& o, const Out& lse) {
   const int64_t most = larger(1, kMaxParts / x.batch);
   const int64_t cuts = larger(1, smaller(most, x.keys / kPartKeys));
   const int64_t part_keys = round_up(divide_up(x.keys, cuts), FewScratch<T>::kTile);
@@ -160,6 +158,12 @@ void attention_of_few(const Attention& x, const In& q, const In& k, const In& v,
   results.merge();
 }
 
+}  // namespace
+
+template <class T>
+void attention_of_few(const Attention& x, const In& q, const In& k, const In& v, const Out& o, const Out& lse) {
+  attention_in_parts<T>(x, q, k, v, o, lse);
+}
 template void attention_of_few<float>(const Attention&, const In&, const In&, const In&, const Out&, const Out&);
 template void attention_of_few<double>(const Attention&, const In&, const In&, const In&, const Out&, const Out&);
 
