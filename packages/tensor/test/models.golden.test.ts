@@ -156,7 +156,7 @@ const rmsnorm: Runner = (golden, dtype) => {
   const { inputs, outputs, params } = golden;
   const [x, w, dy] = [inputs.x, inputs.w, inputs.dy].map((a) => toTensor(a, dtype)) as [Tensor, Tensor, Tensor];
   const { out, grads } = withUpstream({ x, w }, dy, (p) =>
-    rmsNorm(p.x, params.plus_one ? p.w.add(1) : p.w, { eps: params.eps }),
+    rmsNorm(p.x, p.w, { eps: params.eps, plusOne: params.plus_one }),
   );
   compare(golden, dtype, "y", out, outputs.y);
   compare(golden, dtype, "dx", grads.x, outputs.dx);

@@ -29,15 +29,18 @@ class CpuKernels final : public Kernels {
   void matmul(const In& a, const In& b, const In& bias, const Out& out) override;
   void softmax(const In& x, const Out& y) override;
   void softmax_grad(const In& y, const In& dy, const Out& dx) override;
+  void log_softmax(const In& x, const Out& y) override;
+  void log_softmax_grad(const In& y, const In& dy, const Out& dx) override;
   void embedding(const In& table, const In& ids, const Out& out) override;
   void embedding_grad(const In& dout, const In& ids, const Out& dtable) override;
-  void rms_norm(const In& x, const In& weight, double eps, const Out& y, const Out& rstd) override;
-  void rms_norm_grad(const In& dy, const In& x, const In& weight, const In& rstd, const Out& dx,
-                     const Out& dweight) override;
-  void layer_norm(const In& x, const In& weight, const In& bias, double eps, const Out& y, const Out& mean,
-                  const Out& rstd) override;
-  void layer_norm_grad(const In& dy, const In& x, const In& weight, const In& mean, const In& rstd, const Out& dx,
-                       const Out& dweight, const Out& dbias) override;
+  void rms_norm(const In& x, const In& residual, const In& weight, double weight_offset, double eps, const Out& sum,
+                const Out& y, const Out& rstd) override;
+  void rms_norm_grad(const In& dy, const In& dsum, const In& x, const In& weight, double weight_offset, const In& rstd,
+                     const Out& dx, const Out& dweight) override;
+  void layer_norm(const In& x, const In& residual, const In& weight, const In& bias, double eps, const Out& sum,
+                  const Out& y, const Out& mean, const Out& rstd) override;
+  void layer_norm_grad(const In& dy, const In& dsum, const In& x, const In& weight, const In& mean, const In& rstd,
+                       const Out& dx, const Out& dweight, const Out& dbias) override;
   void rope(const In& x, const In& cos, const In& sin, bool interleaved, bool inverse, const Out& out) override;
   void swiglu(const In& gate, const In& up, const Out& out) override;
   void swiglu_grad(const In& dout, const In& gate, const In& up, const Out& dgate, const Out& dup) override;

@@ -1,5 +1,6 @@
-import { engine, ShapeError } from "@llmeff/native";
+import { DTypeError, engine, ShapeError } from "@llmeff/native";
 import { defineOp } from "../autograd.js";
+import { accumulationDType } from "../dtype.js";
 import { formatShape } from "../shape.js";
 import { Tensor } from "../tensor.js";
 import { checkCount, checkFloating, checkRank, contiguous, rows } from "./arguments.js";
@@ -36,12 +37,17 @@ export interface RopeOptions {
  * Rotary position embedding (Su et al. 2021): turns each pair of channels of row `t` by the angle of row `t` of the tables.
  *
  * @param x - `[B, T, H, D]`
- * @param cos - `[T, R/2]`, constants as from `ropeTables`; `R ≤ D` channels are turned, the others kept
+ * @param cos - `[T, R/2]`, constants as from `ropeTables`, float64 for float64, else float32; `R ≤ D` channels are turned, the others kept
  * @param sin - `[T, R/2]`
  * @returns `[B, T, H, D]`
  */
 export function rope(x: Tensor, cos: Tensor, sin: Tensor, options: RopeOptions = {}): Tensor {
-  checkFloating("rope", { x, cos, sin });
+  checkFloating("rope", { x });
+  checkFloating("rope", { cos, sin });
+  const precise = accumulationDType(x.dtype);
+  if (cos.dtype !== precise) {
+    throw new DTypeError(`[rope] tables for x ${x.dtype} must be ${precise}; received ${cos.dtype}. Use astype().`);
+  }
   checkRank("rope", "x", x, 4, "[B, T, H, D]");
   for (const table of [cos, sin]) {
     if (table.rank !== 2 || table.shape[0] !== x.shape[1] || 2 * table.shape[1]! > x.shape[3]!) {
