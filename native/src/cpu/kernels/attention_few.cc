@@ -43,13 +43,14 @@ class Few {
     }
     for (int64_t i = 0; i < x.kv_heads * rows * value_width; ++i) s.out[i] = 0;
     for (int64_t i = 0; i < x.kv_heads * rows; ++i) s.sums[i] = 0, s.maxima[i] = -__builtin_inf();
-    for (int64_t j0 = keys.from; j0 < keys.to; j0 += kTile)
+    const Span seen = keys_seen(b, keys);
+    for (int64_t j0 = seen.from; j0 < seen.to; j0 += kTile)
       for (int64_t head = 0; head < x.kv_heads; ++head) {
         const bool last = head + 1 == x.kv_heads;
         const int64_t next_head = last ? 0 : head + 1, next = last ? j0 + kTile : j0;
-        prefetch(k, b, next_head, {next, smaller(keys.to, next + kTile)});
-        prefetch(v, b, next_head, {next, smaller(keys.to, next + kTile)});
-        tile(b, head, j0, smaller(kTile, keys.to - j0), s);
+        prefetch(k, b, next_head, {next, smaller(seen.to, next + kTile)});
+        prefetch(v, b, next_head, {next, smaller(seen.to, next + kTile)});
+        tile(b, head, j0, smaller(kTile, seen.to - j0), s);
       }
     for (int64_t head = 0; head < x.kv_heads; ++head)
       for (int64_t r = 0; r < rows; ++r) {
@@ -69,6 +70,14 @@ class Few {
   }
 
   const KeyRange& range(int64_t b, int64_t row) const { return results.ranges[b * x.queries + row / x.groups]; }
+
+  // Those of some keys that a row sees, begun at a whole tile from the first.
+  Span keys_seen(int64_t b, Span keys) const {
+    int64_t begin = keys.to, end = keys.from;
+    for (int64_t r = 0; r < x.rows(); ++r)
+      begin = smaller(begin, range(b, r).first), end = larger(end, range(b, r).last + 1);
+    return {keys.from + larger(0, begin - keys.from) / kTile * kTile, smaller(keys.to, end)};
+  }
 
   bool sees(int64_t b, int64_t row, int64_t j) const {
     const KeyRange& keys = range(b, row);
@@ -130,10 +139,8 @@ class Few {
   }
 };
 
-}  // namespace
-
 template <class T>
-void attention_of_few(const Attention& x, const In& q, const In& k, const In& v, const Out& o, const Out& lse) {
+void attention_in_parts(const Attention& x, const In& q, const In& k, const In& v, const Out& o, const Out& lse) {
   const int64_t most = larger(1, kMaxParts / x.batch);
   const int64_t cuts = larger(1, smaller(most, x.keys / kPartKeys));
   const int64_t part_keys = round_up(divide_up(x.keys, cuts), FewScratch<T>::kTile);
@@ -151,6 +158,12 @@ void attention_of_few(const Attention& x, const In& q, const In& k, const In& v,
   results.merge();
 }
 
+}  // namespace
+
+template <class T>
+void attention_of_few(const Attention& x, const In& q, const In& k, const In& v, const Out& o, const Out& lse) {
+  attention_in_parts<T>(x, q, k, v, o, lse);
+}
 template void attention_of_few<float>(const Attention&, const In&, const In&, const In&, const Out&, const Out&);
 template void attention_of_few<double>(const Attention&, const In&, const In&, const In&, const Out&, const Out&);
 

@@ -7,6 +7,8 @@
 
 namespace llmeff::cpu::LLMEFF_ISA {
 
+// In each file its own, for parallel_for is instantiated for what its members do.
+namespace {
 template <class T>
 class AttentionResults {
  public:
@@ -72,6 +74,7 @@ class AttentionResults {
         ranges[b * x.queries + t].last < 0 ? static_cast<T>(-__builtin_inf()) : static_cast<T>(value);
   }
 };
+}  // namespace
 
 // Attention of few rows, as in decoding; attention_few.cc.
 inline constexpr int64_t kFewRows = 8;

@@ -10,7 +10,7 @@
 namespace llmeff::cpu::LLMEFF_ISA {
 
 inline constexpr int64_t kKeys = 120 / kPanel * kPanel;  // of a tile of scores: whole panels
-inline constexpr int64_t kMinTasks = 16;                // worth splitting heads for
+inline constexpr int64_t kMinTasks = 16;                 // worth splitting heads for
 inline constexpr double kLog2E = 1.4426950408889634, kLn2 = 0.6931471805599453;
 
 // Rows of tiles are padded to whole vectors.
