@@ -1,9 +1,13 @@
 /** One table of all differentiable operations, for checks of gradients and of instruction sets. */
 
+import { accumulationDType } from "../src/dtype.js";
 import type { Tensor } from "../src/index.js";
 import * as t from "../src/index.js";
+import { convolutionCases } from "./cases/convolutions.js";
 import { elementwiseCases } from "./cases/elementwise.js";
+import { indexingCases } from "./cases/indexing.js";
 import { elementLossCases } from "./cases/losses.js";
+import { normCases } from "./cases/norms.js";
 import { reductionCases } from "./cases/reductions.js";
 import { sample, sampleIds } from "./numbers.js";
 
@@ -159,7 +163,7 @@ const layers: OpCase[] = [
     name: "rope",
     inputs: [[2, 5, 2, 8]],
     compute: (x) => {
-      const { cos, sin } = t.ropeTables(5, 8, { dtype: x!.dtype as "float32" });
+      const { cos, sin } = t.ropeTables(5, 8, { dtype: accumulationDType(x!.dtype) });
       return t.rope(x!, cos, sin);
     },
   },
@@ -167,7 +171,7 @@ const layers: OpCase[] = [
     name: "rope, interleaved and partial",
     inputs: [[2, 5, 2, 8]],
     compute: (x) => {
-      const { cos, sin } = t.ropeTables(5, 6, { dtype: x!.dtype as "float32" });
+      const { cos, sin } = t.ropeTables(5, 6, { dtype: accumulationDType(x!.dtype) });
       return t.rope(x!, cos, sin, { interleaved: true });
     },
   },
@@ -281,4 +285,7 @@ export const opCases: readonly OpCase[] = [
   ...layers,
   ...losses,
   ...attentions,
+  ...normCases,
+  ...convolutionCases,
+  ...indexingCases,
 ];

@@ -47,7 +47,8 @@ function gradientsOf(inputs: Inputs, options: SimplicialAttentionOptions, dout: 
 }
 
 /** Output and log-sum-exp straight from the kernel. */
-function withLse([q, k1, k2, v1, v2]: Inputs, { scale, causal = true, w1 = 0, w2 = 0 }: SimplicialAttentionOptions) {
+function withLse([q, k1, k2, v1, v2]: Inputs, options: SimplicialAttentionOptions) {
+  const { scale, causal = true, w1 = 0, w2 = 0, qOffset = 0, k1Offset = 0, k2Offset = 0 } = options;
   const [B, T, H, D] = q.shape as [number, number, number, number];
   const out = zeros([B, T, H, v1.shape[3]!], { dtype });
   const lse = zeros([B, H, T], { dtype });
@@ -63,9 +64,9 @@ function withLse([q, k1, k2, v1, v2]: Inputs, { scale, causal = true, w1 = 0, w2
     w2,
     0,
     0,
-    0,
-    0,
-    0,
+    qOffset,
+    k1Offset,
+    k2Offset,
     false,
     out.handle,
     lse.handle,
@@ -87,6 +88,46 @@ describe("simplicialAttention", () => {
       // do · (v1 ∘ v2) and do · o are sums over 4 channels of products up to 4; their difference is multiplied by up to 2 · 2 / √4.
       const rounding = 2 * 4 * 4 * sumError(4, dtype);
       for (const d of [dq, dk1, dk2]) expect(largest(d.dataSync())).toBeLessThanOrEqual(rounding);
+    }),
+  );
+
+  it(
+    "is v1 ∘ v2 at every position when both windows are 1, with zero gradients of queries and keys",
+    inScope(() => {
+      const inputs = inputsOf({ N: 70, H: 2, K: 1, D: 4 });
+      const options = { w1: 1, w2: 1 };
+      const values = inputs[3].mul(inputs[4]);
+      same(run(inputs, options), concat([values, values], 2));
+      const [dq, dk1, dk2] = gradientsOf(inputs, options, sample([2, 70, 2, 4], 5));
+      const rounding = 2 * 4 * 4 * sumError(4, dtype);
+      for (const d of [dq, dk1, dk2]) expect(largest(d.dataSync())).toBeLessThanOrEqual(2 * rounding);
+    }),
+  );
+
+  it(
+    "is ordinary attention of one virtual head for each offset in the short window, merged by their log-sum-exps",
+    inScope(() => {
+      const [N, w1, w2] = [21, 6, 4];
+      const inputs = inputsOf({ N, H: 2, K: 1, D: 5 });
+      const [q, k1, k2, v1, v2] = inputs;
+      // The head of offset δ meets row t − δ of (k2, v2) at position t: they are moved on by δ, in a window of 1.
+      const parts = Array.from({ length: w2 }, (_, offset) => {
+        const moved = (x: Tensor) => x.slice(1, 0, N - offset);
+        const options = { w1, w2: 1, qOffset: offset, k2Offset: offset };
+        const { out, lseTensor } = withLse([q.slice(1, offset), k1, moved(k2), v1, moved(v2)], options);
+        // Queries before δ have no such row: exp(−∞) = 0.
+        const absent = (shape: number[], value: number) => ones(shape, { dtype }).mul(value);
+        return {
+          out: concat([zeros([2, offset, 2, 5], { dtype }), out], 1),
+          lse: concat([absent([2, 2, offset], Number.NEGATIVE_INFINITY), lseTensor], 2),
+        };
+      });
+      const sum = (xs: Tensor[]) => xs.reduce((x, y) => x.add(y));
+      const lse = sum(parts.map((part) => part.lse.exp())).log();
+      const weights = parts.map((part) => part.lse.sub(lse).exp().transpose(1, 2).reshape([2, N, 2, 1]));
+      const whole = withLse(inputs, { w1, w2 });
+      same(lse, whole.lseTensor, "lse");
+      same(sum(parts.map(({ out }, i) => out.mul(weights[i]!))), whole.out, "o");
     }),
   );
 
@@ -300,6 +341,31 @@ describe("simplicialAttention", () => {
     }),
   );
 
+  /** The operator a chunk of queries at a time, each with the rows that its windows reach. */
+  function inChunks([q, k1, k2, v1, v2]: Inputs, cuts: number[], [w1, w2]: [number, number]): Tensor {
+    const parts = cuts.slice(1).map((end, c) => {
+      const start = cuts[c]!;
+      const [k1Offset, k2Offset] = [Math.max(0, start - w1 + 1), Math.max(0, start - w2 + 1)];
+      const long = (x: Tensor) => x.slice(1, k1Offset, end);
+      const short = (x: Tensor) => x.slice(1, k2Offset, end);
+      const options = { w1, w2, qOffset: start, k1Offset, k2Offset };
+      return run([q.slice(1, start, end), long(k1), short(k2), long(v1), short(v2)], options);
+    });
+    return concat(parts, 1);
+  }
+
+  it(
+    "has the gradients of the whole in chunks, whose shares of shared rows add up",
+    inScope(() => {
+      const [w1, w2] = [7, 4];
+      const inputs = inputsOf({ N: 29, H: 4, K: 2, D: 4 });
+      const dout = sample([2, 29, 4, 4], 12);
+      const { grads } = valueAndGrad((xs: Inputs) => inChunks(xs, [0, 5, 6, 20, 29], [w1, w2]).mul(dout).sum(), inputs);
+      const expected = gradientsOf(inputs, { w1, w2 }, dout);
+      for (const [i, d] of grads.entries()) same(d, expected[i]!, `gradient ${i}`);
+    }),
+  );
+
   it(
     "gives the same in one pass, in chunks, and token by token from rings",
     inScope(() => {
@@ -307,21 +373,7 @@ describe("simplicialAttention", () => {
       const inputs = inputsOf({ N, H: 4, K: 2, D: 4 });
       const [q, k1, k2, v1, v2] = inputs;
       const whole = run(inputs, { w1, w2 });
-      const chunks = [0, 5, 6, 20, N];
-      const parts = chunks.slice(1).map((end, c) => {
-        const start = chunks[c]!;
-        const [k1Offset, k2Offset] = [Math.max(0, start - w1 + 1), Math.max(0, start - w2 + 1)];
-        const long = (x: Tensor) => x.slice(1, k1Offset, end);
-        const short = (x: Tensor) => x.slice(1, k2Offset, end);
-        return run([q.slice(1, start, end), long(k1), short(k2), long(v1), short(v2)], {
-          w1,
-          w2,
-          qOffset: start,
-          k1Offset,
-          k2Offset,
-        });
-      });
-      same(concat(parts, 1), whole, "chunks");
+      same(inChunks(inputs, [0, 5, 6, 20, N], [w1, w2]), whole, "chunks");
       // Slot i mod w holds position i: the order within a ring doesn't matter, and nothing in it is masked.
       const ring = (x: Tensor, w: number, i: number) => {
         const slots = Array.from({ length: Math.min(w, i + 1) }, (_, slot) => i - ((((i - slot) % w) + w) % w));

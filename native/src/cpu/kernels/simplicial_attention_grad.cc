@@ -33,7 +33,7 @@ template <class T>
 struct StripGradients {
   T *dka, *dkb, *dva, *dvb;
   StripGradients(const Problem& p, Arena<T>& arena) {
-    const int64_t na = p.longest_strip(p.a), nb = p.longest_strip(p.b);
+    const int64_t na = p.longest_strip_a(), nb = p.longest_strip_b();
     dka = arena.take(na * p.ldk);
     dkb = arena.take(nb * p.ldk);
     dva = arena.take(na * p.ldv);
@@ -49,7 +49,7 @@ struct BackwardMemory {
   int64_t ldt;
 
   BackwardMemory(const Problem& p, Arena<T>& arena) {
-    const int64_t na = p.longest_strip(p.a), nb = p.longest_strip(p.b);
+    const int64_t na = p.longest_strip_a(), nb = p.longest_strip_b();
     ldt = transposed_stride<T>(nb);
     ka = arena.take(na * p.ldk);
     va = arena.take(na * p.ldv);
@@ -184,49 +184,76 @@ LLMEFF_INLINE void load_token(const Problem& p, const BackwardMemory<T>& m, cons
 }
 
 template <class T>
+LLMEFF_INLINE void backward_token(const Problem& p, const BackwardMemory<T>& m, const StripGradients<T>& out, int64_t t,
+                                  Range strip_a, Range strip_b) {
+  const Range rows_a = p.rows_of(p.a, t, t), rows_b = intersection(p.rows_of(p.b, t, t), strip_b);
+  const Range shorts{rows_a.begin - strip_a.begin, rows_a.end - strip_a.begin};
+  const bool large = p.group >= kLargeGroup && p.chunks3 == 0;
+  for (int64_t j = rows_b.begin; j < rows_b.end && shorts.size() > 0; j += kKeyTile) {
+    const int64_t key = j - strip_b.begin, keys = smaller(kKeyTile, rows_b.end - j);
+    if (large) {
+      for (int64_t r = shorts.begin; r < shorts.end; ++r)
+        for (int64_t h = 0; h < p.group; h += kHeadBlock)
+          large_group_tile(p, m, out, h, smaller(kHeadBlock, p.group - h), r, key, keys);
+    } else {
+      for_row_blocks(p.group, shorts, [&](const RowBlock& block) { small_group_tile(p, m, out, block, key, keys); });
+    }
+  }
+}
+
+// The pairs of a chunk with the long rows b, a segment of what it sees; dq is stored with the first and added to later.
+template <class T>
 void backward_task(const Problem& p, const BackwardMemory<T>& m, const StripGradients<T>& out, const Task& task,
-                   const In& dout, const In& o, const In& lse, const Out& dq) {
-  const Range a = p.rows_of(p.a, task.first, task.last), b = p.rows_of(p.b, task.first, task.last);
+                   Range b, bool first, const In& dout, const In& o, const In& lse, const Out& dq) {
+  const Range a = p.rows_of(p.a, task.first, task.last);
   pack_keys(p, p.a, task, a, m.ka);
   pack_values(p, p.a, task, a, m.va);
   pack_keys(p, p.b, task, b, m.kb);
   pack_values(p, p.b, task, b, m.vb);
   transpose_strip(m.kb, b.size(), p.d, p.ldk, m.kb_t, m.ldt);
   transpose_strip(m.vb, b.size(), p.dv, p.ldv, m.vb_t, m.ldt);
-  const bool large = p.group >= kLargeGroup && p.chunks3 == 0;
+  const T scale = static_cast<T>(p.scale);
   for (int64_t t = task.first; t <= task.last; ++t) {
     prefetch_token<T>(p.q, task, t + 1, p.group);
     prefetch_token<T>(dout, task, t + 1, p.group);
     prefetch_token<T>(o, task, t + 1, p.group);
     load_token(p, m, task, t, dout, o, lse);
-    const Range rows_a = p.rows_of(p.a, t, t), rows_b = p.rows_of(p.b, t, t);
-    const Range shorts{rows_a.begin - a.begin, rows_a.end - a.begin};
-    for (int64_t j = rows_b.begin; j < rows_b.end && shorts.size() > 0; j += kKeyTile) {
-      const int64_t key = j - b.begin, keys = min_of(kKeyTile, rows_b.end - j);
-      if (large) {
-        for (int64_t r = shorts.begin; r < shorts.end; ++r)
-          for (int64_t h = 0; h < p.group; h += kHeadBlock)
-            large_group_tile(p, m, out, h, min_of(kHeadBlock, p.group - h), r, key, keys);
-      } else {
-        for_row_blocks(p.group, shorts, [&](const RowBlock& block) { small_group_tile(p, m, out, block, key, keys); });
-      }
-    }
-    for (int64_t h = 0; h < p.group; ++h) {
-      T* const row = dq.as<T>() + ((task.batch * p.tokens + t) * p.heads + task.kv_head * p.group + h) * p.d;
-      unpack_row<false>(row, m.dq + h * p.ldk, p.d, static_cast<T>(p.scale), p.chunks3, T{1});
+    backward_token(p, m, out, t, a, b);
+    T* row = dq.as<T>() + ((task.batch * p.tokens + t) * p.heads + task.kv_head * p.group) * p.d;
+    for (int64_t h = 0; h < p.group; ++h, row += p.d) {
+      if (first)
+        unpack_row<false>(row, m.dq + h * p.ldk, p.d, scale, p.chunks3, T{1});
+      else
+        unpack_row<true>(row, m.dq + h * p.ldk, p.d, scale, p.chunks3, T{1});
     }
   }
 }
 
 // Adds a strip to the rows of a gradient [B, S, K, n] that it covers.
 template <class T>
-LLMEFF_INLINE void add_strip(const Problem& p, const Task& task, const Side& side, const T* strip, int64_t ld,
-                             const Out& to, double factor, int64_t chunks3, double sign) {
-  const Range rows = p.rows_of(side, task.first, task.last);
+LLMEFF_INLINE void add_strip(const Problem& p, const Task& task, const Side& side, Range rows, const T* strip,
+                             int64_t ld, const Out& to, double factor, int64_t chunks3, double sign) {
   const int64_t n = to.shape[3];
   for (int64_t r = rows.begin; r < rows.end; ++r, strip += ld)
     unpack_row<true>(to.as<T>() + ((task.batch * side.rows() + r) * p.kv_heads + task.kv_head) * n, strip, n,
                      static_cast<T>(factor), chunks3, static_cast<T>(sign));
+}
+
+// Adds one of the four strips of a task.
+template <class T>
+void add_task(const Problem& p, const Task& task, Range b, const StripGradients<T>& part, const Gradients& grads,
+              int64_t which) {
+  const Range a = p.rows_of(p.a, task.first, task.last);
+  switch (which) {
+    case 0:
+      return add_strip(p, task, p.a, a, part.dka, p.ldk, grads.dka, kLn2, p.chunks3, p.a.sign);
+    case 1:
+      return add_strip(p, task, p.b, b, part.dkb, p.ldk, grads.dkb, kLn2, p.chunks3, p.b.sign);
+    case 2:
+      return add_strip(p, task, p.a, a, part.dva, p.ldv, grads.dva, 1, 0, 1);
+    default:
+      return add_strip(p, task, p.b, b, part.dvb, p.ldv, grads.dvb, 1, 0, 1);
+  }
 }
 
 template <class T>
@@ -235,45 +262,38 @@ void backward(const Problem& p, const In& dout, const In& o, const In& lse, cons
   StripGradients<T>(p, strips);
   BackwardMemory<T>(p, memory);
   const int64_t tasks = p.task_count(), chunks = p.chunk_count(), strip_size = strips.used;
-  const int64_t at_once = min_of(tasks, max_of(16, kStripBytes / static_cast<int64_t>(sizeof(T)) / strip_size));
+  const int64_t at_once = smaller(tasks, larger(16, kStripBytes / static_cast<int64_t>(sizeof(T)) / strip_size));
   T* const buffer = shared_scratch<T>(at_once * strip_size);
   const Out* const sums[4] = {&grads.dka, &grads.dkb, &grads.dva, &grads.dvb};
   parallel_for(
       4, [&](int64_t i, int) { __builtin_memset(sums[i]->data, 0, static_cast<size_t>(sums[i]->size()) * sizeof(T)); });
 
-  for (int64_t first = 0; first < tasks; first += at_once) {
-    const int64_t end = min_of(tasks, first + at_once);
+  const auto pass = [&](int64_t segment, int64_t first, int64_t end) {
+    const auto rows_b = [&](const Task& task) { return p.segment_of(p.rows_of(p.b, task.first, task.last), segment); };
     parallel_for(end - first, [&](int64_t i, int worker) {
+      const Task task = task_at(p, first + i);
+      const Range b = rows_b(task);
+      if (segment > 0 && b.size() == 0) return;
       T* const mine = buffer + i * strip_size;
       __builtin_memset(mine, 0, static_cast<size_t>(strip_size) * sizeof(T));
       Arena<T> strip{mine, 0}, arena{worker_scratch<T>(worker, memory.used), 0};
-      const StripGradients<T> out(p, strip);
-      const BackwardMemory<T> m(p, arena);
-      backward_task(p, m, out, task_at(p, first + i), dout, o, lse, grads.dq);
+      backward_task(p, BackwardMemory<T>(p, arena), StripGradients<T>(p, strip), task, b, segment == 0, dout, o, lse,
+                    grads.dq);
     });
     const int64_t first_head = first / chunks, heads = (end - 1) / chunks - first_head + 1;
     parallel_for(heads * 4, [&](int64_t i, int) {
       const int64_t head = first_head + i / 4;
-      for (int64_t index = max_of(first, head * chunks); index < min_of(end, (head + 1) * chunks); ++index) {
-        Arena<T> strip{buffer + (index - first) * strip_size, 0};
-        const StripGradients<T> part(p, strip);
+      for (int64_t index = larger(first, head * chunks); index < smaller(end, (head + 1) * chunks); ++index) {
         const Task task = task_at(p, index);
-        switch (i % 4) {
-          case 0:
-            add_strip(p, task, p.a, part.dka, p.ldk, grads.dka, kLn2, p.chunks3, p.a.sign);
-            break;
-          case 1:
-            add_strip(p, task, p.b, part.dkb, p.ldk, grads.dkb, kLn2, p.chunks3, p.b.sign);
-            break;
-          case 2:
-            add_strip(p, task, p.a, part.dva, p.ldv, grads.dva, 1, 0, 1);
-            break;
-          default:
-            add_strip(p, task, p.b, part.dvb, p.ldv, grads.dvb, 1, 0, 1);
-        }
+        const Range b = rows_b(task);
+        if (segment > 0 && b.size() == 0) continue;
+        Arena<T> strip{buffer + (index - first) * strip_size, 0};
+        add_task(p, task, b, StripGradients<T>(p, strip), grads, i % 4);
       }
     });
-  }
+  };
+  for (int64_t segment = 0; segment < p.segment_count(); ++segment)
+    for (int64_t first = 0; first < tasks; first += at_once) pass(segment, first, smaller(tasks, first + at_once));
 }
 
 }  // namespace

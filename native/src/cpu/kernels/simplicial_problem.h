@@ -11,6 +11,7 @@
 // then y, z, the D mod 3 rest).
 #pragma once
 
+#include "gemm_tile.h"
 #include "llmeff/kernels.h"
 #include "simplicial_tiles.h"
 
@@ -19,6 +20,7 @@ namespace llmeff::cpu::LLMEFF_ISA::simplicial {
 inline constexpr int64_t kRowBlock = 48;  // rows (heads × short rows) of one matrix product
 inline constexpr int64_t kKeyTile =
     128;  // long rows of one: with D = 128 its keys and values stay in the second-level cache
+inline constexpr int64_t kSegment = 2048;  // long rows of a strip: memory does not grow with an unlimited window
 inline constexpr double kLog2E = 1.44269504088896340736;
 inline constexpr double kLn2 = 0.69314718055994530942;
 
@@ -26,15 +28,9 @@ struct Range {
   int64_t begin, end;
   LLMEFF_INLINE int64_t size() const { return end - begin; }
 };
-
-LLMEFF_INLINE int64_t min_of(int64_t a, int64_t b) {
-  return a < b ? a : b;
-}
-LLMEFF_INLINE int64_t max_of(int64_t a, int64_t b) {
-  return a > b ? a : b;
-}
-LLMEFF_INLINE int64_t round_up(int64_t n, int64_t multiple) {
-  return (n + multiple - 1) / multiple * multiple;
+LLMEFF_INLINE Range intersection(Range x, Range y) {
+  const int64_t begin = larger(x.begin, y.begin);
+  return {begin, larger(begin, smaller(x.end, y.end))};
 }
 
 // Elements between rows: a multiple of the vector, and for long rows an odd number of cache lines, so that equal
@@ -75,13 +71,21 @@ struct Problem {
   LLMEFF_INLINE Range rows_of(const Side& side, int64_t first, int64_t last) const {
     if (!causal) return {0, side.rows()};
     const int64_t shift = q_offset - side.offset;
-    const int64_t begin = side.window > 0 ? max_of(0, first + shift - side.window + 1) : 0;
-    const int64_t end = min_of(side.rows(), last + shift + 1);
-    return {begin, max_of(begin, end)};
+    const int64_t begin = side.window > 0 ? larger(0, first + shift - side.window + 1) : 0;
+    const int64_t end = smaller(side.rows(), last + shift + 1);
+    return {begin, larger(begin, end)};
   }
-  LLMEFF_INLINE int64_t longest_strip(const Side& side) const {
-    return causal && side.window > 0 ? min_of(side.rows(), side.window + chunk - 1) : side.rows();
+  // The most rows of a side that a chunk sees.
+  LLMEFF_INLINE int64_t reach_of(const Side& side) const {
+    return causal && side.window > 0 ? smaller(side.rows(), side.window + chunk - 1) : side.rows();
   }
+  // The rows of b that a chunk sees are packed a segment at a time.
+  LLMEFF_INLINE int64_t segment_count() const { return larger(1, divide_up(reach_of(b), kSegment)); }
+  LLMEFF_INLINE Range segment_of(Range rows, int64_t segment) const {
+    return intersection(rows, {rows.begin + segment * kSegment, rows.begin + (segment + 1) * kSegment});
+  }
+  LLMEFF_INLINE int64_t longest_strip_a() const { return reach_of(a); }
+  LLMEFF_INLINE int64_t longest_strip_b() const { return smaller(reach_of(b), kSegment); }
 };
 
 template <class T>
@@ -118,7 +122,7 @@ struct Task {
 LLMEFF_INLINE Task task_at(const Problem& p, int64_t index) {
   const int64_t chunks = p.chunk_count();
   const int64_t first = index % chunks * p.chunk, head = index / chunks;
-  return {head / p.kv_heads, head % p.kv_heads, first, min_of(first + p.chunk, p.tokens) - 1};
+  return {head / p.kv_heads, head % p.kv_heads, first, smaller(first + p.chunk, p.tokens) - 1};
 }
 
 // Hands out pieces of one allocation. With a null base it only counts.
@@ -178,7 +182,7 @@ template <class T>
 LLMEFF_INLINE void pack_strip(const View& x, const Task& task, Range rows, double bias, int64_t chunks3, double sign,
                               T* dst, int64_t ld) {
   constexpr int64_t kAhead = 12;
-  for (int64_t r = rows.begin; r < min_of(rows.end, rows.begin + kAhead); ++r)
+  for (int64_t r = rows.begin; r < smaller(rows.end, rows.begin + kAhead); ++r)
     prefetch_row<T>(x, task.batch, r, task.kv_head);
   for (int64_t r = rows.begin; r < rows.end; ++r, dst += ld) {
     if (r + kAhead < rows.end) prefetch_row<T>(x, task.batch, r + kAhead, task.kv_head);
@@ -197,16 +201,11 @@ LLMEFF_INLINE void pack_values(const Problem& p, const Side& side, const Task& t
 
 // dst[c, row] = src[row, c]; two vectors of zeros behind every row of dst, which a tile may read.
 template <class T>
-LLMEFF_INLINE void transpose_strip(const T* __restrict src, int64_t rows, int64_t channels, int64_t ld_src,
-                                   T* __restrict dst, int64_t ld_dst) {
-  constexpr int64_t kBlock = 16;
-  for (int64_t r0 = 0; r0 < rows; r0 += kBlock) {
-    const int64_t r1 = min_of(rows, r0 + kBlock);
-    for (int64_t c = 0; c < channels; ++c)
-      for (int64_t r = r0; r < r1; ++r) dst[c * ld_dst + r] = src[r * ld_src + c];
-  }
+LLMEFF_INLINE void transpose_strip(const T* src, int64_t rows, int64_t channels, int64_t ld_src, T* dst,
+                                   int64_t ld_dst) {
+  pack_transposed(src, ld_src, dst, ld_dst, rows, channels);
   for (int64_t c = 0; c < channels; ++c)
-    for (int64_t r = rows; r < rows + 2 * kLanes<T>; ++r) dst[c * ld_dst + r] = 0;
+    for (int64_t i = 0; i < 2 * kLanes<T>; i += kLanes<T>) store(dst + c * ld_dst + rows + i, Vec<T>{});
 }
 template <class T>
 LLMEFF_INLINE int64_t transposed_stride(int64_t rows) {
@@ -218,6 +217,7 @@ template <class T>
 LLMEFF_INLINE void short_product(T* __restrict dst, const T* __restrict s, const T* __restrict x, int64_t n,
                                  int64_t chunks3) {
   if (chunks3 == 0) {
+#pragma GCC unroll 4
     for (int64_t c = 0; c < n; c += kLanes<T>) store(dst + c, load(s + c) * load(x + c));
     return;
   }
@@ -240,10 +240,10 @@ struct RowBlock {
 // All (head, short row) pairs of one token in blocks of up to kRowBlock rows.
 template <class F>
 LLMEFF_INLINE void for_row_blocks(int64_t heads, Range shorts, const F& body) {
-  const int64_t per_block = max_of(1, kRowBlock / shorts.size());
+  const int64_t per_block = larger(1, kRowBlock / shorts.size());
   for (int64_t h = 0; h < heads; h += per_block)
     for (int64_t r = shorts.begin; r < shorts.end; r += kRowBlock)
-      body(RowBlock{h, min_of(per_block, heads - h), r, min_of(kRowBlock, shorts.end - r)});
+      body(RowBlock{h, smaller(per_block, heads - h), r, smaller(kRowBlock, shorts.end - r)});
 }
 
 }  // namespace llmeff::cpu::LLMEFF_ISA::simplicial

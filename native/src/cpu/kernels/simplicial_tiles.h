@@ -27,7 +27,11 @@ struct Product {
 
 template <bool kTransposed, int kRows, int kVectors, class T, class Epilogue>
 __attribute__((noinline)) void tile(const Product<T>& p, int64_t row, int64_t lane, const Epilogue epilogue) {
-  Vec<T> c[kRows][kVectors] = {};
+  Vec<T> c[kRows][kVectors];
+#pragma GCC unroll 16
+  for (int m = 0; m < kRows; ++m)
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) c[m][v] = Vec<T>{};
   // A pointer for every third row: base + {0, 1, 2}·ldx are addressing modes, so that few strides occupy integer
   // registers.
   const T* x[(kRows + 2) / 3];
@@ -111,11 +115,9 @@ LLMEFF_INLINE T max_of_lanes(Vec<T> v) {
 
 // 2^x for x < 128, polynomial of degree 6 on [-1/2, 1/2] (relative error 1e-7), 0 below 2^-125, NaN stays.
 LLMEFF_INLINE Vec<float> vexp2(Vec<float> x) {
-  const Vec<float> lo = splat(-125.0f);
   const Vec<float> magic = splat(12582912.0f);  // 1.5 · 2^23: adding it rounds to the nearest integer
-  const Vec<float> clamped = x < lo ? lo : x;
-  const Vec<float> shifted = clamped + magic;
-  const Vec<float> r = clamped - (shifted - magic);
+  const Vec<float> shifted = x + magic;
+  const Vec<float> r = x - (shifted - magic);
   Vec<float> p = splat(1.535336188e-4f);
   p = p * r + 1.339887440e-3f;
   p = p * r + 9.618437357e-3f;
@@ -123,13 +125,14 @@ LLMEFF_INLINE Vec<float> vexp2(Vec<float> x) {
   p = p * r + 2.402264791e-1f;
   p = p * r + 6.931472028e-1f;
   p = p * r + 1.0f;
+  // The low bits of `shifted` are the integer: added to the exponent of p. Far below, all of this is meaningless.
   typedef uint32_t Bits __attribute__((vector_size(LLMEFF_VECTOR_BYTES)));
-  Bits bits;
-  std::memcpy(&bits, &shifted, sizeof bits);
-  bits = (bits << 23) + 0x3F800000;  // the low bits of `shifted` are the integer
-  Vec<float> power;
-  std::memcpy(&power, &bits, sizeof power);
-  return x < lo ? Vec<float>{} : p * power;
+  Bits bits, integer;
+  std::memcpy(&bits, &p, sizeof bits);
+  std::memcpy(&integer, &shifted, sizeof integer);
+  bits += integer << 23;
+  std::memcpy(&p, &bits, sizeof p);
+  return x < -125.0f ? Vec<float>{} : p;
 }
 LLMEFF_INLINE Vec<double> vexp2(Vec<double> x) {
   Vec<double> y = {};

@@ -46,10 +46,7 @@ export function sumTo(grad: Tensor, shape: Shape): Tensor {
     if (axis < lead || (shape[axis - lead] === 1 && grad.shape[axis] !== 1)) axes.push(axis);
   }
   if (axes.length === 0) return grad;
-  const computed = grad.dtype === "float32" || grad.dtype === "float64";
-  const wide = computed ? grad : grad.astype("float32"); // bfloat16 and float16 are storage
-  const total = reshape(sum(wide, { axis: axes, keepDims: true }), shape);
-  return computed ? total : total.astype(grad.dtype);
+  return reshape(sum(grad, { axis: axes, keepDims: true }), shape);
 }
 
 type Partials = (saved: readonly Tensor[], dout: Tensor) => [() => Tensor, () => Tensor];
@@ -110,6 +107,7 @@ function operands(name: Name, a: Tensor | number, b: Tensor | number): [Tensor, 
 }
 
 function apply(name: keyof typeof operations, a: Tensor | number, b: Tensor | number): Tensor {
+  if (a instanceof Tensor && b instanceof Tensor) return operations[name]([a, b], undefined);
   return scope(() => operations[name](operands(name, a, b), undefined));
 }
 

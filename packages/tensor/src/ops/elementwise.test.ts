@@ -40,7 +40,7 @@ const functions: Record<string, [reference: (x: number) => number, ulps: number]
   ceil: [Math.ceil, 0],
   round: [halfToEven, 0],
   trunc: [Math.trunc, 0],
-  relu: [(x) => (x < 0 ? 0 : x), 0],
+  relu: [(x) => Math.max(x, 0), 0],
   square: [(x) => x * x, 0.5],
   sqrt: [Math.sqrt, 0.5],
   reciprocal: [(x) => 1 / x, 0.5],

@@ -1,5 +1,6 @@
 import { engine, OptionError, ShapeError } from "@llmeff/native";
 import { defineOp } from "../autograd.js";
+import { accumulationDType } from "../dtype.js";
 import { formatShape } from "../shape.js";
 import { Tensor } from "../tensor.js";
 import { checkCount, checkEqual, checkFinite, checkFloating, checkRank, contiguous, rows } from "./arguments.js";
@@ -42,7 +43,7 @@ const simplicialAttentionOp = defineOp<Settings>({
     const [q, k1, k2, v1, v2] = inputs.map(rows) as [Tensor, Tensor, Tensor, Tensor, Tensor];
     const [B, T, H] = q.shape as [number, number, number];
     const out = Tensor.allocate(q.dtype, [B, T, H, v1.shape[3]!]);
-    const lse = Tensor.allocate(q.dtype, [B, H, T]);
+    const lse = Tensor.allocate(accumulationDType(q.dtype), [B, H, T]);
     engine().op.simplicialAttention(
       q.handle,
       k1.handle,

@@ -1,0 +1,195 @@
+import { describe, expect, it } from "vitest";
+import { generator } from "../../test/numbers.js";
+import * as t from "../index.js";
+import { scope, type Tensor } from "../index.js";
+
+const values = (x: Tensor) => [...x.dataSync()];
+const { NaN: nan, POSITIVE_INFINITY: inf } = Number;
+
+/** Positions of a row in their order: NaN last, then by value, then by position. */
+function ordered(row: ArrayLike<number>, descending: boolean): number[] {
+  const before = (a: number, b: number) => (descending ? b - a : a - b);
+  return Array.from(row, (_, i) => i).sort((i, j) => {
+    const [x, y] = [row[i]!, row[j]!];
+    if (Number.isNaN(x) || Number.isNaN(y)) return Number(Number.isNaN(x)) - Number(Number.isNaN(y)) || i - j;
+    return (x < y || x > y ? before(x, y) || Math.sign(before(x, y)) : 0) || i - j;
+  });
+}
+
+/** Rows with ties, both zeros, infinities and NaN. */
+function awkward(count: number, seed: number): Float64Array {
+  const next = generator(seed);
+  const special = [0, -0, inf, -inf, nan, 1, 1];
+  return Float64Array.from({ length: count }, () => {
+    const r = next();
+    return r < 0.2 ? special[Math.floor(next() * special.length)]! : Math.fround((next() - 0.5) * 2 ** (next() * 40));
+  });
+}
+
+const dtypes = ["float32", "float64", "int32"] as const;
+/** Rows and their length: counted places, one pass and many, a long row in parts. */
+const sizes: [rows: number, n: number][] = [
+  [3, 1],
+  [3, 2],
+  [5, 17],
+  [2, 127],
+  [2, 128],
+  [2, 129],
+  [3, 1000],
+  [2, 20_000],
+  [1, 140_000],
+];
+
+describe("argsort", () => {
+  it("computes a worked example", () => {
+    expect(values(t.argsort(t.tensor([3, 1, 2, 1])))).toEqual([1, 3, 2, 0]);
+    expect(values(t.argsort(t.tensor([3, 1, 2, 1]), { descending: true }))).toEqual([0, 2, 1, 3]);
+    expect(values(t.argsort(t.tensor([nan, -0, 0, -inf, nan])))).toEqual([3, 1, 2, 0, 4]);
+    expect(values(t.argsort(t.tensor([nan, 0, -0, -inf]), { descending: true }))).toEqual([1, 2, 3, 0]);
+    expect(values(t.argsort(t.tensor(Int32Array.of(2 ** 31 - 1, -(2 ** 31), -1, 0))))).toEqual([1, 2, 3, 0]);
+  });
+
+  it.each(sizes)("puts %i rows of %i in order, equal numbers by position", (rows, n) => {
+    for (const dtype of dtypes)
+      scope(() => {
+        const x = t.tensor(awkward(rows * n, n), { shape: [rows, n], dtype });
+        for (const descending of [false, true]) {
+          const out = t.argsort(x, { descending }).dataSync() as Int32Array;
+          const down = t.argsort(x.T, { axis: 0, descending });
+          const copied = t.argsort(t.flip(x, 0).clone(), { descending }).dataSync() as Int32Array;
+          for (let row = 0; row < rows; row++) {
+            const expected = ordered(x.slice(0, row, row + 1).dataSync(), descending);
+            expect([...out.subarray(row * n, (row + 1) * n)], `${dtype} row ${row}`).toEqual(expected);
+            expect(values(down.slice(1, row, row + 1)), "of columns").toEqual(expected);
+            const flipped = rows - 1 - row;
+            expect([...copied.subarray(flipped * n, (flipped + 1) * n)]).toEqual(expected);
+          }
+        }
+      });
+  });
+
+  it("of nothing is nothing", () => {
+    expect(t.argsort(t.zeros([2, 0]))).toMatchObject({ shape: [2, 0], dtype: "int32" });
+    expect(t.sort(t.zeros([0, 3]), { axis: 0 }).values.shape).toEqual([0, 3]);
+  });
+});
+
+describe("sort", () => {
+  it("gives values and positions of any axis, and a gradient that goes back to them", () => {
+    const x = t.tensor([
+      [3, 1],
+      [2, 5],
+      [1, 4],
+    ]);
+    const { values: sorted, indices } = t.sort(x, { axis: 0 });
+    expect(values(sorted)).toEqual([1, 1, 2, 4, 3, 5]);
+    expect(values(indices)).toEqual([2, 0, 1, 2, 0, 1]);
+    const weights = t.tensor([
+      [1, 2],
+      [3, 4],
+      [5, 6],
+    ]);
+    const grad = t.grad((y: Tensor) => t.sort(y, { axis: 0 }).values.mul(weights).sum(), x);
+    expect(values(grad)).toEqual([5, 2, 3, 6, 1, 4]);
+  });
+});
+
+describe("topK", () => {
+  it("computes a worked example", () => {
+    const { values: best, indices } = t.topK(t.tensor([1, 5, 3, 5, nan]), 3);
+    expect(values(best)).toEqual([5, 5, 3]);
+    expect(values(indices)).toEqual([1, 3, 2]);
+    expect(values(t.topK(t.tensor([1, 5, 3, 5]), 2, { largest: false }).values)).toEqual([1, 3]);
+    expect(t.topK(t.zeros([2, 3]), 0).values.shape).toEqual([2, 0]);
+  });
+
+  it.each(sizes)("is the beginning of argsort: %i rows of %i", (rows, n) => {
+    for (const dtype of dtypes)
+      scope(() => {
+        const x = t.tensor(awkward(rows * n, n + 1), { shape: [rows, n], dtype });
+        for (const largest of [false, true]) {
+          const all = t.argsort(x, { descending: largest });
+          for (const k of [1, 2, 7, n >> 5, n >> 4, n >> 3, n].filter((k) => k >= 1 && k <= n)) {
+            const { indices } = t.topK(x, k, { largest });
+            expect(indices.dataSync(), `${dtype}, ${k} of ${n}`).toEqual(all.slice(1, 0, k).dataSync());
+            const columns = t.topK(x.T, k, { axis: 0, largest }).indices;
+            expect(columns.T.dataSync(), `${dtype}, ${k} of ${n} in columns`).toEqual(indices.dataSync());
+          }
+        }
+      });
+  });
+
+  it("finds the best of rows that are sorted, equal, or NaN", () => {
+    const n = 5000;
+    const rows: [string, (i: number) => number, number[]][] = [
+      ["ascending", (i) => i, [n - 1, n - 2, n - 3]],
+      ["descending", (i) => -i, [0, 1, 2]],
+      ["equal", () => 4, [0, 1, 2]],
+      ["NaN", () => nan, [0, 1, 2]],
+      ["NaN but for two", (i) => (i === 77 || i === 4999 ? i : nan), [4999, 77, 0]],
+    ];
+    for (const [name, value, expected] of rows) {
+      const x = t.tensor(Float32Array.from({ length: n }, (_, i) => value(i)));
+      expect(values(t.topK(x, 3).indices), name).toEqual(expected);
+    }
+  });
+
+  it("refuses more than there are", () => {
+    expect(() => t.topK(t.zeros([2, 3]), 4)).toThrow("[topK] k must be at most 3, the size of axis -1; received 4.");
+    expect(() => t.topK(t.zeros([3]), 1.5)).toThrow("k must be a non-negative integer");
+    expect(() => t.topK(t.zeros([3], { dtype: "uint8" }), 1)).toThrow("[topK] x must have a floating-point dtype");
+  });
+});
+
+describe("argMax and argMin", () => {
+  it("compute worked examples", () => {
+    const x = t.tensor([
+      [1, 9, 9],
+      [7, 2, 2],
+    ]);
+    expect(t.argMax(x)).toMatchObject({ shape: [], dtype: "int32" });
+    expect(t.argMax(x).itemSync()).toBe(1);
+    expect(values(t.argMax(x, { axis: 1 }))).toEqual([1, 0]);
+    expect(values(t.argMin(x, { axis: 1 }))).toEqual([0, 1]);
+    expect(values(t.argMax(x, { axis: 0 }))).toEqual([1, 0, 0]);
+    expect(t.argMin(x, { axis: 0, keepDims: true }).shape).toEqual([1, 3]);
+    expect(t.argMax(x, { keepDims: true }).shape).toEqual([1, 1]);
+    expect(t.argMax(x.T).itemSync()).toBe(2);
+    expect(t.argMax(t.tensor(3)).itemSync()).toBe(0);
+    expect(values(t.argMax(t.tensor([1, nan, 5, nan]), { axis: 0 }))).toEqual([1]);
+    expect(values(t.argMin(t.tensor([-inf, -inf]), { axis: 0 }))).toEqual([0]);
+    expect(t.argMax(t.zeros([0, 3]), { axis: 1 }).shape).toEqual([0]);
+  });
+
+  it.each([...sizes, [300, 5], [1, 200_000]])("find the first in %i rows of %i and in their columns", (rows, n) => {
+    for (const dtype of dtypes)
+      for (const clean of [false, true])
+        scope(() => {
+          const numbers = awkward(rows * n, n + 2).map((v) => (clean ? (Number.isNaN(v) ? 1 : v % 7) || 0 : v));
+          const x = t.tensor(numbers, { shape: [rows, n], dtype });
+          const data = x.dataSync();
+          const first = (better: (a: number, b: number) => boolean) =>
+            Array.from({ length: rows }, (_, row) => {
+              const of = data.subarray(row * n, (row + 1) * n);
+              let best = 0;
+              for (let i = 1; i < n; i++) {
+                const wins = better(of[i]!, of[best]!) || (Number.isNaN(of[i]!) && !Number.isNaN(of[best]!));
+                if (wins) best = i;
+              }
+              return best;
+            });
+          const columns = x.T.clone();
+          expect(values(t.argMax(x, { axis: 1 }))).toEqual(first((a, b) => a > b));
+          expect(values(t.argMin(x, { axis: 1 }))).toEqual(first((a, b) => a < b));
+          expect(values(t.argMax(columns, { axis: 0 }))).toEqual(first((a, b) => a > b));
+          expect(values(t.argMin(columns, { axis: 0 }))).toEqual(first((a, b) => a < b));
+          expect(values(t.argMax(t.flip(t.flip(x, 1).clone(), 1), { axis: 1 }))).toEqual(first((a, b) => a > b));
+        });
+  });
+
+  it("refuse to choose from nothing", () => {
+    expect(() => t.argMax(t.zeros([2, 0]), { axis: 1 })).toThrow("[argMax] there is nothing to choose from");
+    expect(() => t.argMin(t.zeros([0]))).toThrow("[argMin] there is nothing to choose from");
+    expect(() => t.argMax(t.zeros([1], { dtype: "bool" }))).toThrow("[argMax] x must have a floating-point dtype");
+  });
+});
