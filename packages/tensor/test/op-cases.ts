@@ -3,6 +3,7 @@
 import { accumulationDType } from "../src/dtype.js";
 import type { Tensor } from "../src/index.js";
 import * as t from "../src/index.js";
+import { attentionCases } from "./cases/attention.js";
 import { convolutionCases } from "./cases/convolutions.js";
 import { elementwiseCases } from "./cases/elementwise.js";
 import { indexingCases } from "./cases/indexing.js";
@@ -288,4 +289,5 @@ export const opCases: readonly OpCase[] = [
   ...normCases,
   ...convolutionCases,
   ...indexingCases,
+  ...attentionCases,
 ];

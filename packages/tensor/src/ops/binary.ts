@@ -22,8 +22,8 @@ function compute(name: Name, a: Tensor, b: Tensor): Tensor {
   const takes = logical.has(name)
     ? "bool"
     : floatingOnly.has(name)
-      ? "a floating-point dtype"
-      : "a floating-point dtype or int32";
+      ? "one floating-point dtype"
+      : "one floating-point dtype or int32";
   const computed = logical.has(name)
     ? a.dtype === "bool"
     : isFloating(a.dtype) || (a.dtype === "int32" && !floatingOnly.has(name));
