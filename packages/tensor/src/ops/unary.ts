@@ -76,7 +76,7 @@ export const erf = define("erf");
 export const sigmoid = define("sigmoid");
 /** `ln(1 + eˣ)` without overflow */
 export const softplus = define("softplus");
-/** `x · sigmoid(x)`, to 4 units in the last place. */
+/** `x · sigmoid(x)`, to 3 units in the last place above −87; below, the sigmoid is a subnormal number. */
 export const silu = define("silu");
 /** `max(x, 0)`, with derivative 0 at 0 */
 export const relu = define("relu");
@@ -93,8 +93,8 @@ export interface GeluOptions {
 }
 
 /**
- * Gaussian error linear unit (Hendrycks, Gimpel 2016). The exact form is right to 6 units in the last place, far below 0 too, where `1 + erf`
- * cancels; the relative error of the tanh form grows there with its exponent.
+ * Gaussian error linear unit (Hendrycks, Gimpel 2016). The exact form is right to 6 units in the last place above −13, where
+ * `1 + erf` would have cancelled long since; the relative error of the tanh form grows there with its exponent.
  *
  * @example
  * gelu(x, { approximate: "none" }); // torch.nn.functional.gelu(x)
