@@ -112,7 +112,7 @@ describe("functions of one number", () => {
     const s = t.scope(() => t.silu(t.tensor(values, { dtype: "float32" })).dataSync());
     for (let i = 0; i < values.length; i++) {
       const exact = values[i]! * logistic(values[i]!);
-      expect(Math.abs(s[i]! - exact) / ulp(exact), `silu(${values[i]})`).toBeLessThan(3);
+      expect(Math.abs(s[i]! - exact) / ulp(exact), `silu(${values[i]})`).toBeLessThan(4);
     }
     // The exponent's rounding, about |2u| · 2^-24, is what the tanh form cannot avoid.
     const z = t.scope(() => t.gelu(t.tensor(values, { dtype: "float32" })).dataSync());

@@ -76,7 +76,7 @@ export const erf = define("erf");
 export const sigmoid = define("sigmoid");
 /** `ln(1 + eˣ)` without overflow */
 export const softplus = define("softplus");
-/** `x · sigmoid(x)`, to 3 units in the last place above −87; below, the sigmoid is a subnormal number. */
+/** `x · sigmoid(x)`, to 4 units in the last place above −87; below, the sigmoid is a subnormal number. */
 export const silu = define("silu");
 /** `max(x, 0)`, with derivative 0 at 0 */
 export const relu = define("relu");
