@@ -91,9 +91,9 @@ struct Writer {
   }
 };
 
-// run(x, out, n) over all elements.
+// run(x, out, n) over all elements. Static, so that what it instantiates stays in this translation unit.
 template <class T, class R>
-void map_runs(void (*run)(const T*, R*, int64_t), const In& x, const Out& out) {
+static void map_runs(void (*run)(const T*, R*, int64_t), const In& x, const Out& out) {
   const Loop<2> loop = make_loop<2>({&out, &x}, leading_axes(out.rank));
   for_each_run(loop, [&](const int64_t* at, int64_t n) {
     R results[kRunBlock];
@@ -110,7 +110,7 @@ void map_runs(void (*run)(const T*, R*, int64_t), const In& x, const Out& out) {
 
 // run(a, b, out, n) over all elements.
 template <class T, class R>
-void map_runs(void (*run)(const T*, const T*, R*, int64_t), const In& a, const In& b, const Out& out) {
+static void map_runs(void (*run)(const T*, const T*, R*, int64_t), const In& a, const In& b, const Out& out) {
   const Loop<3> loop = make_loop<3>({&out, &a, &b}, leading_axes(out.rank));
   for_each_run(loop, [&](const int64_t* at, int64_t n) {
     R results[kRunBlock];

@@ -72,11 +72,11 @@ export const cosh = define("cosh");
 export const tanh = define("tanh");
 /** The error function, `2/√π ∫₀ˣ exp(−t²) dt`. */
 export const erf = define("erf");
-/** `1 / (1 + e⁻ˣ)` */
+/** `1 / (1 + e⁻ˣ)`, to 3 units in the last place. */
 export const sigmoid = define("sigmoid");
 /** `ln(1 + eˣ)` without overflow */
 export const softplus = define("softplus");
-/** `x · sigmoid(x)` */
+/** `x · sigmoid(x)`, to 4 units in the last place above −87; below, the sigmoid is a subnormal number. */
 export const silu = define("silu");
 /** `max(x, 0)`, with derivative 0 at 0 */
 export const relu = define("relu");
@@ -93,7 +93,8 @@ export interface GeluOptions {
 }
 
 /**
- * Gaussian error linear unit (Hendrycks, Gimpel 2016).
+ * Gaussian error linear unit (Hendrycks, Gimpel 2016). The exact form is right to 6 units in the last place above −13, where
+ * `1 + erf` would have cancelled long since; the relative error of the tanh form grows there with its exponent.
  *
  * @example
  * gelu(x, { approximate: "none" }); // torch.nn.functional.gelu(x)
