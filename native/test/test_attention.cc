@@ -10,22 +10,50 @@ struct Shape {
   bool causal;
   int64_t window, q_offset;
   double softcap, magnitude;  // of q
+  // Documents of this many positions (0: none), the last two positions padding; alternating ones leave gaps.
+  int64_t document = 0;
+  bool alternating = false;
+  int64_t prefix = 0;  // of every second query, one less for the others
 };
 
+// The document of position i of n.
+int32_t document_of(const Shape& x, int64_t i, int64_t n) {
+  if (x.document == 0 || i >= n - 2) return -1;
+  return static_cast<int32_t>(x.alternating ? i / x.document % 2 : i / x.document);
+}
+int32_t prefix_of(const Shape& x, int64_t t) {
+  return static_cast<int32_t>(x.prefix - (t % 2 == 0 ? 0 : 1));
+}
+
 constexpr Shape kShapes[] = {
-    {1, 1, 1, 1, 1, 1, 1, true, 0, 0, 0, 1},          {2, 7, 7, 3, 3, 5, 5, true, 0, 0, 0, 1},
-    {1, 64, 64, 4, 2, 32, 32, true, 0, 0, 0, 1},      {2, 65, 65, 2, 1, 16, 24, true, 0, 0, 0, 1},
-    {1, 129, 129, 2, 2, 17, 9, true, 0, 0, 0, 1},     {1, 200, 200, 1, 1, 64, 64, true, 33, 0, 0, 1},
-    {1, 131, 131, 2, 1, 20, 20, false, 0, 0, 0, 1},   {1, 131, 131, 2, 2, 20, 20, false, 17, 0, 0, 1},
+    {1, 1, 1, 1, 1, 1, 1, true, 0, 0, 0, 1},
+    {2, 7, 7, 3, 3, 5, 5, true, 0, 0, 0, 1},
+    {1, 64, 64, 4, 2, 32, 32, true, 0, 0, 0, 1},
+    {2, 65, 65, 2, 1, 16, 24, true, 0, 0, 0, 1},
+    {1, 129, 129, 2, 2, 17, 9, true, 0, 0, 0, 1},
+    {1, 200, 200, 1, 1, 64, 64, true, 33, 0, 0, 1},
+    {1, 131, 131, 2, 1, 20, 20, false, 0, 0, 0, 1},
+    {1, 131, 131, 2, 2, 20, 20, false, 17, 0, 0, 1},
     {2, 1, 300, 8, 2, 64, 64, true, 0, 299, 0, 1},   // decoding
     {1, 5, 77, 4, 4, 8, 8, true, 0, 72, 0, 1},       // decoding several
     {1, 40, 10, 2, 1, 8, 8, true, 4, 0, 0, 1},       // late rows see nothing
     {1, 20, 30, 1, 1, 8, 8, true, 0, -6, 0, 1},      // early rows see nothing
     {1, 30, 70, 2, 2, 12, 12, false, 5, 100, 0, 1},  // no row sees anything
     {1, 90, 90, 2, 1, 32, 32, true, 0, 0, 5, 3},     // capped
-    {1, 70, 150, 2, 1, 16, 16, false, 40, 30, 20, 3}, {1, 100, 100, 2, 2, 16, 16, true, 0, 0, 0, 60},  // nearly one-hot
-    {1, 700, 700, 3, 1, 8, 8, true, 0, 0, 0, 1},  // several chunks and parts
+    {1, 70, 150, 2, 1, 16, 16, false, 40, 30, 20, 3},
+    {1, 100, 100, 2, 2, 16, 16, true, 0, 0, 0, 60},  // nearly one-hot
+    {1, 700, 700, 3, 1, 8, 8, true, 0, 0, 0, 1},     // several chunks and parts
     {1, 100, 1100, 1, 1, 16, 8, false, 0, 0, 0, 1},
+    {1, 4, 2100, 4, 1, 32, 16, true, 0, 2096, 10, 1},  // parts of the keys
+    {2, 40, 40, 2, 2, 8, 8, true, 0, 0, 0, 1, 7},      // documents
+    {1, 300, 300, 2, 1, 16, 16, true, 20, 0, 0, 1, 50},
+    {1, 300, 300, 2, 1, 16, 16, false, 0, 0, 5, 3, 65},
+    {2, 150, 150, 2, 1, 8, 8, true, 0, 0, 0, 1, 9, true},  // with gaps
+    {1, 90, 200, 2, 1, 8, 8, true, 30, 100, 4, 3, 13, true, 20},
+    {1, 20, 1500, 2, 2, 8, 8, true, 0, 1480, 0, 1, 100},
+    {1, 150, 150, 2, 1, 8, 8, true, 0, 0, 0, 1, 0, false, 90},  // a prefix
+    {2, 100, 100, 2, 1, 8, 8, true, 12, 0, 0, 1, 0, false, 40},
+    {1, 130, 130, 1, 1, 8, 8, true, 0, 0, 0, 1, 33, false, 10},
 };
 
 struct Reference {
@@ -34,7 +62,7 @@ struct Reference {
 
 template <class T>
 Reference reference(const Shape& x, double scale, const std::vector<T>& q, const std::vector<T>& k,
-                    const std::vector<T>& v, const std::vector<T>& dout) {
+                    const std::vector<T>& v, const std::vector<T>& dout, const std::vector<T>& dlse) {
   Reference r;
   r.o.resize(dout.size()), r.lse.resize(x.b * x.h * x.t), r.dq.resize(q.size()), r.dk.resize(k.size()),
       r.dv.resize(v.size());
@@ -45,8 +73,13 @@ Reference reference(const Shape& x, double scale, const std::vector<T>& q, const
       for (int64_t h = 0; h < x.h; ++h) {
         const int64_t row = (b * x.t + t) * x.h + h, i = x.q_offset + t;
         const auto key = [&](int64_t j) { return (b * x.s + j) * x.k + h / group; };
+        int64_t start = 0;
+        while (x.document > 0 && start < x.s && document_of(x, start, x.s) != document_of(x, t, x.t)) ++start;
         const auto allowed = [&](int64_t j) {
-          return (!x.causal || j <= i) && (x.window == 0 || (j > i - x.window && (x.causal || j < i + x.window)));
+          const bool ahead = x.prefix > 0 && j < start + prefix_of(x, t);
+          return (!x.causal || j <= i || ahead) &&
+                 (x.window == 0 || (j > i - x.window && (x.causal || j < i + x.window))) &&
+                 (x.document == 0 || document_of(x, j, x.s) == document_of(x, t, x.t));
         };
         double top = -INFINITY, sum = 0, delta = 0;
         for (int64_t j = 0; j < x.s; ++j) {
@@ -66,6 +99,7 @@ Reference reference(const Shape& x, double scale, const std::vector<T>& q, const
           for (int64_t c = 0; c < x.dv; ++c) r.o[row * x.dv + c] += p[j] * v[key(j) * x.dv + c];
         }
         for (int64_t c = 0; c < x.dv; ++c) delta += r.o[row * x.dv + c] * dout[row * x.dv + c];
+        if (!dlse.empty()) delta -= dlse[(b * x.h + h) * x.t + t];
         for (int64_t j = 0; j < x.s; ++j) {
           if (p[j] == 0) continue;
           double dp = 0;
@@ -110,7 +144,15 @@ void check(const Isa& isa, const Shape& x, int index, double tolerance) {
   const double scale = 1 / std::sqrt(static_cast<double>(x.d));
   const auto q = random.vector<T>(x.b * x.t * x.h * x.d, x.magnitude), k = random.vector<T>(x.b * x.s * x.k * x.d);
   const auto v = random.vector<T>(x.b * x.s * x.k * x.dv), dout = random.vector<T>(x.b * x.t * x.h * x.dv);
-  const Reference want = reference(x, scale, q, k, v, dout);
+  const auto dlse = index % 2 == 0 ? std::vector<T>() : random.vector<T>(x.b * x.h * x.t);
+  const Reference want = reference(x, scale, q, k, v, dout, dlse);
+  std::vector<int32_t> q_doc(x.t), k_doc(x.s), prefix(x.t);
+  for (int64_t t = 0; t < x.t; ++t) q_doc[t] = document_of(x, t, x.t), prefix[t] = prefix_of(x, t);
+  for (int64_t j = 0; j < x.s; ++j) k_doc[j] = document_of(x, j, x.s);
+  const In vq_doc = x.document > 0 ? view<In>(q_doc.data(), {x.b, x.t}, {0, 1}) : In{};
+  const In vk_doc = x.document > 0 ? view<In>(k_doc.data(), {x.b, x.s}, {0, 1}) : In{};
+  const In vprefix = x.prefix > 0 ? view<In>(prefix.data(), {x.b, x.t}, {0, 1}) : In{};
+  const In vdlse = dlse.empty() ? In{} : view<In>(dlse.data(), {x.b, x.h, x.t});
   const double allowed = tolerance * std::fmax(1, x.magnitude * x.magnitude / 4);
   for (const bool apart : {false, true}) {
     std::vector<T> qs, ks, vs, douts;
@@ -120,11 +162,12 @@ void check(const Isa& isa, const Shape& x, int index, double tolerance) {
     const In vdout = apart ? strided(dout, douts, x.b, x.t, x.h, x.dv) : view<In>(dout.data(), {x.b, x.t, x.h, x.dv});
     std::vector<T> o(dout.size(), NAN), lse(want.lse.size(), NAN), dq(q.size(), NAN), dk(k.size(), NAN),
         dv(v.size(), NAN);
-    isa.kernels->attention(vq, vk, vv, scale, x.causal, x.window, x.q_offset, x.softcap,
+    isa.kernels->attention(vq, vk, vv, vq_doc, vk_doc, vprefix, scale, x.causal, x.window, x.q_offset, x.softcap,
                            view<Out>(o.data(), {x.b, x.t, x.h, x.dv}), view<Out>(lse.data(), {x.b, x.h, x.t}));
-    isa.kernels->attention_grad(vdout, vq, vk, vv, view<In>(o.data(), {x.b, x.t, x.h, x.dv}),
-                                view<In>(lse.data(), {x.b, x.h, x.t}), scale, x.causal, x.window, x.q_offset, x.softcap,
-                                view<Out>(dq.data(), {x.b, x.t, x.h, x.d}), view<Out>(dk.data(), {x.b, x.s, x.k, x.d}),
+    isa.kernels->attention_grad(vdout, vdlse, vq, vk, vv, view<In>(o.data(), {x.b, x.t, x.h, x.dv}),
+                                view<In>(lse.data(), {x.b, x.h, x.t}), vq_doc, vk_doc, vprefix, scale, x.causal,
+                                x.window, x.q_offset, x.softcap, view<Out>(dq.data(), {x.b, x.t, x.h, x.d}),
+                                view<Out>(dk.data(), {x.b, x.s, x.k, x.d}),
                                 view<Out>(dv.data(), {x.b, x.s, x.k, x.dv}));
     const struct {
       const char* name;
@@ -188,11 +231,11 @@ void check_spread(const Isa& isa, const Spread& x, int index, double bad) {
       const auto rows = [&](auto& data, auto kind) {
         return view<decltype(kind)>(data.data(), {1, x.t, static_cast<int64_t>(data.size()) / (x.t * x.d), x.d});
       };
-      isa.kernels->attention(rows(q, In{}), rows(k, In{}), rows(v, In{}), 0.5, x.causal, x.window, x.q_offset,
-                             x.softcap, rows(o, Out{}), view<Out>(lse.data(), {1, x.h, x.t}));
-      isa.kernels->attention_grad(rows(dout, In{}), rows(q, In{}), rows(k, In{}), rows(v, In{}), rows(o, In{}),
-                                  view<In>(lse.data(), {1, x.h, x.t}), 0.5, x.causal, x.window, x.q_offset, x.softcap,
-                                  rows(dq, Out{}), rows(dk, Out{}), rows(dv, Out{}));
+      isa.kernels->attention(rows(q, In{}), rows(k, In{}), rows(v, In{}), In{}, In{}, In{}, 0.5, x.causal, x.window,
+                             x.q_offset, x.softcap, rows(o, Out{}), view<Out>(lse.data(), {1, x.h, x.t}));
+      isa.kernels->attention_grad(rows(dout, In{}), In{}, rows(q, In{}), rows(k, In{}), rows(v, In{}), rows(o, In{}),
+                                  view<In>(lse.data(), {1, x.h, x.t}), In{}, In{}, In{}, 0.5, x.causal, x.window,
+                                  x.q_offset, x.softcap, rows(dq, Out{}), rows(dk, Out{}), rows(dv, Out{}));
       // Row i of head 0 computes with the bad number; a key is reached when some such row sees it.
       const bool by_key = target == kKey || target == kValue;
       const auto meets = [&](int64_t i) { return by_key ? sees(i, at) : i == at; };

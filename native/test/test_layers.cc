@@ -155,10 +155,11 @@ void check_rms_norm(const Isa& isa) {
         }
       }
       const auto vx = view<In>(x.data(), {rows, n}, {step, 1}), vw = view<In>(weight.data(), {n});
-      isa.kernels->rms_norm(vx, vw, eps, view<Out>(y.data(), {rows, n}), view<Out>(rstd.data(), {rows}));
+      isa.kernels->rms_norm(vx, In{}, vw, 0, eps, Out{}, view<Out>(y.data(), {rows, n}),
+                            view<Out>(rstd.data(), {rows}));
       check_all("rms_norm", isa, y, want_y, kTolerance<T>);
       check_all("rms_norm rstd", isa, rstd, want_rstd, kTolerance<T>);
-      isa.kernels->rms_norm_grad(view<In>(dy.data(), {rows, n}), vx, vw, view<In>(rstd.data(), {rows}),
+      isa.kernels->rms_norm_grad(view<In>(dy.data(), {rows, n}), In{}, vx, vw, 0, view<In>(rstd.data(), {rows}),
                                  view<Out>(dx.data(), {rows, n}), view<Out>(dweight.data(), {n}));
       check_all("rms_norm dx", isa, dx, want_dx, kTolerance<T> * 10);
       check_all("rms_norm dweight", isa, dweight, want_dweight, kTolerance<T> * 10);

@@ -1,4 +1,7 @@
 // What surrounds the kernels: memory, threads, and what the system may refuse.
+#include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -24,26 +27,13 @@ namespace {
 
 constexpr size_t kMiB = size_t{1} << 20;
 
-struct Taken {
-  void* data;
-  size_t bytes, capacity;
-};
-Taken take(cpu::CachingAllocator& allocator, size_t bytes) {
-  Taken taken{nullptr, bytes, 0};
-  taken.data = allocator.allocate(bytes, taken.capacity);
-  return taken;
-}
-void give(cpu::CachingAllocator& allocator, const Taken& taken) {
-  allocator.release(taken.data, taken.bytes, taken.capacity);
-}
-
 TEST(allocator_bounds_its_cache) {
   cpu::CachingAllocator allocator;
   for (size_t size = 1; size <= 256; ++size) {
-    const Taken block = take(allocator, size * kMiB);
-    CHECK(block.data != nullptr, "no memory");
+    Block* const block = allocator.allocate(size * kMiB);
+    CHECK(block != nullptr, "no memory");
     allocator.free(allocator.detach_surplus());
-    give(allocator, block);
+    allocator.release(block);
     CHECK(allocator.use().cached_bytes <= 2 * 256 * kMiB, "%zu bytes cached", allocator.use().cached_bytes);
   }
   CHECK(allocator.use().live_bytes == 0, "%zu bytes live", allocator.use().live_bytes);
@@ -51,17 +41,32 @@ TEST(allocator_bounds_its_cache) {
   CHECK(allocator.use().cached_bytes == 0, "%zu bytes cached", allocator.use().cached_bytes);
 }
 
+TEST(allocator_wastes_an_eighth_at_most) {
+  cpu::CachingAllocator allocator;
+  for (size_t bytes = 1; bytes < 3 * kMiB; bytes += 1 + bytes / 7) {
+    Block* const block = allocator.allocate(bytes);
+    const size_t capacity = block->capacity;
+    CHECK(capacity >= bytes && capacity % 64 == 0, "%zu for %zu", capacity, bytes);
+    CHECK(capacity <= std::max<size_t>(256, bytes + bytes / 8 + 64), "%zu for %zu", capacity, bytes);
+    allocator.release(block);
+    Block* const again = allocator.allocate(bytes);
+    CHECK(again == block, "%zu bytes: another block", bytes);
+    allocator.release(again);
+  }
+  allocator.free(allocator.detach_all());
+}
+
 TEST(allocator_reuses_somewhat_larger_blocks) {
   cpu::CachingAllocator allocator;
-  const Taken large = take(allocator, 10 * kMiB);
-  give(allocator, large);
-  const Taken smaller = take(allocator, 9 * kMiB);
-  CHECK(smaller.data == large.data && smaller.capacity == large.capacity, "capacity %zu", smaller.capacity);
+  Block* const large = allocator.allocate(10 * kMiB);
+  allocator.release(large);
+  Block* const smaller = allocator.allocate(9 * kMiB);
+  CHECK(smaller == large, "capacity %zu", smaller->capacity);
   CHECK(allocator.use().live_bytes == 9 * kMiB, "live %zu: what was asked for counts", allocator.use().live_bytes);
-  give(allocator, smaller);
-  const Taken half = take(allocator, 5 * kMiB);
-  CHECK(half.data != large.data, "5 MiB took a block of 10");
-  give(allocator, half);
+  allocator.release(smaller);
+  Block* const half = allocator.allocate(5 * kMiB);
+  CHECK(half != large, "5 MiB took a block of 10");
+  allocator.release(half);
   CHECK(allocator.use().live_bytes == 0, "%zu bytes live", allocator.use().live_bytes);
   CHECK(allocator.use().cached_bytes == 15 * kMiB, "%zu bytes cached", allocator.use().cached_bytes);
   allocator.free(allocator.detach_all());
@@ -71,10 +76,11 @@ TEST(allocator_reuses_somewhat_larger_blocks) {
 TEST(allocator_keeps_what_a_steady_state_needs) {
   cpu::CachingAllocator allocator;
   const auto phase = [&](size_t a, size_t b) {
-    const Taken first = take(allocator, a * kMiB), second = take(allocator, b * kMiB);
+    Block* const first = allocator.allocate(a * kMiB);
+    Block* const second = allocator.allocate(b * kMiB);
     allocator.free(allocator.detach_surplus());
-    give(allocator, first);
-    give(allocator, second);
+    allocator.release(first);
+    allocator.release(second);
   };
   const auto step = [&] { phase(200, 300), phase(130, 350); };
   step();
@@ -89,14 +95,14 @@ TEST(allocator_keeps_what_a_steady_state_needs) {
 // Blocks that leave the cache stay memory until they are freed, which the device does after the work that uses them.
 TEST(allocator_detaches_before_it_frees) {
   cpu::CachingAllocator allocator;
-  const Taken first = take(allocator, kMiB);
-  give(allocator, first);
+  Block* const first = allocator.allocate(kMiB);
+  allocator.release(first);
   const auto detached = allocator.detach_all();
-  CHECK(detached.size() == 1 && detached[0].data == first.data, "%zu blocks", detached.size());
-  const Taken second = take(allocator, kMiB);
-  CHECK(second.data != first.data, "a detached block was handed out");
-  give(allocator, second);
-  static_cast<char*>(first.data)[0] = 1;
+  CHECK(detached.size() == 1 && detached[0] == first, "%zu blocks", detached.size());
+  Block* const second = allocator.allocate(kMiB);
+  CHECK(second != first, "a detached block was handed out");
+  allocator.release(second);
+  static_cast<char*>(first->data)[0] = 1;
   allocator.free(detached);
   CHECK(allocator.use().cached_bytes == kMiB, "%zu bytes cached", allocator.use().cached_bytes);
   allocator.free(allocator.detach_all());
@@ -155,22 +161,109 @@ TEST(pool_runs_every_task_once) {
 #endif
 }
 
+// Jobs of every size follow each other closely, so that helpers come late to many of them.
+TEST(pool_runs_short_jobs_one_after_another) {
+  Numbers numbers(1);
+  std::vector<std::atomic<int>> runs(3000);
+  for (int job = 0; job < 20000; ++job) {
+    const int64_t count = 1 + static_cast<int64_t>(numbers.bits() % (job % 100 == 0 ? runs.size() : 8));
+    for (int64_t i = 0; i < count; ++i) runs[i] = 0;
+    parallel_for(count, [&](int64_t i, int) { ++runs[i]; });
+    int64_t wrong = 0;
+    for (int64_t i = 0; i < count; ++i) wrong += runs[i] != 1;
+    CHECK(wrong == 0, "job %d of %ld tasks: %ld not run once", job, static_cast<long>(count), static_cast<long>(wrong));
+  }
+}
+
+TEST(pool_throws_what_a_task_threw_and_goes_on) {
+  for (int round = 0; round < 200; ++round) {
+    const int64_t bad = round * 7 % 100;
+    std::string message;
+    try {
+      parallel_for(100, [&](int64_t i, int) {
+        if (i == bad) fail("ERR_INDEX", "task %d", static_cast<int>(i));
+      });
+    } catch (const Error& error) {
+      message = error.what();
+    }
+    CHECK(message == "task " + std::to_string(bad), "round %d: \"%s\"", round, message.c_str());
+    std::atomic<int64_t> sum{0};
+    parallel_for(100, [&](int64_t i, int) { sum += i; });
+    CHECK(sum == 4950, "round %d: the next job", round);
+  }
+}
+
+// Milliseconds of many jobs whose tasks take some microseconds each; the fastest of several.
+double milliseconds_of_jobs() {
+  double best = 1e9;
+  for (int round = 0; round < 5; ++round) {
+    const auto start = std::chrono::steady_clock::now();
+    for (int job = 0; job < 200; ++job)
+      parallel_for(64, [](int64_t i, int) {
+        volatile double x = static_cast<double>(i);
+        for (int k = 0; k < 3000; ++k) x = x * 0.5 + 1;
+      });
+    best = std::min(best, std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count());
+  }
+  return best;
+}
+
 #if defined(__linux__)
-// The test before in a process of its own with memory for some of its threads' stacks.
-TEST(pool_goes_on_with_fewer_threads) {
+// Runs tests of this program in a process of its own, with a pool of its own.
+template <class F>
+int run_in_process(const char* tests, const char* threads, F&& prepare) {
   const pid_t child = fork();
   if (child == 0) {
-    setenv("LLMEFF_NUM_THREADS", "1024", 1);
-    setenv("LLMEFF_TEST_FEW_THREADS", "1", 1);
-    const rlimit stack{8 * kMiB, 8 * kMiB}, memory{512 * kMiB, 512 * kMiB};
-    setrlimit(RLIMIT_STACK, &stack);
-    setrlimit(RLIMIT_AS, &memory);
-    execl("/proc/self/exe", "engine_tests", "pool_runs_every_task_once", static_cast<char*>(nullptr));
+    setenv("LLMEFF_NUM_THREADS", threads, 1);
+    prepare();
+    execl("/proc/self/exe", "engine_tests", tests, static_cast<char*>(nullptr));
     _exit(127);
   }
   int status = 0;
   waitpid(child, &status, 0);
-  CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0, "status %d", status);
+  return status;
+}
+
+// With memory for some of its threads' stacks.
+TEST(pool_goes_on_with_fewer_threads) {
+  const int status = run_in_process("pool_runs_every_task_once", "1024", [] {
+    setenv("LLMEFF_TEST_FEW_THREADS", "1", 1);
+    const rlimit stack{8 * kMiB, 8 * kMiB}, memory{512 * kMiB, 512 * kMiB};
+    setrlimit(RLIMIT_STACK, &stack);
+    setrlimit(RLIMIT_AS, &memory);
+  });
+  CHECK(status == 0, "status %d", status);
+}
+
+TEST(many_threads_are_right) {
+  for (const char* tests : {"pool_runs", "pool_throws"}) {
+    const int status = run_in_process(tests, "64", [] {});
+    CHECK(status == 0, "%s: status %d", tests, status);
+  }
+}
+
+// Prints its time when it runs in a process that many_threads_cost_little started.
+TEST(timed_jobs) {
+  const char* const path = std::getenv("LLMEFF_TEST_TIME");
+  if (path != nullptr) std::ofstream(path) << milliseconds_of_jobs();
+}
+
+// More threads than cores take turns; what they add is their wake-ups and, now and then, a task that one of them is
+// kept from finishing.
+TEST(many_threads_cost_little) {
+  const Folder folder;
+  const auto time = [&](const char* threads) {
+    const std::string path = folder.write("time", "");
+    CHECK(run_in_process("timed_jobs", threads, [&] { setenv("LLMEFF_TEST_TIME", path.c_str(), 1); }) == 0, "failed");
+    double milliseconds = 0;
+    std::ifstream(path) >> milliseconds;
+    return milliseconds;
+  };
+  const std::string cores = std::to_string(cpu::usable_cores());
+  const double few = time(cores.c_str()), many = time("64");
+  CHECK(few > 0 && many < 4 * few + 50, "64 threads: %.1f ms, %s: %.1f ms", many, cores.c_str(), few);
+  if (std::getenv("LLMEFF_TEST_VERBOSE") != nullptr)
+    std::printf("  64 threads: %.1f ms, %s: %.1f ms\n", many, cores.c_str(), few);
 }
 
 // In a process of its own, because a device is made once.

@@ -98,12 +98,14 @@ export interface KernelTable {
   matmul(a: O, b: O, bias: Opt, out: O): Ticket;
   softmax(x: O, y: O): Ticket;
   softmaxGrad(y: O, dy: O, dx: O): Ticket;
+  logSoftmax(x: O, y: O): Ticket;
+  logSoftmaxGrad(y: O, dy: O, dx: O): Ticket;
   embedding(table: O, ids: O, out: O): Ticket;
   embeddingGrad(dout: O, ids: O, dtable: O): Ticket;
-  rmsNorm(x: O, weight: O, eps: number, y: O, rstd: O): Ticket;
-  rmsNormGrad(dy: O, x: O, weight: O, rstd: O, dx: O, dweight: O): Ticket;
-  layerNorm(x: O, weight: Opt, bias: Opt, eps: number, y: O, mean: O, rstd: O): Ticket;
-  layerNormGrad(dy: O, x: O, weight: Opt, mean: O, rstd: O, dx: O, dweight: Opt, dbias: Opt): Ticket;
+  rmsNorm(x: O, residual: Opt, weight: O, weightOffset: number, eps: number, sum: Opt, y: O, rstd: O): Ticket;
+  rmsNormGrad(dy: O, dsum: Opt, x: O, weight: O, weightOffset: number, rstd: O, dx: O, dweight: O): Ticket;
+  layerNorm(x: O, residual: Opt, weight: Opt, bias: Opt, eps: number, sum: Opt, y: O, mean: O, rstd: O): Ticket;
+  layerNormGrad(dy: O, dsum: Opt, x: O, weight: Opt, mean: O, rstd: O, dx: O, dweight: Opt, dbias: Opt): Ticket;
   rope(x: O, cos: O, sin: O, interleaved: boolean, inverse: boolean, out: O): Ticket;
   swiglu(gate: O, up: O, out: O): Ticket;
   swigluGrad(dout: O, gate: O, up: O, dgate: O, dup: O): Ticket;
@@ -209,6 +211,9 @@ export interface KernelTable {
     q: O,
     k: O,
     v: O,
+    qDoc: Opt,
+    kDoc: Opt,
+    prefix: Opt,
     scale: number,
     causal: boolean,
     window: number,
@@ -219,11 +224,15 @@ export interface KernelTable {
   ): Ticket;
   attentionGrad(
     dout: O,
+    dlse: Opt,
     q: O,
     k: O,
     v: O,
     o: O,
     lse: O,
+    qDoc: Opt,
+    kDoc: Opt,
+    prefix: Opt,
     scale: number,
     causal: boolean,
     window: number,
@@ -344,8 +353,9 @@ type TypedArray = Float32Array | Float64Array | Int32Array | Uint8Array | Uint16
 
 /** What the addon exports. */
 export interface Binding {
-  create(dtype: number, shape: readonly number[]): Handle;
-  view(base: Handle, dtype: number, shape: readonly number[], strides: readonly number[], offset: number): Handle;
+  create(dtype: number, ...shape: readonly number[]): Handle;
+  /** `offset` and strides in elements from the start of `base`. */
+  view(base: Handle, dtype: number, offset: number, ...shapeAndStrides: readonly number[]): Handle;
   release(handle: Handle): void;
   /** Whether another handle names (part of) the same memory. */
   isShared(handle: Handle): boolean;

@@ -42,7 +42,7 @@ class Addon : public Napi::Addon<Addon> {
       } catch (const Error&) {  // there is no device, so there is no work
       }
     });
-    environment_.define(env, exports, "setErrorFactory", [this](const Napi::CallbackInfo& info) {
+    environment_.define(env, exports, "setErrorFactory", [this](const Arguments& info) {
       environment_.errors.set_factory(info[0].As<Napi::Function>());
       return info.Env().Undefined();
     });

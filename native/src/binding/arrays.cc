@@ -5,15 +5,20 @@
 namespace llmeff::binding {
 namespace {
 
-std::vector<int64_t> integers(const Napi::Value& value) {
-  const auto array = value.As<Napi::Array>();
-  if (array.Length() > kMaxRank) fail("ERR_SHAPE", "[native] at most %d axes; received %u.", kMaxRank, array.Length());
-  std::vector<int64_t> numbers(array.Length());
-  for (uint32_t i = 0; i < array.Length(); ++i) numbers[i] = array.Get(i).As<Napi::Number>().Int64Value();
-  return numbers;
-}
+// `rank` numbers from the arguments on.
+struct Integers {
+  Integers(const Arguments& arguments, size_t first, size_t rank) : rank(static_cast<int>(rank)) {
+    if (rank > kMaxRank) fail("ERR_SHAPE", "[native] at most %d axes; received %zu.", kMaxRank, rank);
+    for (size_t i = 0; i < rank; ++i) values[i] = integer_argument(arguments[first + i]);
+  }
+  const int64_t* begin() const { return values; }
+  const int64_t* end() const { return values + rank; }
 
-int64_t checked_size(const std::vector<int64_t>& shape, DType dtype) {
+  int rank;
+  int64_t values[kMaxRank];
+};
+
+int64_t checked_size(const Integers& shape, DType dtype) {
   bool empty = false;
   for (const int64_t n : shape) {
     if (n < 0) fail("ERR_SHAPE", "[native] a dimension is negative: %lld.", static_cast<long long>(n));
@@ -27,70 +32,70 @@ int64_t checked_size(const std::vector<int64_t>& shape, DType dtype) {
   return bytes;
 }
 
-Array allocate(DType dtype, const std::vector<int64_t>& shape) {
+Array allocate(const Arguments& info) {
+  const DType dtype = dtype_argument(info[0]);
+  const Integers shape(info, 1, info.Length() - 1);
   const int64_t bytes = checked_size(shape, dtype);
   Array array;
   if (bytes > 0) array.buffer = cpu_device().allocate(static_cast<size_t>(bytes));
-  array.view = contiguous_view(array.buffer ? array.buffer->data() : nullptr, dtype, shape);
+  array.view = contiguous_view(array.buffer ? array.buffer.data() : nullptr, dtype, shape.values, shape.rank);
   return array;
 }
 
-Array view_of(const Environment& environment, const Napi::CallbackInfo& info) {
-  const Array& base = environment.handles.at(info[0].As<Napi::Number>().DoubleValue());
+Array view_of(const Environment& environment, const Arguments& info) {
+  const Array& base = environment.handles.at(number_argument(info[0]));
   const DType dtype = dtype_argument(info[1]);
-  const std::vector<int64_t> shape = integers(info[2]), strides = integers(info[3]);
-  const int64_t offset = info[4].As<Napi::Number>().Int64Value();
-  if (strides.size() != shape.size()) fail("ERR_SHAPE", "[native] a view needs a stride for each axis.");
+  const int64_t offset = integer_argument(info[2]);
+  const size_t axes = info.Length() > 3 ? info.Length() - 3 : 0;
+  if (axes % 2 != 0) fail("ERR_SHAPE", "[native] a view needs a stride for each axis.");
+  const Integers shape(info, 3, axes / 2), strides(info, 3 + axes / 2, axes / 2);
   if (item_size(dtype) != item_size(base.view.dtype)) fail("ERR_DTYPE", "[native] a view keeps the size of the items.");
   Array array;
-  array.view = contiguous_view(nullptr, dtype, shape);
+  array.view = contiguous_view(nullptr, dtype, shape.values, shape.rank);
   const bool empty = checked_size(shape, dtype) == 0;
   if (!empty) {
-    if (base.buffer == nullptr) fail("ERR_SHAPE", "[native] a view with elements of an array without.");
+    if (!base.buffer) fail("ERR_SHAPE", "[native] a view with elements of an array without.");
     // Elements of the block that the view reaches, counted from the start of the block.
     const int64_t item = item_size(dtype);
     auto* const data = static_cast<char*>(base.view.data);
-    const int64_t start = (data - static_cast<char*>(base.buffer->data())) / item;
+    const int64_t start = (data - static_cast<char*>(base.buffer.data())) / item;
     int64_t low, high;
     bool outside = __builtin_add_overflow(start, offset, &low);
     high = low;
-    for (size_t i = 0; i < shape.size(); ++i) {
+    for (int i = 0; i < shape.rank; ++i) {
       int64_t reach = 0;
-      outside |= __builtin_mul_overflow(shape[i] - 1, strides[i], &reach);
+      outside |= __builtin_mul_overflow(shape.values[i] - 1, strides.values[i], &reach);
       int64_t& end = reach < 0 ? low : high;
       outside |= __builtin_add_overflow(end, reach, &end);
-      array.view.strides[i] = strides[i];
+      array.view.strides[i] = strides.values[i];
     }
-    if (outside || low < 0 || high >= static_cast<int64_t>(base.buffer->bytes()) / item)
+    if (outside || low < 0 || high >= static_cast<int64_t>(base.buffer.bytes()) / item)
       fail("ERR_SHAPE", "[native] the view reaches outside its memory.");
     array.view.data = data + offset * item;
     array.buffer = base.buffer;
   }
-
   return array;
 }
 
 }  // namespace
 
 void define_arrays(Environment& environment, Napi::Env env, Napi::Object& exports) {
-  // create(dtype, shape) → handle; contents undefined.
-  environment.define(env, exports, "create", [&environment](const Napi::CallbackInfo& info) {
-    return Napi::Number::New(info.Env(),
-                             environment.handles.insert(allocate(dtype_argument(info[0]), integers(info[1]))));
+  // create(dtype, ...shape) → handle; contents undefined.
+  environment.define(env, exports, "create", [&environment](const Arguments& info) {
+    return Napi::Number::New(info.Env(), environment.handles.insert(allocate(info)));
   });
-  // view(handle, dtype, shape, strides, offset) → handle of the same memory; offset and strides in elements from the
-  // start of the view.
-  environment.define(env, exports, "view", [&environment](const Napi::CallbackInfo& info) {
+  // view(handle, dtype, offset, ...shape, ...strides) → handle of the same memory; offset and strides in elements from
+  // the start of the view.
+  environment.define(env, exports, "view", [&environment](const Arguments& info) {
     return Napi::Number::New(info.Env(), environment.handles.insert(view_of(environment, info)));
   });
-  environment.define(env, exports, "release", [&environment](const Napi::CallbackInfo& info) {
-    environment.handles.release(info[0].As<Napi::Number>().DoubleValue());
+  environment.define(env, exports, "release", [&environment](const Arguments& info) {
+    environment.handles.release(number_argument(info[0]));
     return info.Env().Undefined();
   });
   // isShared(handle) → whether another handle names memory of the same block.
-  environment.define(env, exports, "isShared", [&environment](const Napi::CallbackInfo& info) {
-    const Array& array = environment.handles.at(info[0].As<Napi::Number>().DoubleValue());
-    return Napi::Boolean::New(info.Env(), array.buffer.use_count() > 1);
+  environment.define(env, exports, "isShared", [&environment](const Arguments& info) {
+    return Napi::Boolean::New(info.Env(), environment.handles.at(number_argument(info[0])).buffer.shared());
   });
 }
 

@@ -24,19 +24,19 @@ class Errors {
 
   // Runs the body of a function that JavaScript calls as `name`.
   template <class F>
-  Napi::Value guard(Napi::Env env, const char* name, F&& body) {
+  napi_value guard(Napi::Env env, const char* name, F&& body) {
     try {
       return body();
     } catch (const Error& error) {
       napi_throw(env, make(env, error.code(), error.what(), name, 0));
     } catch (const std::bad_alloc&) {
       napi_throw(env, make(env, "ERR_OUT_OF_MEMORY", "[native] out of memory", name, 0));
-    } catch (const Napi::Error&) {
-      throw;
+    } catch (const Napi::Error& error) {
+      error.ThrowAsJavaScriptException();
     } catch (const std::exception& error) {
       napi_throw(env, make(env, "ERR_INTERNAL", std::string("[native] ") + error.what(), name, 0));
     }
-    return env.Undefined();
+    return nullptr;
   }
 
  private:

@@ -6,7 +6,7 @@
 namespace llmeff::binding {
 
 void define_facts(Environment& environment, Napi::Env env, Napi::Object& exports) {
-  environment.define(env, exports, "memory", [&environment](const Napi::CallbackInfo& info) {
+  environment.define(env, exports, "memory", [&environment](const Arguments& info) {
     const MemoryUse use = cpu_device().memory();
     Napi::Object result = Napi::Object::New(info.Env());
     const auto set = [&](const char* name, size_t value) {
@@ -19,15 +19,15 @@ void define_facts(Environment& environment, Napi::Env env, Napi::Object& exports
     set("systemAllocations", use.system_allocations);
     return result;
   });
-  environment.define(env, exports, "resetPeak", [](const Napi::CallbackInfo& info) {
+  environment.define(env, exports, "resetPeak", [](const Arguments& info) {
     cpu_device().reset_peak();
     return info.Env().Undefined();
   });
-  environment.define(env, exports, "emptyCache", [](const Napi::CallbackInfo& info) {
+  environment.define(env, exports, "emptyCache", [](const Arguments& info) {
     cpu_device().empty_cache();
     return info.Env().Undefined();
   });
-  environment.define(env, exports, "info", [](const Napi::CallbackInfo& info) {
+  environment.define(env, exports, "info", [](const Arguments& info) {
     cpu_device();  // fails here, not at the first tensor, when the instruction set asked for is not to be had
     const CpuInfo cpu = cpu_info();
     Napi::Array available = Napi::Array::New(info.Env(), cpu.available.size());

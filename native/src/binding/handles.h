@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <vector>
 
 #include "llmeff/device.h"
@@ -11,7 +10,7 @@
 namespace llmeff::binding {
 
 struct Array {
-  std::shared_ptr<Buffer> buffer;  // null for an array without elements
+  Buffer buffer;  // of no block for an array without elements
   View view;
 };
 

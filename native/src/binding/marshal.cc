@@ -25,11 +25,11 @@ void* data_of(const Napi::TypedArray& array) {
   return data;
 }
 
-View contiguous_view(void* data, DType dtype, const std::vector<int64_t>& shape) {
+View contiguous_view(void* data, DType dtype, const int64_t* shape, int rank) {
   View view;
   view.data = data;
   view.dtype = dtype;
-  view.rank = static_cast<int>(shape.size());
+  view.rank = rank;
   int64_t stride = 1;
   for (int axis = view.rank - 1; axis >= 0; --axis) {
     view.shape[axis] = shape[axis];
@@ -38,6 +38,14 @@ View contiguous_view(void* data, DType dtype, const std::vector<int64_t>& shape)
     if (__builtin_mul_overflow(stride, shape[axis], &stride)) stride = 0;
   }
   return view;
+}
+
+double number_argument(const Napi::Value& value) {
+  return value.As<Napi::Number>().DoubleValue();
+}
+
+int64_t integer_argument(const Napi::Value& value) {
+  return value.As<Napi::Number>().Int64Value();
 }
 
 DType dtype_argument(const Napi::Value& value) {
@@ -49,6 +57,24 @@ DType dtype_argument(const Napi::Value& value) {
 Napi::TypedArray typed_array_argument(const Napi::Value& value) {
   if (!value.IsTypedArray()) fail("ERR_DTYPE", "[native] expected a typed array.");
   return value.As<Napi::TypedArray>();
+}
+
+void CallContext::check_device(Device& owner) {
+  if (device != nullptr && device != &owner)
+    fail("ERR_DEVICE", "[native] arrays of one call must be on one device; received %s and %s.", device->name().c_str(),
+         owner.name().c_str());
+  device = &owner;
+}
+
+void CallContext::read_typed_array(const Napi::Value& value, View& view) {
+  const Napi::TypedArray array = typed_array_argument(value);
+  const int64_t size = static_cast<int64_t>(array.ElementLength());
+  view = contiguous_view(data_of(array), dtype_of(array), &size, 1);
+  if (device != nullptr && device != &cpu_device())
+    fail("ERR_DEVICE", "[native] typed arrays go with arrays on the CPU only.");
+  device = &cpu_device();
+  host = true;
+  empty |= size == 0;
 }
 
 }  // namespace llmeff::binding

@@ -1,4 +1,7 @@
 // Numbers between JavaScript's memory and the engine's.
+#include <utility>
+#include <vector>
+
 #include "binding/environment.h"
 #include "binding/marshal.h"
 
@@ -7,8 +10,8 @@ namespace {
 
 // upload(handle, typedArray, dtype of its items): copies (and converts) as many elements as the array has, in row-major
 // order.
-Napi::Value upload(Environment& environment, const Napi::CallbackInfo& info) {
-  const Array& target = environment.handles.at(info[0].As<Napi::Number>().DoubleValue());
+Napi::Value upload(Environment& environment, const Arguments& info) {
+  const Array& target = environment.handles.at(number_argument(info[0]));
   const Napi::TypedArray source = typed_array_argument(info[1]);
   const DType dtype = dtype_argument(info[2]);
   const auto* const data = static_cast<const uint8_t*>(data_of(source));
@@ -16,44 +19,40 @@ Napi::Value upload(Environment& environment, const Napi::CallbackInfo& info) {
   if (static_cast<int64_t>(source.ByteLength()) != bytes)
     fail("ERR_SHAPE", "[native] expected %lld bytes; received %zu.", static_cast<long long>(bytes),
          source.ByteLength());
-  if (target.buffer == nullptr) return info.Env().Undefined();
+  if (!target.buffer) return info.Env().Undefined();
   // The caller may change its array as soon as this returns, and the memory may still be read by queued work: stage
   // a copy.
-  auto staged = std::make_shared<std::vector<uint8_t>>(data, data + bytes);
-  Out out{target.view};
-  In in{contiguous_view(staged->data(), dtype, {target.view.shape, target.view.shape + target.view.rank})};
-  Access access;
-  note_write(access, target);
-  submit_op(target.buffer->device(), "upload", std::move(access),
-            [staged, in, out](Kernels& kernels) { kernels.copy(in, out); });
+  std::vector<uint8_t> staged(data, data + bytes);
+  Argument<const In&> in;
+  static_cast<View&>(in.view) = contiguous_view(staged.data(), dtype, target.view.shape, target.view.rank);
+  submit_call(target.buffer.device(), "upload", Half::kNative,
+              Call(&Kernels::copy, std::move(in), Argument<const Out&>{array_argument<Out>(target)}),
+              [staged = std::move(staged)](const FailurePointer&) {});
   return info.Env().Undefined();
 }
 
-// A queued copy of `source` into the memory of a typed array of the same dtype.
+// A copy of `source` into the memory of a typed array of the same dtype, to be queued on `device`; null when there is
+// nothing to copy.
 struct Download {
-  In in;
-  Out out;
-  Access access;
   Device* device;
+  Call<const In&, const Out&> call;
 };
-Download download_of(const Environment& environment, const Napi::CallbackInfo& info) {
-  const Array& source = environment.handles.at(info[0].As<Napi::Number>().DoubleValue());
+Download download_of(const Environment& environment, const Arguments& info) {
+  const Array& source = environment.handles.at(number_argument(info[0]));
   const Napi::TypedArray target = typed_array_argument(info[1]);
   const int64_t bytes = source.view.size() * item_size(source.view.dtype);
   if (static_cast<int64_t>(target.ByteLength()) != bytes)
     fail("ERR_SHAPE", "[native] expected room for %lld bytes; received %zu.", static_cast<long long>(bytes),
          target.ByteLength());
-  Download download{
-      {source.view},
-      {contiguous_view(data_of(target), source.view.dtype, {source.view.shape, source.view.shape + source.view.rank})},
-      {},
-      source.buffer ? &source.buffer->device() : nullptr};
-  if (source.buffer) download.access.in.push_back(source.buffer->status());
-  return download;
+  Argument<const Out&> out;
+  static_cast<View&>(out.view) =
+      contiguous_view(data_of(target), source.view.dtype, source.view.shape, source.view.rank);
+  return {source.buffer ? &source.buffer.device() : nullptr,
+          Call(&Kernels::copy, Argument<const In&>{array_argument<In>(source)}, std::move(out))};
 }
 
 // read(handle, typedArray) → Promise<typedArray>
-Napi::Value read(Environment& environment, const Napi::CallbackInfo& info) {
+Napi::Value read(Environment& environment, const Arguments& info) {
   Download download = download_of(environment, info);
   Promises& promises = environment.promises;
   Promises::Pending* const pending = promises.make(info.Env(), info[1]);
@@ -62,25 +61,21 @@ Napi::Value read(Environment& environment, const Napi::CallbackInfo& info) {
     promises.settle(pending);
     return promise;
   }
-  submit_op(
-      *download.device, "read", std::move(download.access),
-      [in = download.in, out = download.out](Kernels& kernels) { kernels.copy(in, out); },
-      [&promises, pending](const std::shared_ptr<Failure>& failure) {
-        pending->failure = failure;
-        promises.settle(pending);
-      });
+  submit_call(*download.device, "read", Half::kNative, std::move(download.call),
+              [&promises, pending](const FailurePointer& failure) {
+                pending->failure = failure;
+                promises.settle(pending);
+              });
   return promise;
 }
 
 // readSync(handle, typedArray) → typedArray
-Napi::Value read_sync(Environment& environment, const Napi::CallbackInfo& info) {
+Napi::Value read_sync(Environment& environment, const Arguments& info) {
   Download download = download_of(environment, info);
   if (download.device == nullptr) return info[1];
-  std::shared_ptr<Failure> failure;
-  submit_op(
-      *download.device, "read", std::move(download.access),
-      [in = download.in, out = download.out](Kernels& kernels) { kernels.copy(in, out); },
-      [&failure](const std::shared_ptr<Failure>& f) { failure = f; });
+  FailurePointer failure;
+  submit_call(*download.device, "read", Half::kNative, std::move(download.call),
+              [&failure](const FailurePointer& f) { failure = f; });
   download.device->synchronize();
   if (failure) {
     napi_throw(info.Env(), environment.errors.make(info.Env(), *failure));
@@ -90,7 +85,7 @@ Napi::Value read_sync(Environment& environment, const Napi::CallbackInfo& info) 
 }
 
 // synchronize() → Promise<void>: all work queued before has run; rejects with the oldest failure nobody was told of.
-Napi::Value synchronize(Environment& environment, const Napi::CallbackInfo& info) {
+Napi::Value synchronize(Environment& environment, const Arguments& info) {
   Device& device = cpu_device();
   Promises& promises = environment.promises;
   Promises::Pending* const pending = promises.make(info.Env(), info.Env().Undefined());
@@ -105,9 +100,9 @@ Napi::Value synchronize(Environment& environment, const Napi::CallbackInfo& info
 }  // namespace
 
 void define_transfers(Environment& environment, Napi::Env env, Napi::Object& exports) {
-  const auto define = [&](const char* name, Napi::Value (*call)(Environment&, const Napi::CallbackInfo&)) {
+  const auto define = [&](const char* name, Napi::Value (*call)(Environment&, const Arguments&)) {
     environment.define(env, exports, name,
-                       [&environment, call](const Napi::CallbackInfo& info) { return call(environment, info); });
+                       [&environment, call](const Arguments& info) { return call(environment, info); });
   };
   define("upload", upload);
   define("read", read);

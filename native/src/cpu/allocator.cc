@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <bit>
 #include <fstream>
-#include <iterator>
 #include <new>
 
 #if defined(__linux__)
@@ -21,12 +20,23 @@ constexpr size_t kHugePage = size_t{2} << 20;
 // Blocks of at least this size also serve requests of up to a fifth less.
 constexpr size_t kShared = size_t{1} << 20;
 
-// Eight classes to each power of two: at most 12.5 % of a block is unused.
-size_t size_class(size_t bytes) {
-  if (bytes <= kSmallest) return kSmallest;
-  const size_t step = std::bit_floor(bytes - 1) / 8;
-  const size_t granule = step < 64 ? 64 : step;
-  return (bytes + granule - 1) / granule * granule;
+// Eight classes to each power of two: at most 12.5 % of a block is unused. Class 0 is kSmallest; class 1 + 8·e + k is
+// (1 + (k + 1) / 8) · 2^e · kSmallest. Below 512 every other one is left out: blocks are multiples of 64 bytes.
+struct SizeClass {
+  int index;
+  size_t bytes;
+};
+SizeClass size_class(size_t bytes) {
+  if (bytes <= kSmallest) return {0, kSmallest};
+  const int exponent = std::bit_width(bytes - 1) - 1;
+  const size_t base = size_t{1} << exponent, step = base / 8, granule = std::max(step, size_t{64});
+  const size_t rounded = base + (bytes - base + granule - 1) / granule * granule;
+  return {1 + 8 * (exponent - 8) + static_cast<int>((rounded - base) / step) - 1, rounded};
+}
+
+int largest_class_within(size_t bytes) {
+  const auto [index, rounded] = size_class(bytes);
+  return rounded <= bytes ? index : index - 1;
 }
 
 // What a control group allows this process; containers have less than their host.
@@ -55,80 +65,80 @@ size_t alignment_of(size_t capacity) {
 
 }  // namespace
 
-void* CachingAllocator::allocate(size_t bytes, size_t& capacity) {
+Block* CachingAllocator::take(int size_class) {
+  Block* const block = free_[size_class];
+  if (block == nullptr) return nullptr;
+  free_[size_class] = block->next;
+  cached_ -= block->capacity;
+  return block;
+}
+
+Block* CachingAllocator::make(size_t capacity) {
+  void* const data = ::operator new (capacity, std::align_val_t{alignment_of(capacity)}, std::nothrow);
+  if (data == nullptr) return nullptr;
+#if defined(__linux__)
+  if (capacity >= kHugePage) madvise(data, capacity, MADV_HUGEPAGE);
+#endif
+  held_ += capacity;
+  missed_ = true;
+  ++system_allocations_;
+  return new Block(device_, data, capacity);
+}
+
+Block* CachingAllocator::allocate(size_t bytes) {
   static const size_t limit = usable_memory();
   if (bytes > limit) return nullptr;
-  const size_t wanted = size_class(bytes), largest = wanted < kShared ? wanted : wanted + wanted / 4;
+  const auto [first, wanted] = size_class(bytes);
+  const int last = wanted < kShared ? first : largest_class_within(wanted + wanted / 4);
   std::lock_guard lock(mutex_);
-  void* data = nullptr;
-  auto found = free_.lower_bound(wanted);
-  while (found != free_.end() && found->first <= largest && found->second.empty()) ++found;
-  if (found != free_.end() && found->first <= largest) {
-    capacity = found->first;
-    data = found->second.back();
-    found->second.pop_back();
-    cached_ -= capacity;
-  } else {
-    if (held_ + wanted > limit) return nullptr;
-    capacity = wanted;
-    data = ::operator new (capacity, std::align_val_t{alignment_of(capacity)}, std::nothrow);
-    if (data == nullptr) return nullptr;
-#if defined(__linux__)
-    if (capacity >= kHugePage) madvise(data, capacity, MADV_HUGEPAGE);
-#endif
-    held_ += capacity;
-    missed_ = true;
-    ++system_allocations_;
-  }
+  Block* block = nullptr;
+  for (int i = first; i <= last && block == nullptr; ++i) block = take(i);
+  if (block == nullptr && held_ + wanted <= limit) block = make(wanted);
+  if (block == nullptr) return nullptr;
+  block->bytes = bytes;
+  ++block->owner;
   // What is live counts as it was asked for: the same from step to step, whichever blocks were free.
   live_ += wanted;
   peak_ = std::max(peak_, live_);
   highest_ = std::max(highest_, live_);
-  return data;
+  return block;
 }
 
-void CachingAllocator::release(void* data, size_t bytes, size_t capacity) {
+void CachingAllocator::release(Block* block) {
+  const size_t asked = size_class(block->bytes).bytes;
+  const int index = size_class(block->capacity).index;
   std::lock_guard lock(mutex_);
-  free_[capacity].push_back(data);
-  live_ -= size_class(bytes);
-  cached_ += capacity;
+  block->next = free_[index];
+  free_[index] = block;
+  live_ -= asked;
+  cached_ += block->capacity;
 }
 
-std::vector<CachingAllocator::Block> CachingAllocator::detach_all() {
+std::vector<Block*> CachingAllocator::detach(size_t bound) {
+  std::vector<Block*> blocks;
+  for (int i = kClasses - 1; i >= 0 && cached_ > bound; --i)
+    while (cached_ > bound && free_[i] != nullptr) blocks.push_back(take(i));
+  return blocks;
+}
+
+std::vector<Block*> CachingAllocator::detach_all() {
   std::lock_guard lock(mutex_);
-  std::vector<Block> blocks;
-  for (const auto& [capacity, list] : free_)
-    for (void* data : list) blocks.push_back({data, capacity});
-  free_.clear();
-  cached_ = 0;
   highest_ = live_;
-  return blocks;
+  return detach(0);
 }
 
-std::vector<CachingAllocator::Block> CachingAllocator::detach_surplus() {
+std::vector<Block*> CachingAllocator::detach_surplus() {
   std::lock_guard lock(mutex_);
-  std::vector<Block> blocks;
-  if (!missed_) return blocks;
-  missed_ = false;
-  const size_t bound = std::max(highest_, kKept);
-  while (cached_ > bound) {
-    const auto last = std::prev(free_.end());
-    if (last->second.empty()) {
-      free_.erase(last);
-      continue;
-    }
-    blocks.push_back({last->second.back(), last->first});
-    last->second.pop_back();
-    cached_ -= last->first;
-  }
-  return blocks;
+  if (!missed_.exchange(false)) return {};
+  return detach(std::max(highest_, kKept));
 }
 
-void CachingAllocator::free(const std::vector<Block>& blocks) {
+void CachingAllocator::free(const std::vector<Block*>& blocks) {
   size_t bytes = 0;
-  for (const Block& block : blocks) {
-    ::operator delete (block.data, std::align_val_t{alignment_of(block.capacity)});
-    bytes += block.capacity;
+  for (Block* const block : blocks) {
+    ::operator delete (block->data, std::align_val_t{alignment_of(block->capacity)});
+    bytes += block->capacity;
+    delete block;
   }
   std::lock_guard lock(mutex_);
   held_ -= bytes;

@@ -6,8 +6,8 @@
 // everything that had been submitted by then is done.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
-#include <map>
 #include <mutex>
 #include <vector>
 
@@ -17,36 +17,40 @@ namespace llmeff::cpu {
 
 class CachingAllocator {
  public:
-  struct Block {
-    void* data;
-    size_t capacity;
-  };
+  explicit CachingAllocator(Device* device = nullptr) : device_(device) {}
 
-  // A 64-byte aligned block; `capacity` receives its size. Null when the system has no more.
-  void* allocate(size_t bytes, size_t& capacity);
-  // `bytes` as it was asked for.
-  void release(void* data, size_t bytes, size_t capacity);
+  // A 64-byte aligned block for a new owner; null when the system has no more.
+  Block* allocate(size_t bytes);
+  void release(Block* block);
 
   // Everything in the cache leaves it.
-  std::vector<Block> detach_all();
+  std::vector<Block*> detach_all();
   // What the cache holds beyond its bound leaves it, largest first. The bound is the most that was ever live since the
   // last detach_all, and no less than kKept. Empty as long as the cache serves all requests: a steady state keeps what
   // it needs.
-  std::vector<Block> detach_surplus();
+  std::vector<Block*> detach_surplus();
+  // Whether there may be a surplus.
+  bool missed() const { return missed_.load(std::memory_order_relaxed); }
   // Gives detached blocks back to the system; no queued work may use them.
-  void free(const std::vector<Block>& blocks);
+  void free(const std::vector<Block*>& blocks);
 
   void reset_peak();
   MemoryUse use() const;
 
  private:
   static constexpr size_t kKept = size_t{256} << 20;
+  static constexpr int kClasses = 1 + 8 * 56;
 
+  Block* take(int size_class);
+  Block* make(size_t capacity);
+  std::vector<Block*> detach(size_t bound);
+
+  Device* const device_;
   mutable std::mutex mutex_;
-  std::map<size_t, std::vector<void*>> free_;
+  Block* free_[kClasses] = {};  // lists, the block that was released last first: its memory is in the processor's cache
   size_t live_ = 0, peak_ = 0, highest_ = 0, cached_ = 0;
-  size_t held_ = 0;      // from the system: live, cached and detached
-  bool missed_ = false;  // a request since the last detach_surplus was not served by the cache
+  size_t held_ = 0;                   // from the system: live, cached and detached
+  std::atomic<bool> missed_ = false;  // a request since the last detach_surplus was not served by the cache
   size_t system_allocations_ = 0;
 };
 

@@ -17,26 +17,26 @@ constexpr size_t kQueueCapacity = 8192;
 
 class CpuDevice final : public Device {
  public:
-  CpuDevice() : kernels_(cpu::best_kernels()), executor_(kQueueCapacity) {}
+  CpuDevice() : kernels_(cpu::best_kernels()), allocator_(this), executor_(kQueueCapacity) {}
 
   std::string name() const override { return "cpu"; }
   Kernels& kernels() override { return kernels_; }
 
-  std::shared_ptr<Buffer> allocate(size_t bytes) override {
-    size_t capacity = 0;
-    void* data = allocator_.allocate(bytes, capacity);
-    if (data == nullptr) {
+  Buffer allocate(size_t bytes) override {
+    Block* block = allocator_.allocate(bytes);
+    if (block == nullptr) {
       empty_cache();
-      data = allocator_.allocate(bytes, capacity);
+      block = allocator_.allocate(bytes);
     }
-    if (data == nullptr)
+    if (block == nullptr)
       fail("ERR_OUT_OF_MEMORY",
            "[cpu] out of memory: %zu bytes were asked for while %zu are live. Dispose tensors, use scope(), or a "
            "smaller batch.",
            bytes, allocator_.use().live_bytes);
-    auto buffer = std::make_shared<Buffer>(*this, data, bytes, capacity);
-    if (auto surplus = allocator_.detach_surplus(); !surplus.empty())
-      submit([this, surplus = std::move(surplus)](uint64_t) { allocator_.free(surplus); });
+    Buffer buffer(block);
+    if (allocator_.missed())
+      if (auto surplus = allocator_.detach_surplus(); !surplus.empty())
+        submit([this, surplus = std::move(surplus)](uint64_t) { allocator_.free(surplus); });
     return buffer;
   }
   MemoryUse memory() const override { return allocator_.use(); }
@@ -49,11 +49,12 @@ class CpuDevice final : public Device {
     allocator_.free(blocks);
   }
 
-  uint64_t submit(std::function<void(uint64_t)> work) override { return executor_.submit(std::move(work)); }
   void synchronize() override { executor_.drain(); }
 
  protected:
-  void release(void* data, size_t bytes, size_t capacity) override { allocator_.release(data, bytes, capacity); }
+  void* reserve(size_t bytes) override { return executor_.reserve(bytes); }
+  uint64_t publish() noexcept override { return executor_.publish(); }
+  void release(Block* block) override { allocator_.release(block); }
 
  private:
   Kernels& kernels_;

@@ -1,6 +1,8 @@
-// The thread pool behind run_tasks: threads spin for a moment after work, then sleep, so that neither an idle engine
-// nor a busy neighbour costs anything (spinning barriers collapse when another process wants a core).
+// The thread pool behind run_tasks. Its threads wait awake for a moment after work, then sleep: spinning barriers
+// collapse when another process wants a core.
+#include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdlib>
 #include <exception>
@@ -8,9 +10,11 @@
 #include <mutex>
 #include <new>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "cpu/usable_cores.h"
+#include "cpu/wait.h"
 #include "llmeff/error.h"
 #include "llmeff/parallel.h"
 
@@ -48,10 +52,15 @@ struct AlignedBlock {
   ~AlignedBlock() { ::operator delete (data, std::align_val_t{64}); }
 };
 
+// One job at a time: `state_` holds its number and how many of its units (runs of consecutive tasks) nobody has taken.
+// Taking a unit is one compare-and-swap, which fails if the job is another by then: a thread that comes late finds
+// nothing to take, touches nothing, and need not be waited for. The caller waits for units that were taken, never for
+// threads that were not, so a helper that another program keeps from its core holds up at most the unit that it is at.
 class Pool {
  public:
   // With fewer threads where the system gives no more: a limit of processes or of memory is no reason to fail.
-  explicit Pool(int threads) {
+  explicit Pool(int threads)
+      : most_awake_(std::min(threads, cpu::usable_cores()) - 1), patience_(most_awake_ > 0 ? 20 : 0) {
     threads_.reserve(static_cast<size_t>(threads));
     try {
       for (int worker = 1; worker < threads; ++worker) threads_.emplace_back([this, worker] { loop(worker); });
@@ -70,81 +79,119 @@ class Pool {
       for (int64_t i = 0; i < count; ++i) task(context, i, 0);
       return;
     }
-    Job job(count, task, context);
-    {
-      std::lock_guard lock(mutex_);
-      job_ = &job;
-      generation_.fetch_add(1, std::memory_order_release);
-    }
-    wake_.notify_all();
-    work(job, 0);
-    // No thread may join after this; then wait for those that did.
-    {
+    // Tasks of a long job are taken several at a time.
+    const int64_t unit = std::max<int64_t>(1, count / (int64_t{size()} * kUnitsPerThread));
+    const int64_t units = (count + unit - 1) / unit;
+    set(count_, count);
+    set(unit_, unit);
+    set(units_, units);
+    set(task_, task);
+    set(context_, context);
+    done_.store(0, std::memory_order_relaxed);
+    number_ = (number_ + 1) % (uint64_t{1} << (64 - kUnitBits));
+    state_.store(number_ << kUnitBits | static_cast<uint64_t>(units));
+    wake_helper();
+    work(0);
+    const auto finished = [&] { return done_.load(std::memory_order_acquire) == units; };
+    if (!cpu::spin_until(patience_, finished)) {
       std::unique_lock lock(mutex_);
-      job_ = nullptr;
-      done_.wait(lock, [&] { return job.helpers == 0; });
+      caller_asleep_.store(true);
+      finished_.wait(lock, [&] { return done_.load() == units; });
+      caller_asleep_.store(false);
     }
-    if (job.error) std::rethrow_exception(job.error);
+    if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
   }
 
  private:
-  struct Job {
-    Job(int64_t count, void (*task)(void*, int64_t, int), void* context) : count(count), task(task), context(context) {}
+  static constexpr int kUnitBits = 20, kUnitsPerThread = 64;
+  static_assert(1024 * kUnitsPerThread * 2 < 1 << kUnitBits);
+  static constexpr uint64_t kUnitMask = (uint64_t{1} << kUnitBits) - 1;
 
-    const int64_t count;
-    void (*const task)(void*, int64_t, int);
-    void* const context;
-    std::atomic<int64_t> next{0};
-    int helpers = 0;  // guarded by mutex_
-    std::exception_ptr error;
-    std::mutex error_mutex;
-  };
+  template <class T>
+  static void set(std::atomic<T>& field, T value) {
+    field.store(value, std::memory_order_relaxed);
+  }
+  template <class T>
+  static T get(const std::atomic<T>& field) {
+    return field.load(std::memory_order_relaxed);
+  }
+  bool units_left() const { return (state_.load() & kUnitMask) != 0; }
 
-  static void work(Job& job, int worker) {
-    for (;;) {
-      const int64_t i = job.next.fetch_add(1, std::memory_order_relaxed);
-      if (i >= job.count) return;
+  // Takes units of the present job and runs their tasks until none is left.
+  void work(int worker) {
+    int64_t ran = 0;
+    for (uint64_t state = state_.load(std::memory_order_acquire); (state & kUnitMask) != 0;) {
+      const int64_t count = get(count_), unit = get(unit_), first = (get(units_) - (state & kUnitMask)) * unit;
+      const auto task = get(task_);
+      void* const context = get(context_);
+      if (!state_.compare_exchange_weak(state, state - 1, std::memory_order_acq_rel, std::memory_order_acquire))
+        continue;
+      if (worker > 0 && ran == 0 && (state & kUnitMask) > 1) wake_helper();
       try {
-        job.task(job.context, i, worker);
+        for (int64_t i = first; i < std::min(first + unit, count); ++i) task(context, i, worker);
       } catch (...) {
-        std::lock_guard lock(job.error_mutex);
-        if (!job.error) job.error = std::current_exception();
-        job.next.store(job.count, std::memory_order_relaxed);
+        ran += abandon();
       }
+      ++ran;
+      state = state_.load(std::memory_order_acquire);
     }
+    if (ran > 0) finish(ran);
+  }
+
+  // After a task threw: keeps the first exception and takes all units that are left.
+  int64_t abandon() {
+    std::lock_guard lock(mutex_);
+    if (!error_) error_ = std::current_exception();
+    return static_cast<int64_t>(state_.fetch_and(~kUnitMask) & kUnitMask);
+  }
+
+  void finish(int64_t units) {
+    const int64_t all = get(units_);  // the job can't end before this thread has counted
+    if (done_.fetch_add(units) + units == all && caller_asleep_.load()) {
+      std::lock_guard lock(mutex_);
+      finished_.notify_one();
+    }
+  }
+
+  // One at a time: whoever wakes and finds work wakes the next, so that a job has no more threads than it has use for
+  // and its caller gives few of them a thought.
+  void wake_helper() {
+    if (asleep_.load() == 0) return;
+    std::lock_guard lock(mutex_);
+    wake_.notify_one();
   }
 
   void loop(int worker) {
-    constexpr int kSpins = 2000;  // some microseconds: the gap between two kernels of one step
-    uint64_t seen = 0;
     for (;;) {
-      for (int spin = 0; spin < kSpins && generation_.load(std::memory_order_acquire) == seen; ++spin) {
-#if defined(__x86_64__)
-        __builtin_ia32_pause();
-#endif
-      }
-      Job* job = nullptr;
-      {
-        std::unique_lock lock(mutex_);
-        wake_.wait(lock, [&] { return generation_.load(std::memory_order_relaxed) != seen; });
-        seen = generation_.load(std::memory_order_relaxed);
-        job = job_;
-        if (job != nullptr) ++job->helpers;
-      }
-      if (job == nullptr) continue;  // that kernel ended before this thread woke
-      work(*job, worker);
-      {
-        std::lock_guard lock(mutex_);
-        --job->helpers;
-      }
-      done_.notify_one();
+      work(worker);
+      // No more helpers than cores stay awake between jobs.
+      const bool may_wait_awake = awake_.fetch_add(1) < most_awake_;
+      const bool more = may_wait_awake && cpu::spin_until(patience_, [this] { return units_left(); });
+      awake_.fetch_sub(1);
+      if (more) continue;
+      std::unique_lock lock(mutex_);
+      asleep_.fetch_add(1);
+      wake_.wait(lock, [this] { return units_left(); });
+      asleep_.fetch_sub(1);
     }
   }
 
+  // Written by the caller before `state_`; a helper's reads count if it then takes a unit.
+  std::atomic<int64_t> count_{0}, unit_{1}, units_{0};
+  std::atomic<void (*)(void*, int64_t, int)> task_{nullptr};
+  std::atomic<void*> context_{nullptr};
+  uint64_t number_ = 0;
+
+  alignas(64) std::atomic<uint64_t> state_{0};
+  alignas(64) std::atomic<int64_t> done_{0};  // units
+  std::atomic<bool> caller_asleep_{false};
+  alignas(64) std::atomic<int> asleep_{0}, awake_{0};  // helpers between jobs
+  const int most_awake_;
+  const std::chrono::microseconds patience_;  // about the gap between two kernels of a step
+
   std::mutex mutex_;
-  std::condition_variable wake_, done_;
-  std::atomic<uint64_t> generation_{0};
-  Job* job_ = nullptr;
+  std::condition_variable wake_, finished_;
+  std::exception_ptr error_;  // guarded by mutex_ until the job has ended
   std::vector<AlignedBlock> scratch_;
   AlignedBlock shared_;
   std::vector<std::thread> threads_;

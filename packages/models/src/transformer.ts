@@ -1,5 +1,6 @@
 import {
   add,
+  addRmsNorm,
   attention,
   type CrossEntropyParts,
   embedding,
@@ -181,11 +182,12 @@ export class Transformer {
     const normed = this.#norm(params, `${at}.input_layernorm`, x);
     const attended = attend.call(this, params, `${at}.self_attn`, layer as never, normed, angles, start, cache);
     const [B, T] = x.shape as [number, number];
-    const mixed = add(
+    const [mixed, wide] = addRmsNorm(
       x,
       project("self_attn.o_proj", reshape(attended, [B, T, this.config.numHeads * this.config.headDim])),
+      parameter(params, `${at}.post_attention_layernorm.weight`),
+      { eps: this.config.normEps },
     );
-    const wide = this.#norm(params, `${at}.post_attention_layernorm`, mixed);
     return add(mixed, project("mlp.down_proj", swiglu(project("mlp.gate_proj", wide), project("mlp.up_proj", wide))));
   }
 

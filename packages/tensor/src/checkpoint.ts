@@ -1,11 +1,12 @@
 import { DisposedError, OptionError } from "@llmeff/native";
+import { currentAnomalyMode, withAnomalyMode } from "./anomaly.js";
 import { aliasOf, hold } from "./autograd.js";
 import { type AddGradient, backward, Gradients } from "./gradients.js";
 import { refuseAsync, scope } from "./scope.js";
 import { formatShape, sameShape } from "./shape.js";
 import { currentTape, type Step, Tape, withTape } from "./tape.js";
 import type { Tensor } from "./tensor.js";
-import { mapTensors, tensorsOf } from "./tree.js";
+import { replaceTensors, tensorsOf } from "./tree.js";
 
 /**
  * The inside of a checkpoint. Its first run isn't recorded but finds out which tensors of the outer tapes the function uses without having
@@ -55,8 +56,7 @@ function run<A extends readonly unknown[], R>(
 ): { result: R; leaves: Tensor[] } {
   const leaves = inputs.map(aliasOf);
   for (const [i, leaf] of leaves.entries()) if (traced[i]) leaf.tape = segment;
-  const next = leaves.values();
-  const result = withTape(segment, () => fn(...mapTensors(args, () => next.next().value!)));
+  const result = withTape(segment, () => fn(...(replaceTensors(args, leaves) as unknown as A)));
   refuseAsync("checkpoint", result);
   return { result, leaves };
 }
@@ -113,6 +113,7 @@ function stepOf<A extends readonly unknown[], R>(
 ): Step {
   const saved = inputs.map(hold);
   const captured = [...first.captured];
+  const mode = currentAnomalyMode();
   return {
     op: "checkpoint",
     inputs: [...inputs, ...captured],
@@ -126,7 +127,7 @@ function stepOf<A extends readonly unknown[], R>(
       for (const [i, tensor] of captured.entries()) elsewhere.set(tensor, (c) => add(inputs.length + i, c));
       const gradients = new Gradients(elsewhere);
       try {
-        const { result, leaves } = runAgain(call, segment, saved, traced);
+        const { result, leaves } = withAnomalyMode(mode, () => runAgain(call, segment, saved, traced));
         for (const [i, leaf] of leaves.entries()) elsewhere.set(leaf, (c) => add(i, c));
         addResults(gradients, segment, outputs, [...tensorsOf(result)], douts);
         backward(segment, gradients);

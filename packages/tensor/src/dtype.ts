@@ -1,6 +1,9 @@
 import { DTypeCode, DTypeError } from "@llmeff/native";
 
-/** Element types. bfloat16 and float16 are storage: read and written as `Uint16Array` bits, computed with after `astype`. */
+/**
+ * Element types. Operations on bfloat16 and float16 compute in float32 and round each result once; their values are read and written as
+ * bits in a `Uint16Array`.
+ */
 export type DType = keyof typeof DTypeCode;
 
 export type TypedArray = Float32Array | Float64Array | Int32Array | Uint8Array | Uint16Array;

@@ -1,22 +1,24 @@
 import { ShapeError } from "@llmeff/native";
+import { inspectedSum } from "./anomaly.js";
 import { hold } from "./autograd.js";
+import { accumulationDType } from "./dtype.js";
 import { add, astype } from "./ops/index.js";
-import { keep, scope } from "./scope.js";
+import { adopt, claim, scope } from "./scope.js";
 import { formatShape, sameShape } from "./shape.js";
 import type { Step, Tape } from "./tape.js";
 import type { Tensor } from "./tensor.js";
 
-/** `a + b`; bfloat16 and float16 are added in float32. */
-function sumOf(a: Tensor, b: Tensor): Tensor {
-  const computed = a.dtype === "float32" || a.dtype === "float64";
-  return computed ? add(a, b) : astype(add(astype(a, "float32"), astype(b, "float32")), a.dtype);
-}
-
 /** Takes a contribution to the gradient of a tensor. */
 export type AddGradient = (contribution: Tensor) => void;
 
+function widened(x: Tensor): Tensor {
+  const dtype = accumulationDType(x.dtype);
+  return x.dtype === dtype ? x : astype(x, dtype);
+}
+
 /** Gradients by tensor while the tape is read backwards, each under a handle of its own. */
 export class Gradients {
+  /** Sums of several contributions to a gradient in bfloat16 or float16 stay in float32, to be rounded once. */
   readonly #byTensor = new Map<Tensor, Tensor>();
   readonly #elsewhere: ReadonlyMap<Tensor, AddGradient>;
 
@@ -29,7 +31,9 @@ export class Gradients {
   take(tensor: Tensor): Tensor | undefined {
     const gradient = this.#byTensor.get(tensor);
     this.#byTensor.delete(tensor);
-    return gradient;
+    if (gradient === undefined || gradient.dtype === tensor.dtype) return gradient;
+    using wide = gradient;
+    return adopt(astype(wide, tensor.dtype));
   }
 
   /** Adds a contribution; it may share memory with other tensors. */
@@ -45,8 +49,11 @@ export class Gradients {
       return;
     }
     const before = this.#byTensor.get(tensor);
-    this.#byTensor.set(tensor, before ? keep(sumOf(before, contribution)) : hold(contribution));
-    before?.dispose();
+    if (before !== undefined) {
+      const sum = inspectedSum(op, before, contribution, () => add(widened(before), widened(contribution)));
+      this.#byTensor.set(tensor, adopt(sum));
+      before.dispose();
+    } else this.#byTensor.set(tensor, claim(contribution) ? contribution : hold(contribution));
   }
 
   release(): void {
@@ -55,12 +62,17 @@ export class Gradients {
   }
 }
 
-/** Reads a tape backwards into the gradients of what came before it, and frees what each step had saved as soon as it is done. */
-export function backward(tape: Tape, gradients: Gradients): void {
+/**
+ * Reads a tape backwards into the gradients of what came before it, and frees what each step had saved as soon as it is done.
+ *
+ * @param done - called after each step
+ */
+export function backward(tape: Tape, gradients: Gradients, done?: (step: Step) => void): void {
   for (let step = tape.steps.at(-1); step !== undefined; step = tape.steps.at(-1)) {
     backwardOf(step, gradients);
     for (const tensor of step.saved) tensor.dispose();
     tape.steps.pop();
+    done?.(step);
   }
 }
 

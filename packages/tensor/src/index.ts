@@ -1,4 +1,5 @@
 export * from "@llmeff/native/errors";
+export { type AnomalyOptions, detectAnomaly } from "./anomaly.js";
 export {
   type BackwardContext,
   defineOp,
@@ -8,8 +9,10 @@ export {
   type ResultGradients,
 } from "./autograd.js";
 export { checkpoint } from "./checkpoint.js";
+export { customGrad, type GradientFor, type GradientOf } from "./custom-grad.js";
 export { type DType, itemSize, type TypedArray } from "./dtype.js";
 export * from "./ops/index.js";
+export type { GradientOptions } from "./parameter-gradients.js";
 export {
   decodeSafetensors,
   encodeSafetensors,

@@ -1,13 +1,65 @@
-import { engine, OptionError } from "@llmeff/native";
-import type { Tensor } from "./tensor.js";
+import { engine, type Handle, OptionError } from "@llmeff/native";
+import { Tensor } from "./tensor.js";
 import { tensorsOf } from "./tree.js";
 
-/** Scopes that are open, innermost last; each lists the tensors made while it was innermost. */
-const open: Set<Tensor>[] = [];
+/** Gives native memory back when a tensor that nobody disposed is collected. The safety net, not the plan: use `scope` or `using`. */
+const forgotten = new FinalizationRegistry<Handle>((handle) => engine().release(handle));
 
-/** Notes a new tensor in the innermost scope. @internal */
+/** The tensors of a scope that is open: those made while it was innermost that were not disposed or given away since. */
+class Scope {
+  /** Each knows its place here. */
+  readonly tensors: Tensor[] = [];
+  constructor(readonly outer: Scope | undefined) {}
+}
+
+let innermost: Scope | undefined;
+
+/** Who frees a tensor that nobody disposes: its scope, or the garbage collector. */
+export type Owner = Scope | "collector";
+
+/** Makes the innermost scope the owner of a tensor; outside of any scope, the garbage collector. @internal */
 export function register(tensor: Tensor): void {
-  open.at(-1)?.add(tensor);
+  unregister(tensor);
+  give(tensor, innermost);
+}
+
+function give(tensor: Tensor, scope: Scope | undefined): void {
+  if (scope === undefined) {
+    // A scope holds its tensors, so that the collector can't find them: only those outside are worth the registry's time.
+    forgotten.register(tensor, tensor.handle, tensor);
+    tensor.owner = "collector";
+  } else {
+    tensor.owner = scope;
+    tensor.place = scope.tensors.push(tensor) - 1;
+  }
+}
+
+/** Takes a tensor from its owner for a caller that is sure to dispose it. @internal */
+export function adopt(tensor: Tensor): Tensor {
+  unregister(tensor);
+  return tensor;
+}
+
+/** Takes a tensor out of the innermost scope, if it was made there: then the caller owns it, and nobody else will free it. @internal */
+export function claim(tensor: Tensor): boolean {
+  if (innermost === undefined || tensor.owner !== innermost) return false;
+  unregister(tensor);
+  return true;
+}
+
+/** Takes a tensor from its owner. @internal */
+export function unregister(tensor: Tensor): void {
+  const { owner } = tensor;
+  if (owner === undefined) return;
+  tensor.owner = undefined;
+  if (owner === "collector") {
+    forgotten.unregister(tensor);
+    return;
+  }
+  const last = owner.tensors.pop()!;
+  if (last === tensor) return;
+  owner.tensors[tensor.place] = last;
+  last.place = tensor.place;
 }
 
 /** Refuses the Promise of an asynchronous function, whose own failure, which nobody will see, must not end the process. @internal */
@@ -29,28 +81,38 @@ export function refuseAsync(where: string, result: unknown): void {
  * const norm = scope(() => x.square().sum().sqrt()); // only the result stays
  */
 export function scope<R>(fn: () => R): R {
-  const made = new Set<Tensor>();
-  open.push(made);
-  let result: R;
+  const made = new Scope(innermost);
+  innermost = made;
   try {
-    result = fn();
+    const result = fn();
     refuseAsync("scope", result);
-  } catch (error) {
-    open.pop();
-    for (const tensor of made) tensor.dispose();
-    throw error;
+    innermost = made.outer;
+    if (result instanceof Tensor) handOver(result, made);
+    else if (typeof result === "object") for (const tensor of tensorsOf(result)) handOver(tensor, made);
+    return result;
+  } finally {
+    innermost = made.outer;
+    for (let tensor = made.tensors.pop(); tensor !== undefined; tensor = made.tensors.pop()) {
+      tensor.owner = undefined;
+      tensor.dispose();
+    }
   }
-  open.pop();
-  for (const tensor of tensorsOf(result)) {
-    if (made.delete(tensor)) register(tensor);
-  }
-  for (const tensor of made) tensor.dispose();
-  return result;
+}
+
+/** Gives a result to the enclosing scope, if it was made in this one. */
+function handOver(tensor: Tensor, from: Scope): void {
+  if (tensor.owner !== from) return;
+  unregister(tensor);
+  give(tensor, from.outer);
 }
 
 /** Takes a tensor (or all in a tree of them) out of every open scope: it lives until it is disposed. */
 export function keep<R>(tensors: R): R {
-  for (const tensor of tensorsOf(tensors)) for (const made of open) made.delete(tensor);
+  for (const tensor of tensorsOf(tensors)) {
+    if (!(tensor.owner instanceof Scope)) continue;
+    unregister(tensor);
+    give(tensor, undefined);
+  }
   return tensors;
 }
 

@@ -37,7 +37,10 @@ export function formatShape(shape: Shape): string {
 }
 
 export function sameShape(a: Shape, b: Shape): boolean {
-  return a.length === b.length && a.every((n, axis) => n === b[axis]);
+  if (a === b) return true;
+  if (a.length !== b.length) return false;
+  for (let axis = 0; axis < a.length; axis++) if (a[axis] !== b[axis]) return false;
+  return true;
 }
 
 export function checkShape(where: string, shape: unknown): asserts shape is Shape {
@@ -60,8 +63,47 @@ export function normalizeAxis(where: string, axis: number, rank: number): number
   return axis < 0 ? axis + rank : axis;
 }
 
+/** One axis or several, counted from the front, each named once. */
+export function normalizeAxes(where: string, axes: number | readonly number[], rank: number): number[] {
+  const listed = typeof axes === "number" ? [axes] : axes;
+  if (!Array.isArray(listed)) {
+    throw new ShapeError(`[${where}] expected an axis or an array of axes; received ${JSON.stringify(axes)}.`);
+  }
+  const normal = listed.map((axis) => normalizeAxis(where, axis, rank));
+  if (new Set(normal).size !== normal.length) {
+    throw new ShapeError(`[${where}] each axis must be named once; received ${formatShape(listed)}.`);
+  }
+  return normal;
+}
+
+/**
+ * Strides that show memory of one shape under another of the same size, or undefined where only a copy can: neighbouring axes of `target` must
+ * divide runs of axes that lie behind each other in memory.
+ */
+export function reshapedStrides(shape: Shape, strides: Shape, target: Shape): number[] | undefined {
+  if (sizeOf(shape) === 0 || isContiguous(shape, strides)) return contiguousStrides(target);
+  const result = new Array<number>(target.length);
+  let to = target.length - 1;
+  let step = strides.at(-1)!; // of the run that is being divided
+  let have = 1; // its elements so far
+  let given = 1; // those that axes of the target have taken
+  for (let axis = shape.length - 1; axis >= 0; axis--) {
+    have *= shape[axis]!;
+    const goesOn = axis > 0 && (shape[axis - 1] === 1 || strides[axis - 1] === have * step);
+    if (goesOn) continue;
+    for (; to >= 0 && (given < have || target[to] === 1); to--) {
+      result[to] = given * step;
+      given *= target[to]!;
+    }
+    if (given !== have) return undefined;
+    if (axis > 0) [step, have, given] = [strides[axis - 1]!, 1, 1];
+  }
+  return result;
+}
+
 /** The NumPy broadcast of two shapes. */
-export function broadcastShapes(where: string, a: Shape, b: Shape): number[] {
+export function broadcastShapes(where: string, a: Shape, b: Shape): Shape {
+  if (sameShape(a, b)) return a;
   const rank = Math.max(a.length, b.length);
   const shape = new Array<number>(rank);
   for (let i = 1; i <= rank; i++) {

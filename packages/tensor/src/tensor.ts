@@ -1,15 +1,13 @@
 import { DisposedError, DTypeCode, engine, type Handle, LlmeffError, nativeOrigin, ShapeError } from "@llmeff/native";
+import { callSite } from "./call-site.js";
 import { allocateTypedArray, type DType, isFloating, type TypedArray } from "./dtype.js";
 import * as ops from "./ops/index.js";
-import { register, scope } from "./scope.js";
+import { type Owner, register, scope, unregister } from "./scope.js";
 import { contiguousStrides, formatShape, isContiguous, type Shape, sizeOf } from "./shape.js";
 import type { Tape } from "./tape.js";
 
 /** Where a tensor lives. */
 export type Device = "cpu";
-
-/** Gives native memory back when a tensor that nobody disposed is collected. The safety net, not the plan: use `scope` or `using`. */
-const forgotten = new FinalizationRegistry<Handle>((handle) => engine().release(handle));
 
 /**
  * An array of numbers in the engine's memory.
@@ -21,31 +19,33 @@ export class Tensor {
   readonly shape: Shape;
   readonly dtype: DType;
   readonly device: Device = "cpu";
-  /** Distance between neighbours on each axis, in elements; 0 on a broadcast axis. */
-  readonly strides: Shape;
   /** The tape that this tensor was computed under, if its gradient can be asked for. @internal */
   tape: Tape | undefined;
+  /** Who frees it if nobody disposes it, and where it stands in that scope's list. @internal */
+  owner: Owner | undefined;
+  /** @internal */
+  place = 0;
   #handle: Handle | undefined;
+  #strides: Shape | undefined;
 
-  /** Wraps an array of the engine; programs use `tensor`, `zeros`, … instead. @internal */
-  constructor(handle: Handle, dtype: DType, shape: Shape, strides: Shape = contiguousStrides(shape)) {
+  /** Wraps an array of the engine, row-major unless it has strides; programs use `tensor`, `zeros`, … instead. @internal */
+  constructor(handle: Handle, dtype: DType, shape: Shape, strides?: Shape) {
     this.#handle = handle;
+    this.#strides = strides;
     this.dtype = dtype;
     this.shape = shape;
-    this.strides = strides;
-    forgotten.register(this, handle, this);
     register(this);
   }
 
   /** A new array with undefined contents. @internal */
   static allocate(dtype: DType, shape: Shape): Tensor {
-    return new Tensor(engine().create(DTypeCode[dtype], shape), dtype, shape);
+    return new Tensor(engine().create(DTypeCode[dtype], ...shape), dtype, shape);
   }
 
   /** A tensor of the same memory with other shape and strides; `offset` in elements. No gradient flows through it. @internal */
   view(shape: Shape, strides: Shape, offset = 0): Tensor {
     return new Tensor(
-      engine().view(this.handle, DTypeCode[this.dtype], shape, strides, offset),
+      engine().view(this.handle, DTypeCode[this.dtype], offset, ...shape, ...strides),
       this.dtype,
       shape,
       strides,
@@ -64,6 +64,11 @@ export class Tensor {
 
   get disposed(): boolean {
     return this.#handle === undefined;
+  }
+  /** Distance between neighbours on each axis, in elements; 0 on a broadcast axis. */
+  get strides(): Shape {
+    this.#strides ??= contiguousStrides(this.shape);
+    return this.#strides;
   }
   /** Number of elements. */
   get size(): number {
@@ -121,7 +126,7 @@ export class Tensor {
   /** Gives the memory back (when no view and no pending gradient needs it). Disposing twice does nothing. */
   dispose(): void {
     if (this.#handle === undefined) return;
-    forgotten.unregister(this);
+    unregister(this);
     engine().release(this.#handle);
     this.#handle = undefined;
   }
@@ -202,8 +207,17 @@ export class Tensor {
   get T(): Tensor {
     return ops.transpose(this);
   }
-  slice(axis: number, start: number, end?: number): Tensor {
-    return ops.slice(this, axis, start, end);
+  slice(axis: number, start: number, end?: number, step = 1): Tensor {
+    return ops.slice(this, axis, start, end, step);
+  }
+  squeeze(axis?: number | readonly number[]): Tensor {
+    return ops.squeeze(this, axis);
+  }
+  unsqueeze(axis: number): Tensor {
+    return ops.unsqueeze(this, axis);
+  }
+  flatten(start = 0, end = -1): Tensor {
+    return ops.flatten(this, start, end);
   }
   expand(shape: Shape): Tensor {
     return ops.expand(this, shape);
@@ -226,10 +240,7 @@ const callSiteLimit = 256;
 /** Remembers the caller of a queued operation that can fail on its values. @internal */
 export function rememberCallSite(ticket: number): void {
   if (ticket === 0) return;
-  const limit = Error.stackTraceLimit;
-  Error.stackTraceLimit = 40; // the functions of this package come first
-  callSites.set(ticket, new Error("queued here"));
-  Error.stackTraceLimit = limit;
+  callSites.set(ticket, callSite("queued here"));
   if (callSites.size > callSiteLimit) callSites.delete(callSites.keys().next().value!);
 }
 
@@ -239,7 +250,7 @@ function located(error: unknown): unknown {
   const origin = nativeOrigin(error);
   const site = origin && callSites.get(origin.ticket);
   if (site?.stack) {
-    const frames = site.stack.split("\n").slice(2).join("\n");
+    const frames = site.stack.split("\n").slice(3).join("\n");
     error.stack = `${error.name}: ${error.message}\n  queued\n${frames}\n  found\n${error.stack?.split("\n").slice(1).join("\n")}`;
   }
   return error;

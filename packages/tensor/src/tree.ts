@@ -17,20 +17,26 @@ export function* tensorsOf(value: unknown): Generator<Tensor> {
   else if (isPlainObject(value)) for (const item of Object.values(value)) yield* tensorsOf(item);
 }
 
-type Replace = (tensor: Tensor, path: string) => Tensor;
+type Walk = (value: unknown, path: string) => unknown;
 
-function rebuild(value: unknown, fn: Replace, other: (value: unknown, path: string) => unknown, path: string): unknown {
-  const below = (key: string | number) => (path === "" ? `${key}` : `${path}.${key}`);
-  if (value instanceof Tensor) return fn(value, path);
-  if (Array.isArray(value)) return value.map((item, i) => rebuild(item, fn, other, below(i)));
+function rebuild(
+  value: unknown,
+  ofTensor: (tensor: Tensor, path: string) => unknown,
+  ofOther: Walk,
+  path: string,
+): unknown {
+  const below = (item: unknown, key: string | number) =>
+    rebuild(item, ofTensor, ofOther, path === "" ? `${key}` : `${path}.${key}`);
+  if (value instanceof Tensor) return ofTensor(value, path);
+  if (Array.isArray(value)) return value.map(below);
   if (isPlainObject(value)) {
-    return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, rebuild(item, fn, other, below(key))]));
+    return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, below(item, key)]));
   }
-  return other(value, path);
+  return ofOther(value, path);
 }
 
 /** A tree of the same form with `fn` of each tensor; `path` joins the keys with dots. */
-export function mapTree<T extends TensorTree>(tree: T, fn: Replace): T {
+export function mapTree<T extends TensorTree>(tree: T, fn: (tensor: Tensor, path: string) => Tensor): T {
   const refuse = (value: unknown, path: string) => {
     throw new ShapeError(
       `[mapTree] expected tensors in arrays and plain objects; received ${String(value)} at "${path}".`,
@@ -39,7 +45,23 @@ export function mapTree<T extends TensorTree>(tree: T, fn: Replace): T {
   return rebuild(tree, fn, refuse, "") as T;
 }
 
-/** The value with `fn` of each tensor that `tensorsOf` finds in it, in the same order; what else is in it stays. */
-export function mapTensors<T>(value: T, fn: (tensor: Tensor) => Tensor): T {
-  return rebuild(value, fn, (other) => other, "") as T;
+/** The value with other things in the place of the tensors that `tensorsOf` finds in it, in that order. */
+export function replaceTensors(value: unknown, by: readonly unknown[]): unknown {
+  const next = by.values();
+  return rebuild(
+    value,
+    () => next.next().value,
+    (other) => other,
+    "",
+  );
+}
+
+/** What stands in another tree in the places of the tensors of this one; null below its nulls. */
+export function* inPlacesOf(tree: unknown, other: unknown): Generator<unknown> {
+  if (tree instanceof Tensor) yield other;
+  else if (Array.isArray(tree) || isPlainObject(tree)) {
+    for (const [key, item] of Object.entries(tree)) {
+      yield* inPlacesOf(item, other === null ? null : (other as Record<string, unknown> | undefined)?.[key]);
+    }
+  }
 }

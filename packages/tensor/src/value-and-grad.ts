@@ -1,8 +1,9 @@
-import { DTypeError, engine, OptionError, ShapeError } from "@llmeff/native";
+import { DTypeError, OptionError, ShapeError } from "@llmeff/native";
 import { isFloating } from "./dtype.js";
-import { backward, Gradients } from "./gradients.js";
-import { clone, detach, onesLike, zerosLike } from "./ops/index.js";
-import { refuseAsync, register, scope } from "./scope.js";
+import { Gradients } from "./gradients.js";
+import { detach, onesLike } from "./ops/index.js";
+import { finalGradients, type GradientOptions } from "./parameter-gradients.js";
+import { refuseAsync, scope } from "./scope.js";
 import { formatShape } from "./shape.js";
 import { currentTape, Tape, withTape } from "./tape.js";
 import { Tensor } from "./tensor.js";
@@ -27,6 +28,7 @@ export interface ValueAndGrad<P extends TensorTree, A extends TensorTree | undef
  * A scalar function of parameters, and its gradient by reverse-mode differentiation.
  *
  * Everything that `loss` computes is freed at the end but `value`, `grads` and `aux`, which the caller (or the enclosing scope) owns.
+ * Gradients have the dtypes of their parameters; the contributions of several uses are added in float32 at least.
  *
  * @param loss - computes a tensor with one element from the parameters; or `{ loss, aux }`
  * @param params - a tensor, or arrays and plain objects of tensors
@@ -39,18 +41,47 @@ export interface ValueAndGrad<P extends TensorTree, A extends TensorTree | undef
 export function valueAndGrad<P extends TensorTree, A extends TensorTree>(
   loss: (params: P) => LossWithAux<A>,
   params: P,
+  options?: GradientOptions,
 ): ValueAndGrad<P, A>;
-export function valueAndGrad<P extends TensorTree>(loss: (params: P) => Tensor, params: P): ValueAndGrad<P, undefined>;
+export function valueAndGrad<P extends TensorTree>(
+  loss: (params: P) => Tensor,
+  params: P,
+  options?: GradientOptions,
+): ValueAndGrad<P, undefined>;
 export function valueAndGrad<P extends TensorTree>(
   loss: (params: P) => Tensor | LossWithAux<TensorTree>,
   params: P,
+  { onGradient }: GradientOptions = {},
 ): ValueAndGrad<P, TensorTree | undefined> {
   const tape = new Tape();
+  const paths = pathsOf(params);
+  const outerTapes = new Map([...paths.keys()].map((leaf) => [leaf, leaf.tape]));
   const gradients = new Gradients();
-  const leaves = [...tensorsOf(params)];
+  try {
+    return scope(() => {
+      for (const leaf of paths.keys()) leaf.tape = tape;
+      const result = withTape(tape, () => loss(params));
+      const [value, aux] = checkedLoss(result);
+      const final = withTape(undefined, () => {
+        if (value.tape === tape) gradients.add("valueAndGrad", value, onesLike(value));
+        return finalGradients(tape, gradients, paths, onGradient);
+      });
+      for (const tensor of tensorsOf(aux)) if (tensor.tape === tape) tensor.tape = undefined;
+      // A name of the caller's own: the loss function may have returned a parameter or something of an outer scope.
+      return { value: detach(value), grads: mapTree(params, (leaf) => final.get(leaf)!), aux };
+    });
+  } finally {
+    for (const [leaf, outerTape] of outerTapes) leaf.tape = outerTape;
+    gradients.release();
+    tape.release();
+  }
+}
+
+/** The parameters with their names. */
+function pathsOf(params: TensorTree): Map<Tensor, string> {
+  const paths = new Map<Tensor, string>();
   const current = currentTape();
-  const outerTapes = leaves.map((leaf) => leaf.tape);
-  for (const leaf of leaves) {
+  mapTree(params, (leaf, path) => {
     if (!isFloating(leaf.dtype)) {
       throw new DTypeError(`[valueAndGrad] parameters must have a floating-point dtype; received ${leaf.dtype}.`);
     }
@@ -59,54 +90,37 @@ export function valueAndGrad<P extends TensorTree>(
         "[valueAndGrad] a parameter is already recorded by an enclosing valueAndGrad. Gradients of gradients are not supported; use detach() or noGrad() for a constant.",
       );
     }
-  }
-  if (new Set(leaves).size !== leaves.length) {
+    if (paths.has(leaf)) {
+      throw new OptionError(
+        "[valueAndGrad] a tensor stands in the parameters twice. Name it once: its gradient is the sum over all its uses.",
+      );
+    }
+    paths.set(leaf, path);
+    return leaf;
+  });
+  return paths;
+}
+
+function checkedLoss(result: Tensor | LossWithAux<TensorTree>): [Tensor, TensorTree | undefined] {
+  refuseAsync("valueAndGrad", result);
+  const [value, aux] = result instanceof Tensor ? [result, undefined] : [result?.loss, result?.aux];
+  if (!(value instanceof Tensor) || !isFloating(value.dtype)) {
+    const received = value instanceof Tensor ? `a tensor of ${value.dtype}` : typeof value;
     throw new OptionError(
-      "[valueAndGrad] a tensor stands in the parameters twice. Name it once: its gradient is the sum over all its uses.",
+      `[valueAndGrad] the loss function must return a floating-point tensor or { loss, aux }; received ${received}.`,
     );
   }
-  try {
-    return scope(() => {
-      for (const leaf of leaves) leaf.tape = tape;
-      const result = withTape(tape, () => loss(params));
-      refuseAsync("valueAndGrad", result);
-      const [value, aux] = result instanceof Tensor ? [result, undefined] : [result?.loss, result?.aux];
-      if (!(value instanceof Tensor) || !isFloating(value.dtype)) {
-        const received = value instanceof Tensor ? `a tensor of ${value.dtype}` : typeof value;
-        throw new OptionError(
-          `[valueAndGrad] the loss function must return a floating-point tensor or { loss, aux }; received ${received}.`,
-        );
-      }
-      if (value.size !== 1) {
-        throw new ShapeError(
-          `[valueAndGrad] the loss must have one element; received shape ${formatShape(value.shape)}. Take its mean() or sum().`,
-        );
-      }
-      withTape(undefined, () => {
-        if (value.tape === tape) gradients.add("valueAndGrad", value, onesLike(value));
-        backward(tape, gradients);
-      });
-      const grads = mapTree(params, (leaf) => {
-        const grad = gradients.take(leaf);
-        if (grad === undefined) return zerosLike(leaf);
-        register(grad);
-        // The caller may change a gradient in place, so it must not be a view of another one (both inputs of an addition get the same).
-        return grad.isContiguous && !engine().isShared(grad.handle) ? grad : clone(grad);
-      });
-      for (const tensor of tensorsOf(aux)) tensor.tape = undefined;
-      // A name of the caller's own: the loss function may have returned a parameter or something of an outer scope.
-      return { value: detach(value), grads, aux };
-    });
-  } finally {
-    for (const [i, leaf] of leaves.entries()) leaf.tape = outerTapes[i];
-    gradients.release();
-    tape.release();
+  if (value.size !== 1) {
+    throw new ShapeError(
+      `[valueAndGrad] the loss must have one element; received shape ${formatShape(value.shape)}. Take its mean() or sum().`,
+    );
   }
+  return [value, aux];
 }
 
 /** The gradient alone: `valueAndGrad` without the value. */
-export function grad<P extends TensorTree>(loss: (params: P) => Tensor, params: P): P {
-  const { value, grads } = valueAndGrad(loss, params);
+export function grad<P extends TensorTree>(loss: (params: P) => Tensor, params: P, options?: GradientOptions): P {
+  const { value, grads } = valueAndGrad(loss, params, options);
   value.dispose();
   return grads;
 }

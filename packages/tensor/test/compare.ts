@@ -2,6 +2,7 @@ import { expect } from "vitest";
 
 /** Rounding unit of a dtype: half the distance from 1 to the next number. */
 export const unitRoundoff = { float32: 2 ** -24, float64: 2 ** -53 } as const;
+export const halfRoundoff = { bfloat16: 2 ** -8, float16: 2 ** -11 } as const;
 
 export type FloatDType = keyof typeof unitRoundoff;
 export const floatDTypes = ["float32", "float64"] as const satisfies readonly FloatDType[];

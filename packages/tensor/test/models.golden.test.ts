@@ -1,14 +1,17 @@
 import { readFileSync } from "node:fs";
-import { engine } from "@llmeff/native";
 import { expect, it } from "vitest";
 import { describeGolden } from "../../../test/golden.js";
 import {
   attention,
+  attentionWithLse,
   crossEntropyParts,
   linear,
   linearCrossEntropyParts,
+  mergeAttention,
+  type RopeScaling,
   rmsNorm,
   rope,
+  ropeFrequencies,
   ropeTables,
   scope,
   swiglu,
@@ -56,23 +59,8 @@ const elsewhere: readonly [reason: string, ids: readonly string[]][] = [
     "run by packages/optim, beside its schedules",
     ["lr/cosine_", "lr/linear_", "lr/wsd_linear", "lr/wsd_sqrt", "lr/wsd_cosine", "lr/rsqrt_"],
   ],
-  [
-    "documents within a sequence are not implemented yet",
-    ["train/untied_docs_z", "attention/docs", "attention/fully_masked_row", "packing/bins", "packing/masks"],
-  ],
-  ["prefix masks are not implemented yet", ["attention/prefix_lm"]],
-  [
-    "scaled rotary frequencies are not implemented yet",
-    [
-      "rope_freq/1_linear",
-      "rope_freq/2_ntk",
-      "rope_freq/3_dynamic",
-      "rope_freq/4_yarn",
-      "rope_freq/5_yarn",
-      "rope_freq/6_yarn",
-      "rope_freq/7_llama3",
-    ],
-  ],
+  ["models that take documents within a sequence are not implemented yet", ["train/untied_docs_z"]],
+  ["packing documents is not implemented yet", ["packing/bins"]],
   ["GPT-2's feed-forward layers and biases are not implemented yet", ["accounting/gpt2"]],
   [
     "distillation is not implemented yet",
@@ -168,26 +156,63 @@ const rmsnorm: Runner = (golden, dtype) => {
   const { inputs, outputs, params } = golden;
   const [x, w, dy] = [inputs.x, inputs.w, inputs.dy].map((a) => toTensor(a, dtype)) as [Tensor, Tensor, Tensor];
   const { out, grads } = withUpstream({ x, w }, dy, (p) =>
-    rmsNorm(p.x, params.plus_one ? p.w.add(1) : p.w, { eps: params.eps }),
+    rmsNorm(p.x, p.w, { eps: params.eps, plusOne: params.plus_one }),
   );
   compare(golden, dtype, "y", out, outputs.y);
   compare(golden, dtype, "dx", grads.x, outputs.dx);
   compare(golden, dtype, "dw", grads.w, outputs.dw);
 };
 
-/** The table's row 1 is the cosine and sine of the frequencies, which are at most 1 radian: their quotient gives them back. */
-const ropeFrequencies: Runner = (golden) => {
+/** The file's scaling in the words of `ropeFrequencies`. */
+function ropeScaling({ scaling, max_position_embeddings: maxPositions }: Case["params"]): RopeScaling | undefined {
+  const { rope_type: type, factor, original_max_position_embeddings: originalLength } = scaling;
+  switch (type) {
+    case "default":
+      return undefined;
+    case "dynamic":
+      return { type, factor, originalLength: maxPositions };
+    case "llama3":
+      return {
+        type,
+        factor,
+        originalLength,
+        lowFrequencyFactor: scaling.low_freq_factor,
+        highFrequencyFactor: scaling.high_freq_factor,
+      };
+    case "yarn":
+      return {
+        type,
+        factor,
+        originalLength,
+        betaFast: scaling.beta_fast,
+        betaSlow: scaling.beta_slow,
+        attentionFactor: scaling.attention_factor,
+        mscale: scaling.mscale,
+        mscaleAllDim: scaling.mscale_all_dim,
+      };
+    default:
+      return { type, factor };
+  }
+}
+
+const rotaryFrequencies: Runner = (golden, dtype) => {
   const { params, outputs } = golden;
-  const { cos, sin } = ropeTables(2, params.dim, { base: params.theta, dtype: "float64" });
-  const [c, s] = [cos.slice(0, 1).dataSync(), sin.slice(0, 1).dataSync()];
-  compare(
-    golden,
-    "float64",
-    "inv_freq",
-    Float64Array.from(c, (_, i) => Math.atan2(s[i]!, c[i]!)),
-    outputs.inv_freq,
-  );
-  expect(outputs.attention_factor).toBe(1);
+  const scaling = ropeScaling(params);
+  const options = { base: params.theta, ...(scaling !== undefined && { scaling }) };
+  const { frequencies, attentionFactor } = ropeFrequencies(params.dim, { ...options, length: params.seq_len });
+  compare(golden, "float64", "inv_freq", frequencies, outputs.inv_freq);
+  compare(golden, "float64", "attention factor", [attentionFactor], outputs.attention_factor);
+  // The tables are the factor times cosines and sines of these angles.
+  const { cos, sin } = ropeTables(params.seq_len, params.dim, { ...options, dtype });
+  const last = (params.seq_len - 1) * frequencies.length;
+  for (const [name, table, f] of [
+    ["cos", cos, Math.cos],
+    ["sin", sin, Math.sin],
+  ] as const) {
+    const want = Array.from(frequencies, (frequency) => attentionFactor * f((params.seq_len - 1) * frequency));
+    const shape = [frequencies.length];
+    compare(golden, dtype, name, table.dataSync().subarray(last), { shape, data: want });
+  }
 };
 
 const ropeApply: Runner = (golden, dtype) => {
@@ -219,79 +244,62 @@ const feedForward: Runner = (golden, dtype) => {
   for (const [name, grad] of Object.entries(grads)) compare(golden, dtype, `d${name}`, grad, outputs[`d${name}`]);
 };
 
-/** The kernel's log-sum-exp, which the public function keeps to itself. */
-function attentionWithLse(
-  q: Tensor,
-  k: Tensor,
-  v: Tensor,
-  scale: number,
-  causal: boolean,
-  window: number,
-  qOffset: number,
-  softcap: number,
-) {
-  const [B, T, H] = q.shape as [number, number, number];
-  const out = zeros([B, T, H, v.shape[3]!], { dtype: q.dtype });
-  const lse = zeros([B, H, T], { dtype: q.dtype });
-  engine().op.attention(q.handle, k.handle, v.handle, scale, causal, window, qOffset, softcap, out.handle, lse.handle);
-  return { out, lse };
-}
-
 const dotAttention: Runner = (golden, dtype) => {
   const { inputs, outputs, params } = golden;
   const t = (name: string) => toTensor(inputs[name], dtype);
-  const { causal = true, window = 0, ...otherMasks } = params.mask;
+  const { causal = true, window, prefix, q_doc, k_doc = q_doc, ...otherMasks } = params.mask;
   expect(Object.keys(otherMasks), "masks that attention doesn't have").toEqual([]);
   const { scale, softcap = 0 } = params;
-  const options = { scale, causal, softcap, ...(window > 0 && { window }) };
+  const row = (ids: number[]) => tensor(Int32Array.from(ids), { shape: [1, ids.length] });
+  const options = {
+    scale,
+    causal,
+    softcap,
+    ...(window !== undefined && { window }),
+    ...(prefix !== undefined && { prefix }),
+    ...(q_doc !== undefined && { documents: { q: row(q_doc), k: row(k_doc) } }),
+  };
   const qkv = { q: t("q"), k: t("k"), v: t("v") };
   const { out, grads } = withUpstream(qkv, t("do"), ({ q, k, v }) => attention(q, k, v, options));
   compare(golden, dtype, "o", out, outputs.o);
   for (const [name, grad] of Object.entries(grads)) compare(golden, dtype, `d${name}`, grad, outputs[`d${name}`]);
-  const { lse } = attentionWithLse(qkv.q, qkv.k, qkv.v, scale, causal, window, 0, softcap);
-  compare(golden, dtype, "lse", lse, outputs.lse);
+  compare(golden, dtype, "lse", attentionWithLse(qkv.q, qkv.k, qkv.v, options).lse, outputs.lse);
 };
 
-/**
- * Attention over blocks of a cache, each alone, merged by their log-sum-exps: `o = Σ_b exp(lse_b − lse) o_b`. Keys of a block that begins at
- * c are at positions c…, so the query offset within the block is `q_offset − c`; a block with no key later than the first query is not causal.
- */
+/** Attention over blocks of a cache, each alone: keys of a block that begins at c are at positions c…, so the query offset within it is `q_offset − c`. */
 const attentionMerge: Runner = (golden, dtype) => {
   const { inputs, outputs, params } = golden;
   const [q, k, v] = ["q", "k", "v"].map((name) => toTensor(inputs[name], dtype)) as [Tensor, Tensor, Tensor];
-  const scale = 1 / Math.sqrt(q.shape[3]!);
   compare(golden, dtype, "o", attention(q, k, v, { qOffset: params.q_offset }), outputs.o);
   const cuts: number[] = params.block_cuts;
   const parts = cuts.slice(1).map((end, b) => {
     const start = cuts[b]!;
-    return attentionWithLse(
-      q,
-      k.slice(1, start, end),
-      v.slice(1, start, end),
-      scale,
-      true,
-      0,
-      params.q_offset - start,
-      0,
-    );
+    return attentionWithLse(q, k.slice(1, start, end), v.slice(1, start, end), { qOffset: params.q_offset - start });
   });
   for (const [b, { out, lse }] of parts.entries()) {
     compare(golden, dtype, `partial_o[${b}]`, out, outputs.partial_o[b]);
     compare(golden, dtype, `partial_lse[${b}]`, lse, outputs.partial_lse[b]);
   }
-  const whole = parts
-    .map(({ lse }) => lse.exp())
-    .reduce((a, b) => a.add(b))
-    .log();
-  const weightOf = (lse: Tensor) =>
-    lse.sub(whole).exp().transpose(1, 2).reshape([q.shape[0]!, q.shape[1]!, q.shape[2]!, 1]);
-  compare(golden, dtype, "merged lse", whole, outputs.lse);
+  const merged = mergeAttention(parts);
+  compare(golden, dtype, "merged o", merged.out, outputs.o);
+  compare(golden, dtype, "merged lse", merged.lse, outputs.lse);
+};
+
+/** A packed row's mask, read off attention: with the identity as values and equal logits, a query's output is uniform over the keys it sees. */
+const packedRow: Runner = (golden, dtype) => {
+  const { outputs } = golden;
+  const ids: number[] = outputs.doc_ids;
+  const T = ids.length;
+  const documents = tensor(Int32Array.from(ids), { shape: [1, T] });
+  const identity = Float64Array.from({ length: T * T }, (_, i) => Number(i % (T + 1) === 0));
+  const q = zeros([1, T, 1, 1], { dtype });
+  const out = attention(q, q, tensor(identity, { shape: [1, T, 1, T], dtype }), { documents });
   compare(
     golden,
     dtype,
-    "merged o",
-    parts.map(({ out, lse }) => out.mul(weightOf(lse))).reduce((a, b) => a.add(b)),
-    outputs.o,
+    "mask",
+    Array.from(out.dataSync(), (weight) => Number(weight > 0)),
+    outputs.mask,
   );
 };
 
@@ -366,11 +374,12 @@ const loss: Runner = (golden, dtype) => {
 
 const runners: Record<string, Runner> = {
   rmsnorm,
-  rope_inv_freq: ropeFrequencies,
+  rope_inv_freq: rotaryFrequencies,
   rope_apply: ropeApply,
   swiglu: feedForward,
   attention: dotAttention,
   attention_merge: attentionMerge,
+  packed_row: packedRow,
   llama_block: llamaBlock,
   cross_entropy: loss,
 };

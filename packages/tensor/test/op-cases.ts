@@ -1,7 +1,15 @@
 /** One table of all differentiable operations, for checks of gradients and of instruction sets. */
 
+import { accumulationDType } from "../src/dtype.js";
 import type { Tensor } from "../src/index.js";
 import * as t from "../src/index.js";
+import { attentionCases } from "./cases/attention.js";
+import { convolutionCases } from "./cases/convolutions.js";
+import { elementwiseCases } from "./cases/elementwise.js";
+import { indexingCases } from "./cases/indexing.js";
+import { elementLossCases } from "./cases/losses.js";
+import { normCases } from "./cases/norms.js";
+import { reductionCases } from "./cases/reductions.js";
 import { sample, sampleIds } from "./numbers.js";
 
 export interface OpCase {
@@ -18,10 +26,6 @@ export interface OpCase {
   terms?: number;
 }
 
-/** Operations to be called by name. */
-const byName = { ...t };
-
-const positive: [number, number] = [0.25, 2];
 const qkv = (T: number, S: number, H: number, K: number, D: number, Dv = D) => [
   [2, T, H, D],
   [2, S, K, D],
@@ -49,70 +53,6 @@ const cube = t.defineOp<undefined>({
   backward: ({ saved: [x] }, dout) => [dout.mul(x!.square().mul(3))],
 });
 
-const unary: OpCase[] = (["neg", "exp", "square", "sin", "cos", "tanh", "sigmoid", "silu", "gelu"] as const).map(
-  (name) => ({
-    name,
-    inputs: [[3, 7]],
-    range: [-3, 3],
-    compute: (x) => byName[name](x!),
-  }),
-);
-const unaryPositive: OpCase[] = (["abs", "log", "sqrt", "rsqrt", "reciprocal", "relu"] as const).map((name) => ({
-  name,
-  inputs: [[3, 7]],
-  range: positive,
-  compute: (x) => byName[name](x!),
-}));
-const unaryNegative: OpCase[] = (["abs", "relu"] as const).map((name) => ({
-  name: `${name} below zero`,
-  inputs: [[3, 7]],
-  range: [-2, -0.25],
-  compute: (x) => byName[name](x!),
-}));
-const binary: OpCase[] = (["add", "sub", "mul", "div", "pow", "maximum", "minimum"] as const).flatMap((name) => [
-  {
-    name,
-    inputs: [
-      [4, 5],
-      [4, 5],
-    ],
-    range: positive,
-    compute: (a: Tensor, b: Tensor) => byName[name](a, b),
-  },
-  {
-    name: `${name}, broadcast rows`,
-    inputs: [[4, 5], [5]],
-    range: positive,
-    compute: (a: Tensor, b: Tensor) => byName[name](a, b),
-  },
-  {
-    name: `${name}, broadcast both`,
-    inputs: [
-      [4, 1, 5],
-      [3, 1],
-    ],
-    range: positive,
-    seed: 43,
-    compute: (a: Tensor, b: Tensor) => byName[name](a, b),
-  },
-  { name: `${name} with a number`, inputs: [[4, 5]], range: positive, compute: (a: Tensor) => byName[name](a, 1.75) },
-  { name: `${name}, number first`, inputs: [[4, 5]], range: positive, compute: (a: Tensor) => byName[name](1.75, a) },
-]) as OpCase[];
-const reductions: OpCase[] = (["sum", "mean", "max", "min"] as const).flatMap((name) => [
-  { name, inputs: [[3, 4, 5]], compute: (x: Tensor) => byName[name](x) },
-  { name: `${name} of the last axis`, inputs: [[3, 4, 5]], compute: (x: Tensor) => byName[name](x, { axis: -1 }) },
-  {
-    name: `${name} of the first axis`,
-    inputs: [[3, 4, 5]],
-    compute: (x: Tensor) => byName[name](x, { axis: 0, keepDims: true }),
-  },
-  { name: `${name} of two axes`, inputs: [[3, 4, 5]], compute: (x: Tensor) => byName[name](x, { axis: [0, 2] }) },
-  {
-    name: `${name} of a transposed view`,
-    inputs: [[3, 4, 5]],
-    compute: (x: Tensor) => byName[name](x.permute([2, 0, 1]), { axis: 1 }),
-  },
-]) as OpCase[];
 const views: OpCase[] = [
   { name: "reshape", inputs: [[3, 4]], compute: (x) => x!.reshape([2, -1]) },
   { name: "reshape of a transposed view", inputs: [[3, 4]], compute: (x) => x!.T.reshape([2, 6]) },
@@ -224,7 +164,7 @@ const layers: OpCase[] = [
     name: "rope",
     inputs: [[2, 5, 2, 8]],
     compute: (x) => {
-      const { cos, sin } = t.ropeTables(5, 8, { dtype: x!.dtype as "float32" });
+      const { cos, sin } = t.ropeTables(5, 8, { dtype: accumulationDType(x!.dtype) });
       return t.rope(x!, cos, sin);
     },
   },
@@ -232,7 +172,7 @@ const layers: OpCase[] = [
     name: "rope, interleaved and partial",
     inputs: [[2, 5, 2, 8]],
     compute: (x) => {
-      const { cos, sin } = t.ropeTables(5, 6, { dtype: x!.dtype as "float32" });
+      const { cos, sin } = t.ropeTables(5, 6, { dtype: accumulationDType(x!.dtype) });
       return t.rope(x!, cos, sin, { interleaved: true });
     },
   },
@@ -339,13 +279,15 @@ const attentions: OpCase[] = [
 ];
 
 export const opCases: readonly OpCase[] = [
-  ...unary,
-  ...unaryPositive,
-  ...unaryNegative,
-  ...binary,
-  ...reductions,
+  ...elementwiseCases,
+  ...reductionCases,
+  ...elementLossCases,
   ...views,
   ...layers,
   ...losses,
   ...attentions,
+  ...normCases,
+  ...convolutionCases,
+  ...indexingCases,
+  ...attentionCases,
 ];

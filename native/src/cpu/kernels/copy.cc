@@ -7,39 +7,16 @@
 #include <cstring>
 
 #include "cpu_kernels.h"
+#include "half.h"
 #include "strided.h"
 
 namespace llmeff::cpu::LLMEFF_ISA {
 namespace {
 
-struct BFloat16 {
-  uint16_t bits;
-};
-struct Float16 {
-  uint16_t bits;
-};
 struct Bool {
   uint8_t value;
 };
 
-LLMEFF_INLINE uint32_t bits_of(float x) {
-  return __builtin_bit_cast(uint32_t, x);
-}
-LLMEFF_INLINE float float_of(uint32_t bits) {
-  return __builtin_bit_cast(float, bits);
-}
-
-LLMEFF_INLINE float widen(BFloat16 x) {
-  return float_of(static_cast<uint32_t>(x.bits) << 16);
-}
-// The exponent moves by 112, which a multiplication does for subnormal numbers too; infinity and NaN keep all exponent
-// bits set.
-LLMEFF_INLINE float widen(Float16 x) {
-  const uint32_t sign = static_cast<uint32_t>(x.bits & 0x8000) << 16, magnitude = static_cast<uint32_t>(x.bits & 0x7FFF)
-                                                                                  << 13;
-  const uint32_t scaled = bits_of(float_of(magnitude) * 0x1p112f);
-  return float_of(scaled | (magnitude >= 0x0F800000u ? 0x7F800000u : 0u) | sign);
-}
 LLMEFF_INLINE float widen(Bool x) {
   return x.value != 0 ? 1.0f : 0.0f;
 }
@@ -48,19 +25,6 @@ LLMEFF_INLINE T widen(T x) {
   return x;
 }
 
-LLMEFF_INLINE void narrow(float x, BFloat16* out) {
-  const uint32_t bits = bits_of(x), rounded = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16;
-  out->bits = static_cast<uint16_t>((bits & 0x7FFFFFFF) > 0x7F800000 ? bits >> 16 | 0x40 : rounded);
-}
-LLMEFF_INLINE void narrow(float x, Float16* out) {
-  const uint32_t bits = bits_of(x), sign = bits >> 16 & 0x8000, magnitude = bits & 0x7FFFFFFF;
-  // Below 2^-14 adding 0.5 leaves the subnormal number, rounded, in the low bits; above, the carry may reach infinity.
-  const uint32_t subnormal = bits_of(float_of(magnitude) + 0.5f) - 0x3F000000;
-  const uint32_t normal = (magnitude - 0x38000000 + 0xFFF + (magnitude >> 13 & 1)) >> 13;
-  const uint32_t special = magnitude > 0x7F800000 ? 0x7E00 : 0x7C00;
-  const uint32_t finite = magnitude < 0x38800000 ? subnormal : normal;
-  out->bits = static_cast<uint16_t>((magnitude >= 0x47800000 ? special : finite) | sign);
-}
 // float64 → float32 rounding to odd: a later rounding to 16 bits then gives what one rounding would have given.
 LLMEFF_INLINE float to_odd(double x) {
   const float nearest = static_cast<float>(x);

@@ -29,15 +29,18 @@ class CpuKernels final : public Kernels {
   void matmul(const In& a, const In& b, const In& bias, const Out& out) override;
   void softmax(const In& x, const Out& y) override;
   void softmax_grad(const In& y, const In& dy, const Out& dx) override;
+  void log_softmax(const In& x, const Out& y) override;
+  void log_softmax_grad(const In& y, const In& dy, const Out& dx) override;
   void embedding(const In& table, const In& ids, const Out& out) override;
   void embedding_grad(const In& dout, const In& ids, const Out& dtable) override;
-  void rms_norm(const In& x, const In& weight, double eps, const Out& y, const Out& rstd) override;
-  void rms_norm_grad(const In& dy, const In& x, const In& weight, const In& rstd, const Out& dx,
-                     const Out& dweight) override;
-  void layer_norm(const In& x, const In& weight, const In& bias, double eps, const Out& y, const Out& mean,
-                  const Out& rstd) override;
-  void layer_norm_grad(const In& dy, const In& x, const In& weight, const In& mean, const In& rstd, const Out& dx,
-                       const Out& dweight, const Out& dbias) override;
+  void rms_norm(const In& x, const In& residual, const In& weight, double weight_offset, double eps, const Out& sum,
+                const Out& y, const Out& rstd) override;
+  void rms_norm_grad(const In& dy, const In& dsum, const In& x, const In& weight, double weight_offset, const In& rstd,
+                     const Out& dx, const Out& dweight) override;
+  void layer_norm(const In& x, const In& residual, const In& weight, const In& bias, double eps, const Out& sum,
+                  const Out& y, const Out& mean, const Out& rstd) override;
+  void layer_norm_grad(const In& dy, const In& dsum, const In& x, const In& weight, const In& mean, const In& rstd,
+                       const Out& dx, const Out& dweight, const Out& dbias) override;
   void rope(const In& x, const In& cos, const In& sin, bool interleaved, bool inverse, const Out& out) override;
   void swiglu(const In& gate, const In& up, const Out& out) override;
   void swiglu_grad(const In& dout, const In& gate, const In& up, const Out& dgate, const Out& dup) override;
@@ -61,11 +64,12 @@ class CpuKernels final : public Kernels {
   void linear_cross_entropy(const In& hidden, const In& weight, const In& targets, int64_t ignore_index,
                             double label_smoothing, double z_loss, double softcap, const Out& loss, const Out& stats,
                             const Out& ce, const Out& dhidden, const Out& dweight) override;
-  void attention(const In& q, const In& k, const In& v, double scale, bool causal, int64_t window, int64_t q_offset,
-                 double softcap, const Out& o, const Out& lse) override;
-  void attention_grad(const In& dout, const In& q, const In& k, const In& v, const In& o, const In& lse, double scale,
-                      bool causal, int64_t window, int64_t q_offset, double softcap, const Out& dq, const Out& dk,
-                      const Out& dv) override;
+  void attention(const In& q, const In& k, const In& v, const In& q_doc, const In& k_doc, const In& prefix,
+                 double scale, bool causal, int64_t window, int64_t q_offset, double softcap, const Out& o,
+                 const Out& lse) override;
+  void attention_grad(const In& dout, const In& dlse, const In& q, const In& k, const In& v, const In& o, const In& lse,
+                      const In& q_doc, const In& k_doc, const In& prefix, double scale, bool causal, int64_t window,
+                      int64_t q_offset, double softcap, const Out& dq, const Out& dk, const Out& dv) override;
   void simplicial_attention(const In& q, const In& k1, const In& k2, const In& v1, const In& v2, double scale,
                             bool causal, int64_t w1, int64_t w2, double k2_bias, double v2_bias, int64_t q_offset,
                             int64_t k1_offset, int64_t k2_offset, bool determinant, const Out& o,

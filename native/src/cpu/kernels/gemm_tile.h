@@ -6,7 +6,7 @@
 // panels [k][R].
 #pragma once
 
-#include "simd.h"
+#include "strided.h"
 
 namespace llmeff::cpu::LLMEFF_ISA {
 
@@ -27,12 +27,6 @@ LLMEFF_INLINE int64_t divide_up(int64_t a, int64_t b) {
 }
 LLMEFF_INLINE int64_t round_up(int64_t a, int64_t b) {
   return divide_up(a, b) * b;
-}
-LLMEFF_INLINE int64_t smaller(int64_t a, int64_t b) {
-  return a < b ? a : b;
-}
-LLMEFF_INLINE int64_t larger(int64_t a, int64_t b) {
-  return a > b ? a : b;
 }
 
 // Rows of a panel when `rows` are cut evenly: 16 rows are 8 + 8, not 14 + 2.

@@ -9,29 +9,54 @@ namespace llmeff::cpu::LLMEFF_ISA {
 
 inline constexpr int64_t kSumChunk = 1024;
 
-// Σ over i of the lanes of f(i, part), where part is kLanes but for the last vector. Lanes past `part` are left out.
-template <class T, class F>
-LLMEFF_INLINE double row_sum(int64_t n, const F& f) {
+// sums[k] = Σ over i of the lanes of terms[k], which f(i, part, terms) sets; part is kLanes but for the last vector,
+// whose lanes past `part` are left out.
+template <class T, int N, class F>
+LLMEFF_INLINE void row_sums(int64_t n, double (&sums)[N], const F& f) {
   constexpr int64_t kL = kLanes<T>;
   const int64_t whole = n / kL * kL;
-  double sum = 0;
+  for (int k = 0; k < N; ++k) sums[k] = 0;
+  Vec<T> terms[N];
   for (int64_t start = 0; start < whole; start += kSumChunk) {
     const int64_t end = smaller(whole, start + kSumChunk);
-    Vec<T> a = {}, b = {};
+    Vec<T> a[N] = {}, b[N] = {};
     int64_t i = start;
     for (; i + 2 * kL <= end; i += 2 * kL) {
-      a += f(i, kL);
-      b += f(i + kL, kL);
+      f(i, kL, terms);
+      for (int k = 0; k < N; ++k) a[k] += terms[k];
+      f(i + kL, kL, terms);
+      for (int k = 0; k < N; ++k) b[k] += terms[k];
     }
-    if (i < end) a += f(i, kL);
-    sum += static_cast<double>(reduce_sum<T>(a + b));
+    if (i < end) {
+      f(i, kL, terms);
+      for (int k = 0; k < N; ++k) a[k] += terms[k];
+    }
+    for (int k = 0; k < N; ++k) sums[k] += static_cast<double>(reduce_sum<T>(a[k] + b[k]));
   }
   if (whole < n) {
-    T lanes[kL];
-    store(lanes, f(whole, n - whole));
-    for (int64_t i = 0; i < n - whole; ++i) sum += static_cast<double>(lanes[i]);
+    f(whole, n - whole, terms);
+    for (int k = 0; k < N; ++k) {
+      T lanes[kL];
+      store(lanes, terms[k]);
+      for (int64_t i = 0; i < n - whole; ++i) sums[k] += static_cast<double>(lanes[i]);
+    }
   }
-  return sum;
+}
+
+// Σ over i of the lanes of f(i, part), likewise.
+template <class T, class F>
+LLMEFF_INLINE double row_sum(int64_t n, const F& f) {
+  double sum[1];
+  row_sums<T>(n, sum, [&f](int64_t i, int64_t part, Vec<T>(&terms)[1]) { terms[0] = f(i, part); });
+  return sum[0];
+}
+
+// f(i, part) for the vectors of a row, of which only the last may have part < kLanes.
+template <class T, class F>
+LLMEFF_INLINE void each_vector(int64_t n, const F& f) {
+  int64_t i = 0;
+  for (; i + kLanes<T> <= n; i += kLanes<T>) f(i, kLanes<T>);
+  if (i < n) f(i, n - i);
 }
 
 // The maximum; NaN if there is one.

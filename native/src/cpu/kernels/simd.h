@@ -87,31 +87,36 @@ LLMEFF_INLINE T reduce_max(Vec<T> v) {
   return lanes[0];
 }
 
-// e^x to about 1 ulp in float32: x = k·ln 2 + r, |r| ≤ ln 2 / 2, polynomial of degree 6 on r, then the exponent bits.
-// Results below the smallest normal number are 0; e^-inf = 0, overflow = inf, NaN stays.
+// e^x = p · 2^k in float32: x = k·ln 2 + r, |r| ≤ ln 2 / 2, p = e^r by a polynomial (relative error 2^-28).
+struct Exponential {
+  Vec<float> p;
+  Mask<float> k;
+};
+LLMEFF_INLINE Exponential exponential(Vec<float> x) {
+  const Vec<float> magic = splat(12582912.0f);  // 1.5 · 2^23: adding it rounds to the nearest integer
+  const Vec<float> shifted = x * 1.442695041f + magic;
+  const Vec<float> k = shifted - magic;
+  Vec<float> r = x - k * 0.693145752f;
+  r = r - k * 1.42860677e-6f;
+  Vec<float> p = splat(1.381449601e-3f);
+  p = p * r + 8.36878026e-3f;
+  p = p * r + 4.166839374e-2f;
+  p = p * r + 0.1666652011f;
+  p = p * r + 0.4999999341f;
+  p = p * r + 1.0f;
+  return {p * r + 1.0f, (Mask<float>)shifted - 0x4B400000};
+}
+// 2^k for -127 ≤ k ≤ 127; 2^-127 comes out as 0.
+LLMEFF_INLINE Vec<float> power_of_two(Mask<float> k) {
+  return (Vec<float>)((k + 127) << 23);
+}
+
+// e^x to 1 ulp in float32. Results below the smallest normal number are 0; e^-inf = 0, overflow = inf, NaN stays.
 LLMEFF_INLINE Vec<float> vexp(Vec<float> x) {
   const Vec<float> hi = splat(88.72283f), lo = splat(-87.33654f);
-  const Vec<float> clamped = x > hi ? hi : (x < lo ? lo : x);
-  const Vec<float> magic = splat(12582912.0f);  // 1.5 · 2^23: adding it rounds to the nearest integer
-  const Vec<float> shifted = clamped * 1.442695041f + magic;
-  const Vec<float> k = shifted - magic;
-  Vec<float> r = clamped - k * 0.693145752f;
-  r = r - k * 1.42860677e-6f;
-  Vec<float> p = splat(1.3888889e-3f);
-  p = p * r + 8.3333333e-3f;
-  p = p * r + 4.1666667e-2f;
-  p = p * r + 1.6666667e-1f;
-  p = p * r + 0.5f;
-  p = p * r + 1.0f;
-  p = p * r + 1.0f;
+  const Exponential e = exponential(x > hi ? hi : (x < lo ? lo : x));
   // k may be 128 at the top of the range: multiply by 2^(k-1) and then by 2, so that the exponent bits never overflow.
-  Mask<float> bits;
-  std::memcpy(&bits, &shifted, sizeof bits);
-  bits = (bits - 0x4B400000 + 126) << 23;
-  Vec<float> scale;
-  std::memcpy(&scale, &bits, sizeof scale);
-  // k = -126 gives scale 0 (exponent bits 0): treat as underflow.
-  Vec<float> y = p * scale * 2.0f;
+  Vec<float> y = e.p * power_of_two(e.k - 1) * 2.0f;
   y = x < lo ? Vec<float>{} : y;
   y = x > hi ? splat(__builtin_inff()) : y;
   return x == x ? y : x;

@@ -25,6 +25,10 @@ LLMEFF_INLINE int64_t smaller(int64_t a, int64_t b) {
 LLMEFF_INLINE int64_t larger(int64_t a, int64_t b) {
   return a > b ? a : b;
 }
+// How far apart neighbours lie; the strides of flipped views are negative.
+LLMEFF_INLINE int64_t distance(int64_t stride) {
+  return stride < 0 ? -stride : stride;
+}
 
 // Bit set of the first `count` axes.
 LLMEFF_INLINE unsigned leading_axes(int count) {

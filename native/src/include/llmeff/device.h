@@ -9,9 +9,11 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <memory>
+#include <new>
 #include <string>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "llmeff/kernels.h"
@@ -24,35 +26,74 @@ struct Failure {
   uint64_t ticket = 0;                 // of the call that failed
   std::atomic<bool> observed = false;  // somebody has been told
 };
-
-// Whether the contents of a block are what its last writer should have made. Only touched by work running on the
-// stream.
-struct Status {
-  std::shared_ptr<Failure> failure;
-};
+using FailurePointer = std::shared_ptr<Failure>;
 
 class Device;
 
-// A block of device memory; returns to the device's cache when the last view of it is released.
-class Buffer {
- public:
-  Buffer(Device& device, void* data, size_t bytes, size_t capacity)
-      : device_(device), data_(data), bytes_(bytes), capacity_(capacity), status_(std::make_shared<Status>()) {}
-  ~Buffer();
-  Buffer(const Buffer&) = delete;
-  Buffer& operator=(const Buffer&) = delete;
+// A block of device memory. It is made once and has one owner after another; each is told apart by its number.
+struct Block {
+  Block(Device* device, void* data, size_t capacity) : device(device), data(data), capacity(capacity) {}
 
-  Device& device() const { return device_; }
-  void* data() const { return data_; }
-  size_t bytes() const { return bytes_; }        // asked for
-  size_t capacity() const { return capacity_; }  // of the block
-  const std::shared_ptr<Status>& status() const { return status_; }
+  Device* const device;
+  void* const data;
+  const size_t capacity;
+  size_t bytes = 0;                // that the present owner asked for
+  uint64_t owner = 0;              // its number
+  std::atomic<uint32_t> users{0};  // the buffers that share it
+  Block* next = nullptr;           // in the cache
+
+  // Only touched by work on the stream: why the contents of the owner `failed` are not what their last writer should
+  // have made; null when they are.
+  FailurePointer failure;
+  uint64_t failed = 0;
+};
+
+// The contents of a block under one owner, as work on the stream sees them; that of no block never fails.
+class Contents {
+ public:
+  Contents() = default;
+  explicit Contents(Block* block) : block_(block), owner_(block->owner) {}
+
+  const Failure* failed() const { return holds_failure() ? block_->failure.get() : nullptr; }
+  FailurePointer failure() const { return holds_failure() ? block_->failure : nullptr; }
+  // What the last writer made of them.
+  void set(const FailurePointer& failure) const {
+    if (block_ == nullptr || (failure == nullptr && block_->failure == nullptr)) return;
+    block_->failure = failure;
+    block_->failed = owner_;
+  }
 
  private:
-  Device& device_;
-  void* data_;
-  size_t bytes_, capacity_;
-  std::shared_ptr<Status> status_;
+  bool holds_failure() const { return block_ != nullptr && block_->failure != nullptr && block_->failed == owner_; }
+
+  Block* block_ = nullptr;
+  uint64_t owner_ = 0;
+};
+
+// Shared ownership of a block, which returns to the device's cache with the last of its users.
+class Buffer {
+ public:
+  Buffer() = default;
+  explicit Buffer(Block* block) : block_(block) { block->users.store(1, std::memory_order_relaxed); }
+  Buffer(const Buffer& other) : block_(other.block_) {
+    if (block_ != nullptr) block_->users.fetch_add(1, std::memory_order_relaxed);
+  }
+  Buffer(Buffer&& other) noexcept : block_(std::exchange(other.block_, nullptr)) {}
+  Buffer& operator=(Buffer other) noexcept {
+    std::swap(block_, other.block_);
+    return *this;
+  }
+  ~Buffer();
+
+  explicit operator bool() const { return block_ != nullptr; }
+  Device& device() const { return *block_->device; }
+  void* data() const { return block_->data; }
+  size_t bytes() const { return block_->bytes; }
+  bool shared() const { return block_ != nullptr && block_->users.load(std::memory_order_relaxed) > 1; }
+  Contents contents() const { return Contents(block_); }
+
+ private:
+  Block* block_ = nullptr;
 };
 
 struct MemoryUse {
@@ -61,47 +102,66 @@ struct MemoryUse {
   size_t system_allocations;      // blocks ever asked from the system: constant in a steady state
 };
 
+// A piece of queued work. It lies in the queue itself, so that submitting it takes no memory from the heap.
+struct Work {
+  void (*run)(Work* work, uint64_t ticket);  // once; destroys what the work holds
+};
+
 class Device {
  public:
+  static constexpr size_t kLargestWork = size_t{16} << 10;
+
   virtual ~Device() = default;
   virtual std::string name() const = 0;
   virtual Kernels& kernels() = 0;
 
-  // Throws Error(ERR_OUT_OF_MEMORY).
-  virtual std::shared_ptr<Buffer> allocate(size_t bytes) = 0;
+  // Throws Error(ERR_OUT_OF_MEMORY). Not for work on the stream.
+  virtual Buffer allocate(size_t bytes) = 0;
   virtual MemoryUse memory() const = 0;
   virtual void reset_peak() = 0;
   virtual void empty_cache() = 0;
 
-  // Queues work; waits while the queue is full. Returns the ticket that the work will be called with.
-  virtual uint64_t submit(std::function<void(uint64_t ticket)> work) = 0;
+  // Queues body(ticket), which must not throw; waits while the queue is full. Returns the ticket.
+  template <class F>
+  uint64_t submit(F body) {
+    struct Item : Work {
+      explicit Item(F&& f) : Work{&execute}, body(std::move(f)) {}
+      static void execute(Work* work, uint64_t ticket) {
+        Item* const item = static_cast<Item*>(work);
+        item->body(ticket);
+        item->~Item();
+      }
+      F body;
+    };
+    static_assert(std::is_nothrow_move_constructible_v<F> && sizeof(Item) <= kLargestWork && alignof(Item) <= 16);
+    new (reserve(sizeof(Item))) Item(std::move(body));
+    return publish();
+  }
   // Waits until everything submitted so far has run.
   virtual void synchronize() = 0;
 
   // The oldest failure that nobody has been told of, for work that has run; to be called on the stream.
-  std::shared_ptr<Failure> take_unobserved();
-  void record(std::shared_ptr<Failure> failure) {
+  FailurePointer take_unobserved();
+  void record(FailurePointer failure) {
     if (unobserved_ == nullptr || unobserved_->observed) unobserved_ = std::move(failure);
   }
 
  protected:
+  // Room at the end of the queue, 16-byte aligned, for the calling thread alone until it publishes what it has put
+  // there.
+  virtual void* reserve(size_t bytes) = 0;
+  virtual uint64_t publish() noexcept = 0;
+
   friend class Buffer;
-  virtual void release(void* data, size_t bytes, size_t capacity) = 0;
+  virtual void release(Block* block) = 0;
 
  private:
-  std::shared_ptr<Failure> unobserved_;
+  FailurePointer unobserved_;
 };
 
-// The memory that a piece of work touches, for passing failures on: an op whose input failed does not run, its outputs
-// fail likewise and what it would have updated in place keeps its value.
-struct Access {
-  std::vector<std::shared_ptr<Status>> in, out, in_out;
-};
-
-// Queues `work`; its ticket names the call in a Failure. `work` reports trouble by throwing Error. `done` (optional) is
-// called on the stream afterwards with the failure or null.
-uint64_t submit_op(Device& device, const char* op, Access access, std::function<void(Kernels&)> work,
-                   std::function<void(const std::shared_ptr<Failure>&)> done = nullptr);
+inline Buffer::~Buffer() {
+  if (block_ != nullptr && block_->users.fetch_sub(1, std::memory_order_acq_rel) == 1) block_->device->release(block_);
+}
 
 Device& cpu_device();
 

@@ -107,8 +107,8 @@ class Kernels {
   // out has the rank of x, with size 1 on the reduced axes. NaN propagates through max and min. kVariance divides by
   // the count (two passes over x); kLogSumExp of nothing but -inf is -inf. kMax and kMin also of int32, uint8 and bool.
   virtual void reduce(ReduceOp op, const In& x, const Out& out) = 0;
-  // out[i] = keep ? x[i] / (1 − rate) : 0, where keep means that the i-th uniform number (row-major) of the stream
-  // (seed, stream), as of random(), is at least rate. Any strides.
+  // out[i] = keep ? x[i] / (1 − rate) : 0, where keep means that the i-th uniform float32 number (row-major) of the
+  // stream (seed, stream), as of random(), is at least rate, whatever the dtype of x. Any strides.
   virtual void dropout(const In& x, double rate, int64_t seed, int64_t stream, const Out& out) = 0;
 
   // ---- indexing and order
@@ -136,25 +136,34 @@ class Kernels {
 
   // ---- layers
   // --------------------------------------------------------------------------------------------------------------
-  // Softmax over the last axis, rows; a row of -inf gives zeros.
+  // Softmax over the last axis, of any stride; a row of -inf gives zeros.
   virtual void softmax(const In& x, const Out& y) = 0;
   // dx = y ∘ (dy − Σ y∘dy).
   virtual void softmax_grad(const In& y, const In& dy, const Out& dx) = 0;
+  // Its logarithm, (x − max) − log Σ e^(x − max); a row of -inf stays.
+  virtual void log_softmax(const In& x, const Out& y) = 0;
+  // dx = dy − e^y Σ dy.
+  virtual void log_softmax_grad(const In& y, const In& dy, const Out& dx) = 0;
   // out[…, C] = table[ids[…], :]; ids int32 contiguous, table [V, C] contiguous. Fails with ERR_INDEX on an id outside
   // [0, V).
   virtual void embedding(const In& table, const In& ids, const Out& out) = 0;
   // dtable[V, C] = Σ over equal ids of dout rows, in the order of the rows.
   virtual void embedding_grad(const In& dout, const In& ids, const Out& dtable) = 0;
-  // y = x · rstd ∘ weight, rstd[…] = (mean(x²) + eps)^(-1/2) (models.md §2.1). x rows, weight [C]; y, rstd contiguous.
-  virtual void rms_norm(const In& x, const In& weight, double eps, const Out& y, const Out& rstd) = 0;
-  virtual void rms_norm_grad(const In& dy, const In& x, const In& weight, const In& rstd, const Out& dx,
-                             const Out& dweight) = 0;
+  // y = x · rstd ∘ (weight + weight_offset), rstd[…] = (mean(x²) + eps)^(-1/2) (models.md §2.1). x rows, weight [C]; y,
+  // rstd contiguous. With a residual (rows, shape of x) it is sum = x + residual that is written and normed; both are
+  // given or neither.
+  virtual void rms_norm(const In& x, const In& residual, const In& weight, double weight_offset, double eps,
+                        const Out& sum, const Out& y, const Out& rstd) = 0;
+  // x is what was normed. dsum, the gradient of `sum`, may be absent; dx = dsum + the gradient through the norm.
+  virtual void rms_norm_grad(const In& dy, const In& dsum, const In& x, const In& weight, double weight_offset,
+                             const In& rstd, const Out& dx, const Out& dweight) = 0;
   // y = (x − mean) · rstd ∘ weight + bias over the last axis, rstd = (variance + eps)^(-1/2). x rows; weight and bias
-  // [C], each may be absent; y, mean, rstd contiguous.
-  virtual void layer_norm(const In& x, const In& weight, const In& bias, double eps, const Out& y, const Out& mean,
-                          const Out& rstd) = 0;
-  virtual void layer_norm_grad(const In& dy, const In& x, const In& weight, const In& mean, const In& rstd,
-                               const Out& dx, const Out& dweight, const Out& dbias) = 0;
+  // [C], each may be absent; y, mean, rstd contiguous; residual and sum as in rms_norm.
+  virtual void layer_norm(const In& x, const In& residual, const In& weight, const In& bias, double eps, const Out& sum,
+                          const Out& y, const Out& mean, const Out& rstd) = 0;
+  // dweight and dbias may be absent.
+  virtual void layer_norm_grad(const In& dy, const In& dsum, const In& x, const In& weight, const In& mean,
+                               const In& rstd, const Out& dx, const Out& dweight, const Out& dbias) = 0;
   // Rotary embedding (models.md §2.2) of x [B, T, H, D] rows by the angles of cos, sin [T, R/2] (contiguous), R ≤ D
   // even: channels past R are copied. Pairs are (i, i + R/2), or (2i, 2i+1) when interleaved. inverse turns the other
   // way (the gradient).
@@ -207,14 +216,18 @@ class Kernels {
   // -----------------------------------------------------------------------------------------------------------
   // Dot-product attention, flash-style: q [B, T, H, D], k [B, S, K, D], v [B, S, K, Dv] (D and Dv axes contiguous,
   // others strided), o [B, T, H, Dv], lse [B, H, T] contiguous. Query row t is position i = q_offset + t; key j is
-  // allowed when (not causal or j ≤ i) and, with window > 0, j > i − window (not causal: |i − j| < window). s =
-  // scale·q·k, then softcap·tanh(s/softcap) when softcap > 0. A row without keys: o = 0, lse = −inf.
-  virtual void attention(const In& q, const In& k, const In& v, double scale, bool causal, int64_t window,
-                         int64_t q_offset, double softcap, const Out& o, const Out& lse) = 0;
-  // dq, dk, dv contiguous.
-  virtual void attention_grad(const In& dout, const In& q, const In& k, const In& v, const In& o, const In& lse,
-                              double scale, bool causal, int64_t window, int64_t q_offset, double softcap,
-                              const Out& dq, const Out& dk, const Out& dv) = 0;
+  // allowed when (not causal or j ≤ i or j < start + prefix[b, t]) and, with window > 0, j > i − window (not causal:
+  // |i − j| < window), and k_doc[b, j] = q_doc[b, t], where start is the first key of that document. q_doc [B, T] and
+  // k_doc [B, S] (both or neither) and prefix [B, T] are int32, strided, optional. s = scale·q·k, then
+  // softcap·tanh(s/softcap) when softcap > 0. A row without keys: o = 0, lse = −inf.
+  virtual void attention(const In& q, const In& k, const In& v, const In& q_doc, const In& k_doc, const In& prefix,
+                         double scale, bool causal, int64_t window, int64_t q_offset, double softcap, const Out& o,
+                         const Out& lse) = 0;
+  // dlse [B, H, T], optional, contiguous; dq, dk, dv contiguous. Rows without keys add nothing.
+  virtual void attention_grad(const In& dout, const In& dlse, const In& q, const In& k, const In& v, const In& o,
+                              const In& lse, const In& q_doc, const In& k_doc, const In& prefix, double scale,
+                              bool causal, int64_t window, int64_t q_offset, double softcap, const Out& dq,
+                              const Out& dk, const Out& dv) = 0;
   // 2-simplicial attention (simplicial-attention.md §2–§4): q [B, T, H, D], k1 [B, S1, K, D], k2 [B, S2, K, D], v1 [B,
   // S1, K, Dv], v2 [B, S2, K, Dv] (channels contiguous, others strided), o [B, T, H, Dv], lse [B, H, T] contiguous.
   // Windows w1, w2 (0 = unlimited); offsets are the absolute positions of row 0 of q, of (k1, v1), of (k2, v2).

@@ -18,15 +18,16 @@ export function checkTensor(where: string, name: string, value: unknown): assert
   }
 }
 
-/** Computation is in float32 or float64; bfloat16 and float16 are storage. */
+/** All have one floating-point dtype. */
 export function checkFloating(where: string, tensors: Record<string, Tensor>): void {
   let first: [string, Tensor] | undefined;
   for (const entry of Object.entries(tensors)) {
     const [name, tensor] = entry;
     checkTensor(where, name, tensor);
-    if (tensor.dtype !== "float32" && tensor.dtype !== "float64") {
-      const advice = isFloating(tensor.dtype) ? " Convert with astype('float32')." : "";
-      throw new DTypeError(`[${where}] ${name} must be float32 or float64; received ${tensor.dtype}.${advice}`);
+    if (!isFloating(tensor.dtype)) {
+      throw new DTypeError(
+        `[${where}] ${name} must have a floating-point dtype; received ${tensor.dtype}. Use astype().`,
+      );
     }
     first ??= entry;
     if (tensor.dtype !== first[1].dtype) {
@@ -35,6 +36,12 @@ export function checkFloating(where: string, tensors: Record<string, Tensor>): v
       );
     }
   }
+}
+
+/** What can be put in order and added up exactly or in the wider dtype: floating-point numbers and int32. */
+export function checkComparable(where: string, name: string, tensor: Tensor): void {
+  checkTensor(where, name, tensor);
+  if (tensor.dtype !== "int32") checkFloating(where, { [name]: tensor });
 }
 
 export function checkIds(where: string, name: string, ids: Tensor): void {

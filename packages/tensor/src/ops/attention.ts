@@ -1,9 +1,21 @@
 import { engine, OptionError, ShapeError } from "@llmeff/native";
 import { defineOp } from "../autograd.js";
+import { accumulationDType } from "../dtype.js";
+import { scope } from "../scope.js";
 import { formatShape } from "../shape.js";
 import { Tensor } from "../tensor.js";
-import { checkCount, checkEqual, checkFinite, checkFloating, checkRank, contiguous, rows } from "./arguments.js";
-import { zeros } from "./creation.js";
+import {
+  checkCount,
+  checkEqual,
+  checkFinite,
+  checkFloating,
+  checkIds,
+  checkRank,
+  contiguous,
+  rows,
+} from "./arguments.js";
+import { full, tensor, zeros, zerosLike } from "./creation.js";
+import { expandView } from "./views.js";
 
 export interface AttentionOptions {
   /** Multiplies the logits; default `1 / √D`. */
@@ -12,25 +24,54 @@ export interface AttentionOptions {
   causal?: boolean;
   /** Keys looked back on, the own position included; default all. */
   window?: number;
-  /** Position of the first query among the keys; default `S − T`, so that the last query is at the last key. */
+  /**
+   * Position of the first query among the keys; default `S − T`, so that the last query is at the last key. Negative where the keys begin
+   * after the queries, as those of another block of a sequence may.
+   */
   qOffset?: number;
   /** Logits become `softcap · tanh(logits / softcap)`; default 0, off. */
   softcap?: number;
+  /**
+   * Documents of packed rows: int32 ids `[B, T]` of the queries and `[B, S]` of the keys, one tensor for both where they are the same
+   * positions. A query sees keys of its own document only; the tiles of others cost nothing.
+   */
+  documents?: Tensor | { q: Tensor; k: Tensor };
+  /**
+   * Leading keys that every query sees, whether later or not (a prefix language model): a number, or int32 by row `[B]` or by query
+   * `[B, T]`. With documents it counts from the first key of the query's own; window and documents still hold.
+   */
+  prefix?: number | Tensor;
 }
 
-type Settings = Required<AttentionOptions>;
+interface Settings {
+  scale: number;
+  causal: boolean;
+  window: number;
+  qOffset: number;
+  softcap: number;
+  /** Documents of queries and keys, and prefixes by query. */
+  masks: readonly (Tensor | null)[];
+}
 
-const attentionOp = defineOp<Settings>({
+const attentionOp = defineOp<Settings, readonly [Tensor, Tensor]>({
   name: "attention",
-  forward(context, inputs, { scale, causal, window, qOffset, softcap }) {
+  forward(context, inputs, { scale, causal, window, qOffset, softcap, masks }) {
     const [q, k, v] = inputs.map(rows) as [Tensor, Tensor, Tensor];
     const [B, T, H] = q.shape as [number, number, number];
     const out = Tensor.allocate(q.dtype, [B, T, H, v.shape[3]!]);
-    const lse = Tensor.allocate(q.dtype, [B, H, T]);
+    const lse = Tensor.allocate(accumulationDType(q.dtype), [B, H, T]);
+    const [qDoc, kDoc, prefix] = masks.map((mask) => mask?.handle ?? null) as [
+      number | null,
+      number | null,
+      number | null,
+    ];
     engine().op.attention(
       q.handle,
       k.handle,
       v.handle,
+      qDoc,
+      kDoc,
+      prefix,
       scale,
       causal,
       window,
@@ -39,18 +80,28 @@ const attentionOp = defineOp<Settings>({
       out.handle,
       lse.handle,
     );
-    context.save(q, k, v, out, lse);
-    return out;
+    context.save(q, k, v, out, lse, ...masks.filter((mask) => mask !== null));
+    return [out, lse];
   },
-  backward({ saved: [q, k, v, out, lse], options: { scale, causal, window, qOffset, softcap } }, dout) {
-    const [dq, dk, dv] = [q, k, v].map((x) => Tensor.allocate(x!.dtype, x!.shape)) as [Tensor, Tensor, Tensor];
+  backward({ saved, options: { scale, causal, window, qOffset, softcap, masks } }, [dout, dlse]) {
+    const [q, k, v, out, lse, ...kept] = saved as [Tensor, Tensor, Tensor, Tensor, Tensor, ...Tensor[]];
+    const [qDoc, kDoc, prefix] = masks.map((mask) => (mask === null ? null : kept.shift()!.handle)) as [
+      number | null,
+      number | null,
+      number | null,
+    ];
+    const [dq, dk, dv] = [q, k, v].map((x) => Tensor.allocate(x.dtype, x.shape)) as [Tensor, Tensor, Tensor];
     engine().op.attentionGrad(
-      contiguous(dout).handle,
-      q!.handle,
-      k!.handle,
-      v!.handle,
-      out!.handle,
-      lse!.handle,
+      contiguous(dout ?? zerosLike(out)).handle,
+      dlse === null ? null : contiguous(dlse).handle,
+      q.handle,
+      k.handle,
+      v.handle,
+      out.handle,
+      lse.handle,
+      qDoc,
+      kDoc,
+      prefix,
       scale,
       causal,
       window,
@@ -84,24 +135,7 @@ export function checkHeads(where: string, heads: number, kvHeads: number): void 
   }
 }
 
-/**
- * Scaled dot-product attention, computed tile by tile: no `[T, S]` array exists.
- *
- * `out[b,t,h,:] = Σ_s softmax_s(scale · q[b,t,h,:]·k[b,s,h/g,:]) v[b,s,h/g,:]`, with `g = H / K`; causal: `s ≤ i`, window: `i − window < s`,
- * where `i = qOffset + t`.
- *
- * @param q - `[B, T, H, D]`
- * @param k - `[B, S, K, D]`; `H` must be a multiple of `K` (grouped queries)
- * @param v - `[B, S, K, Dv]`
- * @returns `[B, T, H, Dv]`
- * @throws {ShapeError} if shapes don't fit or the head counts don't divide
- * @see arXiv:1706.03762 eq. 1
- *
- * @example
- * const out = attention(q, k, v, { window: 512 });
- */
-export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions = {}): Tensor {
-  const where = "attention";
+function checkShapes(where: string, q: Tensor, k: Tensor, v: Tensor): void {
   checkFloating(where, { q, k, v });
   checkRank(where, "q", q, 4, "[B, T, H, D]");
   checkRank(where, "k", k, 4, "[B, S, K, D]");
@@ -113,17 +147,138 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
   checkEqual(where, "heads of k and v", k.shape[2]!, v.shape[2]!, shapes);
   checkEqual(where, "head sizes of q and k", q.shape[3]!, k.shape[3]!, shapes);
   checkHeads(where, q.shape[2]!, k.shape[2]!);
-  if (q.shape[3] === 0)
-    throw new ShapeError(`[${where}] the head size must be positive; q is ${formatShape(q.shape)}.`);
-  const { scale = 1 / Math.sqrt(q.shape[3]!), causal = true, softcap = 0 } = options;
-  const behind = k.shape[1]! - q.shape[1]!;
-  const { qOffset = causal ? behind : Math.max(0, behind) } = options;
+  if (q.shape[3] === 0 || v.shape[3] === 0) {
+    throw new ShapeError(
+      `[${where}] head sizes must be positive; q is ${formatShape(q.shape)} and v is ${formatShape(v.shape)}.`,
+    );
+  }
+}
+
+function checkMask(
+  where: string,
+  name: string,
+  mask: Tensor,
+  forms: readonly (readonly number[])[],
+  letters: string,
+): void {
+  checkIds(where, name, mask);
+  if (forms.some((form) => form.length === mask.rank && form.every((n, axis) => n === mask.shape[axis]))) return;
+  throw new ShapeError(
+    `[${where}] ${name} must be ${letters}, here ${forms.map(formatShape).join(" or ")}; received ${formatShape(mask.shape)}.`,
+  );
+}
+
+function documentsOf(where: string, documents: AttentionOptions["documents"], B: number, T: number, S: number) {
+  if (documents === undefined) return [null, null] as const;
+  const { q, k } = documents instanceof Tensor ? { q: documents, k: documents } : documents;
+  checkMask(where, "documents of queries", q, [[B, T]], "[B, T]");
+  checkMask(where, "documents of keys", k, [[B, S]], "[B, S]");
+  return [q, k] as const;
+}
+
+/** The prefix of each query, `[B, T]`. */
+function prefixOf(
+  where: string,
+  prefix: AttentionOptions["prefix"],
+  causal: boolean,
+  B: number,
+  T: number,
+): Tensor | null {
+  if (prefix === undefined) return null;
+  if (!causal) {
+    throw new OptionError(
+      `[${where}] a prefix frees keys from causality, which causal: false turns off. Leave one of them out.`,
+    );
+  }
+  if (typeof prefix === "number") {
+    checkCount(where, "prefix", prefix);
+    return expandView(tensor(Int32Array.of(prefix), { shape: [1, 1] }), [B, T]);
+  }
+  checkMask(where, "prefix", prefix, [[B], [B, T]], "[B] or [B, T]");
+  return prefix.rank === 2 ? prefix : prefix.view([B, T], [prefix.strides[0]!, 0]);
+}
+
+function settingsOf(where: string, q: Tensor, k: Tensor, options: AttentionOptions): Settings {
+  const [B, T, , D] = q.shape as [number, number, number, number];
+  const S = k.shape[1]!;
+  const { scale = 1 / Math.sqrt(D), causal = true, softcap = 0 } = options;
   checkFinite(where, "scale", scale);
-  checkCount(where, "qOffset", qOffset, " It is the position of the first query among the keys (default S − T).");
+  const { qOffset } = options;
+  if (qOffset === undefined && causal && S < T) {
+    throw new OptionError(
+      `[${where}] there are more queries than keys (${T} and ${S}). Give qOffset, the position of the first query among the keys (default S − T).`,
+    );
+  }
+  if (qOffset !== undefined && !Number.isSafeInteger(qOffset)) {
+    throw new OptionError(
+      `[${where}] qOffset must be an integer; received ${qOffset}. It is the position of the first query among the keys (default S − T).`,
+    );
+  }
   if (!(softcap >= 0 && Number.isFinite(softcap)))
     throw new OptionError(`[${where}] softcap must be finite and ≥ 0; received ${softcap}.`);
   const window = checkedWindow(where, "window", options.window);
-  // A row without keys is zero, whatever the queries: kernels are not asked about empty arrays.
-  if (k.shape[1] === 0) return zeros([...q.shape.slice(0, 3), v.shape[3]!], { dtype: q.dtype });
-  return attentionOp([q, k, v], { scale, causal, window, qOffset, softcap });
+  const documents = documentsOf(where, options.documents, B, T, S);
+  const masks = [...documents, prefixOf(where, options.prefix, causal, B, T)];
+  return { scale, causal, window, qOffset: qOffset ?? Math.max(0, S - T), softcap, masks };
+}
+
+function attend(where: string, q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions): readonly [Tensor, Tensor] {
+  checkShapes(where, q, k, v);
+  return scope(() => {
+    const settings = settingsOf(where, q, k, options);
+    if (k.shape[1]! > 0) return attentionOp([q, k, v], settings);
+    // Rows without keys, whatever the queries: kernels are not asked about empty arrays.
+    const [B, T, H] = q.shape as [number, number, number];
+    const lse = full([B, H, T], Number.NEGATIVE_INFINITY, { dtype: accumulationDType(q.dtype) });
+    return [zeros([B, T, H, v.shape[3]!], { dtype: q.dtype }), lse];
+  });
+}
+
+/**
+ * Scaled dot-product attention, computed tile by tile: no `[T, S]` array exists, and tiles that a mask hides cost nothing.
+ *
+ * `out[b,t,h,:] = Σ_s softmax_s(scale · q[b,t,h,:]·k[b,s,h/g,:]) v[b,s,h/g,:]`, with `g = H / K`, over the keys with
+ * `s ≤ i` (causal) or `s < prefix`, `i − window < s`, and the query's document, where `i = qOffset + t`. A window without causality is
+ * `|i − s| < window`. A query that sees no key gives zeros and has no gradient.
+ *
+ * @param q - `[B, T, H, D]`
+ * @param k - `[B, S, K, D]`; `H` must be a multiple of `K` (grouped queries)
+ * @param v - `[B, S, K, Dv]`
+ * @returns `[B, T, H, Dv]`
+ * @throws {ShapeError} if shapes don't fit or the head counts don't divide
+ * @see arXiv:1706.03762 eq. 1
+ *
+ * @example
+ * const out = attention(q, k, v, { window: 512 });
+ *
+ * @example
+ * // Two documents in a row of six positions, which don't see each other.
+ * const packed = attention(q, k, v, { documents: tensor(Int32Array.of(0, 0, 0, 1, 1, 1), { shape: [1, 6] }) });
+ */
+export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions = {}): Tensor {
+  const [out, lse] = attend("attention", q, k, v, options);
+  lse.dispose();
+  return out;
+}
+
+/** Attention over some keys, with what it takes to merge it with that over others. */
+export interface AttentionPart {
+  /** `[B, T, H, Dv]` */
+  out: Tensor;
+  /** Log-sum-exp of each query's logits, `[B, H, T]`; −∞ for one that sees no key. */
+  lse: Tensor;
+}
+
+/**
+ * `attention` with the log-sum-exp of each query's logits: what `mergeAttention` needs to join attention over disjoint sets of keys. Both
+ * results have gradients.
+ *
+ * @param q - `[B, T, H, D]`
+ * @param k - `[B, S, K, D]`
+ * @param v - `[B, S, K, Dv]`
+ * @throws {ShapeError} as `attention`
+ */
+export function attentionWithLse(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions = {}): AttentionPart {
+  const [out, lse] = attend("attentionWithLse", q, k, v, options);
+  return { out, lse };
 }

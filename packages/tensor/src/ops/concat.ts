@@ -1,10 +1,11 @@
-import { DTypeError, OptionError, ShapeError } from "@llmeff/native";
+import { DTypeError, engine, OptionError, ShapeError } from "@llmeff/native";
 import { defineOp } from "../autograd.js";
-import { formatShape, normalizeAxis } from "../shape.js";
+import { scope } from "../scope.js";
+import { formatShape, normalizeAxis, sameShape } from "../shape.js";
 import { Tensor } from "../tensor.js";
 import { checkTensor } from "./arguments.js";
-import { copyInto } from "./creation.js";
-import { slice } from "./views.js";
+import { sliceView } from "./slice.js";
+import { unsqueeze } from "./views.js";
 
 const concatOp = defineOp<number>({
   name: "concat",
@@ -13,18 +14,18 @@ const concatOp = defineOp<number>({
     const out = Tensor.allocate(inputs[0]!.dtype, inputs[0]!.shape.with(axis, total));
     let start = 0;
     for (const x of inputs) {
-      copyInto(slice(out, axis, start, start + x.shape[axis]!), x);
-      start += x.shape[axis]!;
+      const n = x.shape[axis]!;
+      engine().op.copy(x.handle, sliceView(out, axis, start, n).handle);
+      start += n;
     }
     return out;
   },
   backward({ needs, shapes, options: axis }, dout) {
     let start = 0;
     return shapes.map((shape, i) => {
-      const end = start + shape[axis]!;
-      const part = needs[i] ? slice(dout, axis, start, end) : null;
-      start = end;
-      return part;
+      const first = start;
+      start += shape[axis]!;
+      return needs[i] ? sliceView(dout, axis, first, shape[axis]!) : null;
     });
   },
 });
@@ -45,4 +46,29 @@ export function concat(tensors: readonly Tensor[], axis = 0): Tensor {
     }
   }
   return concatOp(tensors, along);
+}
+
+/**
+ * Tensors of one shape along a new axis: `[2, 3]` and `[2, 3]` give `[2, 2, 3]`.
+ *
+ * @param axis - the place of the new axis in the result
+ */
+export function stack(tensors: readonly Tensor[], axis = 0): Tensor {
+  const first = tensors[0];
+  if (first === undefined) throw new OptionError("[stack] expected at least one tensor; received none.");
+  for (const [i, x] of tensors.entries()) {
+    checkTensor("stack", `tensors[${i}]`, x);
+    if (!sameShape(x.shape, first.shape)) {
+      throw new ShapeError(
+        `[stack] shapes must be equal; received ${formatShape(first.shape)} and ${formatShape(x.shape)}.`,
+      );
+    }
+  }
+  const along = normalizeAxis("stack", axis, first.rank + 1);
+  return scope(() =>
+    concat(
+      tensors.map((x) => unsqueeze(x, along)),
+      along,
+    ),
+  );
 }

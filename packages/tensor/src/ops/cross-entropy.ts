@@ -1,12 +1,14 @@
 import { engine, OptionError, ShapeError } from "@llmeff/native";
 import { defineOp, type ForwardContext } from "../autograd.js";
-import { keep, scope } from "../scope.js";
+import { accumulationDType, type DType } from "../dtype.js";
+import { scope } from "../scope.js";
 import { formatShape, sameShape } from "../shape.js";
 import { rememberCallSite, Tensor } from "../tensor.js";
 import { checkFloating, checkIds, contiguous, leadingSize, rows } from "./arguments.js";
 import { detach } from "./clone.js";
 import { full } from "./creation.js";
-import { reshape, slice } from "./views.js";
+import { slice } from "./slice.js";
+import { reshape } from "./views.js";
 
 export interface CrossEntropyOptions {
   /** Target that marks a row without loss; default -100. */
@@ -33,11 +35,10 @@ export interface CrossEntropyParts {
   perToken: Tensor;
 }
 
-interface Settings {
-  options: Required<CrossEntropyOptions>;
-  /** Where the forward pass leaves what it computed beside the loss. */
-  parts?: { stats: Tensor; ce: Tensor };
-}
+type Settings = Required<CrossEntropyOptions>;
+
+/** The loss `[]`, its statistics `[3]` and the cross-entropy of each row `[N]`; gradients are those of the loss alone. */
+type Results = readonly [loss: Tensor, stats: Tensor, ce: Tensor];
 
 function settingsOf(where: string, options: CrossEntropyOptions): Settings {
   const { ignoreIndex = -100, labelSmoothing = 0, zLoss = 0, softcap = 0 } = options;
@@ -50,28 +51,28 @@ function settingsOf(where: string, options: CrossEntropyOptions): Settings {
     if (!(value >= 0 && Number.isFinite(value)))
       throw new OptionError(`[${where}] ${name} must be finite and ≥ 0; received ${value}.`);
   }
-  return { options: { ignoreIndex, labelSmoothing, zLoss, softcap } };
+  return { ignoreIndex, labelSmoothing, zLoss, softcap };
 }
 
 /** The options in the order in which the kernels take them. */
-function kernelOptions({ options }: Settings) {
-  return [options.ignoreIndex, options.labelSmoothing, options.zLoss, options.softcap] as const;
+function kernelOptions({ ignoreIndex, labelSmoothing, zLoss, softcap }: Settings) {
+  return [ignoreIndex, labelSmoothing, zLoss, softcap] as const;
 }
 
 /** Memory for the loss and its parts; with no rows at all the loss is 0, as with no valid row. */
-function allocateResults(settings: Settings, dtype: Tensor["dtype"], n: number) {
+function allocateResults(dtype: DType, n: number): Results {
   const fresh = (shape: number[]) => (n === 0 ? full(shape, 0, { dtype }) : Tensor.allocate(dtype, shape));
-  const results = { loss: fresh([]), stats: fresh([3]), ce: fresh([n]) };
-  settings.parts = { stats: keep(results.stats), ce: keep(results.ce) };
-  return results;
+  return [fresh([]), fresh([3]), fresh([n])];
 }
 
-const crossEntropyOp = defineOp<Settings>({
+const crossEntropyOp = defineOp<Settings, Results>({
   name: "crossEntropy",
   forward(context, [logits, targets], settings) {
     const [z, ids] = [rows(logits!), contiguous(targets!)];
-    const { loss, stats, ce } = allocateResults(settings, z.dtype, ids.size);
-    const lse = Tensor.allocate(z.dtype, [ids.size]);
+    const wide = accumulationDType(z.dtype);
+    const results = allocateResults(wide, ids.size);
+    const [loss, stats, ce] = results;
+    const lse = Tensor.allocate(wide, [ids.size]);
     const { op } = engine();
     rememberCallSite(
       op.crossEntropy(
@@ -85,12 +86,12 @@ const crossEntropyOp = defineOp<Settings>({
       ),
     );
     context.save(z, ids, stats, lse);
-    return loss;
+    return results;
   },
-  backward({ saved: [logits, targets, stats, lse], options: settings }, dout) {
-    const dlogits = Tensor.allocate(dout.dtype, logits!.shape);
+  backward({ saved: [logits, targets, stats, lse], options: settings }, [dloss]) {
+    const dlogits = Tensor.allocate(logits!.dtype, logits!.shape);
     engine().op.crossEntropyGrad(
-      dout.handle,
+      dloss!.handle,
       logits!.handle,
       targets!.handle,
       stats!.handle,
@@ -102,15 +103,22 @@ const crossEntropyOp = defineOp<Settings>({
   },
 });
 
+function inDType(x: Tensor, dtype: DType): Tensor {
+  return x.dtype === dtype ? x : x.astype(dtype);
+}
+
 /** Gradients are made with the loss, for an upstream gradient of 1, so that the logits exist once and in blocks. */
-const linearCrossEntropyOp = defineOp<Settings>({
+const linearCrossEntropyOp = defineOp<Settings & { dtype: DType }, Results>({
   name: "linearCrossEntropy",
   forward(context: ForwardContext, [hidden, weight, targets], settings) {
     const [x, w, ids] = [contiguous(hidden!), contiguous(weight!), contiguous(targets!)];
-    const { loss, stats, ce } = allocateResults(settings, x.dtype, ids.size);
+    const wide = accumulationDType(x.dtype);
+    const results = allocateResults(wide, ids.size);
+    const [loss, stats, ce] = results;
+    // Wide until they have met the upstream gradient, which may be the loss scale that keeps float16 from underflow.
     const gradient = (i: number, like: Tensor) => {
       if (!context.needs[i]) return null;
-      return ids.size === 0 ? full(like.shape, 0, { dtype: like.dtype }) : Tensor.allocate(like.dtype, like.shape);
+      return ids.size === 0 ? full(like.shape, 0, { dtype: wide }) : Tensor.allocate(wide, like.shape);
     };
     const dhidden = gradient(0, x);
     const dweight = gradient(1, w);
@@ -128,27 +136,17 @@ const linearCrossEntropyOp = defineOp<Settings>({
       ),
     );
     context.save(...[dhidden, dweight].filter((t) => t !== null));
-    return loss;
+    return results;
   },
-  backward({ needs, saved }, dout) {
+  backward({ needs, saved, options: { dtype } }, [dloss]) {
     const gradients = [...saved];
-    return needs.map((needed) => (needed ? gradients.shift()!.mul(dout) : null));
+    return needs.map((needed) => (needed ? inDType(gradients.shift()!.mul(dloss!), dtype) : null));
   },
 });
 
-function partsOf(loss: Tensor, settings: Settings, shape: readonly number[]): CrossEntropyParts {
-  const { stats, ce } = settings.parts!;
+function partsOf([loss, stats, ce]: Results, shape: readonly number[]): CrossEntropyParts {
   const at = (i: number) => detach(reshape(slice(stats, 0, i, i + 1), []));
-  const parts = { loss, ce: at(0), zLoss: at(1), count: at(2), perToken: detach(reshape(ce, shape)) };
-  stats.dispose();
-  ce.dispose();
-  return parts;
-}
-
-function lossOf(loss: Tensor, settings: Settings): Tensor {
-  settings.parts!.stats.dispose();
-  settings.parts!.ce.dispose();
-  return loss;
+  return { loss, ce: at(0), zLoss: at(1), count: at(2), perToken: detach(reshape(ce, shape)) };
 }
 
 function checkedLogits(where: string, logits: Tensor, targets: Tensor): [Tensor, Tensor] {
@@ -167,12 +165,12 @@ function checkedLogits(where: string, logits: Tensor, targets: Tensor): [Tensor,
  *
  * @param logits - `[…, V]`
  * @param targets - `[…]` int32; `ignoreIndex` marks rows without a target
- * @returns `[]`; 0 when no row has a target
+ * @returns `[]`, float64 for float64 logits, else float32; 0 when no row has a target
  * @throws {IndexOutOfRangeError} when the values are read, if a target is outside `0..V-1`
  */
 export function crossEntropy(logits: Tensor, targets: Tensor, options: CrossEntropyOptions = {}): Tensor {
   const settings = settingsOf("crossEntropy", options);
-  return scope(() => lossOf(crossEntropyOp(checkedLogits("crossEntropy", logits, targets), settings), settings));
+  return scope(() => crossEntropyOp(checkedLogits("crossEntropy", logits, targets), settings)[0]);
 }
 
 /** `crossEntropy` with its parts and the loss of each token. */
@@ -183,7 +181,7 @@ export function crossEntropyParts(
 ): CrossEntropyParts {
   const settings = settingsOf("crossEntropyParts", options);
   return scope(() =>
-    partsOf(crossEntropyOp(checkedLogits("crossEntropyParts", logits, targets), settings), settings, targets.shape),
+    partsOf(crossEntropyOp(checkedLogits("crossEntropyParts", logits, targets), settings), targets.shape),
   );
 }
 
@@ -213,8 +211,12 @@ export function linearCrossEntropy(
   options: CrossEntropyOptions = {},
 ): Tensor {
   const settings = settingsOf("linearCrossEntropy", options);
-  return scope(() =>
-    lossOf(linearCrossEntropyOp(checkedHidden("linearCrossEntropy", hidden, weight, targets), settings), settings),
+  return scope(
+    () =>
+      linearCrossEntropyOp(checkedHidden("linearCrossEntropy", hidden, weight, targets), {
+        ...settings,
+        dtype: hidden.dtype,
+      })[0],
   );
 }
 
@@ -228,8 +230,10 @@ export function linearCrossEntropyParts(
   const settings = settingsOf("linearCrossEntropyParts", options);
   return scope(() =>
     partsOf(
-      linearCrossEntropyOp(checkedHidden("linearCrossEntropyParts", hidden, weight, targets), settings),
-      settings,
+      linearCrossEntropyOp(checkedHidden("linearCrossEntropyParts", hidden, weight, targets), {
+        ...settings,
+        dtype: hidden.dtype,
+      }),
       targets.shape,
     ),
   );

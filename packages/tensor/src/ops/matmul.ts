@@ -46,7 +46,7 @@ const matmulOp = defineOp<undefined>({
  * Matrix product over the last two axes, `out[…, m, n] = Σ_k a[…, m, k] b[…, k, n]`; leading axes broadcast. A vector on the left is a
  * row, on the right a column, and its axis is absent from the result. Transposed views cost nothing.
  *
- * @param a - `[…, M, K]` or `[K]`, float32 or float64
+ * @param a - `[…, M, K]` or `[K]`
  * @param b - `[…, K, N]` or `[K]`
  * @returns `[…, M, N]`
  * @throws {ShapeError} if the inner dimensions differ

@@ -1,10 +1,12 @@
-import { engine, OptionError, ShapeError } from "@llmeff/native";
+import { DTypeError, engine, ShapeError } from "@llmeff/native";
 import { defineOp } from "../autograd.js";
+import { accumulationDType } from "../dtype.js";
 import { formatShape } from "../shape.js";
 import { Tensor } from "../tensor.js";
-import { checkFloating, checkRank, contiguous, rows } from "./arguments.js";
+import { checkCount, checkFloating, checkRank, contiguous, rows } from "./arguments.js";
 import { clone } from "./clone.js";
 import { tensor } from "./creation.js";
+import { type RopeFrequencyOptions, ropeFrequencies } from "./rope-frequencies.js";
 
 function turn(x: Tensor, cos: Tensor, sin: Tensor, interleaved: boolean, inverse: boolean): Tensor {
   const out = Tensor.allocate(x.dtype, x.shape);
@@ -35,12 +37,17 @@ export interface RopeOptions {
  * Rotary position embedding (Su et al. 2021): turns each pair of channels of row `t` by the angle of row `t` of the tables.
  *
  * @param x - `[B, T, H, D]`
- * @param cos - `[T, R/2]`, constants as from `ropeTables`; `R ≤ D` channels are turned, the others kept
+ * @param cos - `[T, R/2]`, constants as from `ropeTables`, float64 for float64, else float32; `R ≤ D` channels are turned, the others kept
  * @param sin - `[T, R/2]`
  * @returns `[B, T, H, D]`
  */
 export function rope(x: Tensor, cos: Tensor, sin: Tensor, options: RopeOptions = {}): Tensor {
-  checkFloating("rope", { x, cos, sin });
+  checkFloating("rope", { x });
+  checkFloating("rope", { cos, sin });
+  const precise = accumulationDType(x.dtype);
+  if (cos.dtype !== precise) {
+    throw new DTypeError(`[rope] tables for x ${x.dtype} must be ${precise}; received ${cos.dtype}. Use astype().`);
+  }
   checkRank("rope", "x", x, 4, "[B, T, H, D]");
   for (const table of [cos, sin]) {
     if (table.rank !== 2 || table.shape[0] !== x.shape[1] || 2 * table.shape[1]! > x.shape[3]!) {
@@ -58,34 +65,31 @@ export function rope(x: Tensor, cos: Tensor, sin: Tensor, options: RopeOptions =
   return ropeOp([x, cos, sin], options.interleaved ?? false);
 }
 
-export interface RopeTableOptions {
-  /** Wavelength base; default 10 000. */
-  base?: number;
+export interface RopeTableOptions extends Omit<RopeFrequencyOptions, "length"> {
   dtype?: "float32" | "float64";
 }
 
-/** The cosines and sines of `position · base^(-2i/dim)`, each `[positions, dim/2]`, computed in double precision. */
+/**
+ * The cosines and sines of `position · frequency`, times the attention factor, computed in double precision: `cos` and `sin` are
+ * `[positions, dim/2]`. With `dynamic` scaling they are those of a sequence of `positions`.
+ *
+ * @throws {OptionError} if an option doesn't fit, also of the scaling
+ */
 export function ropeTables(
   positions: number,
   dim: number,
   options: RopeTableOptions = {},
 ): { cos: Tensor; sin: Tensor } {
-  const { base = 10_000, dtype = "float32" } = options;
-  if (!Number.isInteger(dim) || dim <= 0 || dim % 2 !== 0) {
-    throw new OptionError(`[ropeTables] dim must be a positive even integer; received ${dim}.`);
-  }
-  if (!Number.isInteger(positions) || positions < 0) {
-    throw new OptionError(`[ropeTables] positions must be a non-negative integer; received ${positions}.`);
-  }
-  if (!(base > 0)) throw new OptionError(`[ropeTables] base must be positive; received ${base}.`);
-  const half = dim / 2;
+  const { dtype = "float32", ...angles } = options;
+  checkCount("ropeTables", "positions", positions);
+  const { frequencies, attentionFactor } = ropeFrequencies(dim, { ...angles, length: positions });
+  const half = frequencies.length;
   const cos = new Float64Array(positions * half);
   const sin = new Float64Array(positions * half);
-  for (let i = 0; i < half; i++) {
-    const frequency = base ** ((-2 * i) / dim);
+  for (const [i, frequency] of frequencies.entries()) {
     for (let position = 0; position < positions; position++) {
-      cos[position * half + i] = Math.cos(position * frequency);
-      sin[position * half + i] = Math.sin(position * frequency);
+      cos[position * half + i] = attentionFactor * Math.cos(position * frequency);
+      sin[position * half + i] = attentionFactor * Math.sin(position * frequency);
     }
   }
   const shape = [positions, half];

@@ -1,76 +1,150 @@
-import { DTypeError, engine, UnaryOp } from "@llmeff/native";
+import { DTypeError, engine, OptionError, UnaryOp } from "@llmeff/native";
 import { defineOp } from "../autograd.js";
+import { type DType, isFloating } from "../dtype.js";
 import { Tensor } from "../tensor.js";
 import { checkTensor } from "./arguments.js";
-import { greater, less, mul } from "./binary.js";
 
 type Name = keyof typeof UnaryOp;
 
-function compute(name: Name, x: Tensor): Tensor {
+/** What the functions of integers take beside the floating-point dtypes. */
+const ofIntegers: ReadonlySet<Name> = new Set(["neg", "abs", "square", "sign"]);
+
+function compute(name: Name, x: Tensor, out: DType = x.dtype): Tensor {
   checkTensor(name, "x", x);
-  const integers = name === "neg" || name === "abs" || name === "square";
-  if (x.dtype !== "float32" && x.dtype !== "float64" && !(x.dtype === "int32" && integers)) {
+  const integers = ofIntegers.has(name);
+  if (!isFloating(x.dtype) && !(x.dtype === "int32" && integers)) {
     throw new DTypeError(
-      `[${name}] expected float32 or float64${integers ? " or int32" : ""}; received ${x.dtype}. Use astype().`,
+      `[${name}] expected a floating-point tensor${integers ? " or int32" : ""}; received ${x.dtype}. Use astype().`,
     );
   }
-  const out = Tensor.allocate(name === "isFinite" ? "bool" : x.dtype, x.shape);
-  engine().op.unary(UnaryOp[name], x.handle, out.handle);
-  return out;
+  const y = Tensor.allocate(out, x.shape);
+  engine().op.unary(UnaryOp[name], x.handle, y.handle);
+  return y;
 }
 
-/** A unary op whose gradient is `dout · slope(x, y)`, y the result. */
-function define(name: Name, slope: (x: Tensor, y: Tensor) => Tensor | number) {
+/** A function of each element; its gradient is one kernel, which needs the argument alone. */
+function define(name: Name) {
   const op = defineOp<undefined>({
     name,
     forward(context, [x]) {
-      const y = compute(name, x!);
-      context.save(x!, y);
-      return y;
+      context.save(x!);
+      return compute(name, x!);
     },
-    backward: ({ saved: [x, y] }, dout) => [mul(dout, slope(x!, y!))],
+    backward({ saved: [x] }, dout) {
+      const dx = Tensor.allocate(x!.dtype, x!.shape);
+      engine().op.unaryGrad(UnaryOp[name], x!.handle, dout.handle, dx.handle);
+      return [dx];
+    },
   });
   return (x: Tensor) => op([x], undefined);
 }
 
-const geluSlope = (x: Tensor): Tensor => {
-  const c = Math.sqrt(2 / Math.PI);
-  const t = tanh(x.add(x.pow(3).mul(0.044715)).mul(c));
-  const inner = x
-    .square()
-    .mul(3 * 0.044715)
-    .add(1)
-    .mul(c);
-  return t
-    .add(1)
-    .mul(0.5)
-    .add(x.mul(0.5).mul(t.square().neg().add(1)).mul(inner));
-};
+// float32 results are right to 2 units in the last place; beside each function that is not: how far it may be off.
 
-export const neg = define("neg", () => -1);
-export const abs = define("abs", (x) => greater(x, 0).astype(x.dtype).sub(less(x, 0).astype(x.dtype)));
-export const exp = define("exp", (_x, y) => y);
-export const log = define("log", (x) => reciprocal(x));
-export const sqrt = define("sqrt", (_x, y) => reciprocal(y).mul(0.5));
+/** `−x`; also of int32. */
+export const neg = define("neg");
+/** `|x|`, with derivative 0 at 0; also of int32. */
+export const abs = define("abs");
+/** `x²`; also of int32. */
+export const square = define("square");
+export const sqrt = define("sqrt");
 /** `x^(-1/2)` */
-export const rsqrt = define("rsqrt", (x, y) => y.div(x).mul(-0.5));
-export const reciprocal = define("reciprocal", (_x, y) => y.square().neg());
-export const square = define("square", (x) => x.mul(2));
-export const sin = define("sin", (x) => cos(x));
-export const cos = define("cos", (x) => sin(x).neg());
-export const tanh = define("tanh", (_x, y) => y.square().neg().add(1));
-export const sigmoid = define("sigmoid", (_x, y) => y.sub(y.square()));
+export const rsqrt = define("rsqrt");
+/** `1/x` */
+export const reciprocal = define("reciprocal");
+export const exp = define("exp");
+/** `eˣ − 1`, exact for small x too. */
+export const expm1 = define("expm1");
+/** The natural logarithm; −∞ at 0, NaN below. */
+export const log = define("log");
+/** `ln(1 + x)`, exact for small x too. */
+export const log1p = define("log1p");
+/** Any argument is reduced exactly, however large. */
+export const sin = define("sin");
+/** Any argument is reduced exactly, however large. */
+export const cos = define("cos");
+export const tan = define("tan");
+export const asin = define("asin");
+export const acos = define("acos");
+export const atan = define("atan");
+export const sinh = define("sinh");
+export const cosh = define("cosh");
+export const tanh = define("tanh");
+/** The error function, `2/√π ∫₀ˣ exp(−t²) dt`. */
+export const erf = define("erf");
+/** `1 / (1 + e⁻ˣ)` */
+export const sigmoid = define("sigmoid");
+/** `ln(1 + eˣ)` without overflow */
+export const softplus = define("softplus");
 /** `x · sigmoid(x)` */
-export const silu = define("silu", (x, y) => {
-  const s = sigmoid(x);
-  return s.add(y.mul(s.neg().add(1)));
-});
-/** Gaussian error linear unit in its tanh form, `x/2 · (1 + tanh(√(2/π)(x + 0.044715 x³)))`. */
-export const gelu = define("gelu", (x) => geluSlope(x));
-export const relu = define("relu", (x) => greater(x, 0).astype(x.dtype));
+export const silu = define("silu");
+/** `max(x, 0)`, with derivative 0 at 0 */
+export const relu = define("relu");
+
+const geluTanh = define("gelu");
+const geluErf = define("geluErf");
+
+export interface GeluOptions {
+  /**
+   * "tanh" (the default here): `x/2 · (1 + tanh(√(2/π)(x + 0.044715 x³)))`, as GPT-2 has it. "none": `x · Φ(x)` with the normal distribution
+   * function, as BERT has it, and PyTorch unless told otherwise.
+   */
+  approximate?: "tanh" | "none";
+}
+
+/**
+ * Gaussian error linear unit (Hendrycks, Gimpel 2016).
+ *
+ * @example
+ * gelu(x, { approximate: "none" }); // torch.nn.functional.gelu(x)
+ */
+export function gelu(x: Tensor, { approximate = "tanh" }: GeluOptions = {}): Tensor {
+  if (approximate !== "tanh" && approximate !== "none") {
+    throw new OptionError(`[gelu] approximate must be "tanh" or "none"; received ${JSON.stringify(approximate)}.`);
+  }
+  return approximate === "tanh" ? geluTanh(x) : geluErf(x);
+}
+
+// Constant almost everywhere: their gradient is zero.
+
+/** The next integer below. */
+export function floor(x: Tensor): Tensor {
+  return compute("floor", x);
+}
+/** The next integer above. */
+export function ceil(x: Tensor): Tensor {
+  return compute("ceil", x);
+}
+/** The nearest integer, halves to the even one. */
+export function round(x: Tensor): Tensor {
+  return compute("round", x);
+}
+/** The next integer towards zero. */
+export function trunc(x: Tensor): Tensor {
+  return compute("trunc", x);
+}
+/** −1, 0 or 1; also of int32. */
+export function sign(x: Tensor): Tensor {
+  return compute("sign", x);
+}
 
 /** Whether each element is neither infinite nor NaN: a bool tensor. */
 // biome-ignore lint/suspicious/noShadowRestrictedNames: the name that NumPy and every array library give it
 export function isFinite(x: Tensor): Tensor {
-  return compute("isFinite", x);
+  return compute("isFinite", x, "bool");
+}
+/** Whether each element is not a number: a bool tensor. */
+// biome-ignore lint/suspicious/noShadowRestrictedNames: the name that NumPy and every array library give it
+export function isNaN(x: Tensor): Tensor {
+  return compute("isNaN", x, "bool");
+}
+/** The opposite of each element of a bool tensor. */
+export function logicalNot(x: Tensor): Tensor {
+  checkTensor("logicalNot", "x", x);
+  if (x.dtype !== "bool") {
+    throw new DTypeError(`[logicalNot] expected bool; received ${x.dtype}. Compare first, e.g. notEqual(x, 0).`);
+  }
+  const y = Tensor.allocate("bool", x.shape);
+  engine().op.unary(UnaryOp.logicalNot, x.handle, y.handle);
+  return y;
 }

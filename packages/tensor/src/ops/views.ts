@@ -1,11 +1,20 @@
-import { engine, ShapeError } from "@llmeff/native";
+import { OptionError, ShapeError } from "@llmeff/native";
 import { defineOp } from "../autograd.js";
-import { checkShape, contiguousStrides, formatShape, normalizeAxis, type Shape, sameShape, sizeOf } from "../shape.js";
+import {
+  checkShape,
+  contiguousStrides,
+  formatShape,
+  normalizeAxes,
+  normalizeAxis,
+  reshapedStrides,
+  type Shape,
+  sameShape,
+  sizeOf,
+} from "../shape.js";
 import type { Tensor } from "../tensor.js";
 import { checkTensor } from "./arguments.js";
 import { sumTo } from "./binary.js";
 import { clone } from "./clone.js";
-import { full } from "./creation.js";
 
 /** A view of `x` stretched to `shape` by strides of 0; shapes must broadcast. No gradient. @internal */
 export function expandView(x: Tensor, shape: Shape): Tensor {
@@ -17,7 +26,10 @@ export function expandView(x: Tensor, shape: Shape): Tensor {
 
 const reshapeOp = defineOp<Shape>({
   name: "reshape",
-  forward: (_context, [x], shape) => (x!.isContiguous ? x! : clone(x!)).view(shape, contiguousStrides(shape)),
+  forward(_context, [x], shape) {
+    const strides = reshapedStrides(x!.shape, x!.strides, shape);
+    return strides ? x!.view(shape, strides) : clone(x!).view(shape, contiguousStrides(shape));
+  },
   backward: ({ shapes: [shape] }, dout) => [reshape(dout, shape!)],
 });
 
@@ -75,6 +87,24 @@ export function permute(x: Tensor, axes: readonly number[]): Tensor {
   return permuteOp([x], order);
 }
 
+/** A view with axis `from` moved to place `to`; the others keep their order. Lists move several. */
+export function movedim(x: Tensor, from: number | readonly number[], to: number | readonly number[]): Tensor {
+  checkTensor("movedim", "x", x);
+  const sources = normalizeAxes("movedim", from, x.rank);
+  const targets = normalizeAxes("movedim", to, x.rank);
+  if (sources.length !== targets.length) {
+    throw new ShapeError(
+      `[movedim] expected as many places as axes; received ${sources.length} axes and ${targets.length} places.`,
+    );
+  }
+  const rest = x.shape.map((_, axis) => axis).filter((axis) => !sources.includes(axis));
+  const order = x.shape.map((_, place) => {
+    const moved = targets.indexOf(place);
+    return moved >= 0 ? sources[moved]! : rest.shift()!;
+  });
+  return permuteOp([x], order);
+}
+
 /** A view with two axes exchanged, by default the last two. */
 export function transpose(x: Tensor, a = -2, b = -1): Tensor {
   checkTensor("transpose", "x", x);
@@ -83,40 +113,6 @@ export function transpose(x: Tensor, a = -2, b = -1): Tensor {
   const j = normalizeAxis("transpose", b, x.rank);
   [axes[i], axes[j]] = [axes[j]!, axes[i]!];
   return permuteOp([x], axes);
-}
-
-interface Range {
-  axis: number;
-  start: number;
-  end: number;
-}
-
-function sliceView(x: Tensor, { axis, start, end }: Range): Tensor {
-  return x.view(x.shape.with(axis, end - start), x.strides, start * x.strides[axis]!);
-}
-
-const sliceOp = defineOp<Range>({
-  name: "slice",
-  forward: (_context, [x], range) => sliceView(x!, range),
-  backward({ shapes: [shape], options }, dout) {
-    const dx = full(shape!, 0, { dtype: dout.dtype });
-    engine().op.copy(dout.handle, sliceView(dx, options).handle);
-    return [dx];
-  },
-});
-
-/** A view of the elements `start ≤ i < end` on one axis; negative positions count from the end of the axis. */
-export function slice(x: Tensor, axis: number, start: number, end?: number): Tensor {
-  checkTensor("slice", "x", x);
-  const on = normalizeAxis("slice", axis, x.rank);
-  const n = x.shape[on]!;
-  const place = (i: number) => (i < 0 ? i + n : i);
-  const range = { axis: on, start: place(start), end: place(end ?? n) };
-  const valid = Number.isInteger(range.start) && Number.isInteger(range.end) && 0 <= range.start && range.end <= n;
-  if (!valid || range.start > range.end) {
-    throw new ShapeError(`[slice] ${start}..${end ?? n} is no range within axis ${axis} of ${formatShape(x.shape)}.`);
-  }
-  return sliceOp([x], range);
 }
 
 const expandOp = defineOp<Shape>({
@@ -133,4 +129,43 @@ export function expand(x: Tensor, shape: Shape): Tensor {
   const fits = lead >= 0 && x.shape.every((n, axis) => n === 1 || n === shape[axis + lead]);
   if (!fits) throw new ShapeError(`[expand] ${formatShape(x.shape)} doesn't broadcast to ${formatShape(shape)}.`);
   return expandOp([x], shape);
+}
+
+/**
+ * A view without axes of size 1: those named, or all.
+ *
+ * @throws {ShapeError} if a named axis has another size
+ */
+export function squeeze(x: Tensor, axis?: number | readonly number[]): Tensor {
+  checkTensor("squeeze", "x", x);
+  const axes =
+    axis === undefined ? [...x.shape.keys()].filter((i) => x.shape[i] === 1) : normalizeAxes("squeeze", axis, x.rank);
+  for (const i of axes) {
+    if (x.shape[i] !== 1) {
+      throw new ShapeError(`[squeeze] axis ${i} of ${formatShape(x.shape)} has size ${x.shape[i]}, not 1.`);
+    }
+  }
+  return reshapeOp(
+    [x],
+    x.shape.filter((_, i) => !axes.includes(i)),
+  );
+}
+
+/** A view with a new axis of size 1 at `axis` of the result (`expandDims`); negative places count from its end. */
+export function unsqueeze(x: Tensor, axis: number): Tensor {
+  checkTensor("unsqueeze", "x", x);
+  const shape = x.shape.toSpliced(normalizeAxis("unsqueeze", axis, x.rank + 1), 0, 1);
+  checkShape("unsqueeze", shape);
+  return reshapeOp([x], shape);
+}
+
+/** The axes `start` to `end`, both included, as one: a view where the memory allows, else a copy. By default all. */
+export function flatten(x: Tensor, start = 0, end = -1): Tensor {
+  checkTensor("flatten", "x", x);
+  if (x.rank === 0) return reshapeOp([x], [1]);
+  const first = normalizeAxis("flatten", start, x.rank);
+  const last = normalizeAxis("flatten", end, x.rank);
+  if (first > last) throw new OptionError(`[flatten] start must not lie behind end; received ${start} and ${end}.`);
+  const merged = sizeOf(x.shape.slice(first, last + 1));
+  return reshapeOp([x], x.shape.toSpliced(first, last - first + 1, merged));
 }
