@@ -158,7 +158,7 @@ def explicit_pairs(block):
     return expression
 
 
-# Name, expression, elements of its largest array, how many of them autograd keeps.
+# Name, expression, elements of its largest array. Blocks of other sizes were slower.
 N = B * K
 candidates = [("einsum over all pairs", naive, N * T * G * T * T)]
 for block in (16, 64, 256):
@@ -166,11 +166,11 @@ for block in (16, 64, 256):
     candidates += [
         (f"gathered windows, blocks of {block}", gathered_windows(block), N * T * G * w1 * w2),
         (f"virtual heads, blocks of {block}", virtual_heads(block), N * T * G * w2 * min(T, rows + w1 - 1)),
-        (f"loop over offsets, blocks of {block}", loop_over_offsets(block), N * T * G * w2 * min(T, rows + w1 - 1)),
     ]
-for block in (4, 16):
-    pairs = min(T, block + w1 - 1) * min(T, block + w2 - 1)
-    candidates.append((f"explicit pairs, blocks of {block}", explicit_pairs(block), N * T * max(G, D // block) * pairs))
+banded = N * T * G * w2 * min(T, 64 + w1 - 1)
+candidates.append(("loop over offsets, blocks of 64", loop_over_offsets(64), banded))
+pairs = min(T, 16 + w1 - 1) * min(T, 16 + w2 - 1)
+candidates.append(("explicit pairs, blocks of 16", explicit_pairs(16), N * T * max(G, D // 16) * pairs))
 KEPT = 4  # arrays of that size alive in a backward pass: logits, probabilities, their gradients
 
 

@@ -8,7 +8,7 @@
 //
 // Kernels work on chunks of consecutive tokens of one (batch, kv head); the rows that a chunk sees are packed as
 // contiguous "strips" with the biases added and, in the determinant form, with the channels in planes (x of all chunks,
-// then y, z, the D mod 3 rest).
+// then y, z, the D mod 3 rest). Long rows come in segments of kSegment where a chunk sees more.
 #pragma once
 
 #include "gemm_tile.h"
