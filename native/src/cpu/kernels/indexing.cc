@@ -14,7 +14,7 @@ namespace {
 
 constexpr int64_t kBand = 128;       // elements of a run that one task adds
 constexpr int64_t kNarrowBand = 16;  // runs shorter than this cost no more than skipping them
-constexpr int64_t kTasks = 8;        // more ranges than give so many would only skip more
+constexpr int64_t kTasks = 8;        // ranges make up for too few bands; with more, tasks would mostly skip
 
 LLMEFF_INLINE bool outside(int32_t index, int64_t size) {
   return index < 0 || index >= size;
