@@ -16,9 +16,9 @@ void define_ops(Environment& environment, Napi::Env env, Napi::Object& exports) 
   define("copy", &Kernels::copy, {.half = Half::kNative});
   define("fill", &Kernels::fill, {.half = Half::kNative});
   define("random", &Kernels::random);
-  define("unary", &Kernels::unary);
-  define("unaryGrad", &Kernels::unary_grad);
-  define("binary", &Kernels::binary);
+  define("unary", &Kernels::unary, {.half = Half::kNative});
+  define("unaryGrad", &Kernels::unary_grad, {.half = Half::kNative});
+  define("binary", &Kernels::binary, {.half = Half::kNative});
   define("where", &Kernels::where, {.half = Half::kNative});
   define("reduce", &Kernels::reduce);
   define("dropout", &Kernels::dropout);
