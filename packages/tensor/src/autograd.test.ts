@@ -92,6 +92,26 @@ describe("defineOp with several results", () => {
     expect(memory()).toMatchObject({ tensors: before.tensors, liveBytes: before.liveBytes });
   });
 
+  it("isn't recorded when none of them can have a gradient", () => {
+    const op = defineOp<undefined, readonly Tensor[]>({
+      name: "compare",
+      forward: (context, [x]) => {
+        context.save(x!);
+        return [x!.astype("int32"), x!.astype("bool")];
+      },
+      backward: () => [null],
+    });
+    grad(
+      (p: Tensor) => {
+        const before = memory().tensors;
+        op([p], undefined);
+        expect(memory().tensors).toBe(before + 2); // nothing is saved
+        return p.sum();
+      },
+      tensor([3]),
+    );
+  });
+
   it("holds only its results outside of a gradient", () => {
     const op = products();
     const a = tensor([3]);

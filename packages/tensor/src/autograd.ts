@@ -56,14 +56,14 @@ export function hold(tensor: Tensor): Tensor {
   return alias;
 }
 
-function tracedOf(op: string, inputs: readonly Tensor[], tape: Tape | undefined): boolean[] {
-  return inputs.map((input, i) => {
+function checkTensors(op: string, inputs: readonly Tensor[]): void {
+  for (let i = 0; i < inputs.length; i++) {
+    const input: unknown = inputs[i];
     if (!(input instanceof Tensor)) {
       const received = input === null ? "null" : typeof input;
       throw new DTypeError(`[${op}] argument ${i + 1} must be a Tensor; received ${received}. Use tensor(…).`);
     }
-    return tape?.covers(op, input) ?? false;
-  });
+  }
 }
 
 /**
@@ -98,79 +98,98 @@ export function defineOp<O, R extends OpResult = Tensor>(
 ): (inputs: readonly Tensor[], options: O) => R {
   const { name } = definition;
   return (inputs, options) => {
+    checkTensors(name, inputs);
     const tape = currentTape();
-    const traced = tracedOf(name, inputs, tape);
-    const tracing = traced.includes(true);
-    const recording = tracing && tape!.recording;
-    const needs = recording ? traced : traced.map(() => false);
-    const saved: Tensor[] = [];
-    const context: ForwardContext = {
-      needs,
-      recording,
-      save(...tensors) {
-        if (recording) for (const tensor of tensors) saved.push(hold(tensor));
-      },
-    };
+    const needs = tape?.needsOf(name, inputs);
     const mode = currentAnomalyMode();
     const inspection = mode && new Inspection(mode, name, inputs, options);
-    try {
+    const run = (context: ForwardContext) => {
       const forward = () => definition.forward(context, inputs, options);
       // The forward pass of an op may be written with other ops; only the op itself is recorded.
-      const result = withTape(undefined, () => scope(inspection ? () => inspection.results(forward) : forward));
-      const single = result instanceof Tensor;
-      // What an op returns as it came in is a constant like any other result of noGrad.
-      if (!tracing) return (single ? constant(result) : (result as readonly Tensor[]).map(constant)) as R;
-      const results = traceResults(tape!, inputs, single ? [result] : (result as readonly Tensor[]));
-      if (recording)
-        tape!.steps.push(stepOf(definition, { needs, inputs, options, saved, results, single, inspection }));
-      return (single ? results[0] : results) as R;
-    } catch (error) {
-      for (const tensor of saved) tensor.dispose();
-      throw error;
-    }
+      return withTape(undefined, () => scope(inspection ? () => inspection.results(forward) : forward));
+    };
+    if (needs === undefined) return ownResults(inputs, run(constantContext(inputs.length)));
+    if (!tape!.recording) return ownResults(inputs, run(constantContext(inputs.length)), tape);
+    return record(tape!, definition, { inputs, needs, options, inspection }, run);
   };
 }
 
-function constant(tensor: Tensor): Tensor {
-  return tensor.tape === undefined ? tensor : aliasOf(tensor);
+const constantContexts: ForwardContext[] = [];
+
+/** What ops may use that aren't recorded, by their number of inputs. */
+function constantContext(inputs: number): ForwardContext {
+  constantContexts[inputs] ??= { needs: new Array(inputs).fill(false), recording: false, save: () => undefined };
+  return constantContexts[inputs];
 }
 
-/** Lets gradients be asked for results; each is made a tensor of its own, to have a gradient of its own. */
-function traceResults(tape: Tape, inputs: readonly Tensor[], results: readonly Tensor[]): Tensor[] {
+/**
+ * Results as tensors of their own: with a tape, gradients can be asked for them; without, they are constants, also where an op returned an input
+ * as it came.
+ */
+function ownResults<R extends OpResult>(inputs: readonly Tensor[], result: R, tape?: Tape): R {
   const own: Tensor[] = [];
-  for (const result of results) {
-    const given = result.tape !== undefined || inputs.includes(result) || own.includes(result);
-    const output = given ? aliasOf(result) : result;
+  for (const tensor of listOf(result)) {
+    const given = tensor.tape !== undefined || (tape && (inputs.includes(tensor) || own.includes(tensor)));
+    const output = given ? aliasOf(tensor) : tensor;
     if (isFloating(output.dtype)) output.tape = tape;
     own.push(output);
   }
-  return own;
+  return (result instanceof Tensor ? own[0] : own) as R;
+}
+
+function listOf(result: OpResult): readonly Tensor[] {
+  return result instanceof Tensor ? [result] : result;
 }
 
 interface Call<O> {
-  needs: readonly boolean[];
   inputs: readonly Tensor[];
+  needs: readonly boolean[];
   options: O;
-  saved: readonly Tensor[];
-  results: readonly Tensor[];
-  single: boolean;
   inspection: Inspection | undefined;
 }
 
-function stepOf<O, R extends OpResult>(definition: OpDefinition<O, R>, call: Call<O>): Step {
-  const { needs, inputs, options, saved, results, single, inspection } = call;
+/** Runs an op's forward pass and adds the call to the tape. */
+function record<O, R extends OpResult>(
+  tape: Tape,
+  definition: OpDefinition<O, R>,
+  call: Call<O>,
+  run: (context: ForwardContext) => R,
+): R {
+  const saved: Tensor[] = [];
+  const save = (...tensors: Tensor[]) => {
+    for (const tensor of tensors) saved.push(hold(tensor));
+  };
+  let recorded = false;
+  try {
+    const result = ownResults(call.inputs, run({ needs: call.needs, recording: true, save }), tape);
+    const outputs = listOf(result).map((tensor) => (tensor.tape === tape ? tensor : undefined));
+    recorded = outputs.some((output) => output !== undefined);
+    if (recorded) tape.steps.push(stepOf(definition, call, saved, outputs, result instanceof Tensor));
+    return result;
+  } finally {
+    if (!recorded) for (const tensor of saved) tensor.dispose();
+  }
+}
+
+function stepOf<O, R extends OpResult>(
+  definition: OpDefinition<O, R>,
+  { inputs, needs, options, inspection }: Call<O>,
+  saved: readonly Tensor[],
+  outputs: Step["outputs"],
+  single: boolean,
+): Step {
   const shapes = inputs.map((input) => input.shape);
   return {
     op: definition.name,
     inputs,
     needs,
-    outputs: results.map((tensor) => (isFloating(tensor.dtype) ? tensor : undefined)),
+    outputs,
     saved,
     backward(douts, add) {
-      const dresult = (single ? douts[0] : douts) as ResultGradients<R>;
-      const gradients = () => definition.backward({ needs, saved, shapes, options }, dresult);
-      const contributions = inspection ? inspection.gradients(gradients) : gradients();
-      for (const [i, contribution] of contributions.entries()) if (contribution && needs[i]) add(i, contribution);
+      const dout = (single ? douts[0] : douts) as ResultGradients<R>;
+      const run = () => definition.backward({ needs, saved, shapes, options }, dout);
+      const gradients = inspection ? inspection.gradients(run) : run();
+      for (const [i, gradient] of gradients.entries()) if (gradient && needs[i]) add(i, gradient);
     },
   };
 }

@@ -1,6 +1,7 @@
 import { describe, expect, expectTypeOf, it } from "vitest";
 import { expectSameBits } from "../test/compare.js";
 import { sample } from "../test/numbers.js";
+import { opCases } from "../test/op-cases.js";
 import {
   checkpoint,
   DisposedError,
@@ -78,6 +79,19 @@ describe("checkpoint", () => {
       ).sum(),
     );
   });
+
+  it.each(opCases.map((c) => [c.name, c] as const))(
+    "gives the same bits for %s",
+    (_name, { inputs, compute, range }) => {
+      const [low, high] = range ?? [-1, 1];
+      const params = inputs.map((shape, i) => sample(shape, i + 1, { low, high }));
+      expectSame(params, (xs, c) => {
+        const out = c((...ys: Tensor[]) => compute(...ys), ...xs);
+        return out.mul(out.size === 0 ? 1 : sample(out.shape, 9)).sum();
+      });
+      for (const x of params) x.dispose();
+    },
+  );
 
   it("takes and gives trees, numbers and undefined", () => {
     const layer = { w: w(), rest: [float32([8], 3)], scale: 0.5, name: undefined };

@@ -3,7 +3,7 @@ import { inspectedSum } from "./anomaly.js";
 import { hold } from "./autograd.js";
 import { accumulationDType } from "./dtype.js";
 import { add, astype } from "./ops/index.js";
-import { claim, keep, scope } from "./scope.js";
+import { adopt, claim, scope } from "./scope.js";
 import { formatShape, sameShape } from "./shape.js";
 import type { Step, Tape } from "./tape.js";
 import type { Tensor } from "./tensor.js";
@@ -33,7 +33,7 @@ export class Gradients {
     this.#byTensor.delete(tensor);
     if (gradient === undefined || gradient.dtype === tensor.dtype) return gradient;
     using wide = gradient;
-    return keep(astype(wide, tensor.dtype));
+    return adopt(astype(wide, tensor.dtype));
   }
 
   /** Adds a contribution; it may share memory with other tensors. */
@@ -50,8 +50,8 @@ export class Gradients {
     }
     const before = this.#byTensor.get(tensor);
     if (before !== undefined) {
-      const wideSum = () => scope(() => add(widened(before), widened(contribution)));
-      this.#byTensor.set(tensor, keep(inspectedSum(op, before, contribution, wideSum)));
+      const sum = inspectedSum(op, before, contribution, () => add(widened(before), widened(contribution)));
+      this.#byTensor.set(tensor, adopt(sum));
       before.dispose();
     } else this.#byTensor.set(tensor, claim(contribution) ? contribution : hold(contribution));
   }

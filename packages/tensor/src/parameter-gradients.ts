@@ -2,7 +2,7 @@ import { engine, OptionError, ShapeError } from "@llmeff/native";
 import { hold } from "./autograd.js";
 import { backward, type Gradients } from "./gradients.js";
 import { clone, zerosLike } from "./ops/index.js";
-import { claim, refuseAsync, register, scope } from "./scope.js";
+import { adopt, claim, refuseAsync, register, scope } from "./scope.js";
 import { formatShape, sameShape } from "./shape.js";
 import type { Step, Tape } from "./tape.js";
 import { Tensor } from "./tensor.js";
@@ -44,7 +44,7 @@ export function finalGradients(
       if (gradient !== undefined) finish(leaf, gradient);
     }
   });
-  for (const leaf of paths.keys()) if (!final.has(leaf)) finish(leaf, gradients.take(leaf) ?? zerosLike(leaf));
+  for (const leaf of paths.keys()) if (!final.has(leaf)) finish(leaf, gradients.take(leaf) ?? adopt(zerosLike(leaf)));
   return final;
 }
 
@@ -60,7 +60,7 @@ function leavesByFirstUse(tape: Tape, leaves: ReadonlyMap<Tensor, string>): Map<
   return byStep;
 }
 
-/** The gradient as a tensor of the innermost scope that may be changed in place: no view of another one. */
+/** A gradient that no scope owns as a tensor of the innermost one that may be changed in place: no view of another one. */
 function owned(gradient: Tensor): Tensor {
   register(gradient);
   // Both inputs of an addition get the same gradient.

@@ -35,6 +35,12 @@ export class Tape {
     return true;
   }
 
+  /** Per input of an op: whether a gradient can be asked for; undefined if for none. */
+  needsOf(op: string, inputs: readonly Tensor[]): readonly boolean[] | undefined {
+    const needs = inputs.map((input) => this.covers(op, input));
+    return needs.includes(true) ? needs : undefined;
+  }
+
   release(): void {
     this.closed = true;
     for (const step of this.steps) for (const tensor of step.saved) tensor.dispose();

@@ -66,7 +66,7 @@ export function valueAndGrad<P extends TensorTree>(
         if (value.tape === tape) gradients.add("valueAndGrad", value, onesLike(value));
         return finalGradients(tape, gradients, paths, onGradient);
       });
-      for (const tensor of tensorsOf(aux)) tensor.tape = undefined;
+      for (const tensor of tensorsOf(aux)) if (tensor.tape === tape) tensor.tape = undefined;
       // A name of the caller's own: the loss function may have returned a parameter or something of an outer scope.
       return { value: detach(value), grads: mapTree(params, (leaf) => final.get(leaf)!), aux };
     });

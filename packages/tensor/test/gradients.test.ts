@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { noGrad, scope, type Tensor, tensor, valueAndGrad } from "../src/index.js";
+import { grad, noGrad, scope, type Tensor, tensor, valueAndGrad } from "../src/index.js";
 import { expectClose, largest, sumError, unitRoundoff } from "./compare.js";
 import { numbers, sample } from "./numbers.js";
 import { type OpCase, opCases } from "./op-cases.js";
@@ -153,6 +153,15 @@ describe("valueAndGrad", () => {
     first.value.dispose();
     valueAndGrad(() => constant, w).value.dispose();
     expect([w.itemSync(), constant.itemSync()]).toEqual([3, 7]);
+  });
+
+  it("leaves tensors of an enclosing gradient in their tape when an inner loss returns them beside it", () => {
+    const slope = grad((p: Tensor) => {
+      const h = p.square();
+      const { aux } = valueAndGrad((q: Tensor) => ({ loss: q.square(), aux: [h, q] }), tensor(1));
+      return aux[0]!.mul(3);
+    }, tensor(2));
+    expect(slope.itemSync()).toBe(12);
   });
 
   it("treats noGrad and detach as constants", () => {
