@@ -1,7 +1,7 @@
 import { DTypeError } from "@llmeff/native";
 import { currentAnomalyMode, Inspection } from "./anomaly.js";
 import { isFloating } from "./dtype.js";
-import { claim, scope } from "./scope.js";
+import { adopt, scope } from "./scope.js";
 import { currentTape, type Step, type Tape, withTape } from "./tape.js";
 import { Tensor } from "./tensor.js";
 
@@ -51,9 +51,7 @@ export function aliasOf(tensor: Tensor): Tensor {
 
 /** An alias that belongs to no scope: whoever holds it disposes it. */
 export function hold(tensor: Tensor): Tensor {
-  const alias = aliasOf(tensor);
-  claim(alias);
-  return alias;
+  return adopt(aliasOf(tensor));
 }
 
 function checkTensors(op: string, inputs: readonly Tensor[]): void {

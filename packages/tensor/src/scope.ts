@@ -34,6 +34,12 @@ function give(tensor: Tensor, scope: Scope | undefined): void {
   }
 }
 
+/** Takes a tensor from its owner for a caller that is sure to dispose it. @internal */
+export function adopt(tensor: Tensor): Tensor {
+  unregister(tensor);
+  return tensor;
+}
+
 /** Takes a tensor out of the innermost scope, if it was made there: then the caller owns it, and nobody else will free it. @internal */
 export function claim(tensor: Tensor): boolean {
   if (innermost === undefined || tensor.owner !== innermost) return false;
