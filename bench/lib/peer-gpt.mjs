@@ -7,6 +7,7 @@
 import {
   add,
   addLayerNorm,
+  argMax,
   attention,
   concat,
   copyInto,
@@ -88,8 +89,8 @@ export class PeerDecoder {
     this.#cache = Array.from({ length: layers }, () => ({ k: rows(), v: rows() }));
   }
 
-  /** Scores `[vocab]` of what follows `tokens` `[1, n]`. */
-  logits(tokens) {
+  /** The likeliest token after `tokens` `[1, n]`, as `[1, 1]`: it can be the next input before anybody has read it. */
+  next(tokens) {
     return scope(() => {
       const [start, end] = [this.#length, this.#length + tokens.shape[1]];
       const states = hidden(this.params, tokens, this.size, start, (layer, q, k, v) => {
@@ -99,7 +100,7 @@ export class PeerDecoder {
         return attention(q, slice(cache.k, 1, 0, end), slice(cache.v, 1, 0, end));
       });
       this.#length = end;
-      return reshape(linear(slice(states, 1, -1), this.params.head), [-1]);
+      return argMax(linear(slice(states, 1, -1), this.params.head), { axis: -1 });
     });
   }
 

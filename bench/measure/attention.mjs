@@ -3,7 +3,7 @@
  * timed: some outputs against float64, gradients by Euler's theorem (outputs are linear in each value array, logits in each of q and the keys).
  */
 import { engine } from "@llmeff/native";
-import { matmul, ones, randomNormal, scope, sync, zeros } from "@llmeff/tensor";
+import { matmul, ones, randomNormal, scope, sync, tensor, zeros } from "@llmeff/tensor";
 import { childOptions, emit, expect } from "../lib/child.mjs";
 import { time } from "../lib/timing.mjs";
 
@@ -24,8 +24,12 @@ function expectSameProduct(what, [a, b], [c, d]) {
 /** The most positions that a query at `i` sees in a window, 0 standing for all. */
 const seen = (i, window) => (window === 0 ? i + 1 : Math.min(i + 1, window));
 
+/** Keys that the query at `i` of S positions sees, which are cut into equal documents. */
+const keysSeen = (i, { S, w1, documents }) => Math.min(seen(i, w1), (i % (S / documents)) + 1);
+
 /** Output row of the last query of the last head in float64, by the formula. */
-function referenceRow({ S, T, H, K, D, w1, w2, kind }, { q, k1, k2, v1, v2 }) {
+function referenceRow(shape, { q, k1, k2, v1, v2 }) {
+  const { S, T, H, K, D, w2, kind, softcap } = shape;
   const i = S - 1;
   const at = (x, row, heads, head) => x.subarray((row * heads + head) * D, (row * heads + head + 1) * D);
   const query = at(q, T - 1, H, H - 1);
@@ -33,12 +37,13 @@ function referenceRow({ S, T, H, K, D, w1, w2, kind }, { q, k1, k2, v1, v2 }) {
   const weights = [];
   const out = new Float64Array(D);
   const pairs = [];
-  for (let j = i - seen(i, w1) + 1; j <= i; j++)
+  for (let j = i - keysSeen(i, shape) + 1; j <= i; j++)
     for (let k = simplicial ? i - seen(i, w2) + 1 : i; k <= i; k++) {
       let logit = 0;
       const [a, b] = [at(k1, j, K, K - 1), simplicial ? at(k2, k, K, K - 1) : undefined];
       for (let d = 0; d < D; d++) logit += query[d] * a[d] * (b ? b[d] : 1);
-      weights.push(logit / Math.sqrt(D));
+      const scaled = logit / Math.sqrt(D);
+      weights.push(softcap > 0 ? softcap * Math.tanh(scaled / softcap) : scaled);
       pairs.push([j, k]);
     }
   const largest = weights.reduce((most, x) => Math.max(most, x), Number.NEGATIVE_INFINITY);
@@ -54,7 +59,7 @@ function referenceRow({ S, T, H, K, D, w1, w2, kind }, { q, k1, k2, v1, v2 }) {
 
 /** Arrays of a case, with functions that queue its kernels. T queries at the end of S positions. */
 function prepare(shape) {
-  const { kind, B, T, S, H, K, D, w1, w2 } = shape;
+  const { kind, B, T, S, H, K, D, w1, w2, softcap, documents } = shape;
   const queries = [B, T, H, D];
   const keys = [B, S, K, D];
   const simplicial = kind === "simplicial";
@@ -72,7 +77,14 @@ function prepare(shape) {
   const [out, lse, dout] = [zeros(queries), zeros([B, H, T]), randomNormal({ seed: 2 }, queries)];
   const handles = (tensors) => Object.values(tensors).map((tensor) => tensor.handle);
   const scale = 1 / Math.sqrt(D);
-  const settings = simplicial ? [scale, true, w1, w2, 0, 0, S - T, 0, 0, false] : [scale, true, w1, S - T, 0];
+  const settings = simplicial ? [scale, true, w1, w2, 0, 0, S - T, 0, 0, false] : [scale, true, w1, S - T, softcap];
+  const ids = tensor(
+    Int32Array.from({ length: S }, (_, i) => Math.floor((i * documents) / S)),
+    { shape: [1, S] },
+  );
+  const ofQueries = ids.slice(1, S - T).expand([B, T]);
+  const ofKeys = ids.expand([B, S]);
+  const masks = simplicial ? [] : documents > 1 ? [ofQueries.handle, ofKeys.handle, null] : [null, null, null];
   const [forwardOp, backwardOp] = simplicial
     ? [op.simplicialAttention, op.simplicialAttentionGrad]
     : [op.attention, op.attentionGrad];
@@ -81,8 +93,19 @@ function prepare(shape) {
     d,
     out,
     dout,
-    forward: () => forwardOp(...handles(x), ...settings, out.handle, lse.handle),
-    backward: () => backwardOp(dout.handle, ...handles(x), out.handle, lse.handle, ...settings, ...handles(d)),
+    masks: [ids, ofQueries, ofKeys],
+    forward: () => forwardOp(...handles(x), ...masks, ...settings, out.handle, lse.handle),
+    backward: () =>
+      backwardOp(
+        dout.handle,
+        ...(simplicial ? [] : [null]),
+        ...handles(x),
+        out.handle,
+        lse.handle,
+        ...masks,
+        ...settings,
+        ...handles(d),
+      ),
   };
 }
 
@@ -99,7 +122,8 @@ function check(shape, { x, d, out, dout, forward, backward }) {
   }
   for (const name of ["v1", "v2"])
     if (xs[name]) expectSameProduct(`${shape.name}, d${name}`, [xs[name], ds[name]], [o, dO]);
-  for (const name of ["k1", "k2"])
+  // A capped logit is not linear in its factors.
+  for (const name of shape.softcap > 0 ? [] : ["k1", "k2"])
     if (xs[name]) expectSameProduct(`${shape.name}, d${name}`, [xs[name], ds[name]], [xs.q, ds.q]);
 }
 
@@ -118,10 +142,11 @@ async function matmulGflops() {
   return (2 * matmulSize ** 3) / best / 1e9;
 }
 
-for (const shape of cases) {
-  const { B, T, S, H, D, w1, w2, kind, name } = shape;
+for (const given of cases) {
+  const shape = { softcap: 0, documents: 1, ...given };
+  const { B, T, S, H, K, D, w1, w2, kind, name } = shape;
   let pairs = 0;
-  for (let i = S - T; i < S; i++) pairs += seen(i, w1) * (kind === "simplicial" ? seen(i, w2) : 1);
+  for (let i = S - T; i < S; i++) pairs += keysSeen(i, shape) * (kind === "simplicial" ? seen(i, w2) : 1);
   const tensors = prepare(shape);
   check(shape, tensors);
   const ceiling = await matmulGflops();
@@ -132,17 +157,25 @@ for (const shape of cases) {
     name,
     isa,
     threads,
-    shape: { kind, B, T, S, H, K: shape.K, D, w1, w2 },
+    shape: { kind, B, T, S, H, K, D, w1, w2, softcap: shape.softcap, documents: shape.documents },
     pairs: pairs * B,
     matmulGflops: Math.max(ceiling, await matmulGflops()),
     forwardGflops: (4 * unit) / forward.best,
     backwardGflops: (10 * unit) / backward.best,
     forwardMs: 1e3 * forward.best,
     backwardMs: 1e3 * backward.best,
+    // Each key and value once: what decoding has to read.
+    forwardGBs: (2 * B * S * K * D * 4) / forward.best / 1e9,
     medianForwardMs: 1e3 * forward.median,
     medianBackwardMs: 1e3 * backward.median,
     samples,
   });
-  for (const tensor of [...Object.values(tensors.x), ...Object.values(tensors.d), tensors.out, tensors.dout])
+  for (const tensor of [
+    ...Object.values(tensors.x),
+    ...Object.values(tensors.d),
+    ...tensors.masks,
+    tensors.out,
+    tensors.dout,
+  ])
     tensor.dispose();
 }

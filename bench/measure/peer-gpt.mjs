@@ -1,7 +1,7 @@
 /** The peers' GPT in our library: tokens a second of training steps with AdamW, and of greedy decoding with a cache. */
 import { engine } from "@llmeff/native";
 import { AdamW } from "@llmeff/optim";
-import { memory, scope, sync, tensor, valueAndGrad } from "@llmeff/tensor";
+import { concat, memory, scope, sync, tensor, valueAndGrad } from "@llmeff/tensor";
 import { childOptions, emit, expect } from "../lib/child.mjs";
 import { batch, full } from "../lib/gpt.mjs";
 import { PeerDecoder, peerLoss, peerParameters } from "../lib/peer-gpt.mjs";
@@ -36,23 +36,23 @@ async function step(i) {
   return value;
 }
 
-/** The likeliest token after `tokens`. */
-async function next(decoder, tokens) {
-  const logits = scope(() => decoder.logits(tensor(tokens, { shape: [1, tokens.length] })));
-  const scores = await logits.data();
-  logits.dispose();
-  return scores.reduce((best, score, v) => (score > scores[best] ? v : best), 0);
-}
-
-const start = batch(0, size).tokens.slice(0, prompt);
+/** The prompt, and what a test adds to it. */
+const promptAnd = (more = []) => {
+  const tokens = Int32Array.of(...batch(0, size).tokens.slice(0, prompt), ...more);
+  return tensor(tokens, { shape: [1, tokens.length] });
+};
 
 /** The tokens that follow the prompt, and the seconds from the first to the last. */
 async function generate() {
   const decoder = new PeerDecoder(params, size);
-  const tokens = [await next(decoder, start)];
-  const begun = performance.now(); // reading the prompt is not decoding
-  for (let i = 0; i < decode; i++) tokens.push(await next(decoder, Int32Array.of(tokens.at(-1))));
+  const chosen = [scope(() => decoder.next(promptAnd()))];
+  await sync(); // reading the prompt is not decoding
+  const begun = performance.now();
+  for (let i = 0; i < decode; i++) chosen.push(decoder.next(chosen.at(-1)));
+  const all = scope(() => concat(chosen, 1));
+  const tokens = [...(await all.data())];
   const seconds = (performance.now() - begun) / 1e3;
+  for (const tensor of [all, ...chosen]) tensor.dispose();
   decoder.dispose();
   return { tokens, seconds };
 }
@@ -60,9 +60,11 @@ async function generate() {
 /** The last token again, from all others at once. */
 async function withoutCache(tokens) {
   const decoder = new PeerDecoder(params, size);
-  const last = await next(decoder, Int32Array.of(...start, ...tokens.slice(0, -1)));
+  const last = scope(() => decoder.next(promptAnd(tokens.slice(0, -1))));
   decoder.dispose();
-  return last;
+  const token = await last.item();
+  last.dispose();
+  return token;
 }
 
 async function measureDecoding() {

@@ -98,6 +98,8 @@ export interface KernelTable {
   matmul(a: O, b: O, bias: Opt, out: O): Ticket;
   softmax(x: O, y: O): Ticket;
   softmaxGrad(y: O, dy: O, dx: O): Ticket;
+  logSoftmax(x: O, y: O): Ticket;
+  logSoftmaxGrad(y: O, dy: O, dx: O): Ticket;
   embedding(table: O, ids: O, out: O): Ticket;
   embeddingGrad(dout: O, ids: O, dtable: O): Ticket;
   rmsNorm(x: O, residual: Opt, weight: O, weightOffset: number, eps: number, sum: Opt, y: O, rstd: O): Ticket;

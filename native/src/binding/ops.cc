@@ -31,6 +31,8 @@ void define_ops(Environment& environment, Napi::Env env, Napi::Object& exports) 
   define("matmul", &Kernels::matmul, {.optional = 1u << 2});  // bias
   define("softmax", &Kernels::softmax);
   define("softmaxGrad", &Kernels::softmax_grad);
+  define("logSoftmax", &Kernels::log_softmax);
+  define("logSoftmaxGrad", &Kernels::log_softmax_grad);
   define("embedding", &Kernels::embedding, {.half = Half::kNative});
   define("embeddingGrad", &Kernels::embedding_grad);
   define("rmsNorm", &Kernels::rms_norm, {.optional = 1u << 1 | 1u << 5});  // residual, sum

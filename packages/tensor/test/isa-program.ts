@@ -39,17 +39,36 @@ for (const dtype of ["float32", "float64"] as const) {
     }
     for (const n of edges) {
       const x = of([3, n], n, -4, 4);
-      for (const name of ["exp", "tanh", "sigmoid", "silu", "gelu", "sin", "cos", "relu"] as const)
+      for (const name of [
+        "exp",
+        "expm1",
+        "tanh",
+        "erf",
+        "sigmoid",
+        "softplus",
+        "silu",
+        "gelu",
+        "sin",
+        "cos",
+        "relu",
+      ] as const)
         both(`${name} of ${n}`, 1, (y) => byName[name](y), x);
-      for (const name of ["log", "sqrt", "rsqrt"] as const)
+      for (const name of ["log", "log1p", "sqrt", "rsqrt"] as const)
         both(`${name} of ${n}`, 1, (y) => byName[name](y), x.square().add(0.1));
-      for (const name of ["sum", "mean", "max", "min"] as const)
+      for (const name of ["sum", "mean", "max", "min", "prod", "variance", "logSumExp"] as const)
         for (const axis of [0, 1]) both(`${name} of ${n}, axis ${axis}`, 3 * n, (y) => byName[name](y, { axis }), x);
       both(`add of ${n}`, 1, (a, b) => a.add(b), x, of([n], 3));
       both(`mul of columns of ${n}`, 3 * n, (a, b) => a.T.mul(b), x, of([3], 3));
-      both(`softmax of ${n}`, n, t.softmax, x);
+      both(`softmax of ${n}`, n, (y) => t.softmax(y), x);
+      both(`logSoftmax of columns of ${n}`, n, (y) => t.logSoftmax(y, { axis: 0 }), x);
       both(`rmsNorm of ${n}`, n, (y, w) => t.rmsNorm(y, w), x, of([n], 4));
       both(`swiglu of ${n}`, 1, t.swiglu, x, of([3, n], 5));
+      for (const axis of [0, 1]) both(`cumsum of ${n}, axis ${axis}`, 3 * n, (y) => t.cumsum(y, axis), x);
+      both(`sort of ${n}`, 1, (y) => t.sort(y).values, x);
+      both(`topK of ${16 * n}`, 1, (y) => t.topK(t.tile(y, [1, 16]), n).values, x);
+      both(`indexSelect of ${n}`, 5, (y) => t.indexSelect(y, 0, sampleIds([5], n, 3)), x);
+      both(`gather of ${n}`, n, (y) => t.gather(y, 1, sampleIds([3, n], n, n)), x);
+      for (const axis of [0, 1]) note(`argMax of ${n}, axis ${axis} ${dtype}`, 0, [t.argMax(x, { axis })]);
       both(`crossEntropy of ${n}`, n, (z) => t.crossEntropy(z, sampleIds([3], n, n), { labelSmoothing: 0.1 }), x);
       both(
         `linearCrossEntropy of ${n}`,

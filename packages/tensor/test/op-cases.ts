@@ -3,10 +3,13 @@
 import { accumulationDType } from "../src/dtype.js";
 import type { Tensor } from "../src/index.js";
 import * as t from "../src/index.js";
+import { attentionCases } from "./cases/attention.js";
 import { convolutionCases } from "./cases/convolutions.js";
 import { elementwiseCases } from "./cases/elementwise.js";
 import { indexingCases } from "./cases/indexing.js";
+import { elementLossCases } from "./cases/losses.js";
 import { normCases } from "./cases/norms.js";
+import { reductionCases } from "./cases/reductions.js";
 import { sample, sampleIds } from "./numbers.js";
 
 export interface OpCase {
@@ -22,9 +25,6 @@ export interface OpCase {
   /** The most terms that are added up for one result or gradient, for the tolerance; default 64. */
   terms?: number;
 }
-
-/** Operations to be called by name. */
-const byName = { ...t };
 
 const qkv = (T: number, S: number, H: number, K: number, D: number, Dv = D) => [
   [2, T, H, D],
@@ -53,21 +53,6 @@ const cube = t.defineOp<undefined>({
   backward: ({ saved: [x] }, dout) => [dout.mul(x!.square().mul(3))],
 });
 
-const reductions: OpCase[] = (["sum", "mean", "max", "min"] as const).flatMap((name) => [
-  { name, inputs: [[3, 4, 5]], compute: (x: Tensor) => byName[name](x) },
-  { name: `${name} of the last axis`, inputs: [[3, 4, 5]], compute: (x: Tensor) => byName[name](x, { axis: -1 }) },
-  {
-    name: `${name} of the first axis`,
-    inputs: [[3, 4, 5]],
-    compute: (x: Tensor) => byName[name](x, { axis: 0, keepDims: true }),
-  },
-  { name: `${name} of two axes`, inputs: [[3, 4, 5]], compute: (x: Tensor) => byName[name](x, { axis: [0, 2] }) },
-  {
-    name: `${name} of a transposed view`,
-    inputs: [[3, 4, 5]],
-    compute: (x: Tensor) => byName[name](x.permute([2, 0, 1]), { axis: 1 }),
-  },
-]) as OpCase[];
 const views: OpCase[] = [
   { name: "reshape", inputs: [[3, 4]], compute: (x) => x!.reshape([2, -1]) },
   { name: "reshape of a transposed view", inputs: [[3, 4]], compute: (x) => x!.T.reshape([2, 6]) },
@@ -295,7 +280,8 @@ const attentions: OpCase[] = [
 
 export const opCases: readonly OpCase[] = [
   ...elementwiseCases,
-  ...reductions,
+  ...reductionCases,
+  ...elementLossCases,
   ...views,
   ...layers,
   ...losses,
@@ -303,4 +289,5 @@ export const opCases: readonly OpCase[] = [
   ...normCases,
   ...convolutionCases,
   ...indexingCases,
+  ...attentionCases,
 ];

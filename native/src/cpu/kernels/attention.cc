@@ -5,8 +5,7 @@
 // keys in tiles: each is copied and packed once for the chunk, then every strip of rows computes its scores, rescales
 // what it has when a running maximum grew, and adds P·V. Each row keeps m (maximum), l (Σ 2^(s − m)) and its unscaled
 // output, transposed; those of the parts are merged in their order.
-#include "attention_tile.h"
-#include "llmeff/parallel.h"
+#include "attention_results.h"
 
 namespace llmeff::cpu::LLMEFF_ISA {
 namespace {
@@ -37,22 +36,13 @@ struct ForwardScratch {
   }
 };
 
-// What the parts of the keys leave of each row, for the merge: [parts][B, T, H] and [parts][B, T, H, Dv].
-template <class T>
-struct Partials {
-  int64_t parts;
-  T *maxima, *sums, *out;
-};
-
 template <class T>
 class Forward {
  public:
   static constexpr int64_t N = kStrip<T>, L = kLanes<T>;
   const Attention& x;
   const In &q, &k, &v;
-  const Out &o, &lse;
-  const KeyRange* ranges;
-  const Partials<T>& partials;
+  const AttentionResults<T>& results;
   const Logits<T> logits;
 
   // The rows [first, first + count) of one head and the keys [keys.from, keys.to).
@@ -62,7 +52,7 @@ class Forward {
     pack_rows(x, q, b, kv_head, first, count, logits.score_factor, s.rows, s.strips);
     int64_t begin = keys.to, end = keys.from;
     for (int64_t i = 0; i < strips; ++i) {
-      s.masks[i].fill(x, ranges, b, first + i * N, smaller(N, count - i * N));
+      s.masks[i].fill(x, results.ranges, b, first + i * N, smaller(N, count - i * N));
       begin = smaller(begin, s.masks[i].begin), end = larger(end, s.masks[i].end);
     }
     for (int64_t i = 0; i < strips * N * x.value_width; ++i) s.out[i] = 0;
@@ -92,29 +82,7 @@ class Forward {
     for (int64_t i = 0; i < strips; ++i) finish(b, kv_head, first + i * N, smaller(N, count - i * N), part, s, i);
   }
 
-  // Rows [begin, end) of [B, T, H] from the parts of their keys.
-  void merge(int64_t begin, int64_t end) const {
-    const int64_t rows = x.batch * x.queries * x.heads, width = x.value_width;
-    for (int64_t r = begin; r < end; ++r) {
-      T maximum = -__builtin_inf(), sum = 0;
-      for (int64_t p = 0; p < partials.parts; ++p) maximum = vmax(partials.maxima[p * rows + r], maximum);
-      T* const to = output(r);
-      for (int64_t c = 0; c < width; ++c) to[c] = 0;
-      for (int64_t p = 0; p < partials.parts; ++p) {
-        const T weight = static_cast<T>(__builtin_exp2(partials.maxima[p * rows + r] - finite_or_zero(maximum)));
-        sum += weight * partials.sums[p * rows + r];
-        const T* const from = partials.out + (p * rows + r) * width;
-        for (int64_t c = 0; c < width; ++c) to[c] += weight * from[c];
-      }
-      const T inverse = sum == 0 ? T{0} : T{1} / sum;
-      for (int64_t c = 0; c < width; ++c) to[c] *= inverse;
-      write_lse(r, maximum, sum);
-    }
-  }
-
  private:
-  static T finite_or_zero(T maximum) { return maximum == -__builtin_inf() ? T{0} : maximum; }
-
   // Scores of a tile become 2^(s − m); m, the sums and the outputs so far follow.
   void softmax(int64_t b, const StripMask<T>& mask, bool whole, int64_t j0, Span span, int64_t lanes, T* scores,
                T* maxima, T* sums, T* out) const {
@@ -161,35 +129,13 @@ class Forward {
       }
   }
 
-  // The rows of strip i: to the output, or for the merge.
   void finish(int64_t b, int64_t kv_head, int64_t first, int64_t count, int64_t part, const ForwardScratch<T>& s,
               int64_t i) const {
-    const int64_t rows = x.batch * x.queries * x.heads;
     unpack_strip(s.out + i * N * x.value_width, x.value_width, s.rows);
     for (int64_t n = 0; n < count; ++n) {
       const int64_t t = (first + n) / x.groups, head = kv_head * x.groups + (first + n) % x.groups;
-      const int64_t row = (b * x.queries + t) * x.heads + head;
-      const T maximum = s.maxima[i * N + n], sum = s.sums[i * N + n];
-      const T* const from = s.rows + n * padded<T>(x.value_width);
-      if (partials.parts > 1) {
-        partials.maxima[part * rows + row] = maximum, partials.sums[part * rows + row] = sum;
-        write_row(from, x.value_width, T{1}, partials.out + (part * rows + row) * x.value_width);
-      } else {
-        write_row(from, x.value_width, sum == 0 ? T{0} : T{1} / sum, output(row));
-        write_lse(row, maximum, sum);
-      }
+      results.keep(part, b, t, head, s.maxima[i * N + n], s.sums[i * N + n], s.rows + n * padded<T>(x.value_width));
     }
-  }
-
-  T* output(int64_t row) const {
-    const int64_t head = row % x.heads, t = row / x.heads % x.queries, b = row / (x.heads * x.queries);
-    return o.template as<T>() + b * o.strides[0] + t * o.strides[1] + head * o.strides[2];
-  }
-  void write_lse(int64_t row, T maximum, T sum) const {
-    const int64_t head = row % x.heads, t = row / x.heads % x.queries, b = row / (x.heads * x.queries);
-    const double value = static_cast<double>(maximum) * kLn2 + __builtin_log(static_cast<double>(sum));
-    lse.template as<T>()[(b * x.heads + head) * x.queries + t] =
-        ranges[b * x.queries + t].last < 0 ? static_cast<T>(-__builtin_inf()) : static_cast<T>(value);
   }
 };
 
@@ -204,22 +150,8 @@ void attention_of(const Attention& x, const In& q, const In& k, const In& v, con
   const int64_t cuts = larger(1, smaller(divide_up(kMinTasks, heads * chunks), x.keys / kPartKeys));
   const int64_t part_keys = round_up(divide_up(x.keys, cuts), kKeys), parts = divide_up(x.keys, part_keys);
 
-  const int64_t rows = x.batch * x.queries * x.heads;
-  const auto lay_out = [&](void* base, KeyRange*& ranges, DocumentRun*& runs, Partials<T>& partials) {
-    Arena arena(base);
-    ranges = arena.take<KeyRange>(x.batch * x.queries);
-    runs = arena.take<DocumentRun>(x.documents() ? x.keys : 0);
-    const int64_t kept = parts > 1 ? parts * rows : 0;
-    partials = {parts, arena.take<T>(kept), arena.take<T>(kept), arena.take<T>(kept * x.value_width)};
-    return arena.bytes();
-  };
-  KeyRange* ranges = nullptr;
-  DocumentRun* runs = nullptr;
-  Partials<T> partials = {};
-  lay_out(shared_scratch<char>(lay_out(nullptr, ranges, runs, partials)), ranges, runs, partials);
-  fill_ranges(x, runs, ranges);
-
-  const Forward<T> forward = {x, q, k, v, o, lse, ranges, partials, Logits<T>(x)};
+  const AttentionResults<T> results(x, o, lse, parts);
+  const Forward<T> forward = {x, q, k, v, results, Logits<T>(x)};
   ForwardScratch<T> sizes;
   const int64_t bytes = sizes.lay_out(x, chunk, nullptr);
   // The chunks that see the most keys come first.
@@ -231,10 +163,13 @@ void attention_of(const Attention& x, const In& q, const In& k, const In& v, con
     forward.chunk(head / x.kv_heads, head % x.kv_heads, first, smaller(chunk, x.rows() - first), part,
                   {from, smaller(x.keys, from + part_keys)}, scratch);
   });
-  if (parts == 1) return;
-  constexpr int64_t kPiece = 64;
-  parallel_for(divide_up(rows, kPiece),
-               [&](int64_t task, int) { forward.merge(task * kPiece, smaller(rows, (task + 1) * kPiece)); });
+  results.merge();
+}
+
+template <class T>
+void attention_any(const Attention& x, const In& q, const In& k, const In& v, const Out& o, const Out& lse) {
+  if (x.rows() <= kFewRows) return attention_of_few<T>(x, q, k, v, o, lse);
+  attention_of<T>(x, q, k, v, o, lse);
 }
 
 }  // namespace
@@ -243,8 +178,8 @@ void CpuKernels::attention(const In& q, const In& k, const In& v, const In& q_do
                            double scale, bool causal, int64_t window, int64_t q_offset, double softcap, const Out& o,
                            const Out& lse) {
   const Attention x = attention_shape(q, k, v, q_doc, k_doc, prefix, scale, causal, window, q_offset, softcap);
-  if (q.dtype == DType::kF64) return attention_of<double>(x, q, k, v, o, lse);
-  attention_of<float>(x, q, k, v, o, lse);
+  if (q.dtype == DType::kF64) return attention_any<double>(x, q, k, v, o, lse);
+  attention_any<float>(x, q, k, v, o, lse);
 }
 
 }  // namespace llmeff::cpu::LLMEFF_ISA

@@ -57,11 +57,6 @@ void add_rows(const T* from, int64_t count, int64_t width, T* to, int64_t step) 
 }
 
 template <class T>
-LLMEFF_INLINE void add_multiple(T factor, const T* from, int64_t count, T* to) {
-  for (int64_t i = 0; i < count; i += kLanes<T>) store<T>(to + i, load(to + i) + load(from + i) * factor);
-}
-
-template <class T>
 void clear(T* to, int64_t count) {
   for (int64_t i = 0; i < count; ++i) to[i] = 0;
 }
@@ -87,10 +82,16 @@ class Backward {
     }
     for (int64_t c0 = 0; c0 < x.rows(); c0 += chunk) {
       const int64_t count = smaller(chunk, x.rows() - c0);
-      const Span seen = load_rows(head, c0, count, s);
+      const Span seen = keys_seen(head.b, c0, count);
+      const int64_t begin = larger(first, seen.from / kKeys * kKeys), end = smaller(last, seen.to);
+      if (begin >= end) {
+        clear_dq(head, c0, count, dq);
+        continue;
+      }
+      load_rows(head, c0, count, s);
       const bool finite =
           all_finite(s.queries, count * padded<T>(x.width)) && all_finite(s.douts, count * padded<T>(x.value_width));
-      for (int64_t j0 = larger(first, seen.from / kKeys * kKeys); j0 < smaller(last, seen.to); j0 += kKeys) {
+      for (int64_t j0 = begin; j0 < end; j0 += kKeys) {
         const int64_t keys = smaller(kKeys, last - j0);
         tile(head, count, j0, keys, finite, s);
         add_rows(s.dk, keys, x.width, dk_rows + j0 * heads * x.width, heads * x.width);
@@ -101,8 +102,18 @@ class Backward {
   }
 
  private:
-  // Copies, scales and packs the rows of a chunk; their masks, lse (to base 2) and δ. Returns the keys they see.
-  Span load_rows(Head head, int64_t c0, int64_t count, const BackwardScratch<T>& s) const {
+  // The keys that some row of a chunk sees.
+  Span keys_seen(int64_t b, int64_t c0, int64_t count) const {
+    Span seen = {x.keys, 0};
+    for (int64_t t = c0 / x.groups; t <= (c0 + count - 1) / x.groups; ++t) {
+      const KeyRange& range = ranges[b * x.queries + t];
+      seen = {smaller(seen.from, range.first), larger(seen.to, range.last + 1)};
+    }
+    return seen;
+  }
+
+  // Copies, scales and packs the rows of a chunk; their masks, lse (to base 2) and δ.
+  void load_rows(Head head, int64_t c0, int64_t count, const BackwardScratch<T>& s) const {
     const int64_t value_width = padded<T>(x.value_width);
     gather_rows(x, q, head.b, head.kv_head, c0, count, static_cast<T>(x.scale), s.queries);
     gather_rows(x, dout, head.b, head.kv_head, c0, count, T{1}, s.douts);
@@ -120,13 +131,7 @@ class Backward {
     const int64_t lanes = round_up(count, N);
     for (int64_t i = count; i < lanes; ++i) s.delta[i] = s.lse[i] = 0;
     clear(s.dq, lanes * x.width);
-    Span seen = {x.keys, 0};
-    for (int64_t i = 0; i < count; i += N) {
-      StripMask<T>& mask = s.masks[i / N];
-      mask.fill(x, ranges, head.b, c0 + i, smaller(N, count - i));
-      seen = {smaller(seen.from, mask.begin), larger(seen.to, mask.end)};
-    }
-    return seen;
+    for (int64_t i = 0; i < count; i += N) s.masks[i / N].fill(x, ranges, head.b, c0 + i, smaller(N, count - i));
   }
 
   // One tile of keys against all blocks of rows of the chunk: fills s.dk, s.dv and adds to s.dq.
@@ -226,12 +231,16 @@ class Backward {
   void write_dq(Head head, int64_t c0, int64_t count, T* dq, const BackwardScratch<T>& s) const {
     for (int64_t r = 0; r < count; r += N) {
       unpack_strip(s.dq + r * x.width, x.width, s.rows);
-      for (int64_t i = 0; i < smaller(N, count - r); ++i) {
-        const int64_t t = (c0 + r + i) / x.groups, h = head.kv_head * x.groups + (c0 + r + i) % x.groups;
-        write_row(s.rows + i * padded<T>(x.width), x.width, static_cast<T>(x.scale),
-                  dq + ((head.b * x.queries + t) * x.heads + h) * x.width);
-      }
+      for (int64_t i = 0; i < smaller(N, count - r); ++i)
+        write_row(s.rows + i * padded<T>(x.width), x.width, static_cast<T>(x.scale), dq_row(head, c0 + r + i, dq));
     }
+  }
+  void clear_dq(Head head, int64_t c0, int64_t count, T* dq) const {
+    for (int64_t r = c0; r < c0 + count; ++r) clear(dq_row(head, r, dq), x.width);
+  }
+  T* dq_row(Head head, int64_t r, T* dq) const {
+    const int64_t t = r / x.groups, h = head.kv_head * x.groups + r % x.groups;
+    return dq + ((head.b * x.queries + t) * x.heads + h) * x.width;
   }
 };
 

@@ -9,7 +9,7 @@
 
 namespace llmeff::cpu::LLMEFF_ISA {
 
-inline constexpr int64_t kKeys = 60 / kPanel * kPanel;  // of a tile of scores: whole panels
+inline constexpr int64_t kKeys = 120 / kPanel * kPanel;  // of a tile of scores: whole panels
 inline constexpr int64_t kMinTasks = 16;                // worth splitting heads for
 inline constexpr double kLog2E = 1.4426950408889634, kLn2 = 0.6931471805599453;
 
@@ -54,6 +54,12 @@ LLMEFF_INLINE void write_row(const T* from, int64_t width, T factor, T* to) {
   int64_t i = 0;
   for (; i + L <= width; i += L) store<T>(to + i, load(from + i) * factor);
   for (; i < width; ++i) to[i] = from[i] * factor;
+}
+
+// to += from · factor, of whole vectors.
+template <class T>
+LLMEFF_INLINE void add_multiple(T factor, const T* from, int64_t count, T* to) {
+  for (int64_t i = 0; i < count; i += kLanes<T>) store<T>(to + i, load(to + i) + load(from + i) * factor);
 }
 
 // Rows [first, first + count) of one (batch, key/value head) of a view [B, T, H, width] times factor, to[count][padded

@@ -1,8 +1,10 @@
 // 2-d convolution as products with tiles of the patch matrix (conv_patches.h):
 //   out = weight·patch,  dweight = Σ over images of dout·patchᵀ,  dpatch = weightᵀ·dout scattered back to dx.
 //
-// A task of the forward pass owns some positions of one image and group, one of dx some channels, one of dweight some
-// columns and a part of the images; the parts are added up in order. So the sums do not depend on the threads.
+// With strides of 1, dx is itself a convolution of dout, which gathers instead of scattering. A task of the forward
+// pass owns some positions of one image and group, one of dx some channels, one of dweight some columns and a part of
+// the images; the parts are added up in order. So the sums do not depend on the threads.
+#include "conv_depthwise.h"
 #include "conv_patches.h"
 #include "cpu_kernels.h"
 #include "gemm.h"
@@ -32,8 +34,24 @@ struct Tiles {
   int64_t elements(int64_t rows) const { return round_up(rows * ld, 16); }
 };
 
+// Columns [k0, k0 + depth) of a group's weights [O, depth], into panels as pack_a makes them.
+template <class T>
+void pack_weights(const Convolution& c, const T* weight, int64_t group, int64_t k0, int64_t depth, T* packed,
+                  int64_t panel) {
+  const int64_t m = c.out_channels;
+  if (!c.transposed) return pack_a(weight + group * m * c.depth() + k0, c.depth(), int64_t{1}, m, depth, packed, panel);
+  for (int64_t i0 = 0; i0 < m; i0 += panel) {
+    const int64_t rows = smaller(panel, m - i0);
+    for (int64_t k = 0; k < depth; ++k) {
+      const T* const from = weight + c.weight_at(group, i0, (k0 + k) / c.taps(), (k0 + k) % c.taps());
+      for (int64_t i = 0; i < rows; ++i) packed[i0 * depth + k * rows + i] = from[i * c.taps()];
+    }
+  }
+}
+
 template <class T>
 void forward(const Convolution& c, const T* x, const T* weight, const T* bias, T* out) {
+  if (c.depthwise()) return depthwise_forward(c, x, weight, bias, out);
   const int64_t m = c.out_channels, positions = c.positions(), depth = c.depth();
   const int64_t blocks = divide_up(depth, kDepth), per_block = divide_up(depth, blocks), panel = panel_rows(m);
   const Tiles<T> tiles(positions);
@@ -41,8 +59,7 @@ void forward(const Convolution& c, const T* x, const T* weight, const T* bias, T
   T* const packed = shared_scratch<T>(c.groups * blocks * packed_block);
   parallel_for(c.groups * blocks, [&](int64_t task, int) {
     const int64_t k0 = task % blocks * per_block;
-    pack_a(weight + task / blocks * m * depth + k0, depth, int64_t{1}, m, smaller(per_block, depth - k0),
-           packed + task * packed_block, panel);
+    pack_weights(c, weight, task / blocks, k0, smaller(per_block, depth - k0), packed + task * packed_block, panel);
   });
   parallel_items(c.batch * c.groups * tiles.count, m * depth * tiles.columns / kWork, [&](int64_t item, int worker) {
     const int64_t image = item / tiles.count, group = image % c.groups, first = item % tiles.count * tiles.columns;
@@ -63,6 +80,9 @@ void forward(const Convolution& c, const T* x, const T* weight, const T* bias, T
 
 template <class T>
 void input_gradient(const Convolution& c, const T* dout, const T* weight, T* dx) {
+  // Patches of dout cost more than those of x where it has many more channels.
+  if (c.has_transpose() && !c.pointwise() && 2 * c.in_channels >= c.out_channels)
+    return forward<T>(c.transpose(), dout, weight, nullptr, dx);
   const int64_t m = c.out_channels, positions = c.positions(), depth = c.depth(), taps = c.taps();
   const int64_t channels = smaller(c.in_channels, larger(1, kGradRows / taps));
   const int64_t blocks = divide_up(c.in_channels, channels);
@@ -90,6 +110,7 @@ void input_gradient(const Convolution& c, const T* dout, const T* weight, T* dx)
 
 template <class T>
 void weight_gradient(const Convolution& c, const T* dout, const T* x, T* dweight) {
+  if (c.depthwise()) return depthwise_weight_gradient(c, dout, x, dweight);
   const int64_t m = c.out_channels, positions = c.positions(), depth = c.depth();
   const int64_t blocks = divide_up(depth, kGradRows), per_block = divide_up(depth, blocks);
   const Tiles<T> tiles(positions);

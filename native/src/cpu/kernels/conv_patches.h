@@ -16,6 +16,7 @@ struct Convolution {
   int64_t stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w, groups;
   int64_t batch = 0, height = 0, width = 0, kernel_h = 0, kernel_w = 0, out_height = 0, out_width = 0;
   int64_t in_channels = 0, out_channels = 0;  // of a group
+  bool transposed = false;  // the weights are those of the convolution that this one is the gradient of
 
   void shape(const View& x, const View& weight, const View& out) {
     batch = x.shape[0], height = x.shape[2], width = x.shape[3];
@@ -27,6 +28,28 @@ struct Convolution {
   int64_t depth() const { return in_channels * taps(); }        // rows of a patch
   int64_t positions() const { return out_height * out_width; }  // columns
   int64_t plane() const { return height * width; }
+  int64_t extent_h() const { return dilation_h * (kernel_h - 1); }  // rows of a window past its first
+  int64_t extent_w() const { return dilation_w * (kernel_w - 1); }
+  // Each channel is convolved for itself.
+  bool depthwise() const { return in_channels == 1 && out_channels == 1; }
+  // The gradient of the input is a convolution of dout, with the windows turned by half a turn and the channels
+  // exchanged.
+  bool has_transpose() const {
+    return stride_h == 1 && stride_w == 1 && padding_h <= extent_h() && padding_w <= extent_w();
+  }
+  Convolution transpose() const {
+    Convolution t = *this;
+    t.padding_h = extent_h() - padding_h, t.padding_w = extent_w() - padding_w;
+    t.height = out_height, t.width = out_width, t.out_height = height, t.out_width = width;
+    t.in_channels = out_channels, t.out_channels = in_channels;
+    t.transposed = !transposed;
+    return t;
+  }
+  // Where the weight of an output and an input channel and a tap, all counted within the group, lies in memory.
+  int64_t weight_at(int64_t group, int64_t o, int64_t i, int64_t tap) const {
+    if (!transposed) return ((group * out_channels + o) * in_channels + i) * taps() + tap;
+    return ((group * in_channels + i) * out_channels + o) * taps() + taps() - 1 - tap;
+  }
   // The patch matrix is the input itself.
   bool pointwise() const { return taps() == 1 && stride_h == 1 && stride_w == 1 && padding_h == 0 && padding_w == 0; }
 };

@@ -29,6 +29,8 @@ class CpuKernels final : public Kernels {
   void matmul(const In& a, const In& b, const In& bias, const Out& out) override;
   void softmax(const In& x, const Out& y) override;
   void softmax_grad(const In& y, const In& dy, const Out& dx) override;
+  void log_softmax(const In& x, const Out& y) override;
+  void log_softmax_grad(const In& y, const In& dy, const Out& dx) override;
   void embedding(const In& table, const In& ids, const Out& out) override;
   void embedding_grad(const In& dout, const In& ids, const Out& dtable) override;
   void rms_norm(const In& x, const In& residual, const In& weight, double weight_offset, double eps, const Out& sum,

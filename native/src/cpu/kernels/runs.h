@@ -17,21 +17,23 @@ inline constexpr bool kIsFloat<float> = true;
 template <>
 inline constexpr bool kIsFloat<double> = true;
 
-LLMEFF_INLINE float widen(float x) {
+template <class T>
+LLMEFF_INLINE T widen(T x) {
   return x;
 }
-LLMEFF_INLINE void narrow(float x, float* out) {
-  *out = x;
+template <class T, class S>
+LLMEFF_INLINE void narrow(T x, S* out) {
+  *out = static_cast<S>(x);
 }
 
-// n elements of an array as contiguous numbers of T: where they lie if they are so already, else in `block`.
+// n elements of an array, `stride` apart, as contiguous numbers of T: where they lie if they are so already, else
+// copied to `block`.
 template <class T>
 struct Reader {
   const View& view;
   int64_t stride;
-  T block[kRunBlock];
+  T* block;
 
-  LLMEFF_INLINE Reader(const View& of, int64_t step) : view(of), stride(step) {}
   LLMEFF_INLINE bool direct() const { return item_size(view.dtype) == static_cast<int64_t>(sizeof(T)) && stride == 1; }
   LLMEFF_INLINE const T* read(int64_t offset, int64_t n) {
     if (direct()) return view.as<T>() + offset;
@@ -39,9 +41,10 @@ struct Reader {
       if (view.dtype == DType::kBF16) return gathered(view.as<BFloat16>() + offset, n);
       if (view.dtype == DType::kF16) return gathered(view.as<Float16>() + offset, n);
     }
-    const T* p = view.as<T>() + offset;
-    for (int64_t i = 0; i < n; ++i) block[i] = p[i * stride];
-    return block;
+    if constexpr (sizeof(T) == sizeof(int32_t) && !kIsFloat<T>) {
+      if (item_size(view.dtype) == 1) return gathered(view.as<uint8_t>() + offset, n);
+    }
+    return gathered(view.as<T>() + offset, n);
   }
 
  private:
@@ -61,9 +64,8 @@ template <class T>
 struct Writer {
   const View& view;
   int64_t stride;
-  T block[kRunBlock];
+  T* block;
 
-  LLMEFF_INLINE Writer(const View& of, int64_t step) : view(of), stride(step) {}
   LLMEFF_INLINE bool direct() const { return item_size(view.dtype) == static_cast<int64_t>(sizeof(T)) && stride == 1; }
   LLMEFF_INLINE T* target(int64_t offset) { return direct() ? view.as<T>() + offset : block; }
   LLMEFF_INLINE void flush(int64_t offset, int64_t n) {
@@ -72,8 +74,10 @@ struct Writer {
       if (view.dtype == DType::kBF16) return scattered(view.as<BFloat16>() + offset, n);
       if (view.dtype == DType::kF16) return scattered(view.as<Float16>() + offset, n);
     }
-    T* p = view.as<T>() + offset;
-    for (int64_t i = 0; i < n; ++i) p[i * stride] = block[i];
+    if constexpr (sizeof(T) == sizeof(int32_t) && !kIsFloat<T>) {
+      if (item_size(view.dtype) == 1) return scattered(view.as<uint8_t>() + offset, n);
+    }
+    scattered(view.as<T>() + offset, n);
   }
 
  private:
@@ -92,8 +96,10 @@ template <class T, class R>
 void map_runs(void (*run)(const T*, R*, int64_t), const In& x, const Out& out) {
   const Loop<2> loop = make_loop<2>({&out, &x}, leading_axes(out.rank));
   for_each_run(loop, [&](const int64_t* at, int64_t n) {
-    Writer<R> writer(out, loop.inner_stride(0));
-    Reader<T> reader(x, loop.inner_stride(1));
+    R results[kRunBlock];
+    T numbers[kRunBlock];
+    Writer<R> writer{out, loop.inner_stride(0), results};
+    Reader<T> reader{x, loop.inner_stride(1), numbers};
     for (int64_t i = 0; i < n; i += kRunBlock) {
       const int64_t part = smaller(kRunBlock, n - i), to = at[0] + i * writer.stride;
       run(reader.read(at[1] + i * reader.stride, part), writer.target(to), part);
@@ -107,8 +113,10 @@ template <class T, class R>
 void map_runs(void (*run)(const T*, const T*, R*, int64_t), const In& a, const In& b, const Out& out) {
   const Loop<3> loop = make_loop<3>({&out, &a, &b}, leading_axes(out.rank));
   for_each_run(loop, [&](const int64_t* at, int64_t n) {
-    Writer<R> writer(out, loop.inner_stride(0));
-    Reader<T> first(a, loop.inner_stride(1)), second(b, loop.inner_stride(2));
+    R results[kRunBlock];
+    T numbers[2][kRunBlock];
+    Writer<R> writer{out, loop.inner_stride(0), results};
+    Reader<T> first{a, loop.inner_stride(1), numbers[0]}, second{b, loop.inner_stride(2), numbers[1]};
     for (int64_t i = 0; i < n; i += kRunBlock) {
       const int64_t part = smaller(kRunBlock, n - i), to = at[0] + i * writer.stride;
       run(first.read(at[1] + i * first.stride, part), second.read(at[2] + i * second.stride, part), writer.target(to),

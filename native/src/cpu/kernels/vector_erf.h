@@ -3,15 +3,16 @@
 // float64: the C library lane by lane.
 #pragma once
 
-#include "vector_math.h"
+#include "vector_log.h"
 
 namespace llmeff::cpu::LLMEFF_ISA {
 
 // e^(−rate·x²), rate a power of two. The square of a long x would lose digits that count absolutely in the exponent:
-// the square of its leading 12 bits is exact, the rest goes into a second, small exponent.
+// the square of its leading 12 bits is exact, the rest goes into a second, small exponent, whose e^x − 1 adds half a
+// unit only.
 LLMEFF_INLINE Vec<float> vgaussian(Vec<float> x, float rate) {
   const Vec<float> leading = (Vec<float>)((Mask<float>)x & ~0xFFF), rest = (x - leading) * (x + leading);
-  const Vec<float> y = vexp_full(leading * leading * -rate) * vexp(rest * -rate);
+  const Vec<float> main = vexp_full(leading * leading * -rate), y = main + main * vexpm1(rest * -rate);
   return vabs<float>(x) < 0x1p32f ? y : (x == x ? Vec<float>{} : x);
 }
 LLMEFF_INLINE Vec<double> vgaussian(Vec<double> x, double rate) {

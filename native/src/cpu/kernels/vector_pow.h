@@ -44,13 +44,13 @@ LLMEFF_INLINE Vec<float> vpow(Vec<float> a, Vec<float> b) {
       [](Vec<double> x, Vec<double> y) {
         const Vec<double> size = (Vec<double>)((Mask<double>)x & 0x7FFFFFFFFFFFFFFF), inf = splat(__builtin_inf());
         const Vec<double> power = exp2_for_float32(y * log2_of_float32(size));
-        // Every float64 that comes from float32 and is at least 2^25 is even.
-        const Vec<double> magic = splat(0x1.8p52), whole = (y + magic) - magic, half = (y * 0.5 + magic) - magic;
-        const Vec<double> bounded = vabs<double>(y) < 0x1p25 ? y : Vec<double>{};
-        const Mask<double> is_whole = whole == bounded || bounded != y, is_odd = is_whole && half + half != bounded;
+        // What comes from float32 and is at least 2^25 is even; so is 0, which stands for it here.
+        const Vec<double> magic = splat(0x1.8p52), bounded = vabs<double>(y) < 0x1p25 ? y : Vec<double>{};
+        const Vec<double> whole = (bounded + magic) - magic, half = (bounded * 0.5 + magic) - magic;
+        const Mask<double> is_whole = whole == bounded, is_odd = is_whole && half + half != bounded;
         const Vec<double> signed_power =
             (Vec<double>)((Mask<double>)power ^ (is_odd & ((Mask<double>)x & ~0x7FFFFFFFFFFFFFFF)));
-        Vec<double> z = x < 0.0 && size < inf && !is_whole ? splat(__builtin_nan("")) : signed_power;
+        const Vec<double> z = x < 0.0 && size < inf && !is_whole ? splat(__builtin_nan("")) : signed_power;
         // 1^b, a^0 and (−1)^±∞ are 1 whatever the other is.
         return x == 1.0 || y == 0.0 || (size == 1.0 && vabs<double>(y) == inf) ? splat(1.0) : z;
       },

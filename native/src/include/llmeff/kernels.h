@@ -107,8 +107,8 @@ class Kernels {
   // out has the rank of x, with size 1 on the reduced axes. NaN propagates through max and min. kVariance divides by
   // the count (two passes over x); kLogSumExp of nothing but -inf is -inf. kMax and kMin also of int32, uint8 and bool.
   virtual void reduce(ReduceOp op, const In& x, const Out& out) = 0;
-  // out[i] = keep ? x[i] / (1 − rate) : 0, where keep means that the i-th uniform number (row-major) of the stream
-  // (seed, stream), as of random(), is at least rate. Any strides.
+  // out[i] = keep ? x[i] / (1 − rate) : 0, where keep means that the i-th uniform float32 number (row-major) of the
+  // stream (seed, stream), as of random(), is at least rate, whatever the dtype of x. Any strides.
   virtual void dropout(const In& x, double rate, int64_t seed, int64_t stream, const Out& out) = 0;
 
   // ---- indexing and order
@@ -136,10 +136,14 @@ class Kernels {
 
   // ---- layers
   // --------------------------------------------------------------------------------------------------------------
-  // Softmax over the last axis, rows; a row of -inf gives zeros.
+  // Softmax over the last axis, of any stride; a row of -inf gives zeros.
   virtual void softmax(const In& x, const Out& y) = 0;
   // dx = y ∘ (dy − Σ y∘dy).
   virtual void softmax_grad(const In& y, const In& dy, const Out& dx) = 0;
+  // Its logarithm, (x − max) − log Σ e^(x − max); a row of -inf stays.
+  virtual void log_softmax(const In& x, const Out& y) = 0;
+  // dx = dy − e^y Σ dy.
+  virtual void log_softmax_grad(const In& y, const In& dy, const Out& dx) = 0;
   // out[…, C] = table[ids[…], :]; ids int32 contiguous, table [V, C] contiguous. Fails with ERR_INDEX on an id outside
   // [0, V).
   virtual void embedding(const In& table, const In& ids, const Out& out) = 0;

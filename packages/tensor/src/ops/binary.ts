@@ -3,22 +3,33 @@ import { type BackwardContext, defineOp } from "../autograd.js";
 import { isFloating } from "../dtype.js";
 import { scope } from "../scope.js";
 import { broadcastShapes, type Shape } from "../shape.js";
+import { noGrad } from "../tape.js";
 import { Tensor } from "../tensor.js";
 import { checkTensor } from "./arguments.js";
 import { full } from "./creation.js";
 import { sum } from "./reduce.js";
-import { log } from "./unary.js";
+import { floor, log, sigmoid } from "./unary.js";
 import { expandView, reshape } from "./views.js";
 import { where } from "./where.js";
 
 type Name = keyof typeof BinaryOp;
 
 const comparisons: ReadonlySet<Name> = new Set(["equal", "notEqual", "less", "lessEqual", "greater", "greaterEqual"]);
+const logical: ReadonlySet<Name> = new Set(["logicalAnd", "logicalOr", "logicalXor"]);
+const floatingOnly: ReadonlySet<Name> = new Set(["atan2", "logAddExp"]);
 
 function compute(name: Name, a: Tensor, b: Tensor): Tensor {
-  if (a.dtype !== b.dtype || !(isFloating(a.dtype) || a.dtype === "int32")) {
+  const takes = logical.has(name)
+    ? "bool"
+    : floatingOnly.has(name)
+      ? "one floating-point dtype"
+      : "one floating-point dtype or int32";
+  const computed = logical.has(name)
+    ? a.dtype === "bool"
+    : isFloating(a.dtype) || (a.dtype === "int32" && !floatingOnly.has(name));
+  if (a.dtype !== b.dtype || !computed) {
     throw new DTypeError(
-      `[${name}] expected two tensors of one floating-point dtype or int32; received ${a.dtype} and ${b.dtype}. Use astype().`,
+      `[${name}] expected two tensors of ${takes}; received ${a.dtype} and ${b.dtype}. Use astype().`,
     );
   }
   const shape = broadcastShapes(name, a.shape, b.shape);
@@ -40,13 +51,14 @@ export function sumTo(grad: Tensor, shape: Shape): Tensor {
 
 type Partials = (saved: readonly Tensor[], dout: Tensor) => [() => Tensor, () => Tensor];
 
-/** A binary op whose gradients are `partials` before they are summed to the shapes of the inputs. */
-function define(name: Name, partials: Partials, saves: boolean) {
+/** A binary op whose gradients are `partials`, of what it keeps, before they are summed to the shapes of the inputs. */
+function define(name: Name, keeps: "nothing" | "inputs" | "inputs and result", partials: Partials) {
   return defineOp<undefined>({
     name,
     forward(context, [a, b]) {
       const out = compute(name, a!, b!);
-      if (saves) context.save(a!, b!, out);
+      if (keeps === "inputs") context.save(a!, b!);
+      if (keeps === "inputs and result") context.save(a!, b!, out);
       return out;
     },
     backward({ needs, saved, shapes }: BackwardContext<undefined>, dout) {
@@ -56,22 +68,27 @@ function define(name: Name, partials: Partials, saves: boolean) {
 }
 
 const operations = {
-  add: define("add", (_saved, g) => [() => g, () => g], false),
-  sub: define("sub", (_saved, g) => [() => g, () => g.neg()], false),
-  mul: define("mul", ([a, b], g) => [() => g.mul(b!), () => g.mul(a!)], true),
-  div: define("div", ([, b, out], g) => [() => g.div(b!), () => g.mul(out!).div(b!).neg()], true),
+  add: define("add", "nothing", (_, g) => [() => g, () => g]),
+  sub: define("sub", "nothing", (_, g) => [() => g, () => g.neg()]),
+  mul: define("mul", "inputs", ([a, b], g) => [() => g.mul(b!), () => g.mul(a!)]),
+  div: define("div", "inputs and result", ([, b, out], g) => [() => g.div(b!), () => g.mul(out!).div(b!).neg()]),
   // d/da a^b = b a^(b-1), and 0 where b is 0; d/db a^b = a^b ln a, and 0 where a^b is 0 (a = 0): the products would be 0 · inf.
-  pow: define(
-    "pow",
-    ([a, b, out], g) => [
-      () => where(equal(b!, 0), full([], 0, { dtype: out!.dtype }), g.mul(b!).mul(pow(a!, b!.sub(1)))),
-      () => where(equal(out!, 0), full([], 0, { dtype: out!.dtype }), g.mul(out!).mul(log(a!))),
-    ],
-    true,
-  ),
+  pow: define("pow", "inputs and result", ([a, b, out], g) => [
+    () => where(equal(b!, 0), full([], 0, { dtype: out!.dtype }), g.mul(b!).mul(pow(a!, b!.sub(1)))),
+    () => where(equal(out!, 0), full([], 0, { dtype: out!.dtype }), g.mul(out!).mul(log(a!))),
+  ]),
   // On ties each input gets half.
-  maximum: define("maximum", ([a, b], g) => [() => share(g, a!, b!), () => share(g, b!, a!)], true),
-  minimum: define("minimum", ([a, b], g) => [() => share(g, b!, a!), () => share(g, a!, b!)], true),
+  maximum: define("maximum", "inputs", ([a, b], g) => [() => share(g, a!, b!), () => share(g, b!, a!)]),
+  minimum: define("minimum", "inputs", ([a, b], g) => [() => share(g, b!, a!), () => share(g, a!, b!)]),
+  atan2: define("atan2", "inputs", ([a, b], g) => {
+    const overSquare = () => g.div(a!.square().add(b!.square()));
+    return [() => overSquare().mul(b!), () => overSquare().mul(a!).neg()];
+  }),
+  remainder: define("remainder", "inputs", ([a, b], g) => [() => g, () => g.mul(floorDivide(a!, b!)).neg()]),
+  logAddExp: define("logAddExp", "inputs", ([a, b], g) => [
+    () => g.mul(sigmoid(a!.sub(b!))),
+    () => g.mul(sigmoid(b!.sub(a!))),
+  ]),
 };
 
 /** dout where x > y, half of it where they are equal, else 0. */
@@ -127,6 +144,39 @@ export function maximum(a: Tensor | number, b: Tensor | number): Tensor {
 /** The smaller of each pair; NaN if either is. */
 export function minimum(a: Tensor | number, b: Tensor | number): Tensor {
   return apply("minimum", a, b);
+}
+/** The angle of the point (b, a), in (−π, π]; floating-point only. */
+export function atan2(a: Tensor | number, b: Tensor | number): Tensor {
+  return apply("atan2", a, b);
+}
+/** `a − b · floor(a / b)`: the remainder with the sign of `b`, as Python's `%`. By zero it is NaN, of int32 0. */
+export function remainder(a: Tensor | number, b: Tensor | number): Tensor {
+  return apply("remainder", a, b);
+}
+/** `ln(eᵃ + eᵇ)` without overflow; floating-point only. */
+export function logAddExp(a: Tensor | number, b: Tensor | number): Tensor {
+  return apply("logAddExp", a, b);
+}
+/** The quotient rounded down, as Python's `//`; its gradient is zero. */
+export function floorDivide(a: Tensor | number, b: Tensor | number): Tensor {
+  return noGrad(() =>
+    scope(() => {
+      const [x, y] = operands("div", a, b);
+      return x.dtype === "int32" ? div(sub(x, remainder(x, y)), y) : floor(div(x, y));
+    }),
+  );
+}
+/** Whether both hold, of bool tensors. */
+export function logicalAnd(a: Tensor, b: Tensor): Tensor {
+  return compare("logicalAnd", a, b);
+}
+/** Whether one or both hold, of bool tensors. */
+export function logicalOr(a: Tensor, b: Tensor): Tensor {
+  return compare("logicalOr", a, b);
+}
+/** Whether exactly one holds, of bool tensors. */
+export function logicalXor(a: Tensor, b: Tensor): Tensor {
+  return compare("logicalXor", a, b);
 }
 /** `a = b`, a bool tensor; so are the other comparisons. */
 export function equal(a: Tensor | number, b: Tensor | number): Tensor {

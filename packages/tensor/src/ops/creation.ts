@@ -121,15 +121,23 @@ export interface RandomKey {
   stream?: number;
 }
 
-function random(distribution: number, key: RandomKey, shape: Shape, options: TensorOptions): Tensor {
-  checkShape("random", shape);
+/** The key with its stream filled in. */
+export function checkKey(where: string, key: RandomKey): Required<RandomKey> {
   if (typeof key !== "object" || key === null) {
-    throw new OptionError(`[random] key must be { seed, stream }; received ${JSON.stringify(key)}.`);
+    throw new OptionError(`[${where}] key must be { seed, stream }; received ${JSON.stringify(key)}.`);
   }
   const { seed, stream = 0 } = key;
   for (const [name, value] of Object.entries({ seed, stream })) {
-    if (!Number.isSafeInteger(value)) throw new OptionError(`[random] ${name} must be an integer; received ${value}.`);
+    if (!Number.isSafeInteger(value)) {
+      throw new OptionError(`[${where}] ${name} must be an integer; received ${value}.`);
+    }
   }
+  return { seed, stream };
+}
+
+function random(distribution: number, key: RandomKey, shape: Shape, options: TensorOptions): Tensor {
+  checkShape("random", shape);
+  const { seed, stream } = checkKey("random", key);
   const { dtype = "float32" } = options;
   checkDType("random", dtype);
   if (!isFloating(dtype)) throw new DTypeError(`[random] expected a floating-point dtype; received ${dtype}.`);

@@ -173,7 +173,7 @@ describe("einsum", () => {
     ["ii->i", [f(2, 3)], "ERR_SHAPE", '"i" stands for sizes 2 and 3'],
     ["ij,jk->ik", [f(2, 1), f(4, 5)], "ERR_SHAPE", '"j" stands for sizes 1 and 4'],
     ["...i,...i->...", [f(2, 3), f(4, 3)], "ERR_SHAPE", "... stands for sizes 2 and 4"],
-    ["i->i", [t.tensor(Int32Array.of(1))], "ERR_DTYPE", "operand 1 must have a floating-point dtype"],
+    ["i->i", [t.tensor(Int32Array.of(1))], "ERR_DTYPE", "operand 1 must have a floating-point dtype; received int32"],
     ["i,i->i", [f(2), t.zeros([2], { dtype: "float64" })], "ERR_DTYPE", "dtypes differ"],
     ["abcd,efghi->abcdefghi", [f(1, 1, 1, 1), f(1, 1, 1, 1, 1)], "ERR_SHAPE", "9 axes; the most are 8"],
   ] as const)("refuses %s", (spec, operands, code, message) => {

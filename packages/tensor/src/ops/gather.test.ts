@@ -103,6 +103,25 @@ describe("scatterAdd", () => {
     });
   });
 
+  it("adds 16-bit numbers in float32 and rounds once", () => {
+    for (const dtype of ["bfloat16", "float16"] as const) {
+      // One by one the ones would be lost: neighbours of 4096 lie 32 apart in bfloat16 and 4 in float16.
+      const x = t.tensor([4096, 1], { dtype });
+      const out = t.scatterAdd(x, 0, ids(...new Array<number>(24).fill(0)), t.ones([24], { dtype }));
+      expect(values(out.astype("float32")), dtype).toEqual([dtype === "bfloat16" ? 4128 : 4120, 1]);
+      const grad = t.grad(
+        (y: Tensor) =>
+          t
+            .indexSelect(y, 0, ids(1, 1, 0))
+            .astype("float32")
+            .sum(),
+        x,
+      );
+      expect(grad.dtype).toBe(dtype);
+      expect(values(grad.astype("float32"))).toEqual([1, 2]);
+    }
+  });
+
   it("adds equal targets in the order of their positions, however the work is cut", () => {
     scope(() => {
       // 3000 rows of 40 into 7 targets: cut into ranges of targets. Rounding in float32 shows the order.
@@ -177,7 +196,7 @@ describe("indices that are wrong", () => {
     [() => t.gather(t.zeros([2]), 1, ids(1)), "ERR_SHAPE", "-1..0"],
     [() => t.indexSelect(t.zeros([2]), 0, sampleIds([1, 1], 1, 2)), "ERR_SHAPE", "ids must be [N]"],
     [() => t.scatterAdd(t.zeros([2]), 0, ids(1), t.zeros([2])), "ERR_SHAPE", "src must be [1]; received [2]"],
-    [() => t.scatterAdd(t.zeros([2]), 0, ids(1), ids(1)), "ERR_DTYPE", "src must have a floating-point dtype"],
+    [() => t.scatterAdd(t.zeros([2]), 0, ids(1), ids(1)), "ERR_DTYPE", "dtypes differ: x is float32 and src is int32"],
     [() => t.indexAdd(t.zeros([2], { dtype: "uint8" }), 0, ids(1), t.zeros([1])), "ERR_DTYPE", "uint8"],
     [() => t.oneHot(ids(1), -1), "ERR_OPTION", "classes must be a non-negative integer"],
     [() => t.oneHot(ids(1), 0), "ERR_SHAPE", "no elements to choose from"],

@@ -1,8 +1,8 @@
-import { engine, ShapeError } from "@llmeff/native";
+import { DTypeError, engine, ShapeError } from "@llmeff/native";
 import { defineOp } from "../autograd.js";
 import { formatShape, normalizeAxis, type Shape, sameShape } from "../shape.js";
 import { rememberCallSite, Tensor } from "../tensor.js";
-import { checkCount, checkFloating, checkIds, checkTensor } from "./arguments.js";
+import { checkComparable, checkCount, checkIds, checkTensor } from "./arguments.js";
 import { astype } from "./cast.js";
 import { clone } from "./clone.js";
 import { full, type TensorOptions, zeros } from "./creation.js";
@@ -91,7 +91,7 @@ export function gather(x: Tensor, axis: number, indices: Tensor): Tensor {
 /**
  * `x` with `src` added at positions along an axis, `out[…, indices[…, i, …], …] += src[…, i, …]`. Equal positions add up in order.
  *
- * @param x - float32, float64 or int32
+ * @param x - floating-point (16-bit numbers add up in float32) or int32
  * @param indices - as for `gather`
  * @param src - the shape of `indices`, the dtype of `x`
  * @throws {IndexOutOfRangeError} when the values are read, if an index is outside the axis
@@ -103,7 +103,10 @@ export function scatterAdd(x: Tensor, axis: number, indices: Tensor, src: Tensor
 
 function checkSource(where: string, x: Tensor, shape: Shape, src: Tensor): Tensor {
   checkTensor(where, "src", src);
-  if (x.dtype !== "int32" || src.dtype !== "int32") checkFloating(where, { x, src });
+  if (x.dtype !== src.dtype) {
+    throw new DTypeError(`[${where}] dtypes differ: x is ${x.dtype} and src is ${src.dtype}. Use astype().`);
+  }
+  checkComparable(where, "x", x);
   if (!sameShape(src.shape, shape)) {
     throw new ShapeError(`[${where}] src must be ${formatShape(shape)}; received ${formatShape(src.shape)}.`);
   }

@@ -1,21 +1,30 @@
+export { elu, leakyRelu, logSigmoid } from "./activations.js";
 export { type AttentionOptions, type AttentionPart, attention, attentionWithLse } from "./attention.js";
 export { type BatchNormOptions, batchNorm, groupNorm } from "./batch-norm.js";
 export {
   add,
+  atan2,
   div,
   equal,
+  floorDivide,
   greater,
   greaterEqual,
   less,
   lessEqual,
+  logAddExp,
+  logicalAnd,
+  logicalOr,
+  logicalXor,
   maximum,
   minimum,
   mul,
   notEqual,
   pow,
+  remainder,
   sub,
 } from "./binary.js";
 export { astype } from "./cast.js";
+export { clip } from "./clip.js";
 export { clone, detach } from "./clone.js";
 export { concat, stack } from "./concat.js";
 export { type Conv1dOptions, type Conv2dOptions, conv1d, conv2d } from "./conv.js";
@@ -43,11 +52,16 @@ export {
   linearCrossEntropyParts,
 } from "./cross-entropy.js";
 export { type CumsumOptions, cumsum } from "./cumsum.js";
+export { dropout } from "./dropout.js";
 export { einsum } from "./einsum.js";
 export { embedding } from "./embedding.js";
 export { gather, indexAdd, indexSelect, oneHot, scatterAdd } from "./gather.js";
 export { addLayerNorm, type LayerNormOptions, layerNorm } from "./layer-norm.js";
 export { linear } from "./linear.js";
+export { klDivergence } from "./losses/kl-divergence.js";
+export type { LossOptions, LossReduction } from "./losses/reduction.js";
+export { type HuberLossOptions, huberLoss, l1Loss, mseLoss } from "./losses/regression.js";
+export { type SigmoidCrossEntropyOptions, sigmoidCrossEntropy } from "./losses/sigmoid-cross-entropy.js";
 export { maskedFill, tril, triu } from "./masks.js";
 export { matmul } from "./matmul.js";
 export { mergeAttention } from "./merge-attention.js";
@@ -63,7 +77,20 @@ export {
 } from "./pool.js";
 export { type ArangeOptions, arange, eye, linspace } from "./ranges.js";
 export { repeat, roll, tile } from "./rearrange.js";
-export { max, mean, min, type ReduceOptions, sum } from "./reduce.js";
+export {
+  all,
+  any,
+  logSumExp,
+  max,
+  mean,
+  min,
+  prod,
+  type ReduceOptions,
+  std,
+  sum,
+  type VarianceOptions,
+  variance,
+} from "./reduce.js";
 export { addRmsNorm, type RmsNormOptions, rmsNorm } from "./rms-norm.js";
 export { type RopeOptions, type RopeTableOptions, rope, ropeTables } from "./rope.js";
 export {
@@ -76,7 +103,7 @@ export {
 } from "./rope-frequencies.js";
 export { type SimplicialAttentionOptions, simplicialAttention } from "./simplicial-attention.js";
 export { diagonal, flip, slice, split } from "./slice.js";
-export { softmax } from "./softmax.js";
+export { logSoftmax, type SoftmaxOptions, softmax } from "./softmax.js";
 export {
   type ArgReduceOptions,
   argMax,

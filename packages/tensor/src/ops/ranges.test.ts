@@ -24,6 +24,8 @@ describe("arange", () => {
   it("refuses a step of 0 and what is no number", () => {
     expect(() => t.arange(0, 2, { step: 0 })).toThrow("[arange] step must not be 0");
     expect(() => t.arange(Number.NaN)).toThrow("[arange] end must be a finite number; received NaN.");
+    expect(() => t.arange(2 ** 50)).toThrow(t.OutOfMemoryError);
+    expect(() => t.arange(3, { dtype: "int" as never })).toThrow(t.DTypeError);
     expect(() => t.arange("3" as never)).toThrow("[arange] end must be a finite number");
   });
 });

@@ -1,9 +1,20 @@
 /** Tensors of numbers in a row. */
-import { OptionError } from "@llmeff/native";
-import type { Tensor } from "../tensor.js";
+import { DTypeCode, engine, OptionError } from "@llmeff/native";
+import { checkDType, type DType } from "../dtype.js";
+import { Tensor } from "../tensor.js";
 import { checkCount, checkFinite } from "./arguments.js";
-import { fill, type TensorOptions, tensor, zeros } from "./creation.js";
+import { fill, type TensorOptions, zeros } from "./creation.js";
 import { diagonal } from "./slice.js";
+
+/** `[count]` numbers, each computed in float64 from its place. */
+function computed(where: string, count: number, dtype: DType, value: (i: number) => number): Tensor {
+  checkDType(where, dtype);
+  const out = Tensor.allocate(dtype, [count]); // refuses what there is no memory for
+  const values = new Float64Array(count);
+  for (let i = 0; i < count; i++) values[i] = value(i);
+  engine().upload(out.handle, values, DTypeCode.float64);
+  return out;
+}
 
 export interface ArangeOptions extends TensorOptions {
   /** From one number to the next; default 1. */
@@ -29,9 +40,7 @@ export function arange(first: number, second?: number | ArangeOptions, third: Ar
   if (step === 0) throw new OptionError("[arange] step must not be 0.");
   const whole = [start, end, step].every(Number.isInteger);
   const { dtype = whole ? "int32" : "float32" } = options;
-  const values = new Float64Array(Math.max(0, Math.ceil((end - start) / step)));
-  for (let i = 0; i < values.length; i++) values[i] = start + i * step;
-  return tensor(values, { dtype });
+  return computed("arange", Math.max(0, Math.ceil((end - start) / step)), dtype, (i) => start + i * step);
 }
 
 /** `count` numbers from `start` to `end`, both included, equally far apart; default dtype float32. */
@@ -40,11 +49,9 @@ export function linspace(start: number, end: number, count: number, options: Ten
   checkFinite("linspace", "end", end);
   checkCount("linspace", "count", count);
   const { dtype = "float32" } = options;
-  const values = new Float64Array(count);
-  // Weighted ends: both come out exactly, whatever their sizes.
   const last = Math.max(1, count - 1);
-  for (let i = 0; i < count; i++) values[i] = start * ((last - i) / last) + end * (i / last);
-  return tensor(values, { dtype });
+  // Weighted ends: both come out exactly, whatever their sizes.
+  return computed("linspace", count, dtype, (i) => start * ((last - i) / last) + end * (i / last));
 }
 
 /** A matrix with ones on the diagonal; square by default, float32. */

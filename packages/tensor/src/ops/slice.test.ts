@@ -115,6 +115,14 @@ describe("split", () => {
     );
   });
 
+  it("has one gradient for all parts, with zeros where a part is not used", () => {
+    const loss = (x: Tensor) => {
+      const [a, , c] = t.split(x, [1, 2, 1]);
+      return a!.mul(2).add(c!.mul(a!)).sum();
+    };
+    expect(values(t.grad(loss, t.tensor([3, 4, 5, 6])))).toEqual([8, 0, 0, 3]); // d/da (2a + c a) = 2 + c, d/dc = a
+  });
+
   it("refuses parts that don't fill the axis", () => {
     const x = counted([5]);
     for (const parts of [2, 0, -1, 1.5, [2, 2], [6, -1]]) {

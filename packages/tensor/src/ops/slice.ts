@@ -2,7 +2,7 @@
 import { engine, OptionError, ShapeError } from "@llmeff/native";
 import { defineOp } from "../autograd.js";
 import { formatShape, normalizeAxes, normalizeAxis } from "../shape.js";
-import type { Tensor } from "../tensor.js";
+import { Tensor } from "../tensor.js";
 import { checkTensor } from "./arguments.js";
 import { full } from "./creation.js";
 
@@ -97,6 +97,28 @@ export function diagonal(x: Tensor, offset = 0): Tensor {
   });
 }
 
+const splitOp = defineOp<{ axis: number; sizes: readonly number[] }, readonly Tensor[]>({
+  name: "split",
+  forward: (_context, [x], { axis, sizes }) => pieces(x!, axis, sizes),
+  backward({ shapes: [shape], options: { axis, sizes } }, douts) {
+    const dx = Tensor.allocate(douts.find((dout) => dout !== null)!.dtype, shape!);
+    for (const [i, part] of pieces(dx, axis, sizes).entries()) {
+      const dout = douts[i];
+      if (dout) engine().op.copy(dout.handle, part.handle);
+      else engine().op.fill(0, part.handle);
+    }
+    return [dx];
+  },
+});
+
+function pieces(x: Tensor, axis: number, sizes: readonly number[]): Tensor[] {
+  let start = 0;
+  return sizes.map((size) => {
+    start += size;
+    return sliceView(x, axis, start - size, size);
+  });
+}
+
 /**
  * An axis cut into views: `parts` equal ones, or of the given sizes in order.
  *
@@ -120,10 +142,5 @@ export function split(x: Tensor, parts: number | readonly number[], axis = 0): T
       `[split] ${JSON.stringify(parts)} must be a number of equal parts, or sizes that add up to the ${n} elements of axis ${axis} of ${formatShape(x.shape)}.`,
     );
   }
-  let start = 0;
-  return sizes.map((size) => {
-    const first = start;
-    start += size;
-    return sliceOp([x], (y) => sliceView(y, on, first, size));
-  });
+  return [...splitOp([x], { axis: on, sizes })];
 }

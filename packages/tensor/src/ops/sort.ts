@@ -53,7 +53,7 @@ function positions(x: Tensor, axis: number, count: number, kernel: (x: Tensor, o
 /**
  * The positions that sort an axis, int32: equal elements in the order in which they stand, NaN after everything in both directions.
  *
- * @param x - float32, float64 or int32
+ * @param x - floating-point or int32
  */
 export function argsort(x: Tensor, options: SortOptions = {}): Tensor {
   checkComparable("argsort", "x", x);

@@ -72,4 +72,15 @@ export const elementwiseCases: OpCase[] = [
   },
   { name: "silu of a transposed view", inputs: [[7, 3]], range: [-3, 3], compute: (x) => t.silu(x!.T) },
   ...arithmetic,
+  ...pair("atan2", t.atan2),
+  ...pair("logAddExp", t.logAddExp),
+  // b changes, but not the number of times that it goes into a.
+  ...pair("remainder", (a, b) => t.remainder(a, b.mul(0.125).add(3))),
+  { name: "clip", inputs: [[3, 7]], compute: (x) => t.clip(x!, -0.5, 0.25) },
+  { name: "logSigmoid", inputs: [[3, 7]], range: [-3, 3], compute: (x) => t.logSigmoid(x!) },
+  { name: "leakyRelu", inputs: [[3, 7]], compute: (x) => t.leakyRelu(x!, 0.2) },
+  { name: "elu", inputs: [[3, 7]], range: [-3, 3], compute: (x) => t.elu(x!, 1.5) },
+  { name: "dropout", inputs: [[5, 70]], compute: (x) => t.dropout(x!, 0.3, { seed: 5, stream: 2 }) },
+  { name: "dropout of a transposed view", inputs: [[70, 5]], compute: (x) => t.dropout(x!.T, 0.3, { seed: 5 }) },
+  { name: "dropout of nothing", inputs: [[3]], compute: (x) => t.dropout(x!, 0, { seed: 5 }) },
 ];

@@ -1,0 +1,119 @@
+// Depthwise convolution, where products with patches would copy as much as they compute: each plane is copied once with
+// its padding, and vectors of outputs add up the taps from there.
+#pragma once
+
+#include "conv_patches.h"
+#include "row_math.h"
+
+namespace llmeff::cpu::LLMEFF_ISA {
+
+// A plane with the zeros around it that the windows reach, and room for whole vectors behind each row.
+template <class T>
+struct PaddedPlane {
+  const Convolution& c;
+  int64_t rows, ld;
+  explicit PaddedPlane(const Convolution& of)
+      : c(of),
+        rows((of.out_height - 1) * of.stride_h + of.extent_h() + 1),
+        ld((of.out_width - 1 + kLanes<T>)*of.stride_w + of.extent_w() + 1) {}
+
+  int64_t elements() const { return rows * ld; }
+  void fill(const T* plane, T* to) const {
+    for (int64_t i = 0; i < elements(); ++i) to[i] = 0;
+    const int64_t columns = smaller(c.width, ld - c.padding_w);
+    for (int64_t h = 0; h < smaller(c.height, rows - c.padding_h); ++h)
+      copy_short(to + (h + c.padding_h) * ld + c.padding_w, plane + h * c.width, columns);
+  }
+  // The input that the first tap of row r of a window meets at output (oh, ow).
+  LLMEFF_INLINE const T* row(const T* padded, int64_t oh, int64_t ow, int64_t r) const {
+    return padded + (oh * c.stride_h + r * c.dilation_h) * ld + ow * c.stride_w;
+  }
+};
+
+// The inputs of one tap at kLanes neighbouring outputs.
+template <bool kUnitStride, class T>
+LLMEFF_INLINE Vec<T> tap_inputs(const T* p, int64_t stride) {
+  if constexpr (kUnitStride)
+    return load(p);
+  else
+    return gather(p, stride, kLanes<T>);
+}
+
+template <bool kUnitStride, class T>
+void depthwise_plane(const PaddedPlane<T>& plane, const T* padded, const T* taps, T bias, T* out) {
+  const Convolution& c = plane.c;
+  for (int64_t oh = 0; oh < c.out_height; ++oh, out += c.out_width)
+    each_vector<T>(c.out_width, [&](int64_t ow, int64_t part) {
+      Vec<T> sum = splat(bias);
+      const T* tap = taps;
+      for (int64_t r = 0; r < c.kernel_h; ++r) {
+        const T* p = plane.row(padded, oh, ow, r);
+        for (int64_t s = 0; s < c.kernel_w; ++s, p += c.dilation_w)
+          sum += splat(*tap++) * tap_inputs<kUnitStride>(p, c.stride_w);
+      }
+      scatter(out + ow, 1, sum, part);
+    });
+}
+
+template <class T>
+void depthwise_forward(const Convolution& c, const T* x, const T* weight, const T* bias, T* out) {
+  const PaddedPlane<T> plane(c);
+  parallel_items(c.batch * c.groups, plane.elements(), [&](int64_t item, int worker) {
+    const int64_t group = item % c.groups;
+    T* const padded = worker_scratch<T>(worker, plane.elements() + c.taps());
+    T* const taps = padded + plane.elements();
+    plane.fill(x + item * c.plane(), padded);
+    for (int64_t k = 0; k < c.taps(); ++k) taps[k] = weight[c.weight_at(group, 0, 0, k)];
+    const T start = bias == nullptr ? T{0} : bias[group];
+    T* const to = out + item * c.positions();
+    if (c.stride_w == 1) return depthwise_plane<true>(plane, padded, taps, start, to);
+    depthwise_plane<false>(plane, padded, taps, start, to);
+  });
+}
+
+// Σ over the outputs of dout · the input that tap (r, s) meets there; rows of dout lie `ld` apart, zeros behind them.
+template <bool kUnitStride, class T>
+T depthwise_tap_gradient(const PaddedPlane<T>& plane, const T* padded, const T* dout, int64_t ld, int64_t r,
+                         int64_t s) {
+  constexpr int64_t L = kLanes<T>;
+  const Convolution& c = plane.c;
+  Vec<T> sums[2] = {};
+  for (int64_t oh = 0; oh < c.out_height; ++oh, dout += ld) {
+    const T* const p = plane.row(padded, oh, 0, r) + s * c.dilation_w;
+    Vec<T>& sum = sums[oh % 2];
+    int64_t ow = 0;
+    for (; ow + L <= c.out_width; ow += L)
+      sum += load(dout + ow) * tap_inputs<kUnitStride>(p + ow * c.stride_w, c.stride_w);
+    if (ow < c.out_width) {  // what lies behind the row may be infinite
+      const Vec<T> inputs = tap_inputs<kUnitStride>(p + ow * c.stride_w, c.stride_w);
+      sum += load(dout + ow) * (iota<T>() < splat(static_cast<T>(c.out_width - ow)) ? inputs : Vec<T>{});
+    }
+  }
+  return reduce_sum<T>(sums[0] + sums[1]);
+}
+
+template <class T>
+void depthwise_weight_gradient(const Convolution& c, const T* dout, const T* x, T* dweight) {
+  const PaddedPlane<T> plane(c);
+  const int64_t ld = ceil_div(c.out_width, kLanes<T>) * kLanes<T>;
+  parallel_items(c.groups, c.batch * plane.elements(), [&](int64_t group, int worker) {
+    T* const padded = worker_scratch<T>(worker, plane.elements() + c.out_height * ld);
+    T* const rows = padded + plane.elements();
+    T* const target = dweight + group * c.taps();
+    for (int64_t k = 0; k < c.taps(); ++k) target[k] = 0;
+    for (int64_t i = 0; i < c.out_height * ld; ++i) rows[i] = 0;
+    for (int64_t image = 0; image < c.batch; ++image) {
+      const int64_t item = image * c.groups + group;
+      plane.fill(x + item * c.plane(), padded);
+      for (int64_t oh = 0; oh < c.out_height; ++oh)
+        copy_short(rows + oh * ld, dout + item * c.positions() + oh * c.out_width, c.out_width);
+      for (int64_t k = 0; k < c.taps(); ++k) {
+        const int64_t r = k / c.kernel_w, s = k % c.kernel_w;
+        target[k] += c.stride_w == 1 ? depthwise_tap_gradient<true>(plane, padded, rows, ld, r, s)
+                                     : depthwise_tap_gradient<false>(plane, padded, rows, ld, r, s);
+      }
+    }
+  });
+}
+
+}  // namespace llmeff::cpu::LLMEFF_ISA

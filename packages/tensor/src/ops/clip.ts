@@ -1,0 +1,36 @@
+import { OptionError } from "@llmeff/native";
+import { defineOp } from "../autograd.js";
+import type { Tensor } from "../tensor.js";
+import { checkFloating } from "./arguments.js";
+import { equal, maximum, minimum } from "./binary.js";
+import { zerosLike } from "./creation.js";
+import { where } from "./where.js";
+
+interface Bounds {
+  min: number;
+  max: number;
+}
+
+const clipOp = defineOp<Bounds>({
+  name: "clip",
+  forward(context, [x], { min, max }) {
+    const out = minimum(maximum(x!, min), max);
+    context.save(x!, out);
+    return out;
+  },
+  backward: ({ saved: [x, out] }, dout) => [where(equal(x!, out!), dout, zerosLike(dout))],
+});
+
+/**
+ * `min(max(x, low), high)`; NaN stays. The gradient passes where `x` was kept, the bounds included.
+ *
+ * @param min - may be `-Infinity`
+ * @param max - may be `Infinity`
+ */
+export function clip(x: Tensor, min: number, max: number): Tensor {
+  checkFloating("clip", { x });
+  if (typeof min !== "number" || typeof max !== "number" || !(min <= max)) {
+    throw new OptionError(`[clip] expected numbers min ≤ max; received ${min} and ${max}.`);
+  }
+  return clipOp([x], { min, max });
+}
