@@ -20,7 +20,7 @@ const masked = (name: string, inputs: number[][], options: () => t.AttentionOpti
 /** Outputs and log-sum-exps as one tensor: both carry gradients. */
 function together({ out, lse }: t.AttentionPart): t.Tensor {
   const [B, T, H, Dv] = out.shape as [number, number, number, number];
-  return t.concat([out.reshape([B, T, H * Dv]), lse.transpose(1, 2)], 2);
+  return t.concat([out.reshape([B, T, H * Dv]), lse.transpose(1, 2).astype(out.dtype)], 2);
 }
 
 export const attentionCases: OpCase[] = [
