@@ -20,8 +20,8 @@ void define_ops(Environment& environment, Napi::Env env, Napi::Object& exports) 
   define("unaryGrad", &Kernels::unary_grad, {.half = Half::kNative});
   define("binary", &Kernels::binary, {.half = Half::kNative});
   define("where", &Kernels::where, {.half = Half::kNative});
-  define("reduce", &Kernels::reduce);
-  define("dropout", &Kernels::dropout);
+  define("reduce", &Kernels::reduce, {.half = Half::kNative});
+  define("dropout", &Kernels::dropout, {.half = Half::kNative});
   define("gather", &Kernels::gather, {.half = Half::kNative});
   define("scatterAdd", &Kernels::scatter_add);
   define("cumsum", &Kernels::cumsum);
@@ -29,10 +29,10 @@ void define_ops(Environment& environment, Napi::Env env, Napi::Object& exports) 
   define("topK", &Kernels::top_k);
   define("argReduce", &Kernels::arg_reduce);
   define("matmul", &Kernels::matmul, {.optional = 1u << 2});  // bias
-  define("softmax", &Kernels::softmax);
-  define("softmaxGrad", &Kernels::softmax_grad);
-  define("logSoftmax", &Kernels::log_softmax);
-  define("logSoftmaxGrad", &Kernels::log_softmax_grad);
+  define("softmax", &Kernels::softmax, {.half = Half::kNative});
+  define("softmaxGrad", &Kernels::softmax_grad, {.half = Half::kNative});
+  define("logSoftmax", &Kernels::log_softmax, {.half = Half::kNative});
+  define("logSoftmaxGrad", &Kernels::log_softmax_grad, {.half = Half::kNative});
   define("embedding", &Kernels::embedding, {.half = Half::kNative});
   define("embeddingGrad", &Kernels::embedding_grad);
   define("rmsNorm", &Kernels::rms_norm, {.optional = 1u << 1 | 1u << 5});  // residual, sum
