@@ -49,12 +49,15 @@ export async function fmaPeak(isa, threads) {
   return gflops;
 }
 
-/** Most GB/s of `a ← a·s + b` (12 bytes an element) over two arrays of `bytes` together; undefined without a C compiler. */
-export async function streamRate(threads, bytes) {
+/**
+ * Most GB/s of plain loops over arrays of `bytes` together, 12 bytes counted an element: `inPlace` of `a ← a·s + b`, `triad` of STREAM's
+ * `a ← b + s·c`, the better of ordinary stores and stores that bypass the caches (`triadGbs`, `triadStreamGbs`). Undefined without a C compiler.
+ */
+export async function streamRates(threads, bytes) {
   const program = compile("stream.c", "stream", hostFlags);
   if (program === undefined) return undefined;
-  const [{ gbs }] = await jsonLinesOf(program, [String(threads), String(bytes)]);
-  return gbs;
+  const [{ gbs, triadGbs, triadStreamGbs }] = await jsonLinesOf(program, [String(threads), String(bytes)]);
+  return { inPlace: gbs, triad: Math.max(triadGbs, triadStreamGbs ?? 0), triadGbs, triadStreamGbs };
 }
 
 function compileWithOpenblas(source, name, flags = []) {

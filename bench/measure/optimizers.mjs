@@ -1,5 +1,5 @@
 /**
- * One optimizer step on one array of parameters, on tensors or on plain Float32Arrays. The first step is checked by its formula, then steps
+ * One optimizer step on arrays of parameters, on tensors or on plain Float32Arrays. The first step is checked by its formula, then steps
  * are timed.
  */
 import { engine } from "@llmeff/native";
@@ -28,13 +28,13 @@ function values(n, seed) {
 
 /** The usual loop on typed arrays, as JavaScript libraries without a native engine run it. */
 class PlainAdamW {
-  constructor({ x }) {
+  constructor({ x0: x }) {
     this.x = x;
     this.m = new Float32Array(x.length);
     this.v = new Float32Array(x.length);
     this.t = 0;
   }
-  step({ x: g }) {
+  step({ x0: g }) {
     const { x, m, v } = this;
     this.t++;
     const [c1, c2] = [1 / (1 - 0.9 ** this.t), 1 / (1 - 0.999 ** this.t)];
@@ -54,15 +54,18 @@ const make = {
   "plain-adamw": (params) => new PlainAdamW(params),
 };
 
+/** Arrays of the given sizes, by name. */
+const arrays = (sizes, seed, wrap) => Object.fromEntries(sizes.map((n, i) => [`x${i}`, wrap(values(n, seed + i))]));
+
 /** Parameters after one step on `n` of them, from memory of the given kind. */
 function firstStep(method, n, coat) {
   const wrap = coat === "tensors" ? (data) => tensor(data) : (data) => data;
-  const [params, grads] = [{ x: wrap(values(n, 1)) }, { x: wrap(values(n, 2)) }];
+  const [params, grads] = [arrays([n], 1, wrap), arrays([n], 2, wrap)];
   const optimizer = make[method](params);
   optimizer.step(grads);
-  const after = coat === "tensors" ? params.x.dataSync() : params.x;
+  const after = coat === "tensors" ? params.x0.dataSync() : params.x0;
   optimizer.dispose();
-  if (coat === "tensors") for (const { x } of [params, grads]) x.dispose();
+  if (coat === "tensors") for (const { x0 } of [params, grads]) x0.dispose();
   return after;
 }
 
@@ -100,10 +103,10 @@ function check(method, coat) {
   }
 }
 
-for (const { method, coat, n } of cases) {
+for (const { method, coat, n, sizes = [n] } of cases) {
   check(method, coat);
   const wrap = coat === "tensors" ? (data) => tensor(data) : (data) => data;
-  const [params, grads] = [{ x: wrap(values(n, 1)) }, { x: wrap(values(n, 2)) }];
+  const [params, grads] = [arrays(sizes, 1, wrap), arrays(sizes, 1 + sizes.length, wrap)];
   const optimizer = make[method](params);
   const work = async (count) => {
     for (let i = 0; i < count; i++) optimizer.step(grads);
@@ -114,6 +117,7 @@ for (const { method, coat, n } of cases) {
     method,
     coat,
     n,
+    arrays: sizes.length,
     isa,
     threads,
     ms: 1e3 * best,
@@ -122,6 +126,6 @@ for (const { method, coat, n } of cases) {
     samples,
   });
   optimizer.dispose();
-  if (coat === "tensors") for (const { x } of [params, grads]) x.dispose();
+  if (coat === "tensors") for (const x of [...Object.values(params), ...Object.values(grads)]) x.dispose();
   globalThis.gc?.();
 }

@@ -79,12 +79,13 @@ struct Step {
     const Arrays<T>& x = tensors[c.tensor];
     const UpdateFunction<T> update_range = update_for<T>(graft);
     int64_t updated = c.begin;
-    factor_blocks<kApply>(i, c.begin > 0 ? borders[i] : Border<T>{}, c.end, c.end < x.n ? borders[i + 1] : Border<T>{},
-                          [&](int64_t needed) {
-                            const int64_t end = needed + kLanes<T> < c.end ? needed + kLanes<T> : c.end;
-                            sums[i].reference += update_range(f, x, updated, end, static_cast<T>(unit_grad[c.tensor]));
-                            updated = end;
-                          });
+    factor_blocks<true, kApply>(i, c.begin > 0 ? borders[i] : Border<T>{}, c.end,
+                                c.end < x.n ? borders[i + 1] : Border<T>{}, [&](int64_t needed) {
+                                  const int64_t end = needed + kLanes<T> < c.end ? needed + kLanes<T> : c.end;
+                                  sums[i].reference +=
+                                      update_range(f, x, updated, end, static_cast<T>(unit_grad[c.tensor]));
+                                  updated = end;
+                                });
   }
 
   // The state is new everywhere.
@@ -92,10 +93,11 @@ struct Step {
   void factor_chunk(int64_t i) {
     const Chunk& c = chunks[i];
     const Arrays<T>& x = tensors[c.tensor];
-    factor_blocks<kApply>(i, c.begin > 0 ? border_of_state(x, c.begin) : Border<T>{}, x.n, Border<T>{}, [](int64_t) {});
+    factor_blocks<false, kApply>(i, c.begin > 0 ? border_of_state(x, c.begin) : Border<T>{}, x.n, Border<T>{},
+                                 [](int64_t) {});
   }
 
-  template <bool kApply, class Prepare>
+  template <bool kUpdate, bool kApply, class Prepare>
   LLMEFF_INLINE void factor_blocks(int64_t i, const Border<T>& before, int64_t limit, const Border<T>& after,
                                    const Prepare& prepare) {
     const Chunk& c = chunks[i];
@@ -109,7 +111,7 @@ struct Step {
       const int64_t end = begin + kBlock < c.end ? begin + kBlock : c.end;
       prepare(end);
       Mask<T> failed = {};
-      factor_block(f, x, maxima, begin, end, limit, after, block, failed);
+      factor_block<kUpdate, kApply>(f, x, maxima, begin, end, limit, after, block, failed);
       dropped += sum_lanes<T>(failed);
       if constexpr (kApply)
         apply_block(block, x.p + begin, end - begin, f.keep, static_cast<T>(rate[c.tensor]));

@@ -96,8 +96,20 @@ struct alignas(64) Block {
   T z[kBlock], psi_z[kBlock + 64];
 };
 
+// Asks for a vector of what the next block needs, so that memory works while this one is factored.
+template <bool kUpdate, bool kApply, class T>
+LLMEFF_INLINE void prefetch_next_block(const Arrays<T>& x, int64_t j) {
+  const int64_t next = j + kBlock;
+  if (next >= x.n) return;
+  if constexpr (kUpdate) __builtin_prefetch(x.g + next);
+  if constexpr (kApply) __builtin_prefetch(x.p + next);
+  __builtin_prefetch(x.m + next);
+  __builtin_prefetch(x.h0 + next);
+  __builtin_prefetch(x.h1 + next);
+}
+
 // State is read from memory up to element `limit`, whose own is that of `after`.
-template <class T>
+template <bool kUpdate, bool kApply, class T>
 LLMEFF_INLINE void factor_block(const Factors<T>& f, const Arrays<T>& x, const T* row_max, int64_t begin, int64_t end,
                                 int64_t limit, const Border<T>& after, Block<T>& block, Mask<T>& dropped) {
   constexpr int64_t kWidth = kLanes<T>;
@@ -106,8 +118,10 @@ LLMEFF_INLINE void factor_block(const Factors<T>& f, const Arrays<T>& x, const T
     store(block.psi_z + 1 + (j - begin), factored.psi_z);
   };
   int64_t j = begin;
-  for (; j + kWidth <= end && j + kWidth < limit; j += kWidth)
+  for (; j + kWidth <= end && j + kWidth < limit; j += kWidth) {
+    prefetch_next_block<kUpdate, kApply>(x, j);
     keep(j, factor_at<true>(f, x, row_max, j, kWidth, after, dropped));
+  }
   if (j < end) keep(j, factor_at<false>(f, x, row_max, j, end - j, after, dropped));
 }
 
