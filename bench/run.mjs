@@ -15,9 +15,18 @@ import { installPeers } from "./lib/peers.mjs";
 import { writeResults } from "./lib/report.mjs";
 import * as matmul from "./matmul.mjs";
 import * as optimizers from "./optimizers.mjs";
+import * as smallOps from "./small-ops.mjs";
 import * as trainStep from "./train-step.mjs";
 
-const benchmarks = { matmul, attention, optimizers, "train-step": trainStep, "event-loop": eventLoop, contention };
+const benchmarks = {
+  matmul,
+  attention,
+  optimizers,
+  "train-step": trainStep,
+  "event-loop": eventLoop,
+  contention,
+  "small-ops": smallOps,
+};
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,

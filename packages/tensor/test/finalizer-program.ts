@@ -1,8 +1,14 @@
 /** Makes tensors without disposing them, collects garbage, and says how many are left. Run with --expose-gc. */
-import { memory, zeros } from "../src/index.js";
+import { keep, memory, scope, zeros } from "../src/index.js";
 
 function forget(): void {
-  for (let i = 0; i < 100; i++) zeros([1000]);
+  for (let i = 0; i < 100; i++) {
+    zeros([1000]);
+    scope(() => scope(() => [zeros([1000])]));
+    scope(() => {
+      keep(zeros([1000]));
+    });
+  }
 }
 
 forget();

@@ -143,6 +143,29 @@ describe("scope", () => {
     expect([...t.grad((p: Tensor) => p.square().sum(), w).dataSync()]).toEqual([2, 2, 2, 2]);
   });
 
+  it("forgets what is disposed in it", () => {
+    scope(() => {
+      const before = memory().tensors;
+      const kept = [t.ones([1]), t.ones([1]), t.ones([1])];
+      for (let i = 0; i < 100; i++) {
+        const x = t.ones([1]);
+        if (i % 3 === 0) kept.push(x);
+        else x.dispose();
+        if (i % 5 === 0) kept.shift()?.dispose();
+      }
+      expect(memory().tensors).toBe(before + kept.length);
+      for (const x of kept) expect(x.disposed).toBe(false);
+    });
+    // The same with results that outlive the scope.
+    const results = scope(() => {
+      const [a, b, c] = [t.ones([1]), t.ones([1]), t.ones([1])];
+      a.dispose();
+      return [c, b, c];
+    });
+    expect(results.map((x) => x.disposed)).toEqual([false, false, false]);
+    for (const x of results) x.dispose();
+  });
+
   it("may be left by using", () => {
     const before = memory().tensors;
     {
@@ -231,9 +254,9 @@ describe("forgotten tensors", () => {
 
   afterAll(() => discard(program));
 
-  it("are freed when they are collected", async () => {
+  it("are freed when they are collected, whether made outside of scopes, returned by one or kept", async () => {
     const { stdout, stderr, code } = await runNode(program, [], {}, ["--expose-gc"]);
     expect(code, stderr).toBe(0);
-    expect(JSON.parse(stdout)).toEqual({ made: 100, left: 0 });
+    expect(JSON.parse(stdout)).toEqual({ made: 300, left: 0 });
   });
 });
