@@ -9,6 +9,7 @@
 import { parseArgs } from "node:util";
 import * as attention from "./attention.mjs";
 import * as contention from "./contention.mjs";
+import * as cpu from "./cpu.mjs";
 import * as eventLoop from "./event-loop.mjs";
 import { describeMachine } from "./lib/machine.mjs";
 import { installPeers } from "./lib/peers.mjs";
@@ -17,7 +18,7 @@ import * as matmul from "./matmul.mjs";
 import * as optimizers from "./optimizers.mjs";
 import * as trainStep from "./train-step.mjs";
 
-const benchmarks = { matmul, attention, optimizers, "train-step": trainStep, "event-loop": eventLoop, contention };
+const benchmarks = { matmul, attention, optimizers, "train-step": trainStep, "event-loop": eventLoop, contention, cpu };
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
