@@ -17,7 +17,7 @@ export const title = "Attention, float32, GFLOP/s (best of the samples)";
 const dot = (name, B, T, H, D, masks = {}) => ({ name, kind: "dot", B, T, S: T, H, K: H, D, w1: 0, w2: 0, ...masks });
 const simplicial = (name, shape) => ({ name, kind: "simplicial", ...shape });
 /** The layer that must come near the rate of matrix products. */
-const layer = { B: 1, T: 2048, S: 2048, H: 8, K: 1, D: 64, w1: 256, w2: 16 };
+export const layer = { B: 1, T: 2048, S: 2048, H: 8, K: 1, D: 64, w1: 256, w2: 16 };
 const cases = [
   dot("dot-product B8 T256 H4 D64", 8, 256, 4, 64),
   dot("dot-product B1 T2048 H8 D128", 1, 2048, 8, 128),
@@ -48,7 +48,7 @@ const comparable = ({ kind, T, S, H, K, w1, softcap, documents }) =>
   kind === "dot" && T === S && H === K && w1 === 0 && softcap === 0 && documents === 1;
 
 /** What grows, and the layers to measure it on: for windows, queries that see whole ones. */
-function growthSeries(smoke) {
+export function growthSeries(smoke) {
   const base = { H: 8, K: 1, D: 64, w1: 256, w2: 16 };
   const [most, queries] = smoke ? [4, 4] : [16, 512];
   const factors = [1, 2, 4, 8, 16].filter((factor) => factor <= most);

@@ -19,7 +19,7 @@ const methods = {
 };
 
 /** The arrays of a Transformer: 12 layers of width 768, 20 000 words; 100 M parameters. */
-function transformerSizes(layers = 12, d = 768, words = 20_000) {
+export function transformerSizes(layers = 12, d = 768, words = 20_000) {
   const layer = [3 * d * d, d * d, 4 * d * d, 4 * d * d, d, d, 3 * d, 4 * d, d, d];
   return [words * d, ...Array.from({ length: layers }, () => layer).flat()];
 }

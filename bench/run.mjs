@@ -9,6 +9,7 @@
 import { parseArgs } from "node:util";
 import * as attention from "./attention.mjs";
 import * as contention from "./contention.mjs";
+import * as cpu from "./cpu.mjs";
 import * as eventLoop from "./event-loop.mjs";
 import { describeMachine } from "./lib/machine.mjs";
 import { installPeers } from "./lib/peers.mjs";
@@ -26,6 +27,7 @@ const benchmarks = {
   "event-loop": eventLoop,
   contention,
   "small-ops": smallOps,
+  cpu,
 };
 
 const { values, positionals } = parseArgs({

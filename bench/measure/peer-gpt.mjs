@@ -88,6 +88,7 @@ async function measureDecoding() {
     tokenMs: (1e3 * best) / decode,
     medianTokenMs: (1e3 * median(seconds)) / decode,
     tokensPerSecond: decode / best,
+    generated: tokens,
     isa,
     threads,
   });
