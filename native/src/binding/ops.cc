@@ -28,7 +28,7 @@ void define_ops(Environment& environment, Napi::Env env, Napi::Object& exports) 
   define("argsort", &Kernels::argsort);
   define("topK", &Kernels::top_k);
   define("argReduce", &Kernels::arg_reduce);
-  define("matmul", &Kernels::matmul, 1u << 2);  // bias
+  define("matmul", &Kernels::matmul, 1u << 2 | 1u << 4);  // bias, pre
   define("softmax", &Kernels::softmax);
   define("softmaxGrad", &Kernels::softmax_grad);
   define("embedding", &Kernels::embedding);

@@ -3,6 +3,7 @@
 import type { Tensor } from "../src/index.js";
 import * as t from "../src/index.js";
 import { elementwiseCases } from "./cases/elementwise.js";
+import { productCases } from "./cases/products.js";
 import { sample, sampleIds } from "./numbers.js";
 
 export interface OpCase {
@@ -291,6 +292,7 @@ const attentions: OpCase[] = [
 
 export const opCases: readonly OpCase[] = [
   ...elementwiseCases,
+  ...productCases,
   ...reductions,
   ...views,
   ...layers,
