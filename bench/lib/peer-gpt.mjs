@@ -13,7 +13,6 @@ import {
   copyInto,
   defineOp,
   embedding,
-  gelu,
   layerNorm,
   linear,
   linearCrossEntropy,
@@ -65,7 +64,7 @@ function hidden(p, tokens, { heads, layers }, position, attend) {
   for (let l = 0; l < layers; l++) {
     const mixed = attend(l, ...splitHeads([linear(normed, p[`qkv.${l}`])], { heads }));
     [stream, normed] = addLayerNorm(stream, linear(reshape(mixed, [B, T, -1]), p[`proj.${l}`]), p[`ln2.${l}`]);
-    const wide = gelu(linear(normed, p[`fc.${l}`]));
+    const wide = linear(normed, p[`fc.${l}`], undefined, { activation: "gelu" });
     [stream, normed] = addLayerNorm(stream, linear(wide, p[`out.${l}`]), p[`ln1.${l + 1}`] ?? p.lnf);
   }
   return normed;

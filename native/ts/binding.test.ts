@@ -168,8 +168,8 @@ describe("op", () => {
     expect(() => native.op.unary(UnaryOp.neg, wrong(null), out)).toThrow(OptionError);
     expect(() => native.op.unary(UnaryOp.neg, x, wrong(undefined))).toThrow(OptionError);
     expect(() => native.op.globalNorm([x, wrong(null)], out)).toThrow(OptionError);
-    expect(() => native.op.matmul(x, wrong(null), null, out)).toThrow(/argument 1 of matmul is absent/);
-    native.op.matmul(x, x, null, out);
+    expect(() => native.op.matmul(x, wrong(null), null, 0, null, out)).toThrow(/argument 1 of matmul is absent/);
+    native.op.matmul(x, x, null, 0, null, out);
     expect(read(out, 4)).toEqual([7, 10, 15, 22]);
   });
 

@@ -67,6 +67,8 @@ export const BinaryOp = {
   logicalXor: 18,
 } as const;
 export const ReduceOp = { sum: 0, mean: 1, max: 2, min: 3, prod: 4, variance: 5, logSumExp: 6 } as const;
+/** Activations that a matrix product applies to its result; gelu is the tanh form. */
+export const Activation = { none: 0, relu: 1, gelu: 2, geluErf: 3, silu: 4 } as const;
 export const Distribution = { uniform: 0, normal: 1 } as const;
 export const Graft = { none: 0, adam: 1, adamRaw: 2, sgd: 3, momentum: 4, rmspropNorm: 5 } as const;
 
@@ -95,7 +97,7 @@ export interface KernelTable {
   argsort(x: O, descending: boolean, out: O): Ticket;
   topK(x: O, largest: boolean, out: O): Ticket;
   argReduce(op: number, x: O, out: O): Ticket;
-  matmul(a: O, b: O, bias: Opt, out: O): Ticket;
+  matmul(a: O, b: O, bias: Opt, activation: number, pre: Opt, out: O): Ticket;
   softmax(x: O, y: O): Ticket;
   softmaxGrad(y: O, dy: O, dx: O): Ticket;
   logSoftmax(x: O, y: O): Ticket;

@@ -1,4 +1,4 @@
 export type { Binding, Handle, KernelTable, NativeInfo, NativeMemory, Operand, OptionalOperand } from "./binding.js";
-export { BinaryOp, Distribution, DTypeCode, Graft, ReduceOp, UnaryOp } from "./binding.js";
+export { Activation, BinaryOp, Distribution, DTypeCode, Graft, ReduceOp, UnaryOp } from "./binding.js";
 export * from "./errors.js";
 export { engine } from "./load.js";

@@ -80,6 +80,10 @@ inline int enum_count<ReduceOp>() {
   return kReduceOpCount;
 }
 template <>
+inline int enum_count<Activation>() {
+  return kActivationCount;
+}
+template <>
 inline int enum_count<Distribution>() {
   return kDistributionCount;
 }

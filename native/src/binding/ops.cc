@@ -28,7 +28,7 @@ void define_ops(Environment& environment, Napi::Env env, Napi::Object& exports) 
   define("argsort", &Kernels::argsort);
   define("topK", &Kernels::top_k);
   define("argReduce", &Kernels::arg_reduce);
-  define("matmul", &Kernels::matmul, {.optional = 1u << 2});  // bias
+  define("matmul", &Kernels::matmul, {.optional = 1u << 2 | 1u << 4, .half = Half::kNative});  // bias, pre
   define("softmax", &Kernels::softmax, {.half = Half::kNative});
   define("softmaxGrad", &Kernels::softmax_grad, {.half = Half::kNative});
   define("logSoftmax", &Kernels::log_softmax, {.half = Half::kNative});

@@ -9,6 +9,7 @@ import { elementwiseCases } from "./cases/elementwise.js";
 import { indexingCases } from "./cases/indexing.js";
 import { elementLossCases } from "./cases/losses.js";
 import { normCases } from "./cases/norms.js";
+import { productCases } from "./cases/products.js";
 import { reductionCases } from "./cases/reductions.js";
 import { sample, sampleIds } from "./numbers.js";
 
@@ -280,6 +281,7 @@ const attentions: OpCase[] = [
 
 export const opCases: readonly OpCase[] = [
   ...elementwiseCases,
+  ...productCases,
   ...reductionCases,
   ...elementLossCases,
   ...views,

@@ -26,7 +26,7 @@ class CpuKernels final : public Kernels {
   void argsort(const In& x, bool descending, const Out& out) override;
   void top_k(const In& x, bool largest, const Out& out) override;
   void arg_reduce(ReduceOp op, const In& x, const Out& out) override;
-  void matmul(const In& a, const In& b, const In& bias, const Out& out) override;
+  void matmul(const In& a, const In& b, const In& bias, Activation activation, const Out& pre, const Out& out) override;
   void softmax(const In& x, const Out& y) override;
   void softmax_grad(const In& y, const In& dy, const Out& dx) override;
   void log_softmax(const In& x, const Out& y) override;

@@ -6,6 +6,7 @@
 // panels [k][R].
 #pragma once
 
+#include "half.h"
 #include "strided.h"
 
 namespace llmeff::cpu::LLMEFF_ISA {
@@ -34,48 +35,66 @@ LLMEFF_INLINE int64_t panel_rows(int64_t rows) {
   return divide_up(rows, divide_up(rows, kPanel));
 }
 
-// c = a·b, or c += with accumulate; `bias`, where given, is added per column.
+// c = a·b, or c += with accumulate; `bias`, where given, is added per column. While the sums run, memory from `next` on
+// is fetched towards the core, next_step elements every kFetchDepth steps of k: what the tiles after this one read.
+inline constexpr int64_t kFetchDepth = 2;
 template <class T>
 struct TileOut {
   T* c;
   int64_t ldc;
   bool accumulate;
   const T* bias;
+  const T* next = nullptr;
+  int64_t next_step = 0;
 };
 
+// One step of k: the outer product of a column of a and a row of b.
+template <class T, int R, int NV, int64_t kRowStep, class B>
+LLMEFF_INLINE void micro_step(const T* a, const B* b, Vec<T> (&sum)[R][NV]) {
+  Vec<T> column[NV];
+#pragma GCC unroll 8
+  for (int j = 0; j < NV; ++j) column[j] = load(b + j * kLanes<T>);
+#pragma GCC unroll 32
+  for (int i = 0; i < R; ++i) {
+    const Vec<T> row = splat(a[i * kRowStep]);
+#pragma GCC unroll 8
+    for (int j = 0; j < NV; ++j) sum[i][j] += row * column[j];
+  }
+}
+
 // kRowStep: distance of two rows of a when it is fixed (a row-major tile), else 1 (a packed panel). k_step: of two
-// columns of a.
-template <class T, int R, int NV, int64_t kRowStep>
-__attribute__((noinline)) void micro_tile(int64_t k, const T* a, int64_t k_step, const T* b, int64_t ldb,
+// columns of a. B: T, or a 16-bit format that load() widens.
+template <class T, int R, int NV, int64_t kRowStep, class B>
+__attribute__((noinline)) void micro_tile(int64_t k, const T* a, int64_t k_step, const B* b, int64_t ldb,
                                           const TileOut<T>& out, int64_t columns) {
   constexpr int64_t L = kLanes<T>;
   Vec<T> sum[R][NV];
 #pragma GCC unroll 32
   for (int i = 0; i < R; ++i)
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int j = 0; j < NV; ++j) sum[i][j] = Vec<T>{};
 #pragma GCC unroll 16
   for (int i = 0; i < R; ++i)
 #pragma GCC unroll 4
     for (int64_t j = 0; j < NV * L; j += 64 / static_cast<int64_t>(sizeof(T)))
       __builtin_prefetch(out.c + i * out.ldc + j, 1);
-#pragma GCC unroll 2
-  for (int64_t p = 0; p < k; ++p) {
-    Vec<T> column[NV];
+  const T* next = out.next != nullptr ? out.next : a;
+  int64_t p = 0;
+  for (; p + kFetchDepth <= k; p += kFetchDepth) {
+    __builtin_prefetch(next, 0, 2);
+    next += out.next_step;
 #pragma GCC unroll 4
-    for (int j = 0; j < NV; ++j) column[j] = load(b + j * L);
-#pragma GCC unroll 32
-    for (int i = 0; i < R; ++i) {
-      const Vec<T> row = splat(a[i * kRowStep]);
-#pragma GCC unroll 4
-      for (int j = 0; j < NV; ++j) sum[i][j] += row * column[j];
+    for (int step = 0; step < kFetchDepth; ++step) {
+      micro_step<T, R, NV, kRowStep>(a, b, sum);
+      a += k_step;
+      b += ldb;
     }
-    a += k_step;
-    b += ldb;
   }
+#pragma GCC unroll 1
+  for (; p < k; ++p, a += k_step, b += ldb) micro_step<T, R, NV, kRowStep>(a, b, sum);
   if (columns == NV * L) {
     if (out.bias != nullptr) {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int j = 0; j < NV; ++j) {
         const Vec<T> bias = load(out.bias + j * L);
 #pragma GCC unroll 32
@@ -99,7 +118,7 @@ __attribute__((noinline)) void micro_tile(int64_t k, const T* a, int64_t k_step,
   T edge[R][NV * L];
 #pragma GCC unroll 32
   for (int i = 0; i < R; ++i)
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int j = 0; j < NV; ++j) store<T>(&edge[i][j * L], sum[i][j]);
   for (int i = 0; i < R; ++i)
     for (int64_t j = 0; j < columns; ++j) {
@@ -161,6 +180,7 @@ LLMEFF_INLINE void exchange_all(V (&rows)[N]) {
 template <class T>
 void pack_transposed(const T* from, int64_t from_step, T* to, int64_t to_step, int64_t width, int64_t k) {
   constexpr int64_t L = kLanes<T>;
+  constexpr int64_t kAhead = 192 / static_cast<int64_t>(sizeof(T));  // more rows than the hardware follows by itself
   for (int64_t i0 = 0; i0 < width; i0 += L) {
     const int64_t lanes = smaller(L, width - i0);
     const bool whole = lanes == L || i0 == 0;
@@ -169,15 +189,16 @@ void pack_transposed(const T* from, int64_t from_step, T* to, int64_t to_step, i
       Vec<T> rows[L];
       if (depth == L && lanes == L) {
 #pragma GCC unroll 16
-        for (int64_t i = 0; i < L; ++i) rows[i] = load(from + (i0 + i) * from_step + p0);
+        for (int64_t i = 0; i < L; ++i) {
+          const T* row = from + (i0 + i) * from_step + p0;
+          __builtin_prefetch(row + kAhead, 0, 2);
+          rows[i] = load(row);
+        }
       } else {
         for (int64_t i = 0; i < L; ++i) {
-          if (i >= lanes)
-            rows[i] = Vec<T>{};
-          else if (depth == L)
-            rows[i] = load(from + (i0 + i) * from_step + p0);
-          else
-            rows[i] = load_part(from + (i0 + i) * from_step + p0, depth);
+          const T* row = from + (i0 + i) * from_step + p0;
+          __builtin_prefetch(row + kAhead, 0, 2);
+          rows[i] = i >= lanes ? Vec<T>{} : depth == L ? load(row) : load_part(row, depth);
         }
       }
       exchange_all<1, static_cast<int>(L)>(rows);
@@ -197,89 +218,118 @@ void pack_transposed(const T* from, int64_t from_step, T* to, int64_t to_step, i
   }
 }
 
-// to[p · to_step + i] = from[i · row_step + p · k_step] for i < width, p < k. `to` needs room for kLanes elements
-// behind its end.
-template <class T>
-void pack_panel(const T* from, int64_t row_step, int64_t k_step, T* to, int64_t to_step, int64_t width, int64_t k) {
-  constexpr int64_t L = kLanes<T>;
-  if (k_step == 1) return pack_transposed(from, row_step, to, to_step, width, k);
-  if (row_step != 1) {
-    for (int64_t p = 0; p < k; ++p)
-      for (int64_t i = 0; i < width; ++i) to[p * to_step + i] = from[i * row_step + p * k_step];
-    return;
+// to[0 … width) = from[0 … width), width < 2·H, in two overlapping pieces.
+template <int H, class T>
+LLMEFF_INLINE void copy_short(const T* from, T* to, int64_t width) {
+  struct Piece {
+    T items[H];
+  };
+  if (width >= H) {
+    Piece first, last;
+    std::memcpy(&first, from, sizeof first);
+    std::memcpy(&last, from + width - H, sizeof last);
+    std::memcpy(to, &first, sizeof first);
+    std::memcpy(to + width - H, &last, sizeof last);
+  } else if constexpr (H > 1) {
+    copy_short<H / 2>(from, to, width);
   }
-  const int64_t whole = width / L * L;
-  if (whole == 2 * L && width == whole) {
-    for (int64_t p = 0; p < k; ++p) {
-      store<T>(to + p * to_step, load(from + p * k_step));
-      store<T>(to + p * to_step + L, load(from + p * k_step + L));
+}
+
+// A short row of an operand, widened where it is of a 16-bit format.
+template <class S, class T>
+LLMEFF_INLINE void pack_row(const S* from, T* to, int64_t width) {
+  if constexpr (sizeof(S) == sizeof(T)) {
+    constexpr int64_t L = kLanes<T>;
+    int64_t i = 0;
+    for (; i + L <= width; i += L) store<T>(to + i, load(from + i));
+    copy_short<static_cast<int>(L / 2)>(from + i, to + i, width - i);
+  } else {
+    for (int64_t i = 0; i < width; ++i) to[i] = widen(from[i]);
+  }
+}
+
+// to[p · to_step + i] = from[i · row_step + p · k_step] for i < width ≤ kStrip, p < k. `to` needs room for kLanes
+// elements behind its end.
+template <class S, class T>
+void pack_panel(const S* from, int64_t row_step, int64_t k_step, T* to, int64_t to_step, int64_t width, int64_t k) {
+  if (k_step == 1) {
+    if constexpr (sizeof(S) == sizeof(T)) return pack_transposed(from, row_step, to, to_step, width, k);
+    constexpr int64_t kPiece = 64;
+    T rows[kStrip<T> * kPiece];
+    for (int64_t p = 0; p < k; p += kPiece) {
+      const int64_t depth = smaller(kPiece, k - p);
+      for (int64_t i = 0; i < width; ++i) pack_row(from + i * row_step + p, rows + i * kPiece, depth);
+      pack_transposed(rows, kPiece, to + p * to_step, to_step, width, depth);
     }
-    return;
-  }
-  for (int64_t p = 0; p < k; ++p) {
-    for (int64_t i = 0; i < whole; i += L) store<T>(to + p * to_step + i, load(from + p * k_step + i));
-    for (int64_t i = whole; i < width; ++i) to[p * to_step + i] = from[p * k_step + i];
+  } else if (row_step == 1) {
+    for (int64_t p = 0; p < k; ++p) pack_row(from + p * k_step, to + p * to_step, width);
+  } else {
+    for (int64_t p = 0; p < k; ++p)
+      for (int64_t i = 0; i < width; ++i) pack_row(from + i * row_step + p * k_step, to + p * to_step + i, 1);
   }
 }
 
 // b[k, n] into strips [k][kStrip], zero-padded; strips [first, last).
-template <class T>
-void pack_b(const T* b, int64_t row_stride, int64_t col_stride, int64_t n, int64_t k, T* packed, int64_t first,
+template <class S, class T>
+void pack_b(const S* b, int64_t row_stride, int64_t col_stride, int64_t n, int64_t k, T* packed, int64_t first,
             int64_t last) {
-  constexpr int64_t N = kStrip<T>, L = kLanes<T>, kTogether = 4;
+  constexpr int64_t N = kStrip<T>, kTogether = 4;
   int64_t s = first;
   // Rows of b are read in long pieces where they are far apart in memory.
   if (col_stride == 1)
     for (; s + kTogether <= last && (s + kTogether) * N <= n; s += kTogether)
-      for (int64_t p = 0; p < k; ++p) {
-        const T* from = b + p * row_stride + s * N;
-        T* to = packed + s * N * k + p * N;
+      for (int64_t p = 0; p < k; ++p)
 #pragma GCC unroll 4
-        for (int64_t i = 0; i < kTogether; ++i) {
-          store<T>(to + i * N * k, load(from + i * N));
-          store<T>(to + i * N * k + L, load(from + i * N + L));
-        }
-      }
+        for (int64_t i = s; i < s + kTogether; ++i) pack_row(b + p * row_stride + i * N, packed + i * N * k + p * N, N);
   for (; s < last; ++s) {
     const int64_t width = smaller(N, n - s * N);
     T* strip = packed + s * N * k;
     if (width < N)
       for (int64_t i = 0; i < N * k; ++i) strip[i] = 0;
-    const T* from = b + s * N * col_stride;
     // A partial strip must not be padded with what lies behind: its whole vectors hold zeros past `width`.
-    pack_panel(from, col_stride, row_stride, strip, N, width, k);
+    pack_panel(b + s * N * col_stride, col_stride, row_stride, strip, N, width, k);
   }
 }
 
 // a[m, k] into panels [k][panel], one after the other; the last may have fewer rows. `packed` needs kLanes elements
 // more than m·k.
+template <class S, class T>
+void pack_a(const S* a, int64_t row_stride, int64_t col_stride, int64_t m, int64_t k, T* packed, int64_t panel) {
+  // Columns of a that are contiguous are read whole, few at a time: a panel takes less than a cache line of each.
+  const int64_t piece = row_stride == 1 && col_stride != 1 ? 8 : k;
+  for (int64_t p = 0; p < k; p += piece)
+    for (int64_t i = 0; i < m; i += panel) {
+      const int64_t rows = smaller(panel, m - i);
+      pack_panel(a + i * row_stride + p * col_stride, row_stride, col_stride, packed + i * k + p * rows, rows, rows,
+                 smaller(piece, k - p));
+    }
+}
+
+// c[m, n] (+)= packed panels · one strip, n ≤ kStrip, which stays in the near caches meanwhile; the `ahead` elements
+// from `next` on are fetched piece by piece.
 template <class T>
-void pack_a(const T* a, int64_t row_stride, int64_t col_stride, int64_t m, int64_t k, T* packed, int64_t panel) {
+LLMEFF_INLINE void multiply_strip(int64_t m, int64_t n, int64_t k, const T* a, int64_t panel, const T* b, int64_t ldb,
+                                  const TileOut<T>& out, const T* next, int64_t ahead) {
+  const int64_t piece = divide_up(ahead, divide_up(m, panel)), step = divide_up(piece * kFetchDepth, k);
   for (int64_t i = 0; i < m; i += panel) {
     const int64_t rows = smaller(panel, m - i);
-    pack_panel(a + i * row_stride, row_stride, col_stride, packed + i * k, rows, rows, k);
+    const TileOut<T> tile = {out.c + i * out.ldc, out.ldc, out.accumulate, out.bias, next + i / panel * piece, step};
+    micro<T, 1>(rows, k, a + i * k, rows, b, ldb, tile, n);
   }
 }
 
-// c[m, n] (+)= packed panels · strips: a strip of b stays in the near caches for a whole column of panels, during which
-// the next one is fetched piece by piece.
+// c[m, n] (+)= packed panels · strips.
 template <class T>
 void multiply_packed(int64_t m, int64_t n, int64_t k, const T* a, int64_t panel, const T* b, int64_t ldb,
                      int64_t strip_step, const TileOut<T>& out) {
   constexpr int64_t N = kStrip<T>;
-  constexpr int64_t kLine = 64 / static_cast<int64_t>(sizeof(T));
-  const int64_t piece = round_up(divide_up(strip_step, divide_up(m, panel)), kLine);
-  for (int64_t j = 0; j < n; j += N)
-    for (int64_t i = 0; i < m; i += panel) {
-      const int64_t rows = smaller(panel, m - i);
-      if (m > 2 * panel && j + N < n) {
-        const T* next = b + (j / N + 1) * strip_step + i / panel * piece;
-        for (int64_t p = 0; p < piece; p += kLine) __builtin_prefetch(next + p, 0, 2);
-      }
-      const TileOut<T> tile = {out.c + i * out.ldc + j, out.ldc, out.accumulate,
-                               out.bias == nullptr ? nullptr : out.bias + j};
-      micro<T, 1>(rows, k, a + i * k, rows, b + j / N * strip_step, ldb, tile, smaller(N, n - j));
-    }
+  for (int64_t j = 0; j < n; j += N) {
+    const T* strip = b + j / N * strip_step;
+    const bool last = j + N >= n;
+    const TileOut<T> columns = {out.c + j, out.ldc, out.accumulate, out.bias == nullptr ? nullptr : out.bias + j};
+    multiply_strip(m, smaller(N, n - j), k, a, panel, strip, ldb, columns, last ? strip : strip + strip_step,
+                   last ? 0 : strip_step);
+  }
 }
 
 // The same with a kept row-major in a tile of a fixed row length kRowStep.

@@ -3,9 +3,7 @@
 // vector code on every instruction set.
 #pragma once
 
-#include <cstdint>
-
-#include "llmeff/view.h"
+#include "simd.h"
 
 namespace llmeff::cpu::LLMEFF_ISA {
 
@@ -47,6 +45,24 @@ LLMEFF_INLINE void narrow(float x, Float16* out) {
   const uint32_t special = magnitude > 0x7F800000 ? 0x7E00 : 0x7C00;
   const uint32_t finite = magnitude < 0x38800000 ? subnormal : normal;
   out->bits = static_cast<uint16_t>((magnitude >= 0x47800000 ? special : finite) | sign);
+}
+
+// kLanes<float> of them, widened.
+typedef uint16_t HalfLanes __attribute__((vector_size(LLMEFF_VECTOR_BYTES / 2)));
+typedef uint32_t WordLanes __attribute__((vector_size(LLMEFF_VECTOR_BYTES)));
+LLMEFF_INLINE WordLanes load_words(const void* p) {
+  HalfLanes halves;
+  std::memcpy(&halves, p, sizeof halves);
+  return __builtin_convertvector(halves, WordLanes);
+}
+LLMEFF_INLINE Vec<float> load(const BFloat16* p) {
+  return (Vec<float>)(load_words(p) << 16);
+}
+LLMEFF_INLINE Vec<float> load(const Float16* p) {
+  const WordLanes words = load_words(p), magnitude = (words & 0x7FFF) << 13;
+  const WordLanes scaled = (WordLanes)((Vec<float>)magnitude * 0x1p112f);
+  return (Vec<float>)(scaled | (magnitude >= 0x0F800000u ? WordLanes{} + 0x7F800000u : WordLanes{}) |
+                      (words & 0x8000) << 16);
 }
 
 }  // namespace llmeff::cpu::LLMEFF_ISA

@@ -1,11 +1,13 @@
 // Matrix products: c[m, n] = a[m, k] · b[k, n], packed and blocked as in BLIS (Van Zee & van de Geijn 2015).
 //
 // k is cut into blocks of kDepth and n into slabs of kSlab columns. For each pair the slab of b is packed once, by all
-// threads, into strips; then every task takes a tile of c, packs its rows of a and multiplies (gemm_tile.h). The sums
-// of a tile run over k in order, block after block, whoever computes it, so that results depend on the shape alone. One
-// to four rows (decoding) read b in place instead, since there packing would cost more than the product.
+// threads, into strips; then every task takes a tile of c, packs its rows of a and multiplies (gemm_tile.h), and after
+// the last block finishes the tile strip by strip while it is in the near caches: activation, rounding to 16 bits. The
+// sums of a tile run over k in order, block after block, whoever computes it, so that results depend on the shape
+// alone. A few rows (decoding) read b in place instead, since there packing would cost more than the product.
 #include "gemm.h"
 
+#include "activation.h"
 #include "cpu_kernels.h"
 #include "gemm_tile.h"
 #include "llmeff/parallel.h"
@@ -13,27 +15,114 @@
 namespace llmeff::cpu::LLMEFF_ISA {
 namespace {
 
-constexpr int64_t kDepthBytes = 2048;            // of one column of b in a block: 512 floats
-constexpr int64_t kSlab = 4096;                  // columns of b packed at a time
-constexpr int64_t kBlockRows = 12 * kPanel;      // rows of a packed at a time: they stay in the second cache
-constexpr int64_t kTileColumns = 1024;           // of a task
-constexpr int64_t kTasks = 32;                   // to aim at
-constexpr int64_t kTaskWork = int64_t{1} << 19;  // multiply-adds that make a task worth handing out
-constexpr int64_t kPackWork = int64_t{1} << 16;  // elements, likewise
-constexpr int64_t kFewRows = 4;
+constexpr int64_t kDepthBytes = 4096;                  // of one column of b in a block: 1024 floats
+constexpr int64_t kSlab = 2048;                        // columns of b packed at a time
+constexpr int64_t kBlockRows = 112 / kPanel * kPanel;  // rows of a packed at a time: they stay in the second cache
+constexpr int64_t kSumRows = 1024;                     // rows of sums kept at a time for a result of 16 bits
+constexpr int64_t kTasks = 32;                         // to aim at
+constexpr int64_t kTaskWork = int64_t{1} << 19;        // multiply-adds that make a task worth handing out
+constexpr int64_t kPackWork = int64_t{1} << 16;        // elements, likewise
+constexpr int64_t kFewRows = 8;
 
+// a or b: numbers of T or of a 16-bit format.
+struct Operand {
+  const void* data;
+  DType dtype;
+  int64_t row, col;  // strides
+
+  Operand at_offset(int64_t elements) const {
+    return {static_cast<const char*>(data) + elements * item_size(dtype), dtype, row, col};
+  }
+  Operand from(int64_t i, int64_t j) const { return at_offset(i * row + j * col); }
+  Operand transposed() const { return {data, dtype, col, row}; }
+};
+
+// body(p) with the operand's memory as numbers of their type.
+template <class T, class F>
+LLMEFF_INLINE void with_numbers(const Operand& x, const F& body) {
+  if constexpr (sizeof(T) == sizeof(float)) {
+    if (x.dtype == DType::kBF16) return body(static_cast<const BFloat16*>(x.data));
+    if (x.dtype == DType::kF16) return body(static_cast<const Float16*>(x.data));
+  }
+  body(static_cast<const T*>(x.data));
+}
+
+// Where results go beyond the sums themselves: pre = sums, out = activation(sums). Nothing is left to do when `out` is
+// absent or holds the sums and there is no activation.
+struct Result {
+  void* out = nullptr;
+  void* pre = nullptr;
+  DType dtype = DType::kF32;
+  int64_t row = 0;  // stride
+  Activation activation = Activation::kNone;
+
+  Result from(int64_t i, int64_t j) const {
+    Result part = *this;
+    const int64_t offset = (i * row + j) * item_size(dtype);
+    if (out != nullptr) part.out = static_cast<char*>(out) + offset;
+    if (pre != nullptr) part.pre = static_cast<char*>(pre) + offset;
+    return part;
+  }
+};
+
+// c += or = a·b (+ bias). c may be null where `result` takes everything.
 template <class T>
 struct Product {
   int64_t m, n, k;
-  const T* a;
-  int64_t a_row, a_col;
-  const T* b;
-  int64_t b_row, b_col;
+  Operand a, b;
   T* c;
   int64_t c_row;
   bool accumulate;
   const T* bias;
+  Result result;
+
+  Product part(int64_t i0, int64_t rows, int64_t j0, int64_t columns) const {
+    return {rows,
+            columns,
+            k,
+            a.from(i0, 0),
+            b.from(0, j0),
+            c == nullptr ? nullptr : c + i0 * c_row + j0,
+            c_row,
+            accumulate,
+            bias == nullptr ? nullptr : bias + j0,
+            result.from(i0, j0)};
+  }
 };
+
+template <class T>
+constexpr DType kDTypeOf = sizeof(T) == sizeof(double) ? DType::kF64 : DType::kF32;
+
+template <class S>
+LLMEFF_INLINE void narrow_row(const float* from, void* to, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) narrow(from[i], static_cast<S*>(to) + i);
+}
+template <class T>
+LLMEFF_INLINE void write_row(const T* from, DType dtype, void* to, int64_t n) {
+  if (dtype == kDTypeOf<T>) {
+    for (int64_t i = 0; i < n; ++i) static_cast<T*>(to)[i] = from[i];
+  } else if constexpr (sizeof(T) == sizeof(float)) {
+    if (dtype == DType::kBF16)
+      narrow_row<BFloat16>(from, to, n);
+    else
+      narrow_row<Float16>(from, to, n);
+  }
+}
+
+// The rows of sums become results; their own memory may be changed.
+template <class T>
+void finish(const Result& x, T* sums, int64_t row, int64_t m, int64_t n) {
+  if (x.out == nullptr || (x.out == sums && x.activation == Activation::kNone && x.pre == nullptr)) return;
+  for (int64_t i = 0; i < m; ++i) {
+    const Result to = x.from(i, 0);
+    T* const from = sums + i * row;
+    if (to.pre != nullptr) write_row(from, x.dtype, to.pre, n);
+    activate_row(x.activation, from, n);
+    if (to.out != from) write_row(from, x.dtype, to.out, n);
+  }
+}
+
+// ---- packed products
 
 // Blocks of k are cut evenly, so that none is short.
 template <class T>
@@ -51,28 +140,42 @@ int64_t block_elements(int64_t m, int64_t k) {
   return round_up(smaller(m, kBlockRows) * block_depth<T>(k) + kLanes<T>, 16);
 }
 
+// Strips [first, last) of columns [j0, j0 + n) of b, for one block of k.
+template <class T>
+void pack_strips(const Operand& b, int64_t p0, int64_t depth, int64_t j0, int64_t n, T* strips, int64_t first,
+                 int64_t last) {
+  with_numbers<T>(b.from(p0, j0), [&](const auto* from) { pack_b(from, b.row, b.col, n, depth, strips, first, last); });
+}
+
 // A tile of c for one block of k: rows [i0, i0 + m), columns [j0, j0 + n) by the packed strips that begin there.
 template <class T>
 void multiply_tile(const Product<T>& x, int64_t i0, int64_t m, int64_t j0, int64_t n, int64_t p0, int64_t depth,
                    const T* strips, T* block) {
-  const int64_t panel = panel_rows(m);
-  pack_a(x.a + i0 * x.a_row + p0 * x.a_col, x.a_row, x.a_col, m, depth, block, panel);
-  const bool first = p0 == 0;
-  const TileOut<T> out = {x.c + i0 * x.c_row + j0, x.c_row, x.accumulate || !first,
-                          first && x.bias != nullptr ? x.bias + j0 : nullptr};
-  multiply_packed(m, n, depth, block, panel, strips, kStrip<T>, kStrip<T> * depth, out);
+  constexpr int64_t N = kStrip<T>;
+  const int64_t panel = panel_rows(m), strip_size = N * depth;
+  with_numbers<T>(x.a.from(i0, p0), [&](const auto* from) { pack_a(from, x.a.row, x.a.col, m, depth, block, panel); });
+  const bool first = p0 == 0, last = p0 + depth == x.k;
+  for (int64_t j = 0; j < n; j += N) {
+    const int64_t columns = smaller(N, n - j);
+    const T* strip = strips + j * depth;
+    T* const c = x.c + i0 * x.c_row + j0 + j;
+    const TileOut<T> out = {c, x.c_row, x.accumulate || !first, first && x.bias != nullptr ? x.bias + j0 + j : nullptr};
+    const bool more = j + N < n;
+    multiply_strip(m, columns, depth, block, panel, strip, N, out, more ? strip + strip_size : strip,
+                   more ? strip_size : 0);
+    if (last) finish(x.result.from(i0, j0 + j), c, x.c_row, m, columns);
+  }
 }
 
 template <class T>
 void multiply_serial(const Product<T>& x, T* scratch) {
-  constexpr int64_t N = kStrip<T>;
   T* const block = scratch + slab_elements<T>(x.n, x.k);
   const int64_t depth = block_depth<T>(x.k);
   for (int64_t j0 = 0; j0 < x.n; j0 += kSlab) {
     const int64_t columns = smaller(kSlab, x.n - j0);
     for (int64_t p0 = 0; p0 < x.k; p0 += depth) {
       const int64_t d = smaller(depth, x.k - p0);
-      pack_b(x.b + p0 * x.b_row + j0 * x.b_col, x.b_row, x.b_col, columns, d, scratch, 0, divide_up(columns, N));
+      pack_strips(x.b, p0, d, j0, columns, scratch, 0, divide_up(columns, kStrip<T>));
       for (int64_t i0 = 0; i0 < x.m; i0 += kBlockRows)
         multiply_tile(x, i0, smaller(kBlockRows, x.m - i0), j0, columns, p0, d, scratch, block);
     }
@@ -88,22 +191,22 @@ void multiply_parallel(const Product<T>& x) {
   const int64_t depth = block_depth<T>(x.k);
   for (int64_t j0 = 0; j0 < x.n; j0 += kSlab) {
     const int64_t columns = smaller(kSlab, x.n - j0), strip_count = divide_up(columns, N);
-    const int64_t tile_columns = round_up(divide_up(columns, divide_up(columns, kTileColumns)), N);
-    const int64_t across = divide_up(columns, tile_columns);
+    // Tiles are whole rows of the slab, so that a is packed once; where that makes too few, halves, quarters, …
     const int64_t wanted = larger(1, smaller(kTasks, x.m * columns * depth / kTaskWork));
-    const int64_t rows =
-        smaller(kBlockRows, larger(2 * kPanel, round_up(divide_up(x.m, divide_up(wanted, across)), kPanel)));
-    const int64_t down = divide_up(x.m, rows);
+    const int64_t most = smaller(kBlockRows, larger(2 * kPanel, round_up(divide_up(x.m, wanted), kPanel)));
+    const int64_t rows = round_up(divide_up(x.m, divide_up(x.m, most)), kPanel), down = divide_up(x.m, rows);
+    const int64_t across = larger(1, smaller(strip_count, wanted / (2 * down)));
+    const int64_t tile_columns = round_up(divide_up(columns, across), N);
     for (int64_t p0 = 0; p0 < x.k; p0 += depth) {
       const int64_t d = smaller(depth, x.k - p0);
       const int64_t strips_per_task = larger(1, kPackWork / (N * d));
       parallel_for(divide_up(strip_count, strips_per_task), [&](int64_t task, int) {
         const int64_t first = task * strips_per_task;
-        pack_b(x.b + p0 * x.b_row + j0 * x.b_col, x.b_row, x.b_col, columns, d, strips, first,
-               smaller(strip_count, first + strips_per_task));
+        pack_strips(x.b, p0, d, j0, columns, strips, first, smaller(strip_count, first + strips_per_task));
       });
-      parallel_for(down * across, [&](int64_t task, int worker) {
-        const int64_t i0 = task / across * rows, c0 = task % across * tile_columns;
+      const int64_t tiles_across = divide_up(columns, tile_columns);
+      parallel_for(down * tiles_across, [&](int64_t task, int worker) {
+        const int64_t i0 = task / tiles_across * rows, c0 = task % tiles_across * tile_columns;
         T* const mine = worker == 0 ? strips + slab : worker_scratch<T>(worker, block);
         multiply_tile(x, i0, smaller(rows, x.m - i0), j0 + c0, smaller(tile_columns, columns - c0), p0, d,
                       strips + c0 * d, mine);
@@ -112,99 +215,208 @@ void multiply_parallel(const Product<T>& x) {
   }
 }
 
-// ---- one to four rows
-// ----------------------------------------------------------------------------------------------------
+// ---- few rows
 
-// out[i][j] for Q columns of b that are contiguous in k: dot products with the R rows of a (packed row-major, row
-// length k).
-template <class T, int R, int Q>
-LLMEFF_INLINE void dot_columns(const Product<T>& x, const T* rows, int64_t j0) {
+// Columns, or vectors of columns, that are summed up together for R rows: a power of two that the registers hold.
+template <int R, int kCount = 8>
+constexpr int together() {
+  if constexpr (kCount == 1 || R * kCount < 2 * kPanel)
+    return kCount;
+  else
+    return together<R, kCount / 2>();
+}
+
+// sums[i][j] for Q columns of b that are contiguous in k: dot products with the R rows of a (row-major, row length k).
+template <class T, int R, int Q, class S>
+LLMEFF_INLINE void dot_columns(int64_t k, const T* rows, const S* b, int64_t b_col, T* sums, int64_t sums_row) {
   constexpr int64_t L = kLanes<T>;
-  Vec<T> sum[R][Q] = {};
-  const T* columns = x.b + j0 * x.b_col;
-  int64_t p = 0;
-  for (; p + L <= x.k; p += L)
-#pragma GCC unroll 4
-    for (int j = 0; j < Q; ++j) {
-      const Vec<T> column = load(columns + j * x.b_col + p);
-#pragma GCC unroll 4
-      for (int i = 0; i < R; ++i) sum[i][j] += load(rows + i * x.k + p) * column;
-    }
+  Vec<T> sum[R][Q];
+#pragma GCC unroll 8
   for (int i = 0; i < R; ++i)
+#pragma GCC unroll 8
+    for (int j = 0; j < Q; ++j) sum[i][j] = Vec<T>{};
+  int64_t p = 0;
+  for (; p + L <= k; p += L)
+#pragma GCC unroll 8
     for (int j = 0; j < Q; ++j) {
-      T total = reduce_sum<T>(sum[i][j]);
-      for (int64_t q = p; q < x.k; ++q) total += rows[i * x.k + q] * columns[j * x.b_col + q];
-      if (x.bias != nullptr) total += x.bias[j0 + j];
-      T& c = x.c[i * x.c_row + j0 + j];
-      c = x.accumulate ? c + total : total;
+      const Vec<T> column = load(b + j * b_col + p);
+#pragma GCC unroll 8
+      for (int i = 0; i < R; ++i) sum[i][j] += load(rows + i * k + p) * column;
     }
+#pragma GCC unroll 8
+  for (int j = 0; j < Q; ++j) {
+    T rest[kLanes<T>];
+    pack_row(b + j * b_col + p, rest, k - p);
+#pragma GCC unroll 8
+    for (int i = 0; i < R; ++i) {
+      T total = reduce_sum<T>(sum[i][j]);
+      for (int64_t q = p; q < k; ++q) total += rows[i * k + q] * rest[q - p];
+      sums[i * sums_row + j] = total;
+    }
+  }
 }
 
-template <class T, int R>
-void dot_range(const Product<T>& x, const T* rows, int64_t first, int64_t last) {
-  int64_t j = first;
-  for (; j + 4 <= last; j += 4) dot_columns<T, R, 4>(x, rows, j);
-  for (; j < last; ++j) dot_columns<T, R, 1>(x, rows, j);
+template <class T, int R, class S>
+void dot_range(int64_t k, const T* rows, const S* b, int64_t b_col, T* sums, int64_t n) {
+  constexpr int kQ = together<R, 4>();
+  int64_t j = 0;
+  for (; j + kQ <= n; j += kQ) dot_columns<T, R, kQ>(k, rows, b + j * b_col, b_col, sums + j, n);
+  for (; j < n; ++j) dot_columns<T, R, 1>(k, rows, b + j * b_col, b_col, sums + j, n);
 }
 
-// Columns [first, last) of b, contiguous along n, read in place eight vectors at a time; `panel` is a packed as [k][m].
-template <class T, int R>
-void stream_range(const Product<T>& x, const T* panel, int64_t first, int64_t last) {
+// The same for columns that lie side by side, several vectors at a time; `panel` is a packed as [k][R].
+template <class T, int R, class S>
+void stream_range(int64_t k, const T* panel, const S* b, int64_t b_row, T* sums, int64_t n) {
   constexpr int64_t L = kLanes<T>;
-  int64_t j = first;
-  const auto out = [&](int64_t at) {
-    return TileOut<T>{x.c + at, x.c_row, x.accumulate, x.bias == nullptr ? nullptr : x.bias + at};
-  };
-  constexpr int kWide = R == 1 ? 8 : 4;
-  for (; j + kWide * L <= last; j += kWide * L)
-    micro_tile<T, R, kWide, 1>(x.k, panel, R, x.b + j, x.b_row, out(j), kWide * L);
-  for (; j + L <= last; j += L) micro_tile<T, R, 1, 1>(x.k, panel, R, x.b + j, x.b_row, out(j), L);
-  for (; j < last; ++j)
+  constexpr int kWide = together<R>();
+  const auto out = [&](int64_t at) { return TileOut<T>{sums + at, n, false, nullptr}; };
+  int64_t j = 0;
+  for (; j + kWide * L <= n; j += kWide * L) micro_tile<T, R, kWide, 1>(k, panel, R, b + j, b_row, out(j), kWide * L);
+  for (; j + L <= n; j += L) micro_tile<T, R, 1, 1>(k, panel, R, b + j, b_row, out(j), L);
+  for (; j < n; ++j)
     for (int i = 0; i < R; ++i) {
       T total = 0;
-      for (int64_t p = 0; p < x.k; ++p) total += panel[p * R + i] * x.b[p * x.b_row + j];
-      if (x.bias != nullptr) total += x.bias[j];
-      T& c = x.c[i * x.c_row + j];
-      c = x.accumulate ? c + total : total;
+      for (int64_t p = 0; p < k; ++p) {
+        T number[1];
+        pack_row(b + p * b_row + j, number, 1);
+        total += panel[p * R + i] * number[0];
+      }
+      sums[i * n + j] = total;
     }
-}
-
-template <class T>
-bool few_rows(const Product<T>& x) {
-  return x.m <= kFewRows && (x.b_row == 1 || x.b_col == 1);
-}
-
-// `packed` holds m·k elements: a row-major for dot products, else as a panel.
-template <class T>
-void pack_few_rows(const Product<T>& x, T* packed) {
-  const bool dots = x.b_row == 1;
-  for (int64_t i = 0; i < x.m; ++i)
-    for (int64_t p = 0; p < x.k; ++p) packed[dots ? i * x.k + p : p * x.m + i] = x.a[i * x.a_row + p * x.a_col];
 }
 
 template <class T, int R = kFewRows>
-void multiply_few_rows(const Product<T>& x, const T* packed, int64_t first, int64_t last) {
+void multiply_range(int64_t m, int64_t k, const T* packed, const Operand& b, T* sums, int64_t n) {
   if constexpr (R > 0) {
-    if (x.m != R) return multiply_few_rows<T, R - 1>(x, packed, first, last);
-    if (x.b_row == 1)
-      dot_range<T, R>(x, packed, first, last);
-    else
-      stream_range<T, R>(x, packed, first, last);
+    if (m != R) return multiply_range<T, R - 1>(m, k, packed, b, sums, n);
+    with_numbers<T>(b, [&](const auto* from) {
+      if (b.row == 1)
+        dot_range<T, R>(k, packed, from, b.col, sums, n);
+      else
+        stream_range<T, R>(k, packed, from, b.row, sums, n);
+    });
   }
+}
+
+// The few rows may be columns: then it is the transposed product that is made, cᵀ = bᵀ·aᵀ.
+enum class Few { kNo, kRows, kColumns };
+template <class T>
+Few few_rows(const Product<T>& x) {
+  if (x.m <= kFewRows && (x.b.row == 1 || x.b.col == 1)) return Few::kRows;
+  return x.n <= kFewRows && (x.a.row == 1 || x.a.col == 1) ? Few::kColumns : Few::kNo;
+}
+
+// One product with few rows, ready to be cut into ranges of columns.
+template <class T>
+struct FewRows {
+  const Product<T>& x;
+  const bool swapped;
+  const int64_t m, n;  // rows are few
+  const Operand b;
+  T* packed;  // [k · m]
+
+  FewRows(const Product<T>& of, Few few, T* room)
+      : x(of),
+        swapped(few == Few::kColumns),
+        m(swapped ? x.n : x.m),
+        n(swapped ? x.m : x.n),
+        b(swapped ? x.a.transposed() : x.b),
+        packed(room) {
+    const Operand a = swapped ? x.b.transposed() : x.a;
+    const bool dots = b.row == 1;
+    with_numbers<T>(a, [&](const auto* from) {
+      for (int64_t i = 0; i < m; ++i)
+        for (int64_t p = 0; p < x.k; ++p)
+          pack_row(from + i * a.row + p * a.col, packed + (dots ? i * x.k + p : p * m + i), 1);
+    });
+  }
+
+  // Columns that make a range: each reads enough of b to be worth a task.
+  static int64_t range(int64_t k) { return round_up(smaller(4096, larger(1, kPackWork / k)), 8 * kLanes<T>); }
+
+  // `room` holds 2 · m · range elements.
+  void run(int64_t j0, int64_t columns, T* room) const {
+    multiply_range<T>(m, x.k, packed, b.from(0, j0), room, columns);
+    if (!swapped) return deliver(0, m, j0, columns, room);
+    T* const turned = room + m * columns;
+    for (int64_t i = 0; i < m; ++i)
+      for (int64_t j = 0; j < columns; ++j) turned[j * m + i] = room[i * columns + j];
+    deliver(j0, columns, 0, m, turned);
+  }
+
+ private:
+  // A tile of sums, rows touching, goes to c or to the result.
+  void deliver(int64_t i0, int64_t rows, int64_t j0, int64_t columns, T* sums) const {
+    const Result result = x.result.from(i0, j0);
+    T* const c = x.c == nullptr ? nullptr : x.c + i0 * x.c_row + j0;
+    for (int64_t i = 0; i < rows; ++i) {
+      T* const row = sums + i * columns;
+      if (x.bias != nullptr)
+        for (int64_t j = 0; j < columns; ++j) row[j] += x.bias[j0 + j];
+      if (c == nullptr) continue;
+      T* const to = c + i * x.c_row;
+      for (int64_t j = 0; j < columns; ++j) to[j] = x.accumulate ? to[j] + row[j] : row[j];
+    }
+    if (c == nullptr)
+      finish(result, sums, columns, rows, columns);
+    else
+      finish(result, c, x.c_row, rows, columns);
+  }
+};
+
+// ---- choosing
+
+template <class T>
+int64_t few_rows_scratch(int64_t few, int64_t k) {
+  return round_up(few * k, 16) + 2 * few * FewRows<T>::range(k);
+}
+
+template <class T>
+void multiply_few_rows(const Product<T>& x, Few few) {
+  const int64_t count = few == Few::kRows ? x.m : x.n, packed = round_up(count * x.k, 16);
+  const int64_t range = FewRows<T>::range(x.k), room = 2 * count * range;
+  T* const mine = worker_scratch<T>(0, packed + room);
+  const FewRows<T> product(x, few, mine);
+  parallel_for(divide_up(product.n, range), [&](int64_t task, int worker) {
+    const int64_t j0 = task * range;
+    product.run(j0, smaller(range, product.n - j0), worker == 0 ? mine + packed : worker_scratch<T>(worker, room));
+  });
+}
+
+template <class T>
+void multiply_one_thread(const Product<T>& x, T* scratch) {
+  const Few few = few_rows(x);
+  if (few == Few::kNo) return multiply_serial(x, scratch);
+  const FewRows<T> product(x, few, scratch);
+  const int64_t range = FewRows<T>::range(x.k);
+  for (int64_t j0 = 0; j0 < product.n; j0 += range)
+    product.run(j0, smaller(range, product.n - j0), scratch + round_up(product.m * x.k, 16));
 }
 
 template <class T>
 void multiply(const Product<T>& x) {
-  if (few_rows(x)) {
-    T* const packed = worker_scratch<T>(0, x.m * x.k);
-    pack_few_rows(x, packed);
-    const int64_t columns = round_up(larger(1, kPackWork / x.k), 8 * kLanes<T>);
-    return parallel_for(divide_up(x.n, columns), [&](int64_t task, int) {
-      multiply_few_rows(x, packed, task * columns, smaller(x.n, (task + 1) * columns));
-    });
-  }
-  if (x.m * x.n * x.k <= 2 * kTaskWork) return multiply_serial(x, worker_scratch<T>(0, gemm_scratch<T>(x.m, x.n, x.k)));
-  multiply_parallel(x);
+  if (const Few few = few_rows(x); few != Few::kNo) return multiply_few_rows(x, few);
+  if (x.m * x.n * x.k <= 2 * kTaskWork)
+    multiply_serial(x, worker_scratch<T>(0, gemm_scratch<T>(x.m, x.n, x.k)));
+  else
+    multiply_parallel(x);
+}
+
+// Where the result is of 16 bits the sums need memory of their own: a part of the product at a time.
+template <class T, class F>
+void for_each_part(const Product<T>& x, T* sums, const F& run) {
+  if (x.c != nullptr || few_rows(x) != Few::kNo) return run(x);
+  for (int64_t i0 = 0; i0 < x.m; i0 += kSumRows)
+    for (int64_t j0 = 0; j0 < x.n; j0 += kSlab) {
+      Product<T> part = x.part(i0, smaller(kSumRows, x.m - i0), j0, smaller(kSlab, x.n - j0));
+      part.c = sums;
+      part.c_row = part.n;
+      run(part);
+    }
+}
+template <class T>
+int64_t sum_elements(const Product<T>& x) {
+  return x.c != nullptr ? 0 : smaller(kSumRows, x.m) * smaller(kSlab, x.n);
 }
 
 // The matrices of a batch: leading axes of the three views, walked with the last one fastest.
@@ -225,23 +437,41 @@ struct Batch {
   }
 };
 
+// The bias as numbers of T.
 template <class T>
-void matmul_of(const In& a, const In& b, const In& bias, const Out& out) {
-  Product<T> x = {out.dim(-2),    out.dim(-1),     a.dim(-1),         a.as<const T>(), a.stride(-2),
-                  a.stride(-1),   b.as<const T>(), b.stride(-2),      b.stride(-1),    out.as<T>(),
-                  out.stride(-2), false,           bias.as<const T>()};
+const T* read_bias(const In& bias, T* room) {
+  if (!bias.present() || bias.dtype == kDTypeOf<T>) return bias.as<const T>();
+  with_numbers<T>({bias.data, bias.dtype, 0, 1}, [&](const auto* from) { pack_row(from, room, bias.dim(-1)); });
+  return room;
+}
+
+template <class T>
+void matmul_of(const In& a, const In& b, const In& bias, Activation activation, const Out& pre, const Out& out) {
+  const bool same = out.dtype == kDTypeOf<T>;
+  Product<T> x = {out.dim(-2),
+                  out.dim(-1),
+                  a.dim(-1),
+                  {a.data, a.dtype, a.stride(-2), a.stride(-1)},
+                  {b.data, b.dtype, b.stride(-2), b.stride(-1)},
+                  same ? out.as<T>() : nullptr,
+                  out.stride(-2),
+                  false,
+                  nullptr,
+                  {out.data, pre.data, out.dtype, out.stride(-2), activation}};
   // One row or column may carry any stride; what matters is that the other says how to walk.
-  if (x.n == 1 && x.b_row == 1) x.b_col = x.k;
-  if (x.k == 1 && x.b_col == 1) x.b_row = x.n;
+  if (x.n == 1 && x.b.row == 1) x.b.col = x.k;
+  if (x.k == 1 && x.b.col == 1) x.b.row = x.n;
+  if (x.m == 1 && x.a.col == 1) x.a.row = x.k;
+  if (x.k == 1 && x.a.row == 1) x.a.col = x.m;
   const int lead = out.rank - 2;
-  if (x.m == 1 && lead > 0) x.a_row = a.strides[lead - 1], x.c_row = out.strides[lead - 1];
+  if (x.m == 1 && lead > 0) x.a.row = a.strides[lead - 1], x.c_row = x.result.row = out.strides[lead - 1];
   // A leading axis that shares b and continues the rows of a and c is more rows: a linear layer on [B, T, C] is one
   // product.
   int kept = lead;
   for (; kept > 0; --kept) {
     const int axis = kept - 1;
     if (out.shape[axis] != 1 &&
-        (b.strides[axis] != 0 || a.strides[axis] != x.m * x.a_row || out.strides[axis] != x.m * x.c_row))
+        (b.strides[axis] != 0 || a.strides[axis] != x.m * x.a.row || out.strides[axis] != x.m * x.c_row))
       break;
     x.m *= out.shape[axis];
   }
@@ -258,26 +488,44 @@ void matmul_of(const In& a, const In& b, const In& bias, const Out& out) {
     int64_t at_a, at_b, at_c;
     batch.offsets(index, at_a, at_b, at_c);
     Product<T> y = x;
-    y.a += at_a;
-    y.b += at_b;
-    y.c += at_c;
+    y.a = x.a.at_offset(at_a);
+    y.b = x.b.at_offset(at_b);
+    y.result = x.result.from(0, at_c);
+    if (same) y.c += at_c;
     return y;
   };
-  const int64_t work = x.m * x.n * x.k;
-  if (batch.count == 1 || (batch.count < kTasks && work > 8 * kTaskWork)) {
-    for (int64_t i = 0; i < batch.count; ++i) multiply(matrix(i));
+  const int64_t work = x.m * x.n * x.k, sums = round_up(sum_elements(x), 16);
+  const bool in_turn = batch.count == 1 || (batch.count < kTasks && work > 8 * kTaskWork);
+  T* const shared = shared_scratch<T>((in_turn ? sums : 0) + x.n);
+  x.bias = read_bias<T>(bias, shared + (in_turn ? sums : 0));
+  if (in_turn) {
+    for (int64_t i = 0; i < batch.count; ++i)
+      for_each_part(matrix(i), shared, [](const Product<T>& part) { multiply(part); });
     return;
   }
   const int64_t per_task = larger(1, kTaskWork / work);
-  const int64_t scratch = gemm_scratch<T>(x.m, x.n, x.k);
+  const int64_t scratch = round_up(gemm_scratch<T>(x.m, x.n, x.k), 16);
   parallel_for(divide_up(batch.count, per_task), [&](int64_t task, int worker) {
-    T* const mine = worker_scratch<T>(worker, scratch);
-    for (int64_t i = task * per_task; i < smaller(batch.count, (task + 1) * per_task); ++i) {
-      const Product<T> y = matrix(i);
-      gemm_serial(y.m, y.n, y.k, y.a, y.a_row, y.a_col, y.b, y.b_row, y.b_col, y.c, y.c_row, y.accumulate, y.bias,
-                  mine);
-    }
+    T* const mine = worker_scratch<T>(worker, scratch + sums);
+    for (int64_t i = task * per_task; i < smaller(batch.count, (task + 1) * per_task); ++i)
+      for_each_part(matrix(i), mine + scratch, [&](const Product<T>& part) { multiply_one_thread(part, mine); });
   });
+}
+
+template <class T>
+Product<T> plain_product(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_row_stride, int64_t a_col_stride,
+                         const T* b, int64_t b_row_stride, int64_t b_col_stride, T* c, int64_t c_row_stride,
+                         bool accumulate, const T* bias) {
+  return {m,
+          n,
+          k,
+          {a, kDTypeOf<T>, a_row_stride, a_col_stride},
+          {b, kDTypeOf<T>, b_row_stride, b_col_stride},
+          c,
+          c_row_stride,
+          accumulate,
+          bias,
+          {}};
 }
 
 }  // namespace
@@ -285,25 +533,24 @@ void matmul_of(const In& a, const In& b, const In& bias, const Out& out) {
 template <class T>
 void gemm(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_row_stride, int64_t a_col_stride, const T* b,
           int64_t b_row_stride, int64_t b_col_stride, T* c, int64_t c_row_stride, bool accumulate, const T* bias) {
-  multiply(Product<T>{m, n, k, a, a_row_stride, a_col_stride, b, b_row_stride, b_col_stride, c, c_row_stride,
-                      accumulate, bias});
+  multiply(plain_product(m, n, k, a, a_row_stride, a_col_stride, b, b_row_stride, b_col_stride, c, c_row_stride,
+                         accumulate, bias));
 }
 
 template <class T>
 int64_t gemm_scratch(int64_t m, int64_t n, int64_t k) {
   const int64_t blocked = slab_elements<T>(n, k) + block_elements<T>(m, k);
-  return m <= kFewRows ? larger(blocked, m * k) : blocked;
+  const int64_t few = smaller(m, n);
+  return few <= kFewRows ? larger(blocked, few_rows_scratch<T>(few, k)) : blocked;
 }
 
 template <class T>
 void gemm_serial(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_row_stride, int64_t a_col_stride, const T* b,
                  int64_t b_row_stride, int64_t b_col_stride, T* c, int64_t c_row_stride, bool accumulate, const T* bias,
                  T* scratch) {
-  const Product<T> x = {
-      m, n, k, a, a_row_stride, a_col_stride, b, b_row_stride, b_col_stride, c, c_row_stride, accumulate, bias};
-  if (!few_rows(x)) return multiply_serial(x, scratch);
-  pack_few_rows(x, scratch);
-  multiply_few_rows(x, scratch, 0, n);
+  multiply_one_thread(plain_product(m, n, k, a, a_row_stride, a_col_stride, b, b_row_stride, b_col_stride, c,
+                                    c_row_stride, accumulate, bias),
+                      scratch);
 }
 
 template void gemm<float>(int64_t, int64_t, int64_t, const float*, int64_t, int64_t, const float*, int64_t, int64_t,
@@ -317,9 +564,10 @@ template void gemm_serial<double>(int64_t, int64_t, int64_t, const double*, int6
 template int64_t gemm_scratch<float>(int64_t, int64_t, int64_t);
 template int64_t gemm_scratch<double>(int64_t, int64_t, int64_t);
 
-void CpuKernels::matmul(const In& a, const In& b, const In& bias, const Out& out) {
-  if (out.dtype == DType::kF64) return matmul_of<double>(a, b, bias, out);
-  matmul_of<float>(a, b, bias, out);
+void CpuKernels::matmul(const In& a, const In& b, const In& bias, Activation activation, const Out& pre,
+                        const Out& out) {
+  if (out.dtype == DType::kF64) return matmul_of<double>(a, b, bias, activation, pre, out);
+  matmul_of<float>(a, b, bias, activation, pre, out);
 }
 
 }  // namespace llmeff::cpu::LLMEFF_ISA

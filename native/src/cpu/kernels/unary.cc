@@ -1,8 +1,8 @@
 // unary: each function is written once, on vectors.
+#include "activation.h"
 #include "cpu_kernels.h"
 #include "llmeff/error.h"
 #include "runs.h"
-#include "vector_erf.h"
 #include "vector_log.h"
 #include "vector_trig.h"
 
@@ -34,10 +34,10 @@ LLMEFF_INLINE Vec<T> apply(Vec<T> x) {
   if constexpr (op == UnaryOp::kTanh) return vtanh(x);
   if constexpr (op == UnaryOp::kErf) return verf(x);
   if constexpr (op == UnaryOp::kSigmoid) return logistic<T>(x).value;
-  if constexpr (op == UnaryOp::kSilu) return x * logistic<T>(x).value;
-  if constexpr (op == UnaryOp::kGelu) return x * logistic<T>(gelu_argument<T>(x)).value;
-  if constexpr (op == UnaryOp::kGeluErf) return x * vnormal_cdf(x);
-  if constexpr (op == UnaryOp::kRelu) return x < T(0) ? Vec<T>{} : x;
+  if constexpr (op == UnaryOp::kSilu) return vsilu<T>(x);
+  if constexpr (op == UnaryOp::kGelu) return vgelu<T>(x);
+  if constexpr (op == UnaryOp::kGeluErf) return vgelu_erf<T>(x);
+  if constexpr (op == UnaryOp::kRelu) return vrelu<T>(x);
   if constexpr (op == UnaryOp::kFloor) return each_lane<T>(x, [](T v) { return std::floor(v); });
   if constexpr (op == UnaryOp::kCeil) return each_lane<T>(x, [](T v) { return std::ceil(v); });
   if constexpr (op == UnaryOp::kRound) return each_lane<T>(x, [](T v) { return std::nearbyint(v); });

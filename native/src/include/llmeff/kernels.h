@@ -76,6 +76,9 @@ enum class BinaryOp : int {
 inline constexpr int kBinaryOpCount = 19;
 enum class ReduceOp : int { kSum, kMean, kMax, kMin, kProd, kVariance, kLogSumExp };
 inline constexpr int kReduceOpCount = 7;
+// kGelu is the tanh form, kGeluErf the exact one, as in UnaryOp.
+enum class Activation : int { kNone, kRelu, kGelu, kGeluErf, kSilu };
+inline constexpr int kActivationCount = 5;
 enum class Distribution : int { kUniform, kNormal };
 inline constexpr int kDistributionCount = 2;
 enum class Graft : int { kNone, kAdam, kAdamRaw, kSgd, kMomentum, kRmspropNorm };
@@ -130,9 +133,12 @@ class Kernels {
   virtual void arg_reduce(ReduceOp op, const In& x, const Out& out) = 0;
 
   // ---- products
-  // out[…, M, N] = a[…, M, K] · b[…, K, N] (+ bias[N]). Leading axes have been broadcast to those of out. Each of the
-  // last two axes pairs of a and b has one stride of 1 (either), out is contiguous in its last axis.
-  virtual void matmul(const In& a, const In& b, const In& bias, const Out& out) = 0;
+  // out[…, M, N] = activation(a[…, M, K] · b[…, K, N] (+ bias[N])). Leading axes have been broadcast to those of out.
+  // Each of the last two axes pairs of a and b has one stride of 1 (either), out is contiguous in its last axis, bias
+  // contiguous. `pre`, with the dtype and the strides of out, receives what the activation is applied to. a, b, bias
+  // and out may each be float32, bfloat16 or float16: sums are in float32 and rounded once; or all float64.
+  virtual void matmul(const In& a, const In& b, const In& bias, Activation activation, const Out& pre,
+                      const Out& out) = 0;
 
   // ---- layers
   // --------------------------------------------------------------------------------------------------------------

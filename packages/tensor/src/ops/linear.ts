@@ -1,40 +1,60 @@
-import { ShapeError } from "@llmeff/native";
+import { engine, OptionError, ShapeError, UnaryOp } from "@llmeff/native";
 import { defineOp } from "../autograd.js";
 import { formatShape } from "../shape.js";
-import type { Tensor } from "../tensor.js";
+import { Tensor } from "../tensor.js";
 import { checkFloating, leadingSize } from "./arguments.js";
 import { matmulKernel } from "./matmul.js";
 import { sum } from "./reduce.js";
 import { reshape, transpose } from "./views.js";
 
-const linearOp = defineOp<undefined>({
+const activations = ["relu", "gelu", "geluErf", "silu"] as const;
+
+export interface LinearOptions {
+  /** Applied to the result in the same pass: `relu`, `silu`, `gelu` (its tanh form, as `gelu(x)`) or `geluErf` (`x · Φ(x)`). */
+  activation?: (typeof activations)[number] | undefined;
+}
+
+const linearOp = defineOp<LinearOptions>({
   name: "linear",
-  forward(context, [x, weight, bias]) {
+  forward(context, [x, weight, bias], { activation }) {
     const flat = reshape(x!, [leadingSize(x!.shape), x!.shape.at(-1)!]);
-    context.save(flat, weight!);
-    const out = matmulKernel(flat, transpose(weight!), bias ?? null);
+    // The slope of relu shows in its result; the others need what they were applied to.
+    const keepsPre = context.recording && activation !== undefined && activation !== "relu";
+    const pre = keepsPre ? Tensor.allocate(x!.dtype, [flat.shape[0]!, weight!.shape[0]!]) : undefined;
+    const out = matmulKernel(flat, transpose(weight!), { bias, activation, pre });
+    if (activation === undefined) context.save(flat, weight!);
+    else context.save(flat, weight!, pre ?? out);
     return reshape(out, [...x!.shape.slice(0, -1), weight!.shape[0]!]);
   },
-  backward({ needs, saved: [x, weight], shapes }, dout) {
-    const rows = reshape(dout, [x!.shape[0]!, weight!.shape[0]!]);
+  backward({ needs, saved: [x, weight, active], shapes, options: { activation } }, dout) {
+    let rows = reshape(dout, [x!.shape[0]!, weight!.shape[0]!]);
+    if (activation !== undefined) {
+      const dpre = Tensor.allocate(rows.dtype, rows.shape);
+      engine().op.unaryGrad(UnaryOp[activation], active!.handle, rows.handle, dpre.handle);
+      rows = dpre;
+    }
     return [
-      needs[0] ? reshape(matmulKernel(rows, weight!, null), shapes[0]!) : null,
-      needs[1] ? matmulKernel(transpose(rows), x!, null) : null,
+      needs[0] ? reshape(matmulKernel(rows, weight!), shapes[0]!) : null,
+      needs[1] ? matmulKernel(transpose(rows), x!) : null,
       needs[2] ? sum(rows, { axis: 0 }) : null,
     ];
   },
 });
 
 /**
- * A fully connected layer, `out = x · weightᵀ + bias`, as one product over all rows.
+ * A fully connected layer, `out = activation(x · weightᵀ + bias)`, as one product over all rows.
  *
- * @param x - `[…, I]`
+ * @param x - `[…, I]`; all of one floating-point dtype, 16-bit ones summed up in float32 and rounded once
  * @param weight - `[O, I]`
  * @param bias - `[O]`
+ * @param options.activation - default none
  * @returns `[…, O]`
  * @throws {ShapeError} if the sizes don't fit
+ *
+ * @example
+ * linear(x, weight, bias, { activation: "gelu" }); // gelu(linear(x, weight, bias))
  */
-export function linear(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
+export function linear(x: Tensor, weight: Tensor, bias?: Tensor, options: LinearOptions = {}): Tensor {
   checkFloating("linear", bias ? { x, weight, bias } : { x, weight });
   if (weight.rank !== 2 || x.rank === 0 || x.shape.at(-1) !== weight.shape[1]) {
     throw new ShapeError(
@@ -46,5 +66,11 @@ export function linear(x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
       `[linear] bias must be [${weight.shape[0]}], contiguous; received ${formatShape(bias.shape)}.`,
     );
   }
-  return linearOp(bias ? [x, weight, bias] : [x, weight], undefined);
+  const { activation } = options;
+  if (activation !== undefined && !activations.includes(activation)) {
+    throw new OptionError(
+      `[linear] activation must be one of ${activations.join(", ")}; received ${JSON.stringify(activation)}. Leave it out for none.`,
+    );
+  }
+  return linearOp(bias ? [x, weight, bias] : [x, weight], { activation });
 }

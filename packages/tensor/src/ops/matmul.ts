@@ -1,7 +1,7 @@
-import { engine, ShapeError } from "@llmeff/native";
+import { Activation, engine, ShapeError } from "@llmeff/native";
 import { defineOp } from "../autograd.js";
 import { scope } from "../scope.js";
-import { broadcastShapes, formatShape, sizeOf } from "../shape.js";
+import { broadcastShapes, formatShape } from "../shape.js";
 import { Tensor } from "../tensor.js";
 import { checkFloating } from "./arguments.js";
 import { sumTo } from "./binary.js";
@@ -15,16 +15,28 @@ function matrix(x: Tensor): Tensor {
   return unit(-1) || unit(-2) ? x : clone(x);
 }
 
-/** `a · b (+ bias)` for checked arguments; leading axes broadcast. @internal */
-export function matmulKernel(a: Tensor, b: Tensor, bias: Tensor | null): Tensor {
+/** What a product does to its result on the way out. */
+interface Epilogue {
+  bias?: Tensor | undefined;
+  activation?: keyof typeof Activation | undefined;
+  /** Receives what the activation is applied to; of the result's shape. */
+  pre?: Tensor | undefined;
+}
+
+/** `activation(a · b + bias)` for checked arguments; leading axes broadcast. @internal */
+export function matmulKernel(a: Tensor, b: Tensor, { bias, activation = "none", pre }: Epilogue = {}): Tensor {
   const lead = broadcastShapes("matmul", a.shape.slice(0, -2), b.shape.slice(0, -2));
   const [m, k, n] = [a.shape.at(-2)!, a.shape.at(-1)!, b.shape.at(-1)!];
-  const shape = [...lead, m, n];
-  if (k === 0 && sizeOf(shape) > 0) return full(shape, 0, { dtype: a.dtype });
-  const out = Tensor.allocate(a.dtype, shape);
+  // A sum of nothing is a product with zeros.
+  if (k === 0) {
+    const { dtype } = a;
+    return matmulKernel(full([...lead, m, 1], 0, { dtype }), full([1, n], 0, { dtype }), { bias, activation, pre });
+  }
+  const out = Tensor.allocate(a.dtype, [...lead, m, n]);
   const left = expandView(matrix(a), [...lead, m, k]);
   const right = expandView(matrix(b), [...lead, k, n]);
-  engine().op.matmul(left.handle, right.handle, bias?.handle ?? null, out.handle);
+  const code = Activation[activation];
+  engine().op.matmul(left.handle, right.handle, bias?.handle ?? null, code, pre?.handle ?? null, out.handle);
   return out;
 }
 
@@ -32,12 +44,12 @@ const matmulOp = defineOp<undefined>({
   name: "matmul",
   forward(context, [a, b]) {
     context.save(a!, b!);
-    return matmulKernel(a!, b!, null);
+    return matmulKernel(a!, b!);
   },
   backward({ needs, saved: [a, b], shapes }, dout) {
     return [
-      needs[0] ? sumTo(matmulKernel(dout, transpose(b!), null), shapes[0]!) : null,
-      needs[1] ? sumTo(matmulKernel(transpose(a!), dout, null), shapes[1]!) : null,
+      needs[0] ? sumTo(matmulKernel(dout, transpose(b!)), shapes[0]!) : null,
+      needs[1] ? sumTo(matmulKernel(transpose(a!), dout), shapes[1]!) : null,
     ];
   },
 });
@@ -46,7 +58,7 @@ const matmulOp = defineOp<undefined>({
  * Matrix product over the last two axes, `out[…, m, n] = Σ_k a[…, m, k] b[…, k, n]`; leading axes broadcast. A vector on the left is a
  * row, on the right a column, and its axis is absent from the result. Transposed views cost nothing.
  *
- * @param a - `[…, M, K]` or `[K]`
+ * @param a - `[…, M, K]` or `[K]`; bfloat16 and float16 are summed up in float32 and rounded once
  * @param b - `[…, K, N]` or `[K]`
  * @returns `[…, M, N]`
  * @throws {ShapeError} if the inner dimensions differ
