@@ -32,6 +32,17 @@ function report({ ratio, bar, atMost = false, ...row }) {
 
 const over = (value, reference) => (reference === undefined ? undefined : value / reference);
 
+/** PyTorch's results; each the best of all numbers of threads up to ours, since some builds of it are faster on one. */
+async function torchBest(threads, task, options, isBetter) {
+  let found;
+  for (const used of threadCounts.filter((count) => count <= threads)) {
+    const lines = await torchLines("peers/torch_cpu.py", { threads: used, task, arguments: options });
+    if (lines === undefined) return undefined;
+    found = lines.map((line, i) => (found === undefined || isBetter(line, found[i]) ? line : found[i]));
+  }
+  return found;
+}
+
 /** Rounds in which everybody measures once; `undefined` from a peer that isn't there. */
 async function takeTurns(rounds, measurements) {
   const found = measurements.map(() => []);
@@ -56,11 +67,12 @@ async function products({ smoke, rounds, sampling }) {
       () => measure("measure/matmul.mjs", { shapes, ...sampling }, { threads }),
       () => openblas(shapes, threads, isa, sampling),
       () =>
-        torchLines("peers/torch_cpu.py", {
+        torchBest(
           threads,
-          task: "sgemm",
-          arguments: { shapes, samples: sampling.samples, sample_ms: sampling.sampleMs },
-        }),
+          "sgemm",
+          { shapes, samples: sampling.samples, sample_ms: sampling.sampleMs },
+          (a, b) => a.gflops > b.gflops,
+        ),
     ]);
     const ceiling = await fmaPeak(isa, threads);
     const [mine, peer, other] = [ours, blas, torch].map((lines) => best(lines, "gflops"));
@@ -82,6 +94,8 @@ async function products({ smoke, rounds, sampling }) {
   }
 }
 
+const moreTokens = (a, b) => a.tokensPerSecond > b.tokensPerSecond;
+
 async function gpt({ smoke, rounds, peers }) {
   const size = smoke ? tiny : full;
   const counts = smoke ? { warmup: 1, steps: 3 } : { warmup: 2, steps: 10 };
@@ -89,13 +103,14 @@ async function gpt({ smoke, rounds, peers }) {
   for (const threads of threadCounts) {
     const [ours, training, generation] = await takeTurns(rounds, [
       () => measure("measure/peer-gpt.mjs", { size, ...counts, ...decoding }, { threads }),
-      () => torchLines("peers/torch_cpu.py", { threads, task: "training", arguments: { size, ...counts } }),
+      () => torchBest(threads, "training", { size, ...counts }, moreTokens),
       () =>
-        torchLines("peers/torch_cpu.py", {
+        torchBest(
           threads,
-          task: "decoding",
-          arguments: { size, prompt: decoding.prompt, tokens: decoding.decode, rounds: decoding.rounds },
-        }),
+          "decoding",
+          { size, prompt: decoding.prompt, tokens: decoding.decode, rounds: decoding.rounds },
+          moreTokens,
+        ),
     ]);
     const mine = best(ours, "tokensPerSecond");
     const train = mine.find(({ task }) => task === "train");
@@ -163,12 +178,18 @@ async function simplicial({ smoke, rounds, sampling }) {
   const matmulSize = smoke ? 64 : 1024;
   try {
     await measure("measure/simplicial-data.mjs", { shape, path: data });
-    const [ours, torch] = await takeTurns(rounds, [
+    const [ours] = await takeTurns(rounds, [
       () => measure("measure/attention.mjs", { cases, matmulSize, ...sampling }, { threads: cores }),
-      () => torchLines("peers/simplicial_torch.py", { shape, threads: cores, samples: 2, maxBytes: 8e9, data }),
     ]);
+    // Minutes for each round, and far from the bar: once is enough.
+    const torch = await torchLines("peers/simplicial_torch.py", {
+      shape,
+      threads: cores,
+      samples: 2,
+      maxBytes: 8e9,
+      data,
+    });
     const ceiling = Math.max(...ours.map(([line]) => line.matmulGflops));
-    const lines = torch.flat().filter((line) => line !== undefined);
     for (const [pass, bar, seconds] of [
       ["forward", 0.75, (line) => line.forward],
       ["backward", 0.6, (line) => line.both - line.forward],
@@ -176,7 +197,7 @@ async function simplicial({ smoke, rounds, sampling }) {
       const [mine] = best(ours, `${pass}Gflops`);
       const value = mine[`${pass}Gflops`];
       report({ name: `${name}, ${pass}`, ...common, value, unit: "GFLOP/s", ceiling, ratio: value / ceiling, bar });
-      const peer = lines.length === 0 ? undefined : lines.reduce((a, b) => (seconds(b) < seconds(a) ? b : a));
+      const peer = torch?.reduce((a, b) => (seconds(b) < seconds(a) ? b : a));
       report({
         name: `${name}, ${pass}, beside PyTorch's fastest expression`,
         ...common,
@@ -222,7 +243,7 @@ async function optimizers({ smoke, rounds, sampling }) {
   const cases = ["adamw", "sonew-graft"].map((method) => ({ method, coat: "tensors", n, sizes }));
   const [ours, torch, triads] = await takeTurns(rounds, [
     () => measure("measure/optimizers.mjs", { cases, ...sampling }, { threads: cores }),
-    () => torchLines("peers/torch_cpu.py", { threads: cores, task: "optimizer", arguments: { sizes, samples: 3 } }),
+    () => torchBest(cores, "optimizer", { sizes, samples: 3 }, (a, b) => a.ms < b.ms),
     () => streamRates(cores, 16 * n),
   ]);
   const fastest = (method) => Math.min(...ours.map((lines) => lines.find((line) => line.method === method).ms));

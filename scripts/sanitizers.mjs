@@ -10,6 +10,7 @@ import { createRequire } from "node:module";
 import { availableParallelism } from "node:os";
 import { dirname, join } from "node:path";
 import { Checks } from "./lib/counted.mjs";
+import { buildEngineTests } from "./lib/engine-build.mjs";
 import { capture, run } from "./lib/process.mjs";
 import { cacheDir, root } from "./lib/workspace.mjs";
 
@@ -24,11 +25,9 @@ function runOrThrow(command, args, options) {
 
 /** The C++ tests; every kernel of every instruction set that this CPU has. */
 function engineTests(name, sanitizers, env) {
-  const build = folder(name);
-  const configure = ["-S", native, "-B", build, "-DLLMEFF_TESTS=ON", "-DCMAKE_BUILD_TYPE=Release"];
-  runOrThrow("cmake", [...configure, `-DLLMEFF_SANITIZE=${sanitizers}`]);
-  runOrThrow("cmake", ["--build", build, "--target", "engine_tests", ...parallel]);
-  runOrThrow(join(build, "engine_tests"), [], { env: { ...process.env, ...env } });
+  const program = buildEngineTests(folder(name), [`-DLLMEFF_SANITIZE=${sanitizers}`]);
+  if (program === undefined) throw new Error("the engine could not be built (messages above)");
+  runOrThrow(program, [], { env: { ...process.env, ...env } });
 }
 
 /** Where the compiler keeps a runtime that must be loaded before Node's own code. */

@@ -1,7 +1,6 @@
 // What surrounds the kernels: memory, threads, and what the system may refuse.
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -193,21 +192,6 @@ TEST(pool_throws_what_a_task_threw_and_goes_on) {
   }
 }
 
-// Milliseconds of many jobs whose tasks take some microseconds each; the fastest of several.
-double milliseconds_of_jobs() {
-  double best = 1e9;
-  for (int round = 0; round < 5; ++round) {
-    const auto start = std::chrono::steady_clock::now();
-    for (int job = 0; job < 200; ++job)
-      parallel_for(64, [](int64_t i, int) {
-        volatile double x = static_cast<double>(i);
-        for (int k = 0; k < 3000; ++k) x = x * 0.5 + 1;
-      });
-    best = std::min(best, std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count());
-  }
-  return best;
-}
-
 #if defined(__linux__)
 // Runs tests of this program in a process of its own, with a pool of its own.
 template <class F>
@@ -242,56 +226,26 @@ TEST(many_threads_are_right) {
   }
 }
 
-// Prints its time when it runs in a process that many_threads_cost_little started.
-TEST(timed_jobs) {
-  const char* const path = std::getenv("LLMEFF_TEST_TIME");
-  if (path != nullptr) std::ofstream(path) << milliseconds_of_jobs();
-}
-
-// More threads than cores take turns; what they add is their wake-ups and, now and then, a task that one of them is
-// kept from finishing.
-TEST(many_threads_cost_little) {
-  const Folder folder;
-  const auto time = [&](const char* threads) {
-    const std::string path = folder.write("time", "");
-    CHECK(run_in_process("timed_jobs", threads, [&] { setenv("LLMEFF_TEST_TIME", path.c_str(), 1); }) == 0, "failed");
-    double milliseconds = 0;
-    std::ifstream(path) >> milliseconds;
-    return milliseconds;
-  };
-  const std::string cores = std::to_string(cpu::usable_cores());
-  const double few = time(cores.c_str()), many = time("64");
-  CHECK(few > 0 && many < 4 * few + 50, "64 threads: %.1f ms, %s: %.1f ms", many, cores.c_str(), few);
-  if (std::getenv("LLMEFF_TEST_VERBOSE") != nullptr)
-    std::printf("  64 threads: %.1f ms, %s: %.1f ms\n", many, cores.c_str(), few);
-}
-
 // In a process of its own, because a device is made once.
 TEST(device_without_a_thread_is_an_error) {
-  const pid_t child = fork();
-  if (child == 0) {
-    long pages = 0;
-    std::ifstream("/proc/self/statm") >> pages;
-    const rlim_t bytes = static_cast<rlim_t>(pages) * static_cast<rlim_t>(sysconf(_SC_PAGESIZE)) + 2 * kMiB;
-    const rlimit limit{bytes, bytes};
-    setrlimit(RLIMIT_AS, &limit);  // no room for another stack
-    std::vector<std::thread> others;
-    try {
-      for (;;) others.emplace_back(pause);  // those of the parent's threads are free in this process
-    } catch (const std::exception&) {
-    }
-    try {
-      cpu_device();
-    } catch (const Error& error) {
-      _exit(error.code() == "ERR_OUT_OF_MEMORY" ? 7 : 8);
-    } catch (...) {
-      _exit(9);
-    }
-    _exit(10);
+  if (std::getenv("LLMEFF_TEST_NO_THREAD") == nullptr) {
+    const int status = run_in_process("device_without_a_thread", "1", [] { setenv("LLMEFF_TEST_NO_THREAD", "1", 1); });
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 7, "status %d", status);
+    return;
   }
-  int status = 0;
-  waitpid(child, &status, 0);
-  CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 7, "status %d", status);
+  long pages = 0;
+  std::ifstream("/proc/self/statm") >> pages;
+  const rlim_t bytes = static_cast<rlim_t>(pages) * static_cast<rlim_t>(sysconf(_SC_PAGESIZE)) + 2 * kMiB;
+  const rlimit limit{bytes, bytes};
+  setrlimit(RLIMIT_AS, &limit);  // no room for another stack
+  try {
+    cpu_device();
+  } catch (const Error& error) {
+    _exit(error.code() == "ERR_OUT_OF_MEMORY" ? 7 : 8);
+  } catch (...) {
+    _exit(9);
+  }
+  _exit(10);
 }
 #endif
 
