@@ -92,7 +92,7 @@ __attribute__((noinline)) void micro_tile(int64_t k, const T* a, int64_t k_step,
   }
 #pragma GCC unroll 1
   for (; p < k; ++p, a += k_step, b += ldb) micro_step<T, R, NV, kRowStep>(a, b, sum);
-  if (columns == NV * L) {
+  if (columns >= NV * L) {
     if (out.bias != nullptr) {
 #pragma GCC unroll 8
       for (int j = 0; j < NV; ++j) {
