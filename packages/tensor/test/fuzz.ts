@@ -22,12 +22,12 @@ const throws = [
   { weight: 1, throwAt: fuzzOverlap },
 ].flatMap(({ weight, throwAt }) => new Array<typeof throwAt>(weight).fill(throwAt));
 
-/** Runs the iterations from `first` on. */
+/** Runs `iterations` iterations, from number `first` on. */
 export async function fuzz(
   iterations: number,
   seed: number,
+  first: number,
   onIteration: (i: number) => void,
-  first = 0,
 ): Promise<FuzzResult> {
   const result: FuzzResult = {
     iterations,

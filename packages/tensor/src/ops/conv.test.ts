@@ -154,6 +154,7 @@ describe("conv2d", () => {
     expect(() => conv2d(x, zeros([2, 3, 3, 3]))).toThrow("[conv2d] with 1 groups expected weight");
     expect(() => conv2d(x, zeros([3, 2, 3, 3]), undefined, { groups: 2 })).toThrow(ShapeError);
     expect(() => conv2d(x, zeros([2, 4, 7, 3]))).toThrow("[conv2d] a window of 7 doesn't fit an axis of 5");
+    expect(() => conv2d(zeros([1, 4, 0, 5]), w, undefined, { padding: 2 })).toThrow("doesn't fit an axis of 0");
     expect(() => conv2d(x, w, zeros([3]))).toThrow("[conv2d] bias must be [2]");
     expect(() => conv2d(x, w, undefined, { stride: 0 })).toThrow(OptionError);
     expect(() => conv2d(x, w, undefined, { padding: [1, -1] })).toThrow(OptionError);

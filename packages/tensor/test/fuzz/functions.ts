@@ -10,7 +10,9 @@ export const functions = Object.entries(t).filter(
   ([name, value]) =>
     typeof value === "function" &&
     !/^[A-Z]/.test(name) &&
-    !/^(?:load|save|encode|decode|emptyCache|errorFromNative|nativeOrigin|keep|memory|reset|scope|sync|defineOp)/.test(name),
+    !/^(?:load|save|encode|decode|emptyCache|errorFromNative|nativeOrigin|keep|memory|reset|scope|sync|defineOp)/.test(
+      name,
+    ),
 ) as unknown as [string, (...args: unknown[]) => unknown][];
 
 const optionNames = [
