@@ -3,6 +3,7 @@ import { defineOp } from "../../autograd.js";
 import { scope } from "../../scope.js";
 import type { Tensor } from "../../tensor.js";
 import { checkFloating } from "../arguments.js";
+import { widened } from "../cast.js";
 import { clip } from "../clip.js";
 import { abs, sign } from "../unary.js";
 import {
@@ -63,7 +64,7 @@ function apply(
   checkFloating(name, { prediction, target });
   checkSameShape(name, { prediction, target });
   checkReduction(name, reduction);
-  return scope(() => operations[name]([prediction, target], { reduction, delta }));
+  return scope(() => operations[name]([widened(prediction), widened(target)], { reduction, delta }));
 }
 
 /** `(prediction − target)²`; equal shapes. */

@@ -3,6 +3,7 @@ import { scope } from "../../scope.js";
 import { noGrad } from "../../tape.js";
 import type { Tensor } from "../../tensor.js";
 import { checkFloating } from "../arguments.js";
+import { widened } from "../cast.js";
 import { sigmoid, softplus } from "../unary.js";
 import {
   checkReduction,
@@ -22,9 +23,9 @@ export interface SigmoidCrossEntropyOptions extends LossOptions {
 
 /** The weights of the positive and of the negative class: `y · posWeight · weights` and `(1 − y) · weights`. */
 function classWeights(targets: Tensor, { weights, posWeight }: SigmoidCrossEntropyOptions): [Tensor, Tensor] {
-  const weighted = (x: Tensor, by: Tensor | undefined) => (by ? x.mul(by) : x);
-  const positive = weighted(weighted(targets, posWeight), weights);
-  return [positive, weighted(targets.neg().add(1), weights)];
+  const weighted = (x: Tensor, by: Tensor | undefined) => (by ? x.mul(widened(by)) : x);
+  const yes = widened(targets);
+  return [weighted(weighted(yes, posWeight), weights), weighted(yes.neg().add(1), weights)];
 }
 
 interface Settings {
@@ -65,6 +66,6 @@ export function sigmoidCrossEntropy(logits: Tensor, targets: Tensor, options: Si
   checkReduction("sigmoidCrossEntropy", reduction);
   return scope(() => {
     const [positive, negative] = noGrad(() => classWeights(targets, options));
-    return sigmoidCrossEntropyOp([logits, positive, negative], { reduction });
+    return sigmoidCrossEntropyOp([widened(logits), positive, negative], { reduction });
   });
 }
