@@ -8,25 +8,14 @@ import { widened } from "../cast.js";
 import { sum } from "../reduce.js";
 import { exp } from "../unary.js";
 import { where } from "../where.js";
-import {
-  checkReduction,
-  checkSameShape,
-  type LossOptions,
-  type LossReduction,
-  reduceLosses,
-  spreadLoss,
-} from "./reduction.js";
-
-interface Settings {
-  reduction: LossReduction;
-}
+import { checkReduction, checkSameShape, type LossOptions, reduceLosses, spreadLoss } from "./reduction.js";
 
 /** `ln p − ln q`, 0 where p is 0: there the product with p is 0 whatever q is. */
 function logRatio(logP: Tensor, logQ: Tensor): Tensor {
   return where(equal(logP, -Infinity), 0, logP.sub(logQ));
 }
 
-const klDivergenceOp = defineOp<Settings>({
+const klDivergenceOp = defineOp<Required<LossOptions>>({
   name: "klDivergence",
   forward(context, [logP, logQ], { reduction }) {
     context.save(logP!, logQ!);

@@ -6,23 +6,11 @@ import { checkFloating } from "../arguments.js";
 import { widened } from "../cast.js";
 import { clip } from "../clip.js";
 import { abs, sign } from "../unary.js";
-import {
-  checkReduction,
-  checkSameShape,
-  type LossOptions,
-  type LossReduction,
-  reduceLosses,
-  spreadLoss,
-} from "./reduction.js";
-
-interface Settings {
-  reduction: LossReduction;
-  delta: number;
-}
+import { checkReduction, checkSameShape, type LossOptions, reduceLosses, spreadLoss } from "./reduction.js";
 
 /** A loss of the differences `prediction − target`, element by element, and its derivative. */
 function define(name: string, loss: (d: Tensor, delta: number) => Tensor, slope: (d: Tensor, delta: number) => Tensor) {
-  return defineOp<Settings>({
+  return defineOp<Required<HuberLossOptions>>({
     name,
     forward(context, [prediction, target], { reduction, delta }) {
       const difference = prediction!.sub(target!);

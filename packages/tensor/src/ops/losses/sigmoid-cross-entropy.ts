@@ -5,14 +5,7 @@ import type { Tensor } from "../../tensor.js";
 import { checkFloating } from "../arguments.js";
 import { widened } from "../cast.js";
 import { sigmoid, softplus } from "../unary.js";
-import {
-  checkReduction,
-  checkSameShape,
-  type LossOptions,
-  type LossReduction,
-  reduceLosses,
-  spreadLoss,
-} from "./reduction.js";
+import { checkReduction, checkSameShape, type LossOptions, reduceLosses, spreadLoss } from "./reduction.js";
 
 export interface SigmoidCrossEntropyOptions extends LossOptions {
   /** Multiplies each element's loss; broadcasts to the shape of the logits. The mean is still over the number of elements. */
@@ -28,12 +21,8 @@ function classWeights(targets: Tensor, { weights, posWeight }: SigmoidCrossEntro
   return [weighted(weighted(yes, posWeight), weights), weighted(yes.neg().add(1), weights)];
 }
 
-interface Settings {
-  reduction: LossReduction;
-}
-
 // Both classes' terms are sums of positive numbers, so that nothing cancels.
-const sigmoidCrossEntropyOp = defineOp<Settings>({
+const sigmoidCrossEntropyOp = defineOp<Required<LossOptions>>({
   name: "sigmoidCrossEntropy",
   forward(context, [z, positive, negative], { reduction }) {
     context.save(z!, positive!, negative!);
