@@ -55,12 +55,12 @@ function apply(
   return scope(() => operations[name]([widened(prediction), widened(target)], { reduction, delta }));
 }
 
-/** `(prediction − target)²`; equal shapes. */
+/** The mean of `(prediction − target)²` over all elements; or their sum, or each. Equal shapes; float32 of 16-bit numbers. */
 export function mseLoss(prediction: Tensor, target: Tensor, options: LossOptions = {}): Tensor {
   return apply("mseLoss", prediction, target, options);
 }
 
-/** `|prediction − target|`, with derivative 0 where they are equal; equal shapes. */
+/** The mean of `|prediction − target|`, with derivative 0 where they are equal; or the sum, or each. As `mseLoss` otherwise. */
 export function l1Loss(prediction: Tensor, target: Tensor, options: LossOptions = {}): Tensor {
   return apply("l1Loss", prediction, target, options);
 }
@@ -70,7 +70,10 @@ export interface HuberLossOptions extends LossOptions {
   delta?: number;
 }
 
-/** `d²/2` where `|d| ≤ delta`, else `delta · (|d| − delta/2)`, of `d = prediction − target` (Huber 1964); equal shapes. */
+/**
+ * The mean of `d²/2` where `|d| ≤ delta`, else `delta · (|d| − delta/2)`, for `d = prediction − target` (Huber 1964); or the sum, or each. As
+ * `mseLoss` otherwise.
+ */
 export function huberLoss(prediction: Tensor, target: Tensor, options: HuberLossOptions = {}): Tensor {
   const { delta = 1 } = options;
   if (typeof delta !== "number" || !(delta > 0 && delta < Infinity)) {
