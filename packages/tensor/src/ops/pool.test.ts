@@ -113,5 +113,6 @@ describe("pooling", () => {
     expect(() => avgPool2d(zeros([1, 2, 4, 4]), 0)).toThrow(OptionError);
     expect(() => avgPool1d(zeros([1, 2, 4, 4]), 2)).toThrow(ShapeError);
     expect(() => maxPool1d(zeros([1, 2, 4]), [2, 2] as never)).toThrow(OptionError);
+    expect(() => avgPool1d(zeros([1, 2, 4]), 5)).toThrow("[avgPool1d] a window of 5 doesn't fit an axis of 4");
   });
 });
