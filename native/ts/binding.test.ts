@@ -55,7 +55,10 @@ describe("handles", () => {
     expect(native.isShared(base)).toBe(false);
     const view = native.view(base, float32, 1, 1, 1);
     expect(native.isShared(base)).toBe(true);
-    native.release(base);
+    expect(native.haveSharedMemory(view, base)).toBe(true);
+    const other = array([1, 2]);
+    expect(native.haveSharedMemory(view, other)).toBe(false);
+    for (const handle of [base, other]) native.release(handle);
     expect(native.isShared(view)).toBe(false);
     expect(read(view, 1)).toEqual([2]);
     native.release(view);

@@ -104,9 +104,9 @@ export interface KernelTable {
   logSoftmaxGrad(y: O, dy: O, dx: O): Ticket;
   embedding(table: O, ids: O, out: O): Ticket;
   embeddingGrad(dout: O, ids: O, dtable: O): Ticket;
-  rmsNorm(x: O, residual: Opt, weight: O, weightOffset: number, eps: number, sum: Opt, y: O, rstd: O): Ticket;
+  rmsNorm(x: O, residual: Opt, weight: O, weightOffset: number, eps: number, sum: Opt, y: O, rstd: Opt): Ticket;
   rmsNormGrad(dy: O, dsum: Opt, x: O, weight: O, weightOffset: number, rstd: O, dx: O, dweight: O): Ticket;
-  layerNorm(x: O, residual: Opt, weight: Opt, bias: Opt, eps: number, sum: Opt, y: O, mean: O, rstd: O): Ticket;
+  layerNorm(x: O, residual: Opt, weight: Opt, bias: Opt, eps: number, sum: Opt, y: O, mean: Opt, rstd: Opt): Ticket;
   layerNormGrad(dy: O, dsum: Opt, x: O, weight: Opt, mean: O, rstd: O, dx: O, dweight: Opt, dbias: Opt): Ticket;
   rope(x: O, cos: O, sin: O, interleaved: boolean, inverse: boolean, out: O): Ticket;
   swiglu(gate: O, up: O, out: O): Ticket;
@@ -361,6 +361,8 @@ export interface Binding {
   release(handle: Handle): void;
   /** Whether another handle names (part of) the same memory. */
   isShared(handle: Handle): boolean;
+  /** Whether two handles name (part of) the same memory. */
+  haveSharedMemory(a: Handle, b: Handle): boolean;
   upload(handle: Handle, data: TypedArray, dtype: number): void;
   read<T extends TypedArray>(handle: Handle, into: T): Promise<T>;
   readSync<T extends TypedArray>(handle: Handle, into: T): T;

@@ -97,6 +97,12 @@ void define_arrays(Environment& environment, Napi::Env env, Napi::Object& export
   environment.define(env, exports, "isShared", [&environment](const Arguments& info) {
     return Napi::Boolean::New(info.Env(), environment.handles.at(number_argument(info[0])).buffer.shared());
   });
+  // haveSharedMemory(a, b) → whether both handles name memory of one block.
+  environment.define(env, exports, "haveSharedMemory", [&environment](const Arguments& info) {
+    const Buffer& a = environment.handles.at(number_argument(info[0])).buffer;
+    const Buffer& b = environment.handles.at(number_argument(info[1])).buffer;
+    return Napi::Boolean::New(info.Env(), a && b && a.data() == b.data());
+  });
 }
 
 }  // namespace llmeff::binding

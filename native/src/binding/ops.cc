@@ -35,10 +35,10 @@ void define_ops(Environment& environment, Napi::Env env, Napi::Object& exports) 
   define("logSoftmaxGrad", &Kernels::log_softmax_grad, {.half = Half::kNative});
   define("embedding", &Kernels::embedding, {.half = Half::kNative});
   define("embeddingGrad", &Kernels::embedding_grad);
-  define("rmsNorm", &Kernels::rms_norm, {.optional = 1u << 1 | 1u << 5});  // residual, sum
-  define("rmsNormGrad", &Kernels::rms_norm_grad, {.optional = 1u << 1});   // dsum
-  // residual, weight, bias, sum
-  define("layerNorm", &Kernels::layer_norm, {.optional = 1u << 1 | 1u << 2 | 1u << 3 | 1u << 5});
+  define("rmsNorm", &Kernels::rms_norm, {.optional = 1u << 1 | 1u << 5 | 1u << 7});  // residual, sum, rstd
+  define("rmsNormGrad", &Kernels::rms_norm_grad, {.optional = 1u << 1});             // dsum
+  // residual, weight, bias, sum, mean, rstd
+  define("layerNorm", &Kernels::layer_norm, {.optional = 1u << 1 | 1u << 2 | 1u << 3 | 1u << 5 | 1u << 7 | 1u << 8});
   define("layerNormGrad", &Kernels::layer_norm_grad, {.optional = 1u << 1 | 1u << 3 | 1u << 7 | 1u << 8});
   define("rope", &Kernels::rope);
   define("swiglu", &Kernels::swiglu);

@@ -40,8 +40,8 @@ void forward(const In& x, const In& residual, const T* weight, const T* bias, do
   const int64_t n = x.dim(-1);
   for_each_norm_row<T>(x, residual, sum, y, [&](const T* p, T* out, int64_t row) {
     const Statistics<T> s = statistics(p, n, eps);
-    mean[row] = s.shift + s.rest;
-    rstd[row] = s.rstd;
+    if (mean != nullptr) mean[row] = s.shift + s.rest;
+    if (rstd != nullptr) rstd[row] = s.rstd;
     const Vec<T> shift = splat(s.shift), rest = splat(s.rest), scale = splat(s.rstd);
     each_vector<T>(n, [&](int64_t i, int64_t part) {
       const Vec<T> v = (gather(p + i, 1, part) - shift - rest) * scale * weight_at(weight, i, part);

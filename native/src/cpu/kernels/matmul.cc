@@ -464,6 +464,7 @@ void matmul_of(const In& a, const In& b, const In& bias, Activation activation, 
   if (x.m == 1 && x.a.col == 1) x.a.row = x.k;
   if (x.k == 1 && x.a.row == 1) x.a.col = x.m;
   const int lead = out.rank - 2;
+  const bool one_b = b.rank == 2;  // serves all leading axes
   if (x.m == 1 && lead > 0) x.a.row = a.strides[lead - 1], x.c_row = x.result.row = out.strides[lead - 1];
   // A leading axis that shares b and continues the rows of a and c is more rows: a linear layer on [B, T, C] is one
   // product.
@@ -471,7 +472,7 @@ void matmul_of(const In& a, const In& b, const In& bias, Activation activation, 
   for (; kept > 0; --kept) {
     const int axis = kept - 1;
     if (out.shape[axis] != 1 &&
-        (b.strides[axis] != 0 || a.strides[axis] != x.m * x.a.row || out.strides[axis] != x.m * x.c_row))
+        ((!one_b && b.strides[axis] != 0) || a.strides[axis] != x.m * x.a.row || out.strides[axis] != x.m * x.c_row))
       break;
     x.m *= out.shape[axis];
   }
@@ -480,7 +481,7 @@ void matmul_of(const In& a, const In& b, const In& bias, Activation activation, 
     if (out.shape[axis] == 1) continue;
     batch.shape[batch.rank] = out.shape[axis];
     batch.a[batch.rank] = a.strides[axis];
-    batch.b[batch.rank] = b.strides[axis];
+    batch.b[batch.rank] = one_b ? 0 : b.strides[axis];
     batch.c[batch.rank++] = out.strides[axis];
     batch.count *= out.shape[axis];
   }

@@ -16,8 +16,9 @@ void forward(const In& x, const In& residual, const T* weight, double weight_off
       const Vec<T> v = gather(p + i, 1, part);
       return v * v;
     });
-    rstd[row] = static_cast<T>(1 / __builtin_sqrt(squares / static_cast<double>(n) + eps));
-    const Vec<T> scale = splat(rstd[row]);
+    const T r = static_cast<T>(1 / __builtin_sqrt(squares / static_cast<double>(n) + eps));
+    if (rstd != nullptr) rstd[row] = r;
+    const Vec<T> scale = splat(r);
     map_vectors(
         n, [scale, offset](Vec<T> v, Vec<T> w) { return v * scale * (w + offset); }, out, p, weight);
   });

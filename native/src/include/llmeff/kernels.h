@@ -133,7 +133,7 @@ class Kernels {
   virtual void arg_reduce(ReduceOp op, const In& x, const Out& out) = 0;
 
   // ---- products
-  // out[…, M, N] = activation(a[…, M, K] · b[…, K, N] (+ bias[N])). Leading axes have been broadcast to those of out.
+  // out[…, M, N] = activation(a[…, M, K] · b[…, K, N] (+ bias[N])), with the leading axes of out; b[K, N] serves all.
   // Each of the last two axes pairs of a and b has one stride of 1 (either), out is contiguous in its last axis, bias
   // contiguous. `pre`, with the dtype and the strides of out, receives what the activation is applied to. a, b, bias
   // and out may each be float32, bfloat16 or float16: sums are in float32 and rounded once; or all float64.
@@ -156,15 +156,15 @@ class Kernels {
   // dtable[V, C] = Σ over equal ids of dout rows, in the order of the rows.
   virtual void embedding_grad(const In& dout, const In& ids, const Out& dtable) = 0;
   // y = x · rstd ∘ (weight + weight_offset), rstd[…] = (mean(x²) + eps)^(-1/2) (models.md §2.1). x rows, weight [C]; y,
-  // rstd contiguous. With a residual (rows, shape of x) it is sum = x + residual that is written and normed; both are
-  // given or neither.
+  // rstd contiguous; rstd may be absent. With a residual (rows, shape of x) it is sum = x + residual that is written
+  // and normed; both are given or neither.
   virtual void rms_norm(const In& x, const In& residual, const In& weight, double weight_offset, double eps,
                         const Out& sum, const Out& y, const Out& rstd) = 0;
   // x is what was normed. dsum, the gradient of `sum`, may be absent; dx = dsum + the gradient through the norm.
   virtual void rms_norm_grad(const In& dy, const In& dsum, const In& x, const In& weight, double weight_offset,
                              const In& rstd, const Out& dx, const Out& dweight) = 0;
   // y = (x − mean) · rstd ∘ weight + bias over the last axis, rstd = (variance + eps)^(-1/2). x rows; weight and bias
-  // [C], each may be absent; y, mean, rstd contiguous; residual and sum as in rms_norm.
+  // [C], each may be absent; y, mean, rstd contiguous, the statistics if wanted; residual and sum as above.
   virtual void layer_norm(const In& x, const In& residual, const In& weight, const In& bias, double eps, const Out& sum,
                           const Out& y, const Out& mean, const Out& rstd) = 0;
   // dweight and dbias may be absent.

@@ -20,19 +20,19 @@ export function checkTensor(where: string, name: string, value: unknown): assert
 
 /** All have one floating-point dtype. */
 export function checkFloating(where: string, tensors: Record<string, Tensor>): void {
-  let first: [string, Tensor] | undefined;
-  for (const entry of Object.entries(tensors)) {
-    const [name, tensor] = entry;
+  let first: string | undefined;
+  for (const name in tensors) {
+    const tensor = tensors[name]!;
     checkTensor(where, name, tensor);
     if (!isFloating(tensor.dtype)) {
       throw new DTypeError(
         `[${where}] ${name} must have a floating-point dtype; received ${tensor.dtype}. Use astype().`,
       );
     }
-    first ??= entry;
-    if (tensor.dtype !== first[1].dtype) {
+    first ??= name;
+    if (tensor.dtype !== tensors[first]!.dtype) {
       throw new DTypeError(
-        `[${where}] dtypes differ: ${first[0]} is ${first[1].dtype} and ${name} is ${tensor.dtype}. Use astype().`,
+        `[${where}] dtypes differ: ${first} is ${tensors[first]!.dtype} and ${name} is ${tensor.dtype}. Use astype().`,
       );
     }
   }

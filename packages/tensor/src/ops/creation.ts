@@ -181,8 +181,7 @@ export function copyInto(target: Tensor, source: Tensor): Tensor {
     );
   }
   const { op } = engine();
-  // Two views of one memory are both shared; whether it is the same memory isn't known here, and a copy is right in any case.
-  if (engine().isShared(source.handle) && engine().isShared(target.handle)) {
+  if (engine().haveSharedMemory(source.handle, target.handle)) {
     using copy = Tensor.allocate(source.dtype, source.shape);
     op.copy(source.handle, copy.handle);
     op.copy(copy.handle, target.handle);

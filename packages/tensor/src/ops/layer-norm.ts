@@ -22,7 +22,8 @@ function compute(
   settings: Settings,
 ): Tensor {
   const y = Tensor.allocate(x.dtype, x.shape);
-  const statistic = () => Tensor.allocate(accumulationDType(x.dtype), x.shape.slice(0, -1));
+  const statistic = () =>
+    context.recording ? Tensor.allocate(accumulationDType(x.dtype), x.shape.slice(0, -1)) : undefined;
   const [mean, rstd, input] = [statistic(), statistic(), rows(x)];
   const [residual, sum] = addition ? [rows(addition.residual), addition.sum] : [];
   const weight = settings.weight ? contiguous(parameters[0]!) : undefined;
@@ -35,10 +36,10 @@ function compute(
     settings.eps,
     sum?.handle ?? null,
     y.handle,
-    mean.handle,
-    rstd.handle,
+    mean?.handle ?? null,
+    rstd?.handle ?? null,
   );
-  context.save(sum ?? input, mean, rstd, ...(weight ? [weight] : []));
+  if (mean && rstd) context.save(sum ?? input, mean, rstd, ...(weight ? [weight] : []));
   return y;
 }
 

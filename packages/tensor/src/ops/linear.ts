@@ -1,8 +1,9 @@
 import { engine, OptionError, ShapeError, UnaryOp } from "@llmeff/native";
 import { defineOp } from "../autograd.js";
-import { formatShape } from "../shape.js";
+import { formatShape, reshapedStrides } from "../shape.js";
 import { Tensor } from "../tensor.js";
 import { checkFloating, leadingSize } from "./arguments.js";
+import { clone } from "./clone.js";
 import { matmulKernel } from "./matmul.js";
 import { sum } from "./reduce.js";
 import { reshape, transpose } from "./views.js";
@@ -14,28 +15,41 @@ export interface LinearOptions {
   activation?: (typeof activations)[number] | undefined;
 }
 
+/** The rows of `[…, C]` as a matrix. */
+function matrixOf(x: Tensor): Tensor {
+  return reshape(x, [leadingSize(x.shape), x.shape.at(-1)!]);
+}
+
+/** `x` with at least two axes and its rows at even distances, so that one product takes them all. */
+function evenRows(x: Tensor): Tensor {
+  if (x.rank === 1) return matrixOf(x);
+  const even = reshapedStrides(x.shape, x.strides, [leadingSize(x.shape), x.shape.at(-1)!]) !== undefined;
+  return even ? x : clone(x);
+}
+
 const linearOp = defineOp<LinearOptions>({
   name: "linear",
   forward(context, [x, weight, bias], { activation }) {
-    const flat = reshape(x!, [leadingSize(x!.shape), x!.shape.at(-1)!]);
+    const input = evenRows(x!);
+    const shape = input.shape.with(-1, weight!.shape[0]!);
     // The slope of relu shows in its result; the others need what they were applied to.
     const keepsPre = context.recording && activation !== undefined && activation !== "relu";
-    const pre = keepsPre ? Tensor.allocate(x!.dtype, [flat.shape[0]!, weight!.shape[0]!]) : undefined;
-    const out = matmulKernel(flat, transpose(weight!), { bias, activation, pre });
-    if (activation === undefined) context.save(flat, weight!);
-    else context.save(flat, weight!, pre ?? out);
-    return reshape(out, [...x!.shape.slice(0, -1), weight!.shape[0]!]);
+    const pre = keepsPre ? Tensor.allocate(input.dtype, shape) : undefined;
+    const out = matmulKernel(input, transpose(weight!), { bias, activation, pre });
+    if (activation === undefined) context.save(input, weight!);
+    else context.save(input, weight!, pre ?? out);
+    return x!.rank === 1 ? reshape(out, shape.slice(1)) : out;
   },
   backward({ needs, saved: [x, weight, active], shapes, options: { activation } }, dout) {
-    let rows = reshape(dout, [x!.shape[0]!, weight!.shape[0]!]);
+    let rows = matrixOf(dout);
     if (activation !== undefined) {
       const dpre = Tensor.allocate(rows.dtype, rows.shape);
-      engine().op.unaryGrad(UnaryOp[activation], active!.handle, rows.handle, dpre.handle);
+      engine().op.unaryGrad(UnaryOp[activation], matrixOf(active!).handle, rows.handle, dpre.handle);
       rows = dpre;
     }
     return [
       needs[0] ? reshape(matmulKernel(rows, weight!), shapes[0]!) : null,
-      needs[1] ? matmulKernel(transpose(rows), x!) : null,
+      needs[1] ? matmulKernel(transpose(rows), matrixOf(x!)) : null,
       needs[2] ? sum(rows, { axis: 0 }) : null,
     ];
   },

@@ -34,7 +34,7 @@ export function matmulKernel(a: Tensor, b: Tensor, { bias, activation = "none", 
   }
   const out = Tensor.allocate(a.dtype, [...lead, m, n]);
   const left = expandView(matrix(a), [...lead, m, k]);
-  const right = expandView(matrix(b), [...lead, k, n]);
+  const right = b.rank === 2 ? matrix(b) : expandView(matrix(b), [...lead, k, n]);
   const code = Activation[activation];
   engine().op.matmul(left.handle, right.handle, bias?.handle ?? null, code, pre?.handle ?? null, out.handle);
   return out;

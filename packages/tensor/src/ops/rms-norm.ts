@@ -20,7 +20,7 @@ function compute(
   { eps, weightOffset }: Settings,
 ): Tensor {
   const y = Tensor.allocate(x.dtype, x.shape);
-  const rstd = Tensor.allocate(accumulationDType(x.dtype), x.shape.slice(0, -1));
+  const rstd = context.recording ? Tensor.allocate(accumulationDType(x.dtype), x.shape.slice(0, -1)) : undefined;
   const [input, scale] = [rows(x), contiguous(weight)];
   const [residual, sum] = addition ? [rows(addition.residual), addition.sum] : [];
   engine().op.rmsNorm(
@@ -31,9 +31,9 @@ function compute(
     eps,
     sum?.handle ?? null,
     y.handle,
-    rstd.handle,
+    rstd?.handle ?? null,
   );
-  context.save(sum ?? input, scale, rstd);
+  if (rstd) context.save(sum ?? input, scale, rstd);
   return y;
 }
 
