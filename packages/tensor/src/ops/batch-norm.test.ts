@@ -56,6 +56,24 @@ describe("batchNorm", () => {
     expect(mean.dataSync()[0]).not.toBe(0);
   });
 
+  it("keeps float32 statistics of 16-bit numbers, and leaves nothing but its result", () => {
+    const x = tensor([[1], [3]], { dtype: "bfloat16" });
+    const [w, b, mean, variance] = [
+      x.slice(0, 0, 1).reshape([1]),
+      zeros([1], { dtype: "bfloat16" }),
+      ones([1]),
+      ones([1]),
+    ];
+    const before = memory().tensors;
+    const y = batchNorm(x, w, b, mean, variance, { training: true, momentum: 2 ** -12, eps: 0 });
+    expect(memory().tensors).toBe(before + 1);
+    expect(y.dtype).toBe("bfloat16");
+    expect([...y.astype("float32").dataSync()]).toEqual([-1, 1]);
+    // 1 + (2 − 1) / 4096, which bfloat16 rounds to 1; both variances begin at 1, and the unbiased one of 1 and 3 is 2.
+    expect([mean.itemSync(), variance.itemSync()]).toEqual([1 + 2 ** -12, 1 + 2 ** -12]);
+    expect(() => batchNorm(x, w, b, w, w)).toThrow("[batchNorm] running statistics of x bfloat16 must be float32");
+  });
+
   it("gives empty arrays for empty batches", () => {
     expect(batchNorm(zeros([0, 2, 3]), ones([2]), zeros([2]), zeros([2]), ones([2])).shape).toEqual([0, 2, 3]);
   });

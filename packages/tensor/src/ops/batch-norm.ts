@@ -1,8 +1,11 @@
-import { OptionError, ShapeError } from "@llmeff/native";
+import { DTypeError, OptionError, ShapeError } from "@llmeff/native";
 import { defineOp } from "../autograd.js";
+import { accumulationDType } from "../dtype.js";
+import { scope } from "../scope.js";
 import { formatShape } from "../shape.js";
 import type { Tensor } from "../tensor.js";
 import { checkFloating } from "./arguments.js";
+import { inDType, widened } from "./cast.js";
 import { copyInto } from "./creation.js";
 import { layerNorm } from "./layer-norm.js";
 import { mean, sum } from "./reduce.js";
@@ -88,8 +91,8 @@ function checkChannels(where: string, x: Tensor, tensors: Record<string, Tensor>
  * @param x - `[B, C, …]`
  * @param weight - `[C]`
  * @param bias - `[C]`
- * @param runningMean - `[C]`
- * @param runningVariance - `[C]`
+ * @param runningMean - `[C]`, float32 for 16-bit `x`, whose roundings would hold it up on its way
+ * @param runningVariance - `[C]`, as `runningMean`
  * @throws {ShapeError} in training, if there is only one value in a channel
  */
 export function batchNorm(
@@ -101,9 +104,16 @@ export function batchNorm(
   options: BatchNormOptions = {},
 ): Tensor {
   const { training = false, momentum = 0.1, eps = 1e-5 } = options;
-  const parameters = { weight, bias, runningMean, runningVariance };
-  checkFloating("batchNorm", { x, ...parameters });
-  checkChannels("batchNorm", x, parameters);
+  const running = { runningMean, runningVariance };
+  checkFloating("batchNorm", { x, weight, bias });
+  checkFloating("batchNorm", running);
+  checkChannels("batchNorm", x, { weight, bias, ...running });
+  const precise = accumulationDType(x.dtype);
+  if (runningMean.dtype !== precise) {
+    throw new DTypeError(
+      `[batchNorm] running statistics of x ${x.dtype} must be ${precise}; received ${runningMean.dtype}. Use astype().`,
+    );
+  }
   if (!(eps >= 0)) throw new OptionError(`[batchNorm] eps must be ≥ 0; received ${eps}.`);
   if (!(momentum >= 0 && momentum <= 1)) {
     throw new OptionError(`[batchNorm] momentum must be in 0..1; received ${momentum}.`);
@@ -113,8 +123,12 @@ export function batchNorm(
   if (training && C > 0 && count < 2) {
     throw new ShapeError(`[batchNorm] a channel has ${count} values, which have no variance; train with more.`);
   }
-  const flat = reshape(x, [B, C, B === 0 ? 0 : count / B]);
-  return reshape(batchNormOp([flat, weight, bias], { training, momentum, eps, runningMean, runningVariance }), x.shape);
+  return scope(() => {
+    const flat = reshape(x, [B, C, B === 0 ? 0 : count / B]);
+    const inputs = [flat, weight, bias].map(widened);
+    const y = batchNormOp(inputs, { training, momentum, eps, ...running });
+    return inDType(reshape(y, x.shape), x.dtype);
+  });
 }
 
 /**
@@ -139,7 +153,9 @@ export function groupNorm(
     throw new OptionError(`[groupNorm] groups must divide the ${C} channels; received ${groups}.`);
   }
   const perGroup = B === 0 ? 0 : x.size / B / groups;
-  const normed = layerNorm(reshape(x, [B, groups, perGroup]), undefined, undefined, options);
-  const scaled = reshape(normed, [B, C, C === 0 ? 0 : perGroup / (C / groups)]).mul(perChannel(weight));
-  return reshape(scaled.add(perChannel(bias)), x.shape);
+  return scope(() => {
+    const normed = layerNorm(reshape(x, [B, groups, perGroup]), undefined, undefined, options);
+    const scaled = reshape(normed, [B, C, C === 0 ? 0 : perGroup / (C / groups)]).mul(perChannel(weight));
+    return reshape(scaled.add(perChannel(bias)), x.shape);
+  });
 }

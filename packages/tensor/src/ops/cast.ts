@@ -21,8 +21,12 @@ export function astype(x: Tensor, dtype: DType): Tensor {
   return castOp([x], { from: x.dtype, to: dtype });
 }
 
+/** `x` itself if it has the dtype, else a copy that has. @internal */
+export function inDType(x: Tensor, dtype: DType): Tensor {
+  return x.dtype === dtype ? x : astype(x, dtype);
+}
+
 /** `x` in the dtype in which its numbers are added up: float32 for bfloat16 and float16. @internal */
 export function widened(x: Tensor): Tensor {
-  const dtype = accumulationDType(x.dtype);
-  return x.dtype === dtype ? x : astype(x, dtype);
+  return inDType(x, accumulationDType(x.dtype));
 }

@@ -5,6 +5,7 @@ import { scope } from "../scope.js";
 import { formatShape, sameShape } from "../shape.js";
 import { rememberCallSite, Tensor } from "../tensor.js";
 import { checkFloating, checkIds, contiguous, leadingSize, rows } from "./arguments.js";
+import { inDType } from "./cast.js";
 import { detach } from "./clone.js";
 import { full } from "./creation.js";
 import { slice } from "./slice.js";
@@ -102,10 +103,6 @@ const crossEntropyOp = defineOp<Settings, Results>({
     return [dlogits, null];
   },
 });
-
-function inDType(x: Tensor, dtype: DType): Tensor {
-  return x.dtype === dtype ? x : x.astype(dtype);
-}
 
 /** Gradients are made with the loss, for an upstream gradient of 1, so that the logits exist once and in blocks. */
 const linearCrossEntropyOp = defineOp<Settings & { dtype: DType }, Results>({

@@ -1,3 +1,4 @@
+import { accumulationDType } from "../../src/dtype.js";
 import type { Tensor } from "../../src/index.js";
 import * as t from "../../src/index.js";
 import type { OpCase } from "../op-cases.js";
@@ -7,7 +8,7 @@ const running = (like: Tensor, channels: number) => {
   const of = (value: number, step: number) =>
     t.tensor(
       Float64Array.from({ length: channels }, (_, i) => value + step * i),
-      { dtype: like.dtype },
+      { dtype: accumulationDType(like.dtype) },
     );
   return [of(0.25, -0.125), of(0.5, 0.25)] as const;
 };
