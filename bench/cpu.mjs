@@ -21,13 +21,22 @@ export const title = "What the CPU engine promises (best of the rounds)";
 const firstLosses = [8.3795, 8.3341, 8.2622, 8.2067];
 
 const rows = [];
+const absent = new Set();
 
-/** @param ratio - what the bar is about; `atMost`: it must not be exceeded */
-function report({ ratio, bar, atMost = false, ...row }) {
-  const reached = bar === undefined || ratio === undefined ? undefined : atMost ? ratio <= bar : ratio >= bar;
-  const line = { ...row, ratio, ...(bar === undefined ? {} : { bar, ok: reached ?? null }) };
+/** @param ratio - what the bar is about; `atMost`: it must not be exceeded. Null where something wasn't measured or doesn't apply. */
+function report({ name, shape, threads, value, unit, bar, atMost = false, ...found }) {
+  const { ceiling = null, peer = null, peerValue = null, ratio = null, ...more } = found;
+  const line = { name, shape, threads, value, unit, ceiling, peer, peerValue, ratio, ...more };
+  if (bar !== undefined) Object.assign(line, { bar, ok: ratio === null ? null : atMost ? ratio <= bar : ratio >= bar });
   rows.push(line);
   console.log(JSON.stringify(line, (_key, x) => (typeof x === "number" ? Number(x.toPrecision(4)) : x)));
+}
+
+/** Says once which peer is left out, and what it would take. */
+function leaveOut(peer, why) {
+  if (absent.has(peer)) return;
+  absent.add(peer);
+  console.log(`without ${peer}: ${why}`);
 }
 
 const over = (value, reference) => (reference === undefined ? undefined : value / reference);
@@ -37,7 +46,10 @@ async function torchBest(threads, task, options, isBetter) {
   let found;
   for (const used of threadCounts.filter((count) => count <= threads)) {
     const lines = await torchLines("peers/torch_cpu.py", { threads: used, task, arguments: options });
-    if (lines === undefined) return undefined;
+    if (lines === undefined) {
+      leaveOut("PyTorch", "no Python with it was found; LLMEFF_PYTHON names one");
+      return undefined;
+    }
     found = lines.map((line, i) => (found === undefined || isBetter(line, found[i]) ? line : found[i]));
   }
   return found;
@@ -74,6 +86,7 @@ async function products({ smoke, rounds, sampling }) {
           (a, b) => a.gflops > b.gflops,
         ),
     ]);
+    if (blas[0] === undefined) leaveOut("OpenBLAS", "it needs a C compiler and OpenBLAS's headers (libopenblas-dev)");
     const ceiling = await fmaPeak(isa, threads);
     const [mine, peer, other] = [ours, blas, torch].map((lines) => best(lines, "gflops"));
     for (const [i, { name, n, ta, tb }] of shapes.entries()) {
@@ -299,14 +312,20 @@ async function smallOps({ smoke, rounds }) {
 }
 
 export async function run({ smoke, peers }) {
+  rows.length = 0;
+  absent.clear();
   if (!smoke) installTorch();
   if (peers) installPeers();
+  else leaveOut("jax-js and TensorFlow.js", "npm run bench -- cpu --with-peers installs and measures them");
   const sampling = smoke ? { samples: 2, sampleMs: 1 } : { samples: 5, sampleMs: 20 };
   const options = { smoke, peers, rounds: smoke ? 1 : 3, sampling };
-  rows.length = 0;
   for (const part of [products, gpt, simplicial, growth, optimizers, smallOps]) await part(options);
   const judged = rows.filter(({ ok }) => ok !== undefined);
   const count = (ok) => judged.filter((row) => row.ok === ok).length;
+  if (smoke) {
+    console.log(`${judged.length} bars, which tiny sizes don't reach: everything runs`);
+    return rows;
+  }
   console.log(`${count(true)} of ${judged.length} bars reached, ${count(null)} without a peer to compare with`);
   for (const { name, shape, threads, ratio, bar } of judged.filter((row) => row.ok === false))
     console.log(`not reached: ${name} ${shape}, ${threads} threads: ${ratio.toPrecision(3)}, bar ${bar}`);

@@ -1,7 +1,7 @@
 /**
  * Measures the engine side by side with ceilings and peers of the same run. The packages must be built (`npm run bench` does it).
  *
- *   npm run bench                          every benchmark, about two minutes
+ *   npm run bench                          every benchmark, some twenty minutes, most of them for PyTorch in cpu
  *   npm run bench -- matmul optimizers     these
  *   npm run bench -- --with-peers          also other JavaScript libraries, which are installed into bench/node_modules (some minutes)
  *   npm run bench -- --smoke               tiny sizes in a few seconds: whether everything runs, no figures worth keeping

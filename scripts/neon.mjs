@@ -24,5 +24,7 @@ const program = buildEngineTests(join(cacheDir, "neon"), [
   "-DCMAKE_C_COMPILER=aarch64-linux-gnu-gcc",
   "-DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++",
 ]);
-const arguments_ = ["-L", "/usr/aarch64-linux-gnu", program, ...process.argv.slice(2, 3)];
-process.exitCode = program === undefined ? 1 : run("qemu-aarch64", arguments_);
+// Tests that start this program again name the emulator, which finds the C++ library through its own variable.
+const emulator = "qemu-aarch64";
+const env = { ...process.env, QEMU_LD_PREFIX: "/usr/aarch64-linux-gnu", LLMEFF_TEST_EMULATOR: emulator };
+process.exitCode = program === undefined ? 1 : run(emulator, [program, ...process.argv.slice(2, 3)], { env });

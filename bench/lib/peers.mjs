@@ -39,7 +39,10 @@ export function installPeers() {
 export async function measurePeers(benchmark, options) {
   const rows = [];
   for (const [name, file] of scripts[benchmark]) {
-    if (!isInstalled(name)) continue;
+    if (!isInstalled(name)) {
+      console.error(`[bench] ${name} is not installed: its figures are left out.`);
+      continue;
+    }
     try {
       rows.push(...(await measure(file, options)));
     } catch (error) {

@@ -1,50 +1,17 @@
-// The kernels of every instruction set that this processor can run, so that each test covers them all.
+// The kernels of every instruction set that this build has and this processor runs, so that each test covers them all.
 #pragma once
 
 #include <vector>
 
+#include "cpu/dispatch.h"
 #include "llmeff/kernels.h"
-
-namespace llmeff::cpu {
-#if defined(__aarch64__)
-namespace neon {
-Kernels& kernels();
-}
-#else
-namespace generic {
-Kernels& kernels();
-}
-#if defined(__x86_64__)
-namespace avx2 {
-Kernels& kernels();
-}
-namespace avx512 {
-Kernels& kernels();
-}
-#endif
-#endif
-}  // namespace llmeff::cpu
 
 namespace llmeff::test {
 
-struct Isa {
-  const char* name;
-  Kernels* kernels;
-};
+using cpu::Isa;
 
 inline std::vector<Isa> isas() {
-#if defined(__aarch64__)
-  return {{"neon", &cpu::neon::kernels()}};
-#else
-  std::vector<Isa> found = {{"generic", &cpu::generic::kernels()}};
-#if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) found.push_back({"avx2", &cpu::avx2::kernels()});
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512vl"))
-    found.push_back({"avx512", &cpu::avx512::kernels()});
-#endif
-  return found;
-#endif
+  return cpu::usable_isas();
 }
 
 // A view of `data` with the given shape and row-major strides, or the given strides.

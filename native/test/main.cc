@@ -1,4 +1,5 @@
 // Runs every registered test, or those whose name contains the first argument; the last line counts them.
+#include <chrono>
 #include <cstring>
 #include <exception>
 
@@ -6,16 +7,20 @@
 
 int main(int argc, char** argv) {
   using namespace llmeff::test;
+  std::setvbuf(stdout, nullptr, _IOLBF, BUFSIZ);  // what was printed before a crash is seen
   int passed = 0, failed = 0;
   for (const Case& test : cases()) {
     if (argc > 1 && std::strstr(test.name, argv[1]) == nullptr) continue;
     failures = 0;
+    const auto start = std::chrono::steady_clock::now();
     try {
       test.run();
     } catch (const std::exception& error) {
       ++failures;
       std::printf("  threw: %s\n", error.what());
     }
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+    if (seconds.count() > 10) std::printf("  %s took %.0f s\n", test.name, seconds.count());
     if (failures == 0) {
       ++passed;
     } else {

@@ -4,11 +4,9 @@
 #include <cstring>
 #include <string>
 
-#if defined(__linux__)
-#include <unistd.h>
-#endif
 
 #include "isas.h"
+#include "self.h"
 #include "simplicial_reference.h"
 #include "test.h"
 
@@ -242,12 +240,12 @@ TEST(simplicial_same_bits_for_any_thread_count) {
     std::printf("hash %llx\n", static_cast<unsigned long long>(hash_of_results()));
     return;
   }
-  char self[4096] = {};
-  CHECK(readlink("/proc/self/exe", self, sizeof self - 1) > 0);
+  std::string program;
+  for (const std::string& word : self()) program += "'" + word + "' ";
   unsigned long long first = 0, hash = 0;
   for (const int threads : {1, 2, 3, 7}) {
-    const std::string command = "LLMEFF_TEST_HASH=1 LLMEFF_NUM_THREADS=" + std::to_string(threads) + " '" + self +
-                                "' simplicial_same_bits_for_any_thread_count";
+    const std::string command = "LLMEFF_TEST_HASH=1 LLMEFF_NUM_THREADS=" + std::to_string(threads) + " " + program +
+                                "simplicial_same_bits_for_any_thread_count";
     FILE* child = popen(command.c_str(), "r");
     CHECK(child != nullptr && std::fscanf(child, "hash %llx", &hash) == 1, "%d threads: no result", threads);
     if (child != nullptr) pclose(child);

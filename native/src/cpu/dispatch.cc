@@ -25,14 +25,14 @@ LLMEFF_DECLARE_ISA(neon)
 namespace llmeff {
 namespace {
 
-struct Isa {
+struct Candidate {
   const char* name;
   bool (*supported)();
   Kernels& (*kernels)();
 };
 
 // Best first.
-constexpr Isa kIsas[] = {
+constexpr Candidate kCandidates[] = {
 #ifdef LLMEFF_HAS_AVX512
     {"avx512",
      [] {
@@ -57,16 +57,15 @@ constexpr Isa kIsas[] = {
 
 std::vector<std::string> available() {
   std::vector<std::string> names;
-  for (const Isa& isa : kIsas)
-    if (isa.supported()) names.push_back(isa.name);
+  for (const cpu::Isa& isa : cpu::usable_isas()) names.push_back(isa.name);
   return names;
 }
 
-const Isa& choose() {
+cpu::Isa choose() {
   const char* wanted = std::getenv("LLMEFF_CPU_ISA");
   const bool any = wanted == nullptr || *wanted == '\0';
-  for (const Isa& isa : kIsas)
-    if (isa.supported() && (any || std::strcmp(isa.name, wanted) == 0)) return isa;
+  for (const cpu::Isa& isa : cpu::usable_isas())
+    if (any || std::strcmp(isa.name, wanted) == 0) return isa;
   std::string names;
   for (const std::string& name : available()) names += (names.empty() ? "" : ", ") + name;
   throw Error("ERR_OPTION",
@@ -74,16 +73,23 @@ const Isa& choose() {
 }
 
 // The environment is read once: the kernels in use don't change with it later.
-const Isa& chosen() {
-  static const Isa& isa = choose();
+const cpu::Isa& chosen() {
+  static const cpu::Isa isa = choose();
   return isa;
 }
 
 }  // namespace
 
 namespace cpu {
+std::vector<Isa> usable_isas() {
+  std::vector<Isa> usable;
+  for (const Candidate& candidate : kCandidates)
+    if (candidate.supported()) usable.push_back({candidate.name, &candidate.kernels()});
+  return usable;
+}
+
 Kernels& best_kernels() {
-  return chosen().kernels();
+  return *chosen().kernels;
 }
 }  // namespace cpu
 

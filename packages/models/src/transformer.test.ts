@@ -180,6 +180,22 @@ describe("Transformer", () => {
     expect(call(2)).toBe(2 * 11);
   });
 
+  it.each(["bfloat16", "float16"] as const)("computes on parameters of %s", (dtype) => {
+    const model = new Transformer({ ...base, attention: attentions.mixed! });
+    const half = Object.fromEntries(Object.entries(model.init(0)).map(([name, p]) => [name, p.astype(dtype)]));
+    const tokens = tensor(ids(9), { shape: [1, 9] });
+    const batch = { tokens, targets: tensor(ids(9, 1), { shape: [1, 9] }) };
+    const { value, grads } = valueAndGrad((p) => model.loss(p, batch), half);
+    const same = Object.fromEntries(Object.entries(half).map(([name, p]) => [name, p.astype("float32")]));
+    const expected = model.loss(same, batch).itemSync();
+    expect(value.dtype).toBe("float32");
+    expect(Object.values(grads).every((g) => g.dtype === dtype)).toBe(true);
+    // Each of some twenty layers in a row rounds by half a unit in the last place, relative to numbers of about 1.
+    const roundoff = dtype === "bfloat16" ? 2 ** -9 : 2 ** -12;
+    expect(Math.abs(value.itemSync() - expected)).toBeLessThan(20 * roundoff);
+    model.dispose();
+  });
+
   it("names what is wrong with tokens and parameters", () => {
     const model = new Transformer(base);
     const params = model.init(0);

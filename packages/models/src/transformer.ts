@@ -94,7 +94,7 @@ export class Transformer {
     return scope(() => {
       const table = parameter(params, "model.embed_tokens.weight");
       const learned = this.config.positions === "learned";
-      const angles = learned ? undefined : this.#angles(table.dtype as "float32" | "float64", start, T);
+      const angles = learned ? undefined : this.#angles(table.dtype === "float64" ? "float64" : "float32", start, T);
       let x = embedding(table, tokens);
       if (learned) x = add(x, slice(parameter(params, "model.embed_positions.weight"), 0, start, start + T));
       for (const [i, layer] of this.config.layers.entries()) {

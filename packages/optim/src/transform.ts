@@ -4,9 +4,9 @@
  */
 import {
   add,
+  clip as clipValues,
   div,
   globalNorm,
-  maximum,
   minimum,
   mul,
   type Tensor,
@@ -120,7 +120,7 @@ export function clipByGlobalNorm(maxNorm: number): GradientTransformation<Empty>
 /** Limits every element to `[−limit, limit]`. */
 export function clip(limit: number): GradientTransformation<Empty> {
   checkPositive("clip", "limit", limit);
-  return stateless((grads) => mapTrees((g) => maximum(minimum(g, limit), -limit), grads));
+  return stateless((grads) => mapTrees((g) => clipValues(g, -limit, limit), grads));
 }
 
 /** Applies a transform to the leaves that `mask` chooses (by path and parameter); the others pass through. */

@@ -1,7 +1,7 @@
 import { ShapeError } from "@llmeff/native";
 import { inspectedSum } from "./anomaly.js";
 import { hold } from "./autograd.js";
-import { accumulationDType } from "./dtype.js";
+import { widened } from "./ops/cast.js";
 import { add, astype } from "./ops/index.js";
 import { claim, scope } from "./scope.js";
 import { formatShape, sameShape } from "./shape.js";
@@ -10,11 +10,6 @@ import type { Tensor } from "./tensor.js";
 
 /** Takes a contribution to the gradient of a tensor. */
 export type AddGradient = (contribution: Tensor) => void;
-
-function widened(x: Tensor): Tensor {
-  const dtype = accumulationDType(x.dtype);
-  return x.dtype === dtype ? x : astype(x, dtype);
-}
 
 /** Gradients by tensor while the tape is read backwards, each under a handle of its own. */
 export class Gradients {

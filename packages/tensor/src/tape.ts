@@ -1,4 +1,4 @@
-import { LlmeffError } from "@llmeff/native";
+import { OptionError } from "@llmeff/native";
 import type { Tensor } from "./tensor.js";
 
 /** One operation of the forward pass that gradients must go back through. */
@@ -27,8 +27,7 @@ export class Tape {
   covers(op: string, input: Tensor): boolean {
     if (input.tape === undefined || input.tape.closed) return false;
     if (input.tape !== this) {
-      throw new LlmeffError(
-        "ERR_OPTION",
+      throw new OptionError(
         `[${op}] an input belongs to another valueAndGrad than the innermost one. Gradients of gradients are not supported; use detach() for a constant.`,
       );
     }

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { grad, noGrad, scope, type Tensor, tensor, valueAndGrad } from "../src/index.js";
+import { grad, maximum, minimum, noGrad, scope, type Tensor, tensor, valueAndGrad } from "../src/index.js";
 import { expectClose, largest, sumError, unitRoundoff } from "./compare.js";
 import { numbers, sample } from "./numbers.js";
 import { type OpCase, opCases } from "./op-cases.js";
@@ -184,6 +184,16 @@ describe("valueAndGrad", () => {
     expect([...share.dataSync()]).toEqual([0, 0.5, 0.5]);
     const powers = valueAndGrad((p: Tensor) => p.pow(tensor([0, 1, 2])).sum(), tensor([0, 0, 0])).grads;
     expect([...powers.dataSync()]).toEqual([0, 1, 0]);
+    const exponents = valueAndGrad((p: Tensor) => tensor([0, 0, 1]).pow(p).sum(), tensor([0, 2, 3])).grads;
+    expect([...exponents.dataSync()]).toEqual([0, 0, 0]);
+    const pair = valueAndGrad(
+      ([a, b]: Tensor[]) => maximum(a!, b!).add(minimum(a!, b!).mul(2)).sum(),
+      [tensor([1, 2]), tensor([1, 3])],
+    ).grads;
+    expect(pair.map((g) => [...g.dataSync()])).toEqual([
+      [1.5, 2],
+      [1.5, 1],
+    ]);
   });
 
   it("works for random compositions of views (seeded)", () => {

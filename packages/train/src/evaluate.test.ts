@@ -100,6 +100,17 @@ describe("evaluateAccuracy", () => {
   it("takes no target for right where the logits are NaN", async () => {
     const logits = () => full([1, 2, 3], Number.NaN);
     expect(await evaluateAccuracy(logits, {}, setOf(batchOf([[0, 1]])))).toMatchObject({ accuracy: 0, tokens: 2 });
+    const inOnePlace = () =>
+      tensor([
+        [
+          [0, Number.NaN, 2],
+          [0, 1, 2],
+        ],
+      ]);
+    expect(await evaluateAccuracy(inOnePlace, {}, setOf(batchOf([[1, 2]])))).toMatchObject({
+      accuracy: 0.5,
+      tokens: 2,
+    });
   });
 
   it("refuses logits without a vocabulary axis", async () => {

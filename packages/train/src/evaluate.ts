@@ -1,7 +1,17 @@
 /** Loss and accuracy over a finite set of batches. */
-import { setImmediate as nextTurn } from "node:timers/promises";
 import { type Batch, type BatchSet, IGNORE_INDEX } from "@llmeff/data";
-import { astype, noGrad, ShapeError, scope, type Tensor, type TypedArray } from "@llmeff/tensor";
+import {
+  argMax,
+  astype,
+  equal,
+  max,
+  noGrad,
+  ShapeError,
+  scope,
+  type Tensor,
+  type TypedArray,
+  where,
+} from "@llmeff/tensor";
 import { toDevice } from "./gradients.js";
 import type { TrainBatch } from "./options.js";
 import { RatioEstimator } from "./ratio.js";
@@ -54,7 +64,7 @@ export async function evaluateLoss(
   const estimator = new RatioEstimator();
   for (const batch of batches) {
     options.signal?.throwIfAborted();
-    const losses = await valuesOf("evaluateLoss", lossPerToken, params, batch, 2);
+    const losses = await valuesOf("evaluateLoss", lossPerToken, params, batch, "loss");
     addSequences(estimator, batch, (position) => losses[position]!);
   }
   const { mean, standardError, count } = estimator.estimate();
@@ -76,38 +86,50 @@ export async function evaluateAccuracy(
   const estimator = new RatioEstimator();
   for (const batch of batches) {
     options.signal?.throwIfAborted();
-    const values = await valuesOf("evaluateAccuracy", logits, params, batch, 3);
-    const vocabSize = values.length / batch.targets.length;
-    addSequences(estimator, batch, (position) => {
-      const row = values.subarray(position * vocabSize, (position + 1) * vocabSize);
-      return argmax(row) === batch.targets[position] ? 1 : 0;
-    });
-    await nextTurn();
+    const named = await valuesOf("evaluateAccuracy", logits, params, batch, "logits");
+    addSequences(estimator, batch, (position) => (named[position] === batch.targets[position] ? 1 : 0));
   }
   const { mean, standardError, count } = estimator.estimate();
   return { accuracy: mean, standardError, tokens: count };
 }
 
-/** The values of `[B, T]` or `[B, T, V]` on the host. */
+/** What an evaluation reads of what the model computes: of logits only which is the largest, since there are V times as many. */
+const readings = {
+  loss: { axes: ["B", "T"], read: toFloat },
+  logits: { axes: ["B", "T", "V"], read: largest },
+} as const;
+
+/** A copy, even where the dtype stays: the model may return a tensor that is not ours to free. */
+function toFloat(values: Tensor): Tensor {
+  return astype(values, values.dtype === "float64" ? "float64" : "float32");
+}
+
+/** The position of the first of the largest logits; -1 if there is a NaN, so that no target is taken for right. */
+function largest(logits: Tensor): Tensor {
+  const highest = max(logits, { axis: -1 });
+  return where(equal(highest, highest), argMax(logits, { axis: -1 }), -1); // NaN isn't equal to itself
+}
+
+/** A number for each position, on the host. */
 async function valuesOf(
-  where: string,
+  name: string,
   fn: BatchFunction,
   params: Record<string, Tensor>,
   batch: Batch,
-  rank: 2 | 3,
+  kind: keyof typeof readings,
 ): Promise<TypedArray> {
+  const { axes, read } = readings[kind];
   using result = noGrad(() =>
     scope(() => {
       const values = fn(params, toDevice(batch));
       const { shape } = values;
-      if (shape.length !== rank || shape[0] !== batch.batchSize || shape[1] !== batch.seqLen) {
-        const expected = [batch.batchSize, batch.seqLen, ...(rank === 3 ? ["V"] : [])];
+      if (shape.length !== axes.length || shape[0] !== batch.batchSize || shape[1] !== batch.seqLen) {
+        const expected = [batch.batchSize, batch.seqLen, ...axes.slice(2)];
         throw new ShapeError(
-          `[${where}] the model must return [${expected.join(", ")}]; received [${shape.join(", ")}].`,
+          `[${name}] the model must return [${expected.join(", ")}]; received [${shape.join(", ")}].`,
         );
       }
-      // A copy, even where the dtype stays: the model may return a tensor that is not ours to free.
-      return astype(values, values.dtype === "float64" ? "float64" : "float32");
+      return read(values);
     }),
   );
   return await result.data();
@@ -128,11 +150,4 @@ function addSequences(
     }
     estimator.add(sum, count);
   }
-}
-
-/** Index of the first largest value; -1 if the values begin with NaN, so that no target is taken for right. */
-function argmax(values: TypedArray): number {
-  let best = 0;
-  for (let i = 1; i < values.length; i++) if (values[i]! > values[best]!) best = i;
-  return Number.isNaN(values[best]!) ? -1 : best;
 }

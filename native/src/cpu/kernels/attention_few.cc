@@ -98,7 +98,7 @@ class Few {
     pack_b(from, k.strides[3], k.strides[1], count, x.width, s.keys, 0, 1);
     gather_keys(v, b, head, j0, count, s.values);
     multiply_packed<T>(rows, kTile, x.width, s.queries + head * rows * x.width, panel_rows(rows), s.keys, kTile, 0,
-                       {s.scores, kTile, false, nullptr});
+                       {s.scores, kTile});
     for (int64_t r = 0; r < rows; ++r) softmax(b, r, j0, count, whole, s.scores + r * kTile, head * rows + r, s);
     T* const out = s.out + head * rows * value_width;
     if (whole)

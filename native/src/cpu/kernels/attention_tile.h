@@ -119,7 +119,7 @@ void multiply_keys(Span keys, int64_t tile_keys, int64_t width, const T* panels,
   constexpr int64_t N = kStrip<T>;
   for (int64_t j = keys.from; j < keys.to; j += kPanel)
     micro<T, 1>(smaller(kPanel, keys.to - j), width, panels + j * width, smaller(kPanel, tile_keys - j), strip, N,
-                {scores + j * step, step, false, nullptr}, lanes);
+                {scores + j * step, step}, lanes);
 }
 
 // Whether no element is NaN or infinite, of whole vectors. A product with a weight of 0 hides finite numbers only, so

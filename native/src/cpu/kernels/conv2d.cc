@@ -89,7 +89,7 @@ void forward(const Convolution& c, const T* x, const T* weight, const T* bias, T
       const int64_t k0 = block * per_block, rows = smaller(per_block, depth - k0);
       gather_patches(c, x + image * c.in_channels * c.plane(), k0, rows, first, columns, tile, tiles.ld);
       multiply_packed(m, columns, rows, packed + (group * blocks + block) * packed_block, panel, tile, tiles.ld,
-                      kStrip<T>, TileOut<T>{target, positions, bias != nullptr || block > 0, nullptr});
+                      kStrip<T>, tile_out(target, positions, bias != nullptr || block > 0));
     }
   });
 }
@@ -118,7 +118,7 @@ void input_gradient(const Convolution& c, const T* dout, const T* weight, T* dx)
       const int64_t columns = smaller(tiles.columns, positions - first);
       gemm_serial(rows, columns, m, weight + group * m * depth + channel * taps, int64_t{1}, depth,
                   dout + image * m * positions + first, positions, int64_t{1}, direct ? target + first : tile,
-                  direct ? positions : tiles.ld, false, static_cast<const T*>(nullptr), tile + tile_elements);
+                  direct ? positions : tiles.ld, false, tile + tile_elements);
       if (!direct) scatter_patches(c, tile, tiles.ld, 0, rows, first, columns, target);
     }
   });
@@ -170,7 +170,7 @@ void weight_gradient(const Convolution& c, const T* dout, const T* x, T* dweight
       const int64_t columns = smaller(tiles.columns, positions - first);
       gather_patches(c, x + image * c.in_channels * c.plane(), k0, rows, first, columns, tile, tiles.ld);
       gemm_serial(m, rows, columns, dout + image * m * positions + first, positions, int64_t{1}, tile, int64_t{1},
-                  tiles.ld, sum, depth, step > begin, static_cast<const T*>(nullptr), tile + tile_elements);
+                  tiles.ld, sum, depth, step > begin, tile + tile_elements);
     }
   };
   parallel_items(c.groups * blocks * parts, m * per_block * divide_up(steps, parts) * tiles.columns / kWork, add_up);

@@ -88,39 +88,91 @@ LLMEFF_INLINE void narrow(T x, uint8_t* out) {
   *out = x > T(0) ? (x < T(255) ? static_cast<uint8_t>(static_cast<int32_t>(x)) : uint8_t{255}) : uint8_t{0};
 }
 
+// Conversion of n numbers that touch.
+using Convert = void (*)(const void* from, void* to, int64_t n);
+
 template <class From, class To>
-void convert(const In& x, const Out& out) {
-  const Loop<2> loop = make_loop<2>({&out, &x}, leading_axes(out.rank));
-  const int64_t so = loop.inner_stride(0), sx = loop.inner_stride(1);
-  for_each_run(loop, [&](const int64_t* at, int64_t n) {
-    To* __restrict o = out.as<To>() + at[0];
-    const From* __restrict p = x.as<From>() + at[1];
-    if (so == 1 && sx == 1) {
-      for (int64_t i = 0; i < n; ++i) narrow(widen(p[i]), o + i);
-    } else {
-      for (int64_t i = 0; i < n; ++i) narrow(widen(p[i * sx]), o + i * so);
-    }
+void convert_run(const void* from, void* to, int64_t n) {
+  const From* __restrict p = static_cast<const From*>(from);
+  To* __restrict o = static_cast<To*>(to);
+  for (int64_t i = 0; i < n; ++i) narrow(widen(p[i]), o + i);
+}
+
+// visit(item) with an item of the type that a dtype stands for.
+template <class F>
+LLMEFF_INLINE auto with_type(DType dtype, const F& visit) {
+  switch (dtype) {
+    case DType::kF32:
+      return visit(float{});
+    case DType::kF64:
+      return visit(double{});
+    case DType::kBF16:
+      return visit(BFloat16{});
+    case DType::kF16:
+      return visit(Float16{});
+    case DType::kI32:
+      return visit(int32_t{});
+    case DType::kU8:
+      return visit(uint8_t{});
+    default:
+      return visit(Bool{});
+  }
+}
+
+Convert conversion(DType from, DType to) {
+  return with_type(from, [to](auto x) {
+    return with_type(to, [](auto y) -> Convert { return convert_run<decltype(x), decltype(y)>; });
   });
 }
 
-template <class From>
-void convert_from(const In& x, const Out& out) {
-  switch (out.dtype) {
-    case DType::kF32:
-      return convert<From, float>(x, out);
-    case DType::kF64:
-      return convert<From, double>(x, out);
-    case DType::kBF16:
-      return convert<From, BFloat16>(x, out);
-    case DType::kF16:
-      return convert<From, Float16>(x, out);
-    case DType::kI32:
-      return convert<From, int32_t>(x, out);
-    case DType::kU8:
-      return convert<From, uint8_t>(x, out);
-    case DType::kBool:
-      return convert<From, Bool>(x, out);
+template <class T>
+void move_run(const void* from, int64_t from_stride, void* to, int64_t to_stride, int64_t n) {
+  const T* p = static_cast<const T*>(from);
+  T* o = static_cast<T*>(to);
+  if (to_stride == 1 && from_stride == 1) {
+    std::memmove(o, p, static_cast<size_t>(n) * sizeof(T));
+  } else if (to_stride == 1 && from_stride == 0) {
+    const T value = *p;
+    for (int64_t i = 0; i < n; ++i) o[i] = value;
+  } else {
+    for (int64_t i = 0; i < n; ++i) o[i * to_stride] = p[i * from_stride];
   }
+}
+
+void move_items(int64_t size, const void* from, int64_t from_stride, void* to, int64_t to_stride, int64_t n) {
+  switch (size) {
+    case 8:
+      return move_run<uint64_t>(from, from_stride, to, to_stride, n);
+    case 4:
+      return move_run<uint32_t>(from, from_stride, to, to_stride, n);
+    case 2:
+      return move_run<uint16_t>(from, from_stride, to, to_stride, n);
+    default:
+      return move_run<uint8_t>(from, from_stride, to, to_stride, n);
+  }
+}
+
+// Numbers that don't touch pass through blocks.
+void convert(const In& x, const Out& out) {
+  constexpr int64_t kPiece = 512;
+  const Convert run = conversion(x.dtype, out.dtype);
+  const Loop<2> loop = make_loop<2>({&out, &x}, leading_axes(out.rank));
+  const int64_t so = loop.inner_stride(0), sx = loop.inner_stride(1);
+  const int64_t to_size = item_size(out.dtype), from_size = item_size(x.dtype);
+  for_each_run(loop, [&](const int64_t* at, int64_t n) {
+    alignas(64) char numbers[kPiece * sizeof(double)], results[kPiece * sizeof(double)];
+    for (int64_t i = 0; i < n; i += kPiece) {
+      const int64_t part = smaller(kPiece, n - i);
+      const char* p = static_cast<const char*>(x.data) + (at[1] + i * sx) * from_size;
+      char* const o = static_cast<char*>(out.data) + (at[0] + i * so) * to_size;
+      if (sx != 1) {
+        move_items(from_size, p, sx, numbers, 1, part);
+        p = numbers;
+      }
+      run(p, so == 1 ? o : results, part);
+      if (so != 1) move_items(to_size, results, 1, o, so, part);
+    }
+  });
 }
 
 // The axis along which x is contiguous when out is contiguous along another one, its last; else -1.
@@ -195,18 +247,8 @@ template <class T>
 void move(const In& x, const Out& out) {
   const Loop<2> loop = make_loop<2>({&out, &x}, leading_axes(out.rank));
   if (const int axis = transposed_axis(loop); axis >= 0) return transpose<T>(x, out, loop, axis);
-  const int64_t so = loop.inner_stride(0), sx = loop.inner_stride(1);
   for_each_run(loop, [&](const int64_t* at, int64_t n) {
-    T* o = out.as<T>() + at[0];
-    const T* p = x.as<T>() + at[1];
-    if (so == 1 && sx == 1) {
-      std::memmove(o, p, static_cast<size_t>(n) * sizeof(T));
-    } else if (so == 1 && sx == 0) {
-      const T value = *p;
-      for (int64_t i = 0; i < n; ++i) o[i] = value;
-    } else {
-      for (int64_t i = 0; i < n; ++i) o[i * so] = p[i * sx];
-    }
+    move_run<T>(x.as<T>() + at[1], loop.inner_stride(1), out.as<T>() + at[0], loop.inner_stride(0), n);
   });
 }
 
@@ -224,13 +266,6 @@ void fill_with(T value, const Out& out) {
   });
 }
 
-template <class T>
-void fill_as(double value, const Out& out) {
-  T converted;
-  narrow(value, &converted);
-  fill_with(converted, out);
-}
-
 }  // namespace
 
 void CpuKernels::copy(const In& x, const Out& out) {
@@ -246,41 +281,14 @@ void CpuKernels::copy(const In& x, const Out& out) {
         return move<uint8_t>(x, out);
     }
   }
-  switch (x.dtype) {
-    case DType::kF32:
-      return convert_from<float>(x, out);
-    case DType::kF64:
-      return convert_from<double>(x, out);
-    case DType::kBF16:
-      return convert_from<BFloat16>(x, out);
-    case DType::kF16:
-      return convert_from<Float16>(x, out);
-    case DType::kI32:
-      return convert_from<int32_t>(x, out);
-    case DType::kU8:
-      return convert_from<uint8_t>(x, out);
-    case DType::kBool:
-      return convert_from<Bool>(x, out);
-  }
+  convert(x, out);
 }
 
 void CpuKernels::fill(double value, const Out& out) {
-  switch (out.dtype) {
-    case DType::kF32:
-      return fill_as<float>(value, out);
-    case DType::kF64:
-      return fill_as<double>(value, out);
-    case DType::kBF16:
-      return fill_as<BFloat16>(value, out);
-    case DType::kF16:
-      return fill_as<Float16>(value, out);
-    case DType::kI32:
-      return fill_as<int32_t>(value, out);
-    case DType::kU8:
-      return fill_as<uint8_t>(value, out);
-    case DType::kBool:
-      return fill_as<Bool>(value, out);
-  }
+  with_type(out.dtype, [&](auto item) {
+    narrow(value, &item);
+    fill_with(item, out);
+  });
 }
 
 }  // namespace llmeff::cpu::LLMEFF_ISA

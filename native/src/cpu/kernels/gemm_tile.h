@@ -35,18 +35,27 @@ LLMEFF_INLINE int64_t panel_rows(int64_t rows) {
   return divide_up(rows, divide_up(rows, kPanel));
 }
 
-// c = a·b, or c += with accumulate; `bias`, where given, is added per column. While the sums run, memory from `next` on
-// is fetched towards the core, next_step elements every kFetchDepth steps of k: what the tiles after this one read.
+// Where a tile goes: c = a·b, plus rows of `from`, where given, that lie from_row apart: those of c itself to add to
+// it, or one row of biases, 0 apart. While the sums run, memory from `next` on is fetched towards the core, next_step
+// elements every kFetchDepth steps of k: what the tiles after this one read.
 inline constexpr int64_t kFetchDepth = 2;
 template <class T>
 struct TileOut {
   T* c;
   int64_t ldc;
-  bool accumulate;
-  const T* bias;
+  const T* from = nullptr;
+  int64_t from_row = 0;
   const T* next = nullptr;
   int64_t next_step = 0;
+
+  TileOut at(int64_t i, int64_t j) const {
+    return {c + i * ldc + j, ldc, from == nullptr ? nullptr : from + i * from_row + j, from_row};
+  }
 };
+template <class T>
+LLMEFF_INLINE TileOut<T> tile_out(T* c, int64_t ldc, bool accumulate) {
+  return {c, ldc, accumulate ? c : nullptr, ldc};
+}
 
 // One step of k: the outer product of a column of a and a row of b.
 template <class T, int R, int NV, int64_t kRowStep, class B>
@@ -66,7 +75,7 @@ LLMEFF_INLINE void micro_step(const T* a, const B* b, Vec<T> (&sum)[R][NV]) {
 // columns of a. B: T, or a 16-bit format that load() widens.
 template <class T, int R, int NV, int64_t kRowStep, class B>
 __attribute__((noinline)) void micro_tile(int64_t k, const T* a, int64_t k_step, const B* b, int64_t ldb,
-                                          const TileOut<T>& out, int64_t columns) {
+                                          const TileOut<T>& out) {
   constexpr int64_t L = kLanes<T>;
   Vec<T> sum[R][NV];
 #pragma GCC unroll 32
@@ -92,57 +101,45 @@ __attribute__((noinline)) void micro_tile(int64_t k, const T* a, int64_t k_step,
   }
 #pragma GCC unroll 1
   for (; p < k; ++p, a += k_step, b += ldb) micro_step<T, R, NV, kRowStep>(a, b, sum);
-  if (columns == NV * L) {
-    if (out.bias != nullptr) {
+  if (const T* from = out.from; from != nullptr) {
+#pragma GCC unroll 32
+    for (int i = 0; i < R; ++i, from += out.from_row)
 #pragma GCC unroll 8
-      for (int j = 0; j < NV; ++j) {
-        const Vec<T> bias = load(out.bias + j * L);
-#pragma GCC unroll 32
-        for (int i = 0; i < R; ++i) sum[i][j] += bias;
-      }
-    }
-    T* c = out.c;
-    if (out.accumulate) {
-#pragma GCC unroll 32
-      for (int i = 0; i < R; ++i, c += out.ldc)
-#pragma GCC unroll 4
-        for (int j = 0; j < NV; ++j) store(c + j * L, load(c + j * L) + sum[i][j]);
-    } else {
-#pragma GCC unroll 32
-      for (int i = 0; i < R; ++i, c += out.ldc)
-#pragma GCC unroll 4
-        for (int j = 0; j < NV; ++j) store<T>(c + j * L, sum[i][j]);
-    }
-    return;
+      for (int j = 0; j < NV; ++j) sum[i][j] += load(from + j * L);
   }
-  T edge[R][NV * L];
+  T* c = out.c;
 #pragma GCC unroll 32
-  for (int i = 0; i < R; ++i)
+  for (int i = 0; i < R; ++i, c += out.ldc)
 #pragma GCC unroll 8
-    for (int j = 0; j < NV; ++j) store<T>(&edge[i][j * L], sum[i][j]);
-  for (int i = 0; i < R; ++i)
-    for (int64_t j = 0; j < columns; ++j) {
-      T& c = out.c[i * out.ldc + j];
-      const T value = edge[i][j] + (out.bias != nullptr ? out.bias[j] : T{0});
-      c = out.accumulate ? c + value : value;
-    }
+    for (int j = 0; j < NV; ++j) store<T>(c + j * L, sum[i][j]);
 }
 
 template <class T, int NV, int64_t kRowStep, int R = kPanel>
 LLMEFF_INLINE void micro_rows(int64_t rows, int64_t k, const T* a, int64_t k_step, const T* b, int64_t ldb,
-                              const TileOut<T>& out, int64_t columns) {
+                              const TileOut<T>& out) {
   if constexpr (R > 0) {
-    if (rows == R) return micro_tile<T, R, NV, kRowStep>(k, a, k_step, b, ldb, out, columns);
-    micro_rows<T, NV, kRowStep, R - 1>(rows, k, a, k_step, b, ldb, out, columns);
+    if (rows == R) return micro_tile<T, R, NV, kRowStep>(k, a, k_step, b, ldb, out);
+    micro_rows<T, NV, kRowStep, R - 1>(rows, k, a, k_step, b, ldb, out);
   }
 }
 
-// One tile of `rows` ≤ kPanel rows and `columns` ≤ kStrip columns.
+// One tile of `rows` ≤ kPanel rows and `columns` ≤ kStrip columns; where they aren't whole vectors, by way of a tile
+// that is.
 template <class T, int64_t kRowStep>
-LLMEFF_INLINE void micro(int64_t rows, int64_t k, const T* a, int64_t k_step, const T* b, int64_t ldb,
-                         const TileOut<T>& out, int64_t columns) {
-  if (columns > kLanes<T>) return micro_rows<T, 2, kRowStep>(rows, k, a, k_step, b, ldb, out, columns);
-  micro_rows<T, 1, kRowStep>(rows, k, a, k_step, b, ldb, out, columns);
+__attribute__((noinline)) void micro(int64_t rows, int64_t k, const T* a, int64_t k_step, const T* b, int64_t ldb,
+                                     const TileOut<T>& out, int64_t columns) {
+  constexpr int64_t L = kLanes<T>, N = kStrip<T>;
+  T sums[kPanel * N];
+  const bool whole = columns % L == 0;
+  const TileOut<T> edge = {sums, N, nullptr, 0, out.next, out.next_step};
+  if (columns > L)
+    micro_rows<T, 2, kRowStep>(rows, k, a, k_step, b, ldb, whole ? out : edge);
+  else
+    micro_rows<T, 1, kRowStep>(rows, k, a, k_step, b, ldb, whole ? out : edge);
+  if (whole) return;
+  for (int64_t i = 0; i < rows; ++i)
+    for (int64_t j = 0; j < columns; ++j)
+      out.c[i * out.ldc + j] = sums[i * N + j] + (out.from == nullptr ? T{0} : out.from[i * out.from_row + j]);
 }
 
 // ---- transposes in registers
@@ -171,6 +168,23 @@ LLMEFF_INLINE void exchange_all(V (&rows)[N]) {
     for (int i = 0; i < N; ++i)
       if ((i & S) == 0) exchange<S, N>(rows[i], rows[i + S], typename MakeLanes<N>::type{});
     exchange_all<2 * S, N>(rows);
+  }
+}
+
+// The sums over the lanes of N vectors, N ≤ kLanes a power of two: that of rows[i] in lane i.
+template <int S = 1, int N, class V>
+LLMEFF_INLINE V sum_lanes(V (&rows)[N]) {
+  constexpr int L = LLMEFF_VECTOR_BYTES / sizeof(rows[0][0]);
+  if constexpr (S == L)
+    return rows[0];
+  else {
+#pragma GCC unroll 16
+    for (int i = 0; i < N; i += 2 * S) {
+      V other = rows[i + S < N ? i + S : i];
+      exchange<S, L>(rows[i], other, typename MakeLanes<L>::type{});
+      rows[i] += other;
+    }
+    return sum_lanes<2 * S>(rows);
   }
 }
 
@@ -308,12 +322,13 @@ void pack_a(const S* a, int64_t row_stride, int64_t col_stride, int64_t m, int64
 // c[m, n] (+)= packed panels · one strip, n ≤ kStrip, which stays in the near caches meanwhile; the `ahead` elements
 // from `next` on are fetched piece by piece.
 template <class T>
-LLMEFF_INLINE void multiply_strip(int64_t m, int64_t n, int64_t k, const T* a, int64_t panel, const T* b, int64_t ldb,
-                                  const TileOut<T>& out, const T* next, int64_t ahead) {
+void multiply_strip(int64_t m, int64_t n, int64_t k, const T* a, int64_t panel, const T* b, int64_t ldb,
+                    const TileOut<T>& out, const T* next, int64_t ahead) {
   const int64_t piece = divide_up(ahead, divide_up(m, panel)), step = divide_up(piece * kFetchDepth, k);
   for (int64_t i = 0; i < m; i += panel) {
     const int64_t rows = smaller(panel, m - i);
-    const TileOut<T> tile = {out.c + i * out.ldc, out.ldc, out.accumulate, out.bias, next + i / panel * piece, step};
+    TileOut<T> tile = out.at(i, 0);
+    tile.next = next + i / panel * piece, tile.next_step = step;
     micro<T, 1>(rows, k, a + i * k, rows, b, ldb, tile, n);
   }
 }
@@ -326,8 +341,7 @@ void multiply_packed(int64_t m, int64_t n, int64_t k, const T* a, int64_t panel,
   for (int64_t j = 0; j < n; j += N) {
     const T* strip = b + j / N * strip_step;
     const bool last = j + N >= n;
-    const TileOut<T> columns = {out.c + j, out.ldc, out.accumulate, out.bias == nullptr ? nullptr : out.bias + j};
-    multiply_strip(m, smaller(N, n - j), k, a, panel, strip, ldb, columns, last ? strip : strip + strip_step,
+    multiply_strip(m, smaller(N, n - j), k, a, panel, strip, ldb, out.at(0, j), last ? strip : strip + strip_step,
                    last ? 0 : strip_step);
   }
 }
@@ -338,12 +352,11 @@ void multiply_rows(int64_t m, int64_t n, int64_t k, const T* a, const T* b, int6
                    int64_t ldc, bool accumulate) {
   constexpr int64_t N = kStrip<T>;
   const int64_t panel = panel_rows(m);
+  const TileOut<T> out = tile_out(c, ldc, accumulate);
   for (int64_t i = 0; i < m; i += panel)
-    for (int64_t j = 0; j < n; j += N) {
-      const TileOut<T> tile = {c + i * ldc + j, ldc, accumulate, nullptr};
-      micro<T, kRowStep>(smaller(panel, m - i), k, a + i * kRowStep, 1, b + j / N * strip_step, ldb, tile,
+    for (int64_t j = 0; j < n; j += N)
+      micro<T, kRowStep>(smaller(panel, m - i), k, a + i * kRowStep, 1, b + j / N * strip_step, ldb, out.at(i, j),
                          smaller(N, n - j));
-    }
 }
 
 // The same with a transposed: c[m, n] (+)= aᵀ·b for a row-major tile a[k, m] of row length lda.
@@ -352,11 +365,10 @@ void multiply_transposed(int64_t m, int64_t n, int64_t k, const T* a, int64_t ld
                          int64_t strip_step, T* c, int64_t ldc, bool accumulate) {
   constexpr int64_t N = kStrip<T>;
   const int64_t panel = panel_rows(m);
+  const TileOut<T> out = tile_out(c, ldc, accumulate);
   for (int64_t i = 0; i < m; i += panel)
-    for (int64_t j = 0; j < n; j += N) {
-      const TileOut<T> tile = {c + i * ldc + j, ldc, accumulate, nullptr};
-      micro<T, 1>(smaller(panel, m - i), k, a + i, lda, b + j / N * strip_step, ldb, tile, smaller(N, n - j));
-    }
+    for (int64_t j = 0; j < n; j += N)
+      micro<T, 1>(smaller(panel, m - i), k, a + i, lda, b + j / N * strip_step, ldb, out.at(i, j), smaller(N, n - j));
 }
 
 }  // namespace llmeff::cpu::LLMEFF_ISA

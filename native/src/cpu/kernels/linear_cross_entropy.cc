@@ -38,7 +38,7 @@ void run(const In& hidden, const In& weight, const int32_t* targets, const LossO
   for (int64_t first = 0; first < rows; first += block) {
     const int64_t count = smaller(block, rows - first);
     const T* h = hidden.as<T>() + first * width;
-    gemm<T>(count, n, width, h, width, 1, weight.as<T>(), 1, width, logits, n, false, nullptr);
+    gemm<T>(count, n, width, h, width, 1, weight.as<T>(), 1, width, logits, n, false);
     parallel_items(count, n, [&](int64_t i, int) {
       const int64_t row = first + i;
       T* z = logits + i * n;
@@ -53,10 +53,8 @@ void run(const In& hidden, const In& weight, const int32_t* targets, const LossO
       if (gradient) row_loss_grad<T>(z, n, targets[row], lse[row], scale, options, z);
     });
     if (dhidden.present())
-      gemm<T>(count, width, n, logits, n, 1, weight.as<T>(), width, 1, dhidden.as<T>() + first * width, width, false,
-              nullptr);
-    if (dweight.present())
-      gemm<T>(n, width, count, logits, 1, n, h, width, 1, dweight.as<T>(), width, first > 0, nullptr);
+      gemm<T>(count, width, n, logits, n, 1, weight.as<T>(), width, 1, dhidden.as<T>() + first * width, width, false);
+    if (dweight.present()) gemm<T>(n, width, count, logits, 1, n, h, width, 1, dweight.as<T>(), width, first > 0);
   }
   finish_loss(targets, rows, valid, options, ce, lse, loss, stats);
 }

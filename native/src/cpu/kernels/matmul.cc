@@ -65,7 +65,7 @@ struct Result {
   }
 };
 
-// c += or = a·b (+ bias). c may be null where `result` takes everything.
+// c += or = a·b, or a·b + bias. c may be null where `result` takes everything.
 template <class T>
 struct Product {
   int64_t m, n, k;
@@ -159,7 +159,8 @@ void multiply_tile(const Product<T>& x, int64_t i0, int64_t m, int64_t j0, int64
     const int64_t columns = smaller(N, n - j);
     const T* strip = strips + j * depth;
     T* const c = x.c + i0 * x.c_row + j0 + j;
-    const TileOut<T> out = {c, x.c_row, x.accumulate || !first, first && x.bias != nullptr ? x.bias + j0 + j : nullptr};
+    TileOut<T> out = tile_out(c, x.c_row, x.accumulate || !first);
+    if (first && x.bias != nullptr) out.from = x.bias + j0 + j, out.from_row = 0;
     const bool more = j + N < n;
     multiply_strip(m, columns, depth, block, panel, strip, N, out, more ? strip + strip_size : strip,
                    more ? strip_size : 0);
@@ -217,85 +218,91 @@ void multiply_parallel(const Product<T>& x) {
 
 // ---- few rows
 
-// Columns, or vectors of columns, that are summed up together for R rows: a power of two that the registers hold.
-template <int R, int kCount = 8>
-constexpr int together() {
-  if constexpr (kCount == 1 || R * kCount < 2 * kPanel)
-    return kCount;
-  else
-    return together<R, kCount / 2>();
+// The part of a vector that n < kLanes numbers fill; the other lanes are zero.
+template <class T, class S>
+__attribute__((noinline)) Vec<T> load_rest(const S* p, int64_t n) {
+  T lanes[kLanes<T>] = {};
+  pack_row(p, lanes, n);
+  return load(lanes);
 }
 
-// sums[i][j] for Q columns of b that are contiguous in k: dot products with the R rows of a (row-major, row length k).
-template <class T, int R, int Q, class S>
-LLMEFF_INLINE void dot_columns(int64_t k, const T* rows, const S* b, int64_t b_col, T* sums, int64_t sums_row) {
-  constexpr int64_t L = kLanes<T>;
-  Vec<T> sum[R][Q];
+// One step of dot products of R rows with Q columns.
+template <class T, int R, int Q, class F>
+LLMEFF_INLINE void dot_step(const T* rows, int64_t row, const F& column, Vec<T> (&sum)[R * Q]) {
 #pragma GCC unroll 8
-  for (int i = 0; i < R; ++i)
+  for (int q = 0; q < Q; ++q) {
+    const Vec<T> numbers = column(q);
 #pragma GCC unroll 8
-    for (int j = 0; j < Q; ++j) sum[i][j] = Vec<T>{};
-  int64_t p = 0;
-  for (; p + L <= k; p += L)
-#pragma GCC unroll 8
-    for (int j = 0; j < Q; ++j) {
-      const Vec<T> column = load(b + j * b_col + p);
-#pragma GCC unroll 8
-      for (int i = 0; i < R; ++i) sum[i][j] += load(rows + i * k + p) * column;
-    }
-#pragma GCC unroll 8
-  for (int j = 0; j < Q; ++j) {
-    T rest[kLanes<T>];
-    pack_row(b + j * b_col + p, rest, k - p);
-#pragma GCC unroll 8
-    for (int i = 0; i < R; ++i) {
-      T total = reduce_sum<T>(sum[i][j]);
-      for (int64_t q = p; q < k; ++q) total += rows[i * k + q] * rest[q - p];
-      sums[i * sums_row + j] = total;
-    }
+    for (int i = 0; i < R; ++i) sum[i * Q + q] += load(rows + i * row) * numbers;
   }
 }
 
+// sums[i][j] of R rows of a, [R][k rounded up to whole vectors] with zeros behind, and n columns of b that are
+// contiguous in k. Each sum runs in the lanes of one register; those of several columns are added up across the lanes
+// together. Where the columns end, the last one stands in for more.
 template <class T, int R, class S>
 void dot_range(int64_t k, const T* rows, const S* b, int64_t b_col, T* sums, int64_t n) {
-  constexpr int kQ = together<R, 4>();
-  int64_t j = 0;
-  for (; j + kQ <= n; j += kQ) dot_columns<T, R, kQ>(k, rows, b + j * b_col, b_col, sums + j, n);
-  for (; j < n; ++j) dot_columns<T, R, 1>(k, rows, b + j * b_col, b_col, sums + j, n);
-}
-
-// The same for columns that lie side by side, several vectors at a time; `panel` is a packed as [k][R].
-template <class T, int R, class S>
-void stream_range(int64_t k, const T* panel, const S* b, int64_t b_row, T* sums, int64_t n) {
-  constexpr int64_t L = kLanes<T>;
-  constexpr int kWide = together<R>();
-  const auto out = [&](int64_t at) { return TileOut<T>{sums + at, n, false, nullptr}; };
-  int64_t j = 0;
-  for (; j + kWide * L <= n; j += kWide * L) micro_tile<T, R, kWide, 1>(k, panel, R, b + j, b_row, out(j), kWide * L);
-  for (; j + L <= n; j += L) micro_tile<T, R, 1, 1>(k, panel, R, b + j, b_row, out(j), L);
-  for (; j < n; ++j)
-    for (int i = 0; i < R; ++i) {
-      T total = 0;
-      for (int64_t p = 0; p < k; ++p) {
-        T number[1];
-        pack_row(b + p * b_row + j, number, 1);
-        total += panel[p * R + i] * number[0];
-      }
-      sums[i * n + j] = total;
+  constexpr int L = kLanes<T>, kSums = LLMEFF_VECTOR_BYTES == 64 ? 16 : 8, Q = kSums / R < 8 ? kSums / R : 8;
+  constexpr int kTogether = R * Q < L ? R * Q : L;
+  const int64_t row = round_up(k, L), whole = k / L * L;
+  for (int64_t j = 0; j < n; j += Q) {
+    const S* column[Q];
+    Vec<T> sum[R * Q];
+#pragma GCC unroll 16
+    for (int i = 0; i < R * Q; ++i) sum[i] = Vec<T>{};
+#pragma GCC unroll 8
+    for (int q = 0; q < Q; ++q) column[q] = b + smaller(j + q, n - 1) * b_col;
+    for (int64_t p = 0; p < whole; p += L)
+      dot_step<T, R, Q>(
+          rows + p, row, [&](int q) { return load(column[q] + p); }, sum);
+    if (whole < k)
+      dot_step<T, R, Q>(
+          rows + whole, row, [&](int q) { return load_rest<T>(column[q] + whole, k - whole); }, sum);
+    T totals[R * Q];
+#pragma GCC unroll 8
+    for (int i = 0; i < R * Q; i += kTogether) {
+      Vec<T> together[kTogether];
+#pragma GCC unroll 16
+      for (int q = 0; q < kTogether; ++q) together[q] = sum[i + q];
+      const Vec<T> total = sum_lanes(together);
+      std::memcpy(totals + i, &total, kTogether * sizeof(T));
     }
+    for (int64_t i = 0; i < R; ++i)
+      for (int64_t q = 0; q < smaller(Q, n - j); ++q) sums[i * n + j + q] = totals[i * Q + q];
+  }
 }
 
-template <class T, int R = kFewRows>
-void multiply_range(int64_t m, int64_t k, const T* packed, const Operand& b, T* sums, int64_t n) {
-  if constexpr (R > 0) {
-    if (m != R) return multiply_range<T, R - 1>(m, k, packed, b, sums, n);
-    with_numbers<T>(b, [&](const auto* from) {
-      if (b.row == 1)
-        dot_range<T, R>(k, packed, from, b.col, sums, n);
-      else
-        stream_range<T, R>(k, packed, from, b.row, sums, n);
-    });
+// The same for columns that lie side by side, several vectors at a time; rows of a are packed as [k][a_col].
+template <class T, int R, class S>
+void stream_range(int64_t k, const T* a, int64_t a_col, const S* b, int64_t b_row, T* sums, int64_t n) {
+  constexpr int64_t L = kLanes<T>;
+  constexpr int kWide = R <= 2 ? 8 : kPanel < 8 ? 8 / R : 16 / R;
+  int64_t j = 0;
+  for (; j + kWide * L <= n; j += kWide * L)
+    micro_tile<T, R, kWide, 1>(k, a, a_col, b + j, b_row, TileOut<T>{sums + j, n});
+  for (; j + L <= n; j += L) micro_tile<T, R, 1, 1>(k, a, a_col, b + j, b_row, TileOut<T>{sums + j, n});
+  if (j == n) return;
+  Vec<T> rest[R] = {};
+  for (int64_t p = 0; p < k; ++p) {
+    const Vec<T> numbers = load_rest<T>(b + p * b_row + j, n - j);
+#pragma GCC unroll 8
+    for (int i = 0; i < R; ++i) rest[i] += a[p * a_col + i] * numbers;
   }
+  for (int i = 0; i < R; ++i) store_part<T>(sums + i * n + j, rest[i], n - j);
+}
+
+// Rows are taken 8, 4, 2 and 1 at a time: columns of b that were read once lie in the cache.
+template <class T, int R = kFewRows, class S>
+void multiply_range(int64_t m, int64_t k, const T* packed, const S* b, const Operand& x, T* sums, int64_t n,
+                    int64_t i = 0) {
+  if (m - i >= R) {
+    if (x.row == 1)
+      dot_range<T, R>(k, packed + i * round_up(k, kLanes<T>), b, x.col, sums + i * n, n);
+    else
+      stream_range<T, R>(k, packed + i, m, b, x.row, sums + i * n, n);
+    i += R;
+  }
+  if constexpr (R > 1) multiply_range<T, R / 2>(m, k, packed, b, x, sums, n, i);
 }
 
 // The few rows may be columns: then it is the transposed product that is made, cᵀ = bᵀ·aᵀ.
@@ -313,7 +320,7 @@ struct FewRows {
   const bool swapped;
   const int64_t m, n;  // rows are few
   const Operand b;
-  T* packed;  // [k · m]
+  T* packed;  // rows of whole vectors for dot products with columns of b, else [k][m]
 
   FewRows(const Product<T>& of, Few few, T* room)
       : x(of),
@@ -323,20 +330,26 @@ struct FewRows {
         b(swapped ? x.a.transposed() : x.b),
         packed(room) {
     const Operand a = swapped ? x.b.transposed() : x.a;
-    const bool dots = b.row == 1;
     with_numbers<T>(a, [&](const auto* from) {
-      for (int64_t i = 0; i < m; ++i)
-        for (int64_t p = 0; p < x.k; ++p)
-          pack_row(from + i * a.row + p * a.col, packed + (dots ? i * x.k + p : p * m + i), 1);
+      if (b.row != 1) return pack_a(from, a.row, a.col, m, x.k, packed, m);
+      const int64_t row = round_up(x.k, kLanes<T>);
+      for (int64_t i = 0; i < m; ++i) {
+        for (int64_t p = x.k / kLanes<T> * kLanes<T>; p < row; ++p) packed[i * row + p] = 0;
+        pack_panel(from + i * a.row, a.col, 0, packed + i * row, 0, x.k, 1);
+      }
     });
   }
+
+  // Of `packed`.
+  static int64_t elements(int64_t m, int64_t k) { return round_up(m * round_up(k, kLanes<T>) + kLanes<T>, 16); }
 
   // Columns that make a range: each reads enough of b to be worth a task.
   static int64_t range(int64_t k) { return round_up(smaller(4096, larger(1, kPackWork / k)), 8 * kLanes<T>); }
 
   // `room` holds 2 · m · range elements.
   void run(int64_t j0, int64_t columns, T* room) const {
-    multiply_range<T>(m, x.k, packed, b.from(0, j0), room, columns);
+    with_numbers<T>(b.from(0, j0),
+                    [&](const auto* from) { multiply_range<T>(m, x.k, packed, from, b, room, columns); });
     if (!swapped) return deliver(0, m, j0, columns, room);
     T* const turned = room + m * columns;
     for (int64_t i = 0; i < m; ++i)
@@ -368,12 +381,12 @@ struct FewRows {
 
 template <class T>
 int64_t few_rows_scratch(int64_t few, int64_t k) {
-  return round_up(few * k, 16) + 2 * few * FewRows<T>::range(k);
+  return FewRows<T>::elements(few, k) + 2 * few * FewRows<T>::range(k);
 }
 
 template <class T>
 void multiply_few_rows(const Product<T>& x, Few few) {
-  const int64_t count = few == Few::kRows ? x.m : x.n, packed = round_up(count * x.k, 16);
+  const int64_t count = few == Few::kRows ? x.m : x.n, packed = FewRows<T>::elements(count, x.k);
   const int64_t range = FewRows<T>::range(x.k), room = 2 * count * range;
   T* const mine = worker_scratch<T>(0, packed + room);
   const FewRows<T> product(x, few, mine);
@@ -390,7 +403,7 @@ void multiply_one_thread(const Product<T>& x, T* scratch) {
   const FewRows<T> product(x, few, scratch);
   const int64_t range = FewRows<T>::range(x.k);
   for (int64_t j0 = 0; j0 < product.n; j0 += range)
-    product.run(j0, smaller(range, product.n - j0), scratch + round_up(product.m * x.k, 16));
+    product.run(j0, smaller(range, product.n - j0), scratch + FewRows<T>::elements(product.m, x.k));
 }
 
 template <class T>
@@ -516,7 +529,7 @@ void matmul_of(const In& a, const In& b, const In& bias, Activation activation, 
 template <class T>
 Product<T> plain_product(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_row_stride, int64_t a_col_stride,
                          const T* b, int64_t b_row_stride, int64_t b_col_stride, T* c, int64_t c_row_stride,
-                         bool accumulate, const T* bias) {
+                         bool accumulate) {
   return {m,
           n,
           k,
@@ -525,7 +538,7 @@ Product<T> plain_product(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_
           c,
           c_row_stride,
           accumulate,
-          bias,
+          nullptr,
           {}};
 }
 
@@ -533,9 +546,9 @@ Product<T> plain_product(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_
 
 template <class T>
 void gemm(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_row_stride, int64_t a_col_stride, const T* b,
-          int64_t b_row_stride, int64_t b_col_stride, T* c, int64_t c_row_stride, bool accumulate, const T* bias) {
+          int64_t b_row_stride, int64_t b_col_stride, T* c, int64_t c_row_stride, bool accumulate) {
   multiply(plain_product(m, n, k, a, a_row_stride, a_col_stride, b, b_row_stride, b_col_stride, c, c_row_stride,
-                         accumulate, bias));
+                         accumulate));
 }
 
 template <class T>
@@ -547,21 +560,20 @@ int64_t gemm_scratch(int64_t m, int64_t n, int64_t k) {
 
 template <class T>
 void gemm_serial(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_row_stride, int64_t a_col_stride, const T* b,
-                 int64_t b_row_stride, int64_t b_col_stride, T* c, int64_t c_row_stride, bool accumulate, const T* bias,
-                 T* scratch) {
-  multiply_one_thread(plain_product(m, n, k, a, a_row_stride, a_col_stride, b, b_row_stride, b_col_stride, c,
-                                    c_row_stride, accumulate, bias),
-                      scratch);
+                 int64_t b_row_stride, int64_t b_col_stride, T* c, int64_t c_row_stride, bool accumulate, T* scratch) {
+  multiply_one_thread(
+      plain_product(m, n, k, a, a_row_stride, a_col_stride, b, b_row_stride, b_col_stride, c, c_row_stride, accumulate),
+      scratch);
 }
 
 template void gemm<float>(int64_t, int64_t, int64_t, const float*, int64_t, int64_t, const float*, int64_t, int64_t,
-                          float*, int64_t, bool, const float*);
+                          float*, int64_t, bool);
 template void gemm<double>(int64_t, int64_t, int64_t, const double*, int64_t, int64_t, const double*, int64_t, int64_t,
-                           double*, int64_t, bool, const double*);
+                           double*, int64_t, bool);
 template void gemm_serial<float>(int64_t, int64_t, int64_t, const float*, int64_t, int64_t, const float*, int64_t,
-                                 int64_t, float*, int64_t, bool, const float*, float*);
+                                 int64_t, float*, int64_t, bool, float*);
 template void gemm_serial<double>(int64_t, int64_t, int64_t, const double*, int64_t, int64_t, const double*, int64_t,
-                                  int64_t, double*, int64_t, bool, const double*, double*);
+                                  int64_t, double*, int64_t, bool, double*);
 template int64_t gemm_scratch<float>(int64_t, int64_t, int64_t);
 template int64_t gemm_scratch<double>(int64_t, int64_t, int64_t);
 

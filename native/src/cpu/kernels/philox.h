@@ -7,9 +7,8 @@
 // Block n gives the words 4n … 4n+3 of the stream. Element i (row-major) is made of
 //   uniform float32: word i:                    (word >> 8) · 2^-24
 //   uniform float64: words a = 2i, b = 2i + 1:  ((a >> 5) · 2^26 + (b >> 6)) · 2^-53
-//   normal (both):   pair j = i / 2 takes u1 = (word 2j + 0.5) · 2^-32 and u2 = (word 2j+1 + 0.5) · 2^-32; element 2j
-//   is
-//                    sqrt(−2 ln u1) · cos(2π u2), element 2j+1 the same with sin, in float64, rounded for float32.
+//   normal (both):   u1 = (word 2j + 0.5) · 2^-32 and u2 = (word 2j+1 + 0.5) · 2^-32 of pair j = i / 2:
+//                    √(−2 ln u1) · cos(2π u2) for even i, · sin(2π u2) for odd, in float64, rounded for float32.
 #pragma once
 
 #include <cmath>

@@ -145,7 +145,7 @@ struct Units {
     parts = ceil_div(count, per_part);
   }
   template <ReduceOp op, class T>
-  LLMEFF_INLINE double fold_part(const In& x, int64_t offset, int64_t part, T first) const {
+  __attribute__((noinline)) double fold_part(const In& x, int64_t offset, int64_t part, T first) const {
     T block[kRunBlock];
     Reader<T> reader{x, reduced.inner_stride(0), block};
     Cursor<1> at(reduced, reduced.rank - 1, part * per_part / pieces);

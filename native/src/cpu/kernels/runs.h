@@ -35,8 +35,12 @@ struct Reader {
   T* block;
 
   LLMEFF_INLINE bool direct() const { return item_size(view.dtype) == static_cast<int64_t>(sizeof(T)) && stride == 1; }
-  LLMEFF_INLINE const T* read(int64_t offset, int64_t n) {
-    if (direct()) return view.as<T>() + offset;
+  LLMEFF_INLINE const T* read(int64_t offset, int64_t n) const {
+    return direct() ? view.as<T>() + offset : copied(offset, n);
+  }
+
+ private:
+  __attribute__((noinline)) const T* copied(int64_t offset, int64_t n) const {
     if constexpr (sizeof(T) == sizeof(float) && kIsFloat<T>) {
       if (view.dtype == DType::kBF16) return gathered(view.as<BFloat16>() + offset, n);
       if (view.dtype == DType::kF16) return gathered(view.as<Float16>() + offset, n);
@@ -46,10 +50,8 @@ struct Reader {
     }
     return gathered(view.as<T>() + offset, n);
   }
-
- private:
   template <class S>
-  LLMEFF_INLINE const T* gathered(const S* p, int64_t n) {
+  LLMEFF_INLINE const T* gathered(const S* p, int64_t n) const {
     if (stride == 1) {
       for (int64_t i = 0; i < n; ++i) block[i] = widen(p[i]);
     } else {
@@ -68,8 +70,12 @@ struct Writer {
 
   LLMEFF_INLINE bool direct() const { return item_size(view.dtype) == static_cast<int64_t>(sizeof(T)) && stride == 1; }
   LLMEFF_INLINE T* target(int64_t offset) { return direct() ? view.as<T>() + offset : block; }
-  LLMEFF_INLINE void flush(int64_t offset, int64_t n) {
-    if (direct()) return;
+  LLMEFF_INLINE void flush(int64_t offset, int64_t n) const {
+    if (!direct()) copy(offset, n);
+  }
+
+ private:
+  __attribute__((noinline)) void copy(int64_t offset, int64_t n) const {
     if constexpr (sizeof(T) == sizeof(float) && kIsFloat<T>) {
       if (view.dtype == DType::kBF16) return scattered(view.as<BFloat16>() + offset, n);
       if (view.dtype == DType::kF16) return scattered(view.as<Float16>() + offset, n);
@@ -79,10 +85,8 @@ struct Writer {
     }
     scattered(view.as<T>() + offset, n);
   }
-
- private:
   template <class S>
-  LLMEFF_INLINE void scattered(S* p, int64_t n) {
+  LLMEFF_INLINE void scattered(S* p, int64_t n) const {
     if (stride == 1) {
       for (int64_t i = 0; i < n; ++i) narrow(block[i], p + i);
     } else {

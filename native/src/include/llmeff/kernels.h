@@ -5,10 +5,11 @@
 // name the user's arguments); a kernel checks only what depends on values, such as token ids, and reports it through
 // fail().
 //
-// All floating-point arguments of a call share one dtype, float32 or float64, unless said otherwise; reductions
-// accumulate in float32 or wider in a fixed order that does not depend on the number of threads. Views may be strided;
-// where a method says "rows", the last axis must be contiguous and the others may have any stride. Gradients are named
-// `d` + the name of the thing.
+// All floating-point arguments of a call share one dtype, float32 or float64, unless said otherwise; element-wise
+// kernels, reductions, softmax, dropout, gather and embedding also take bfloat16 and float16 and compute in float32, to
+// the others call.h gives float32 copies of such arrays. Reductions accumulate in float32 or wider in a fixed order
+// that does not depend on the number of threads. Views may be strided; where a method says "rows", the last axis must
+// be contiguous and the others may have any stride. Gradients are named `d` + the name of the thing.
 #pragma once
 
 #include "llmeff/view.h"
@@ -89,8 +90,9 @@ class Kernels {
   virtual ~Kernels() = default;
 
   // ---- data movement and element-wise
-  // -------------------------------------------------------------------------------------- out = x, any strides, any
-  // pair of dtypes (float → integer truncates; → bool is `x != 0`; NaN stays NaN in float types).
+
+  // out = x, any strides, any pair of dtypes (float → integer truncates; → bool is `x != 0`; NaN stays NaN in float
+  // types).
   virtual void copy(const In& x, const Out& out) = 0;
   virtual void fill(double value, const Out& out) = 0;
   // out[i] = the i-th number (row-major) of the stream (seed, stream): Philox 4x32-10, key = seed, counter = (i / 4,
@@ -141,7 +143,7 @@ class Kernels {
                       const Out& out) = 0;
 
   // ---- layers
-  // --------------------------------------------------------------------------------------------------------------
+
   // Softmax over the last axis, of any stride; a row of -inf gives zeros.
   virtual void softmax(const In& x, const Out& y) = 0;
   // dx = y ∘ (dy − Σ y∘dy).
@@ -199,8 +201,8 @@ class Kernels {
                                int64_t padding_h, int64_t padding_w, const Out& dx) = 0;
 
   // ---- losses (models.md §3)
-  // --------------------------------------------------------------------------------------------- Per row n with
-  // targets[n] ≠ ignore_index, z = logits or softcap·tanh(logits/softcap) when softcap > 0, p = softmax(z):
+
+  // Per row n with targets[n] ≠ ignore_index, z = logits or softcap·tanh(logits/softcap) when softcap > 0:
   //   ce[n] = (1−s)·(lse − z[target]) + s·mean_v(lse − z[v]),  loss = mean_n(ce[n] + z_loss·lse²), s = label_smoothing.
   // stats[3] = {mean ce, mean z_loss·lse², number of valid rows}; no valid row gives zeros. logits [N, V] rows, targets
   // int32 [N], loss [] , ce [N], lse [N]. ERR_INDEX on a target outside [0, V) that is not ignore_index.
@@ -219,7 +221,7 @@ class Kernels {
                                     const Out& stats, const Out& ce, const Out& dhidden, const Out& dweight) = 0;
 
   // ---- attention
-  // -----------------------------------------------------------------------------------------------------------
+
   // Dot-product attention, flash-style: q [B, T, H, D], k [B, S, K, D], v [B, S, K, Dv] (D and Dv axes contiguous,
   // others strided), o [B, T, H, Dv], lse [B, H, T] contiguous. Query row t is position i = q_offset + t; key j is
   // allowed when (not causal or j ≤ i or j < start + prefix[b, t]) and, with window > 0, j > i − window (not causal:
@@ -248,9 +250,10 @@ class Kernels {
                                          const Out& dk1, const Out& dk2, const Out& dv1, const Out& dv2) = 0;
 
   // ---- optimizers (optimizers.md §2, §3)
-  // --------------------------------------------------------------------------------- All arrays contiguous, equal
-  // sizes list by list; params, grads and state of one dtype. norm [] = sqrt(Σ over all arrays of Σ x²), accumulated in
-  // float64.
+
+  // All arrays contiguous, equal sizes list by list; params, grads and state of one dtype.
+
+  // norm [] = sqrt(Σ over all arrays of Σ x²), accumulated in float64.
   virtual void global_norm(const List<In>& xs, const Out& norm) = 0;
   // AdamW; `step` is 1-based. grad_scale [] (optional) multiplies every gradient; when it is not finite nothing is
   // changed. max_v is empty unless amsgrad. decoupled = false adds weight_decay·p to the gradient instead.

@@ -84,10 +84,10 @@ const operations = {
   sub: define("sub", [[], []], (_, g) => [() => g, () => g.neg()]),
   mul: define("mul", [["b"], ["a"]], ({ a, b }, g) => [() => g.mul(b), () => g.mul(a)]),
   div: define("div", [["b"], ["b", "out"]], ({ b, out }, g) => [() => g.div(b), () => g.mul(out).div(b).neg()]),
-  // d/da a^b = b a^(b-1), and 0 where b is 0; d/db a^b = a^b ln a, and 0 where a^b is 0 (a = 0): the products would be 0 · inf.
+  // d/da a^b = b a^(b-1), and 0 where b is 0; d/db a^b = a^b ln a, and 0 where a or a^b is 0: the products would be 0 · inf, or at 0^0 −inf.
   pow: define("pow", [both, ["a", "out"]], ({ a, b, out }, g) => [
-    () => where(equal(b, 0), full([], 0, { dtype: g.dtype }), g.mul(b).mul(pow(a, b.sub(1)))),
-    () => where(equal(out, 0), full([], 0, { dtype: g.dtype }), g.mul(out).mul(log(a))),
+    () => where(equal(b, 0), 0, g.mul(b).mul(pow(a, b.sub(1)))),
+    () => where(logicalOr(equal(a, 0), equal(out, 0)), 0, g.mul(out).mul(log(a))),
   ]),
   // On ties each input gets half.
   maximum: define("maximum", [both, both], ({ a, b }, g) => [() => share(g, a, b), () => share(g, b, a)]),
@@ -110,11 +110,11 @@ function share(dout: Tensor, x: Tensor, y: Tensor): Tensor {
 }
 
 /** A number takes the dtype of the tensor it meets. */
-function operands(name: Name, a: Tensor | number, b: Tensor | number): [Tensor, Tensor] {
+export function operands(where: string, a: Tensor | number, b: Tensor | number): [Tensor, Tensor] {
   if (a instanceof Tensor && typeof b === "number") return [a, full([], b, { dtype: a.dtype })];
   if (typeof a === "number" && b instanceof Tensor) return [full([], a, { dtype: b.dtype }), b];
-  checkTensor(name, "a", a);
-  checkTensor(name, "b", b);
+  checkTensor(where, "a", a);
+  checkTensor(where, "b", b);
   return [a, b];
 }
 
@@ -141,19 +141,19 @@ export function sub(a: Tensor | number, b: Tensor | number): Tensor {
 export function mul(a: Tensor | number, b: Tensor | number): Tensor {
   return apply("mul", a, b);
 }
-/** `a / b` */
+/** `a / b`; of int32 rounded towards zero, and 0 by zero. */
 export function div(a: Tensor | number, b: Tensor | number): Tensor {
   return apply("div", a, b);
 }
-/** `a^b` */
+/** `a^b`; of int32 0 for a negative exponent, unless `a` is ±1. */
 export function pow(a: Tensor | number, b: Tensor | number): Tensor {
   return apply("pow", a, b);
 }
-/** The larger of each pair; NaN if either is. */
+/** The larger of each pair; NaN if either is. Equal ones get half of the gradient each. */
 export function maximum(a: Tensor | number, b: Tensor | number): Tensor {
   return apply("maximum", a, b);
 }
-/** The smaller of each pair; NaN if either is. */
+/** The smaller of each pair; NaN if either is. Equal ones get half of the gradient each. */
 export function minimum(a: Tensor | number, b: Tensor | number): Tensor {
   return apply("minimum", a, b);
 }

@@ -1,6 +1,6 @@
 import { engine } from "@llmeff/native";
 import { defineOp } from "../autograd.js";
-import { checkDType, type DType } from "../dtype.js";
+import { accumulationDType, checkDType, type DType } from "../dtype.js";
 import { Tensor } from "../tensor.js";
 import { checkTensor } from "./arguments.js";
 
@@ -19,4 +19,10 @@ export function astype(x: Tensor, dtype: DType): Tensor {
   checkTensor("astype", "x", x);
   checkDType("astype", dtype);
   return castOp([x], { from: x.dtype, to: dtype });
+}
+
+/** `x` in the dtype in which its numbers are added up: float32 for bfloat16 and float16. @internal */
+export function widened(x: Tensor): Tensor {
+  const dtype = accumulationDType(x.dtype);
+  return x.dtype === dtype ? x : astype(x, dtype);
 }

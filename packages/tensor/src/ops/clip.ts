@@ -3,7 +3,6 @@ import { defineOp } from "../autograd.js";
 import type { Tensor } from "../tensor.js";
 import { checkFloating } from "./arguments.js";
 import { equal, maximum, minimum } from "./binary.js";
-import { zerosLike } from "./creation.js";
 import { where } from "./where.js";
 
 interface Bounds {
@@ -18,11 +17,11 @@ const clipOp = defineOp<Bounds>({
     context.save(x!, out);
     return out;
   },
-  backward: ({ saved: [x, out] }, dout) => [where(equal(x!, out!), dout, zerosLike(dout))],
+  backward: ({ saved: [x, out] }, dout) => [where(equal(x!, out!), dout, 0)],
 });
 
 /**
- * `min(max(x, low), high)`; NaN stays. The gradient passes where `x` was kept, the bounds included.
+ * `x` where it lies between `min` and `max`, else the nearer of them; NaN stays. The gradient passes where `x` was kept, the bounds included.
  *
  * @param min - may be `-Infinity`
  * @param max - may be `Infinity`

@@ -2,7 +2,18 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { expectClose, floatDTypes, sumError } from "../../test/compare.js";
 import { sample } from "../../test/numbers.js";
-import { conv1d, conv2d, OptionError, ShapeError, scope, type Tensor, tensor, valueAndGrad, zeros } from "../index.js";
+import {
+  conv1d,
+  conv2d,
+  memory,
+  OptionError,
+  ShapeError,
+  scope,
+  type Tensor,
+  tensor,
+  valueAndGrad,
+  zeros,
+} from "../index.js";
 
 interface Problem {
   x: [B: number, C: number, H: number, W: number];
@@ -154,6 +165,7 @@ describe("conv2d", () => {
     expect(() => conv2d(x, zeros([2, 3, 3, 3]))).toThrow("[conv2d] with 1 groups expected weight");
     expect(() => conv2d(x, zeros([3, 2, 3, 3]), undefined, { groups: 2 })).toThrow(ShapeError);
     expect(() => conv2d(x, zeros([2, 4, 7, 3]))).toThrow("[conv2d] a window of 7 doesn't fit an axis of 5");
+    expect(() => conv2d(zeros([1, 4, 0, 5]), w, undefined, { padding: 2 })).toThrow("doesn't fit an axis of 0");
     expect(() => conv2d(x, w, zeros([3]))).toThrow("[conv2d] bias must be [2]");
     expect(() => conv2d(x, w, undefined, { stride: 0 })).toThrow(OptionError);
     expect(() => conv2d(x, w, undefined, { padding: [1, -1] })).toThrow(OptionError);
@@ -173,5 +185,14 @@ describe("conv1d", () => {
     expect([...conv1d(x, w, undefined, { dilation: 2 }).dataSync()]).toEqual([-2, -2]);
     expect(() => conv1d(x, zeros([1, 1, 1, 2]))).toThrow(ShapeError);
     expect(() => conv1d(x, w, undefined, { stride: [1, 1] as never })).toThrow(OptionError);
+  });
+
+  it("leaves nothing but its result, and speaks of itself", () => {
+    const [x, w] = [zeros([1, 2, 4]), zeros([3, 2, 2])];
+    const before = memory().tensors;
+    conv1d(x, w).dispose();
+    expect(memory().tensors).toBe(before);
+    expect(() => conv1d(x, zeros([3, 1, 2]))).toThrow(/^\[conv1d\] with 1 groups .* x is \[1, 2, 4\]/);
+    expect(() => conv1d(x, zeros([3, 2, 5]))).toThrow("[conv1d] a window of 5 doesn't fit an axis of 4");
   });
 });

@@ -1,5 +1,6 @@
 import { engine, OptionError, ShapeError } from "@llmeff/native";
 import { defineOp } from "../autograd.js";
+import { scope } from "../scope.js";
 import { formatShape } from "../shape.js";
 import { Tensor } from "../tensor.js";
 import { checkFloating, contiguous } from "./arguments.js";
@@ -55,25 +56,40 @@ function samePadding(where: string, extents: readonly number[], stride: readonly
   return extents.map((n) => (n - 1) / 2) as [number, number];
 }
 
-function checkChannels(x: Tensor, weight: Tensor, groups: number, bias?: Tensor): void {
+function checkChannels(where: string, x: Tensor, weight: Tensor, groups = 1, bias?: Tensor): void {
   if (!Number.isSafeInteger(groups) || groups < 1) {
-    throw new OptionError(`[conv2d] groups must be an integer ≥ 1; received ${groups}.`);
+    throw new OptionError(`[${where}] groups must be an integer ≥ 1; received ${groups}.`);
   }
   const shapes = `x is ${formatShape(x.shape)} and weight is ${formatShape(weight.shape)}`;
-  if (x.rank !== 4 || weight.rank !== 4 || weight.shape.slice(1).includes(0)) {
-    throw new ShapeError(
-      `[conv2d] expected x [B, C, H, W] and weight [O, C / groups, R, S] of at least one channel and element; ${shapes}.`,
-    );
+  if (weight.shape.slice(1).includes(0)) {
+    throw new ShapeError(`[${where}] expected weights of at least one channel and element; ${shapes}.`);
   }
   const [out, perGroup] = weight.shape as [number, number];
   if (x.shape[1] !== perGroup * groups || out % groups !== 0) {
     throw new ShapeError(
-      `[conv2d] with ${groups} groups expected weight [O, C / groups, R, S] and O a multiple of them; ${shapes}.`,
+      `[${where}] with ${groups} groups expected weight [O, C / groups, …] and O a multiple of them; ${shapes}.`,
     );
   }
   if (bias && (bias.rank !== 1 || bias.size !== out)) {
-    throw new ShapeError(`[conv2d] bias must be [${out}]; received ${formatShape(bias.shape)}.`);
+    throw new ShapeError(`[${where}] bias must be [${out}]; received ${formatShape(bias.shape)}.`);
   }
+}
+
+/** `conv2d` of channels that fit; other mistakes are reported in the name of `where`. */
+function convolve(where: string, x: Tensor, weight: Tensor, bias: Tensor | undefined, options: Conv2dOptions): Tensor {
+  const { padding = 0, groups = 1 } = options;
+  const stride = pairOf(where, "stride", options.stride ?? 1, 1);
+  const dilation = pairOf(where, "dilation", options.dilation ?? 1, 1);
+  const extents = dilation.map((step, i) => step * (weight.shape[2 + i]! - 1) + 1);
+  const pad =
+    padding === "same"
+      ? samePadding(where, extents, stride)
+      : pairOf(where, "padding", padding === "valid" ? 0 : padding, 0);
+  const sizes = extents.map((extent, i) => positionsOf(where, x.shape[2 + i]!, extent, stride[i]!, pad[i]!));
+  return conv2dOp(bias ? [x, weight, bias] : [x, weight], {
+    outShape: [x.shape[0]!, weight.shape[0]!, ...sizes],
+    geometry: [...stride, ...pad, ...dilation, groups],
+  });
 }
 
 /**
@@ -90,21 +106,14 @@ function checkChannels(x: Tensor, weight: Tensor, groups: number, bias?: Tensor)
  * const features = relu(conv2d(images, weight, bias, { padding: "same" }));
  */
 export function conv2d(x: Tensor, weight: Tensor, bias?: Tensor, options: Conv2dOptions = {}): Tensor {
-  const { padding = 0, groups = 1 } = options;
-  checkFloating("conv2d", bias ? { x, weight, bias } : { x, weight });
-  checkChannels(x, weight, groups, bias);
-  const stride = pairOf("conv2d", "stride", options.stride ?? 1, 1);
-  const dilation = pairOf("conv2d", "dilation", options.dilation ?? 1, 1);
-  const extents = dilation.map((step, i) => step * (weight.shape[2 + i]! - 1) + 1);
-  const pad =
-    padding === "same"
-      ? samePadding("conv2d", extents, stride)
-      : pairOf("conv2d", "padding", padding === "valid" ? 0 : padding, 0);
-  const sizes = extents.map((extent, i) => positionsOf("conv2d", x.shape[2 + i]!, extent, stride[i]!, pad[i]!));
-  return conv2dOp(bias ? [x, weight, bias] : [x, weight], {
-    outShape: [x.shape[0]!, weight.shape[0]!, ...sizes],
-    geometry: [...stride, ...pad, ...dilation, groups],
-  });
+  checkFloating("conv2d", { x, weight, ...(bias && { bias }) });
+  if (x.rank !== 4 || weight.rank !== 4) {
+    throw new ShapeError(
+      `[conv2d] expected x [B, C, H, W] and weight [O, C / groups, R, S]; received ${formatShape(x.shape)} and ${formatShape(weight.shape)}.`,
+    );
+  }
+  checkChannels("conv2d", x, weight, options.groups, bias);
+  return convolve("conv2d", x, weight, bias, options);
 }
 
 export interface Conv1dOptions {
@@ -128,18 +137,24 @@ export interface Conv1dOptions {
  */
 export function conv1d(x: Tensor, weight: Tensor, bias?: Tensor, options: Conv1dOptions = {}): Tensor {
   const { stride = 1, padding = 0, dilation = 1, groups = 1 } = options;
-  checkFloating("conv1d", { x, weight });
+  checkFloating("conv1d", { x, weight, ...(bias && { bias }) });
   if (x.rank !== 3 || weight.rank !== 3) {
     throw new ShapeError(
       `[conv1d] expected x [B, C, T] and weight [O, C / groups, S]; received ${formatShape(x.shape)} and ${formatShape(weight.shape)}.`,
     );
   }
-  const flat = (tensor: Tensor) => reshape(tensor, [tensor.shape[0]!, tensor.shape[1]!, 1, tensor.shape[2]!]);
-  const out = conv2d(flat(x), flat(weight), bias, {
+  checkChannels("conv1d", x, weight, groups, bias);
+  const settings: Conv2dOptions = {
     stride: inWidth("conv1d", "stride", stride, 1, 1),
     padding: typeof padding === "string" ? padding : inWidth("conv1d", "padding", padding, 0, 0),
     dilation: inWidth("conv1d", "dilation", dilation, 1, 1),
     groups,
+  };
+  const [B, C, T] = x.shape as [number, number, number];
+  const [O, perGroup, S] = weight.shape as [number, number, number];
+  return scope(() => {
+    const flat = reshape(weight, [O, perGroup, 1, S]);
+    const out = convolve("conv1d", reshape(x, [B, C, 1, T]), flat, bias, settings);
+    return reshape(out, [B, O, out.shape[3]!]);
   });
-  return reshape(out, [out.shape[0]!, out.shape[1]!, out.shape[3]!]);
 }

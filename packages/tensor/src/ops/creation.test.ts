@@ -1,5 +1,16 @@
 import { describe, expect, it } from "vitest";
-import { copyInto, type DType, full, memory, randomNormal, randomUniform, scope, tensor, zeros } from "../index.js";
+import {
+  copyInto,
+  type DType,
+  fill,
+  full,
+  memory,
+  randomNormal,
+  randomUniform,
+  scope,
+  tensor,
+  zeros,
+} from "../index.js";
 
 describe("tensor", () => {
   it("takes numbers, nested arrays and typed arrays", () => {
@@ -46,6 +57,15 @@ describe("tensor", () => {
       65504,
       Number.POSITIVE_INFINITY,
     ]);
+  });
+});
+
+describe("fill", () => {
+  it("sets every element in place, also to what isn't finite", () => {
+    const x = zeros([2, 2]);
+    expect(fill(x.slice(1, 1), Number.NEGATIVE_INFINITY).shape).toEqual([2, 1]);
+    expect([...x.dataSync()]).toEqual([0, Number.NEGATIVE_INFINITY, 0, Number.NEGATIVE_INFINITY]);
+    expect(() => fill(x, "1" as never)).toThrow("[fill] value must be a number; received string");
   });
 });
 

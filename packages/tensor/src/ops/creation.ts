@@ -2,7 +2,7 @@ import { Distribution, DTypeCode, DTypeError, engine, OptionError, ShapeError } 
 import { checkDType, type DType, dtypeOf, isFloating, type TypedArray } from "../dtype.js";
 import { checkShape, formatShape, maxRank, type Shape, sizeOf } from "../shape.js";
 import { Tensor } from "../tensor.js";
-import { checkFinite, checkTensor } from "./arguments.js";
+import { checkTensor } from "./arguments.js";
 
 export interface TensorOptions {
   /** Element type; default float32, or that of the typed array. */
@@ -84,12 +84,16 @@ export function tensor(data: NestedNumbers | TypedArray, options: TensorOptions 
   return out;
 }
 
+function checkNumber(where: string, value: number): void {
+  if (typeof value !== "number") throw new OptionError(`[${where}] value must be a number; received ${typeof value}.`);
+}
+
 /** A tensor of one value everywhere; default dtype float32. */
 export function full(shape: Shape, value: number, options: TensorOptions = {}): Tensor {
   checkShape("full", shape);
   const { dtype = "float32" } = options;
   checkDType("full", dtype);
-  if (typeof value !== "number") throw new OptionError(`[full] value must be a number; received ${typeof value}.`);
+  checkNumber("full", value);
   const out = Tensor.allocate(dtype, [...shape]);
   engine().op.fill(value, out.handle);
   return out;
@@ -135,31 +139,32 @@ export function checkKey(where: string, key: RandomKey): Required<RandomKey> {
   return { seed, stream };
 }
 
-function random(distribution: number, key: RandomKey, shape: Shape, options: TensorOptions): Tensor {
-  checkShape("random", shape);
-  const { seed, stream } = checkKey("random", key);
+function random(where: "randomUniform" | "randomNormal", key: RandomKey, shape: Shape, options: TensorOptions): Tensor {
+  checkShape(where, shape);
+  const { seed, stream } = checkKey(where, key);
   const { dtype = "float32" } = options;
-  checkDType("random", dtype);
-  if (!isFloating(dtype)) throw new DTypeError(`[random] expected a floating-point dtype; received ${dtype}.`);
+  checkDType(where, dtype);
+  if (!isFloating(dtype)) throw new DTypeError(`[${where}] expected a floating-point dtype; received ${dtype}.`);
   if (dtype === "bfloat16" || dtype === "float16") {
-    using wide = random(distribution, key, shape, { dtype: "float32" });
+    using wide = random(where, key, shape, { dtype: "float32" });
     const out = Tensor.allocate(dtype, [...shape]);
     engine().op.copy(wide.handle, out.handle);
     return out;
   }
   const out = Tensor.allocate(dtype, [...shape]);
+  const distribution = where === "randomUniform" ? Distribution.uniform : Distribution.normal;
   engine().op.random(distribution, seed, stream, out.handle);
   return out;
 }
 
 /** Uniform numbers in [0, 1): Philox 4×32-10 (Salmon et al. 2011) keyed by `key`, element by element. */
 export function randomUniform(key: RandomKey, shape: Shape, options: TensorOptions = {}): Tensor {
-  return random(Distribution.uniform, key, shape, options);
+  return random("randomUniform", key, shape, options);
 }
 
 /** Standard normal numbers by Box and Muller's transform of the same generator. */
 export function randomNormal(key: RandomKey, shape: Shape, options: TensorOptions = {}): Tensor {
-  return random(Distribution.normal, key, shape, options);
+  return random("randomNormal", key, shape, options);
 }
 
 /**
@@ -184,10 +189,10 @@ export function copyInto(target: Tensor, source: Tensor): Tensor {
   return target;
 }
 
-/** Sets every element, in place. */
+/** Sets every element, in place; infinities and NaN too. */
 export function fill(target: Tensor, value: number): Tensor {
   checkTensor("fill", "target", target);
-  checkFinite("fill", "value", value);
+  checkNumber("fill", value);
   engine().op.fill(value, target.handle);
   return target;
 }

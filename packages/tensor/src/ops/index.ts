@@ -57,7 +57,7 @@ export { einsum } from "./einsum.js";
 export { embedding } from "./embedding.js";
 export { gather, indexAdd, indexSelect, oneHot, scatterAdd } from "./gather.js";
 export { addLayerNorm, type LayerNormOptions, layerNorm } from "./layer-norm.js";
-export { linear } from "./linear.js";
+export { type LinearOptions, linear } from "./linear.js";
 export { klDivergence } from "./losses/kl-divergence.js";
 export type { LossOptions, LossReduction } from "./losses/reduction.js";
 export { type HuberLossOptions, huberLoss, l1Loss, mseLoss } from "./losses/regression.js";

@@ -5,7 +5,6 @@ import { broadcastShapes, formatShape, sameShape } from "../shape.js";
 import type { Tensor } from "../tensor.js";
 import { checkTensor } from "./arguments.js";
 import { greaterEqual, lessEqual } from "./binary.js";
-import { full } from "./creation.js";
 import { arange } from "./ranges.js";
 import { unsqueeze } from "./views.js";
 import { where } from "./where.js";
@@ -25,7 +24,7 @@ export function maskedFill(x: Tensor, mask: Tensor, value: number): Tensor {
       `[maskedFill] mask ${formatShape(mask.shape)} doesn't broadcast to x ${formatShape(x.shape)}.`,
     );
   }
-  return scope(() => where(mask, full([], value, { dtype: x.dtype }), x));
+  return scope(() => where(mask, value, x));
 }
 
 /** Keeps the elements with `column − row` on one side of `k`. */
@@ -37,7 +36,7 @@ function triangle(name: string, x: Tensor, k: number, keeps: typeof lessEqual): 
     const [m, n] = [x.shape.at(-2)!, x.shape.at(-1)!];
     const limit = Math.max(-m, Math.min(n, k)); // beyond these all or nothing is kept
     const kept = keeps(arange(n), unsqueeze(arange(limit, limit + m), 1));
-    return where(kept, x, full([], 0, { dtype: x.dtype }));
+    return where(kept, x, 0);
   });
 }
 

@@ -6,7 +6,7 @@ import { checkFloating, checkRank } from "./arguments.js";
 import type { AttentionPart } from "./attention.js";
 import { add, div, equal, maximum, mul, sub } from "./binary.js";
 import { astype } from "./cast.js";
-import { full, zerosLike } from "./creation.js";
+import { zerosLike } from "./creation.js";
 import { sum } from "./reduce.js";
 import { exp, log } from "./unary.js";
 import { reshape, transpose } from "./views.js";
@@ -22,7 +22,7 @@ function byRow(weight: Tensor): Tensor {
 
 /** Where `x` is `value`, `instead`. */
 function replace(x: Tensor, value: number, instead: number): Tensor {
-  return where(equal(x, value), full(x.shape, instead, { dtype: x.dtype }), x);
+  return where(equal(x, value), instead, x);
 }
 
 /** The outputs first, then the log-sum-exps. */

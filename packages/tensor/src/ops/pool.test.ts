@@ -108,9 +108,11 @@ describe("pooling", () => {
   it("refuses what doesn't fit", () => {
     expect(() => maxPool2d(zeros([2, 4, 4]), 2)).toThrow(ShapeError);
     expect(() => maxPool2d(zeros([1, 2, 4, 4]), 5)).toThrow("[maxPool2d] a window of 5 doesn't fit an axis of 4");
+    expect(() => maxPool2d(zeros([1, 2, 4, 0]), 2, { padding: 1 })).toThrow("doesn't fit an axis of 0");
     expect(() => avgPool2d(zeros([1, 2, 4, 4]), 2, { padding: 2 })).toThrow("at most half the window");
     expect(() => avgPool2d(zeros([1, 2, 4, 4]), 0)).toThrow(OptionError);
     expect(() => avgPool1d(zeros([1, 2, 4, 4]), 2)).toThrow(ShapeError);
     expect(() => maxPool1d(zeros([1, 2, 4]), [2, 2] as never)).toThrow(OptionError);
+    expect(() => avgPool1d(zeros([1, 2, 4]), 5)).toThrow("[avgPool1d] a window of 5 doesn't fit an axis of 4");
   });
 });

@@ -1,5 +1,6 @@
 import { engine, OptionError, ShapeError } from "@llmeff/native";
 import { defineOp } from "../autograd.js";
+import { scope } from "../scope.js";
 import { formatShape } from "../shape.js";
 import { Tensor } from "../tensor.js";
 import { checkFloating, contiguous } from "./arguments.js";
@@ -94,24 +95,34 @@ export interface Pool1dOptions {
 }
 
 /** A pooling of `[B, C, T]` by one of `[B, C, 1, T]`. */
-function inOneDimension(where: string, pool: typeof maxPool2d, x: Tensor, window: number, options: Pool1dOptions) {
-  const { stride = window, padding = 0 } = options;
+function inOneDimension(
+  where: string,
+  pool: typeof maxPool2dOp,
+  x: Tensor,
+  window: number,
+  { stride = window, padding = 0 }: Pool1dOptions,
+): Tensor {
   checkFloating(where, { x });
   if (x.rank !== 3) throw new ShapeError(`[${where}] x must be [B, C, T]; received ${formatShape(x.shape)}.`);
   const [B, C, T] = x.shape as [number, number, number];
-  const out = pool(reshape(x, [B, C, 1, T]), inWidth(where, "window", window, 1, 1), {
+  const options: Pool2dOptions = {
     stride: inWidth(where, "stride", stride, 1, 1),
     padding: inWidth(where, "padding", padding, 0, 0),
+  };
+  const kernel = inWidth(where, "window", window, 1, 1);
+  return scope(() => {
+    const flat = reshape(x, [B, C, 1, T]);
+    const out = pool([flat], settingsOf(where, flat, kernel, options));
+    return reshape(out, [B, C, out.shape[3]!]);
   });
-  return reshape(out, [B, C, out.shape[3]!]);
 }
 
 /** `maxPool2d` along one axis: `[B, C, T]` → `[B, C, OT]`. */
 export function maxPool1d(x: Tensor, window: number, options: Pool1dOptions = {}): Tensor {
-  return inOneDimension("maxPool1d", maxPool2d, x, window, options);
+  return inOneDimension("maxPool1d", maxPool2dOp, x, window, options);
 }
 
 /** `avgPool2d` along one axis: `[B, C, T]` → `[B, C, OT]`. */
 export function avgPool1d(x: Tensor, window: number, options: Pool1dOptions = {}): Tensor {
-  return inOneDimension("avgPool1d", avgPool2d, x, window, options);
+  return inOneDimension("avgPool1d", avgPool2dOp, x, window, options);
 }

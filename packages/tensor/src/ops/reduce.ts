@@ -1,6 +1,6 @@
 import { DTypeError, engine, ReduceOp, ShapeError } from "@llmeff/native";
 import { defineOp } from "../autograd.js";
-import { formatShape, normalizeAxis, sizeOf } from "../shape.js";
+import { formatShape, normalizeAxes, sizeOf } from "../shape.js";
 import { Tensor } from "../tensor.js";
 import { checkFinite, checkFloating, checkTensor } from "./arguments.js";
 import { equal, logicalAnd, notEqual } from "./binary.js";
@@ -82,12 +82,11 @@ function ofExtreme({ x, out, dout, options: { axes } }: Gradient): Tensor {
 
 /** The product of all others: of those that aren't zero, unless there is another zero. */
 function ofProduct({ x, dout, options: { axes } }: Gradient): Tensor {
-  const constant = (value: number) => full([], value, { dtype: x.dtype });
   const zero = equal(x, 0);
-  const others = where(zero, constant(1), x);
+  const others = where(zero, 1, x);
   const product = compute("prod", others, axes).mul(dout);
   const zeros = sum(zero.astype(x.dtype), { axis: axes, keepDims: true });
-  const alone = where(logicalAnd(zero, equal(zeros, 1)), product, constant(0));
+  const alone = where(logicalAnd(zero, equal(zeros, 1)), product, 0);
   return where(equal(zeros, 0), product.div(others), alone);
 }
 
@@ -113,21 +112,20 @@ const operations = {
     "variance",
     "x and result",
     ({ x, out, dout, options }) => {
-      const perDeviation = where(notEqual(out, 0), dout.div(out), full([], 0, { dtype: out.dtype }));
+      const perDeviation = where(notEqual(out, 0), dout.div(out), 0);
       return deviation(x, options).mul(perDeviation);
     },
     (variance, options) => corrected(variance, options).sqrt(),
   ),
   // e^(x − result), 0 in a row of nothing but −∞.
   logSumExp: define("logSumExp", "x and result", ({ x, out, dout }) => {
-    const shift = where(equal(out, -Infinity), full([], 0, { dtype: out.dtype }), out);
+    const shift = where(equal(out, -Infinity), 0, out);
     return exp(x.sub(shift)).mul(dout);
   }),
 };
 
 function reducedAxes(name: string, x: Tensor, { axis }: ReduceOptions): number[] {
-  const listed = axis === undefined ? x.shape.map((_, i) => i) : typeof axis === "number" ? [axis] : axis;
-  return [...new Set(listed.map((a) => normalizeAxis(name, a, x.rank)))];
+  return axis === undefined ? [...x.shape.keys()] : normalizeAxes(name, axis, x.rank);
 }
 
 /** Drops the reduced axes, unless they are kept. */
@@ -185,18 +183,19 @@ function quantify(name: "any" | "all", x: Tensor, options: ReduceOptions = {}): 
 export function sum(x: Tensor, options?: ReduceOptions): Tensor {
   return reduce("sum", x, options);
 }
+/** `Σ x / n`; there is none of nothing. */
 export function mean(x: Tensor, options?: ReduceOptions): Tensor {
   return reduce("mean", x, options);
 }
-/** `Π x`, 1 of nothing; multiplied in float64. */
+/** `Π x`, 1 of nothing; multiplied in float64. Its gradient is the product of the others, also where some are 0. */
 export function prod(x: Tensor, options?: ReduceOptions): Tensor {
   return reduce("prod", x, options);
 }
-/** The largest elements; NaN if there is one. Also of int32, uint8 and bool. */
+/** The largest elements; NaN if there is one. Equal ones share the gradient. Also of int32, uint8 and bool. */
 export function max(x: Tensor, options?: ReduceOptions): Tensor {
   return extreme("max", x, options);
 }
-/** The smallest elements; NaN if there is one. Also of int32, uint8 and bool. */
+/** The smallest elements; NaN if there is one. Equal ones share the gradient. Also of int32, uint8 and bool. */
 export function min(x: Tensor, options?: ReduceOptions): Tensor {
   return extreme("min", x, options);
 }

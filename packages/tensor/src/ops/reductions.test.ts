@@ -137,6 +137,12 @@ describe("reductions", () => {
     expect([...t.all(none, { axis: 1, keepDims: true }).dataSync()]).toEqual([1, 1]);
   });
 
+  it("refuse an axis that is named twice, or is none", () => {
+    const x = t.zeros([2, 3]);
+    expect(() => t.sum(x, { axis: [0, -2] })).toThrow("[sum] each axis must be named once; received [0, -2]");
+    expect(() => t.max(x, { axis: "0" as never })).toThrow('[max] expected an axis or an array of axes; received "0"');
+  });
+
   it("gives the identities of nothing", () => {
     const none = t.zeros([2, 0]);
     expect([...t.prod(none, { axis: 1 }).dataSync()]).toEqual([1, 1]);

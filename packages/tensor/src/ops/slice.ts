@@ -6,8 +6,8 @@ import { Tensor } from "../tensor.js";
 import { checkTensor } from "./arguments.js";
 import { full } from "./creation.js";
 
-/** The op that shows the part of a tensor that `part` names, of any tensor of its shape. @internal */
-export function definePart(name: string) {
+/** The op that shows the part of a tensor that `part` names, of any tensor of its shape. */
+function definePart(name: string) {
   return defineOp<(x: Tensor) => Tensor>({
     name,
     forward: (_context, [x], part) => part(x!),

@@ -1,10 +1,10 @@
 import { DTypeError, engine } from "@llmeff/native";
 import { defineOp } from "../autograd.js";
+import { scope } from "../scope.js";
 import { broadcastShapes } from "../shape.js";
 import { Tensor } from "../tensor.js";
 import { checkTensor } from "./arguments.js";
-import { sumTo } from "./binary.js";
-import { zerosLike } from "./creation.js";
+import { operands, sumTo } from "./binary.js";
 import { expandView } from "./views.js";
 
 const whereOp = defineOp<undefined>({
@@ -26,16 +26,23 @@ const whereOp = defineOp<undefined>({
     return out;
   },
   backward({ needs, saved: [condition], shapes }, dout) {
-    const zero = zerosLike(dout);
     return [
       null,
-      needs[1] ? sumTo(where(condition!, dout, zero), shapes[1]!) : null,
-      needs[2] ? sumTo(where(condition!, zero, dout), shapes[2]!) : null,
+      needs[1] ? sumTo(where(condition!, dout, 0), shapes[1]!) : null,
+      needs[2] ? sumTo(where(condition!, 0, dout), shapes[2]!) : null,
     ];
   },
 });
 
-/** `condition ? a : b` element by element, all broadcast together; `condition` is bool. */
-export function where(condition: Tensor, a: Tensor, b: Tensor): Tensor {
-  return whereOp([condition, a, b], undefined);
+/**
+ * `condition ? a : b` element by element, all broadcast together. One of `a` and `b` may be a number.
+ *
+ * @param condition - bool
+ *
+ * @example
+ * where(greater(x, 0), x, 0); // relu(x)
+ */
+export function where(condition: Tensor, a: Tensor | number, b: Tensor | number): Tensor {
+  if (a instanceof Tensor && b instanceof Tensor) return whereOp([condition, a, b], undefined);
+  return scope(() => whereOp([condition, ...operands("where", a, b)], undefined));
 }

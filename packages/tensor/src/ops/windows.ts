@@ -24,10 +24,10 @@ export function inWidth(where: string, name: string, value: number, least: numbe
   return [height, pairOf(where, name, value, least)[1]];
 }
 
-/** Positions of a window of `extent` elements on an axis of `size`. */
+/** Positions of a window of `extent` elements on an axis of `size`, which must have elements: padding alone is no image. */
 export function positionsOf(where: string, size: number, extent: number, stride: number, padding: number): number {
   const padded = size + 2 * padding;
-  if (extent > padded) {
+  if (size === 0 || extent > padded) {
     throw new ShapeError(
       `[${where}] a window of ${extent} doesn't fit an axis of ${size} with padding ${padding} on both ends.`,
     );

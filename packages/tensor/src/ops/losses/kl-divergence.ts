@@ -1,31 +1,21 @@
 import { ShapeError } from "@llmeff/native";
 import { defineOp } from "../../autograd.js";
+import { scope } from "../../scope.js";
 import type { Tensor } from "../../tensor.js";
 import { checkFloating } from "../arguments.js";
 import { equal } from "../binary.js";
-import { full } from "../creation.js";
+import { widened } from "../cast.js";
 import { sum } from "../reduce.js";
 import { exp } from "../unary.js";
 import { where } from "../where.js";
-import {
-  checkReduction,
-  checkSameShape,
-  type LossOptions,
-  type LossReduction,
-  reduceLosses,
-  spreadLoss,
-} from "./reduction.js";
-
-interface Settings {
-  reduction: LossReduction;
-}
+import { checkReduction, checkSameShape, type LossOptions, reduceLosses, spreadLoss } from "./reduction.js";
 
 /** `ln p − ln q`, 0 where p is 0: there the product with p is 0 whatever q is. */
 function logRatio(logP: Tensor, logQ: Tensor): Tensor {
-  return where(equal(logP, -Infinity), full([], 0, { dtype: logP.dtype }), logP.sub(logQ));
+  return where(equal(logP, -Infinity), 0, logP.sub(logQ));
 }
 
-const klDivergenceOp = defineOp<Settings>({
+const klDivergenceOp = defineOp<Required<LossOptions>>({
   name: "klDivergence",
   forward(context, [logP, logQ], { reduction }) {
     context.save(logP!, logQ!);
@@ -55,5 +45,5 @@ export function klDivergence(logP: Tensor, logQ: Tensor, options: LossOptions = 
   checkSameShape("klDivergence", { logP, logQ });
   checkReduction("klDivergence", reduction);
   if (logP.rank === 0) throw new ShapeError("[klDivergence] expected at least one axis; received scalars.");
-  return klDivergenceOp([logP, logQ], { reduction });
+  return scope(() => klDivergenceOp([widened(logP), widened(logQ)], { reduction }));
 }

@@ -94,3 +94,18 @@ describe("klDivergence", () => {
     }
   });
 });
+
+describe.each(["bfloat16", "float16"] as const)("losses of %s", (dtype) => {
+  it("are float32, from numbers that are not rounded on the way", () => {
+    // 1 + 2⁻⁷ has neighbours in bfloat16 at distances of 2⁻⁷; its square, (1 + 2⁻⁷)² = 1 + 2⁻⁶ + 2⁻¹⁴, lies between two of them, and of float16.
+    const x = t.tensor([1 + 2 ** -7], { dtype });
+    const zero = t.zeros([1], { dtype });
+    const { value, grads } = t.valueAndGrad((p: t.Tensor) => t.mseLoss(p, zero), x);
+    expect([value.dtype, value.itemSync()]).toEqual(["float32", 1 + 2 ** -6 + 2 ** -14]);
+    expect([grads.dtype, grads.astype("float32").itemSync()]).toEqual([dtype, 2 + 2 ** -6]);
+    expect(t.l1Loss(x, zero, { reduction: "none" }).dtype).toBe("float32");
+    expect(t.huberLoss(x, zero).dtype).toBe("float32");
+    expect(t.sigmoidCrossEntropy(x, zero, { posWeight: x, weights: x }).dtype).toBe("float32");
+    expect(t.klDivergence(zero, zero).dtype).toBe("float32");
+  });
+});

@@ -3,6 +3,8 @@ import { formatShape, sameShape } from "../../shape.js";
 import type { Tensor } from "../../tensor.js";
 import { mean, sum } from "../reduce.js";
 
+// Losses are float32 for bfloat16 and float16 arguments, as those of `crossEntropy`: a mean over many elements is worth its digits.
+
 /** What becomes of the losses of all elements: their mean, their sum, or all of them. */
 export type LossReduction = "mean" | "sum" | "none";
 

@@ -3,25 +3,14 @@ import { defineOp } from "../../autograd.js";
 import { scope } from "../../scope.js";
 import type { Tensor } from "../../tensor.js";
 import { checkFloating } from "../arguments.js";
+import { widened } from "../cast.js";
 import { clip } from "../clip.js";
 import { abs, sign } from "../unary.js";
-import {
-  checkReduction,
-  checkSameShape,
-  type LossOptions,
-  type LossReduction,
-  reduceLosses,
-  spreadLoss,
-} from "./reduction.js";
-
-interface Settings {
-  reduction: LossReduction;
-  delta: number;
-}
+import { checkReduction, checkSameShape, type LossOptions, reduceLosses, spreadLoss } from "./reduction.js";
 
 /** A loss of the differences `prediction − target`, element by element, and its derivative. */
 function define(name: string, loss: (d: Tensor, delta: number) => Tensor, slope: (d: Tensor, delta: number) => Tensor) {
-  return defineOp<Settings>({
+  return defineOp<Required<HuberLossOptions>>({
     name,
     forward(context, [prediction, target], { reduction, delta }) {
       const difference = prediction!.sub(target!);
@@ -63,15 +52,15 @@ function apply(
   checkFloating(name, { prediction, target });
   checkSameShape(name, { prediction, target });
   checkReduction(name, reduction);
-  return scope(() => operations[name]([prediction, target], { reduction, delta }));
+  return scope(() => operations[name]([widened(prediction), widened(target)], { reduction, delta }));
 }
 
-/** `(prediction − target)²`; equal shapes. */
+/** The mean of `(prediction − target)²` over all elements; or their sum, or each. Equal shapes; float32 of 16-bit numbers. */
 export function mseLoss(prediction: Tensor, target: Tensor, options: LossOptions = {}): Tensor {
   return apply("mseLoss", prediction, target, options);
 }
 
-/** `|prediction − target|`, with derivative 0 where they are equal; equal shapes. */
+/** The mean of `|prediction − target|`, with derivative 0 where they are equal; or the sum, or each. As `mseLoss` otherwise. */
 export function l1Loss(prediction: Tensor, target: Tensor, options: LossOptions = {}): Tensor {
   return apply("l1Loss", prediction, target, options);
 }
@@ -81,7 +70,10 @@ export interface HuberLossOptions extends LossOptions {
   delta?: number;
 }
 
-/** `d²/2` where `|d| ≤ delta`, else `delta · (|d| − delta/2)`, of `d = prediction − target` (Huber 1964); equal shapes. */
+/**
+ * The mean of `d²/2` where `|d| ≤ delta`, else `delta · (|d| − delta/2)`, for `d = prediction − target` (Huber 1964); or the sum, or each. As
+ * `mseLoss` otherwise.
+ */
 export function huberLoss(prediction: Tensor, target: Tensor, options: HuberLossOptions = {}): Tensor {
   const { delta = 1 } = options;
   if (typeof delta !== "number" || !(delta > 0 && delta < Infinity)) {

@@ -3,15 +3,9 @@ import { scope } from "../../scope.js";
 import { noGrad } from "../../tape.js";
 import type { Tensor } from "../../tensor.js";
 import { checkFloating } from "../arguments.js";
+import { widened } from "../cast.js";
 import { sigmoid, softplus } from "../unary.js";
-import {
-  checkReduction,
-  checkSameShape,
-  type LossOptions,
-  type LossReduction,
-  reduceLosses,
-  spreadLoss,
-} from "./reduction.js";
+import { checkReduction, checkSameShape, type LossOptions, reduceLosses, spreadLoss } from "./reduction.js";
 
 export interface SigmoidCrossEntropyOptions extends LossOptions {
   /** Multiplies each element's loss; broadcasts to the shape of the logits. The mean is still over the number of elements. */
@@ -22,17 +16,13 @@ export interface SigmoidCrossEntropyOptions extends LossOptions {
 
 /** The weights of the positive and of the negative class: `y · posWeight · weights` and `(1 − y) · weights`. */
 function classWeights(targets: Tensor, { weights, posWeight }: SigmoidCrossEntropyOptions): [Tensor, Tensor] {
-  const weighted = (x: Tensor, by: Tensor | undefined) => (by ? x.mul(by) : x);
-  const positive = weighted(weighted(targets, posWeight), weights);
-  return [positive, weighted(targets.neg().add(1), weights)];
-}
-
-interface Settings {
-  reduction: LossReduction;
+  const weighted = (x: Tensor, by: Tensor | undefined) => (by ? x.mul(widened(by)) : x);
+  const yes = widened(targets);
+  return [weighted(weighted(yes, posWeight), weights), weighted(yes.neg().add(1), weights)];
 }
 
 // Both classes' terms are sums of positive numbers, so that nothing cancels.
-const sigmoidCrossEntropyOp = defineOp<Settings>({
+const sigmoidCrossEntropyOp = defineOp<Required<LossOptions>>({
   name: "sigmoidCrossEntropy",
   forward(context, [z, positive, negative], { reduction }) {
     context.save(z!, positive!, negative!);
@@ -65,6 +55,6 @@ export function sigmoidCrossEntropy(logits: Tensor, targets: Tensor, options: Si
   checkReduction("sigmoidCrossEntropy", reduction);
   return scope(() => {
     const [positive, negative] = noGrad(() => classWeights(targets, options));
-    return sigmoidCrossEntropyOp([logits, positive, negative], { reduction });
+    return sigmoidCrossEntropyOp([widened(logits), positive, negative], { reduction });
   });
 }
