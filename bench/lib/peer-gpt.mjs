@@ -9,9 +9,7 @@ import {
   addLayerNorm,
   argMax,
   attention,
-  concat,
   copyInto,
-  defineOp,
   embedding,
   layerNorm,
   linear,
@@ -19,6 +17,7 @@ import {
   reshape,
   scope,
   slice,
+  split,
   tensor,
   zeros,
 } from "@llmeff/tensor";
@@ -38,18 +37,11 @@ export function peerParameters(size) {
   return Object.fromEntries(entries);
 }
 
-/** Queries, keys and values `[B, T, H, D]`, as views of their common projection; the gradients meet in one copy. */
-const splitHeads = defineOp({
-  name: "splitHeads",
-  forward(_context, [qkv], { heads }) {
-    const [B, T, width] = qkv.shape;
-    const all = reshape(qkv, [B, T, 3 * heads, width / (3 * heads)]);
-    return [0, 1, 2].map((i) => slice(all, 2, i * heads, (i + 1) * heads));
-  },
-  backward({ shapes: [shape] }, grads) {
-    return [reshape(concat(grads, 2), shape)];
-  },
-});
+/** Queries, keys and values `[B, T, H, D]`, as views of their common projection. */
+function splitHeads(qkv, heads) {
+  const [B, T] = qkv.shape;
+  return split(reshape(qkv, [B, T, 3 * heads, -1]), 3, 2);
+}
 
 /**
  * The last hidden states, normed.
@@ -62,7 +54,7 @@ function hidden(p, tokens, { heads, layers }, position, attend) {
   const x = add(embedding(p.wte, tokens), slice(p.wpe, 0, position, position + T));
   let [stream, normed] = [x, layerNorm(x, p["ln1.0"])];
   for (let l = 0; l < layers; l++) {
-    const mixed = attend(l, ...splitHeads([linear(normed, p[`qkv.${l}`])], { heads }));
+    const mixed = attend(l, ...splitHeads(linear(normed, p[`qkv.${l}`]), heads));
     [stream, normed] = addLayerNorm(stream, linear(reshape(mixed, [B, T, -1]), p[`proj.${l}`]), p[`ln2.${l}`]);
     const wide = linear(normed, p[`fc.${l}`], undefined, { activation: "gelu" });
     [stream, normed] = addLayerNorm(stream, linear(wide, p[`out.${l}`]), p[`ln1.${l + 1}`] ?? p.lnf);

@@ -23,6 +23,19 @@ function array(values: number[], shape = [values.length]): number {
 }
 const read = (handle: number, size: number) => [...native.readSync(handle, new Float32Array(size))];
 
+describe("matmulTransposed", () => {
+  it("multiplies by the rows of its second matrix, for all leading axes", () => {
+    const a = array([1, 2, 3, 4], [2, 1, 2]);
+    const b = array([1, 0, 0, 1, 1, 1], [3, 2]);
+    const out = array([0, 0, 0, 0, 0, 0], [2, 1, 3]);
+    native.op.matmulTransposed(a, b, null, 0, null, out);
+    expect(read(out, 6)).toEqual([1, 2, 3, 3, 4, 7]);
+    const vector = array([1, 2]);
+    expect(() => native.op.matmulTransposed(a, vector, null, 0, null, out)).toThrow(ShapeError);
+    for (const handle of [a, b, out, vector]) native.release(handle);
+  });
+});
+
 describe("handles", () => {
   it("name an array until it is released, and never another one afterwards", () => {
     const first = array([1]);

@@ -98,6 +98,8 @@ export interface KernelTable {
   topK(x: O, largest: boolean, out: O): Ticket;
   argReduce(op: number, x: O, out: O): Ticket;
   matmul(a: O, b: O, bias: Opt, activation: number, pre: Opt, out: O): Ticket;
+  /** `matmul` of `b` `[…, N, K]`. */
+  matmulTransposed(a: O, b: O, bias: Opt, activation: number, pre: Opt, out: O): Ticket;
   softmax(x: O, y: O): Ticket;
   softmaxGrad(y: O, dy: O, dx: O): Ticket;
   logSoftmax(x: O, y: O): Ticket;

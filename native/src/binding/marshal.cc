@@ -40,6 +40,12 @@ View contiguous_view(void* data, DType dtype, const int64_t* shape, int rank) {
   return view;
 }
 
+void transpose(View& view) {
+  if (view.rank < 2) fail("ERR_SHAPE", "[native] expected an array of at least two axes; received %d.", view.rank);
+  std::swap(view.shape[view.rank - 2], view.shape[view.rank - 1]);
+  std::swap(view.strides[view.rank - 2], view.strides[view.rank - 1]);
+}
+
 double number_argument(const Napi::Value& value) {
   return value.As<Napi::Number>().DoubleValue();
 }

@@ -20,6 +20,8 @@ DType dtype_of(const Napi::TypedArray& array);
 // Its first element; the memory may be shared between threads of JavaScript.
 void* data_of(const Napi::TypedArray& array);
 View contiguous_view(void* data, DType dtype, const int64_t* shape, int rank);
+// Exchanges the last two axes.
+void transpose(View& view);
 
 // An array as an argument of queued work.
 template <class V>
@@ -97,7 +99,8 @@ struct Reader {
   CallContext& context;
   const Arguments& info;
   const char* op;
-  uint32_t optional;  // bit i: argument i is an array that may be absent
+  uint32_t optional;    // bit i: argument i is an array that may be absent
+  uint32_t transposed;  // bit i: argument i is given with its last two axes exchanged
 
   template <class P>
   requires std::is_arithmetic_v<P>
@@ -124,6 +127,7 @@ struct Reader {
   void operator()(Argument<const V&>& argument, size_t i) const {
     if (!context.read(info[i], argument) && (optional >> i & 1) == 0)
       fail("ERR_OPTION", "[native] argument %zu of %s is absent.", i, op);
+    if (transposed >> i & 1) transpose(argument.view);
   }
 
   template <class V>
@@ -147,7 +151,8 @@ struct Reader {
 
 // How a kernel is called.
 struct Traits {
-  uint32_t optional = 0;  // bit i: argument i is an array that may be absent
+  uint32_t optional = 0;    // bit i: argument i is an array that may be absent
+  uint32_t transposed = 0;  // bit i: argument i is an array that is given with its last two axes exchanged
   Half half = Half::kWidened;
 };
 
@@ -159,7 +164,7 @@ uint64_t call_kernel(const Arguments& info, const HandleTable& handles, const ch
   if (info.Length() != sizeof...(P))
     fail("ERR_OPTION", "[native] %s takes %zu arguments; received %zu.", op, sizeof...(P), info.Length());
   CallContext context{handles};
-  Call<P...> call(method, Reader{context, info, op, traits.optional});
+  Call<P...> call(method, Reader{context, info, op, traits.optional, traits.transposed});
   if (context.empty || context.device == nullptr) return 0;
   Device& device = *context.device;
   if (!context.host) return submit_call(device, op, traits.half, std::move(call), [](const FailurePointer&) {});

@@ -29,6 +29,9 @@ void define_ops(Environment& environment, Napi::Env env, Napi::Object& exports) 
   define("topK", &Kernels::top_k);
   define("argReduce", &Kernels::arg_reduce);
   define("matmul", &Kernels::matmul, {.optional = 1u << 2 | 1u << 4, .half = Half::kNative});  // bias, pre
+  // The same of b[…, N, K], as the weights of linear layers lie.
+  define("matmulTransposed", &Kernels::matmul,
+         {.optional = 1u << 2 | 1u << 4, .transposed = 1u << 1, .half = Half::kNative});
   define("softmax", &Kernels::softmax, {.half = Half::kNative});
   define("softmaxGrad", &Kernels::softmax_grad, {.half = Half::kNative});
   define("logSoftmax", &Kernels::log_softmax, {.half = Half::kNative});

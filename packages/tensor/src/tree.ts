@@ -11,10 +11,16 @@ function isPlainObject(value: unknown): value is Record<string, unknown> {
 }
 
 /** Every tensor in the arrays and plain objects of a value, in order of their keys as they were inserted. */
-export function* tensorsOf(value: unknown): Generator<Tensor> {
-  if (value instanceof Tensor) yield value;
-  else if (Array.isArray(value)) for (const item of value) yield* tensorsOf(item);
-  else if (isPlainObject(value)) for (const item of Object.values(value)) yield* tensorsOf(item);
+export function tensorsOf(value: unknown): readonly Tensor[] {
+  const found: Tensor[] = [];
+  collect(value, found);
+  return found;
+}
+
+function collect(value: unknown, found: Tensor[]): void {
+  if (value instanceof Tensor) found.push(value);
+  else if (Array.isArray(value)) for (const item of value) collect(item, found);
+  else if (isPlainObject(value)) for (const item of Object.values(value)) collect(item, found);
 }
 
 type Walk = (value: unknown, path: string) => unknown;

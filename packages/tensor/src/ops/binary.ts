@@ -49,45 +49,57 @@ export function sumTo(grad: Tensor, shape: Shape): Tensor {
   return reshape(sum(grad, { axis: axes, keepDims: true }), shape);
 }
 
-type Partials = (saved: readonly Tensor[], dout: Tensor) => [() => Tensor, () => Tensor];
+/** What a gradient may read: the inputs and the result. */
+interface Saved {
+  a: Tensor;
+  b: Tensor;
+  out: Tensor;
+}
+type Partials = (saved: Saved, dout: Tensor) => [() => Tensor, () => Tensor];
+type Reads = readonly (keyof Saved)[];
 
-/** A binary op whose gradients are `partials`, of what it keeps, before they are summed to the shapes of the inputs. */
-function define(name: Name, keeps: "nothing" | "inputs" | "inputs and result", partials: Partials) {
+/** A binary op whose gradients are `partials`, before they are summed to the shapes of the inputs, and what each of the two reads. */
+function define(name: Name, reads: readonly [Reads, Reads], partials: Partials) {
+  const kept = (needs: readonly boolean[]) =>
+    (["a", "b", "out"] as const).filter((key) => reads.some((read, i) => needs[i] && read.includes(key)));
   return defineOp<undefined>({
     name,
-    forward(context, [a, b]) {
+    forward({ needs, recording, save }, [a, b]) {
       const out = compute(name, a!, b!);
-      if (keeps === "inputs") context.save(a!, b!);
-      if (keeps === "inputs and result") context.save(a!, b!, out);
+      const all: Saved = { a: a!, b: b!, out };
+      if (recording) save(...kept(needs).map((key) => all[key]));
       return out;
     },
     backward({ needs, saved, shapes }: BackwardContext<undefined>, dout) {
-      return partials(saved, dout).map((partial, i) => (needs[i] ? sumTo(partial(), shapes[i]!) : null));
+      const known = Object.fromEntries(kept(needs).map((key, i) => [key, saved[i]])) as unknown as Saved;
+      return partials(known, dout).map((partial, i) => (needs[i] ? sumTo(partial(), shapes[i]!) : null));
     },
   });
 }
 
+const both: Reads = ["a", "b"];
+
 const operations = {
-  add: define("add", "nothing", (_, g) => [() => g, () => g]),
-  sub: define("sub", "nothing", (_, g) => [() => g, () => g.neg()]),
-  mul: define("mul", "inputs", ([a, b], g) => [() => g.mul(b!), () => g.mul(a!)]),
-  div: define("div", "inputs and result", ([, b, out], g) => [() => g.div(b!), () => g.mul(out!).div(b!).neg()]),
+  add: define("add", [[], []], (_, g) => [() => g, () => g]),
+  sub: define("sub", [[], []], (_, g) => [() => g, () => g.neg()]),
+  mul: define("mul", [["b"], ["a"]], ({ a, b }, g) => [() => g.mul(b), () => g.mul(a)]),
+  div: define("div", [["b"], ["b", "out"]], ({ b, out }, g) => [() => g.div(b), () => g.mul(out).div(b).neg()]),
   // d/da a^b = b a^(b-1), and 0 where b is 0; d/db a^b = a^b ln a, and 0 where a or a^b is 0: the products would be 0 · inf, or at 0^0 −inf.
-  pow: define("pow", "inputs and result", ([a, b, out], g) => [
-    () => where(equal(b!, 0), 0, g.mul(b!).mul(pow(a!, b!.sub(1)))),
-    () => where(logicalOr(equal(a!, 0), equal(out!, 0)), 0, g.mul(out!).mul(log(a!))),
+  pow: define("pow", [both, ["a", "out"]], ({ a, b, out }, g) => [
+    () => where(equal(b, 0), 0, g.mul(b).mul(pow(a, b.sub(1)))),
+    () => where(logicalOr(equal(a, 0), equal(out, 0)), 0, g.mul(out).mul(log(a))),
   ]),
   // On ties each input gets half.
-  maximum: define("maximum", "inputs", ([a, b], g) => [() => share(g, a!, b!), () => share(g, b!, a!)]),
-  minimum: define("minimum", "inputs", ([a, b], g) => [() => share(g, b!, a!), () => share(g, a!, b!)]),
-  atan2: define("atan2", "inputs", ([a, b], g) => {
-    const overSquare = () => g.div(a!.square().add(b!.square()));
-    return [() => overSquare().mul(b!), () => overSquare().mul(a!).neg()];
+  maximum: define("maximum", [both, both], ({ a, b }, g) => [() => share(g, a, b), () => share(g, b, a)]),
+  minimum: define("minimum", [both, both], ({ a, b }, g) => [() => share(g, b, a), () => share(g, a, b)]),
+  atan2: define("atan2", [both, both], ({ a, b }, g) => {
+    const overSquare = () => g.div(a.square().add(b.square()));
+    return [() => overSquare().mul(b), () => overSquare().mul(a).neg()];
   }),
-  remainder: define("remainder", "inputs", ([a, b], g) => [() => g, () => g.mul(floorDivide(a!, b!)).neg()]),
-  logAddExp: define("logAddExp", "inputs", ([a, b], g) => [
-    () => g.mul(sigmoid(a!.sub(b!))),
-    () => g.mul(sigmoid(b!.sub(a!))),
+  remainder: define("remainder", [[], both], ({ a, b }, g) => [() => g, () => g.mul(floorDivide(a, b)).neg()]),
+  logAddExp: define("logAddExp", [both, both], ({ a, b }, g) => [
+    () => g.mul(sigmoid(a.sub(b))),
+    () => g.mul(sigmoid(b.sub(a))),
   ]),
 };
 

@@ -35,7 +35,7 @@ const linearOp = defineOp<LinearOptions>({
     // The slope of relu shows in its result; the others need what they were applied to.
     const keepsPre = context.recording && activation !== undefined && activation !== "relu";
     const pre = keepsPre ? Tensor.allocate(input.dtype, shape) : undefined;
-    const out = matmulKernel(input, transpose(weight!), { bias, activation, pre });
+    const out = matmulKernel(input, weight!, { bias, activation, pre, transposed: true });
     if (activation === undefined) context.save(input, weight!);
     else context.save(input, weight!, pre ?? out);
     return x!.rank === 1 ? reshape(out, shape.slice(1)) : out;

@@ -15,18 +15,21 @@ function matrix(x: Tensor): Tensor {
   return unit(-1) || unit(-2) ? x : clone(x);
 }
 
-/** What a product does to its result on the way out. */
-interface Epilogue {
+/** How a product reads its second matrix, and what it does to its result on the way out. */
+interface ProductOptions {
   bias?: Tensor | undefined;
   activation?: keyof typeof Activation | undefined;
   /** Receives what the activation is applied to; of the result's shape. */
   pre?: Tensor | undefined;
+  /** The second matrix is `[…, N, K]`. */
+  transposed?: boolean;
 }
 
 /** `activation(a · b + bias)` for checked arguments; leading axes broadcast. @internal */
-export function matmulKernel(a: Tensor, b: Tensor, { bias, activation = "none", pre }: Epilogue = {}): Tensor {
+export function matmulKernel(a: Tensor, b: Tensor, options: ProductOptions = {}): Tensor {
+  const { bias, activation = "none", pre, transposed = false } = options;
   const lead = broadcastShapes("matmul", a.shape.slice(0, -2), b.shape.slice(0, -2));
-  const [m, k, n] = [a.shape.at(-2)!, a.shape.at(-1)!, b.shape.at(-1)!];
+  const [m, k, n] = [a.shape.at(-2)!, a.shape.at(-1)!, b.shape.at(transposed ? -2 : -1)!];
   // A sum of nothing is a product with zeros.
   if (k === 0) {
     const { dtype } = a;
@@ -34,9 +37,17 @@ export function matmulKernel(a: Tensor, b: Tensor, { bias, activation = "none", 
   }
   const out = Tensor.allocate(a.dtype, [...lead, m, n]);
   const left = expandView(matrix(a), [...lead, m, k]);
-  const right = b.rank === 2 ? matrix(b) : expandView(matrix(b), [...lead, k, n]);
+  const right = b.rank === 2 ? matrix(b) : expandView(matrix(b), [...lead, ...b.shape.slice(-2)]);
   const code = Activation[activation];
-  engine().op.matmul(left.handle, right.handle, bias?.handle ?? null, code, pre?.handle ?? null, out.handle);
+  const { matmul, matmulTransposed } = engine().op;
+  (transposed ? matmulTransposed : matmul)(
+    left.handle,
+    right.handle,
+    bias?.handle ?? null,
+    code,
+    pre?.handle ?? null,
+    out.handle,
+  );
   return out;
 }
 
