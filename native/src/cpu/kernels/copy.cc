@@ -190,8 +190,10 @@ LLMEFF_INLINE void write_transposed(const T (&tile)[kWidth][kHeight], int64_t he
   if constexpr (sizeof(T) == 4) {
     typedef T Four __attribute__((vector_size(16)));
     for (; i + 4 <= height; i += 4) {
+#pragma GCC unroll 4
       for (int64_t j = 0; j < kWidth; j += 4) {
         Four in[4];
+#pragma GCC unroll 4
         for (int64_t k = 0; k < 4; ++k) std::memcpy(&in[k], &tile[j + k][i], sizeof in[k]);
         const Four a = in[0], b = in[1], c = in[2], d = in[3];
         const Four ab0 = {a[0], b[0], a[1], b[1]}, ab2 = {a[2], b[2], a[3], b[3]};
@@ -200,6 +202,7 @@ LLMEFF_INLINE void write_transposed(const T (&tile)[kWidth][kHeight], int64_t he
                               {ab0[2], ab0[3], cd0[2], cd0[3]},
                               {ab2[0], ab2[1], cd2[0], cd2[1]},
                               {ab2[2], ab2[3], cd2[2], cd2[3]}};
+#pragma GCC unroll 4
         for (int64_t k = 0; k < 4; ++k) std::memcpy(out + (i + k) * stride + j, &rows[k], sizeof rows[k]);
       }
     }

@@ -209,6 +209,7 @@ void pack_transposed(const T* from, int64_t from_step, T* to, int64_t to_step, i
           rows[i] = load(row);
         }
       } else {
+#pragma GCC unroll 16
         for (int64_t i = 0; i < L; ++i) {
           const T* row = from + (i0 + i) * from_step + p0;
           __builtin_prefetch(row + kAhead, 0, 2);
@@ -221,7 +222,9 @@ void pack_transposed(const T* from, int64_t from_step, T* to, int64_t to_step, i
 #pragma GCC unroll 16
         for (int64_t p = 0; p < L; ++p) store<T>(target + p * to_step, rows[p]);
       } else {
-        for (int64_t p = 0; p < depth; ++p) {
+#pragma GCC unroll 16
+        for (int64_t p = 0; p < L; ++p) {
+          if (p == depth) break;
           if (whole)
             store<T>(target + p * to_step, rows[p]);
           else

@@ -272,37 +272,36 @@ void dot_range(int64_t k, const T* rows, const S* b, int64_t b_col, T* sums, int
   }
 }
 
-// The same for columns that lie side by side, several vectors at a time; rows of a are packed as [k][a_col].
+// The same for columns that lie side by side, several vectors at a time; a is packed as [k][R].
 template <class T, int R, class S>
-void stream_range(int64_t k, const T* a, int64_t a_col, const S* b, int64_t b_row, T* sums, int64_t n) {
+void stream_range(int64_t k, const T* a, const S* b, int64_t b_row, T* sums, int64_t n) {
   constexpr int64_t L = kLanes<T>;
   constexpr int kWide = R <= 2 ? 8 : kPanel < 8 ? 8 / R : 16 / R;
   int64_t j = 0;
-  for (; j + kWide * L <= n; j += kWide * L)
-    micro_tile<T, R, kWide, 1>(k, a, a_col, b + j, b_row, TileOut<T>{sums + j, n});
-  for (; j + L <= n; j += L) micro_tile<T, R, 1, 1>(k, a, a_col, b + j, b_row, TileOut<T>{sums + j, n});
+  for (; j + kWide * L <= n; j += kWide * L) micro_tile<T, R, kWide, 1>(k, a, R, b + j, b_row, TileOut<T>{sums + j, n});
+  for (; j + L <= n; j += L) micro_tile<T, R, 1, 1>(k, a, R, b + j, b_row, TileOut<T>{sums + j, n});
   if (j == n) return;
   Vec<T> rest[R] = {};
   for (int64_t p = 0; p < k; ++p) {
     const Vec<T> numbers = load_rest<T>(b + p * b_row + j, n - j);
 #pragma GCC unroll 8
-    for (int i = 0; i < R; ++i) rest[i] += a[p * a_col + i] * numbers;
+    for (int i = 0; i < R; ++i) rest[i] += a[p * R + i] * numbers;
   }
   for (int i = 0; i < R; ++i) store_part<T>(sums + i * n + j, rest[i], n - j);
 }
 
-// Rows are taken 8, 4, 2 and 1 at a time: columns of b that were read once lie in the cache.
+// There is code for 1, 2, 4 and 8 rows; other numbers are filled up with rows of zeros.
+LLMEFF_INLINE int64_t filled_up(int64_t rows) {
+  return rows > 4 ? 8 : rows > 2 ? 4 : rows;
+}
 template <class T, int R = kFewRows, class S>
-void multiply_range(int64_t m, int64_t k, const T* packed, const S* b, const Operand& x, T* sums, int64_t n,
-                    int64_t i = 0) {
-  if (m - i >= R) {
-    if (x.row == 1)
-      dot_range<T, R>(k, packed + i * round_up(k, kLanes<T>), b, x.col, sums + i * n, n);
-    else
-      stream_range<T, R>(k, packed + i, m, b, x.row, sums + i * n, n);
-    i += R;
-  }
-  if constexpr (R > 1) multiply_range<T, R / 2>(m, k, packed, b, x, sums, n, i);
+void multiply_range(int64_t rows, int64_t k, const T* packed, const S* b, const Operand& x, T* sums, int64_t n) {
+  if constexpr (R > 1)
+    if (rows < R) return multiply_range<T, R / 2>(rows, k, packed, b, x, sums, n);
+  if (x.row == 1)
+    dot_range<T, R>(k, packed, b, x.col, sums, n);
+  else
+    stream_range<T, R>(k, packed, b, x.row, sums, n);
 }
 
 // The few rows may be columns: then it is the transposed product that is made, cᵀ = bᵀ·aᵀ.
@@ -319,39 +318,43 @@ struct FewRows {
   const Product<T>& x;
   const bool swapped;
   const int64_t m, n;  // rows are few
+  const int64_t filled;
   const Operand b;
-  T* packed;  // rows of whole vectors for dot products with columns of b, else [k][m]
+  T* packed;  // rows of whole vectors for dot products with columns of b, else [k][filled]
 
   FewRows(const Product<T>& of, Few few, T* room)
       : x(of),
         swapped(few == Few::kColumns),
         m(swapped ? x.n : x.m),
         n(swapped ? x.m : x.n),
+        filled(filled_up(m)),
         b(swapped ? x.a.transposed() : x.b),
         packed(room) {
     const Operand a = swapped ? x.b.transposed() : x.a;
+    const int64_t row = round_up(x.k, kLanes<T>);
+    if (filled != m || row != x.k)
+      for (int64_t i = 0; i < filled * row; ++i) packed[i] = 0;
     with_numbers<T>(a, [&](const auto* from) {
-      if (b.row != 1) return pack_a(from, a.row, a.col, m, x.k, packed, m);
-      const int64_t row = round_up(x.k, kLanes<T>);
-      for (int64_t i = 0; i < m; ++i) {
-        for (int64_t p = x.k / kLanes<T> * kLanes<T>; p < row; ++p) packed[i * row + p] = 0;
-        pack_panel(from + i * a.row, a.col, 0, packed + i * row, 0, x.k, 1);
-      }
+      if (b.row != 1) return pack_panel(from, a.row, a.col, packed, filled, m, x.k);
+      for (int64_t i = 0; i < m; ++i) pack_panel(from + i * a.row, a.col, 0, packed + i * row, 0, x.k, 1);
     });
   }
 
   // Of `packed`.
-  static int64_t elements(int64_t m, int64_t k) { return round_up(m * round_up(k, kLanes<T>) + kLanes<T>, 16); }
+  static int64_t elements(int64_t m, int64_t k) {
+    return round_up(filled_up(m) * round_up(k, kLanes<T>) + kLanes<T>, 16);
+  }
+  // Of the `room` of a range.
+  static int64_t room(int64_t m, int64_t k) { return 2 * filled_up(m) * range(k); }
 
   // Columns that make a range: each reads enough of b to be worth a task.
   static int64_t range(int64_t k) { return round_up(smaller(4096, larger(1, kPackWork / k)), 8 * kLanes<T>); }
 
-  // `room` holds 2 · m · range elements.
   void run(int64_t j0, int64_t columns, T* room) const {
     with_numbers<T>(b.from(0, j0),
-                    [&](const auto* from) { multiply_range<T>(m, x.k, packed, from, b, room, columns); });
+                    [&](const auto* from) { multiply_range<T>(filled, x.k, packed, from, b, room, columns); });
     if (!swapped) return deliver(0, m, j0, columns, room);
-    T* const turned = room + m * columns;
+    T* const turned = room + filled * columns;
     for (int64_t i = 0; i < m; ++i)
       for (int64_t j = 0; j < columns; ++j) turned[j * m + i] = room[i * columns + j];
     deliver(j0, columns, 0, m, turned);
@@ -381,13 +384,13 @@ struct FewRows {
 
 template <class T>
 int64_t few_rows_scratch(int64_t few, int64_t k) {
-  return FewRows<T>::elements(few, k) + 2 * few * FewRows<T>::range(k);
+  return FewRows<T>::elements(few, k) + FewRows<T>::room(few, k);
 }
 
 template <class T>
 void multiply_few_rows(const Product<T>& x, Few few) {
   const int64_t count = few == Few::kRows ? x.m : x.n, packed = FewRows<T>::elements(count, x.k);
-  const int64_t range = FewRows<T>::range(x.k), room = 2 * count * range;
+  const int64_t range = FewRows<T>::range(x.k), room = FewRows<T>::room(count, x.k);
   T* const mine = worker_scratch<T>(0, packed + room);
   const FewRows<T> product(x, few, mine);
   parallel_for(divide_up(product.n, range), [&](int64_t task, int worker) {
@@ -554,8 +557,8 @@ void gemm(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_row_stride, int
 template <class T>
 int64_t gemm_scratch(int64_t m, int64_t n, int64_t k) {
   const int64_t blocked = slab_elements<T>(n, k) + block_elements<T>(m, k);
-  const int64_t few = smaller(m, n);
-  return few <= kFewRows ? larger(blocked, few_rows_scratch<T>(few, k)) : blocked;
+  const int64_t few = larger(m <= kFewRows ? m : 0, n <= kFewRows ? n : 0);
+  return few > 0 ? larger(blocked, few_rows_scratch<T>(few, k)) : blocked;
 }
 
 template <class T>

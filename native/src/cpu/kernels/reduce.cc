@@ -146,7 +146,7 @@ struct Units {
   }
   template <ReduceOp op, class T>
   __attribute__((noinline)) double fold_part(const In& x, int64_t offset, int64_t part, T first) const {
-    T block[kRunBlock];
+    alignas(64) T block[kRunBlock];
     Reader<T> reader{x, reduced.inner_stride(0), block};
     Cursor<1> at(reduced, reduced.rank - 1, part * per_part / pieces);
     double folded = identity<op>();
@@ -236,7 +236,7 @@ void fold_band(const In& x, const Bands& b, int64_t task, int64_t part, const T*
   const int64_t rows = smaller(kBandRows, b.length - part * kBandRows);
   Cursor<1> at(b.reduced, b.reduced.rank, part * kBandRows);
   F band[kBand];
-  T block[4][kBand];
+  alignas(64) T block[4][kBand];
   const auto fold_row = [&](const T* p) {
     if constexpr (op == ReduceOp::kProd) {
       for (int64_t j = 0; j < width; ++j) band[j] *= static_cast<F>(p[j]);
@@ -273,7 +273,7 @@ void fold_band(const In& x, const Bands& b, int64_t task, int64_t part, const T*
 
 template <ReduceOp op, class T>
 void write_band(const Out& out, const Bands& b, int64_t task, const double* folded, const T* first) {
-  T block[kBand];
+  alignas(64) T block[kBand];
   const int64_t offset = b.offset_of(task, 0), width = b.width_of(task);
   Writer<T> writer{out, b.kept.inner_stride(0), block};
   T* o = writer.target(offset);
@@ -287,7 +287,7 @@ void reduce_columns(const In& x, const Out& out, const Loop<2>& kept, const Loop
   if (b.parts == 1) {
     parallel_items(b.tasks, b.width * b.length, [&](int64_t task, int) {
       double folded[kBand];
-      T first[kBand] = {};
+      alignas(64) T first[kBand] = {};
       if constexpr (kTwoPass<op>) {
         fold_band<kFirstPass<op>, T>(x, b, task, 0, first, folded);
         for (int64_t j = 0; j < b.width_of(task); ++j) first[j] = first_of<op, T>(folded[j], b.length);
@@ -304,7 +304,7 @@ void reduce_columns(const In& x, const Out& out, const Loop<2>& kept, const Loop
   };
   const auto fold_all = [&]<ReduceOp pass>(const auto& finished) {
     parallel_items(b.tasks * b.parts, b.width * kBandRows, [&](int64_t item, int) {
-      T first[kBand] = {};
+      alignas(64) T first[kBand] = {};
       if constexpr (kTwoPass<pass>) load_firsts(item / b.parts, first);
       fold_band<pass, T>(x, b, item / b.parts, item % b.parts, first, partial + item * b.width);
     });
@@ -322,7 +322,7 @@ void reduce_columns(const In& x, const Out& out, const Loop<2>& kept, const Loop
     });
   }
   fold_all.template operator()<op>([&](int64_t task, const double* folded) {
-    T first[kBand] = {};
+    alignas(64) T first[kBand] = {};
     if constexpr (kTwoPass<op>) load_firsts(task, first);
     write_band<op, T>(out, b, task, folded, first);
   });

@@ -52,10 +52,11 @@ struct Reader {
   }
   template <class S>
   LLMEFF_INLINE const T* gathered(const S* p, int64_t n) const {
+    T* __restrict const to = block;
     if (stride == 1) {
-      for (int64_t i = 0; i < n; ++i) block[i] = widen(p[i]);
+      for (int64_t i = 0; i < n; ++i) to[i] = widen(p[i]);
     } else {
-      for (int64_t i = 0; i < n; ++i) block[i] = widen(p[i * stride]);
+      for (int64_t i = 0; i < n; ++i) to[i] = widen(p[i * stride]);
     }
     return block;
   }
@@ -86,11 +87,12 @@ struct Writer {
     scattered(view.as<T>() + offset, n);
   }
   template <class S>
-  LLMEFF_INLINE void scattered(S* p, int64_t n) const {
+  LLMEFF_INLINE void scattered(S* __restrict p, int64_t n) const {
+    const T* const from = block;
     if (stride == 1) {
-      for (int64_t i = 0; i < n; ++i) narrow(block[i], p + i);
+      for (int64_t i = 0; i < n; ++i) narrow(from[i], p + i);
     } else {
-      for (int64_t i = 0; i < n; ++i) narrow(block[i], p + i * stride);
+      for (int64_t i = 0; i < n; ++i) narrow(from[i], p + i * stride);
     }
   }
 };
@@ -100,8 +102,8 @@ template <class T, class R>
 static void map_runs(void (*run)(const T*, R*, int64_t), const In& x, const Out& out) {
   const Loop<2> loop = make_loop<2>({&out, &x}, leading_axes(out.rank));
   for_each_run(loop, [&](const int64_t* at, int64_t n) {
-    R results[kRunBlock];
-    T numbers[kRunBlock];
+    alignas(64) R results[kRunBlock];
+    alignas(64) T numbers[kRunBlock];
     Writer<R> writer{out, loop.inner_stride(0), results};
     Reader<T> reader{x, loop.inner_stride(1), numbers};
     for (int64_t i = 0; i < n; i += kRunBlock) {
@@ -117,8 +119,8 @@ template <class T, class R>
 static void map_runs(void (*run)(const T*, const T*, R*, int64_t), const In& a, const In& b, const Out& out) {
   const Loop<3> loop = make_loop<3>({&out, &a, &b}, leading_axes(out.rank));
   for_each_run(loop, [&](const int64_t* at, int64_t n) {
-    R results[kRunBlock];
-    T numbers[2][kRunBlock];
+    alignas(64) R results[kRunBlock];
+    alignas(64) T numbers[2][kRunBlock];
     Writer<R> writer{out, loop.inner_stride(0), results};
     Reader<T> first{a, loop.inner_stride(1), numbers[0]}, second{b, loop.inner_stride(2), numbers[1]};
     for (int64_t i = 0; i < n; i += kRunBlock) {

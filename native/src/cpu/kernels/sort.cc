@@ -40,7 +40,7 @@ struct InParallel {
 template <class T>
 void place_row(const T* row, int64_t stride, int64_t n, bool descending, int32_t* out, int64_t k) {
   typedef Key<T> K;
-  K keys[kPlaced], places[kPlaced] = {};
+  K keys[kPlaced] = {}, places[kPlaced] = {};
   for (int64_t i = 0; i < n; ++i) keys[i] = key_of(row[i * stride], descending);
   for (K j = 0; j < static_cast<K>(n); ++j) {
     const K key = keys[j];
