@@ -555,34 +555,35 @@ void check_reduce(const Isa& isa, double tolerance) {
   for (const Shape& shape : shapes)
     for (unsigned axes = 0; axes < 1u << shape.size(); ++axes)
       for (Layout layout : kLayouts)
-        for (int nans = 0; nans < 2; ++nans)
+        for (int nans = 0; nans < 2; ++nans) {
+          Array<T> x(shape, layout);
+          fill_numbers(x, random, 1, false);
+          if (nans) x[static_cast<int64_t>(random.bits() % static_cast<uint64_t>(x.size()))] = static_cast<T>(kNan);
+          Shape to = shape;
+          for (size_t axis = 0; axis < shape.size(); ++axis)
+            if (axes >> axis & 1) to[axis] = 1;
+          const int64_t results = Array<T>(to, kLayouts[0]).size();
+          std::vector<std::vector<double>> groups(static_cast<size_t>(results));
+          for (int64_t i = 0; i < x.size(); ++i) {
+            int64_t rest = i, at = 0, step = 1;
+            for (size_t axis = shape.size(); axis-- > 0; rest /= shape[axis]) {
+              if (!(axes >> axis & 1)) at += rest % shape[axis] * step, step *= shape[axis];
+            }
+            groups[at].push_back(x[i]);
+          }
+          const double length = static_cast<double>(x.size()) / static_cast<double>(results);
           for (int op = 0; op < kReduceOpCount; ++op) {
-            Array<T> x(shape, layout);
-            fill_numbers(x, random, 1, false);
-            if (nans) x[static_cast<int64_t>(random.bits() % static_cast<uint64_t>(x.size()))] = static_cast<T>(kNan);
-            Shape to = shape;
-            for (size_t axis = 0; axis < shape.size(); ++axis)
-              if (axes >> axis & 1) to[axis] = 1;
             Array<T> out(to, kLayouts[op % 4]);
             isa.kernels->reduce(static_cast<ReduceOp>(op), x.template as<In>(), out.template as<Out>());
-            std::vector<std::vector<double>> groups(static_cast<size_t>(out.size()));
-            for (int64_t i = 0; i < x.size(); ++i) {
-              int64_t rest = i, at = 0, step = 1;
-              for (size_t axis = shape.size(); axis-- > 0; rest /= shape[axis]) {
-                if (!(axes >> axis & 1)) at += rest % shape[axis] * step, step *= shape[axis];
-              }
-              groups[at].push_back(x[i]);
-            }
-            const double length = static_cast<double>(x.size()) / static_cast<double>(out.size());
-            for (int64_t i = 0; i < out.size(); ++i) {
+            for (int64_t i = 0; i < results; ++i) {
               const double expected = reduce_reference(static_cast<ReduceOp>(op), groups[i]);
               CHECK(close(out[i], expected, tolerance * (op == 0 ? std::sqrt(length) : 1)),
                     "%s op %d %zu-byte rank %zu axes %u layout %d: got %.9g want %.9g", isa.name, op, sizeof(T),
                     shape.size(), axes, layout, static_cast<double>(out[i]), expected);
             }
           }
+        }
 }
-
 TEST(reduce_float32) {
   for (const Isa& isa : isas()) check_reduce<float>(isa, 1e-6);
 }
