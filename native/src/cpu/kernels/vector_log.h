@@ -25,9 +25,17 @@ LLMEFF_INLINE Vec<float> log_of_parts(Vec<float> k, Vec<float> f) {
   return (f + y) + k * 0.693359375f;
 }
 
+// Bits of floats as numbers that wrap: what comes of those of x ≤ 0 and NaN means nothing and is thrown away.
+typedef uint32_t FloatBits __attribute__((vector_size(LLMEFF_VECTOR_BYTES)));
+
 // The k of a positive normal x.
 LLMEFF_INLINE Mask<float> log_exponent(Vec<float> x) {
-  return ((Mask<float>)x - 0x3F3504F3) >> 23;
+  return (Mask<float>)((FloatBits)x - 0x3F3504F3u) >> 23;
+}
+
+// 1 + f of a positive normal x.
+LLMEFF_INLINE Vec<float> log_fraction(Vec<float> x, Mask<float> k) {
+  return (Vec<float>)((FloatBits)x - ((FloatBits)k << 23));
 }
 
 // What log gives at the ends: log x where 0 < x < ∞, else −∞ at 0, NaN below, x itself for ∞ and NaN.
@@ -40,7 +48,7 @@ LLMEFF_INLINE Vec<float> with_log_ends(Vec<float> x, Vec<float> log) {
 LLMEFF_INLINE Vec<float> vlog(Vec<float> x) {
   const Vec<float> normal = x < 0x1p-126f ? x * 0x1p23f : x;
   const Mask<float> k = log_exponent(normal);
-  const Vec<float> f = (Vec<float>)((Mask<float>)normal - (k << 23)) - 1.0f;
+  const Vec<float> f = log_fraction(normal, k) - 1.0f;
   const Vec<float> exponent = __builtin_convertvector(k, Vec<float>);
   return with_log_ends(x, log_of_parts(x < 0x1p-126f ? exponent - 23.0f : exponent, f));
 }
@@ -52,7 +60,7 @@ LLMEFF_INLINE Vec<double> vlog(Vec<double> x) {
 LLMEFF_INLINE Vec<float> vlog1p(Vec<float> x) {
   const Vec<float> u = 1.0f + x, lost = x - (u - 1.0f);
   const Mask<float> k = log_exponent(u), near = k < 60 ? k : 60;
-  const Vec<float> f = ((Vec<float>)((Mask<float>)u - (k << 23)) - 1.0f) + lost * power_of_two(-near);
+  const Vec<float> f = (log_fraction(u, k) - 1.0f) + lost * power_of_two(-near);
   const Vec<float> y = with_log_ends(u, log_of_parts(__builtin_convertvector(k, Vec<float>), f));
   return x == 0.0f ? x : y;
 }
