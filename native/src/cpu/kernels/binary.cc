@@ -44,9 +44,9 @@ LLMEFF_INLINE T remainder_of(T a, T b) {
 
 template <BinaryOp op, class T>
 LLMEFF_INLINE Vec<T> apply(Vec<T> a, Vec<T> b) {
-  if constexpr (op == BinaryOp::kAdd) return a + b;
-  if constexpr (op == BinaryOp::kSub) return a - b;
-  if constexpr (op == BinaryOp::kMul) return a * b;
+  if constexpr (op == BinaryOp::kAdd) return (Vec<T>)(wrapping(a) + wrapping(b));
+  if constexpr (op == BinaryOp::kSub) return (Vec<T>)(wrapping(a) - wrapping(b));
+  if constexpr (op == BinaryOp::kMul) return (Vec<T>)(wrapping(a) * wrapping(b));
   if constexpr (op == BinaryOp::kMaximum) return nan_max(a, b);
   if constexpr (op == BinaryOp::kMinimum) return nan_min(a, b);
   if constexpr (op == BinaryOp::kRemainder) return each_pair<T>(a, b, [](T x, T y) { return remainder_of(x, y); });

@@ -265,14 +265,14 @@ LLMEFF_INLINE void pack_row(const S* from, T* to, int64_t width) {
   }
 }
 
-// to[p · to_step + i] = from[i · row_step + p · k_step] for i < width ≤ kStrip, p < k. `to` needs room for kLanes
-// elements behind its end.
+// to[p · to_step + i] = from[i · row_step + p · k_step] for i < width, p < k, where width is at most that of a strip or
+// a panel. `to` needs room for kLanes elements behind its end.
 template <class S, class T>
 void pack_panel(const S* from, int64_t row_step, int64_t k_step, T* to, int64_t to_step, int64_t width, int64_t k) {
   if (k_step == 1) {
     if constexpr (sizeof(S) == sizeof(T)) return pack_transposed(from, row_step, to, to_step, width, k);
-    constexpr int64_t kPiece = 64;
-    T rows[kStrip<T> * kPiece];
+    constexpr int64_t kPiece = 64, kMost = kStrip < T >> kPanel ? kStrip<T> : kPanel;
+    T rows[kMost * kPiece];
     for (int64_t p = 0; p < k; p += kPiece) {
       const int64_t depth = smaller(kPiece, k - p);
       for (int64_t i = 0; i < width; ++i) pack_row(from + i * row_step + p, rows + i * kPiece, depth);

@@ -49,7 +49,6 @@ LLMEFF_INLINE void narrow(float x, Float16* out) {
 
 // kLanes<float> of them, widened.
 typedef uint16_t HalfLanes __attribute__((vector_size(LLMEFF_VECTOR_BYTES / 2)));
-typedef uint32_t WordLanes __attribute__((vector_size(LLMEFF_VECTOR_BYTES)));
 LLMEFF_INLINE WordLanes load_words(const void* p) {
   HalfLanes halves;
   std::memcpy(&halves, p, sizeof halves);

@@ -23,6 +23,8 @@ struct VectorOf<double> {
   typedef int64_t mask __attribute__((vector_size(LLMEFF_VECTOR_BYTES)));
 };
 
+typedef uint32_t WordLanes __attribute__((vector_size(LLMEFF_VECTOR_BYTES)));
+
 template <class T>
 using Vec = typename VectorOf<T>::type;
 template <class T>

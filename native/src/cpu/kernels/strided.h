@@ -14,6 +14,17 @@ struct VectorOf<int32_t> {
   typedef int32_t mask __attribute__((vector_size(LLMEFF_VECTOR_BYTES)));
 };
 
+// What sums and products are computed in: integers wrap around, as only unsigned ones may.
+LLMEFF_INLINE Vec<float> wrapping(Vec<float> x) {
+  return x;
+}
+LLMEFF_INLINE Vec<double> wrapping(Vec<double> x) {
+  return x;
+}
+LLMEFF_INLINE WordLanes wrapping(Vec<int32_t> x) {
+  return (WordLanes)x;
+}
+
 inline constexpr int64_t kBlock = 16384;  // elements that are worth a task
 
 LLMEFF_INLINE int64_t ceil_div(int64_t a, int64_t b) {

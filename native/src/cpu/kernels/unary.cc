@@ -11,9 +11,9 @@ namespace {
 
 template <UnaryOp op, class T>
 LLMEFF_INLINE Vec<T> apply(Vec<T> x) {
-  if constexpr (op == UnaryOp::kNeg) return -x;
+  if constexpr (op == UnaryOp::kNeg) return (Vec<T>)-wrapping(x);
   if constexpr (op == UnaryOp::kAbs) return vabs<T>(x);
-  if constexpr (op == UnaryOp::kSquare) return x * x;
+  if constexpr (op == UnaryOp::kSquare) return (Vec<T>)(wrapping(x) * wrapping(x));
   if constexpr (op == UnaryOp::kSign) return x > T(0) ? splat(T(1)) : (x < T(0) ? splat(T(-1)) : x);
   if constexpr (op == UnaryOp::kExp) return vexp_full(x);
   if constexpr (op == UnaryOp::kExpm1) return vexpm1(x);
