@@ -271,7 +271,7 @@ template <class S, class T>
 void pack_panel(const S* from, int64_t row_step, int64_t k_step, T* to, int64_t to_step, int64_t width, int64_t k) {
   if (k_step == 1) {
     if constexpr (sizeof(S) == sizeof(T)) return pack_transposed(from, row_step, to, to_step, width, k);
-    constexpr int64_t kPiece = 64, kMost = kStrip < T >> kPanel ? kStrip<T> : kPanel;
+    constexpr int64_t kPiece = 64, kMost = kPanel < kStrip<T> ? kStrip<T> : kPanel;
     T rows[kMost * kPiece];
     for (int64_t p = 0; p < k; p += kPiece) {
       const int64_t depth = smaller(kPiece, k - p);
