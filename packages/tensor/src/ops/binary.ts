@@ -59,7 +59,7 @@ type Partials = (saved: Saved, dout: Tensor) => [() => Tensor, () => Tensor];
 type Reads = readonly (keyof Saved)[];
 
 /** A binary op whose gradients are `partials`, before they are summed to the shapes of the inputs, and what each of the two reads. */
-function define(name: Name, reads: readonly [Reads, Reads], partials: Partials) {
+function defineBinary(name: Name, reads: readonly [Reads, Reads], partials: Partials) {
   const kept = (needs: readonly boolean[]) =>
     (["a", "b", "out"] as const).filter((key) => reads.some((read, i) => needs[i] && read.includes(key)));
   return defineOp<undefined>({
@@ -80,24 +80,24 @@ function define(name: Name, reads: readonly [Reads, Reads], partials: Partials) 
 const both: Reads = ["a", "b"];
 
 const operations = {
-  add: define("add", [[], []], (_, g) => [() => g, () => g]),
-  sub: define("sub", [[], []], (_, g) => [() => g, () => g.neg()]),
-  mul: define("mul", [["b"], ["a"]], ({ a, b }, g) => [() => g.mul(b), () => g.mul(a)]),
-  div: define("div", [["b"], ["b", "out"]], ({ b, out }, g) => [() => g.div(b), () => g.mul(out).div(b).neg()]),
+  add: defineBinary("add", [[], []], (_, g) => [() => g, () => g]),
+  sub: defineBinary("sub", [[], []], (_, g) => [() => g, () => g.neg()]),
+  mul: defineBinary("mul", [["b"], ["a"]], ({ a, b }, g) => [() => g.mul(b), () => g.mul(a)]),
+  div: defineBinary("div", [["b"], ["b", "out"]], ({ b, out }, g) => [() => g.div(b), () => g.mul(out).div(b).neg()]),
   // d/da a^b = b a^(b-1), and 0 where b is 0; d/db a^b = a^b ln a, and 0 where a or a^b is 0: the products would be 0 · inf, or at 0^0 −inf.
-  pow: define("pow", [both, ["a", "out"]], ({ a, b, out }, g) => [
+  pow: defineBinary("pow", [both, ["a", "out"]], ({ a, b, out }, g) => [
     () => where(equal(b, 0), 0, g.mul(b).mul(pow(a, b.sub(1)))),
     () => where(logicalOr(equal(a, 0), equal(out, 0)), 0, g.mul(out).mul(log(a))),
   ]),
   // On ties each input gets half.
-  maximum: define("maximum", [both, both], ({ a, b }, g) => [() => share(g, a, b), () => share(g, b, a)]),
-  minimum: define("minimum", [both, both], ({ a, b }, g) => [() => share(g, b, a), () => share(g, a, b)]),
-  atan2: define("atan2", [both, both], ({ a, b }, g) => {
+  maximum: defineBinary("maximum", [both, both], ({ a, b }, g) => [() => share(g, a, b), () => share(g, b, a)]),
+  minimum: defineBinary("minimum", [both, both], ({ a, b }, g) => [() => share(g, b, a), () => share(g, a, b)]),
+  atan2: defineBinary("atan2", [both, both], ({ a, b }, g) => {
     const overSquare = () => g.div(a.square().add(b.square()));
     return [() => overSquare().mul(b), () => overSquare().mul(a).neg()];
   }),
-  remainder: define("remainder", [[], both], ({ a, b }, g) => [() => g, () => g.mul(floorDivide(a, b)).neg()]),
-  logAddExp: define("logAddExp", [both, both], ({ a, b }, g) => [
+  remainder: defineBinary("remainder", [[], both], ({ a, b }, g) => [() => g, () => g.mul(floorDivide(a, b)).neg()]),
+  logAddExp: defineBinary("logAddExp", [both, both], ({ a, b }, g) => [
     () => g.mul(sigmoid(a.sub(b))),
     () => g.mul(sigmoid(b.sub(a))),
   ]),
