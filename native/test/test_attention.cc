@@ -54,6 +54,9 @@ constexpr Shape kShapes[] = {
     {1, 150, 150, 2, 1, 8, 8, true, 0, 0, 0, 1, 0, false, 90},  // a prefix
     {2, 100, 100, 2, 1, 8, 8, true, 12, 0, 0, 1, 0, false, 40},
     {1, 130, 130, 1, 1, 8, 8, true, 0, 0, 0, 1, 33, false, 10},
+    {2, 3, 400, 4, 2, 16, 12, true, 0, 397, 0, 1, 30, true},       // few rows: documents with gaps
+    {1, 4, 300, 2, 1, 8, 8, true, 25, 200, 5, 3, 40, false, 260},  // a prefix in a window
+    {1, 6, 40, 1, 1, 8, 8, true, 0, -2, 0, 1},                     // early rows see nothing
 };
 
 struct Reference {

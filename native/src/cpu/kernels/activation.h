@@ -1,7 +1,8 @@
-// The activations that elementwise and fused kernels share, on vectors.
+// The activations that element-wise and fused kernels share, on vectors.
 #pragma once
 
 #include "llmeff/kernels.h"
+#include "strided.h"
 #include "vector_erf.h"
 
 namespace llmeff::cpu::LLMEFF_ISA {
@@ -23,14 +24,6 @@ LLMEFF_INLINE Vec<T> vgelu_erf(Vec<T> x) {
   return x * vnormal_cdf(x);
 }
 
-template <class T, class F>
-LLMEFF_INLINE void map_row(T* row, int64_t n, const F& f) {
-  constexpr int64_t L = kLanes<T>;
-  int64_t i = 0;
-  for (; i + L <= n; i += L) store<T>(row + i, f(load(row + i)));
-  if (i < n) store_part<T>(row + i, f(load_part(row + i, n - i)), n - i);
-}
-
 // row = activation(row)
 template <class T>
 LLMEFF_INLINE void activate_row(Activation activation, T* row, int64_t n) {
@@ -38,13 +31,17 @@ LLMEFF_INLINE void activate_row(Activation activation, T* row, int64_t n) {
     case Activation::kNone:
       return;
     case Activation::kRelu:
-      return map_row(row, n, [](Vec<T> x) { return vrelu<T>(x); });
+      return map_vectors(
+          n, [](Vec<T> x) { return vrelu<T>(x); }, row, row);
     case Activation::kGelu:
-      return map_row(row, n, [](Vec<T> x) { return vgelu<T>(x); });
+      return map_vectors(
+          n, [](Vec<T> x) { return vgelu<T>(x); }, row, row);
     case Activation::kGeluErf:
-      return map_row(row, n, [](Vec<T> x) { return vgelu_erf<T>(x); });
+      return map_vectors(
+          n, [](Vec<T> x) { return vgelu_erf<T>(x); }, row, row);
     case Activation::kSilu:
-      return map_row(row, n, [](Vec<T> x) { return vsilu<T>(x); });
+      return map_vectors(
+          n, [](Vec<T> x) { return vsilu<T>(x); }, row, row);
   }
 }
 

@@ -336,7 +336,8 @@ void reduce_with(const In& x, const Out& out) {
   const Loop<2> kept = make_loop<2>({&out, &x}, ~reduced_axes);
   const Loop<1> reduced = make_loop<1>({&x}, reduced_axes);
   const int64_t length = reduced.count(reduced.rank);
-  const bool columns = kept.inner() > 1 && (length == 1 || kept.inner_stride(1) < reduced.inner_stride(0));
+  const bool columns =
+      kept.inner() > 1 && (length == 1 || distance(kept.inner_stride(1)) < distance(reduced.inner_stride(0)));
   if (columns)
     reduce_columns<op, T>(x, out, kept, reduced);
   else

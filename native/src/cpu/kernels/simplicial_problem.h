@@ -137,16 +137,22 @@ struct Arena {
   }
 };
 
+// Every NaN as the one that arithmetic makes, for vexp2.
+template <class T>
+LLMEFF_INLINE T plain_nan(T x) {
+  return x == x ? x : static_cast<T>(__builtin_nan(""));
+}
+
 // dst[0, ld) = factor · (src + bias), channels in planes when chunks3 > 0 (and these with the sign), zeros behind.
 template <class T>
 LLMEFF_INLINE void pack_row(T* __restrict dst, const T* __restrict src, int64_t n, int64_t ld, T bias, T factor,
                             int64_t chunks3, T sign) {
   for (int64_t c = 0; c < chunks3; ++c) {
-    dst[c] = (src[3 * c] + bias) * factor * sign;
-    dst[chunks3 + c] = (src[3 * c + 1] + bias) * factor * sign;
-    dst[2 * chunks3 + c] = (src[3 * c + 2] + bias) * factor * sign;
+    dst[c] = plain_nan((src[3 * c] + bias) * factor * sign);
+    dst[chunks3 + c] = plain_nan((src[3 * c + 1] + bias) * factor * sign);
+    dst[2 * chunks3 + c] = plain_nan((src[3 * c + 2] + bias) * factor * sign);
   }
-  for (int64_t c = 3 * chunks3; c < n; ++c) dst[c] = (src[c] + bias) * factor;
+  for (int64_t c = 3 * chunks3; c < n; ++c) dst[c] = plain_nan((src[c] + bias) * factor);
   for (int64_t c = n; c < ld; ++c) dst[c] = 0;
 }
 

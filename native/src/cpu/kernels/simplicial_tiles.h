@@ -113,7 +113,8 @@ LLMEFF_INLINE T max_of_lanes(Vec<T> v) {
   return v[0];
 }
 
-// 2^x for x < 128, polynomial of degree 6 on [-1/2, 1/2] (relative error 1e-7), 0 below 2^-125, NaN stays.
+// 2^x for x < 128, polynomial of degree 6 on [-1/2, 1/2] (relative error 1e-7), 0 below 2^-125. NaN stays if its
+// low bits are 0, which pack_row sees to.
 LLMEFF_INLINE Vec<float> vexp2(Vec<float> x) {
   const Vec<float> magic = splat(12582912.0f);  // 1.5 · 2^23: adding it rounds to the nearest integer
   const Vec<float> shifted = x + magic;
