@@ -22,7 +22,7 @@ struct ForwardScratch {
 
   int64_t lay_out(const Attention& x, int64_t chunk, void* base) {
     Arena arena(base);
-    const int64_t count = divide_up(chunk, N);
+    const int64_t count = ceil_div(chunk, N);
     masks = arena.take<StripMask<T>>(count);
     strips = arena.take<T>(count * N * x.width);
     out = arena.take<T>(count * N * x.value_width);
@@ -48,7 +48,7 @@ class Forward {
   // The rows [first, first + count) of one head and the keys [keys.from, keys.to).
   void chunk(int64_t b, int64_t kv_head, int64_t first, int64_t count, int64_t part, Span keys,
              const ForwardScratch<T>& s) const {
-    const int64_t strips = divide_up(count, N), value_width = padded<T>(x.value_width);
+    const int64_t strips = ceil_div(count, N), value_width = padded<T>(x.value_width);
     pack_rows(x, q, b, kv_head, first, count, logits.score_factor, s.rows, s.strips);
     int64_t begin = keys.to, end = keys.from;
     for (int64_t i = 0; i < strips; ++i) {
@@ -143,12 +143,12 @@ template <class T>
 void attention_of(const Attention& x, const In& q, const In& k, const In& v, const Out& o, const Out& lse) {
   const int64_t heads = x.batch * x.kv_heads;
   // Long chunks share the packing of keys; short ones make tasks. What is left too long is cut by keys.
-  const int64_t wanted = round_up(divide_up(heads * x.rows(), kMinTasks), kStrip<T>);
+  const int64_t wanted = round_up(ceil_div(heads * x.rows(), kMinTasks), kStrip<T>);
   const int64_t most = smaller(kMaxChunk, larger(smaller(x.rows(), kMinChunk), wanted));
-  const int64_t chunk = round_up(divide_up(x.rows(), divide_up(x.rows(), most)), kStrip<T>);
-  const int64_t chunks = divide_up(x.rows(), chunk);
-  const int64_t cuts = larger(1, smaller(divide_up(kMinTasks, heads * chunks), x.keys / kPartKeys));
-  const int64_t part_keys = round_up(divide_up(x.keys, cuts), kKeys), parts = divide_up(x.keys, part_keys);
+  const int64_t chunk = round_up(ceil_div(x.rows(), ceil_div(x.rows(), most)), kStrip<T>);
+  const int64_t chunks = ceil_div(x.rows(), chunk);
+  const int64_t cuts = larger(1, smaller(ceil_div(kMinTasks, heads * chunks), x.keys / kPartKeys));
+  const int64_t part_keys = round_up(ceil_div(x.keys, cuts), kKeys), parts = ceil_div(x.keys, part_keys);
 
   const AttentionResults<T> results(x, o, lse, parts);
   const Forward<T> forward = {x, q, k, v, results, Logits<T>(x)};

@@ -143,8 +143,8 @@ template <class T>
 void attention_in_parts(const Attention& x, const In& q, const In& k, const In& v, const Out& o, const Out& lse) {
   const int64_t most = larger(1, kMaxParts / x.batch);
   const int64_t cuts = larger(1, smaller(most, x.keys / kPartKeys));
-  const int64_t part_keys = round_up(divide_up(x.keys, cuts), FewScratch<T>::kTile);
-  const int64_t parts = divide_up(x.keys, part_keys);
+  const int64_t part_keys = round_up(ceil_div(x.keys, cuts), FewScratch<T>::kTile);
+  const int64_t parts = ceil_div(x.keys, part_keys);
   const AttentionResults<T> results(x, o, lse, parts);
   const Few<T> few = {x, q, k, v, results, Logits<T>(x)};
   FewScratch<T> sizes;

@@ -248,9 +248,9 @@ template <class T>
 void attention_grad_of(const Attention& x, const In& dout, const In& dlse, const In& q, const In& k, const In& v,
                        const In& o, const In& lse, const Out& dq, const Out& dk, const Out& dv) {
   const int64_t heads = x.batch * x.kv_heads, size = dq.size();
-  const int64_t wanted = smaller(divide_up(kMinTasks, heads), larger(1, x.keys / kPartKeys));
-  const int64_t part_keys = round_up(divide_up(x.keys, wanted), kKeys), parts = divide_up(x.keys, part_keys);
-  const int64_t rows = round_up(divide_up(x.rows(), divide_up(x.rows(), kChunk)), kBlockRows);
+  const int64_t wanted = smaller(ceil_div(kMinTasks, heads), larger(1, x.keys / kPartKeys));
+  const int64_t part_keys = round_up(ceil_div(x.keys, wanted), kKeys), parts = ceil_div(x.keys, part_keys);
+  const int64_t rows = round_up(ceil_div(x.rows(), ceil_div(x.rows(), kChunk)), kBlockRows);
   const auto lay_out = [&](void* base, KeyRange*& ranges, DocumentRun*& runs, T*& partial) {
     Arena arena(base);
     ranges = arena.take<KeyRange>(x.batch * x.queries);
@@ -277,7 +277,7 @@ void attention_grad_of(const Attention& x, const In& dout, const In& dlse, const
   });
   if (parts == 1) return;
   constexpr int64_t kPiece = 1 << 14;
-  parallel_for(divide_up(size, kPiece), [&](int64_t task, int) {
+  parallel_for(ceil_div(size, kPiece), [&](int64_t task, int) {
     const int64_t begin = task * kPiece, count = smaller(kPiece, size - begin);
     T* const to = dq.as<T>() + begin;
     for (int64_t i = 0; i < count; ++i) to[i] = partial[begin + i];

@@ -27,8 +27,8 @@ struct Tiles {
   explicit Tiles(int64_t positions) {
     constexpr int64_t kMost = kTileBytes / static_cast<int64_t>(sizeof(T)),
                       kLine = 64 / static_cast<int64_t>(sizeof(T));
-    columns = round_up(divide_up(positions, divide_up(positions, kMost)), kStrip<T>);
-    count = divide_up(positions, columns);
+    columns = round_up(ceil_div(positions, ceil_div(positions, kMost)), kStrip<T>);
+    count = ceil_div(positions, columns);
     ld = columns + kLine;
   }
   int64_t elements(int64_t rows) const { return round_up(rows * ld, 16); }
@@ -69,7 +69,7 @@ template <class T>
 void forward(const Convolution& c, const T* x, const T* weight, const T* bias, T* out) {
   if (c.depthwise()) return depthwise_forward(c, x, weight, bias, out);
   const int64_t m = c.out_channels, positions = c.positions(), depth = c.depth();
-  const int64_t blocks = divide_up(depth, kDepth), per_block = divide_up(depth, blocks), panel = panel_rows(m);
+  const int64_t blocks = ceil_div(depth, kDepth), per_block = ceil_div(depth, blocks), panel = panel_rows(m);
   const Tiles<T> tiles(positions);
   const int64_t packed_block = round_up(m * per_block + kLanes<T>, 16);
   T* const packed = shared_scratch<T>(c.groups * blocks * packed_block);
@@ -101,7 +101,7 @@ void input_gradient(const Convolution& c, const T* dout, const T* weight, T* dx)
     return forward<T>(c.transpose(), dout, weight, nullptr, dx);
   const int64_t m = c.out_channels, positions = c.positions(), depth = c.depth(), taps = c.taps();
   const int64_t channels = smaller(c.in_channels, larger(1, kGradRows / taps));
-  const int64_t blocks = divide_up(c.in_channels, channels);
+  const int64_t blocks = ceil_div(c.in_channels, channels);
   const Tiles<T> tiles(positions);
   const int64_t tile_elements = tiles.elements(channels * taps),
                 scratch = gemm_scratch<T>(channels * taps, tiles.columns, m);
@@ -152,10 +152,10 @@ template <class T>
 void weight_gradient(const Convolution& c, const T* dout, const T* x, T* dweight) {
   if (c.depthwise()) return depthwise_weight_gradient(c, dout, x, dweight);
   const int64_t m = c.out_channels, positions = c.positions(), depth = c.depth();
-  const int64_t blocks = divide_up(depth, kGradRows), per_block = divide_up(depth, blocks);
+  const int64_t blocks = ceil_div(depth, kGradRows), per_block = ceil_div(depth, blocks);
   const Tiles<T> tiles(positions);
   const int64_t steps = c.batch * tiles.count;  // of the sum over images and positions
-  const int64_t parts = smaller(steps, divide_up(kTasks, c.groups * blocks));
+  const int64_t parts = smaller(steps, ceil_div(kTasks, c.groups * blocks));
   const int64_t tile_elements = tiles.elements(per_block), scratch = gemm_scratch<T>(m, per_block, tiles.columns);
   const int64_t size = c.groups * m * depth;
   T* const partial = shared_scratch<T>(parts * size);
@@ -173,8 +173,8 @@ void weight_gradient(const Convolution& c, const T* dout, const T* x, T* dweight
                   tiles.ld, sum, depth, step > begin, tile + tile_elements);
     }
   };
-  parallel_items(c.groups * blocks * parts, m * per_block * divide_up(steps, parts) * tiles.columns / kWork, add_up);
-  parallel_items(divide_up(size, kSumChunk), kSumChunk * parts, [&](int64_t piece, int) {
+  parallel_items(c.groups * blocks * parts, m * per_block * ceil_div(steps, parts) * tiles.columns / kWork, add_up);
+  parallel_items(ceil_div(size, kSumChunk), kSumChunk * parts, [&](int64_t piece, int) {
     const int64_t first = piece * kSumChunk, end = smaller(size, first + kSumChunk);
     for (int64_t i = first; i < end; ++i) dweight[i] = partial[i];
     for (int64_t part = 1; part < parts; ++part)

@@ -23,16 +23,13 @@ inline constexpr int kPanel = 5;  // 10 sums + 2 + 1 and the products, of 16 reg
 template <class T>
 inline constexpr int64_t kStrip = 2 * kLanes<T>;
 
-LLMEFF_INLINE int64_t divide_up(int64_t a, int64_t b) {
-  return (a + b - 1) / b;
-}
 LLMEFF_INLINE int64_t round_up(int64_t a, int64_t b) {
-  return divide_up(a, b) * b;
+  return ceil_div(a, b) * b;
 }
 
 // Rows of a panel when `rows` are cut evenly: 16 rows are 8 + 8, not 14 + 2.
 LLMEFF_INLINE int64_t panel_rows(int64_t rows) {
-  return divide_up(rows, divide_up(rows, kPanel));
+  return ceil_div(rows, ceil_div(rows, kPanel));
 }
 
 // Where a tile goes: c = a·b, plus rows of `from`, where given, that lie from_row apart: those of c itself to add to
@@ -143,7 +140,6 @@ __attribute__((noinline)) void micro(int64_t rows, int64_t k, const T* a, int64_
 }
 
 // ---- transposes in registers
-// -------------------------------------------------------------------------------------------------
 
 template <int... I>
 struct Lanes {};
@@ -327,7 +323,7 @@ void pack_a(const S* a, int64_t row_stride, int64_t col_stride, int64_t m, int64
 template <class T>
 void multiply_strip(int64_t m, int64_t n, int64_t k, const T* a, int64_t panel, const T* b, int64_t ldb,
                     const TileOut<T>& out, const T* next, int64_t ahead) {
-  const int64_t piece = divide_up(ahead, divide_up(m, panel)), step = divide_up(piece * kFetchDepth, k);
+  const int64_t piece = ceil_div(ahead, ceil_div(m, panel)), step = ceil_div(piece * kFetchDepth, k);
   for (int64_t i = 0; i < m; i += panel) {
     const int64_t rows = smaller(panel, m - i);
     TileOut<T> tile = out.at(i, 0);

@@ -128,7 +128,7 @@ void finish(const Result& x, T* sums, int64_t row, int64_t m, int64_t n) {
 template <class T>
 int64_t block_depth(int64_t k) {
   constexpr int64_t kDepth = kDepthBytes / static_cast<int64_t>(sizeof(T));
-  return k <= kDepth ? k : divide_up(k, divide_up(k, kDepth));
+  return k <= kDepth ? k : ceil_div(k, ceil_div(k, kDepth));
 }
 
 template <class T>
@@ -176,7 +176,7 @@ void multiply_serial(const Product<T>& x, T* scratch) {
     const int64_t columns = smaller(kSlab, x.n - j0);
     for (int64_t p0 = 0; p0 < x.k; p0 += depth) {
       const int64_t d = smaller(depth, x.k - p0);
-      pack_strips(x.b, p0, d, j0, columns, scratch, 0, divide_up(columns, kStrip<T>));
+      pack_strips(x.b, p0, d, j0, columns, scratch, 0, ceil_div(columns, kStrip<T>));
       for (int64_t i0 = 0; i0 < x.m; i0 += kBlockRows)
         multiply_tile(x, i0, smaller(kBlockRows, x.m - i0), j0, columns, p0, d, scratch, block);
     }
@@ -191,21 +191,21 @@ void multiply_parallel(const Product<T>& x) {
   T* const strips = worker_scratch<T>(0, slab + block);
   const int64_t depth = block_depth<T>(x.k);
   for (int64_t j0 = 0; j0 < x.n; j0 += kSlab) {
-    const int64_t columns = smaller(kSlab, x.n - j0), strip_count = divide_up(columns, N);
+    const int64_t columns = smaller(kSlab, x.n - j0), strip_count = ceil_div(columns, N);
     // Tiles are whole rows of the slab, so that a is packed once; where that makes too few, halves, quarters, …
     const int64_t wanted = larger(1, smaller(kTasks, x.m * columns * depth / kTaskWork));
-    const int64_t most = smaller(kBlockRows, larger(2 * kPanel, round_up(divide_up(x.m, wanted), kPanel)));
-    const int64_t rows = round_up(divide_up(x.m, divide_up(x.m, most)), kPanel), down = divide_up(x.m, rows);
+    const int64_t most = smaller(kBlockRows, larger(2 * kPanel, round_up(ceil_div(x.m, wanted), kPanel)));
+    const int64_t rows = round_up(ceil_div(x.m, ceil_div(x.m, most)), kPanel), down = ceil_div(x.m, rows);
     const int64_t across = larger(1, smaller(strip_count, wanted / (2 * down)));
-    const int64_t tile_columns = round_up(divide_up(columns, across), N);
+    const int64_t tile_columns = round_up(ceil_div(columns, across), N);
     for (int64_t p0 = 0; p0 < x.k; p0 += depth) {
       const int64_t d = smaller(depth, x.k - p0);
       const int64_t strips_per_task = larger(1, kPackWork / (N * d));
-      parallel_for(divide_up(strip_count, strips_per_task), [&](int64_t task, int) {
+      parallel_for(ceil_div(strip_count, strips_per_task), [&](int64_t task, int) {
         const int64_t first = task * strips_per_task;
         pack_strips(x.b, p0, d, j0, columns, strips, first, smaller(strip_count, first + strips_per_task));
       });
-      const int64_t tiles_across = divide_up(columns, tile_columns);
+      const int64_t tiles_across = ceil_div(columns, tile_columns);
       parallel_for(down * tiles_across, [&](int64_t task, int worker) {
         const int64_t i0 = task / tiles_across * rows, c0 = task % tiles_across * tile_columns;
         T* const mine = worker == 0 ? strips + slab : worker_scratch<T>(worker, block);
@@ -393,7 +393,7 @@ void multiply_few_rows(const Product<T>& x, Few few) {
   const int64_t range = FewRows<T>::range(x.k), room = FewRows<T>::room(count, x.k);
   T* const mine = worker_scratch<T>(0, packed + room);
   const FewRows<T> product(x, few, mine);
-  parallel_for(divide_up(product.n, range), [&](int64_t task, int worker) {
+  parallel_for(ceil_div(product.n, range), [&](int64_t task, int worker) {
     const int64_t j0 = task * range;
     product.run(j0, smaller(range, product.n - j0), worker == 0 ? mine + packed : worker_scratch<T>(worker, room));
   });
@@ -522,7 +522,7 @@ void matmul_of(const In& a, const In& b, const In& bias, Activation activation, 
   }
   const int64_t per_task = larger(1, kTaskWork / work);
   const int64_t scratch = round_up(gemm_scratch<T>(x.m, x.n, x.k), 16);
-  parallel_for(divide_up(batch.count, per_task), [&](int64_t task, int worker) {
+  parallel_for(ceil_div(batch.count, per_task), [&](int64_t task, int worker) {
     T* const mine = worker_scratch<T>(worker, scratch + sums);
     for (int64_t i = task * per_task; i < smaller(batch.count, (task + 1) * per_task); ++i)
       for_each_part(matrix(i), mine + scratch, [&](const Product<T>& part) { multiply_one_thread(part, mine); });

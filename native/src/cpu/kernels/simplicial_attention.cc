@@ -169,7 +169,7 @@ void forward_task(const Problem& p, const ForwardMemory<T>& m, const Task& task,
   const Range a = p.rows_of(p.a, task.first, task.last), b = p.rows_of(p.b, task.first, task.last);
   pack_keys(p, p.a, task, a, m.short_keys);
   pack_values(p, p.a, task, a, m.short_values);
-  const int64_t segments = larger(1, divide_up(b.size(), kSegment));
+  const int64_t segments = larger(1, ceil_div(b.size(), kSegment));
   for (int64_t i = 0; i < segments; ++i) {
     const Range segment = p.segment_of(b, i);
     pack_keys(p, p.b, task, segment, m.rows_k);

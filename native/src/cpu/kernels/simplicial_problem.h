@@ -80,7 +80,7 @@ struct Problem {
     return causal && side.window > 0 ? smaller(side.rows(), side.window + chunk - 1) : side.rows();
   }
   // The rows of b that a chunk sees are packed a segment at a time.
-  LLMEFF_INLINE int64_t segment_count() const { return larger(1, divide_up(reach_of(b), kSegment)); }
+  LLMEFF_INLINE int64_t segment_count() const { return larger(1, ceil_div(reach_of(b), kSegment)); }
   LLMEFF_INLINE Range segment_of(Range rows, int64_t segment) const {
     return intersection(rows, {rows.begin + segment * kSegment, rows.begin + (segment + 1) * kSegment});
   }
