@@ -138,7 +138,7 @@ void depthwise_weight_gradient(const Convolution& c, const T* dout, const T* x, 
       const int64_t item = image * c.groups + group;
       plane.fill(x + item * c.plane(), padded);
       for (int64_t oh = 0; oh < c.out_height; ++oh)
-        copy_short(rows + oh * ld, dout + item * c.positions() + oh * c.out_width, c.out_width);
+        copy_line(rows + oh * ld, dout + item * c.positions() + oh * c.out_width, c.out_width);
       for (int64_t k = 0; k < c.taps(); ++k) {
         const int64_t r = k / c.kernel_w, s = k % c.kernel_w;
         target[k] += c.stride_w == 1 ? depthwise_tap_gradient<true>(plane, padded, rows, ld, r, s)

@@ -22,7 +22,7 @@ struct PaddedPlane {
     for (int64_t i = 0; i < elements(); ++i) to[i] = 0;
     const int64_t columns = smaller(c.width, ld - c.padding_w);
     for (int64_t h = 0; h < smaller(c.height, rows - c.padding_h); ++h)
-      copy_short(to + (h + c.padding_h) * ld + c.padding_w, plane + h * c.width, columns);
+      copy_line(to + (h + c.padding_h) * ld + c.padding_w, plane + h * c.width, columns);
   }
   // The input that the first tap of row r of a window meets at output (oh, ow).
   LLMEFF_INLINE const T* row(const T* padded, int64_t oh, int64_t ow, int64_t r) const {

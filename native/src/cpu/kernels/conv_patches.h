@@ -88,7 +88,7 @@ LLMEFF_INLINE void each_piece(const Convolution& c, int64_t k, int64_t first, in
 
 // to[i] = from[i], of n elements that are often few: the last vector overlaps the one before.
 template <class T>
-LLMEFF_INLINE void copy_short(T* to, const T* from, int64_t n) {
+LLMEFF_INLINE void copy_line(T* to, const T* from, int64_t n) {
   constexpr int64_t L = kLanes<T>;
   if (n < L) {
     for (int64_t i = 0; i < n; ++i) to[i] = from[i];
@@ -109,7 +109,7 @@ void gather_patches(const Convolution& c, const T* x, int64_t k0, int64_t rows, 
     each_piece(
         c, k0 + k, first, count,
         [&](int64_t at, int64_t from, int64_t n) {
-          if (c.stride_w == 1) return copy_short(to + at, x + from, n);
+          if (c.stride_w == 1) return copy_line(to + at, x + from, n);
           for (int64_t i = 0; i < n; ++i) to[at + i] = x[from + i * c.stride_w];
         },
         [&](int64_t at, int64_t n) {
