@@ -8,8 +8,8 @@
 #include <thread>
 #include <vector>
 
-#include "cpu/allocator.h"
-#include "cpu/usable_cores.h"
+#include "runtime/allocator.h"
+#include "runtime/usable_cores.h"
 #include "llmeff/device.h"
 #include "llmeff/error.h"
 #include "llmeff/parallel.h"

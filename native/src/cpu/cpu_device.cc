@@ -2,9 +2,9 @@
 #include <mutex>
 #include <utility>
 
-#include "cpu/allocator.h"
+#include "runtime/allocator.h"
 #include "cpu/dispatch.h"
-#include "cpu/executor.h"
+#include "runtime/executor.h"
 #include "llmeff/device.h"
 #include "llmeff/error.h"
 

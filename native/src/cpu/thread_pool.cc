@@ -13,8 +13,8 @@
 #include <utility>
 #include <vector>
 
-#include "cpu/usable_cores.h"
-#include "cpu/wait.h"
+#include "runtime/usable_cores.h"
+#include "runtime/wait.h"
 #include "llmeff/error.h"
 #include "llmeff/parallel.h"
 

@@ -13,7 +13,7 @@
 
 #include "llmeff/device.h"
 
-namespace llmeff::cpu {
+namespace llmeff {
 
 class CachingAllocator {
  public:
@@ -54,4 +54,4 @@ class CachingAllocator {
   size_t system_allocations_ = 0;
 };
 
-}  // namespace llmeff::cpu
+}  // namespace llmeff

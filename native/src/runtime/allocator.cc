@@ -1,4 +1,4 @@
-#include "cpu/allocator.h"
+#include "runtime/allocator.h"
 
 #include <algorithm>
 #include <bit>
@@ -12,7 +12,7 @@
 #include <unistd.h>
 #endif
 
-namespace llmeff::cpu {
+namespace llmeff {
 namespace {
 
 constexpr size_t kSmallest = 256;
@@ -154,4 +154,4 @@ MemoryUse CachingAllocator::use() const {
   return {live_, peak_, cached_, system_allocations_};
 }
 
-}  // namespace llmeff::cpu
+}  // namespace llmeff

@@ -14,7 +14,7 @@
 
 #include "llmeff/device.h"
 
-namespace llmeff::cpu {
+namespace llmeff {
 
 class Executor {
  public:
@@ -67,4 +67,4 @@ class Executor {
   std::thread thread_;
 };
 
-}  // namespace llmeff::cpu
+}  // namespace llmeff

@@ -1,13 +1,13 @@
-#include "cpu/executor.h"
+#include "runtime/executor.h"
 
 #include <algorithm>
 #include <system_error>
 
-#include "cpu/usable_cores.h"
-#include "cpu/wait.h"
+#include "runtime/usable_cores.h"
+#include "runtime/wait.h"
 #include "llmeff/error.h"
 
-namespace llmeff::cpu {
+namespace llmeff {
 
 // The gaps in which a program prepares its next calls are shorter; waking a thread costs about as much. With one core
 // there is nobody to wait awake for.
@@ -129,4 +129,4 @@ void Executor::recycle(Chunk* chunk) {
   spare_ = chunk;
 }
 
-}  // namespace llmeff::cpu
+}  // namespace llmeff
