@@ -58,9 +58,9 @@ class CpuDevice final : public Device {
 
  private:
   Kernels& kernels_;
-  cpu::CachingAllocator allocator_;
+  CachingAllocator allocator_;
   std::mutex emptying_;
-  cpu::Executor executor_;
+  Executor executor_;
 };
 
 }  // namespace
