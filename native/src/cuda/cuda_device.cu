@@ -202,8 +202,8 @@ class CudaDevice final : public Device {
     failure->code = "ERR_CUDA";
     failure->op = "finish";
     failure->ticket = ticket;
-    failure->message = "[" + name() + "] the GPU stopped: " + cudaGetErrorString(status) +
-                       ". Its memory is lost: restart the process and resume from a checkpoint.";
+    failure->message.append("[").append(name()).append("] the GPU stopped: ").append(cudaGetErrorString(status));
+    failure->message.append(". Its memory is lost: restart the process and resume from a checkpoint.");
     return failure;
   }
 
