@@ -174,6 +174,23 @@ Napi::Value synchronize(Environment& environment, const Arguments& info) {
   return promise;
 }
 
+// clock(device, Float64Array(1)) → Promise of it: milliseconds on the device's clock when all work queued before had been
+// computed.
+Napi::Value clock(Environment& environment, const Arguments& info) {
+  Device& device = device_argument(info[0]);
+  auto* const time = static_cast<double*>(data_of(typed_array_argument(info[1])));
+  Promises& promises = environment.promises;
+  Promises::Pending* const pending = promises.make(info.Env(), info[1]);
+  const Napi::Promise promise = pending->deferred.Promise();
+  device.submit([&promises, pending, &device, time](uint64_t ticket) {
+    device.clock(ticket, [&promises, pending, time](double milliseconds) {
+      *time = milliseconds;
+      promises.settle(pending);
+    });
+  });
+  return promise;
+}
+
 }  // namespace
 
 void define_transfers(Environment& environment, Napi::Env env, Napi::Object& exports) {
@@ -186,6 +203,7 @@ void define_transfers(Environment& environment, Napi::Env env, Napi::Object& exp
   define("readSync", read_sync);
   define("transfer", transfer);
   define("synchronize", synchronize);
+  define("clock", clock);
 }
 
 }  // namespace llmeff::binding

@@ -163,6 +163,22 @@ class CudaDevice final : public Device {
     return pinned_.take(bytes);
   }
 
+  void clock(uint64_t ticket, std::function<void(double)> done) override {
+    cudaEvent_t now;
+    LLMEFF_CUDA(cudaEventCreate(&now));
+    LLMEFF_CUDA(cudaEventRecord(now, context_.stream));
+    if (origin_ == nullptr) {
+      LLMEFF_CUDA(cudaEventCreate(&origin_));
+      LLMEFF_CUDA(cudaEventRecord(origin_, context_.stream));
+    }
+    completions_.add(ticket, [now, origin = origin_, done](uint64_t, cudaError_t) {
+      float milliseconds = 0;
+      cudaEventElapsedTime(&milliseconds, origin, now);
+      cudaEventDestroy(now);
+      done(milliseconds);
+    });
+  }
+
   void begin(const char* op, uint64_t ticket) override { context_.begin(op, ticket); }
   void finish(uint64_t ticket, std::function<void(const FailurePointer&)> done) override {
     try {
@@ -215,6 +231,7 @@ class CudaDevice final : public Device {
   std::mutex emptying_;
   PinnedMemory pinned_;
   Executor executor_;
+  cudaEvent_t origin_ = nullptr;  // of the clock
   FailurePointer value_failure_;
   uint64_t cleared_ = 0;  // the ticket of the work that clears the report
   Completions completions_;

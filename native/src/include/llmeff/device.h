@@ -147,6 +147,10 @@ class Device {
   // kernels reach all memory of the host.
   virtual std::shared_ptr<void> staging(size_t) { return nullptr; }
 
+  // For work on the stream: done(milliseconds) with the time on the device's clock at which all before this work had been
+  // computed; on any thread. Differences mean something.
+  virtual void clock(uint64_t ticket, std::function<void(double)> done) = 0;
+
   // For work on the stream. A call begins, whose kernels may fail by their values.
   virtual void begin(const char*, uint64_t) {}
   // done(failure) once everything before this work, whose ticket it is, has been computed; on any thread. A device that
