@@ -64,6 +64,11 @@ function parse(device: unknown): number | undefined {
   return match ? firstGpu + Number(match[1]) : undefined;
 }
 
+/** Whether a value is a well-formed device or `"auto"`; whether there is such a device is another question. */
+export function isDeviceChoice(value: unknown): value is DeviceChoice {
+  return value === "auto" || parse(value) !== undefined;
+}
+
 /** The number of a device that is there. @throws {DeviceError} if it isn't, with the reason */
 function present(where: string, device: number): number {
   if (device === cpu) return device;
@@ -86,12 +91,12 @@ function present(where: string, device: number): number {
 function fromEnvironment(): DeviceChoice | undefined {
   const choice = process.env.LLMEFF_DEVICE;
   if (!choice) return undefined;
-  if (choice !== "auto" && parse(choice) === undefined) {
+  if (!isDeviceChoice(choice)) {
     throw new DeviceError(
       `[LLMEFF_DEVICE] expected cpu, cuda, cuda:0, cuda:1, … or auto; received ${JSON.stringify(choice)}.`,
     );
   }
-  return choice as DeviceChoice;
+  return choice;
 }
 
 let warned = false;

@@ -16,6 +16,7 @@ export {
   type DeviceInfo,
   defaultDevice,
   devices,
+  isDeviceChoice,
   missingGpu,
   resolveDevice,
   setDefaultDevice,
