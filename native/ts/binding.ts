@@ -293,6 +293,7 @@ export interface KernelTable {
   globalNorm(xs: readonly O[], norm: O): Ticket;
   adamwStep(
     params: readonly O[],
+    copies: readonly O[],
     grads: readonly O[],
     m: readonly O[],
     v: readonly O[],
@@ -308,6 +309,7 @@ export interface KernelTable {
   ): Ticket;
   sonewStep(
     params: readonly O[],
+    copies: readonly O[],
     grads: readonly O[],
     m: readonly O[],
     h0: readonly O[],
