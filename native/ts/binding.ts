@@ -88,6 +88,7 @@ export interface KernelTable {
   unary(op: number, x: O, out: O): Ticket;
   unaryGrad(op: number, x: O, dy: O, dx: O): Ticket;
   binary(op: number, a: O, b: O, out: O): Ticket;
+  addAll(xs: readonly O[], out: O): Ticket;
   where(condition: O, a: O, b: O, out: O): Ticket;
   reduce(op: number, x: O, out: O): Ticket;
   dropout(x: O, rate: number, seed: number, stream: number, out: O): Ticket;
@@ -382,6 +383,10 @@ export interface Binding {
   haveSharedMemory(a: Handle, b: Handle): boolean;
   upload(handle: Handle, data: TypedArray, dtype: number): void;
   read<T extends TypedArray>(handle: Handle, into: T): Promise<T>;
+  /** Copies between arrays of one shape and dtype on two devices; what is queued on the target's later sees the numbers. */
+  transfer(from: Handle, to: Handle): void;
+  /** Milliseconds on a device's clock when all that was queued on it before had been computed, in `into`. */
+  clock(device: number, into: Float64Array): Promise<Float64Array>;
   readSync<T extends TypedArray>(handle: Handle, into: T): T;
   // Of a device; default the CPU.
   synchronize(device?: number): Promise<void>;

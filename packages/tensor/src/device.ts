@@ -147,6 +147,20 @@ function standardNumber(): number {
   return standard;
 }
 
+/**
+ * Milliseconds on the clock of a device when all that was queued on it before had been computed; differences are the time that the
+ * device took for what was queued in between.
+ *
+ * @example
+ * const start = await deviceTime();
+ * const y = matmul(x, x);
+ * console.log(`${(await deviceTime()) - start} ms`);
+ */
+export async function deviceTime(device: DeviceChoice = defaultDevice()): Promise<number> {
+  const [milliseconds] = await engine().clock(deviceNumber("deviceTime", device), new Float64Array(1));
+  return milliseconds!;
+}
+
 /** Where tensors are made without a `device`: the CPU, or what `LLMEFF_DEVICE` or `setDefaultDevice` says. */
 export function defaultDevice(): Device {
   return deviceName(standardNumber());
