@@ -15,7 +15,7 @@ export interface DeviceInfo {
   memoryBytes: number;
   /** Of a GPU: its compute capability, such as `"9.0"`. */
   capability?: string;
-  /** Of a GPU: the CUDA version of the driver. */
+  /** Of a GPU: the newest CUDA that its driver knows, such as `"13.0"`. */
   driver?: string;
 }
 
@@ -36,7 +36,13 @@ function gpus(): { gpus: readonly DeviceInfo[]; problem?: string } {
     const list = engine().cudaDevices();
     found =
       list.length > 0
-        ? { gpus: list.map((gpu, i) => ({ device: deviceName(firstGpu + i), ...gpu })) }
+        ? {
+            gpus: list.map(({ driver, ...gpu }, i) => ({
+              device: deviceName(firstGpu + i),
+              ...gpu,
+              driver: `${Math.floor(driver / 1000)}.${(driver % 1000) / 10}`,
+            })),
+          }
         : { gpus: [], problem: "there is no GPU." };
   } catch (error) {
     if (!(error instanceof DeviceError)) throw error;
