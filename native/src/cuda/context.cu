@@ -13,6 +13,18 @@ constexpr size_t kChecked = 4096;  // more than the queue holds of calls that ch
 
 }  // namespace
 
+std::string message_of(const BadValueReport& report) {
+  const std::string value = std::to_string(report.value), bound = std::to_string(report.bound);
+  switch (report.what) {
+    case BadValue::kId:
+      return "[embedding] token id " + value + " is outside the vocabulary of " + bound;
+    case BadValue::kTarget:
+      return "[crossEntropy] target " + value + " is outside [0, " + bound + ")";
+    default:
+      return "[gather] index " + value + " is outside an axis of " + bound + " elements";
+  }
+}
+
 Context::Context(const Facts& facts, cudaStream_t stream) : facts(facts), stream(stream), checked_(kChecked) {
   LLMEFF_CUDA(cudaHostAlloc(reinterpret_cast<void**>(&report_), sizeof(BadValueReport), cudaHostAllocDefault));
   *report_ = {};

@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 namespace llmeff::cuda {
@@ -49,6 +50,9 @@ struct Facts {
   size_t shared_bytes_per_block = 0;  // with the opt-in
   size_t l2_bytes = 0;
 };
+
+// What was wrong, for the user.
+std::string message_of(const BadValueReport& report);
 
 class CublasLt;
 

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "cuda/context.h"
-#include "cuda/kernels/gemm.h"
+#include "cuda/product.h"
 
 namespace llmeff::cuda {
 
@@ -13,8 +13,8 @@ class CublasLt {
   static const char* why_missing();
   ~CublasLt();
 
-  // False for what the library doesn't take (a mixture of dtypes, strides that it has no layout for).
-  bool gemm(Context& cuda, const View& a, const View& b, const View& out, const GemmOptions& options);
+  // False for what the library doesn't take: a mixture of dtypes, or strides that it has no layout for.
+  bool product(Context& cuda, const Product& product);
 
  private:
   CublasLt() = default;

@@ -34,6 +34,7 @@ export class AdamW<P extends Parameter> extends FusedOptimizer<P, AdamWHyper> {
     return engine().op.adamwStep.bind(
       null,
       slots.map((slot) => operand(slot.param)),
+      [],
       grads.map(operand),
       state("m"),
       state("v"),

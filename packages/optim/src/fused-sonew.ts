@@ -64,6 +64,7 @@ export class Sonew<P extends Parameter> extends FusedOptimizer<P, SonewHyper> {
     return engine().op.adamwStep.bind(
       null,
       operands(slots.map((slot) => slot.param)),
+      [],
       operands(grads),
       operands(slots.map((slot) => slot.state.m!)),
       operands(slots.map((slot) => slot.state.h0!)),
@@ -89,6 +90,7 @@ export class Sonew<P extends Parameter> extends FusedOptimizer<P, SonewHyper> {
     const call = engine().op.sonewStep.bind(
       null,
       operands(params),
+      [],
       operands(grads.map((grad, i) => reversed(grad, slots[i]!))),
       state("m"),
       state("h0"),

@@ -44,6 +44,15 @@ LLMEFF_INLINE bool is_finite(double x) {
   return x - x == 0.0;
 }
 
+// Elements [begin, end) of a parameter into its copy. call.h rounds copies to 16 bits, so that here they are wide.
+template <class T>
+LLMEFF_INLINE void copy_params(const T* p, const Out& copy, int64_t begin, int64_t end) {
+  if (copy.dtype == DType::kF64)
+    for (int64_t i = begin; i < end; ++i) copy.as<double>()[i] = static_cast<double>(p[i]);
+  else
+    for (int64_t i = begin; i < end; ++i) copy.as<float>()[i] = static_cast<float>(p[i]);
+}
+
 // Full vectors, and the last one of an array with its n < kLanes elements and zeros after them.
 template <bool kFull, class T>
 LLMEFF_INLINE Vec<T> load_n(const T* p, int64_t n) {

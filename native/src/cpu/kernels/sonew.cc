@@ -46,6 +46,7 @@ struct Step {
   Graft graft;
   bool relative_eps;
   double lr, update_scale;  // update_scale: what bias correction multiplies u by
+  List<Out> copies;
   Arrays<T>* tensors;
   Chunk* chunks;
   Border<T>* borders;        // [chunk]: at its begin, unless that is the tensor's
@@ -117,6 +118,8 @@ struct Step {
         apply_block(block, x.p + begin, end - begin, f.keep, static_cast<T>(rate[c.tensor]));
       else
         square_block(block, end - begin, squares);
+      if constexpr (kApply)
+        if (copies.size > 0) copy_params(x.p, copies[c.tensor], begin, end);
       block.psi_z[0] = block.psi_z[kBlock];
     }
     sums[i].dropped = dropped;
@@ -176,8 +179,8 @@ struct Step {
 }  // namespace
 }  // namespace sonew
 
-void CpuKernels::sonew_step(const List<InOut>& params, const List<In>& grads, const List<InOut>& m,
-                            const List<InOut>& h0, const List<InOut>& h1, const List<InOut>& rms,
+void CpuKernels::sonew_step(const List<InOut>& params, const List<Out>& copies, const List<In>& grads,
+                            const List<InOut>& m, const List<InOut>& h0, const List<InOut>& h1, const List<InOut>& rms,
                             const List<int64_t>& chain_length, const In& grad_scale, double lr, double beta1,
                             double beta2, double eps, bool relative_eps, double gamma, bool absolute_gamma, Graft graft,
                             double graft_eps, bool bias_correction, double weight_decay, int64_t step,
@@ -207,6 +210,7 @@ void CpuKernels::sonew_step(const List<InOut>& params, const List<In>& grads, co
            .keep = static_cast<T>(1.0 - lr * weight_decay)};
     s.graft = graft;
     s.relative_eps = relative_eps;
+    s.copies = copies;
     s.lr = lr;
     s.update_scale = c2 / c1;
 

@@ -144,6 +144,7 @@ class Call {
     if (began) {
       try {
         Kernels& kernels = device.kernels();
+        device.begin(op, ticket);
         each_array([&](const auto& array) { array.load(kernels); });
         std::apply([&](auto&... argument) { (kernels.*method_)(argument.get()...); }, arguments_);
         each_array([&](const auto& array) { array.store(kernels); });
@@ -167,7 +168,7 @@ template <class Done, class... P>
 uint64_t submit_call(Device& device, const char* op, Half half, Call<P...> call, Done done) {
   // Released at the end of this function: stream-ordered memory serves work that was submitted before.
   std::vector<Buffer> scratch;
-  if (half == Half::kWidened) call.each_array([&](auto& array) { array.widen(device, scratch); });
+  if (half == Half::kWidened && !device.takes_half()) call.each_array([&](auto& array) { array.widen(device, scratch); });
   return device.submit([&device, op, call = std::move(call), done = std::move(done)](uint64_t ticket) mutable {
     done(call.run(device, op, ticket));
   });

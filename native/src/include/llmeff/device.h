@@ -1,5 +1,5 @@
-// A device: memory, an in-order stream of work, and a table of kernels. The CPU is one (cpu/cpu_device.cc); a CUDA
-// device is another.
+// A device: memory, an in-order stream of work, and a table of kernels. The CPU is one (cpu/cpu_device.cc), each GPU
+// another (cuda/cuda_device.cu).
 //
 // Work is validated and submitted on the caller's thread and runs later, in order. Memory is stream-ordered too: a
 // block that is released goes back to the cache at once, and whoever gets it next submits after every earlier user of
@@ -9,6 +9,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <new>
 #include <string>
@@ -114,6 +115,8 @@ class Device {
   virtual ~Device() = default;
   virtual std::string name() const = 0;
   virtual Kernels& kernels() = 0;
+  // Whether every kernel takes bfloat16 and float16 arrays; otherwise the call layer gives some float32 copies.
+  virtual bool takes_half() const { return false; }
 
   // Throws Error(ERR_OUT_OF_MEMORY). Not for work on the stream.
   virtual Buffer allocate(size_t bytes) = 0;
@@ -137,8 +140,22 @@ class Device {
     new (reserve(sizeof(Item))) Item(std::move(body));
     return publish();
   }
-  // Waits until everything submitted so far has run.
+  // Waits until everything submitted so far has been computed.
   virtual void synchronize() = 0;
+
+  // Memory that the host and the kernels reach, for numbers on their way between the device and JavaScript. Null: the
+  // kernels reach all memory of the host.
+  virtual std::shared_ptr<void> staging(size_t) { return nullptr; }
+
+  // For work on the stream: done(milliseconds) with the time on the device's clock at which all before this work had been
+  // computed; on any thread. Differences mean something.
+  virtual void clock(uint64_t ticket, std::function<void(double)> done) = 0;
+
+  // For work on the stream. A call begins, whose kernels may fail by their values.
+  virtual void begin(const char*, uint64_t) {}
+  // done(failure) once everything before this work, whose ticket it is, has been computed; on any thread. A device that
+  // runs ahead of its kernels tells here what they found wrong since it last told; null: nothing.
+  virtual void finish(uint64_t, std::function<void(const FailurePointer&)> done) { done(nullptr); }
 
   // The oldest failure that nobody has been told of, for work that has run; to be called on the stream.
   FailurePointer take_unobserved();
