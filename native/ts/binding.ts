@@ -355,11 +355,24 @@ export interface NativeInfo {
   compiler: string;
 }
 
+export interface CudaDevice {
+  name: string;
+  memoryBytes: number;
+  /** Compute capability, such as "9.0". */
+  capability: string;
+  /** CUDA version of the driver. */
+  driver: string;
+}
+
 type TypedArray = Float32Array | Float64Array | Int32Array | Uint8Array | Uint16Array;
 
 /** What the addon exports. */
 export interface Binding {
-  create(dtype: number, ...shape: readonly number[]): Handle;
+  /**
+   * A new array with undefined contents on device 0, the CPU, or 1 + i, CUDA device i. Calls run on the device of their arrays, which must
+   * be on one; typed arrays go with arrays on the CPU.
+   */
+  create(device: number, dtype: number, ...shape: readonly number[]): Handle;
   /** `offset` and strides in elements from the start of `base`. */
   view(base: Handle, dtype: number, offset: number, ...shapeAndStrides: readonly number[]): Handle;
   release(handle: Handle): void;
@@ -370,10 +383,15 @@ export interface Binding {
   upload(handle: Handle, data: TypedArray, dtype: number): void;
   read<T extends TypedArray>(handle: Handle, into: T): Promise<T>;
   readSync<T extends TypedArray>(handle: Handle, into: T): T;
-  synchronize(): Promise<void>;
-  memory(): NativeMemory;
-  resetPeak(): void;
-  emptyCache(): void;
+  // Of a device; default the CPU.
+  synchronize(device?: number): Promise<void>;
+  memory(device?: number): NativeMemory;
+  resetPeak(device?: number): void;
+  emptyCache(device?: number): void;
+  /** Where the CUDA library may be, in order. It is loaded when it is first needed. */
+  setCudaLibraries(paths: readonly string[]): void;
+  /** The GPUs. @throws ERR_DEVICE with the reason if there are none to be had: no library, no driver, one that is too old, no GPU */
+  cudaDevices(): CudaDevice[];
   info(): NativeInfo;
   setErrorFactory(factory: typeof errorFromNative): void;
   readonly op: KernelTable;

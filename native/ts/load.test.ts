@@ -98,7 +98,7 @@ if (isMainThread) {
   await new Promise((resolve) => worker.once("message", resolve));
   for (const end = Date.now() + 1500; Date.now() < end; ) {
     for (let i = 0; i < 4; i++) {
-      const x = native.create(0, 16 << 20);
+      const x = native.create(0, 0, 16 << 20);
       native.op.fill(i, x);
       native.release(x);
     }

@@ -1,5 +1,6 @@
 /** Checks and preparations that several ops share. */
 import { DTypeError, OptionError, ShapeError } from "@llmeff/native";
+import { apart } from "../device.js";
 import { isFloating } from "../dtype.js";
 import { formatShape, type Shape } from "../shape.js";
 import { Tensor } from "../tensor.js";
@@ -18,7 +19,7 @@ export function checkTensor(where: string, name: string, value: unknown): assert
   }
 }
 
-/** All have one floating-point dtype. */
+/** All have one floating-point dtype and are on one device. */
 export function checkFloating(where: string, tensors: Record<string, Tensor>): void {
   let first: string | undefined;
   for (const name in tensors) {
@@ -30,6 +31,9 @@ export function checkFloating(where: string, tensors: Record<string, Tensor>): v
       );
     }
     first ??= name;
+    if (tensor.deviceNumber !== tensors[first]!.deviceNumber) {
+      throw apart(where, first, tensors[first]!.deviceNumber, name, tensor.deviceNumber);
+    }
     if (tensor.dtype !== tensors[first]!.dtype) {
       throw new DTypeError(
         `[${where}] dtypes differ: ${first} is ${tensors[first]!.dtype} and ${name} is ${tensor.dtype}. Use astype().`,

@@ -43,7 +43,7 @@ function positions(x: Tensor, axis: number, count: number, kernel: (x: Tensor, o
   const others = [...x.shape.keys()].filter((i) => i !== axis);
   return scope(() => {
     const rows = permute(detach(x), [...others, axis]);
-    const out = Tensor.allocate("int32", rows.shape.with(-1, count));
+    const out = Tensor.allocate("int32", rows.shape.with(-1, count), x.deviceNumber);
     kernel(rows, out);
     const back = [...x.shape.keys()].map((i) => (i === axis ? others.length : others.indexOf(i)));
     return axis === others.length ? out : permute(out, back);
