@@ -63,8 +63,8 @@ struct BackwardShared {
   alignas(16) float delta[kDoutStages][kRows<kWidth>];
   uint64_t kv_full, kv_empty;
   uint64_t q_full[kQueryStages], q_empty[kQueryStages], dout_full[kDoutStages], dout_empty[kDoutStages];
-  uint64_t dq_full[kWriters], dq_empty;  // written by the consumers; read by the writer
-  uint64_t sum_full, sum_empty;          // loaded by the writer; read by the consumers
+  uint64_t dq_full[kWriters], dq_empty;  // the consumers are done with the dq buffer; the writer is
+  uint64_t sum_full;                     // the writer has loaded it
   int work;                              // −1: no more
 };
 
@@ -179,7 +179,7 @@ __device__ void await_flag(const int* flag, int value) {
 // One thread of each of kWriters warps, which take turns at the uses of the dq buffer.
 template <int kWidth>
 __device__ void write_sums(const BackwardParams& p, BackwardShared<kWidth>& shared, int writer) {
-  Ring<1> works, sums, empties;
+  Ring<1> works, empties;
   Ring<kWriters> uses;
   for (;; works.next()) {
     mbarrier_wait(&shared.kv_full, works.phase);
@@ -195,9 +195,8 @@ __device__ void write_sums(const BackwardParams& p, BackwardShared<kWidth>& shar
         const bool first = work.tile == begin, last = work.tile == end - 1;
         if (first && last) continue;
         const int stage = uses.stage;
-        const uint32_t phase = uses.phase, former = empties.phase ^ 1, sum_phase = sums.phase;
+        const uint32_t phase = uses.phase, former = empties.phase ^ 1;
         uses.next(), empties.next();
-        if (last) sums.next();
         if (stage != writer) continue;
         const int64_t at = (int64_t{work.batch} * p.H + head) * p.query_tiles + m;
         float* const sum = p.dq_sum + at * kDqTile;
@@ -209,7 +208,7 @@ __device__ void write_sums(const BackwardParams& p, BackwardShared<kWidth>& shar
           mbarrier_wait(&shared.dq_empty, former);
           mbarrier_arrive_expect(&shared.sum_full, sizeof shared.dq);
           bulk_load(shared.dq, sum, sizeof shared.dq, &shared.sum_full);
-          mbarrier_wait(&shared.sum_empty, sum_phase);
+          mbarrier_wait(&shared.dq_full[stage], phase);
           mbarrier_arrive(&shared.dq_empty);
           continue;
         }
@@ -235,7 +234,7 @@ struct Consumer {
   static constexpr int kTileRows = kRows<kWidth>;
   static constexpr int kSteps = kTileRows / 16;  // of 16 queries
   // dk takes dSᵀ from registers where they suffice, else from shared memory.
-  static constexpr bool kDsInRegisters = kWidth == 128;
+  static constexpr bool kDsInRegisters = false;
   // dS from the packed weights, of which no float32 form is kept then: as exact as dv, and 64 registers less.
   static constexpr bool kPackedWeights = kWidth == 64 && !kSoftcap;
   static constexpr int kKeyPanel = kKeys * kPanelRowBytes, kRowPanel = kTileRows * kPanelRowBytes;
@@ -428,7 +427,7 @@ struct Consumer {
         const float4 sum = buffer[128 * i];
         dq[4 * i] += sum.x, dq[4 * i + 1] += sum.y, dq[4 * i + 2] += sum.z, dq[4 * i + 3] += sum.w;
       }
-      release(&shared.sum_empty);
+      release(&shared.dq_full[uses.stage]);
       uses.next(), empties.next(), sums.next();
     }
     const int64_t t = m * kTileRows + (kWidth == 64 ? 64 * group : 0) + thread / 32 * 16 + thread % 32 / 4;
@@ -477,7 +476,7 @@ __global__ void __launch_bounds__(384, 1) attention_backward_sm90_kernel(const _
       mbarrier_init(&shared.dout_full[i], 1), mbarrier_init(&shared.dout_empty[i], kReaders);
     for (int i = 0; i < kWriters; ++i) mbarrier_init(&shared.dq_full[i], kReaders);
     mbarrier_init(&shared.dq_empty, 1);
-    mbarrier_init(&shared.sum_full, 1), mbarrier_init(&shared.sum_empty, kReaders);
+    mbarrier_init(&shared.sum_full, 1);
     mbarrier_init_fence();
   }
   __syncthreads();

@@ -20,15 +20,14 @@ using namespace sm90;
 constexpr int kKeys = 128;  // of a tile
 constexpr int kQueryStages = 2;
 
-template <int kWidth>
-struct Tiling;
-template <>
-struct Tiling<128> {
-  static constexpr int kConsumers = 2, kStages = 2, kProducerRegisters = 24, kConsumerRegisters = 240;
+template <int kWidth, bool kSoftcap>
+struct Tiling {
+  static constexpr int kConsumers = 2, kStages = kWidth == 128 ? 2 : 4;
+  static constexpr int kProducerRegisters = 24, kConsumerRegisters = 240;
   static constexpr bool kTurns = true;
 };
 template <>
-struct Tiling<64> {
+struct Tiling<64, false> {
   static constexpr int kConsumers = 3, kStages = 4, kProducerRegisters = 32, kConsumerRegisters = 160;
   static constexpr bool kTurns = false;
 };
@@ -46,9 +45,8 @@ struct ForwardParams {
   int* counter;
 };
 
-template <int kWidth>
+template <class Tile, int kWidth>
 struct ForwardShared {
-  using Tile = Tiling<kWidth>;
   alignas(1024) __nv_bfloat16 q[kQueryStages][64 * Tile::kConsumers * kWidth];
   alignas(1024) __nv_bfloat16 k[Tile::kStages][kKeys * kWidth];
   alignas(1024) __nv_bfloat16 v[Tile::kStages][kKeys * kWidth];
@@ -97,9 +95,8 @@ __device__ KeyTiles key_tiles(const KeyRule& rule, int first_row, int rows) {
   return tiles;
 }
 
-template <int kWidth>
-__device__ void produce(const ForwardParams& p, ForwardShared<kWidth>& shared) {
-  using Tile = Tiling<kWidth>;
+template <class Tile, int kWidth>
+__device__ void produce(const ForwardParams& p, ForwardShared<Tile, kWidth>& shared) {
   constexpr int kRows = 64 * Tile::kConsumers, kPanels = kWidth / kPanelChannels;
   Ring<kQueryStages> queries;
   Ring<Tile::kStages> keys, values;
@@ -150,11 +147,11 @@ __device__ void produce(const ForwardParams& p, ForwardShared<kWidth>& shared) {
 // One consumer warpgroup's rows of a tile: the two of this thread are `row` and `row` + 8.
 template <int kWidth, bool kSoftcap>
 struct Consumer {
-  using Tile = Tiling<kWidth>;
+  using Tile = Tiling<kWidth, kSoftcap>;
   static constexpr int kRows = 64 * Tile::kConsumers;
 
   const ForwardParams& p;
-  ForwardShared<kWidth>& shared;
+  ForwardShared<Tile, kWidth>& shared;
   const int group;
   Ring<Tile::kStages> keys, values;
   float s[kKeys / 2], o[kWidth / 2];
@@ -167,11 +164,12 @@ struct Consumer {
     __syncwarp();
     if (threadIdx.x % 32 == 0) mbarrier_arrive(barrier);
   }
+  // Consumers issue their products one after another, round and round.
   __device__ void wait_turn() const {
     if constexpr (Tile::kTurns) named_barrier_wait(1 + group, 2 * 128);
   }
   __device__ void pass_turn() const {
-    if constexpr (Tile::kTurns) named_barrier_arrive(1 + (group ^ 1), 2 * 128);
+    if constexpr (Tile::kTurns) named_barrier_arrive(group == Tile::kConsumers - 1 ? 1 : 2 + group, 2 * 128);
   }
 
   __device__ void issue_scores() {
@@ -278,8 +276,10 @@ struct Consumer {
     pin_weights();
     release(&shared.v_empty[values.stage]);
     values.next();
+    if (__any_sync(0xffffffffu, shrink[0] < 1.0f || shrink[1] < 1.0f)) {
 #pragma unroll
-    for (int i = 0; i < kWidth / 2; ++i) o[i] *= shrink[i / 2 % 2];
+      for (int i = 0; i < kWidth / 2; ++i) o[i] *= shrink[i / 2 % 2];
+    }
     pack_weights();
   }
 
@@ -292,9 +292,10 @@ struct Consumer {
     values.next();
   }
 
-  // Passes over key tiles that the others of the block need.
-  __device__ void skip(int count) {
-    for (; count > 0; --count, keys.next(), values.next()) {
+  // Passes over key tiles that the others of the block need, and the turns to issue them.
+  __device__ void skip(int count, int turns) {
+    for (; count > 0; --count, --turns, keys.next(), values.next()) {
+      if (turns > 0) wait_turn(), pass_turn();
       mbarrier_wait(&shared.k_full[keys.stage], keys.phase);
       release(&shared.k_empty[keys.stage]);
       mbarrier_wait(&shared.v_full[values.stage], values.phase);
@@ -307,12 +308,8 @@ struct Consumer {
     const int thread = threadIdx.x % 128, own = 64 * group, row = own + thread / 32 * 16 + thread % 32 / 4;
     const KeyTiles all = key_tiles(p.rule, work.first_row, work.rows);
     KeyTiles mine = key_tiles(p.rule, work.first_row + own, min(64, work.rows - own));
-    if constexpr (Tile::kTurns) {  // turns are taken by all, so all do as many steps
-      mine.begin = all.begin, mine.end = all.end;
-      mine.full_begin = max(mine.full_begin, all.begin), mine.full_end = max(mine.full_begin, mine.full_end);
-    } else if (mine.begin == mine.end) {
-      mine = {all.end, all.end, all.end, all.end};
-    }
+    if (mine.begin == mine.end) mine = {all.end, all.end, all.end, all.end};
+    const int turns = all.end - all.begin - 1;  // the first tile of keys takes none
     for (int r = 0; r < 2; ++r) {
       const int i = p.rule.q_offset + work.first_row + row + 8 * r;
       first_key[r] = p.rule.first(i), last_key[r] = p.rule.last(i);
@@ -322,7 +319,7 @@ struct Consumer {
     for (int i = 0; i < kWidth / 2; ++i) o[i] = 0;
     q_operand = matrix_descriptor<kMajorK>(shared_address(shared.q[stage]) + own * kPanelRowBytes);
 
-    skip(all.end - mine.end);
+    skip(all.end - mine.end, turns);
     if (mine.begin < mine.end) {
       int n = mine.end - 1;
       first_scores<true>(n--);
@@ -334,7 +331,7 @@ struct Consumer {
     } else {
       release(&shared.q_empty[stage]);
     }
-    skip(mine.begin - all.begin);
+    skip(mine.begin - all.begin, turns - max(0, all.end - mine.begin - 1));
     finish(work, row);
   }
 
@@ -359,11 +356,11 @@ struct Consumer {
 };
 
 template <int kWidth, bool kSoftcap>
-__global__ void __launch_bounds__(128 * (1 + Tiling<kWidth>::kConsumers), 1)
+__global__ void __launch_bounds__(128 * (1 + Tiling<kWidth, kSoftcap>::kConsumers), 1)
     attention_forward_sm90_kernel(const __grid_constant__ ForwardParams p) {
-  using Tile = Tiling<kWidth>;
+  using Tile = Tiling<kWidth, kSoftcap>;
   extern __shared__ __align__(1024) unsigned char memory[];
-  auto& shared = *reinterpret_cast<ForwardShared<kWidth>*>(memory);
+  auto& shared = *reinterpret_cast<ForwardShared<Tile, kWidth>*>(memory);
   if (threadIdx.x == 0) {
     prefetch_tensor_map(&p.q), prefetch_tensor_map(&p.k), prefetch_tensor_map(&p.v);
     constexpr int kReaders = 4 * Tile::kConsumers;  // one lane of each consumer warp
@@ -382,11 +379,11 @@ __global__ void __launch_bounds__(128 * (1 + Tiling<kWidth>::kConsumers), 1)
   const int warpgroup = uniform(threadIdx.x / 128);
   if (warpgroup == 0) {
     give_registers<Tile::kProducerRegisters>();
-    if (threadIdx.x == 0) produce<kWidth>(p, shared);
+    if (threadIdx.x == 0) produce<Tile, kWidth>(p, shared);
   } else {
     take_registers<Tile::kConsumerRegisters>();
     Consumer<kWidth, kSoftcap> consumer = {p, shared, warpgroup - 1};
-    if (consumer.group == 1) consumer.pass_turn();
+    if (consumer.group == Tile::kConsumers - 1) consumer.pass_turn();
     for (Ring<kQueryStages> queries;; queries.next()) {
       mbarrier_wait(&shared.q_full[queries.stage], queries.phase);
       const int index = uniform(shared.work[queries.stage]);
@@ -408,7 +405,8 @@ int section_heads(const AttentionShape& x) {
 
 template <int kWidth, bool kSoftcap>
 cudaError_t launch(const AttentionForwardArgs& args, cudaStream_t stream) {
-  constexpr int kRows = 64 * Tiling<kWidth>::kConsumers;
+  using Tile = Tiling<kWidth, kSoftcap>;
+  constexpr int kRows = 64 * Tile::kConsumers;
   const AttentionShape& x = args.shape;
   int device = 0, multiprocessors = 0;
   cudaError_t error = cudaGetDevice(&device);
@@ -427,14 +425,13 @@ cudaError_t launch(const AttentionForwardArgs& args, cudaStream_t stream) {
   p.softcap_factor = kSoftcap ? float(x.scale / x.softcap) : 0.0f;
   p.o = args.o, p.lse = args.lse, p.counter = static_cast<int*>(args.scratch);
   const auto kernel = attention_forward_sm90_kernel<kWidth, kSoftcap>;
-  constexpr int kShared = sizeof(ForwardShared<kWidth>);
+  constexpr int kShared = sizeof(ForwardShared<Tile, kWidth>);
   static_assert(kShared <= 227 * 1024);
   if (error == cudaSuccess) error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared);
   if (error == cudaSuccess) error = cudaMemsetAsync(args.scratch, 0, sizeof(int), stream);
   if (error != cudaSuccess) return error;
   const int work = p.heads * p.tiles;
-  kernel<<<work < multiprocessors ? work : multiprocessors, 128 * (1 + Tiling<kWidth>::kConsumers), kShared, stream>>>(
-      p);
+  kernel<<<work < multiprocessors ? work : multiprocessors, 128 * (1 + Tile::kConsumers), kShared, stream>>>(p);
   return cudaGetLastError();
 }
 
