@@ -83,10 +83,18 @@ __device__ inline uint64_t bits_at(uint64_t i) {
   z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
   return z ^ (z >> 31);
 }
-inline __device__ void put(float* at, float x) { *at = x; }
-inline __device__ void put(double* at, float x) { *at = x; }
-inline __device__ void put(__nv_bfloat16* at, float x) { *at = __float2bfloat16_rn(x); }
-inline __device__ void put(__half* at, float x) { *at = __float2half_rn(x); }
+inline __device__ void put(float* at, float x) {
+  *at = x;
+}
+inline __device__ void put(double* at, float x) {
+  *at = x;
+}
+inline __device__ void put(__nv_bfloat16* at, float x) {
+  *at = __float2bfloat16_rn(x);
+}
+inline __device__ void put(__half* at, float x) {
+  *at = __float2half_rn(x);
+}
 
 template <class T>
 __global__ void random_kernel(T* x, int64_t count, uint64_t seed, float low, float high) {

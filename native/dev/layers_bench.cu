@@ -1,5 +1,5 @@
-// Times the kernels of layers and losses on arrays of a language model, bfloat16, beside a copy of memory: the bytes that
-// a kernel must move, over its time, should come near the copy's rate.
+// Times the kernels of layers and losses on arrays of a language model, bfloat16, beside a copy of memory: the bytes
+// that a kernel must move, over its time, should come near the copy's rate.
 #include "bench.h"
 
 namespace llmeff::bench {
@@ -21,9 +21,8 @@ void run(Gpu& gpu, int64_t rows, int64_t width, double copy) {
   print("rms_norm", 2 * array, gpu.time([&] { k.rms_norm(In{x}, {}, In{weight}, 0, 1e-5, {}, Out{y}, Out{rstd}); }));
   print("rms_norm, residual", 4 * array,
         gpu.time([&] { k.rms_norm(In{x}, In{z}, In{weight}, 0, 1e-5, Out{u}, Out{y}, Out{rstd}); }));
-  print("rms_norm_grad, dsum", 4 * array, gpu.time([&] {
-    k.rms_norm_grad(In{y}, In{z}, In{x}, In{weight}, 0, In{rstd}, Out{dx}, Out{dweight});
-  }));
+  print("rms_norm_grad, dsum", 4 * array,
+        gpu.time([&] { k.rms_norm_grad(In{y}, In{z}, In{x}, In{weight}, 0, In{rstd}, Out{dx}, Out{dweight}); }));
   print("layer_norm", 2 * array,
         gpu.time([&] { k.layer_norm(In{x}, {}, In{weight}, In{bias}, 1e-5, {}, Out{y}, Out{mean}, Out{rstd}); }));
   print("layer_norm_grad, dsum", 4 * array, gpu.time([&] {
@@ -82,9 +81,12 @@ void losses(Gpu& gpu, int64_t rows, int64_t vocabulary, int64_t width, double co
              dhidden = gpu.random(f, {rows, width}), dweight = gpu.random(f, {vocabulary, width});
   const double product = 2.0 * static_cast<double>(rows) * static_cast<double>(vocabulary) * static_cast<double>(width);
   const auto linear = [&](const Out& dh, const Out& dw) {
-    return gpu.time([&] {
-      k.linear_cross_entropy(In{hidden}, In{weight}, In{targets}, -100, 0, 0, 0, Out{loss}, Out{stats}, Out{ce}, dh, dw);
-    }, 5);
+    return gpu.time(
+        [&] {
+          k.linear_cross_entropy(In{hidden}, In{weight}, In{targets}, -100, 0, 0, 0, Out{loss}, Out{stats}, Out{ce}, dh,
+                                 dw);
+        },
+        5);
   };
   const double all = linear(Out{dhidden}, Out{dweight}), forward = linear({}, {});
   std::printf("  linear_cross_entropy     %8.2f ms, %.0f TFLOP/s of 3 products; loss alone %.2f ms\n", all * 1e3,
@@ -105,8 +107,9 @@ int main() {
   LLMEFF_CUDA(cudaMalloc(&from, bytes));
   LLMEFF_CUDA(cudaMalloc(&to, bytes));
   LLMEFF_CUDA(cudaMemsetAsync(from, 0x5A, bytes, gpu.stream));
-  const double copy = 2.0 * static_cast<double>(bytes) /
-                      gpu.time([&] { LLMEFF_CUDA(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, gpu.stream)); });
+  const double copy = 2.0 * static_cast<double>(bytes) / gpu.time([&] {
+    LLMEFF_CUDA(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, gpu.stream));
+  });
   std::printf("copy of 2 GiB: %.3f TB/s\n", copy * 1e-12);
   LLMEFF_CUDA(cudaFree(from));
   LLMEFF_CUDA(cudaFree(to));

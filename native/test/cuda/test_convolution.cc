@@ -5,16 +5,16 @@ namespace llmeff::test {
 namespace {
 
 struct Case2d {
-  int64_t batch, channels, height, width, outputs, kernel_h, kernel_w, stride_h, stride_w, padding_h, padding_w, dilation_h,
-      dilation_w, groups;
+  int64_t batch, channels, height, width, outputs, kernel_h, kernel_w, stride_h, stride_w, padding_h, padding_w,
+      dilation_h, dilation_w, groups;
 };
 
 constexpr Case2d kCases[] = {
-    {1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1, 1},    {2, 3, 8, 9, 5, 3, 3, 1, 1, 1, 1, 1, 1, 1},
-    {3, 4, 7, 7, 6, 1, 1, 1, 1, 0, 0, 1, 1, 1},    {2, 4, 11, 6, 8, 3, 2, 2, 1, 1, 0, 1, 2, 2},
-    {2, 6, 9, 9, 6, 3, 3, 1, 1, 1, 1, 1, 1, 6},    {3, 8, 10, 5, 8, 5, 3, 2, 3, 2, 1, 1, 1, 8},
-    {1, 16, 1, 40, 4, 1, 7, 1, 1, 0, 6, 1, 2, 1},  {5, 3, 5, 5, 2, 5, 5, 1, 1, 0, 0, 1, 1, 1},
-    {2, 4, 6, 6, 8, 3, 3, 1, 1, 1, 1, 1, 1, 4},    {2, 2, 3, 3, 3, 2, 2, 3, 3, 2, 2, 1, 1, 1},
+    {1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1, 1},     {2, 3, 8, 9, 5, 3, 3, 1, 1, 1, 1, 1, 1, 1},
+    {3, 4, 7, 7, 6, 1, 1, 1, 1, 0, 0, 1, 1, 1},     {2, 4, 11, 6, 8, 3, 2, 2, 1, 1, 0, 1, 2, 2},
+    {2, 6, 9, 9, 6, 3, 3, 1, 1, 1, 1, 1, 1, 6},     {3, 8, 10, 5, 8, 5, 3, 2, 3, 2, 1, 1, 1, 8},
+    {1, 16, 1, 40, 4, 1, 7, 1, 1, 0, 6, 1, 2, 1},   {5, 3, 5, 5, 2, 5, 5, 1, 1, 0, 0, 1, 1, 1},
+    {2, 4, 6, 6, 8, 3, 3, 1, 1, 1, 1, 1, 1, 4},     {2, 2, 3, 3, 3, 2, 2, 3, 3, 2, 2, 1, 1, 1},
     {4, 32, 16, 16, 64, 3, 3, 1, 1, 1, 1, 1, 1, 1},
 };
 
@@ -36,8 +36,8 @@ TEST(cuda_conv2d) {
         const Twin out(dtype, out_shape), dx(dtype, x_shape), dweight(dtype, weight_shape),
             dbias = biased ? Twin(dtype, {c.outputs}) : Twin();
         lab().both([&](Kernels& kernels, auto side) {
-          kernels.conv2d(In{side(x)}, In{side(weight)}, In{side(bias)}, c.stride_h, c.stride_w, c.padding_h, c.padding_w,
-                         c.dilation_h, c.dilation_w, c.groups, Out{side(out)});
+          kernels.conv2d(In{side(x)}, In{side(weight)}, In{side(bias)}, c.stride_h, c.stride_w, c.padding_h,
+                         c.padding_w, c.dilation_h, c.dilation_w, c.groups, Out{side(out)});
           kernels.conv2d_grad(In{side(dout)}, In{side(x)}, In{side(weight)}, c.stride_h, c.stride_w, c.padding_h,
                               c.padding_w, c.dilation_h, c.dilation_w, c.groups, Out{side(dx)}, Out{side(dweight)},
                               Out{side(dbias)});

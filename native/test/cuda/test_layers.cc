@@ -9,8 +9,10 @@ constexpr DType kDTypes[] = {DType::kF32, DType::kF64, DType::kBF16, DType::kF16
 TEST(cuda_embedding) {
   for (const DType dtype : kDTypes)
     for (const int64_t width : {1, 3, 8, 33, 64, 768, 1001}) {
-      const Twin table = lab().uniform(dtype, {50, width}), ids = lab().integers({7, 9}, 0, 50), out(dtype, {7, 9, width});
-      lab().both([&](Kernels& kernels, auto side) { kernels.embedding(In{side(table)}, In{side(ids)}, Out{side(out)}); });
+      const Twin table = lab().uniform(dtype, {50, width}), ids = lab().integers({7, 9}, 0, 50),
+                 out(dtype, {7, 9, width});
+      lab().both(
+          [&](Kernels& kernels, auto side) { kernels.embedding(In{side(table)}, In{side(ids)}, Out{side(out)}); });
       lab().expect("rows of " + std::to_string(width), out, 0);
     }
 }
@@ -87,7 +89,8 @@ TEST(cuda_swiglu) {
       // Gate and up are the halves of one array.
       const Twin both = lab().uniform(dtype, {5, 3, 2 * n}, 6);
       const Twin gate = both.as({5, 3, n}, {6 * n, 2 * n, 1}), up = both.as({5, 3, n}, {6 * n, 2 * n, 1}, n);
-      const Twin dout = lab().uniform(dtype, {5, 3, n}), out(dtype, {5, 3, n}), dgate(dtype, {5, 3, n}), dup(dtype, {5, 3, n});
+      const Twin dout = lab().uniform(dtype, {5, 3, n}), out(dtype, {5, 3, n}), dgate(dtype, {5, 3, n}),
+                 dup(dtype, {5, 3, n});
       lab().both([&](Kernels& kernels, auto side) {
         kernels.swiglu(In{side(gate)}, In{side(up)}, Out{side(out)});
         kernels.swiglu_grad(In{side(dout)}, In{side(gate)}, In{side(up)}, Out{side(dgate)}, Out{side(dup)});

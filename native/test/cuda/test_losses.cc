@@ -88,8 +88,8 @@ TEST(cuda_cross_entropy_reports_targets_outside_the_vocabulary) {
       targets.send(lab().cpu());
       context.begin("test", 78);
       if (linear)
-        lab().gpu().linear_cross_entropy(In{hidden.device()}, In{weight.device()}, In{targets.device()}, kIgnore, 0, 0, 0,
-                                         Out{loss.device()}, Out{stats.device()}, Out{ce.device()}, {}, {});
+        lab().gpu().linear_cross_entropy(In{hidden.device()}, In{weight.device()}, In{targets.device()}, kIgnore, 0, 0,
+                                         0, Out{loss.device()}, Out{stats.device()}, Out{ce.device()}, {}, {});
       else
         lab().gpu().cross_entropy(In{logits.device()}, In{targets.device()}, kIgnore, 0, 0, 0, Out{loss.device()},
                                   Out{stats.device()}, Out{ce.device()}, Out{lse.device()});
@@ -116,7 +116,8 @@ void check_linear(DType dtype, int64_t rows, int64_t n, int64_t width, const Set
   });
   const std::string of = " of " + std::to_string(rows) + " rows, " + std::to_string(n) + " logits";
   // Logits are sums of `width` products, at most 6 in size, rounded to the dtype.
-  const double logit = 6 * rounding(dtype) + (64 + static_cast<double>(width) + static_cast<double>(n) / 512) * arithmetic(dtype);
+  const double logit =
+      6 * rounding(dtype) + (64 + static_cast<double>(width) + static_cast<double>(n) / 512) * arithmetic(dtype);
   lab().expect("ce" + of, ce, 2 * logit);
   lab().expect("loss" + of, loss, 2 * logit);
   lab().expect("stats" + of, stats, 2 * logit);

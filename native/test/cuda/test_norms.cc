@@ -1,11 +1,13 @@
-// The norms on the GPU: rows of all lengths around the kernels' borders, with and without the optional arguments, slices.
+// The norms on the GPU: rows of all lengths around the kernels' borders, with and without the optional arguments,
+// slices.
 #include "lab.h"
 
 namespace llmeff::test {
 namespace {
 
 constexpr DType kDTypes[] = {DType::kF32, DType::kF64, DType::kBF16, DType::kF16};
-constexpr int64_t kWidths[] = {1, 2, 7, 31, 32, 33, 64, 130, 255, 768, 1000, 1024, 1025, 2048, 4100, 8192, 8200, 20000, 40000};
+constexpr int64_t kWidths[] = {1,    2,    7,    31,   32,   33,   64,   130,   255,  768,
+                               1000, 1024, 1025, 2048, 4100, 8192, 8200, 20000, 40000};
 
 double arithmetic(DType dtype) {
   return dtype == DType::kF64 ? 0x1p-53 : 0x1p-24;
@@ -65,7 +67,8 @@ TEST(cuda_rms_norm_grad) {
         });
         lab().expect(name("dx", n), dx, 4 * norm_error(dtype, n));
         lab().expect(name("dweight", n), dweight,
-                     2 * rounding(dtype) + (static_cast<double>(rows) + std::sqrt(static_cast<double>(n))) * 8 * arithmetic(dtype));
+                     2 * rounding(dtype) +
+                         (static_cast<double>(rows) + std::sqrt(static_cast<double>(n))) * 8 * arithmetic(dtype));
       }
 }
 
@@ -75,7 +78,8 @@ TEST(cuda_layer_norm) {
       for (const int options : {0, 1, 2, 3}) {
         const bool fused = options & 1, affine = options & 2;
         const Twin x = slices(dtype, 3, 5, n, 2), residual = fused ? slices(dtype, 3, 5, n, 2) : Twin();
-        const Twin weight = affine ? lab().uniform(dtype, {n}) : Twin(), bias = affine ? lab().uniform(dtype, {n}) : Twin();
+        const Twin weight = affine ? lab().uniform(dtype, {n}) : Twin(),
+                   bias = affine ? lab().uniform(dtype, {n}) : Twin();
         const Twin sum = fused ? Twin(dtype, {3, 5, n}) : Twin(), y(dtype, {3, 5, n});
         const Twin mean(wide(dtype), {3, 5}), rstd(wide(dtype), {3, 5});
         lab().both([&](Kernels& kernels, auto side) {
@@ -98,10 +102,12 @@ TEST(cuda_layer_norm_grad) {
       for (const int options : {0, 1, 2, 3}) {
         const bool fused = options & 1, affine = options & 2;
         const int64_t a = n > 100 ? 7 : 41, rows = 5 * a;
-        const Twin x = slices(dtype, a, 5, n, 2), dy = slices(dtype, a, 5, n), dsum = fused ? slices(dtype, a, 5, n) : Twin();
+        const Twin x = slices(dtype, a, 5, n, 2), dy = slices(dtype, a, 5, n),
+                   dsum = fused ? slices(dtype, a, 5, n) : Twin();
         const Twin weight = affine ? lab().uniform(dtype, {n}) : Twin();
         const Twin y(dtype, {a, 5, n}), mean(wide(dtype), {a, 5}), rstd(wide(dtype), {a, 5});
-        const Twin dx(dtype, {a, 5, n}), dweight = affine ? Twin(dtype, {n}) : Twin(), dbias = affine ? Twin(dtype, {n}) : Twin();
+        const Twin dx(dtype, {a, 5, n}), dweight = affine ? Twin(dtype, {n}) : Twin(),
+                                         dbias = affine ? Twin(dtype, {n}) : Twin();
         lab().both([&](Kernels& kernels, auto side) {
           kernels.layer_norm(In{side(x)}, {}, In{side(weight)}, {}, 1e-5, {}, Out{side(y)}, Out{side(mean)},
                              Out{side(rstd)});

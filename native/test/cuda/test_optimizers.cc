@@ -1,5 +1,5 @@
-// The optimizers and the global norm on the GPU: sizes around every chunk, several tensors in one call, some of them not
-// aligned, all grafts, both kinds of eps and of stability rule, copies, and steps that must not happen.
+// The optimizers and the global norm on the GPU: sizes around every chunk, several tensors in one call, some of them
+// not aligned, all grafts, both kinds of eps and of stability rule, copies, and steps that must not happen.
 #include <initializer_list>
 
 #include "lab.h"
@@ -76,8 +76,8 @@ TEST(cuda_adamw) {
         const Twin scale = lab().uniform(dtype == DType::kF64 ? DType::kF64 : DType::kF32, {}, 0.5, 1);
         lab().both([&](Kernels& kernels, auto side) {
           kernels.adamw_step(Views<InOut>(p, side), Views<Out>(copies, side), Views<In>(g, side), Views<InOut>(m, side),
-                             Views<InOut>(v, side), Views<InOut>(top, side), In{side(scale)}, 0.01, 0.9, 0.95, 1e-3, 0.1,
-                             decoupled, 3);
+                             Views<InOut>(v, side), Views<InOut>(top, side), In{side(scale)}, 0.01, 0.9, 0.95, 1e-3,
+                             0.1, decoupled, 3);
         });
         // Steps are at most lr·m/√v·(corrections): √v may be small, but not below eps.
         const double error = rounding(dtype) + 16 * arithmetic(dtype);
@@ -128,8 +128,8 @@ void check_sonew(DType dtype, const std::vector<int64_t>& sizes, const Hyper& h,
   }
   const std::string what = "chain " + std::to_string(h.chain) + " graft " + std::to_string(static_cast<int>(h.graft)) +
                            " relative " + std::to_string(h.relative_eps) + " ";
-  // The state takes two roundings an average; in u those of a Schur complement enter at most (1 + h0 / eps)-fold, 101 or,
-  // with eps and γ times 1−β2² of the second step, 50 times that. A step is of the order of lr.
+  // The state takes two roundings an average; in u those of a Schur complement enter at most (1 + h0 / eps)-fold, 101
+  // or, with eps and γ times 1−β2² of the second step, 50 times that. A step is of the order of lr.
   const double state = rounding(dtype) + 8 * arithmetic(dtype);
   expect_all((what + "m").c_str(), m, state);
   expect_all((what + "h0").c_str(), h0, state);
@@ -179,11 +179,12 @@ TEST(cuda_steps_that_must_not_happen_change_nothing) {
         const auto side = [](const Twin& twin) -> const View& { return twin.device(); };
         context.begin("test", 1);
         if (failed) LLMEFF_CUDA(cudaMemset(const_cast<int*>(context.failed()), 1, sizeof(int)));
-        lab().gpu().sonew_step(Views<InOut>(p, side), {}, Views<In>(g, side), Views<InOut>(m, side), Views<InOut>(h0, side),
-                               Views<InOut>(h1, side), {}, {chains.data(), 2}, In{factor.device()}, 0.1, 0.9, 0.99, 1e-8,
-                               false, 0, false, graft, 1e-8, true, 0.1, 1, {});
-        lab().gpu().adamw_step(Views<InOut>(p, side), {}, Views<In>(g, side), Views<InOut>(m, side), Views<InOut>(h0, side),
-                               {}, In{factor.device()}, 0.1, 0.9, 0.99, 1e-8, 0.1, true, 1);
+        lab().gpu().sonew_step(Views<InOut>(p, side), {}, Views<In>(g, side), Views<InOut>(m, side),
+                               Views<InOut>(h0, side), Views<InOut>(h1, side), {}, {chains.data(), 2},
+                               In{factor.device()}, 0.1, 0.9, 0.99, 1e-8, false, 0, false, graft, 1e-8, true, 0.1, 1,
+                               {});
+        lab().gpu().adamw_step(Views<InOut>(p, side), {}, Views<In>(g, side), Views<InOut>(m, side),
+                               Views<InOut>(h0, side), {}, In{factor.device()}, 0.1, 0.9, 0.99, 1e-8, 0.1, true, 1);
         LLMEFF_CUDA(cudaStreamSynchronize(context.stream));
         LLMEFF_CUDA(cudaMemset(const_cast<int*>(context.failed()), 0, sizeof(int)));
         for (const Twins* twins : {&p, &m, &h0, &h1}) expect_all("state", *twins, 0);
