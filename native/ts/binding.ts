@@ -88,6 +88,7 @@ export interface KernelTable {
   unary(op: number, x: O, out: O): Ticket;
   unaryGrad(op: number, x: O, dy: O, dx: O): Ticket;
   binary(op: number, a: O, b: O, out: O): Ticket;
+  addAll(xs: readonly O[], out: O): Ticket;
   where(condition: O, a: O, b: O, out: O): Ticket;
   reduce(op: number, x: O, out: O): Ticket;
   dropout(x: O, rate: number, seed: number, stream: number, out: O): Ticket;
@@ -360,8 +361,8 @@ export interface CudaDevice {
   memoryBytes: number;
   /** Compute capability, such as "9.0". */
   capability: string;
-  /** CUDA version of the driver. */
-  driver: string;
+  /** The newest CUDA that the driver knows, as 1000 · major + 10 · minor. */
+  driver: number;
 }
 
 type TypedArray = Float32Array | Float64Array | Int32Array | Uint8Array | Uint16Array;
@@ -382,9 +383,17 @@ export interface Binding {
   haveSharedMemory(a: Handle, b: Handle): boolean;
   upload(handle: Handle, data: TypedArray, dtype: number): void;
   read<T extends TypedArray>(handle: Handle, into: T): Promise<T>;
+  /** Copies between arrays of one shape and dtype on two devices; what is queued on the target's later sees the numbers. */
+  transfer(from: Handle, to: Handle): void;
+  /** Milliseconds on a device's clock when all that was queued on it before had been computed, in `into`. */
+  clock(device: number, into: Float64Array): Promise<Float64Array>;
   readSync<T extends TypedArray>(handle: Handle, into: T): T;
+  /** Copies between arrays of one dtype and shape on two devices; queued on both. */
+  transfer(from: Handle, to: Handle): void;
   // Of a device; default the CPU.
   synchronize(device?: number): Promise<void>;
+  /** Milliseconds on the device's clock when all work that was queued before had been computed; differences mean something. */
+  clock(device: number, into: Float64Array): Promise<Float64Array>;
   memory(device?: number): NativeMemory;
   resetPeak(device?: number): void;
   emptyCache(device?: number): void;

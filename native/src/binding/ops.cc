@@ -19,6 +19,7 @@ void define_ops(Environment& environment, Napi::Env env, Napi::Object& exports) 
   define("unary", &Kernels::unary, {.half = Half::kNative});
   define("unaryGrad", &Kernels::unary_grad, {.half = Half::kNative});
   define("binary", &Kernels::binary, {.half = Half::kNative});
+  define("addAll", &Kernels::add_all);
   define("where", &Kernels::where, {.half = Half::kNative});
   define("reduce", &Kernels::reduce, {.half = Half::kNative});
   define("dropout", &Kernels::dropout, {.half = Half::kNative});

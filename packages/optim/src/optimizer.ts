@@ -90,7 +90,9 @@ export abstract class FusedOptimizer<P extends Parameter, H extends CommonHyper>
         `[${this.#where}] parameter "${name}" is a strided view; optimizers step contiguous tensors. Use clone().`,
       );
     }
+    const master = this.storage.master(param);
     const state = Object.fromEntries(states.map((key) => [key, this.storage.zeros(shape)]));
+    if (master !== undefined) state.master = master;
     this.#slots.set(name, { name, param, shape, state, steps: 0 });
     this.#groupOf.set(name, group);
   }

@@ -15,7 +15,7 @@ export interface DeviceInfo {
   memoryBytes: number;
   /** Of a GPU: its compute capability, such as `"9.0"`. */
   capability?: string;
-  /** Of a GPU: the CUDA version of the driver. */
+  /** Of a GPU: the newest CUDA that its driver knows, such as `"13.0"`. */
   driver?: string;
 }
 
@@ -36,7 +36,13 @@ function gpus(): { gpus: readonly DeviceInfo[]; problem?: string } {
     const list = engine().cudaDevices();
     found =
       list.length > 0
-        ? { gpus: list.map((gpu, i) => ({ device: deviceName(firstGpu + i), ...gpu })) }
+        ? {
+            gpus: list.map(({ driver, ...gpu }, i) => ({
+              device: deviceName(firstGpu + i),
+              ...gpu,
+              driver: `${Math.floor(driver / 1000)}.${(driver % 1000) / 10}`,
+            })),
+          }
         : { gpus: [], problem: "there is no GPU." };
   } catch (error) {
     if (!(error instanceof DeviceError)) throw error;
@@ -145,6 +151,20 @@ let ambient: number | undefined;
 function standardNumber(): number {
   standard ??= fromEnvironment() === undefined ? cpu : automatic();
   return standard;
+}
+
+/**
+ * Milliseconds on the clock of a device when all that was queued on it before had been computed; differences are the time that the
+ * device took for what was queued in between.
+ *
+ * @example
+ * const start = await deviceTime();
+ * const y = matmul(x, x);
+ * console.log(`${(await deviceTime()) - start} ms`);
+ */
+export async function deviceTime(device: DeviceChoice = defaultDevice()): Promise<number> {
+  const [milliseconds] = await engine().clock(deviceNumber("deviceTime", device), new Float64Array(1));
+  return milliseconds!;
 }
 
 /** Where tensors are made without a `device`: the CPU, or what `LLMEFF_DEVICE` or `setDefaultDevice` says. */

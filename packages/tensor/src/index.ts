@@ -17,11 +17,12 @@ export {
   defaultDevice,
   devices,
   isDeviceChoice,
+  deviceTime,
   missingGpu,
   resolveDevice,
   setDefaultDevice,
 } from "./device.js";
-export { type DType, itemSize, type TypedArray } from "./dtype.js";
+export { accumulationDType, type DType, isFloating, itemSize, type TypedArray } from "./dtype.js";
 export * from "./ops/index.js";
 export type { GradientOptions } from "./parameter-gradients.js";
 export {

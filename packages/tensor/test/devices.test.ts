@@ -93,6 +93,13 @@ describe("on a machine with GPUs", () => {
       "[full] device cuda:2 is not to be had. On this machine there are: cpu, cuda:0 (A), cuda:1 (B).",
     );
     expect(t.devices().map(({ device }) => device)).toEqual(["cpu", "cuda:0", "cuda:1"]);
+    expect(t.devices()[2]).toEqual({
+      device: "cuda:1",
+      name: "B",
+      memoryBytes: 2 ** 30,
+      capability: "9.0",
+      driver: "13.0",
+    });
     expect(t.missingGpu()).toBeUndefined();
     expect(warning).not.toHaveBeenCalled();
   });

@@ -49,13 +49,14 @@ export function withFakeGpus({ engine, DeviceError }: typeof library, { names, p
       native.release(real(handle) as Handle);
       deviceOf.delete(handle);
     },
+    transfer: (from, to) => void native.op.copy(real(from) as Handle, real(to) as Handle),
     memory: () => native.memory(0),
     resetPeak: () => native.resetPeak(0),
     emptyCache: () => native.emptyCache(0),
     synchronize: () => native.synchronize(0),
     cudaDevices() {
       if (names.length === 0) throw new DeviceError(`[cuda] ${problem}`);
-      return names.map((name) => ({ name, memoryBytes: 2 ** 30, capability: "9.0", driver: "13.0" }));
+      return names.map((name) => ({ name, memoryBytes: 2 ** 30, capability: "9.0", driver: 13000 }));
     },
     op: Object.fromEntries(
       Object.entries(native.op).map(([name, call]) => [name, checked(name, call as Call)]),

@@ -1,5 +1,6 @@
 // Attention, forward: the choice of a kernel, and the plain one (attention_plain.cuh).
 #include "cuda/kernels/attention_launch.cuh"
+#include "cuda/kernels/attention_mma.h"
 #include "cuda/kernels/attention_plain.cuh"
 #include "cuda/kernels/cuda_kernels.h"
 
@@ -63,6 +64,8 @@ void CudaKernels::attention(const In& q, const In& k, const In& v, const In& q_d
   with_floating(q.dtype, [&]<class T>(TypeTag<T>) {
     const AttentionRows<T> rows =
         attention_rows<T>(cuda_, q, k, v, q_doc, k_doc, prefix, scale, causal, window, q_offset, softcap);
+    if constexpr (kMmaType<T>)
+      if (mma_supports(cuda_, rows.width, rows.value_width)) return attention_mma(cuda_, rows, o, lse);
     attention_plain(cuda_, rows, o, lse);
   });
 }

@@ -2,6 +2,7 @@
 //   dv = Pᵀ·dout,  dS = P ∘ (dout·vᵀ − δ) ∘ (1 − tanh²(s/softcap)),  dq = scale·dS·k,  dk = scale·dSᵀ·q.
 // One kernel owns tiles of rows and makes dq, one owns tiles of keys and makes dk and dv: nothing is shared.
 #include "cuda/kernels/attention_launch.cuh"
+#include "cuda/kernels/attention_mma.h"
 #include "cuda/kernels/attention_plain.cuh"
 #include "cuda/kernels/attention_plain_grad.cuh"
 #include "cuda/kernels/cuda_kernels.h"
@@ -65,6 +66,8 @@ void CudaKernels::attention_grad(const In& dout, const In& dlse, const In& q, co
     W* const delta = cuda_.scratch<W>(lse.size());
     attention_delta<T>(cuda_, dout, o, dlse, delta);
     rows.delta = delta;
+    if constexpr (kMmaType<T>)
+      if (mma_supports(cuda_, rows.width, rows.value_width)) return attention_grad_mma(cuda_, rows, dq, dk, dv);
     attention_grad_plain(cuda_, rows, dq, dk, dv);
   });
 }

@@ -210,14 +210,6 @@ __device__ __forceinline__ void plain_forward(const Rows& rows, const RowTile& a
   for (int i = 0; i < 4; ++i) state.sum[i] = row_sum(state.sum[i]);
 }
 
-// The share of keys that part `index` of `parts` takes, whole tiles of 64.
-__device__ __forceinline__ int2 share_of(const KeyBounds& bounds, int index, int parts) {
-  const int first = bounds.begin / 64 * 64, tiles = (bounds.end - first + 63) / 64;
-  if (bounds.end <= bounds.begin) return {0, 0};
-  const int share = (tiles + parts - 1) / parts;
-  return {first + index * share * 64, min(bounds.end, first + (index + 1) * share * 64)};
-}
-
 // G = dS·K of a tile: acc, channels from c0.
 template <class Rows, class Table, class W = typename Rows::W>
 __device__ __forceinline__ void plain_row_gradient(const Rows& rows, const RowTile& at, const Table& table,

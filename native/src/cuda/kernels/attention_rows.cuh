@@ -67,6 +67,14 @@ struct KeyBounds {
   }
 };
 
+// The share of keys that part `index` of `parts` takes, whole tiles of 64.
+__device__ __forceinline__ int2 share_of(const KeyBounds& bounds, int index, int parts) {
+  const int first = bounds.begin / 64 * 64, tiles = (bounds.end - first + 63) / 64;
+  if (bounds.end <= bounds.begin) return {0, 0};
+  const int share = (tiles + parts - 1) / parts;
+  return {first + index * share * 64, min(bounds.end, first + (index + 1) * share * 64)};
+}
+
 // What the threads of a block know of the rows of its tile, in shared memory.
 template <class W, int rows>
 struct RowTable {

@@ -23,6 +23,7 @@ class CudaKernels final : public Kernels {
   void unary(UnaryOp op, const In& x, const Out& out) override;
   void unary_grad(UnaryOp op, const In& x, const In& dy, const Out& dx) override;
   void binary(BinaryOp op, const In& a, const In& b, const Out& out) override;
+  void add_all(const List<In>& xs, const Out& out) override;
   void where(const In& condition, const In& a, const In& b, const Out& out) override;
   void reduce(ReduceOp op, const In& x, const Out& out) override;
   void dropout(const In& x, double rate, int64_t seed, int64_t stream, const Out& out) override;

@@ -107,6 +107,9 @@ class Kernels {
   // The caller has broadcast a and b to the shape of out (stride 0). Comparisons write bool; float32, float64, int32.
   // kRemainder has the sign of b, as in Python; the logical ones take bool and write bool.
   virtual void binary(BinaryOp op, const In& a, const In& b, const Out& out) = 0;
+  // out = the sum of all xs (at least one), which have its shape and any strides and floating dtypes: added from first to
+  // last in float32, or float64 where out is that, and rounded once. out is contiguous.
+  virtual void add_all(const List<In>& xs, const Out& out) = 0;
   // out = condition ? a : b, condition bool, all broadcast to the shape of out.
   virtual void where(const In& condition, const In& a, const In& b, const Out& out) = 0;
   // out has the rank of x, with size 1 on the reduced axes. NaN propagates through max and min. kVariance divides by

@@ -4,7 +4,6 @@ import { checkDType, type DType, dtypeOf, isFloating, type TypedArray } from "..
 import { checkShape, formatShape, maxRank, type Shape, sizeOf } from "../shape.js";
 import { Tensor } from "../tensor.js";
 import { checkTensor } from "./arguments.js";
-import { transferred } from "./transfer.js";
 
 export interface TensorOptions {
   /** Element type; default float32, or that of the typed array. */
@@ -191,8 +190,12 @@ export function copyInto(target: Tensor, source: Tensor): Tensor {
     );
   }
   if (source.deviceNumber !== target.deviceNumber) {
-    using there = transferred(source, target.deviceNumber);
-    engine().op.copy(there.handle, target.handle);
+    if (source.dtype === target.dtype) engine().transfer(source.handle, target.handle);
+    else {
+      using converted = Tensor.allocate(target.dtype, source.shape, source.deviceNumber);
+      engine().op.copy(source.handle, converted.handle);
+      engine().transfer(converted.handle, target.handle);
+    }
     return target;
   }
   const { op } = engine();

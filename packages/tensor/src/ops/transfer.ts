@@ -1,14 +1,14 @@
 /** Tensors between devices. */
-import { DTypeCode, engine } from "@llmeff/native";
+import { engine } from "@llmeff/native";
 import { defineOp } from "../autograd.js";
 import { type DeviceChoice, deviceNumber } from "../device.js";
 import { Tensor } from "../tensor.js";
 import { mapTree, type TensorTree } from "../tree.js";
 
-/** A copy on another device, row-major; waits for the values. @internal */
+/** A copy on another device, row-major. @internal */
 export function transferred(x: Tensor, device: number): Tensor {
   const out = Tensor.allocate(x.dtype, x.shape, device);
-  engine().upload(out.handle, x.dataSync(), DTypeCode[x.dtype]);
+  engine().transfer(x.handle, out.handle);
   return out;
 }
 
@@ -24,7 +24,7 @@ function moved(x: Tensor, device: number): Tensor {
 
 /**
  * A tensor, or all in arrays and plain objects of them, on a device: those that are there already as they are, of the others copies, whose
- * gradients go back to where the tensors came from. A copy waits for the values.
+ * gradients go back to where the tensors came from. Copying is queued on both devices, as all work is.
  *
  * @throws {DeviceError} if there is no such device
  *
