@@ -4,8 +4,8 @@
 //   g ← grad_scale·g (+ weight_decay·p unless decoupled);  m ← β1·m + (1−β1)·g;  v ← β2·v + (1−β2)·g²
 //   p ← p·(1 − lr·weight_decay, if decoupled) − lr/(1−β1ᵗ) · m / (√v/√(1−β2ᵗ) + eps)
 //
-// All loads of a thread are under way before the first is used; the factor of the gradients and the flag of failures are
-// read on the GPU, so that a step waits for nothing.
+// All loads of a thread are under way before the first is used; the factor of the gradients and the flag of failures
+// are read on the GPU, so that a step waits for nothing.
 #include <cmath>
 
 #include "cuda/kernels/cuda_kernels.h"

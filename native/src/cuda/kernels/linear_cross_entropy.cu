@@ -1,10 +1,10 @@
-// Cross-entropy of hidden · weightᵀ in blocks of rows, so that the logits of the whole batch never exist: for each block
-// the logits by one matrix product, in the dtype of hidden; the loss and, in place, its gradient by logits; then
+// Cross-entropy of hidden · weightᵀ in blocks of rows, so that the logits of the whole batch never exist: for each
+// block the logits by one matrix product, in the dtype of hidden; the loss and, in place, its gradient by logits; then
 // dhidden = dlogits · weight and dweight += dlogitsᵀ · hidden, both in float32 (float64).
 //
 // A block has up to kBlockBytes of logits: every block reads and writes dweight once, so that few large blocks are
-// better, and the products of at least a few thousand rows run at full speed. The kernel between the products reads a row
-// from memory for the loss, and again, from the cache, for the gradient.
+// better, and the products of at least a few thousand rows run at full speed. The kernel between the products reads a
+// row from memory for the loss, and again, from the cache, for the gradient.
 //
 // The gradient by logits is of the order of 1 / rows, too small for float16: there it is multiplied by kHalfScale
 // instead of being divided by the number of valid rows, and dhidden and dweight are put right at the end.

@@ -1,7 +1,7 @@
 // What kernels over lists of arrays share. A launch gets a table of up to kMostTensors tensors by value and has one
 // block for each chunk of kChunk elements; the chunks of a tensor follow each other. A thread has four neighbouring
-// elements of each tile of a chunk. Sums are in float64: one for each chunk, which the last block of a tensor adds up in
-// the order of the chunks, so that nothing depends on the order in which blocks run.
+// elements of each tile of a chunk. Sums are in float64: one for each chunk, which the last block of a tensor adds up
+// in the order of the chunks, so that nothing depends on the order in which blocks run.
 #pragma once
 
 #include <algorithm>
@@ -169,7 +169,8 @@ __device__ bool sum_over_tensor(const Table& table, int tensor, int chunk, doubl
 #pragma unroll
   for (int k = 0; k < K; ++k) {
     x[k] = 0;
-    for (int i = threadIdx.x; i < chunks; i += kTileThreads) x[k] += __ldcg(partial + static_cast<int64_t>(first + i) * K + k);
+    for (int i = threadIdx.x; i < chunks; i += kTileThreads)
+      x[k] += __ldcg(partial + static_cast<int64_t>(first + i) * K + k);
   }
   block_sums(x);
   return threadIdx.x == 0;
