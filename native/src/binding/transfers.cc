@@ -29,8 +29,9 @@ template <class Done>
 void submit_copy(Device& device, const char* op, CopyCall call, Done done) {
   device.submit([&device, op, call = std::move(call), done = std::move(done)](uint64_t ticket) mutable {
     const FailurePointer failure = call.run(device, op, ticket);
-    device.finish(ticket, [failure, done = std::move(done)](const FailurePointer& late) {
-      done(failure != nullptr ? failure : late);
+    device.finish(ticket, [failure, done = std::move(done)](const FailurePointer& lost) {
+      const FailurePointer failed = happened(failure);
+      done(failed != nullptr ? failed : lost);
     });
   });
 }
@@ -166,8 +167,9 @@ Napi::Value synchronize(Environment& environment, const Arguments& info) {
   const Napi::Promise promise = pending->deferred.Promise();
   device.submit([&promises, pending, &device](uint64_t ticket) {
     const FailurePointer failure = device.take_unobserved();
-    device.finish(ticket, [&promises, pending, failure](const FailurePointer& late) {
-      pending->failure = failure != nullptr ? failure : late;
+    device.finish(ticket, [&promises, pending, &device, failure](const FailurePointer& lost) {
+      const FailurePointer check = failure != nullptr ? failure : device.take_unobserved_check();
+      pending->failure = check != nullptr ? check : lost;
       promises.settle(pending);
     });
   });

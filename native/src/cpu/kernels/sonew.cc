@@ -46,7 +46,7 @@ struct Step {
   Graft graft;
   bool relative_eps;
   double lr, update_scale;  // update_scale: what bias correction multiplies u by
-  List<Out> copies;
+  List<InOut> copies;
   Arrays<T>* tensors;
   Chunk* chunks;
   Border<T>* borders;        // [chunk]: at its begin, unless that is the tensor's
@@ -179,7 +179,7 @@ struct Step {
 }  // namespace
 }  // namespace sonew
 
-void CpuKernels::sonew_step(const List<InOut>& params, const List<Out>& copies, const List<In>& grads,
+void CpuKernels::sonew_step(const List<InOut>& params, const List<InOut>& copies, const List<In>& grads,
                             const List<InOut>& m, const List<InOut>& h0, const List<InOut>& h1, const List<InOut>& rms,
                             const List<int64_t>& chain_length, const In& grad_scale, double lr, double beta1,
                             double beta2, double eps, bool relative_eps, double gamma, bool absolute_gamma, Graft graft,

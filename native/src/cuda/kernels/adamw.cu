@@ -4,8 +4,8 @@
 //   g ← grad_scale·g (+ weight_decay·p unless decoupled);  m ← β1·m + (1−β1)·g;  v ← β2·v + (1−β2)·g²
 //   p ← p·(1 − lr·weight_decay, if decoupled) − lr/(1−β1ᵗ) · m / (√v/√(1−β2ᵗ) + eps)
 //
-// All loads of a thread are under way before the first is used; the factor of the gradients and the flag of failures are
-// read on the GPU, so that a step waits for nothing.
+// All loads of a thread are under way before the first is used; the factor of the gradients and the flag of failures
+// are read on the GPU, so that a step waits for nothing.
 #include <cmath>
 
 #include "cuda/kernels/cuda_kernels.h"
@@ -73,7 +73,7 @@ __global__ void __launch_bounds__(kTileThreads)
 
 }  // namespace
 
-void CudaKernels::adamw_step(const List<InOut>& params, const List<Out>& copies, const List<In>& grads,
+void CudaKernels::adamw_step(const List<InOut>& params, const List<InOut>& copies, const List<In>& grads,
                              const List<InOut>& m, const List<InOut>& v, const List<InOut>& max_v, const In& grad_scale,
                              double lr, double beta1, double beta2, double eps, double weight_decay, bool decoupled,
                              int64_t step) {

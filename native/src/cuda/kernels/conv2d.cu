@@ -1,8 +1,8 @@
 // 2-d convolution as products with the patch matrix (convolution.cuh), some images at a time so that it stays bounded:
 //   out = weight·patch + bias,  dweight = Σ over images of dout·patchᵀ,  dpatch = weightᵀ·dout gathered to dx.
-// The columns of a matrix are the positions of all its images, in one product for each group; so out comes as [O, B·OH·OW]
-// in float32 and is turned to [B, O, OH·OW] where the bias is added and the sum rounded, and dout is turned before.
-// Depthwise convolutions, where the products would be of single rows, are summed directly.
+// The columns of a matrix are the positions of all its images, in one product for each group; so out comes as [O,
+// B·OH·OW] in float32 and is turned to [B, O, OH·OW] where the bias is added and the sum rounded, and dout is turned
+// before. Depthwise convolutions, where the products would be of single rows, are summed directly.
 #include "cuda/kernels/convolution.cuh"
 #include "cuda/kernels/cuda_kernels.h"
 #include "cuda/kernels/gemm.h"
@@ -174,9 +174,11 @@ template <class T>
 void gather_patches(Context& cuda, const Convolution& c, const T* x, int64_t columns, int64_t stride, T* patches) {
   const int64_t rows = c.in_channels * c.taps();
   constexpr int64_t kMostRows = int64_t{65535} * kRowsPerThread;
-  if (rows > kMostRows) fail("ERR_SHAPE", "[conv2d] more than %lld weights an output.", static_cast<long long>(kMostRows));
-  gather_patches_kernel<T><<<dim3(blocks_for(columns), static_cast<unsigned>(ceil_div(rows, kRowsPerThread))), kThreads, 0,
-                             cuda.stream>>>(c, x, columns, stride, patches);
+  if (rows > kMostRows)
+    fail("ERR_SHAPE", "[conv2d] more than %lld weights an output.", static_cast<long long>(kMostRows));
+  gather_patches_kernel<T>
+      <<<dim3(blocks_for(columns), static_cast<unsigned>(ceil_div(rows, kRowsPerThread))), kThreads, 0, cuda.stream>>>(
+          c, x, columns, stride, patches);
   LLMEFF_LAUNCHED("gather_patches_kernel");
 }
 
@@ -248,8 +250,8 @@ void backward(Context& cuda, const Convolution& c, const T* dout, const T* x, co
       gemm(cuda, stack(weight, c.groups, depth, outputs, outputs * depth, 1, depth), d,
            stack(dpatches, c.groups, depth, columns, depth * stride, stride, 1));
       const int64_t count = some * c.in_channels * c.plane();
-      sum_patches_kernel<T><<<blocks_for(count), kThreads, 0, cuda.stream>>>(
-          c, dpatches, stride, count, dx + image * c.in_channels * c.plane());
+      sum_patches_kernel<T><<<blocks_for(count), kThreads, 0, cuda.stream>>>(c, dpatches, stride, count,
+                                                                             dx + image * c.in_channels * c.plane());
       LLMEFF_LAUNCHED("sum_patches_kernel");
     }
     if (dweight != nullptr) {

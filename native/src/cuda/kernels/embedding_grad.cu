@@ -4,12 +4,13 @@
 //   key      id of each position; bad ids are reported and become V, which is no row
 //   sort     (id, position), stable
 //   starts   starts[v] = the first sorted place with an id ≥ v, for v ≤ V
-//   short    a warp for every row of the table with up to kLong rows of dout, most often none: it writes zeros or the sum
-//   long     kWarps warps for a row of the table with more; each adds up a range, the ranges are added in order
+//   short    a warp for every row of the table with up to kLong rows of dout, most often none: it writes zeros or the
+//   sum long     kWarps warps for a row of the table with more; each adds up a range, the ranges are added in order
 #include <cub/device/device_radix_sort.cuh>
 
 #include "cuda/kernels/cuda_kernels.h"
 #include "cuda/kernels/rows.cuh"
+#include "cuda/kernels/value_checks.h"
 
 namespace llmeff::cuda {
 namespace {
@@ -22,7 +23,7 @@ __global__ void embedding_keys_kernel(const int32_t* ids, int count, int vocabul
   if (i >= count) return;
   const int32_t id = ids[i];
   const bool good = id >= 0 && id < vocabulary;
-  if (!good) check.bad(id, vocabulary);
+  if (!good) check.bad(i, id);
   keys[i] = good ? id : vocabulary;
   positions[i] = i;
 }
@@ -114,15 +115,15 @@ void CudaKernels::embedding_grad(const In& dout, const In& ids, const Out& dtabl
   const int count = static_cast<int>(total), vocabulary = static_cast<int>(dtable.shape[0]);
   int32_t* const keys = cuda_.scratch<int32_t>(4 * total + vocabulary + 1);
   int32_t *const positions = keys + total, *const sorted = positions + total, *const ordered = sorted + total,
-                *const starts = ordered + total;
+                 *const starts = ordered + total;
   embedding_keys_kernel<<<ceil_div(total, 256), 256, 0, cuda_.stream>>>(ids.as<int32_t>(), count, vocabulary, keys,
-                                                                        positions, cuda_.value_check(BadValue::kId));
+                                                                        positions, check_ids(cuda_, vocabulary));
   LLMEFF_LAUNCHED("embedding_keys_kernel");
   int bits = 1;
   while (vocabulary >> bits != 0) ++bits;
   size_t bytes = 0;
-  LLMEFF_CUDA(cub::DeviceRadixSort::SortPairs(nullptr, bytes, keys, sorted, positions, ordered, count, 0, bits,
-                                              cuda_.stream));
+  LLMEFF_CUDA(
+      cub::DeviceRadixSort::SortPairs(nullptr, bytes, keys, sorted, positions, ordered, count, 0, bits, cuda_.stream));
   LLMEFF_CUDA(cub::DeviceRadixSort::SortPairs(cuda_.scratch_bytes(bytes), bytes, keys, sorted, positions, ordered,
                                               count, 0, bits, cuda_.stream));
   embedding_starts_kernel<<<ceil_div(total + 1, 256), 256, 0, cuda_.stream>>>(sorted, count, vocabulary, starts);
@@ -131,15 +132,15 @@ void CudaKernels::embedding_grad(const In& dout, const In& ids, const Out& dtabl
   const bool aligned = rows_aligned({&dout, &dtable});
   with_floating(dout.dtype, [&]<class Tag>(Tag) {
     using T = typename Tag::type;
-    const EmbeddingGrad<T> a = {dout.as<T>(), ordered, starts,     dtable.as<T>(), row_map(dout),
-                                count,        vocabulary, static_cast<int>(dtable.shape[1])};
+    const EmbeddingGrad<T> a = {dout.as<T>(),  ordered, starts,     dtable.as<T>(),
+                                row_map(dout), count,   vocabulary, static_cast<int>(dtable.shape[1])};
     const auto launch = [&]<int kPack>() {
       embedding_grad_short_kernel<T, kPack><<<ceil_div(vocabulary, 8), dim3(32, 8), 0, cuda_.stream>>>(a);
       LLMEFF_LAUNCHED("embedding_grad_short_kernel");
       if (count <= kLong) return;
       embedding_grad_long_kernel<T, kPack>
           <<<dim3(ceil_div(count, kLong), ceil_div(a.width, 32 * kPack)), dim3(32, kWarps), 0, cuda_.stream>>>(a,
-                                                                                                              sorted);
+                                                                                                               sorted);
       LLMEFF_LAUNCHED("embedding_grad_long_kernel");
     };
     if (aligned)

@@ -1,16 +1,17 @@
-// Cross-entropy of hidden · weightᵀ in blocks of rows, so that the logits of the whole batch never exist: for each block
-// the logits by one matrix product, in the dtype of hidden; the loss and, in place, its gradient by logits; then
+// Cross-entropy of hidden · weightᵀ in blocks of rows, so that the logits of the whole batch never exist: for each
+// block the logits by one matrix product, in the dtype of hidden; the loss and, in place, its gradient by logits; then
 // dhidden = dlogits · weight and dweight += dlogitsᵀ · hidden, both in float32 (float64).
 //
 // A block has up to kBlockBytes of logits: every block reads and writes dweight once, so that few large blocks are
-// better, and the products of at least a few thousand rows run at full speed. The kernel between the products reads a row
-// from memory for the loss, and again, from the cache, for the gradient.
+// better, and the products of at least a few thousand rows run at full speed. The kernel between the products reads a
+// row from memory for the loss, and again, from the cache, for the gradient.
 //
 // The gradient by logits is of the order of 1 / rows, too small for float16: there it is multiplied by kHalfScale
 // instead of being divided by the number of valid rows, and dhidden and dweight are put right at the end.
 #include "cuda/kernels/cuda_kernels.h"
 #include "cuda/kernels/gemm.h"
 #include "cuda/kernels/loss_rows.cuh"
+#include "cuda/kernels/value_checks.h"
 
 namespace llmeff::cuda {
 namespace {
@@ -27,7 +28,7 @@ __global__ void __launch_bounds__(1024)
     if (has_target(options, target, vocabulary))
       sums[0] += 1;
     else if (target != options.ignore_index)
-      check.bad(target, vocabulary);
+      check.bad(row, target);
   }
   row_sums(sums);
   if (threadIdx.x == 0) *valid = sums[0];
@@ -80,7 +81,7 @@ void CudaKernels::linear_cross_entropy(const In& hidden, const In& weight, const
   const int32_t* const ids = targets.as<int32_t>();
   double* const valid = cuda_.scratch<double>(1);
   count_targets_kernel<<<1, 1024, 0, cuda_.stream>>>(ids, rows, n, loss_options<double>(ignore_index, 0, 0, 0),
-                                                     cuda_.value_check(BadValue::kTarget), valid);
+                                                     check_targets(cuda_, n), valid);
   LLMEFF_LAUNCHED("count_targets_kernel");
   with_floating(hidden.dtype, [&]<class Tag>(Tag) {
     using T = typename Tag::type;

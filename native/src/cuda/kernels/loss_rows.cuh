@@ -3,10 +3,10 @@
 //   ce = lse − (1−s)·z[target] − s·mean_v z[v]          (the two terms of kernels.h, added up)
 //   dx[v] = scale · (p[v]·(1 + 2·z_loss·lse) − (1−s)·[v = target] − s/V) · (1 − (z[v]/softcap)²)
 //
-// A block of up to 512 threads has a row. Each thread walks over its 16-byte packs once (the ends of a row, which need not
-// be aligned, by single elements), with a running maximum and the sum of e^(z − maximum); then those of all threads are
-// joined. Ignored rows get ce = lse = 0 and no gradient; so do rows
-// with a target outside the vocabulary, after the report.
+// A block of up to 512 threads has a row. Each thread walks over its 16-byte packs once (the ends of a row, which need
+// not be aligned, by single elements), with a running maximum and the sum of e^(z − maximum); then those of all threads
+// are joined. Ignored rows get ce = lse = 0 and no gradient; so do rows with a target outside the vocabulary, after the
+// report.
 #pragma once
 
 #include <cmath>
@@ -84,7 +84,8 @@ __device__ SumOfExp<W> join_row(SumOfExp<W> own, W& total) {
   const auto join_warp = [&] {
 #pragma unroll
     for (int distance = 16; distance > 0; distance /= 2) {
-      const W max = __shfl_xor_sync(0xFFFFFFFFu, own.max, distance), sum = __shfl_xor_sync(0xFFFFFFFFu, own.sum, distance);
+      const W max = __shfl_xor_sync(0xFFFFFFFFu, own.max, distance),
+              sum = __shfl_xor_sync(0xFFFFFFFFu, own.sum, distance);
       total += __shfl_xor_sync(0xFFFFFFFFu, total, distance);
       own.join(max, sum);
     }

@@ -1,7 +1,7 @@
 // What kernels over lists of arrays share. A launch gets a table of up to kMostTensors tensors by value and has one
 // block for each chunk of kChunk elements; the chunks of a tensor follow each other. A thread has four neighbouring
-// elements of each tile of a chunk. Sums are in float64: one for each chunk, which the last block of a tensor adds up in
-// the order of the chunks, so that nothing depends on the order in which blocks run.
+// elements of each tile of a chunk. Sums are in float64: one for each chunk, which the last block of a tensor adds up
+// in the order of the chunks, so that nothing depends on the order in which blocks run.
 #pragma once
 
 #include <algorithm>
@@ -63,7 +63,7 @@ const View* optional_view(const List<V>& list, int64_t i) {
 
 // When an update in place must not happen: the factor of the gradients is not finite, or a failure has not been told.
 struct StepGuard {
-  const int* failed;
+  Guard guard;
   const void* scale;  // may be null
   bool wide;          // the scale is float64
 
@@ -72,7 +72,7 @@ struct StepGuard {
     factor = scale == nullptr ? 1.0
              : wide           ? *static_cast<const double*>(scale)
                               : static_cast<double>(*static_cast<const float*>(scale));
-    return isfinite(factor) && *failed == 0;
+    return isfinite(factor) && !guard.closed();
   }
 #endif
 };
@@ -80,7 +80,7 @@ struct StepGuard {
 inline StepGuard step_guard(Context& cuda, const In& scale) {
   if (scale.present() && scale.dtype != DType::kF64 && scale.dtype != DType::kF32)
     fail("ERR_DTYPE", "[optimizer] the factor of the gradients must be float32 or float64.");
-  return {cuda.failed(), scale.data, scale.dtype == DType::kF64};
+  return {cuda.guard(), scale.data, scale.dtype == DType::kF64};
 }
 
 #ifdef __CUDACC__
@@ -169,7 +169,8 @@ __device__ bool sum_over_tensor(const Table& table, int tensor, int chunk, doubl
 #pragma unroll
   for (int k = 0; k < K; ++k) {
     x[k] = 0;
-    for (int i = threadIdx.x; i < chunks; i += kTileThreads) x[k] += __ldcg(partial + static_cast<int64_t>(first + i) * K + k);
+    for (int i = threadIdx.x; i < chunks; i += kTileThreads)
+      x[k] += __ldcg(partial + static_cast<int64_t>(first + i) * K + k);
   }
   block_sums(x);
   return threadIdx.x == 0;

@@ -40,8 +40,7 @@ __global__ void __launch_bounds__(1024) norm_kernel(const __grid_constant__ Norm
       if constexpr (kKept == 0) kept[k] = load_group<kPack>(x + i);
       const Group<T, kPack> other = load_group<kPack>(residual + i);
 #pragma unroll
-      for (int e = 0; e < kPack; ++e)
-        kept[k].at[e] = narrow<T>(widen<W>(kept[k].at[e]) + widen<W>(other.at[e]));
+      for (int e = 0; e < kPack; ++e) kept[k].at[e] = narrow<T>(widen<W>(kept[k].at[e]) + widen<W>(other.at[e]));
       store_group(sum + i, kept[k]);
     });
   // body(i, elements) for every group of the row.
@@ -127,8 +126,7 @@ void launch_norm(Context& cuda, const In& x, const In& residual, const In& weigh
   with_floating(x.dtype, [&]<class Tag>(Tag) {
     using T = typename Tag::type;
     with_row_shape<T>(a.n, aligned, 1024, [&]<int kPack, int kKept>(const RowThreads& threads) {
-      norm_kernel<T, kPack, kKept, kCentred>
-          <<<ceil_div(a.rows, threads.block.y), threads.block, 0, cuda.stream>>>(a);
+      norm_kernel<T, kPack, kKept, kCentred><<<ceil_div(a.rows, threads.block.y), threads.block, 0, cuda.stream>>>(a);
       LLMEFF_LAUNCHED("norm_kernel");
     });
   });

@@ -4,8 +4,8 @@
 //   layer:  dx = r·(t − mean(t) − x̂·mean(t ∘ x̂))         dweight = Σ over rows of dy ∘ x̂,  dbias = Σ over rows of dy
 //
 // A block has a fixed range of rows, which it reads once. Its threads keep the sums for their columns in registers from
-// row to row; they go to `partial` [blocks, C] per parameter, and a second kernel adds those up, in order. Rows too long
-// for the registers are read twice for dx, and once more, column by column, for the parameters.
+// row to row; they go to `partial` [blocks, C] per parameter, and a second kernel adds those up, in order. Rows too
+// long for the registers are read twice for dx, and once more, column by column, for the parameters.
 #include "cuda/kernels/cuda_kernels.h"
 #include "cuda/kernels/norm_rows.cuh"
 
@@ -202,14 +202,13 @@ void launch_norm_grad(Context& cuda, const In& dy, const In& dsum, const In& x, 
       LLMEFF_LAUNCHED("norm_grad_kernel");
       if (!parameters) return;
       if constexpr (kKept == 0) {
-        norm_columns_kernel<T, kCentred>
-            <<<dim3(blocks, ceil_div(a.n, 32)), dim3(32, 8), 0, cuda.stream>>>(a);
+        norm_columns_kernel<T, kCentred><<<dim3(blocks, ceil_div(a.n, 32)), dim3(32, 8), 0, cuda.stream>>>(a);
         LLMEFF_LAUNCHED("norm_columns_kernel");
       }
       for (const Out* out : {&dweight, &dbias}) {
         if (out->present()) {
-          sum_blocks_kernel<T><<<ceil_div(a.n, 32), dim3(32, 32), 0, cuda.stream>>>(
-              partial, static_cast<int>(blocks), a.n, out->template as<T>());
+          sum_blocks_kernel<T><<<ceil_div(a.n, 32), dim3(32, 32), 0, cuda.stream>>>(partial, static_cast<int>(blocks),
+                                                                                    a.n, out->template as<T>());
           LLMEFF_LAUNCHED("sum_blocks_kernel");
         }
         partial += blocks * a.n;

@@ -28,8 +28,8 @@ struct RowThreads {
   dim3 block;  // x threads a row, y rows
 };
 
-// launch.operator()<kPack, kKept>(threads): 16-byte groups where the rows are aligned, single elements otherwise; kept in
-// registers if `most` threads have room.
+// launch.operator()<kPack, kKept>(threads): 16-byte groups where the rows are aligned, single elements otherwise; kept
+// in registers if `most` threads have room.
 template <class T, class F>
 void with_row_shape(int64_t n, bool aligned, int most, F&& launch) {
   constexpr int kPack = Pack<T>::kSize, kKept = 4;

@@ -13,7 +13,7 @@ struct Rope {
   const void *x, *cos, *sin;
   void* out;
   RowMap x_rows, out_rows;
-  int64_t units;         // of all rows
+  int64_t units;  // of all rows
   uint32_t heads, length;
   uint32_t turned, units_per_row;  // units of a row that are turned; the others are copied
   int half;

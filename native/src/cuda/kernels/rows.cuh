@@ -1,8 +1,8 @@
-// What kernels over rows share: where a row lies in memory, several elements moved at once, and sums over the threads of
-// a row.
+// What kernels over rows share: where a row lies in memory, several elements moved at once, and sums over the threads
+// of a row.
 //
-// A row belongs to blockDim.x threads, a multiple of 32. With one warp a row a block has blockDim.y rows and no need for
-// barriers; wider rows have a block each.
+// A row belongs to blockDim.x threads, a multiple of 32. With one warp a row a block has blockDim.y rows and no need
+// for barriers; wider rows have a block each.
 #pragma once
 
 #include <algorithm>
@@ -104,7 +104,8 @@ __device__ __forceinline__ W warp_sum(W x) {
   return x;
 }
 
-// Each of x summed over the threads of the row, for all of them; the order of the additions depends on blockDim.x alone.
+// Each of x summed over the threads of the row, for all of them; the order of the additions depends on blockDim.x
+// alone.
 template <class W, int K>
 __device__ void row_sums(W (&x)[K]) {
 #pragma unroll

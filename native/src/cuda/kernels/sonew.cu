@@ -110,19 +110,19 @@ __global__ void __launch_bounds__(kTileThreads)
   if (!guard.open(factor)) return;
   const W scale = static_cast<W>(factor);
   const T *const g = table.at<const T>(kGrad, tensor), *const h0 = table.at<const T>(kDiagonal, tensor),
-          *const h1 = table.at<const T>(kEdge, tensor);
+                 *const h1 = table.at<const T>(kEdge, tensor);
   const auto edge = [&](int64_t j) {  // the new |h1|
     if (to_chain_end(j, n, chain) == 0) return W{0};
-    return abs(average(widen<W>(h1[j]), widen<W>(g[j]) * scale * (widen<W>(g[j + 1]) * scale), f.beta2,
-                       f.one_minus_beta2));
+    return abs(
+        average(widen<W>(h1[j]), widen<W>(g[j]) * scale * (widen<W>(g[j + 1]) * scale), f.beta2, f.one_minus_beta2));
   };
   const int64_t begin = static_cast<int64_t>(blockIdx.x - table.first_chunk[tensor]) * kChunk;
   const int64_t first_chain = begin / chain;
   W largest = 0;  // of the chain that the chunk begins in, when it is the only one
   for (int64_t j = begin + threadIdx.x; j < begin + kChunk && j < n; j += kTileThreads) {
     const W grad = widen<W>(g[j]) * scale;
-    const W sum = (j > 0 ? edge(j - 1) : W{0}) + average(widen<W>(h0[j]), grad * grad, f.beta2, f.one_minus_beta2) +
-                  edge(j);
+    const W sum =
+        (j > 0 ? edge(j - 1) : W{0}) + average(widen<W>(h0[j]), grad * grad, f.beta2, f.one_minus_beta2) + edge(j);
     const int64_t in_chain = chain >= n ? 0 : j / chain;
     if (in_chain == first_chain)
       largest = largest < sum ? sum : largest;
@@ -174,13 +174,13 @@ __device__ __forceinline__ W reference(const Factors<W>& f, W g, W m, W h0, W rm
 template <class W>
 struct Pass {
   const Border<W>* borders;
-  const W* row_max;           // [chain], with relative eps
+  const W* row_max;            // [chain], with relative eps
   const double* grad_squares;  // [tensor], with Graft::kRmspropNorm
-  W* update;                  // [elements of the group]
-  double* partial;            // [chunk][2]
-  int* arrived;               // [tensor]
-  double* rate;               // [tensor]
-  double* dropped;            // []
+  W* update;                   // [elements of the group]
+  double* partial;             // [chunk][2]
+  int* arrived;                // [tensor]
+  double* rate;                // [tensor]
+  double* dropped;             // []
 };
 
 template <class T, bool kApply>
@@ -214,7 +214,7 @@ __global__ void __launch_bounds__(kTileThreads)
   const W scale = static_cast<W>(scale_of_grads);
 
   // The new state, and Σ reference².
-  double sums[2] = {};  // of the reference, of the update
+  double sums[2] = {};           // of the reference, of the update
   unsigned joined[kTiles] = {};  // bit e: element e and the one after are of one chain
 #pragma unroll
   for (int t = 0; t < kTiles; ++t) {
@@ -350,7 +350,8 @@ __global__ void __launch_bounds__(kTileThreads)
   }
 }
 
-// p ← keep·p − rate·u, chunk by chunk from the last to the first: what the pass before wrote last is still in the cache.
+// p ← keep·p − rate·u, chunk by chunk from the last to the first: what the pass before wrote last is still in the
+// cache.
 template <class T>
 __global__ void __launch_bounds__(kTileThreads)
     sonew_apply_kernel(const __grid_constant__ TensorTable<kArrays> table, wide_t<T> keep, DType copy, StepGuard guard,
@@ -383,7 +384,7 @@ __global__ void __launch_bounds__(kTileThreads)
 // The arguments of a step that are lists.
 struct Lists {
   const List<InOut>& params;
-  const List<Out>& copies;
+  const List<InOut>& copies;
   const List<In>& grads;
   const List<InOut>&m, &h0, &h1, &rms;
   const List<int64_t>& chain_length;
@@ -417,8 +418,8 @@ void step_group(Context& cuda, const Lists& lists, int64_t from, int64_t to, con
                &lists.h1[i], optional_view(lists.rms, i)});
   }
   const StepGuard guard = step_guard(cuda, grad_scale);
-  Pass<W> pass = {scratch.borders, nullptr,         scratch.grad_squares, scratch.update, scratch.partial,
-                  scratch.arrived, scratch.rate, dropped.as<double>()};
+  Pass<W> pass = {scratch.borders, nullptr,         scratch.grad_squares, scratch.update,
+                  scratch.partial, scratch.arrived, scratch.rate,         dropped.as<double>()};
   if (f.graft == Graft::kRmspropNorm)
     sums_of_squares(cuda, {lists.grads.items + from, to - from}, grad_scale, scratch.grad_squares);
   if (relative_eps) {
@@ -447,11 +448,11 @@ void step_group(Context& cuda, const Lists& lists, int64_t from, int64_t to, con
 
 }  // namespace
 
-void CudaKernels::sonew_step(const List<InOut>& params, const List<Out>& copies, const List<In>& grads,
+void CudaKernels::sonew_step(const List<InOut>& params, const List<InOut>& copies, const List<In>& grads,
                              const List<InOut>& m, const List<InOut>& h0, const List<InOut>& h1, const List<InOut>& rms,
                              const List<int64_t>& chain_length, const In& grad_scale, double lr, double beta1,
-                             double beta2, double eps, bool relative_eps, double gamma, bool absolute_gamma, Graft graft,
-                             double graft_eps, bool bias_correction, double weight_decay, int64_t step,
+                             double beta2, double eps, bool relative_eps, double gamma, bool absolute_gamma,
+                             Graft graft, double graft_eps, bool bias_correction, double weight_decay, int64_t step,
                              const InOut& dropped) {
   if (params.size == 0) return;
   const double t = static_cast<double>(step);
