@@ -3,7 +3,8 @@
 // those of simplicial_rows.cuh go through it.
 //
 // A block of four warps works on 64 rows (or, for the gradients of keys, on 64 keys), 16 of them to each warp, so that a
-// row's softmax is among four lanes. `width` is that of a tile in shared memory, the larger of D and Dv padded with zeros
+// row's softmax is among four lanes; forward, where there are enough rows, on 128, so that what a warp reads of the keys
+// serves two fragments of 16. `width` is that of a tile in shared memory, the larger of D and Dv padded with zeros
 // to 64, 128 or 256. Scores and outputs stay in registers; P and dS are rounded to the dtype as they become operands.
 //
 //   forward              A 64 rows, K and V tiles of `keys` rows: while the scores of a tile are made its V arrives, and
@@ -32,13 +33,15 @@ inline constexpr int kMmaGradRows = width > 128 ? 32 : 64;
 template <int width>
 inline constexpr int kMmaGradColumns = width > 128 ? 128 : width;
 
-template <int width>
+template <int width, int fragments>
 struct MmaForwardShared {
-  __align__(128) unsigned char a[kMmaRows * width * 2];
+  static constexpr int kRows = fragments * kMmaRows;
+  __align__(128) unsigned char a[kRows * width * 2];
   __align__(128) unsigned char k[kMmaKeys<width> * width * 2];
   __align__(128) unsigned char v[kMmaKeys<width> * width * 2];
-  RowTable<float, kMmaRows> table;
-  // When all products are done: the outputs of the rows in float32.
+  // The outputs of the rows in float32, when all products are done, lie over these.
+  __align__(128) unsigned char more[fragments == 1 ? 16 : 2 * (kMmaRows - kMmaKeys<width>) * width * 2 + 16];
+  RowTable<float, kRows> table;
   __device__ float* outputs() { return reinterpret_cast<float*>(a); }
 };
 template <int width>
@@ -58,10 +61,6 @@ struct MmaKeyGradientShared {
   __align__(128) unsigned char y[kMmaGradRows<width> * width * 2];
   RowTable<float, kMmaGradRows<width>> table;
 };
-static_assert(sizeof(MmaForwardShared<128>::a) + sizeof(MmaForwardShared<128>::k) + sizeof(MmaForwardShared<128>::v) >=
-              kMmaRows * 128 * sizeof(float));
-static_assert(sizeof(MmaForwardShared<256>::a) + sizeof(MmaForwardShared<256>::k) + sizeof(MmaForwardShared<256>::v) >=
-              kMmaRows * 256 * sizeof(float));
 
 // Products of two pieces, x∘(y + bias). A product of two 16-bit numbers is exact in float32, so that without a bias the
 // multiplication of pairs rounds the same.
@@ -221,12 +220,12 @@ struct MmaLogits {
   }
 };
 
-// The softmax of a warp's rows: acc fragments, and of rows g and g + 8 the maximum (of base 2 logits) and the sum, which
-// is of this lane's columns alone until the end.
-template <int width>
+// The softmax of a warp's rows: acc fragments, and of rows g and g + 8 of each the maximum (of base 2 logits) and the sum,
+// which is of this lane's columns alone until the end.
+template <int width, int fragments>
 struct MmaState {
-  float acc[width / 8][4];
-  float maximum[2], sum[2];
+  float acc[fragments][width / 8][4];
+  float maximum[fragments][2], sum[fragments][2];
 };
 
 // The scores of a tile of keys become base 2 logits, −∞ where a row doesn't see a key; returns which it sees (bit 4·n + e).
@@ -247,80 +246,104 @@ __device__ __forceinline__ uint32_t mask_scores(const Rows& rows, int b, const K
   return seen;
 }
 
-// Rows of a tile over the keys [begin, end). The table is filled, and the block has passed a barrier since.
-template <int width, class Rows>
-__device__ __forceinline__ void mma_forward(const Rows& rows, const RowTile& at, MmaForwardShared<width>& shared,
-                                            const KeyBounds& bounds, int begin, int end, MmaState<width>& state) {
-  using T = typename Rows::T;
-  constexpr int kKeys = kMmaKeys<width>, kTiles = kKeys / 8;
-  const int lane = threadIdx.x % 32, row = threadIdx.x / 32 * 16, g = lane / 4;
-  const MmaLogits logits(rows);
-  const KeyRange range[2] = {shared.table.range[row + g], shared.table.range[row + g + 8]};
+// Scaled scores s[16, 8·tiles] become weights, acc and the statistics follow; rows [0] and [1] are g and g + 8.
+template <int tiles, int columns>
+__device__ __forceinline__ void online_softmax(float (&s)[tiles][4], float (&acc)[columns][4], float (&maximum)[2],
+                                               float (&sum)[2]) {
+  float shift[2], shrink[2];
 #pragma unroll
-  for (int n = 0; n < width / 8; ++n)
+  for (int half = 0; half < 2; ++half) {
+    float top = maximum[half];
 #pragma unroll
-    for (int e = 0; e < 4; ++e) state.acc[n][e] = 0;
-  state.maximum[0] = state.maximum[1] = -INFINITY, state.sum[0] = state.sum[1] = 0;
+    for (int n = 0; n < tiles; ++n) top = fmaxf(top, fmaxf(s[n][2 * half], s[n][2 * half + 1]));
+    top = quad_max(top);
+    shift[half] = top == -INFINITY ? 0.0f : top;
+    shrink[half] = exp2_fast(maximum[half] - shift[half]);
+    maximum[half] = top;
+    sum[half] *= shrink[half];
+  }
+#pragma unroll
+  for (int n = 0; n < tiles; ++n)
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      s[n][e] = exp2_fast(s[n][e] - shift[e / 2]);
+      sum[e / 2] += s[n][e];
+    }
+#pragma unroll
+  for (int n = 0; n < columns; ++n)
+#pragma unroll
+    for (int e = 0; e < 4; ++e) acc[n][e] *= shrink[e / 2];
+}
 
-  put_rows<width, kMmaRows, kMmaThreads>(rows, shared.table, at.count, false, shared.a);
+// Rows of a tile over the keys [begin, end). The table is filled, and the block has passed a barrier since.
+template <int width, int fragments, class Rows>
+__device__ __forceinline__ void mma_forward(const Rows& rows, const RowTile& at,
+                                            MmaForwardShared<width, fragments>& shared, const KeyBounds& bounds,
+                                            int begin, int end, MmaState<width, fragments>& state) {
+  using T = typename Rows::T;
+  constexpr int kKeys = kMmaKeys<width>, kTiles = kKeys / 8, kRows = fragments * kMmaRows;
+  const int lane = threadIdx.x % 32, row = threadIdx.x / 32 * 16 * fragments, g = lane / 4;
+  const MmaLogits logits(rows);
+#pragma unroll
+  for (int m = 0; m < fragments; ++m) {
+#pragma unroll
+    for (int n = 0; n < width / 8; ++n)
+#pragma unroll
+      for (int e = 0; e < 4; ++e) state.acc[m][n][e] = 0;
+    state.maximum[m][0] = state.maximum[m][1] = -INFINITY, state.sum[m][0] = state.sum[m][1] = 0;
+  }
+  put_rows<width, kRows, kMmaThreads>(rows, shared.table, at.count, false, shared.a);
   if (begin < end) put_keys<width, kKeys>(rows, at.b, at.kv_head, begin, end, shared.k);
   for (int j0 = begin; j0 < end; j0 += kKeys) {
     copies_done();
     __syncthreads();
     put_values<width, kKeys>(rows, at.b, at.kv_head, j0, end, shared.v);
-    float s[kTiles][4] = {};
-    add_scores<T, width, kTiles>(s, shared_address(shared.a), row, shared_address(shared.k));
-#pragma unroll
-    for (int n = 0; n < kTiles; ++n)
-#pragma unroll
-      for (int e = 0; e < 4; ++e) s[n][e] = logits(s[n][e]);
+    float s[fragments][kTiles][4] = {};
+    add_scores<T, width, kTiles, fragments>(s, shared_address(shared.a), row, shared_address(shared.k));
     const bool masked = !bounds.whole(j0, kKeys) || j0 + kKeys > end;
-    const uint32_t seen = masked ? mask_scores(rows, at.b, range, j0, end, s) : ~0u;
-    float shift[2], shrink[2];
+    uint32_t seen[fragments];
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      float top = state.maximum[half];
+    for (int m = 0; m < fragments; ++m) {
 #pragma unroll
-      for (int n = 0; n < kTiles; ++n) top = fmaxf(top, fmaxf(s[n][2 * half], s[n][2 * half + 1]));
-      top = quad_max(top);
-      shift[half] = top == -INFINITY ? 0.0f : top;
-      shrink[half] = exp2_fast(state.maximum[half] - shift[half]);
-      state.maximum[half] = top;
-      state.sum[half] *= shrink[half];
-    }
+      for (int n = 0; n < kTiles; ++n)
 #pragma unroll
-    for (int n = 0; n < kTiles; ++n)
-#pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        s[n][e] = exp2_fast(s[n][e] - shift[e / 2]);
-        state.sum[e / 2] += s[n][e];
+        for (int e = 0; e < 4; ++e) s[m][n][e] = logits(s[m][n][e]);
+      seen[m] = ~0u;
+      if (masked) {
+        const KeyRange range[2] = {shared.table.range[row + 16 * m + g], shared.table.range[row + 16 * m + g + 8]};
+        seen[m] = mask_scores(rows, at.b, range, j0, end, s[m]);
       }
-#pragma unroll
-    for (int n = 0; n < width / 8; ++n)
-#pragma unroll
-      for (int e = 0; e < 4; ++e) state.acc[n][e] *= shrink[e / 2];
+      online_softmax(s[m], state.acc[m], state.maximum[m], state.sum[m]);
+    }
     copies_done();
     __syncthreads();
     if (j0 + kKeys < end) put_keys<width, kKeys>(rows, at.b, at.kv_head, j0 + kKeys, end, shared.k);
-    if (masked && any_not_finite<T, kMmaThreads>(shared.v, sizeof(shared.v)))
-      add_weighted_seen<T, width>(state.acc, s, seen, shared.v);
-    else
+    if (masked && any_not_finite<T, kMmaThreads>(shared.v, sizeof(shared.v))) {
+#pragma unroll
+      for (int m = 0; m < fragments; ++m) add_weighted_seen<T, width>(state.acc[m], s[m], seen[m], shared.v);
+    } else {
       add_weighted<T, width>(state.acc, s, shared_address(shared.v));
+    }
   }
 #pragma unroll
-  for (int half = 0; half < 2; ++half) state.sum[half] = quad_sum(state.sum[half]);
+  for (int m = 0; m < fragments; ++m)
+#pragma unroll
+    for (int half = 0; half < 2; ++half) state.sum[m][half] = quad_sum(state.sum[m][half]);
   if constexpr (Rows::kSimplicial) {
-    if (rows.k_bias != 0) {
-      if (begin >= end) __syncthreads();  // the barrier of the loop, which A waits for
+    if (rows.k_bias != 0 && begin >= end) __syncthreads();  // the barrier of the loop, which A waits for
 #pragma unroll
-      for (int half = 0; half < 2; ++half)
-        state.maximum[half] += logits.factor * rows.k_bias * sum_of_row<T, width>(shared.a, row + g + 8 * half);
+    for (int m = 0; m < fragments; ++m) {
+      if (rows.k_bias != 0)
+#pragma unroll
+        for (int half = 0; half < 2; ++half)
+          state.maximum[m][half] +=
+              logits.factor * rows.k_bias * sum_of_row<T, width>(shared.a, row + 16 * m + g + 8 * half);
+      if (rows.v_bias != 0)
+#pragma unroll
+        for (int n = 0; n < width / 8; ++n)
+#pragma unroll
+          for (int e = 0; e < 4; ++e) state.acc[m][n][e] += rows.v_bias * state.sum[m][e / 2];
     }
-    if (rows.v_bias != 0)
-#pragma unroll
-      for (int n = 0; n < width / 8; ++n)
-#pragma unroll
-        for (int e = 0; e < 4; ++e) state.acc[n][e] += rows.v_bias * state.sum[e / 2];
   }
 }
 
