@@ -161,9 +161,9 @@ class Lab {
     call(cpu_, [](const Twin& twin) -> const View& { return twin.host(); });
     context_->begin("test", ++ticket_, {});
     call(static_cast<Kernels&>(*gpu_), [](const Twin& twin) -> const View& { return twin.device(); });
-    check_ = context_->end();
+    const FailurePointer check = context_->end();
     LLMEFF_CUDA(cudaStreamSynchronize(context_->stream));
-    if (check_ != nullptr) context_->settle(*check_);
+    if (check != nullptr) context_->settle(*check);
   }
 
   // |got − want| ≤ tolerance · (magnitude + |want|) everywhere in the memory of `twin`.

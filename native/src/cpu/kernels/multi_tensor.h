@@ -46,7 +46,7 @@ LLMEFF_INLINE bool is_finite(double x) {
 
 // Elements [begin, end) of a parameter into its copy. call.h rounds copies to 16 bits, so that here they are wide.
 template <class T>
-LLMEFF_INLINE void copy_params(const T* p, const Out& copy, int64_t begin, int64_t end) {
+LLMEFF_INLINE void copy_params(const T* p, const InOut& copy, int64_t begin, int64_t end) {
   if (copy.dtype == DType::kF64)
     for (int64_t i = begin; i < end; ++i) copy.as<double>()[i] = static_cast<double>(p[i]);
   else

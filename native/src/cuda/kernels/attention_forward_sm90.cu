@@ -276,10 +276,8 @@ struct Consumer {
     pin_weights();
     release(&shared.v_empty[values.stage]);
     values.next();
-    if (__any_sync(0xffffffffu, shrink[0] < 1.0f || shrink[1] < 1.0f)) {
 #pragma unroll
-      for (int i = 0; i < kWidth / 2; ++i) o[i] *= shrink[i / 2 % 2];
-    }
+    for (int i = 0; i < kWidth / 2; ++i) o[i] *= shrink[i / 2 % 2];
     pack_weights();
   }
 

@@ -32,7 +32,7 @@ __device__ __forceinline__ int64_t checked(int32_t index, int64_t at, int64_t si
 }
 
 // The number of the element that lies at an offset.
-int64_t position_of(const View& indices, int64_t offset) {
+int64_t element_at(const View& indices, int64_t offset) {
   for (int64_t position = 0; position < indices.size(); ++position) {
     int64_t rest = position, at = 0;
     for (int axis = indices.rank - 1; axis >= 0; --axis) {
@@ -47,7 +47,7 @@ int64_t position_of(const View& indices, int64_t offset) {
 ValueCheck check_indices(Context& cuda, const char* op, const View& indices, int64_t axis, int64_t size) {
   return cuda.check_values([=](int64_t offset, int32_t index) {
     return "[" + std::string(op) + "] index " + std::to_string(index) + " at position " +
-           std::to_string(position_of(indices, offset)) + " is outside axis " + std::to_string(axis) + ", which has " +
+           std::to_string(element_at(indices, offset)) + " is outside axis " + std::to_string(axis) + ", which has " +
            std::to_string(size) + " elements";
   });
 }
