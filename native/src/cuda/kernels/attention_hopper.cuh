@@ -7,6 +7,7 @@
 #include "cuda/kernels/attention_sm90.h"
 #include "cuda/kernels/simplicial_backward_sm90.h"
 #include "cuda/kernels/simplicial_launch.cuh"
+#include "cuda/kernels/simplicial_sm90.h"
 #include "llmeff/view.h"
 
 namespace llmeff::cuda {
