@@ -96,12 +96,13 @@ __device__ __forceinline__ void store_items(const Rows& r, int64_t base, int64_t
   }
 }
 
-// The same result in all threads of a group, which is a warp or the block. `shared` serves one reduction.
+// The same result in all threads of a group, which is a part of a warp or the block. `shared` serves one reduction.
 template <class S, class F>
 __device__ __forceinline__ S all_reduce(S value, int group, S* shared, const F& fold) {
 #pragma unroll
-  for (int step = 1; step < 32; step *= 2) value = fold(value, shuffle_xor(value, step));
-  if (group == 32) return value;
+  for (int step = 1; step < 32; step *= 2)
+    if (step < group) value = fold(value, shuffle_xor(value, step));
+  if (group <= 32) return value;
   const int lane = static_cast<int>(threadIdx.x) % 32, warps = group / 32;
   if (lane == 0) shared[threadIdx.x / 32] = value;
   __syncthreads();
@@ -280,12 +281,12 @@ void launch_rows(Context& cuda, const View& a, const View& b, const View& c, int
   const bool packs = !wide && rows_have_packs(r, loop, views, r.dtype == DType::kF32 ? 4 : 8);
   const bool is_short = !wide && r.length <= kLongest;
   const int64_t threads = ceil_div(r.length, kItems);
-  r.group = static_cast<int>(threads <= 32    ? 32
+  r.group = static_cast<int>(threads <= 32    ? power_of_two_from(threads)
                              : threads <= 128 ? 128
                              : threads <= 256 ? 256
                              : threads <= 512 || !is_short ? kLongThreads
                                                            : kMostThreads);
-  const int block = r.group == 32 ? kSmallBlock : r.group;
+  const int block = r.group <= 32 ? kSmallBlock : r.group;
   const unsigned blocks = blocks_for(r.axes.count, block / r.group);
   if (is_short) {
     if (gradient) {
