@@ -90,6 +90,19 @@ void set_simplicial_arguments(const SimplicialArguments& x, Args& args) {
   args.k2_bias = static_cast<float>(x.k2_bias), args.v2_bias = static_cast<float>(x.v2_bias);
 }
 
+inline bool simplicial_hopper(Context& cuda, const SimplicialArguments& x, const View& o, const View& lse) {
+  if (!is_hopper(cuda, x.q) || x.determinant || x.q.shape[3] != x.v1.shape[3] || !windows_inside(x)) return false;
+  SimplicialForwardArgs args = {};
+  set_simplicial_arguments(x, args);
+  args.o = o.as<bf16>(), args.lse = lse.as<float>();
+  args.o_strides = {o.strides[0], o.strides[1], o.strides[2]};
+  if (!simplicial_forward_sm90_supports(args)) return false;
+  const size_t bytes = simplicial_forward_sm90_workspace(args);
+  args.workspace = bytes > 0 ? cuda.scratch_bytes(bytes) : nullptr;
+  LLMEFF_CUDA(simplicial_forward_sm90(args, cuda.stream));
+  return true;
+}
+
 inline bool simplicial_grad_hopper(Context& cuda, const SimplicialArguments& x, const View& dout, const View& o,
                                    const View& lse, const View& dq, const View& dk1, const View& dk2, const View& dv1,
                                    const View& dv2) {
