@@ -1,18 +1,9 @@
 /** A model trains, resumes, is evaluated and writes where its parameters are; on GPUs that are the CPU under other names. */
-import type * as native from "@llmeff/native";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { withFakeGpus } from "../../tensor/test/fake-gpu.js";
+import { useFakeGpus } from "../../tensor/test/fake-gpu.js";
 import { temporaryFolder } from "./temporary-folder.js";
 
-beforeEach(() => {
-  vi.stubEnv("LLMEFF_DEVICE", undefined);
-  vi.resetModules();
-  vi.doMock("@llmeff/native", async (original) => {
-    const real = await original<typeof native>();
-    const engine = withFakeGpus(real, { names: ["A", "B"], problem: "" });
-    return { ...real, engine: () => engine };
-  });
-});
+beforeEach(() => useFakeGpus({ names: ["A", "B"], problem: "" }));
 afterEach(() => vi.unstubAllEnvs());
 
 async function libraries() {

@@ -37,6 +37,7 @@ struct Axes {
   __device__ __forceinline__ void locate(int64_t i, int64_t (&at)[N]) const {
 #pragma unroll
     for (int k = 0; k < N; ++k) at[k] = 0;
+#pragma unroll 1  // axes are few, and the loop is in every kernel several times
     for (int axis = rank - 1; axis > 0; --axis) {
       const int64_t rest = narrow ? sizes[axis].divide(static_cast<uint32_t>(i)) : divide_wide(i, axis);
       const int64_t index = i - rest * shape[axis];
