@@ -112,6 +112,8 @@ TEST(cuda_simplicial) {
   for (const DType dtype : kDTypes)
     for (const SimplicialCase& c : kCases)
       for (const int64_t pad : {-1, 3, 8}) {
+        // Rows padded by 8 can be copied 16 bytes at a time, which matters to 16-bit types; by 3 they can't.
+        if (pad == 8 && rounding(dtype) <= rounding(DType::kF32)) continue;
         const Arrays x(dtype, c, pad);
         lab().both([&](Kernels& kernels, auto side) { x.run(c, kernels, side); });
         // simplicial-attention.md §11; in float16 an eighth of what bfloat16 may err by.

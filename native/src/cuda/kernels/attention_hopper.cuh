@@ -1,5 +1,6 @@
 // The call sites of the kernels for Hopper's tensor cores (attention_sm90.h, simplicial_sm90.h,
-// simplicial_backward_sm90.h): each returns whether they took the work.
+// simplicial_backward_sm90.h): each returns whether they took the work. Unlike the other kernels these multiply what a
+// mask hides by 0, so that a NaN or an infinity reaches the rows and keys of its tile that the mask keeps from it.
 #pragma once
 
 #include "cuda/check.h"

@@ -325,6 +325,7 @@ __device__ __forceinline__ void mma_forward(const Rows& rows, const RowTile& at,
       add_weighted<T, width>(state.acc, s, shared_address(shared.v));
     }
   }
+  copies_done();  // A of rows without keys too
 #pragma unroll
   for (int m = 0; m < fragments; ++m)
 #pragma unroll
