@@ -39,10 +39,12 @@ struct MmaForwardShared {
   __align__(128) unsigned char a[kRows * width * 2];
   __align__(128) unsigned char k[kMmaKeys<width> * width * 2];
   __align__(128) unsigned char v[kMmaKeys<width> * width * 2];
-  // The outputs of the rows in float32, when all products are done, lie over these.
-  __align__(128) unsigned char more[fragments == 1 ? 16 : 2 * (kMmaRows - kMmaKeys<width>) * width * 2 + 16];
   RowTable<float, kRows> table;
-  __device__ float* outputs() { return reinterpret_cast<float*>(a); }
+  // Of the rows in float32, when all products are done: over a, k and v.
+  __device__ float* outputs() {
+    static_assert(sizeof(a) + sizeof(k) + sizeof(v) >= kRows * width * sizeof(float));
+    return reinterpret_cast<float*>(a);
+  }
 };
 template <int width>
 struct MmaRowGradientShared {

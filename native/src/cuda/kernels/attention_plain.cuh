@@ -256,6 +256,50 @@ __device__ __forceinline__ void plain_row_gradient(const Rows& rows, const RowTi
   }
 }
 
+// G = dS·K and PV = P·V of a tile whose rows all see the same keys; channels from c0.
+template <class Rows, class Table, class W = typename Rows::W>
+__device__ __forceinline__ void plain_row_products(const Rows& rows, const RowTile& at, const Table& table,
+                                                   PlainTile<W>& tile, const KeyBounds& bounds, int c0,
+                                                   W (&products)[4][PlainTile<W>::kQuads * 4],
+                                                   W (&outputs)[4][PlainTile<W>::kQuads * 4]) {
+  const int tx = threadIdx.x % 16, ty = threadIdx.x / 16;
+  const Logits<W> logits(rows);
+#pragma unroll
+  for (int i = 0; i < 4; ++i)
+#pragma unroll
+    for (int c = 0; c < PlainTile<W>::kQuads * 4; ++c) products[i][c] = outputs[i][c] = 0;
+  for (int j0 = bounds.begin; j0 < bounds.end; j0 += 64) {
+    const int present = bounds.end - j0;
+    const auto key = [&](int n, int d) {
+      return n < present ? widen<W>(rows.k.at(at.b, j0 + n, at.kv_head)[d]) + rows.k_bias : W{0};
+    };
+    const auto value = [&](int n, int e) {
+      return n < present ? widen<W>(rows.v.at(at.b, j0 + n, at.kv_head)[e]) + rows.v_bias : W{0};
+    };
+    W p[4][4], ds[4][4];
+    dot_tile(tile, rows.width, [&](int n, int d) { return n < at.count ? rows.a(table, n, d) : W{0}; }, key, p);
+    dot_tile(tile, rows.value_width, [&](int n, int e) { return n < at.count ? rows.y(table, n, e) : W{0}; }, value, ds);
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const W weight = exp2(logits(p[i][j]) - table.lse[4 * ty + i]);
+        const bool seen = 4 * tx + j < present;
+        ds[i][j] = seen ? weight * (ds[i][j] - table.delta[4 * ty + i]) : W{0};
+        p[i][j] = seen ? weight : W{0};
+      }
+    put_transposed(tile, ds);
+    put_values(tile, c0, rows.width, key);
+    __syncthreads();
+    add_product<false>(tile, products, [](int, int) { return true; });
+    __syncthreads();
+    put_transposed(tile, p);
+    put_values(tile, c0, rows.value_width, value);
+    __syncthreads();
+    add_product<false>(tile, outputs, [](int, int) { return true; });
+  }
+}
+
 // dK and dV of the keys [j0, j0 + 64) from the tiles [first, last) of rows, channels from c0; without the scale.
 template <class Rows, class Table, class W = typename Rows::W>
 __device__ __forceinline__ void plain_key_gradient(const Rows& rows, int b, int kv_head, int j0, int first, int last,

@@ -50,9 +50,10 @@ struct KeyRange {
 
 // Of a tile: keys [begin, end) that some row sees; every row sees those of [all_begin, all_end).
 struct KeyBounds {
-  int begin = INT_MAX, end = 0;
-  int all_begin = 0, all_end = INT_MAX;
+  int begin, end;
+  int all_begin, all_end;
 
+  static __device__ __forceinline__ KeyBounds of_no_row() { return {INT_MAX, 0, 0, INT_MAX}; }
   __device__ __forceinline__ void add(const KeyRange& range) {
     begin = min(begin, range.first), end = max(end, range.last + 1);
     all_begin = max(all_begin, range.first), all_end = range.solid ? min(all_end, range.last + 1) : 0;
@@ -96,7 +97,7 @@ struct RowTable {
   // vectors are zero.
   __device__ __forceinline__ void put_range(int n, const KeyRange& of_row, bool present) {
     range[n] = of_row;
-    KeyBounds warp;
+    KeyBounds warp = KeyBounds::of_no_row();
     if (of_row.first <= of_row.last) warp.add(of_row);
     else if (present) warp.all_end = 0;
     warp.begin = __reduce_min_sync(~0u, warp.begin), warp.end = __reduce_max_sync(~0u, warp.end);
