@@ -117,8 +117,8 @@ inline bool simplicial_grad_hopper(Context& cuda, const SimplicialArguments& x, 
   args.dq = dq.as<bf16>(), args.dk1 = dk1.as<bf16>(), args.dv1 = dv1.as<bf16>();
   args.dk2 = dk2.as<bf16>(), args.dv2 = dv2.as<bf16>();
   if (!simplicial_backward_sm90_supports(args)) return false;
-  LLMEFF_CUDA(
-      simplicial_backward_sm90(args, cuda.scratch_bytes(simplicial_backward_sm90_scratch_bytes(args) + 256), cuda.stream));
+  LLMEFF_CUDA(simplicial_backward_sm90(args, cuda.scratch_bytes(simplicial_backward_sm90_scratch_bytes(args) + 256),
+                                       cuda.stream));
   return true;
 }
 

@@ -1,7 +1,7 @@
-// 2-simplicial attention, backward (simplicial-attention.md §4): one kernel owns queries and makes dq, and the strips of
-// simplicial_strips.cuh for the short pair; one owns rows of the long pair and makes their dk and dv. Where the short rows
-// of a head are more than a tile, that kernel runs again with the roles of the pairs exchanged, since the operation is
-// symmetric in them.
+// 2-simplicial attention, backward (simplicial-attention.md §4): one kernel owns queries and makes dq, and the strips
+// of simplicial_strips.cuh for the short pair; one owns rows of the long pair and makes their dk and dv. Where the
+// short rows of a head are more than a tile, that kernel runs again with the roles of the pairs exchanged, since the
+// operation is symmetric in them.
 #include "cuda/kernels/attention_hopper.cuh"
 #include "cuda/kernels/attention_mma.h"
 #include "cuda/kernels/attention_plain_grad.cuh"
@@ -32,7 +32,8 @@ __global__ __launch_bounds__(256) void simplicial_dq_plain_kernel(SimplicialRows
   const int tiles = keys.last < keys.first ? 0 : (window.y - window.x + 63) / 64;
   const int c0 = static_cast<int>(blockIdx.y) * step, columns = min(step, rows.width - c0);
   T* const to =
-      dq + ((static_cast<int64_t>(b) * rows.queries + token) * rows.heads + kv_head * rows.group + first_head) * rows.width;
+      dq +
+      ((static_cast<int64_t>(b) * rows.queries + token) * rows.heads + kv_head * rows.group + first_head) * rows.width;
 
   if (tiles == 0)
     for (int i = threadIdx.x; i < heads * columns; i += 256)
@@ -55,8 +56,10 @@ __global__ __launch_bounds__(256) void simplicial_dq_plain_kernel(SimplicialRows
       W total = index == 0 ? W{0} : sums[d];
       for (int n = h * at.shorts; n < (h + 1) * at.shorts; ++n)
         total += rows.dq(table, n, c0 + d, [&](int channel) { return tile.values[n][channel - c0]; });
-      if (index + 1 < tiles) sums[d] = total;
-      else to[h * rows.width + c0 + d] = narrow<T>(total * rows.scale);
+      if (index + 1 < tiles)
+        sums[d] = total;
+      else
+        to[h * rows.width + c0 + d] = narrow<T>(total * rows.scale);
     }
     __syncthreads();
   }
@@ -160,7 +163,8 @@ void simplicial_grad_plain(Context& cuda, const SimplicialArguments& x, const Vi
   const View &dka = second ? dk2 : dk1, &dva = second ? dv2 : dv1;
   plain_key_gradients(cuda, rows, second ? dk1 : dk2, second ? dv1 : dv2);
   const int step = rows.chunks > 0 ? Tile::kColumns / 3 * 3 : Tile::kColumns;
-  const size_t strip_bytes = sizeof(Tile) + 2 * sizeof(wide_t<T>) * static_cast<size_t>(strip_reach(rows)) * Tile::kColumns;
+  const size_t strip_bytes =
+      sizeof(Tile) + 2 * sizeof(wide_t<T>) * static_cast<size_t>(strip_reach(rows)) * Tile::kColumns;
   if (rows.short_tiles == 1 && strip_bytes + (size_t{8} << 10) <= cuda.facts.shared_bytes_per_block) {
     const int chunks = (std::max(rows.width, rows.value_width) + step - 1) / step;
     for_strips(cuda, rows, dka, dva, chunks, [&](const Strips<wide_t<T>>& strips, int64_t heads) {
@@ -174,7 +178,8 @@ void simplicial_grad_plain(Context& cuda, const SimplicialArguments& x, const Vi
   const int64_t blocks = static_cast<int64_t>(rows.batch) * rows.kv_heads * rows.queries * rows.head_tiles();
   const int columns = (rows.width + step - 1) / step;
   launch(cuda, "simplicial_dq_plain_kernel", simplicial_dq_plain_kernel<T>,
-         dim3(static_cast<unsigned>(blocks), static_cast<unsigned>(columns)), 256, sizeof(Tile), rows, step, dq.as<T>());
+         dim3(static_cast<unsigned>(blocks), static_cast<unsigned>(columns)), 256, sizeof(Tile), rows, step,
+         dq.as<T>());
   plain_key_gradients(cuda, rows_of(!second), dka, dva);
 }
 
@@ -185,8 +190,8 @@ void CudaKernels::simplicial_attention_grad(const In& dout, const In& q, const I
                                             int64_t w1, int64_t w2, double k2_bias, double v2_bias, int64_t q_offset,
                                             int64_t k1_offset, int64_t k2_offset, bool determinant, const Out& dq,
                                             const Out& dk1, const Out& dk2, const Out& dv1, const Out& dv2) {
-  const SimplicialArguments x = {q,       k1,      k2,       v1,        v2,        scale,      causal, w1, w2,
-                                 k2_bias, v2_bias, q_offset, k1_offset, k2_offset, determinant};
+  const SimplicialArguments x = {q,  k1,      k2,      v1,       v2,        scale,     causal,     w1,
+                                 w2, k2_bias, v2_bias, q_offset, k1_offset, k2_offset, determinant};
   if (simplicial_grad_hopper(cuda_, x, dout, o, lse, dq, dk1, dk2, dv1, dv2)) return;
   with_floating(q.dtype, [&]<class T>(TypeTag<T>) {
     using W = wide_t<T>;

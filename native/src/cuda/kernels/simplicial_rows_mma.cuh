@@ -156,8 +156,7 @@ __global__ __launch_bounds__(kMmaThreads) void simplicial_rows_mma_kernel(Simpli
     }
   }
   __syncthreads();
-  const int64_t strip =
-      ((static_cast<int64_t>(all) * strips.count + local) * strips.parts + part) * strips.reach;
+  const int64_t strip = ((static_cast<int64_t>(all) * strips.count + local) * strips.parts + part) * strips.reach;
   for (int i = threadIdx.x; i < strips.reach * rows.width; i += kMmaThreads)
     strips.dka[strip * rows.width + i] = dka[i / rows.width * width + i % rows.width];
   for (int i = threadIdx.x; i < strips.reach * rows.value_width; i += kMmaThreads)
@@ -171,7 +170,8 @@ size_t strip_shared_bytes(int64_t reach) {
 
 // dq, and dk and dv of the short pair.
 template <int width, class T>
-void simplicial_rows_mma(Context& cuda, const SimplicialRows<T>& rows, const View& dq, const View& dka, const View& dva) {
+void simplicial_rows_mma(Context& cuda, const SimplicialRows<T>& rows, const View& dq, const View& dka,
+                         const View& dva) {
   for_strips(cuda, rows, dka, dva, 1, [&](const Strips<float>& strips, int64_t heads) {
     launch(cuda, "simplicial_rows_mma_kernel", simplicial_rows_mma_kernel<width, T>,
            dim3(static_cast<unsigned>(heads * strips.count), static_cast<unsigned>(strips.parts)), kMmaThreads,

@@ -1,5 +1,5 @@
-// Where a tile holds all short rows of a head, the backward kernel that owns the rows of a query makes beside dq what the
-// query's heads add to the gradients of its short rows (simplicial-attention.md §4.2, the variant of six units),
+// Where a tile holds all short rows of a head, the backward kernel that owns the rows of a query makes beside dq what
+// the query's heads add to the gradients of its short rows (simplicial-attention.md §4.2, the variant of six units),
 //   dq_h = Σ_r G_hr∘ka_r,   dka_r += Σ_h G_hr∘q_h,   dva_r += Σ_h (P_hr Vb)∘dout_h,
 // strips of [short rows, D] and [short rows, Dv] for each query. Another kernel adds the strips up, in the order of the
 // queries; both go over the queries in segments, so that the strips take a bounded amount of memory.
@@ -18,8 +18,8 @@ struct Strips {
   W *dka, *dva;      // [B, K, count, parts, reach, D or Dv]
 };
 
-// Adds the strips of a segment to those of the segments before. A thread for each channel of a short row. `sum` holds the
-// sums between segments; the last segment's go to `out`.
+// Adds the strips of a segment to those of the segments before. A thread for each channel of a short row. `sum` holds
+// the sums between segments; the last segment's go to `out`.
 template <class T, class W = wide_t<T>>
 __global__ __launch_bounds__(256) void add_strips_kernel(SimplicialRows<T> rows, Strips<W> strips, const W* strip,
                                                          int width, W factor, bool first, bool last, W* sum, T* out) {
@@ -41,8 +41,10 @@ __global__ __launch_bounds__(256) void add_strips_kernel(SimplicialRows<T> rows,
     for (int part = 0; part < strips.parts; ++part)
       total += strip[((at * strips.parts + part) * strips.reach + row) * width + channel];
   }
-  if (last) out[i] = narrow<T>(total * factor);
-  else sum[i] = total;
+  if (last)
+    out[i] = narrow<T>(total * factor);
+  else
+    sum[i] = total;
 }
 
 // Short rows of a strip.
