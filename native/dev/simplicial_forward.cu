@@ -428,11 +428,7 @@ void time_versions(const std::string& which) {
   const Shape head = square("512x32", 1, 32768, 64, 1, 128, 512, 32);
 #define VERSION(name, ...) \
   if (which.empty() || which == name) time_version<Config<__VA_ARGS__>>(name, head, 11)
-  VERSION("turns", 128, 128, 1, 1, true, 0);
-  VERSION("free", 128, 128, 1, 1, false, 0);
-  VERSION("turns-poly1", 128, 128, 1, 1, true, 1);
-  VERSION("turns-poly2", 128, 128, 1, 1, true, 2);
-  VERSION("free-poly1", 128, 128, 1, 1, false, 1);
+  VERSION("now", 128, 128, 1, 1);
 #undef VERSION
 }
 

@@ -47,14 +47,12 @@ constexpr float kNoMaximum = -1e30f;  // m of a row that has seen nothing: any r
 constexpr float kLargeSum = 16777216.0f;
 
 // What varies. Defaults are the fastest measured; the workbench (native/dev/simplicial_forward.cu) times the others.
-template <int kD_, int kTile_, int kRowBlocks_, int kMaxTokens_, bool kTurns_ = true, int kPoly_ = 0>
+template <int kD_, int kTile_, int kRowBlocks_, int kMaxTokens_>
 struct Config {
   static constexpr int kD = kD_;                  // channels
   static constexpr int kTile = kTile_;            // long rows in a tile
   static constexpr int kRowBlocks = kRowBlocks_;  // blocks of 64 query rows in a work item
   static constexpr int kMaxTokens = kMaxTokens_;  // query tokens in a work item, at most
-  static constexpr bool kTurns = kTurns_;         // consumers alternate by named barriers
-  static constexpr int kPoly = kPoly_;            // of 8 exponentials, how many go to a polynomial (FMA units)
   static constexpr int kStages = 2;
   static constexpr int kRows = 64 * kRowBlocks;
   // Registers of a thread; the launch's 168 · 384 are shared out in full.
@@ -92,6 +90,7 @@ struct Barriers {
   uint64_t q_full, q_empty;
   uint64_t k_full[2], v_full[2], tile_ready[2], tile_empty[2];
   uint64_t chunk_full[2], chunk_empty[2];
+  int large[2];  // of each consumer: some P was, so the step is done over
 };
 static_assert(sizeof(Barriers) <= 256);
 
@@ -299,30 +298,13 @@ __device__ void load_chunks(const Params& p, char* shared, Barriers& bar, int th
 
 // ---- consumer ----------------------------------------------------------------------------------------------------------
 
-// 2^(s·c - m) on the FMA units, for the exponent units' relief. The argument saturates to ±126 on its way through [0, 1];
-// then 2^n · cubic(f), |f| ≤ 1/2, relative error 7.5e-5 (P rounds to bf16 at 2e-3).
-__device__ inline float exp2_polynomial(float s, float c, float minus_m) {
-  constexpr float kShift = 12582912.0f - 126.0f;  // 1.5 · 2^23 less 126: adding it rounds to an integer and keeps it in the low bits
-  const float y = __saturatef(fmaf(s, c * (1.0f / 252), fmaf(minus_m, 1.0f / 252, 0.5f)));
-  const float t = fmaf(y, 252.0f, kShift);
-  const float f = fmaf(y, 252.0f, kShift - t);
-  const float e = fmaf(fmaf(fmaf(0.0551716611f, f, 0.242611125f), f, 0.693260968f), f, 0.999928057f);
-  return __int_as_float(__float_as_int(e) + (__float_as_int(t) << 23));
-}
-
-// Of 8 neighbours, kPoly go to the polynomial.
-template <int kPoly>
-__device__ inline float exponential(float s, float c, float minus_m, int index) {
-  return index % 8 < kPoly ? exp2_polynomial(s, c, minus_m) : exp2_approx(fmaf(s, c, minus_m));
-}
-
 // The two rows of a thread: r and r + 8 of its warp's 16.
 struct RowPair {
   float upper, lower;
 };
 
 // p = exp2(s·c - m) as operand a; returns this thread's share of the row sums. s is lost.
-template <int kPoly, int kCount>
+template <int kCount>
 __device__ inline RowPair exponentiate(float (&s)[kCount], float c, RowPair m, uint32_t (&p)[kCount / 8][4]) {
   float sum[4] = {0, 0, 0, 0};
 #pragma unroll
@@ -330,32 +312,13 @@ __device__ inline RowPair exponentiate(float (&s)[kCount], float c, RowPair m, u
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       float& x = s[4 * j + i];
-      x = exponential<kPoly>(x, c, i < 2 ? -m.upper : -m.lower, 2 * j + i % 2);
+      x = exp2_approx(fmaf(x, c, i < 2 ? -m.upper : -m.lower));
       sum[i] += x;
     }
     p[j / 2][j % 2 * 2] = pack_bf16(s[4 * j], s[4 * j + 1]);
     p[j / 2][j % 2 * 2 + 1] = pack_bf16(s[4 * j + 2], s[4 * j + 3]);
   }
   return {sum[0] + sum[1], sum[2] + sum[3]};
-}
-
-// Columns lo ≤ column ≤ hi of a row count; the others become -inf, and the rest take the scale here (an infinite logit
-// times a zero or negative scale would not stay -inf).
-struct Band {
-  int lo, hi;
-};
-template <int kCount>
-__device__ inline void scale_and_mask(float (&s)[kCount], float c, int first_column, Band upper, Band lower) {
-  const float inf = __int_as_float(0x7F800000);
-#pragma unroll
-  for (int j = 0; j < kCount / 4; ++j) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const Band band = i < 2 ? upper : lower;
-      const int column = first_column + 8 * j + i % 2;
-      s[4 * j + i] = column >= band.lo && column <= band.hi ? s[4 * j + i] * c : -inf;
-    }
-  }
 }
 
 __device__ inline float quad_maximum(float x) {
@@ -367,15 +330,9 @@ __device__ inline float quad_sum(float x) {
   return x + __shfl_xor_sync(0xFFFFFFFFu, x, 2);
 }
 
-// Turns of the tensor cores: named barriers 1 and 2 belong to the consumers; each passes the turn to the other.
-template <class C>
-__device__ inline void take_turn(int consumer) {
-  if constexpr (C::kTurns) named_barrier_wait(1 + consumer, kConsumerThreads);
-}
-template <class C>
-__device__ inline void pass_turn(int consumer) {
-  if constexpr (C::kTurns) named_barrier_arrive(2 - consumer, kConsumerThreads);
-}
+// Turns at the tensor cores: named barriers 1 and 2 belong to the consumers; each passes the turn to the other.
+__device__ inline void take_turn(int consumer) { named_barrier_wait(1 + consumer, kConsumerThreads); }
+__device__ inline void pass_turn(int consumer) { named_barrier_arrive(2 - consumer, kConsumerThreads); }
 
 // (m, l, acc) of a thread's two rows.
 template <class C>
@@ -384,13 +341,28 @@ struct Accumulator {
   RowPair m, l;
 };
 
-// Operand a of a whole product.
+// Operand a of a whole product of this depth.
 template <int kDepth>
-struct Fragments {
-  uint32_t a[kDepth / 16][4];
-  __device__ void pin() {
+using Fragments = uint32_t[kDepth / 16][4];
+template <int kSteps>
+__device__ inline void pin_all(uint32_t (&a)[kSteps][4]) {
 #pragma unroll
-    for (int i = 0; i < kDepth / 16; ++i) sm90::pin(a[i]);
+  for (int i = 0; i < kSteps; ++i) pin(a[i]);
+}
+
+// Registers that A and P, S and PV use in turn. One array each, so that the compiler cannot find them places of their own.
+template <class C>
+struct Products {
+  static constexpr int kMost = C::kD > C::kTile ? C::kD : C::kTile;
+  Fragments<kMost> operand;
+  float result[kMost / 2];
+  __device__ float (&s())[C::kTile / 2] { return reinterpret_cast<float(&)[C::kTile / 2]>(result); }
+  __device__ float (&pv())[C::kD / 2] { return reinterpret_cast<float(&)[C::kD / 2]>(result); }
+  __device__ Fragments<C::kD>& a() { return reinterpret_cast<Fragments<C::kD>&>(operand); }
+  __device__ Fragments<C::kTile>& p() { return reinterpret_cast<Fragments<C::kTile>&>(operand); }
+  __device__ void pin() {
+    sm90::pin(result);
+    pin_all(operand);
   }
 };
 
@@ -418,14 +390,14 @@ __device__ inline void multiply(const Fragments<C::kD>& q, const ShortRow<C>& ka
 #pragma unroll
   for (int i = 0; i < C::kD / 32; ++i) {
     const uint4 upper = ka.upper[i], lower = ka.lower_or_same(i);
-    a.a[2 * i][0] = multiply_bf16x2(q.a[2 * i][0], upper.x);
-    a.a[2 * i][1] = multiply_bf16x2(q.a[2 * i][1], lower.x);
-    a.a[2 * i][2] = multiply_bf16x2(q.a[2 * i][2], upper.y);
-    a.a[2 * i][3] = multiply_bf16x2(q.a[2 * i][3], lower.y);
-    a.a[2 * i + 1][0] = multiply_bf16x2(q.a[2 * i + 1][0], upper.z);
-    a.a[2 * i + 1][1] = multiply_bf16x2(q.a[2 * i + 1][1], lower.z);
-    a.a[2 * i + 1][2] = multiply_bf16x2(q.a[2 * i + 1][2], upper.w);
-    a.a[2 * i + 1][3] = multiply_bf16x2(q.a[2 * i + 1][3], lower.w);
+    a[2 * i][0] = multiply_bf16x2(q[2 * i][0], upper.x);
+    a[2 * i][1] = multiply_bf16x2(q[2 * i][1], lower.x);
+    a[2 * i][2] = multiply_bf16x2(q[2 * i][2], upper.y);
+    a[2 * i][3] = multiply_bf16x2(q[2 * i][3], lower.y);
+    a[2 * i + 1][0] = multiply_bf16x2(q[2 * i + 1][0], upper.z);
+    a[2 * i + 1][1] = multiply_bf16x2(q[2 * i + 1][1], lower.z);
+    a[2 * i + 1][2] = multiply_bf16x2(q[2 * i + 1][2], upper.w);
+    a[2 * i + 1][3] = multiply_bf16x2(q[2 * i + 1][3], lower.w);
   }
 }
 
@@ -451,12 +423,12 @@ __device__ inline void fold(const float (&pv)[C::kD / 2], const ShortRow<C>& va,
 // S = A Kᵀ and PV, by k-step.
 template <class C, int i = 0>
 __device__ inline void product_s(float (&s)[C::kTile / 2], const Fragments<C::kD>& a, uint64_t k) {
-  wgmma_rs<C::kTile, kMajorK, i / 4 * Layout<C>::kPanel + i % 4 * 32>(s, a.a[i], k, i > 0);
+  wgmma_rs<C::kTile, kMajorK, i / 4 * Layout<C>::kPanel + i % 4 * 32>(s, a[i], k, i > 0);
   if constexpr (i + 1 < C::kD / 16) product_s<C, i + 1>(s, a, k);
 }
 template <class C, int i = 0>
 __device__ inline void product_pv(float (&pv)[C::kD / 2], const Fragments<C::kTile>& p, uint64_t v) {
-  wgmma_rs<C::kD, kMajorMN, i * 16 * kPanelRowBytes>(pv, p.a[i], v, i > 0);
+  wgmma_rs<C::kD, kMajorMN, i * 16 * kPanelRowBytes>(pv, p[i], v, i > 0);
   if constexpr (i + 1 < C::kTile / 16) product_pv<C, i + 1>(pv, p, v);
 }
 
@@ -483,81 +455,120 @@ __device__ inline void rescale(Accumulator<C>& state, const float (&s)[C::kTile 
   }
 }
 
-// What one consumer's step over a short row and a long tile needs besides its registers.
+// What one consumer's step over a short row and a long tile needs besides its registers. Shared addresses of K tiles are
+// the same in all threads; the V tile lies kV - kK behind.
 struct Step {
-  uint32_t k_tile;            // shared address, the same in all threads; v's tile lies kV - kK behind
-  const char* ka;             // this thread's share of the short row; va lies kChunkRows rows behind
-  const char* next_ka;        // of the consumer's next step
-  int to_lower;               // bytes from the short row of fragment row r to that of r + 8
+  uint32_t k_tile, next_k_tile;
+  uint64_t* next_k_full;         // to be waited for before the next step's S, or null
+  uint32_t next_parity;
+  const char *ka, *next_ka;  // this thread's share of the short row; va lies kChunkRows rows behind
+  int to_lower;              // bytes from the short row of fragment row r to that of r + 8
+  int* large;                // in shared memory, one of each consumer
   int consumer;
-  float c;                    // scale · log2 e
-  bool find_maximum;          // the rows have no m yet
+  bool find_maximum;  // the rows have no m yet
+  // Masks, in columns from the item's first long row. A later token's window lies `shift` further on.
   bool masked;
-  int first_column;           // of this thread in the tile
-  Band upper, lower;
+  int column;    // first of the tile
+  int last;      // of the first token's window
+  int position;  // of the first token's short row; negative: before the sequence
+  int upper_shift, lower_shift;
 };
 
-// acc += (P V) ∘ va with P = exp2(A Kᵀ·c - m), where A = q ∘ ka has been built; builds A of the next step.
+// Columns lo ≤ column ≤ hi of a row.
+struct Band {
+  int lo, hi;
+};
 template <class C>
-__device__ inline void run(const Step& step, const Fragments<C::kD>& q, Fragments<C::kD>& a, Accumulator<C>& state) {
-  using L = Layout<C>;
-  ShortRow<C> va;
-  Fragments<C::kTile> p;
-  {
-    float s[C::kTile / 2];
-    a.pin();
-    take_turn<C>(step.consumer);
-    wgmma_fence();
-    product_s<C>(s, a, matrix_descriptor<kMajorK>(step.k_tile));
-    wgmma_commit();
-    pass_turn<C>(step.consumer);
-    if constexpr (C::kMaxTokens == 1) va.load(step.ka + L::kChunkRows * L::kShortRow, step.to_lower);
-    wgmma_wait();
-    pin(s);
-    bool find_maximum = step.find_maximum;
-    RowPair sum;
-    while (true) {
-      if (step.masked) scale_and_mask(s, step.c, opaque(step.first_column), step.upper, step.lower);
-      const float c = step.masked ? 1.0f : step.c;
-      if (find_maximum) rescale<C>(state, s, c);
-      // The polynomial does not promise zero for masked columns.
-      if (C::kPoly > 0 && step.masked) {
-        sum = exponentiate<0>(s, c, state.m, p.a);
-      } else {
-        sum = exponentiate<C::kPoly>(s, c, state.m, p.a);
-      }
-      const bool large = !(sum.upper <= kLargeSum && sum.lower <= kLargeSum);  // also if NaN
-      if (find_maximum || !__any_sync(0xFFFFFFFFu, large)) break;
-      find_maximum = true;
-      ShortRow<C> ka;
-      ka.load(step.ka, step.to_lower);
-      multiply<C>(q, ka, a);
-      a.pin();
-      pin(s);
-      wgmma_fence();
-      product_s<C>(s, a, matrix_descriptor<kMajorK>(step.k_tile));
-    wgmma_commit();
-      wgmma_wait();
-      pin(s);
+__device__ inline Band band_of(const Params& p, const Step& step, int shift) {
+  if constexpr (C::kMaxTokens == 1) return {0, step.last};
+  if (step.position + shift < 0) return {0, -1};
+  return {max(0, step.last + shift - p.w_b + 1), step.last + shift};
+}
+
+// Columns outside the rows' bands become -inf; the others take the scale here (an infinite logit times a zero or negative
+// scale would not stay -inf).
+template <class C>
+__device__ inline void scale_and_mask(const Params& p, const Step& step, float (&s)[C::kTile / 2]) {
+  const float inf = __int_as_float(0x7F800000);
+  const int first_column = opaque(step.column) + threadIdx.x % 4 * 2;  // opaque: no comparison is worth a register in the loop
+  const Band upper = band_of<C>(p, step, step.upper_shift), lower = band_of<C>(p, step, step.lower_shift);
+#pragma unroll
+  for (int j = 0; j < C::kTile / 8; ++j) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const Band band = i < 2 ? upper : lower;
+      const int column = first_column + 8 * j + i % 2;
+      s[4 * j + i] = column >= band.lo && column <= band.hi ? s[4 * j + i] * p.scale_log2 : -inf;
     }
-    state.l.upper += sum.upper;
-    state.l.lower += sum.lower;
   }
-  float pv[C::kD / 2];
-  p.pin();  // packed before the turn is waited for
-  take_turn<C>(step.consumer);
+}
+
+template <class C>
+__device__ inline void issue_s(float (&s)[C::kTile / 2], const Fragments<C::kD>& a, uint32_t k_tile) {
   wgmma_fence();
-  product_pv<C>(pv, p, matrix_descriptor<kMajorMN>(step.k_tile + (L::kV - L::kK), C::kTile));
+  product_s<C>(s, a, matrix_descriptor<kMajorK>(k_tile));
   wgmma_commit();
-  pass_turn<C>(step.consumer);
-  wgmma_wait();
-  pin(pv);
-  p.pin();
-  ShortRow<C> ka;
-  if constexpr (C::kMaxTokens > 1) va.load(step.ka + L::kChunkRows * L::kShortRow, step.to_lower);
+}
+template <class C>
+__device__ inline void issue_pv(float (&pv)[C::kD / 2], const Fragments<C::kTile>& p, uint32_t k_tile) {
+  wgmma_fence();
+  product_pv<C>(pv, p, matrix_descriptor<kMajorMN>(k_tile + (Layout<C>::kV - Layout<C>::kK), C::kTile));
+  wgmma_commit();
+}
+
+// P from S; returns whether some P was too large, i.e. m must be found.
+template <class C>
+__device__ inline bool soften(const Params& p, const Step& step, float (&s)[C::kTile / 2], bool find_maximum, Accumulator<C>& state,
+                              Fragments<C::kTile>& weights, RowPair& sum) {
+  if (step.masked) scale_and_mask<C>(p, step, s);
+  const float c = step.masked ? 1.0f : p.scale_log2;
+  if (find_maximum) rescale<C>(state, s, c);
+  sum = exponentiate(s, c, state.m, weights);
+  return !(sum.upper <= kLargeSum && sum.lower <= kLargeSum);  // also if NaN
+}
+
+// acc += (P V) ∘ va with P = exp2(A Kᵀ·c - m), where A Kᵀ is on its way; then builds A of the next step and issues its S.
+// From PV to the next S it is this consumer's turn.
+template <class C>
+__device__ inline void run(const Params& p, const Step& step, const Fragments<C::kD>& q, Products<C>& x, Accumulator<C>& state) {
+  constexpr int kToVa = Layout<C>::kChunkRows * Layout<C>::kShortRow;
+  ShortRow<C> va, ka;
+  RowPair sum;
+  bool find_maximum = step.find_maximum;
+  for (bool mine = false;; mine = true) {
+    wgmma_wait();
+    x.pin();
+    const bool large = soften<C>(p, step, x.s(), find_maximum, state, x.p(), sum);
+    // Products are the whole warpgroup's: one warp that must start over makes all do so. The barrier of the turn orders
+    // these stores before the loads below, and the loads before the next step's stores.
+    if (!find_maximum && large) *reinterpret_cast<volatile int*>(step.large) = 1;
+    if constexpr (C::kMaxTokens == 1) va.load(step.ka + kToVa, step.to_lower);
+    pin_all(x.operand);
+    if (!mine) take_turn(step.consumer);
+    issue_pv<C>(x.pv(), x.p(), step.k_tile);
+    const bool again = *reinterpret_cast<volatile int*>(step.large) != 0;
+    wgmma_wait();
+    x.pin();
+    if (find_maximum || !again) break;
+    find_maximum = true;
+    ka.load(step.ka, step.to_lower);
+    multiply<C>(q, ka, x.a());
+    pin_all(x.operand);
+    issue_s<C>(x.s(), x.a(), step.k_tile);
+    named_barrier_wait(4 + step.consumer, 128);  // all have read
+    *reinterpret_cast<volatile int*>(step.large) = 0;
+    named_barrier_wait(4 + step.consumer, 128);  // before any is stored again
+  }
+  state.l.upper += sum.upper;
+  state.l.lower += sum.lower;
+  if constexpr (C::kMaxTokens > 1) va.load(step.ka + kToVa, step.to_lower);
   ka.load(step.next_ka, step.to_lower);
-  fold<C>(pv, va, state.acc);
-  multiply<C>(q, ka, a);
+  fold<C>(x.pv(), va, state.acc);
+  multiply<C>(q, ka, x.a());
+  if (step.next_k_full != nullptr) mbarrier_wait(step.next_k_full, step.next_parity);
+  pin_all(x.operand);
+  issue_s<C>(x.s(), x.a(), step.next_k_tile);
+  pass_turn(step.consumer);
 }
 
 // Where a query row of an item goes.
@@ -666,7 +677,7 @@ __device__ void consume(const Params& p, char* shared, Barriers& bar, int consum
   Ring<C::kStages> tiles;
   Ring<L::kChunkBuffers> chunks;
   uint32_t q_parity = 0;
-  if (consumer == 1) pass_turn<C>(consumer);
+  if (consumer == 1) pass_turn(consumer);
   for (int index = blockIdx.x; index < p.items; index += gridDim.x) {
     const Item it = item_of(p, index, C::kTile);
     const QueryRow upper = query_row(p, it, row), lower = query_row(p, it, row + 8);
@@ -681,8 +692,8 @@ __device__ void consume(const Params& p, char* shared, Barriers& bar, int consum
       for (int half = 0; half < 2; ++half) {
         const int channel = i % 4 * 16 + half * 8 + 2 * quad;
         // Rows that no copy filled hold anything.
-        q.a[i][2 * half] = upper.exists ? *reinterpret_cast<const uint32_t*>(panel + swizzled(row, channel)) : 0;
-        q.a[i][2 * half + 1] = lower.exists ? *reinterpret_cast<const uint32_t*>(panel + swizzled(row + 8, channel)) : 0;
+        q[i][2 * half] = upper.exists ? *reinterpret_cast<const uint32_t*>(panel + swizzled(row, channel)) : 0;
+        q[i][2 * half + 1] = lower.exists ? *reinterpret_cast<const uint32_t*>(panel + swizzled(row + 8, channel)) : 0;
       }
     }
     __syncwarp();
@@ -694,69 +705,86 @@ __device__ void consume(const Params& p, char* shared, Barriers& bar, int consum
     state.m = {kNoMaximum, kNoMaximum};
     state.l = {0, 0};
 
-    // Columns of the first and of the last token that exist decide which tiles need a mask at all.
-    const auto band = [&](int token) -> Band {
-      if (!p.causal) return {0, p.rows_b - 1};
-      const int position = it.position + token;
-      return {max(0, position - p.w_b + 1) - it.long_first, position - it.long_first};
-    };
-    const Band first_band = band(0), last_band = band(p.causal ? it.tokens - 1 : 0);
-    const int token_rows = p.causal ? 1 : 0;  // short rows by which a later token is ahead
-
+    const int token_rows = p.causal ? 1 : 0;  // short and long rows by which a later token's windows lie further on
     Step step;
-    step.c = p.scale_log2;
     step.consumer = consumer;
-    step.to_lower = (lower.token - upper.token) * token_rows * L::kShortRow;
+    step.large = &bar.large[consumer];
     step.find_maximum = true;
-    Fragments<C::kD> a;
+    step.upper_shift = upper.token * token_rows;
+    step.lower_shift = lower.token * token_rows;
+    step.to_lower = (step.lower_shift - step.upper_shift) * L::kShortRow;
+    step.last = p.causal ? it.position - it.long_first : p.rows_b - 1;
+    const int last_lo = C::kMaxTokens == 1 ? 0 : step.last + (it.tokens - 1) * token_rows - p.w_b + 1;
+    Products<C> x;
+    const auto tile_at = [&](int slot) { return uniform(shared_address(shared + L::kK + slot * L::kTileBytes)); };
+    uint64_t* const k_full = p.long_bias ? bar.tile_ready : bar.k_full;
+    uint64_t* const v_full = p.long_bias ? bar.tile_ready : bar.v_full;
     for (int chunk = it.step_begin; chunk < it.step_end; chunk += kChunk, ++chunks.count) {
       constexpr int kStride = kShared ? 2 : 1;
       const int steps = min(kChunk, it.step_end - chunk);
       const int turns = (steps + kStride - 1) / kStride;
       const int mine = kShared ? (steps + 1 - consumer) / 2 : steps;
       const char* first = shared + L::kChunks + chunks.slot() * L::kChunkBytes + quad * 16 +
-                          ((kShared ? consumer : 0) + upper.token * token_rows) * L::kShortRow;
+                          ((kShared ? consumer : 0) + step.upper_shift) * L::kShortRow;
       mbarrier_wait(&bar.chunk_full[chunks.slot()], chunks.parity());
-      {
+      const int tile_count = it.tile_end - it.tile_begin;
+      if (mine == 0) {  // one step only, the other consumer's
+        for (int n = 0; n <= tile_count; ++n) {
+          take_turn(consumer);
+          pass_turn(consumer);
+        }
+        for (int tile = 0; tile < tile_count; ++tile, ++tiles.count) {
+          if (lane == 0) mbarrier_arrive(&bar.tile_empty[tiles.slot()]);
+        }
+      } else {
         ShortRow<C> ka;
-        ka.load(first, step.to_lower);  // if there is none, then what is read is not used
-        multiply<C>(q, ka, a);
-      }
-      for (int tile = it.tile_begin; tile < it.tile_end; ++tile, ++tiles.count) {
-        if (p.long_bias) {
-          mbarrier_wait(&bar.tile_ready[tiles.slot()], tiles.parity());
-        } else {
-          mbarrier_wait(&bar.k_full[tiles.slot()], tiles.parity());
-          mbarrier_wait(&bar.v_full[tiles.slot()], tiles.parity());
-        }
-        const int column = tile * C::kTile;
-        const bool edge = column < last_band.lo || column + C::kTile - 1 > first_band.hi;
-        step.k_tile = uniform(shared_address(shared + L::kK + tiles.slot() * L::kTileBytes));
-        step.first_column = column + 2 * quad;
+        ka.load(first, step.to_lower);
+        multiply<C>(q, ka, x.a());
+        mbarrier_wait(&k_full[tiles.slot()], tiles.parity());
+        pin_all(x.operand);
+        take_turn(consumer);
+        issue_s<C>(x.s(), x.a(), tile_at(tiles.slot()));
+        pass_turn(consumer);
+        int tile = it.tile_begin, n = 0;
         step.next_ka = first;
-        for (int n = 0; n < mine; ++n) {
-          step.ka = step.next_ka;
-          step.next_ka = n + 1 < mine ? step.ka + kStride * L::kShortRow : first;
-          step.masked = edge;
-          // Near the start of the sequence a step may lie before it for the earlier tokens.
-          const int position = it.short_first + chunk + (kShared ? consumer : 0) + n * kStride;
-          const bool before = C::kMaxTokens > 1 && p.causal && position < 0;
-          if (C::kMaxTokens > 1) step.masked = edge || before;
-          if (step.masked) {
-            step.upper = band(upper.token);
-            step.lower = band(lower.token);
-            if (before && position + upper.token < 0) step.upper.hi = -1;
-            if (before && position + lower.token < 0) step.lower.hi = -1;
+        step.next_k_tile = tile_at(tiles.slot());
+        for (int i = mine * tile_count; i > 0; --i) {
+          const int slot = tiles.slot();
+          if (n == 0) mbarrier_wait(&v_full[slot], tiles.parity());
+          step.column = tile * C::kTile;
+          step.masked = step.column < last_lo || step.column + C::kTile - 1 > step.last;
+          if constexpr (C::kMaxTokens > 1) {
+            // Near the start of the sequence a step may lie before it for the earlier tokens.
+            step.position = it.short_first + chunk + (kShared ? consumer : 0) + n * kStride;
+            step.masked |= step.position < 0;
           }
-          run<C>(step, q, a, state);
+          step.ka = step.next_ka;
+          step.k_tile = step.next_k_tile;
+          step.next_k_full = nullptr;
+          const bool tile_ends = ++n == mine;
+          if (!tile_ends) {
+            step.next_ka = step.ka + kStride * L::kShortRow;
+          } else {
+            n = 0;
+            ++tile;
+            ++tiles.count;
+            step.next_ka = first;
+            if (i > 1) {  // the last step's next is idle, and its S never read: K may be any
+              step.next_k_tile = tile_at(tiles.slot());
+              step.next_k_full = &k_full[tiles.slot()];
+              step.next_parity = tiles.parity();
+            }
+          }
+          run<C>(p, step, q, x, state);
           step.find_maximum = false;
+          if (tile_ends) {
+            if (mine < turns) take_turn(consumer), pass_turn(consumer);  // the other consumer has one step more
+            __syncwarp();
+            if (lane == 0) mbarrier_arrive(&bar.tile_empty[slot]);
+          }
         }
-        if (mine < turns) {  // an odd number of steps: the other consumer's turns go on
-          take_turn<C>(consumer), pass_turn<C>(consumer);
-          take_turn<C>(consumer), pass_turn<C>(consumer);
-        }
-        __syncwarp();
-        if (lane == 0) mbarrier_arrive(&bar.tile_empty[tiles.slot()]);
+        wgmma_wait();
+        x.pin();
       }
       __syncwarp();
       if (lane == 0) mbarrier_arrive(&bar.chunk_empty[chunks.slot()]);
@@ -783,6 +811,7 @@ __global__ void __launch_bounds__(kThreads, 1) simplicial_forward_kernel(const _
       mbarrier_init(&bar.chunk_full[i], kLoaderThreads);
       mbarrier_init(&bar.chunk_empty[i], kConsumerWarps);
     }
+    bar.large[0] = bar.large[1] = 0;
     mbarrier_init_fence();
     prefetch_tensor_map(&p.q);
     prefetch_tensor_map(&p.kb);
