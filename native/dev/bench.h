@@ -32,9 +32,9 @@ class Gpu {
     std::printf("%s, %d multiprocessors\n", properties.name, properties.multiProcessorCount);
   }
 
-  // Seconds; the work may be several calls.
+  // Seconds a call, with several in a row so that their launches overlap.
   template <class F>
-  double time(F&& work, int repetitions = 10) {
+  double time(F&& work, int repetitions = 10, int calls = 1) {
     cudaEvent_t begin, end;
     LLMEFF_CUDA(cudaEventCreate(&begin));
     LLMEFF_CUDA(cudaEventCreate(&end));
@@ -42,7 +42,7 @@ class Gpu {
     for (int i = 0; i < repetitions + 3; ++i) {
       context->begin("bench", static_cast<uint64_t>(i));
       LLMEFF_CUDA(cudaEventRecord(begin, stream));
-      work();
+      for (int call = 0; call < calls; ++call) work();
       LLMEFF_CUDA(cudaEventRecord(end, stream));
       LLMEFF_CUDA(cudaEventSynchronize(end));
       float ms = 0;
@@ -50,7 +50,7 @@ class Gpu {
       if (i >= 3) times.push_back(ms);
     }
     std::sort(times.begin(), times.end());
-    return times[times.size() / 2] * 1e-3;
+    return times[times.size() / 2] * 1e-3 / calls;
   }
 
   // Contiguous, with random numbers in [low, high).

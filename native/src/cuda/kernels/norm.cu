@@ -15,6 +15,8 @@
 namespace llmeff::cuda {
 namespace {
 
+constexpr int kThreads = 256;  // of a block at most
+
 struct Norm {
   const void *x, *residual, *weight, *bias;
   void *sum, *y, *mean, *rstd;
@@ -25,7 +27,7 @@ struct Norm {
 };
 
 template <class T, int kPack, int kKept, bool kCentred>
-__global__ void __launch_bounds__(1024) norm_kernel(const __grid_constant__ Norm a) {
+__global__ void __launch_bounds__(kThreads) norm_kernel(const __grid_constant__ Norm a) {
   using W = wide_t<T>;
   const int64_t row = static_cast<int64_t>(blockIdx.x) * blockDim.y + threadIdx.y;
   if (row >= a.rows) return;
@@ -33,21 +35,40 @@ __global__ void __launch_bounds__(1024) norm_kernel(const __grid_constant__ Norm
   const T* const residual = a.residual == nullptr ? nullptr : static_cast<const T*>(a.residual) + a.residual_rows(row);
   T* const sum = residual == nullptr ? nullptr : static_cast<T*>(a.sum) + a.sum_rows(row);
 
-  Group<T, kPack> kept[kKept > 0 ? kKept : 1];
-  each_group<kPack, kKept>(a.n, [&](int i, int k) { kept[k] = load_group<kPack>(x + i); });
-  if (residual != nullptr)
+  constexpr int kGroups = kKept > 0 ? kKept : 1;
+  Group<T, kPack> kept[kGroups];
+  if constexpr (kKept > 0)
+    each_group<kPack, kKept>(a.n, [&](int i, int k) { kept[k] = load_group<kPack>(x + i); });
+  if (residual != nullptr) {
+    // All loads before the first store, which might be to the same memory for all the compiler knows.
+    Group<T, kPack> others[kGroups];
+    if constexpr (kKept > 0)
+      each_group<kPack, kKept>(a.n, [&](int i, int k) { others[k] = load_group<kPack>(residual + i); });
     each_group<kPack, kKept>(a.n, [&](int i, int k) {
-      if constexpr (kKept == 0) kept[k] = load_group<kPack>(x + i);
-      const Group<T, kPack> other = load_group<kPack>(residual + i);
+      if constexpr (kKept == 0) {
+        kept[k] = load_group<kPack>(x + i);
+        others[k] = load_group<kPack>(residual + i);
+      }
 #pragma unroll
-      for (int e = 0; e < kPack; ++e) kept[k].at[e] = narrow<T>(widen<W>(kept[k].at[e]) + widen<W>(other.at[e]));
+      for (int e = 0; e < kPack; ++e) kept[k].at[e] = narrow<T>(widen<W>(kept[k].at[e]) + widen<W>(others[k].at[e]));
       store_group(sum + i, kept[k]);
     });
-  // body(i, elements) for every group of the row.
+  }
+  // The parameters come while the row is summed up.
+  const T* const weight = static_cast<const T*>(a.weight);
+  const T* const bias = static_cast<const T*>(a.bias);
+  const W offset = static_cast<W>(a.weight_offset);
+  Group<T, kPack> weights[kGroups], biases[kCentred ? kGroups : 1];
+  const auto load_parameters = [&](int i, int k) {
+    if (weight != nullptr) weights[k] = load_group<kPack>(weight + i);
+    if (kCentred && bias != nullptr) biases[k] = load_group<kPack>(bias + i);
+  };
+  if constexpr (kKept > 0) each_group<kPack, kKept>(a.n, load_parameters);
+  // body(i, k, elements) for every group of the row.
   const auto each = [&](auto&& body) {
     each_group<kPack, kKept>(a.n, [&](int i, int k) {
       if constexpr (kKept == 0) kept[k] = load_group<kPack>((residual == nullptr ? x : sum) + i);
-      body(i, kept[k]);
+      body(i, k, kept[k]);
     });
   };
 
@@ -55,14 +76,14 @@ __global__ void __launch_bounds__(1024) norm_kernel(const __grid_constant__ Norm
   W shift = 0, rest = 0, square;
   if constexpr (kCentred) {
     W total[1] = {};
-    each([&](int, const Group<T, kPack>& v) {
+    each([&](int, int, const Group<T, kPack>& v) {
 #pragma unroll
       for (int e = 0; e < kPack; ++e) total[0] += widen<W>(v.at[e]);
     });
     row_sums(total);
     shift = total[0] / count;
     W totals[2] = {};
-    each([&](int, const Group<T, kPack>& v) {
+    each([&](int, int, const Group<T, kPack>& v) {
 #pragma unroll
       for (int e = 0; e < kPack; ++e) {
         const W d = widen<W>(v.at[e]) - shift;
@@ -76,7 +97,7 @@ __global__ void __launch_bounds__(1024) norm_kernel(const __grid_constant__ Norm
     if (square < 0) square = 0;
   } else {
     W total[1] = {};
-    each([&](int, const Group<T, kPack>& v) {
+    each([&](int, int, const Group<T, kPack>& v) {
 #pragma unroll
       for (int e = 0; e < kPack; ++e) {
         const W d = widen<W>(v.at[e]);
@@ -93,18 +114,14 @@ __global__ void __launch_bounds__(1024) norm_kernel(const __grid_constant__ Norm
   }
 
   T* const y = static_cast<T*>(a.y) + a.y_rows(row);
-  const T* const weight = static_cast<const T*>(a.weight);
-  const T* const bias = static_cast<const T*>(a.bias);
-  const W offset = static_cast<W>(a.weight_offset);
-  each([&](int i, const Group<T, kPack>& v) {
-    Group<T, kPack> w, b, out;
-    if (weight != nullptr) w = load_group<kPack>(weight + i);
-    if (kCentred && bias != nullptr) b = load_group<kPack>(bias + i);
+  each([&](int i, int k, const Group<T, kPack>& v) {
+    if constexpr (kKept == 0) load_parameters(i, k);
+    Group<T, kPack> out;
 #pragma unroll
     for (int e = 0; e < kPack; ++e) {
       W value = kCentred ? (widen<W>(v.at[e]) - shift - rest) * rstd : widen<W>(v.at[e]) * rstd;
-      if (weight != nullptr) value *= widen<W>(w.at[e]) + offset;
-      if (kCentred && bias != nullptr) value += widen<W>(b.at[e]);
+      if (weight != nullptr) value *= widen<W>(weights[k].at[e]) + offset;
+      if (kCentred && bias != nullptr) value += widen<W>(biases[k].at[e]);
       out.at[e] = narrow<T>(value);
     }
     store_group(y + i, out);
@@ -125,7 +142,7 @@ void launch_norm(Context& cuda, const In& x, const In& residual, const In& weigh
   const bool aligned = rows_aligned({&x, &residual, &weight, &bias, &sum, &y});
   with_floating(x.dtype, [&]<class Tag>(Tag) {
     using T = typename Tag::type;
-    with_row_shape<T>(a.n, aligned, 1024, [&]<int kPack, int kKept>(const RowThreads& threads) {
+    with_row_shape<T>(a.n, aligned, kThreads, [&]<int kPack, int kKept>(const RowThreads& threads) {
       norm_kernel<T, kPack, kKept, kCentred><<<ceil_div(a.rows, threads.block.y), threads.block, 0, cuda.stream>>>(a);
       LLMEFF_LAUNCHED("norm_kernel");
     });
