@@ -1,10 +1,11 @@
 // The CPU as a device: caching allocator, executor thread, and the kernels for its instruction set.
+#include <chrono>
 #include <mutex>
 #include <utility>
 
-#include "cpu/allocator.h"
+#include "runtime/allocator.h"
 #include "cpu/dispatch.h"
-#include "cpu/executor.h"
+#include "runtime/executor.h"
 #include "llmeff/device.h"
 #include "llmeff/error.h"
 
@@ -51,6 +52,11 @@ class CpuDevice final : public Device {
 
   void synchronize() override { executor_.drain(); }
 
+  void clock(uint64_t, std::function<void(double)> done) override {
+    const std::chrono::duration<double, std::milli> now = std::chrono::steady_clock::now().time_since_epoch();
+    done(now.count());
+  }
+
  protected:
   void* reserve(size_t bytes) override { return executor_.reserve(bytes); }
   uint64_t publish() noexcept override { return executor_.publish(); }
@@ -58,9 +64,9 @@ class CpuDevice final : public Device {
 
  private:
   Kernels& kernels_;
-  cpu::CachingAllocator allocator_;
+  CachingAllocator allocator_;
   std::mutex emptying_;
-  cpu::Executor executor_;
+  Executor executor_;
 };
 
 }  // namespace

@@ -1,0 +1,462 @@
+// 2-simplicial attention, backward: the gradients of both key-value sides.
+//
+// One block owns 128 rows of the long side b (64 for each of two consumer warpgroups) and walks a chunk of short rows r;
+// inside, row blocks i (64 query rows) that see both. With K~ = Kb∘ka_r and V~ = Vb∘va_r (bf16, in shared memory):
+//   Sᵀ = K~ q_iᵀ,  dPᵀ = V~ dout_iᵀ                                   m64n64k16, both operands from shared memory
+//   Pᵀ = exp2(Sᵀ·scale·log2e - lse·log2e),  dSᵀ = Pᵀ∘(dPᵀ - D)
+//   W += Pᵀ dout_i,  U += dSᵀ q_i                                      m64nDk16, Pᵀ and dSᵀ as register operands
+// and once per r, when all i are done:
+//   dVb += W∘va_r,  dKb += U∘ka_r        into this block's own part in scratch memory (float32, one writer per address)
+//   dva_r = Σ_rows W∘Vb,  dka_r = Σ_rows U∘Kb                          this half's part of the sum
+// `scale` in dS is left to the kernels that add the parts up.
+//
+// A consumer issues W and U of one row block with S and dP of the next, and computes when S is there, while the other
+// consumer's products run. Left alone the two fall into step, for the tensor cores serve both in turn and both finish
+// together; so one whose S is ready lets the other go first (struct Turn).
+//
+// Shared memory at D = 128: K~ and V~ 64 KB, four stages of q_i and dout_i 128 KB, statistics, column sums: 202 KB.
+// Registers: U, W 128, S 32, dP 32, operands 32.
+#include "simplicial_backward_problem.h"
+
+namespace llmeff::cuda::simplicial_backward {
+namespace {
+
+using namespace sm90;
+
+constexpr int kStages = 4;
+constexpr int kThreads = 384;  // producer, consumer 0, consumer 1
+constexpr int kConsumerThreads = 128;
+
+// What a block reads once per short row. Kept in shared memory, for registers are short in the loop over row blocks.
+struct Operands {
+  const __nv_bfloat16* kb;  // row 0 of this (batch, kv head)
+  const __nv_bfloat16* vb;
+  const __nv_bfloat16* ka;
+  const __nv_bfloat16* va;
+  float4* part;       // of half 0: dV, dK; then of half 1
+  float* short_part;  // [slots][a.rows][dV, dK][D]
+};
+
+// Whose S was ready last, and who is away from the loop over row blocks. Only a hint: nobody waits for long, no result depends
+// on it. Strict turns would make both wait whenever one folds.
+struct Turn {
+  unsigned char last, away[2], unused;
+};
+
+template <int D>
+struct Shared {
+  static constexpr int kPanels = D / kPanelChannels;
+  unsigned char k_product[kPanels * kColumnRows * kPanelRowBytes];
+  unsigned char v_product[kPanels * kColumnRows * kPanelRowBytes];
+  unsigned char q[kStages][kPanels * kBlockRows * kPanelRowBytes];
+  unsigned char dout[kStages][kPanels * kBlockRows * kPanelRowBytes];
+  float stats[kStages][2 * kBlockRows];
+  float sums[2][2][4][D];  // consumer, (dV, dK), warp
+  uint4 factors[2][2][D / 8];  // consumer, (va, ka) of the present short row
+  Operands operands;
+  Turn turn;
+  uint64_t full[kStages], empty[kStages];
+};
+
+// A place in the ring of stages.
+struct Place {
+  int stage = 0;
+  uint32_t parity = 0;
+  __device__ void next() {
+    if (++stage == kStages) stage = 0, parity ^= 1;
+  }
+};
+
+template <int D>
+__device__ void produce(const Problem& p, const Maps& maps, Shared<D>& shared, Span rows, Span short_rows, int batch,
+                        int kv_head) {
+  const uint32_t box_bytes = uint32_t(p.tile_tokens) * p.tile_heads * kPanelRowBytes;
+  const uint32_t stage_bytes = 2 * Shared<D>::kPanels * box_bytes + sizeof(shared.stats[0]);
+  const float* stats = p.stats + (int64_t(batch) * p.Hkv + kv_head) * p.row_blocks * (2 * kBlockRows);
+  Place place;
+  for (int r = short_rows.first; r <= short_rows.last; ++r) {
+    const Span blocks = p.blocks_of(p.tokens_of(rows, r));
+    for (int n = blocks.first; n <= blocks.last; ++n, place.next()) {
+      const int token = p.first_token(n);
+      const int head = kv_head * p.group + n % p.head_blocks * kBlockRows;
+      mbarrier_wait(&shared.empty[place.stage], place.parity ^ 1);
+      uint64_t* full = &shared.full[place.stage];
+      mbarrier_arrive_expect(full, stage_bytes);
+#pragma unroll
+      for (int panel = 0; panel < Shared<D>::kPanels; ++panel) {
+        const int offset = panel * kBlockRows * kPanelRowBytes;
+        tma_load(shared.q[place.stage] + offset, &maps.q, full, panel * kPanelChannels, head, token, batch);
+      }
+#pragma unroll
+      for (int panel = 0; panel < Shared<D>::kPanels; ++panel) {
+        const int offset = panel * kBlockRows * kPanelRowBytes;
+        tma_load(shared.dout[place.stage] + offset, &maps.dout, full, panel * kPanelChannels, head, token, batch);
+      }
+      copy_bytes(shared.stats[place.stage], stats + int64_t(n) * (2 * kBlockRows), sizeof(shared.stats[0]), full);
+    }
+  }
+}
+
+// 64 rows of b times a row of a, which is left in `factors` too, as 128-byte-swizzled panels of kColumnRows rows; `panels` is at the first of the 64.
+template <int D>
+__device__ void build_product(unsigned char* panels, const __nv_bfloat16* b_rows, int64_t b_stride, int valid_rows,
+                              const __nv_bfloat16* a_row, float bias, uint4* factors, int thread) {
+  constexpr int kColumns = D / 8;  // of 16 bytes
+  constexpr int kStep = kConsumerThreads / kColumns;
+  constexpr int kCount = kHalfRows / kStep;
+  const int column = thread % kColumns;
+  const uint4 factor = __ldg(reinterpret_cast<const uint4*>(a_row + column * 8));
+  uint4 x[kCount];
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) {
+    const int row = thread / kColumns + i * kStep;
+    x[i] = make_uint4(0, 0, 0, 0);
+    if (row < valid_rows) x[i] = __ldg(reinterpret_cast<const uint4*>(b_rows + row * b_stride + column * 8));
+  }
+  if (thread < kColumns) factors[thread] = factor;
+  unsigned char* panel = panels + column / 8 * (kColumnRows * kPanelRowBytes);
+  const auto store = [&]<bool kBiased>() {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      const int row = thread / kColumns + i * kStep;
+      uint4 y;
+      y.x = multiply<kBiased>(x[i].x, factor.x, bias);
+      y.y = multiply<kBiased>(x[i].y, factor.y, bias);
+      y.z = multiply<kBiased>(x[i].z, factor.z, bias);
+      y.w = multiply<kBiased>(x[i].w, factor.w, bias);
+      *reinterpret_cast<uint4*>(panel + swizzled(row, column % 8 * 8)) = y;
+    }
+  };
+  bias == 0 ? store.template operator()<false>() : store.template operator()<true>();
+}
+
+// Adds to an address that only this thread ever touches: in program order, hence deterministic, and nobody waits for it.
+__device__ inline void add_to_own(float4* address, float4 x) {
+  asm volatile("red.relaxed.gpu.global.add.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(address), "f"(x.x), "f"(x.y), "f"(x.z),
+               "f"(x.w)
+               : "memory");
+}
+
+// One exchange of a transposing sum over lanes: afterwards x[0..kKeep) holds this lane's half of the columns, summed
+// over the pair of lanes that differ in bit kLane.
+template <int kKeep, int kLane, int kCount>
+__device__ inline void exchange_sum(float (&x)[kCount], int lane) {
+  const bool upper = lane & kLane;
+#pragma unroll
+  for (int i = 0; i < kKeep; ++i) {
+    const float sent = upper ? x[i] : x[i + kKeep];
+    const float kept = upper ? x[i + kKeep] : x[i];
+    x[i] = kept + __shfl_xor_sync(0xffffffffu, sent, kLane);
+  }
+}
+
+// After all row blocks of r: folds an accumulator (64 rows of b × D) into this block's part of dVb or dKb, and leaves
+// the sum over the warp's 16 rows of accumulator∘b in `sums`.
+template <int D>
+__device__ void fold(const float (&accumulator)[D / 2], const __nv_bfloat16* b_rows, int64_t b_stride, int valid_rows,
+                     const uint4* factors, float bias, float4* part, bool first, float* sums, int thread) {
+  const int lane = thread % 32, warp = thread / 32;
+  const int row = warp * 16 + lane / 4, pair = lane % 4 * 2;
+  float sum[D / 4];
+#pragma unroll
+  for (int block = 0; block < D / 8; block += 8) {
+    // Loads first: the adds below must not put a latency between each.
+    uint32_t upper[8], lower[8];
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      const int column = 8 * (block + i) + pair;
+      upper[i] = lower[i] = 0;
+      if (row < valid_rows) upper[i] = __ldg(reinterpret_cast<const uint32_t*>(b_rows + row * b_stride + column));
+      if (row + 8 < valid_rows)
+        lower[i] = __ldg(reinterpret_cast<const uint32_t*>(b_rows + (row + 8) * b_stride + column));
+    }
+    pin(upper);
+    pin(lower);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      const int j = block + i;
+      const float2 b0 = unpack_bf16(upper[i]), b1 = unpack_bf16(lower[i]);
+      sum[2 * j] = accumulator[4 * j] * b0.x + accumulator[4 * j + 2] * b1.x;
+      sum[2 * j + 1] = accumulator[4 * j + 1] * b0.y + accumulator[4 * j + 3] * b1.y;
+      float2 factor = unpack_bf16(reinterpret_cast<const uint32_t*>(factors)[4 * j + lane % 4]);
+      factor.x += bias, factor.y += bias;
+      const float4 x = {accumulator[4 * j] * factor.x, accumulator[4 * j + 1] * factor.y,
+                        accumulator[4 * j + 2] * factor.x, accumulator[4 * j + 3] * factor.y};
+      if (first) {
+        __stcg(&part[j * kConsumerThreads + thread], x);
+      } else {
+        add_to_own(&part[j * kConsumerThreads + thread], x);
+      }
+    }
+  }
+  exchange_sum<D / 8, 16>(sum, lane);
+  exchange_sum<D / 16, 8>(sum, lane);
+  exchange_sum<D / 32, 4>(sum, lane);
+  const int index = (lane & 16 ? D / 8 : 0) + (lane & 8 ? D / 16 : 0) + (lane & 4 ? D / 32 : 0);
+#pragma unroll
+  for (int i = 0; i < D / 32; ++i) sums[warp * D + (index + i) / 2 * 8 + pair + (index + i) % 2] = sum[i];
+}
+
+// Clears what the windows hide of Pᵀ (64 rows of b from own.first on × row block n).
+__device__ inline void mask(float (&P)[32], const Problem& p, Span own, int n, int r, int thread) {
+  const int row = own.first + thread / 32 * 16 + thread % 32 / 4;  // and row + 8
+  const int token = p.first_token(n);
+  if (p.tile_tokens == 1) {  // which the loop's bounds know to see r
+    const int low = token + p.b.shift - p.b.window, high = least(token + p.b.shift, p.b.rows - 1);
+    const bool upper = row > low && row <= high, lower = row + 8 > low && row + 8 <= high;
+#pragma unroll
+    for (int i = 0; i < 32; ++i) P[i] = (i & 2 ? lower : upper) ? P[i] : 0;
+    return;
+  }
+  int pair = thread % 4 * 2;
+  asm volatile("" : "+r"(pair));  // keeps 16 token numbers from being held ready all the time
+#pragma unroll
+  for (int i = 0; i < 32; ++i) {
+    const int t = token + ((i / 4 * 8 + pair + i % 2) * p.token_magic >> 16) + p.b.shift, line = row + (i & 2) * 4;
+    const int seen = t - p.b.shift + p.a.shift;
+    const bool live = (line <= least(t, p.b.rows - 1)) & (line > t - p.b.window) & (r <= seen) & (r > seen - p.a.window);
+    P[i] = live ? P[i] : 0;
+  }
+}
+
+template <class T>
+__device__ inline T* reload(T* const& pointer) {
+  return *const_cast<T* const volatile*>(&pointer);
+}
+
+template <int D>
+__device__ void consume(const Problem& p, Shared<D>& shared, Span rows, Span short_rows, int half, int thread) {
+  constexpr int kPart = D / 8 * kConsumerThreads;  // float4s of one gradient of one half
+  const int lane = thread % 32;
+  const Span own = {rows.first + half * kHalfRows, rows.first + half * kHalfRows + kHalfRows - 1};
+  const uint32_t k_product = shared_address(shared.k_product) + half * kHalfRows * kPanelRowBytes;
+  const uint64_t k_operand = matrix_descriptor<kMajorK>(k_product);
+  const uint64_t v_operand = advance(k_operand, sizeof(shared.k_product));
+
+  float W[D / 2], U[D / 2], S[kBlockRows / 2], dP[kBlockRows / 2];
+  Place place;
+  const auto skip = [&](int count) {
+    for (; count > 0; --count, place.next()) {
+      mbarrier_wait(&shared.full[place.stage], place.parity);
+      if (lane == 0) mbarrier_arrive(&shared.empty[place.stage]);
+    }
+  };
+  const auto wait_turn = [&] {
+    for (int i = 0; i < 64; ++i) {
+      const int turn = uniform(*reinterpret_cast<const volatile int*>(&shared.turn));
+      if ((turn & 255) != half || (turn >> (16 - 8 * half) & 255) != 0) return;
+    }
+  };
+  const auto pass_turn = [&] {
+    if (thread == 0) *const_cast<volatile unsigned char*>(&shared.turn.last) = half;
+  };
+  const auto set_away = [&](bool away) {
+    if (thread == 0) *const_cast<volatile unsigned char*>(&shared.turn.away[half]) = away;
+  };
+  // Sᵀ and dPᵀ of a stage, one group each.
+  const auto issue_logits = [&](int stage) {
+    const uint64_t q = matrix_descriptor<kMajorK>(shared_address(shared.q[stage]));
+    const uint64_t dout = matrix_descriptor<kMajorK>(shared_address(shared.dout[stage]));
+    pin(S);
+    pin(dP);
+    wgmma_fence();
+#pragma unroll
+    for (int step = 0; step < D / 16; ++step) {
+      const int a = step / 4 * kColumnRows * kPanelRowBytes + step % 4 * 32;
+      const int b = step / 4 * kBlockRows * kPanelRowBytes + step % 4 * 32;
+      wgmma_ss<kBlockRows, kMajorK, kMajorK>(S, advance(k_operand, a), advance(q, b), step > 0);
+    }
+    wgmma_commit();
+#pragma unroll
+    for (int step = 0; step < D / 16; ++step) {
+      const int a = step / 4 * kColumnRows * kPanelRowBytes + step % 4 * 32;
+      const int b = step / 4 * kBlockRows * kPanelRowBytes + step % 4 * 32;
+      wgmma_ss<kBlockRows, kMajorK, kMajorK>(dP, advance(v_operand, a), advance(dout, b), step > 0);
+    }
+    wgmma_commit();
+  };
+
+  for (int r = short_rows.first; r <= short_rows.last; ++r) {
+    const Span blocks = p.blocks_of(p.tokens_of(rows, r));
+    const Span tokens = p.tokens_of(own, r);
+    if (tokens.empty()) {
+      skip(blocks.last - blocks.first + 1);
+      continue;
+    }
+    const Span mine = p.blocks_of(tokens);
+    const Span whole = p.blocks_seeing_all(own, r);
+    {
+      const int offset = half * kHalfRows * kPanelRowBytes, valid_rows = p.b.rows - own.first;
+      build_product<D>(shared.k_product + offset, reload(shared.operands.kb) + own.first * p.b.k_strides.row,
+                       p.b.k_strides.row, valid_rows, reload(shared.operands.ka) + r * p.a.k_strides.row, p.a.k_bias,
+                       shared.factors[half][1], thread);
+      build_product<D>(shared.v_product + offset, reload(shared.operands.vb) + own.first * p.b.v_strides.row,
+                       p.b.v_strides.row, valid_rows, reload(shared.operands.va) + r * p.a.v_strides.row, p.a.v_bias,
+                       shared.factors[half][0], thread);
+    }
+    fence_async_shared();
+    named_barrier_wait(1 + half, kConsumerThreads);
+    skip(mine.first - blocks.first);
+
+#pragma unroll
+    for (int i = 0; i < D / 2; ++i) W[i] = U[i] = 0;
+    pin(W);
+    pin(U);
+    mbarrier_wait(&shared.full[place.stage], place.parity);
+    issue_logits(place.stage);
+    set_away(false);
+    int previous = -1;
+    for (int n = mine.first;; ++n) {
+      const int stage = place.stage;
+      const float* stats = shared.stats[stage] + lane % 4 * 4;
+      wgmma_wait<1>();  // S of n, and all of n - 1
+      pin(S);
+      pass_turn();
+      if (previous >= 0 && lane == 0) mbarrier_arrive(&shared.empty[previous]);
+      previous = stage;
+
+#pragma unroll
+      for (int j = 0; j < 8; ++j) {
+        const float2 lse = *reinterpret_cast<const float2*>(stats + 16 * j);
+        S[4 * j] = exp2_approx(S[4 * j] * p.log2_scale - lse.x);
+        S[4 * j + 1] = exp2_approx(S[4 * j + 1] * p.log2_scale - lse.y);
+        S[4 * j + 2] = exp2_approx(S[4 * j + 2] * p.log2_scale - lse.x);
+        S[4 * j + 3] = exp2_approx(S[4 * j + 3] * p.log2_scale - lse.y);
+      }
+      if (n < whole.first || n > whole.last) mask(S, p, own, n, r, thread);
+      wgmma_wait<0>();
+      pin(dP);
+      uint32_t operand[4][4], d_operand[4][4];
+#pragma unroll
+      for (int j = 0; j < 8; ++j) {
+        const float2 delta = *reinterpret_cast<const float2*>(stats + 16 * j + 2);
+        operand[j / 2][j % 2 * 2] = pack_bf16(S[4 * j], S[4 * j + 1]);
+        operand[j / 2][j % 2 * 2 + 1] = pack_bf16(S[4 * j + 2], S[4 * j + 3]);
+        d_operand[j / 2][j % 2 * 2] =
+            pack_bf16(S[4 * j] * (dP[4 * j] - delta.x), S[4 * j + 1] * (dP[4 * j + 1] - delta.y));
+        d_operand[j / 2][j % 2 * 2 + 1] =
+            pack_bf16(S[4 * j + 2] * (dP[4 * j + 2] - delta.x), S[4 * j + 3] * (dP[4 * j + 3] - delta.y));
+      }
+      const uint64_t dout = matrix_descriptor<kMajorMN>(shared_address(shared.dout[stage]), kBlockRows);
+      const uint64_t q = matrix_descriptor<kMajorMN>(shared_address(shared.q[stage]), kBlockRows);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        pin(operand[i]);
+        pin(d_operand[i]);
+      }
+      pin(W);
+      pin(U);
+      wait_turn();
+      wgmma_fence();
+#pragma unroll
+      for (int step = 0; step < 4; ++step) wgmma_rs<D, kMajorMN>(W, operand[step], advance(dout, step * 16 * kPanelRowBytes));
+      wgmma_commit();
+#pragma unroll
+      for (int step = 0; step < 4; ++step) wgmma_rs<D, kMajorMN>(U, d_operand[step], advance(q, step * 16 * kPanelRowBytes));
+      wgmma_commit();
+      place.next();
+      if (n == mine.last) break;
+      mbarrier_wait(&shared.full[place.stage], place.parity);
+      wgmma_wait<1>();
+#pragma unroll
+      for (int i = 0; i < 4; ++i) pin(operand[i]);  // W is done: S may take the operand's registers
+      issue_logits(place.stage);
+    }
+    set_away(true);
+    wgmma_wait<0>();
+    pin(W);
+    pin(U);
+    if (lane == 0) mbarrier_arrive(&shared.empty[previous]);
+    skip(blocks.last - mine.last);
+
+    {
+      const bool first = r == most(short_rows.first, p.short_rows_of(own).first);
+      const int valid_rows = p.b.rows - own.first;
+      float4* part = reload(shared.operands.part) + half * (2 * kPart);
+      fold<D>(W, reload(shared.operands.vb) + own.first * p.b.v_strides.row, p.b.v_strides.row, valid_rows,
+              shared.factors[half][0], p.a.v_bias, part, first, shared.sums[half][0][0], thread);
+      fold<D>(U, reload(shared.operands.kb) + own.first * p.b.k_strides.row, p.b.k_strides.row, valid_rows,
+              shared.factors[half][1], p.a.k_bias, part + kPart, first, shared.sums[half][1][0], thread);
+    }
+    named_barrier_wait(3 + half, kConsumerThreads);
+    const int slot = own.first / kHalfRows % p.slots;
+    float* short_part = reload(shared.operands.short_part) + (int64_t(slot) * p.a.rows + r) * (2 * D);
+#pragma unroll
+    for (int i = 0; i < 2 * D / kConsumerThreads; ++i) {
+      const int element = i * kConsumerThreads + thread;
+      const float* sums = &shared.sums[half][element / D][0][element % D];
+      __stcg(&short_part[element], (sums[0] + sums[D]) + (sums[2 * D] + sums[3 * D]));
+    }
+  }
+}
+
+template <int D>
+__global__ void __launch_bounds__(kThreads, 1)
+    columns_kernel(const __grid_constant__ Problem p, const __grid_constant__ Maps maps, int first_tile, int tiles) {
+  extern __shared__ __align__(1024) unsigned char raw[];
+  Shared<D>& shared = *reinterpret_cast<Shared<D>*>(raw);
+  // Chunks slowest: the last chunk of a tile is the short one, and goes last.
+  const int tile_in_phase = blockIdx.x % tiles, chunk = blockIdx.x / tiles;
+  const int first_row = (first_tile + tile_in_phase) * kColumnRows;
+  const int batch = blockIdx.y / p.Hkv, kv_head = blockIdx.y % p.Hkv;
+  const Span rows = {first_row, first_row + kColumnRows - 1};
+  const Span short_rows = p.chunk_of(p.short_rows_of(rows), chunk);
+  if (short_rows.empty()) return;
+
+  if (p.tile_tokens * p.tile_heads < kBlockRows) {
+    // Rows that no box fills take part in products, times 0.
+    uint4* stages = reinterpret_cast<uint4*>(shared.q);
+    constexpr int kCount = (sizeof(shared.q) + sizeof(shared.dout)) / sizeof(uint4);
+    for (int i = threadIdx.x; i < kCount; i += kThreads) stages[i] = make_uint4(0, 0, 0, 0);
+    fence_async_shared();
+  }
+  if (threadIdx.x == 0) {
+    for (int i = 0; i < kStages; ++i) {
+      mbarrier_init(&shared.full[i], 1);
+      mbarrier_init(&shared.empty[i], 8);  // the warps of both consumers
+    }
+    mbarrier_init_fence();
+    shared.turn = {255, {1, 1}, 0};
+    const int64_t kv = int64_t(batch) * p.Hkv + kv_head;
+    Operands& operands = shared.operands;
+    operands.kb = p.b.k + batch * p.b.k_strides.batch + kv_head * p.b.k_strides.head;
+    operands.vb = p.b.v + batch * p.b.v_strides.batch + kv_head * p.b.v_strides.head;
+    operands.ka = p.a.k + batch * p.a.k_strides.batch + kv_head * p.a.k_strides.head;
+    operands.va = p.a.v + batch * p.a.v_strides.batch + kv_head * p.a.v_strides.head;
+    operands.part = reinterpret_cast<float4*>(p.column_parts) +
+                    ((kv * p.tiles_per_phase + tile_in_phase) * p.chunks + chunk) * (4 * D / 8 * kConsumerThreads);
+    operands.short_part = p.short_parts + kv * p.slots * p.a.rows * (2 * D);
+  }
+  __syncthreads();
+  const int warpgroup = uniform(threadIdx.x / 128);
+  if (warpgroup == 0) {
+    give_registers<24>();
+    if (threadIdx.x == 0) produce<D>(p, maps, shared, rows, short_rows, batch, kv_head);
+  } else {
+    take_registers<240>();
+    consume<D>(p, shared, rows, short_rows, warpgroup - 1, threadIdx.x % 128);
+  }
+}
+
+template <int D>
+void launch(const Problem& p, const Maps& maps, int phase, cudaStream_t stream) {
+  constexpr int kBytes = sizeof(Shared<D>);
+  static_assert(kBytes <= 227 * 1024);
+  const int first_tile = phase * p.tiles_per_phase;
+  const int tiles = least(p.tiles_per_phase, p.column_tiles - first_tile);
+  cudaFuncSetAttribute(columns_kernel<D>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
+  const dim3 grid(unsigned(tiles) * p.chunks, unsigned(p.B) * p.Hkv);
+  columns_kernel<D><<<grid, kThreads, kBytes, stream>>>(p, maps, first_tile, tiles);
+}
+
+}  // namespace
+
+void launch_columns(const Problem& problem, const Maps& maps, int phase, cudaStream_t stream) {
+  if (problem.D == 128) {
+    launch<128>(problem, maps, phase, stream);
+  } else {
+    launch<64>(problem, maps, phase, stream);
+  }
+}
+
+}  // namespace llmeff::cuda::simplicial_backward
