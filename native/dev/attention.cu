@@ -293,32 +293,40 @@ bool check(const AttentionShape& x, bool with_dlse, bool backward, uint64_t seed
   return right;
 }
 
+// Median of the runs of a tenth of a second (20 at least), after as many to warm up: the chip lowers its clock under
+// load, and what ran before must not matter.
 template <class Call>
-double median_ms(Call call, int repeats) {
-  for (int i = 0; i < 3; ++i) CHECK(call());
-  std::vector<cudaEvent_t> events(2 * repeats);
-  for (auto& event : events) CHECK(cudaEventCreate(&event));
-  for (int i = 0; i < repeats; ++i) {
-    CHECK(cudaEventRecord(events[2 * i]));
-    CHECK(call());
-    CHECK(cudaEventRecord(events[2 * i + 1]));
-  }
-  CHECK(cudaDeviceSynchronize());
-  std::vector<float> times(repeats);
-  for (int i = 0; i < repeats; ++i) CHECK(cudaEventElapsedTime(&times[i], events[2 * i], events[2 * i + 1]));
-  std::nth_element(times.begin(), times.begin() + repeats / 2, times.end());
-  return times[repeats / 2];
+double median_ms(Call call) {
+  const auto run = [&](int repeats) {
+    std::vector<cudaEvent_t> events(2 * repeats);
+    for (auto& event : events) CHECK(cudaEventCreate(&event));
+    for (int i = 0; i < repeats; ++i) {
+      CHECK(cudaEventRecord(events[2 * i]));
+      CHECK(call());
+      CHECK(cudaEventRecord(events[2 * i + 1]));
+    }
+    CHECK(cudaDeviceSynchronize());
+    std::vector<float> times(repeats);
+    for (int i = 0; i < repeats; ++i) CHECK(cudaEventElapsedTime(&times[i], events[2 * i], events[2 * i + 1]));
+    for (auto& event : events) CHECK(cudaEventDestroy(event));
+    std::nth_element(times.begin(), times.begin() + repeats / 2, times.end());
+    return double(times[repeats / 2]);
+  };
+  run(3);
+  const int repeats = std::max(20, int(100 / run(3)));
+  run(repeats);
+  return run(repeats);
 }
 
 void time_shape(const AttentionShape& x, bool backward) {
   Problem p = make_problem(x, false, 7);
   const double pairs = x.causal ? double(x.T) * x.S / 2 : double(x.T) * x.S, flops = 4.0 * x.D * pairs * x.B * x.H;
-  const double forward_ms = median_ms([&] { return attention_forward_sm90(p.forward, nullptr); }, 20);
+  const double forward_ms = median_ms([&] { return attention_forward_sm90(p.forward, nullptr); });
   std::printf("B%ld T%ld H%ld K%ld D%ld causal%d window%ld: forward %.4f ms %.0f TFLOP/s", x.B, x.T, x.H, x.K, x.D, x.causal,
               x.window, forward_ms, flops / forward_ms * 1e-9);
   std::fflush(stdout);
   if (backward) {
-    const double ms = median_ms([&] { return attention_backward_sm90(p.backward, nullptr); }, 20);
+    const double ms = median_ms([&] { return attention_backward_sm90(p.backward, nullptr); });
     std::printf("  backward %.4f ms %.0f TFLOP/s", ms, 2.5 * flops / ms * 1e-9);
   }
   std::printf("\n");
@@ -364,14 +372,17 @@ int main(int argc, char** argv) {
     std::printf("%s\n", right ? "all right" : "SOME WRONG");
     return right ? 0 : 1;
   }
-  time_shape(shape(1, 16384, 16384, 16, 16, 128, true), backward);
-  time_shape(shape(32, 1024, 1024, 12, 12, 64, true), backward);
-  time_shape(shape(64, 512, 512, 4, 4, 64, true), backward);
-  if (std::strcmp(what, "time") == 0) {
-    time_shape(shape(1, 16384, 16384, 16, 16, 128, false), backward);
-    time_shape(shape(1, 16384, 16384, 16, 16, 64, true), backward);
-    time_shape(shape(8, 2048, 2048, 16, 4, 128, true), backward);
-    time_shape(shape(1, 16384, 16384, 16, 4, 128, true, 1024), backward);
+  const AttentionShape timed[] = {
+      shape(1, 16384, 16384, 16, 16, 128, true),  shape(32, 1024, 1024, 12, 12, 64, true),
+      shape(64, 512, 512, 4, 4, 64, true),        shape(1, 16384, 16384, 16, 16, 128, false),
+      shape(1, 16384, 16384, 16, 16, 64, true),   shape(8, 2048, 2048, 16, 4, 128, true),
+      shape(1, 16384, 16384, 16, 4, 128, true, 1024),
+  };
+  if (std::strcmp(what, "one") == 0) {
+    time_shape(timed[argc > 3 ? std::atoi(argv[3]) : 0], backward);
+    return 0;
   }
+  const int count = std::strcmp(what, "time") == 0 ? 7 : 3;
+  for (int i = 0; i < count; ++i) time_shape(timed[i], backward);
   return 0;
 }

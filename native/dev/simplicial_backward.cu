@@ -221,10 +221,6 @@ __global__ void normal(bf16* x, int64_t n, uint64_t seed, float sigma) {
     x[i] = __float2bfloat16(sigma * sqrtf(-2 * logf(u)) * cospif(2 * v));
   }
 }
-__global__ void set(float* x, int64_t n, float value) {
-  for (int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x; i < n; i += int64_t(gridDim.x) * blockDim.x)
-    x[i] = value;
-}
 // lse of a query row as if all logits were 0: keeps P near its usual size where no forward pass has run.
 __global__ void flat_lse(float* lse, Args a, int64_t n) {
   for (int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x; i < n; i += int64_t(gridDim.x) * blockDim.x) {
@@ -368,11 +364,11 @@ bool check(const char* name, const Shape& s, bool forward, int first = 0, int st
       const Output& out = outs[owner == 0 ? 0 : 2 * owner - 1 + i];
       double norm = 0;
       const double error = error_of(out, a.D, first, step, reference, &norm);
-      // Where one pair is all there is, dS is what D's rounding leaves: compare absolutely.
-      const bool vanishing = norm < 1e-3;
+      // Where one pair is all there is, dS is what rounding leaves of dP - D: compare absolutely.
+      const bool vanishing = i == 0 && (a.Nq == 1 || (a.w1 == 1 && a.w2 == 1));
       const bool ok = vanishing ? error * norm < 2e-2 : error < (i == 1 ? 1e-2 : 2e-2);
       good = good && ok;
-      std::printf(" %s %.1e%s", out.name, error, vanishing ? "~" : "");
+      std::printf(" %s %.1e%s", out.name, vanishing ? error * norm : error, vanishing ? " (absolute)" : "");
     }
   }
   std::printf("  %s %s\n", same ? "same" : "DIFFERS", good ? "ok" : "WRONG");
@@ -507,7 +503,7 @@ int main(int argc, char** argv) {
   if (what == "large") {  // sampled rows, given statistics
     check("N 3000, 512×32 sampled", {1, 3000, 3000, 3000, 64, 1, 128, 512, 32}, false, 5, 311);
     check("D 64, N 3000 sampled", {1, 3000, 3000, 3000, 64, 1, 64, 512, 32}, false, 5, 311);
-    check("phases: 4096×64 sampled", {1, 5000, 5000, 5000, 64, 1, 64, 4096, 64}, false, 5, 1811);
+    check("phases: 4096×64 sampled", {1, 5000, 5000, 5000, 4, 1, 64, 4096, 64}, false, 5, 1811);
     return 0;
   }
   if (what == "time") {
@@ -516,6 +512,7 @@ int main(int argc, char** argv) {
     if (only < 0 || only == 2) time("N 8192, Hq 128, D 128, 512×32", {1, 8192, 8192, 8192, 128, 1, 128, 512, 32}, 10, false);
     if (only < 0 || only == 3) time("N 8192, Hq 64, D 64, 512×32", {1, 8192, 8192, 8192, 64, 1, 64, 512, 32}, 10, false);
     if (only < 0 || only == 4) time("N 8192, Hq 8, D 128, 512×32", {1, 8192, 8192, 8192, 8, 1, 128, 512, 32}, 10, false);
+    if (only == 5) time("N 4096, Hq 64, D 128, 512×32", {1, 4096, 4096, 4096, 64, 1, 128, 512, 32}, 3, false);
     return 0;
   }
   return 1;

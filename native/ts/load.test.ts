@@ -88,6 +88,20 @@ describe("engine", () => {
     }
   });
 
+  it("looks for the CUDA library where LLMEFF_CUDA_PATH says, and nowhere else", async () => {
+    const program =
+      'import { engine } from "./dist/index.mjs";\ntry {\n  engine().cudaDevices();\n} catch ({ name, code, message }) {\n  console.log(JSON.stringify({ name, code, message }));\n}\n';
+    writeFileSync(join(folder, "cuda.mjs"), program);
+    const { stdout } = await promisify(execFile)(process.execPath, ["cuda.mjs"], {
+      cwd: folder,
+      env: { ...process.env, LLMEFF_NATIVE_PATH: addon, LLMEFF_CUDA_PATH: "missing.so" },
+    });
+    const { name, code, message } = JSON.parse(stdout);
+    expect({ name, code }).toEqual({ name: "DeviceError", code: "ERR_DEVICE" });
+    expect(message).toContain(join(folder, "missing.so"));
+    expect(message).not.toContain("llmeff-cuda.so");
+  });
+
   it("frees no block of one thread under its queued work when another empties the cache", async () => {
     const program = `
 import { Worker, isMainThread } from "node:worker_threads";

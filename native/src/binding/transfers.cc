@@ -29,8 +29,9 @@ template <class Done>
 void submit_copy(Device& device, const char* op, CopyCall call, Done done) {
   device.submit([&device, op, call = std::move(call), done = std::move(done)](uint64_t ticket) mutable {
     const FailurePointer failure = call.run(device, op, ticket);
-    device.finish(ticket, [failure, done = std::move(done)](const FailurePointer& late) {
-      done(failure != nullptr ? failure : late);
+    device.finish(ticket, [failure, done = std::move(done)](const FailurePointer& lost) {
+      const FailurePointer failed = happened(failure);
+      done(failed != nullptr ? failed : lost);
     });
   });
 }
@@ -166,12 +167,32 @@ Napi::Value synchronize(Environment& environment, const Arguments& info) {
   const Napi::Promise promise = pending->deferred.Promise();
   device.submit([&promises, pending, &device](uint64_t ticket) {
     const FailurePointer failure = device.take_unobserved();
-    device.finish(ticket, [&promises, pending, failure](const FailurePointer& late) {
-      pending->failure = failure != nullptr ? failure : late;
+    device.finish(ticket, [&promises, pending, &device, failure](const FailurePointer& lost) {
+      const FailurePointer check = failure != nullptr ? failure : device.take_unobserved_check();
+      pending->failure = check != nullptr ? check : lost;
       promises.settle(pending);
     });
   });
   return promise;
+}
+
+// measureOps(device, on) → [{ op, calls, milliseconds }]: what the calls took since the last time that they were measured;
+// holds up the thread until all queued work has been computed.
+Napi::Value measure_ops(Environment&, const Arguments& info) {
+  Device& device = device_argument(info[0]);
+  const bool on = info[1].ToBoolean().Value();
+  std::promise<std::vector<OpTime>> measured;
+  device.submit([&](uint64_t) { measured.set_value(device.measure_ops(on)); });
+  const std::vector<OpTime> times = measured.get_future().get();
+  Napi::Array result = Napi::Array::New(info.Env(), times.size());
+  for (uint32_t i = 0; i < times.size(); ++i) {
+    Napi::Object time = Napi::Object::New(info.Env());
+    time.Set("op", times[i].op);
+    time.Set("calls", static_cast<double>(times[i].calls));
+    time.Set("milliseconds", times[i].milliseconds);
+    result.Set(i, time);
+  }
+  return result;
 }
 
 // clock(device, Float64Array(1)) → Promise of it: milliseconds on the device's clock when all work queued before had been
@@ -204,6 +225,7 @@ void define_transfers(Environment& environment, Napi::Env env, Napi::Object& exp
   define("transfer", transfer);
   define("synchronize", synchronize);
   define("clock", clock);
+  define("measureOps", measure_ops);
 }
 
 }  // namespace llmeff::binding

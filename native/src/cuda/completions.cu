@@ -30,12 +30,12 @@ cudaEvent_t Completions::take_event() {
   return event;
 }
 
-void Completions::add(uint64_t ticket, Done done) {
+void Completions::add(Done done) {
   const cudaEvent_t event = take_event();
   LLMEFF_CUDA(cudaEventRecord(event, stream_));
   {
     std::lock_guard lock(mutex_);
-    waiting_.push_back({event, ticket, std::move(done)});
+    waiting_.push_back({event, std::move(done)});
   }
   added_.notify_one();
 }
@@ -52,7 +52,7 @@ void Completions::loop(int device) {
     }
     spin_until(kPatience, [&] { return cudaEventQuery(next.event) != cudaErrorNotReady; });
     const cudaError_t status = cudaEventSynchronize(next.event);
-    next.done(next.ticket, status);
+    next.done(status);
     std::lock_guard lock(mutex_);
     free_events_.push_back(next.event);
   }

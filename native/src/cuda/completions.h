@@ -4,7 +4,6 @@
 #include <cuda_runtime.h>
 
 #include <condition_variable>
-#include <cstdint>
 #include <deque>
 #include <functional>
 #include <mutex>
@@ -15,17 +14,16 @@ namespace llmeff::cuda {
 
 class Completions {
  public:
-  using Done = std::function<void(uint64_t ticket, cudaError_t status)>;
+  using Done = std::function<void(cudaError_t status)>;
 
   Completions(int device, cudaStream_t stream);
 
-  // done(ticket, status) on the waiting thread once all that the stream has now is computed. From the launching thread.
-  void add(uint64_t ticket, Done done);
+  // done(status) on the waiting thread once all that the stream has now is computed. From the launching thread.
+  void add(Done done);
 
  private:
   struct Completion {
     cudaEvent_t event;
-    uint64_t ticket;
     Done done;
   };
 

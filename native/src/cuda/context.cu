@@ -1,5 +1,8 @@
 #include "cuda/context.h"
 
+#include <thread>
+#include <utility>
+
 #include "cuda/check.h"
 #include "cuda/cublas_lt.h"
 #include "cuda/kernels/cuda_kernels.h"
@@ -9,34 +12,27 @@ namespace {
 
 constexpr size_t kAlignment = 256;
 constexpr size_t kFirstChunk = size_t{16} << 20;
-constexpr size_t kChecked = 4096;  // more than the queue holds of calls that check values
+constexpr int kSlots = 1024;
 
 }  // namespace
 
-std::string message_of(const BadValueReport& report) {
-  const std::string value = std::to_string(report.value), bound = std::to_string(report.bound);
-  switch (report.what) {
-    case BadValue::kId:
-      return "[embedding] token id " + value + " is outside the vocabulary of " + bound;
-    case BadValue::kTarget:
-      return "[crossEntropy] target " + value + " is outside [0, " + bound + ")";
-    default:
-      return "[gather] index " + value + " is outside an axis of " + bound + " elements";
-  }
-}
+// A check of the values that one call was given.
+struct Context::Check : Failure {
+  int slot;
+  Message tell;
+};
 
-Context::Context(const Facts& facts, cudaStream_t stream) : facts(facts), stream(stream), checked_(kChecked) {
-  LLMEFF_CUDA(cudaHostAlloc(reinterpret_cast<void**>(&report_), sizeof(BadValueReport), cudaHostAllocDefault));
-  *report_ = {};
-  LLMEFF_CUDA(cudaMalloc(reinterpret_cast<void**>(&failed_), sizeof(int)));
-  LLMEFF_CUDA(cudaMemsetAsync(failed_, 0, sizeof(int), stream));
+Context::Context(const Facts& facts, cudaStream_t stream) : facts(facts), stream(stream) {
+  LLMEFF_CUDA(cudaMalloc(reinterpret_cast<void**>(&found_), kSlots * sizeof(*found_)));
+  LLMEFF_CUDA(cudaHostAlloc(reinterpret_cast<void**>(&found_on_host_), kSlots * sizeof(*found_), cudaHostAllocDefault));
+  for (int slot = kSlots - 1; slot >= 0; --slot) free_slots_.push_back(slot);
 }
 
 Context::~Context() {
   delete cublas_lt_;
   for (void* const chunk : chunks_) cudaFree(chunk);
-  cudaFree(failed_);
-  cudaFreeHost(report_);
+  cudaFree(found_);
+  cudaFreeHost(found_on_host_);
 }
 
 void* Context::scratch_bytes(size_t bytes) {
@@ -56,9 +52,15 @@ void* Context::scratch_bytes(size_t bytes) {
   return taken;
 }
 
-void Context::begin(const char* op, uint64_t ticket) {
+void Context::begin(const char* op, uint64_t ticket, const std::vector<FailurePointer>& pending) {
   op_ = op;
   ticket_ = ticket;
+  pending_ = pending;
+  if (check_ != nullptr) {  // of a call that threw
+    std::lock_guard lock(slots_mutex_);
+    free_slots_.push_back(check_->slot);
+    check_ = nullptr;
+  }
   used_ = 0;
   if (chunks_.size() <= 1) return;
   // Rare: only while calls still grow. cudaFree waits for the work that uses a chunk.
@@ -66,20 +68,67 @@ void Context::begin(const char* op, uint64_t ticket) {
   chunks_.erase(chunks_.begin(), chunks_.end() - 1);
 }
 
-ValueCheck Context::value_check(BadValue what) {
-  checked_[next_checked_++ % kChecked] = {ticket_, op_};
-  return {report_, failed_, ticket_, what};
+int Context::take_slot() {
+  for (;;) {
+    {
+      std::lock_guard lock(slots_mutex_);
+      if (!free_slots_.empty()) {
+        const int slot = free_slots_.back();
+        free_slots_.pop_back();
+        return slot;
+      }
+    }
+    LLMEFF_CUDA(cudaStreamSynchronize(stream));  // the thread that settles checks comes after it
+    std::this_thread::yield();
+  }
 }
 
-const char* Context::op_of(uint64_t ticket) const {
-  for (const Checked& checked : checked_)
-    if (checked.ticket == ticket && checked.op != nullptr) return checked.op;
-  return "";
+ValueCheck Context::check_values(Message message) {
+  check_ = std::make_shared<Check>();
+  check_->slot = take_slot();
+  check_->tell = std::move(message);
+  check_->op = op_;
+  check_->ticket = ticket_;
+  check_->code = "ERR_INDEX";
+  check_->state = Failure::State::kPending;
+  check_->check = found_ + check_->slot;
+  LLMEFF_CUDA(cudaMemsetAsync(found_ + check_->slot, 0xFF, sizeof(*found_), stream));
+  return {found_ + check_->slot};
 }
 
-void Context::clear_report() {
-  *report_ = {};
-  LLMEFF_CUDA(cudaMemsetAsync(failed_, 0, sizeof(int), stream));
+Guard Context::guard() {
+  // The GPU is far behind: the checks are waited for, so that those left are few.
+  const auto is_pending = [](const FailurePointer& check) { return check->state == Failure::State::kPending; };
+  if (pending_.size() >= Guard::kMost) {
+    LLMEFF_CUDA(cudaStreamSynchronize(stream));
+    for (const FailurePointer& check : pending_)
+      while (is_pending(check)) std::this_thread::yield();
+  }
+  Guard guard{};
+  for (const FailurePointer& check : pending_) {
+    if (check->state == Failure::State::kPassed || guard.count == Guard::kMost - 1) continue;
+    guard.checks[guard.count++] = static_cast<const unsigned long long*>(check->check);
+  }
+  if (check_ != nullptr) guard.checks[guard.count++] = found_ + check_->slot;
+  return guard;
+}
+
+FailurePointer Context::end() {
+  pending_.clear();
+  if (check_ == nullptr) return nullptr;
+  LLMEFF_CUDA(cudaMemcpyAsync(found_on_host_ + check_->slot, found_ + check_->slot, sizeof(*found_),
+                              cudaMemcpyDeviceToHost, stream));
+  return std::exchange(check_, nullptr);
+}
+
+void Context::settle(Failure& failure) {
+  auto& check = static_cast<Check&>(failure);
+  const unsigned long long found = found_on_host_[check.slot];
+  if (found != ~0ull)
+    failure.message = check.tell(static_cast<int64_t>(found >> 32), static_cast<int32_t>(found & 0xFFFFFFFF));
+  failure.state = found == ~0ull ? Failure::State::kPassed : Failure::State::kFailed;
+  std::lock_guard lock(slots_mutex_);
+  free_slots_.push_back(check.slot);
 }
 
 CublasLt* Context::find_cublas_lt() {

@@ -6,39 +6,38 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
+#include "llmeff/device.h"
+
 namespace llmeff::cuda {
 
-// What a kernel may find wrong with the values it was given; context.cc has the words.
-enum class BadValue : int { kNone, kId, kIndex, kTarget };
-
-// The first bad value since the last report. It lies in pinned host memory, which kernels write over the bus.
-struct BadValueReport {
-  unsigned long long claimed;  // 0: nothing was wrong
-  unsigned long long ticket;   // of the call
-  BadValue what;
-  long long value, bound;  // value is outside [0, bound)
-};
-
-// Handed to a kernel that checks values. After a bad value the work goes on with zeros in its place; updates in place
-// stop until the failure was told.
+// Handed to a kernel that checks values, such as ids. After a bad one it goes on with a zero in its place.
 struct ValueCheck {
-  BadValueReport* report;
-  int* failed;  // in device memory, for kernels that update in place
-  unsigned long long ticket;
-  BadValue what;
+  unsigned long long* found;  // the first bad one: its position in the upper half, the value in the lower; else all ones
 
 #ifdef __CUDACC__
-  __device__ void bad(long long value, long long bound) const {
-    if (atomicExch(failed, 1) != 0) return;
-    report->ticket = ticket;
-    report->what = what;
-    report->value = value;
-    report->bound = bound;
-    __threadfence_system();
-    *static_cast<volatile unsigned long long*>(&report->claimed) = 1;
+  __device__ void bad(int64_t position, int32_t value) const {
+    atomicMin(found, static_cast<unsigned long long>(position) << 32 | static_cast<uint32_t>(value));
+  }
+#endif
+};
+
+// Handed to a kernel that updates in place: it leaves everything as it is when closed().
+struct Guard {
+  static constexpr int kMost = 8;
+  const unsigned long long* checks[kMost];
+  int count;
+
+#ifdef __CUDACC__
+  __device__ bool closed() const {
+    bool failed = false;
+    for (int i = 0; i < count; ++i) failed |= *checks[i] != ~0ull;
+    return failed;
   }
 #endif
 };
@@ -50,9 +49,6 @@ struct Facts {
   size_t shared_bytes_per_block = 0;  // with the opt-in
   size_t l2_bytes = 0;
 };
-
-// What was wrong, for the user.
-std::string message_of(const BadValueReport& report);
 
 class CublasLt;
 
@@ -74,33 +70,35 @@ class Context {
     return static_cast<T*>(scratch_bytes(static_cast<size_t>(count) * sizeof(T)));
   }
 
-  ValueCheck value_check(BadValue what);
-  // Non-zero while a failure has not been told: kernels that update in place do nothing then.
-  const int* failed() const { return failed_; }
+  // For a kernel of this call, once: message(position, value) tells the user what was wrong.
+  using Message = std::function<std::string(int64_t position, int32_t value)>;
+  ValueCheck check_values(Message message);
+  // The checks that this call's updates in place depend on, the one above included.
+  Guard guard();
 
   // Matrix products, opened at the first use; null where the library is not to be had.
   CublasLt* find_cublas_lt();
 
-  // For the device: a call begins; what checks found since the last report (claimed 0: nothing), and its name.
-  void begin(const char* op, uint64_t ticket);
-  const BadValueReport& report() const { return *report_; }
-  const char* op_of(uint64_t ticket) const;
-  void clear_report();
+  // For the device, around the kernels of a call. end() returns the call's check, null if it made none, whose result is to
+  // be had by settle() once the stream has come so far; any thread may settle.
+  void begin(const char* op, uint64_t ticket, const std::vector<FailurePointer>& pending);
+  FailurePointer end();
+  void settle(Failure& check);
 
  private:
-  struct Checked {
-    uint64_t ticket;
-    const char* op;
-  };
+  struct Check;
+  int take_slot();
 
   std::vector<void*> chunks_;  // of the arena; the last is the one in use
   size_t capacity_ = 0, used_ = 0;
-  BadValueReport* report_ = nullptr;
-  int* failed_ = nullptr;
+  // Results of checks on the GPU and, copied after them, on the host.
+  unsigned long long *found_ = nullptr, *found_on_host_ = nullptr;
+  std::mutex slots_mutex_;
+  std::vector<int> free_slots_;
+  std::vector<FailurePointer> pending_;
+  std::shared_ptr<Check> check_;
   const char* op_ = "";
   uint64_t ticket_ = 0;
-  std::vector<Checked> checked_;  // the last calls that check values, a ring
-  size_t next_checked_ = 0;
   CublasLt* cublas_lt_ = nullptr;
 };
 

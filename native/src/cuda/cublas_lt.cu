@@ -29,7 +29,7 @@ enum MatmulAttribute : int {
 };
 enum Epilogue : int { kEpilogueDefault = 1, kRelu = 2, kBias = 4, kGelu = 32, kAux = 128 };
 enum LayoutAttribute : int { kBatchCount = 5, kBatchOffset = 6 };
-enum PreferenceAttribute : int { kMaxWorkspace = 1, kAlignmentA = 5, kAlignmentB = 6, kAlignmentC = 7, kAlignmentD = 8 };
+enum PreferenceAttribute : int { kMaxWorkspace = 1, kReductions = 3, kAlignmentA = 5, kAlignmentB = 6, kAlignmentC = 7, kAlignmentD = 8 };
 
 struct Algorithm {
   uint64_t data[8];
@@ -190,6 +190,9 @@ struct CublasLt::State {
     f.preference_create(&preference);
     const size_t limit = kWorkspace;
     f.preference_set(preference, kMaxWorkspace, &limit, sizeof limit);
+    // Parts of a sum over k are added in what is computed with: never rounded to 16 bits, never by atomics.
+    constexpr uint32_t kComputeTypeOnly = 2;
+    f.preference_set(preference, kReductions, &kComputeTypeOnly, sizeof kComputeTypeOnly);
     const auto align = [&](int attribute, int shift) {
       const uint32_t bytes = 1u << (key.alignments >> shift & 15);
       f.preference_set(preference, attribute, &bytes, sizeof bytes);

@@ -3,6 +3,7 @@
 #include <cuda_runtime.h>
 
 #include <future>
+#include <map>
 #include <mutex>
 #include <utility>
 
@@ -163,15 +164,10 @@ class CudaDevice final : public Device {
     return pinned_.take(bytes);
   }
 
-  void clock(uint64_t ticket, std::function<void(double)> done) override {
-    cudaEvent_t now;
-    LLMEFF_CUDA(cudaEventCreate(&now));
-    LLMEFF_CUDA(cudaEventRecord(now, context_.stream));
-    if (origin_ == nullptr) {
-      LLMEFF_CUDA(cudaEventCreate(&origin_));
-      LLMEFF_CUDA(cudaEventRecord(origin_, context_.stream));
-    }
-    completions_.add(ticket, [now, origin = origin_, done](uint64_t, cudaError_t) {
+  void clock(uint64_t, std::function<void(double)> done) override {
+    if (origin_ == nullptr) origin_ = recorded();
+    const cudaEvent_t now = recorded();
+    completions_.add([now, origin = origin_, done](cudaError_t) {
       float milliseconds = 0;
       cudaEventElapsedTime(&milliseconds, origin, now);
       cudaEventDestroy(now);
@@ -179,15 +175,50 @@ class CudaDevice final : public Device {
     });
   }
 
-  void begin(const char* op, uint64_t ticket) override { context_.begin(op, ticket); }
+  void begin(const char* op, uint64_t ticket, const std::vector<FailurePointer>& pending) override {
+    context_.begin(op, ticket, pending);
+    if (measuring_) measured_.push_back({op, recorded(), nullptr});
+  }
+  FailurePointer end(uint64_t) override {
+    if (measuring_) measured_.back().end = recorded();
+    const FailurePointer check = context_.end();
+    if (check == nullptr) return nullptr;
+    completions_.add([this, check](cudaError_t) {
+      context_.settle(*check);
+      if (check->state == Failure::State::kFailed && (unobserved_ == nullptr || unobserved_->observed))
+        unobserved_ = check;
+    });
+    return check;
+  }
   void finish(uint64_t ticket, std::function<void(const FailurePointer&)> done) override {
     try {
-      completions_.add(ticket, [this, done](uint64_t ticket, cudaError_t status) {
-        done(status == cudaSuccess ? value_failure(ticket) : lost(status, ticket));
+      completions_.add([this, ticket, done](cudaError_t status) {
+        done(status == cudaSuccess ? nullptr : lost(status, ticket));
       });
     } catch (...) {
       done(current_failure("finish", ticket));
     }
+  }
+  std::vector<OpTime> measure_ops(bool on) override {
+    measuring_ = on;
+    LLMEFF_CUDA(cudaStreamSynchronize(context_.stream));
+    std::map<std::string, OpTime> times;
+    for (const Measured& call : std::exchange(measured_, {})) {
+      float milliseconds = 0;
+      if (call.end != nullptr) cudaEventElapsedTime(&milliseconds, call.start, call.end);
+      OpTime& time = times.try_emplace(call.op, OpTime{call.op, 0, 0}).first->second;
+      ++time.calls;
+      time.milliseconds += milliseconds;
+      cudaEventDestroy(call.start);
+      if (call.end != nullptr) cudaEventDestroy(call.end);
+    }
+    std::vector<OpTime> all;
+    for (const auto& [op, time] : times) all.push_back(time);
+    return all;
+  }
+  FailurePointer take_unobserved_check() override {
+    const FailurePointer check = std::exchange(unobserved_, nullptr);
+    return check != nullptr && !check->observed ? check : nullptr;
   }
 
  protected:
@@ -196,22 +227,18 @@ class CudaDevice final : public Device {
   void release(Block* block) override { allocator_.release(block); }
 
  private:
-  // What kernels found wrong with their values before `ticket`, for everyone who reads before it could be cleared. On the
-  // completions' thread.
-  FailurePointer value_failure(uint64_t ticket) {
-    const BadValueReport& report = context_.report();
-    const bool claimed = *static_cast<const volatile unsigned long long*>(&report.claimed) != 0;
-    if (claimed && (value_failure_ == nullptr || value_failure_->ticket != report.ticket)) {
-      value_failure_ = std::make_shared<Failure>();
-      value_failure_->code = "ERR_INDEX";
-      value_failure_->ticket = report.ticket;
-      value_failure_->op = context_.op_of(report.ticket);
-      value_failure_->message = message_of(report);
-      cleared_ = submit([this](uint64_t) { context_.clear_report(); });
-    }
-    const bool concerned = value_failure_ != nullptr && ticket > value_failure_->ticket && ticket < cleared_;
-    return concerned ? value_failure_ : nullptr;
+  // An event that is recorded now.
+  cudaEvent_t recorded() {
+    cudaEvent_t event;
+    LLMEFF_CUDA(cudaEventCreate(&event));
+    LLMEFF_CUDA(cudaEventRecord(event, context_.stream));
+    return event;
   }
+
+  struct Measured {
+    const char* op;
+    cudaEvent_t start, end;
+  };
 
   FailurePointer lost(cudaError_t status, uint64_t ticket) {
     auto failure = std::make_shared<Failure>();
@@ -231,9 +258,10 @@ class CudaDevice final : public Device {
   std::mutex emptying_;
   PinnedMemory pinned_;
   Executor executor_;
+  bool measuring_ = false;
+  std::vector<Measured> measured_;
   cudaEvent_t origin_ = nullptr;  // of the clock
-  FailurePointer value_failure_;
-  uint64_t cleared_ = 0;  // the ticket of the work that clears the report
+  FailurePointer unobserved_;  // of the completions' thread
   Completions completions_;
 };
 

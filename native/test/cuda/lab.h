@@ -159,9 +159,11 @@ class Lab {
   template <class F>
   void both(F&& call) {
     call(cpu_, [](const Twin& twin) -> const View& { return twin.host(); });
-    context_->begin("test", ++ticket_);
+    context_->begin("test", ++ticket_, {});
     call(static_cast<Kernels&>(*gpu_), [](const Twin& twin) -> const View& { return twin.device(); });
+    const FailurePointer check = context_->end();
     LLMEFF_CUDA(cudaStreamSynchronize(context_->stream));
+    if (check != nullptr) context_->settle(*check);
   }
 
   // |got − want| ≤ tolerance · (magnitude + |want|) everywhere in the memory of `twin`.

@@ -79,7 +79,11 @@ export function countParameters(config: ResolvedConfig): number {
  * Fresh parameters: norms are 1, matrices normal with `initStd`, those that write to the residual stream with `initStd / √(2·numLayers)`
  * (models.md §2.6). Each parameter draws from a random stream of its own, so adding a layer leaves the others as they were.
  */
-export function initParameters(config: ResolvedConfig, seed: number, { device, dtype = "float32" }: InitOptions = {}): Parameters {
+export function initParameters(
+  config: ResolvedConfig,
+  seed: number,
+  { device, dtype = "float32" }: InitOptions = {},
+): Parameters {
   const { initStd, numLayers } = config;
   const residualStd = initStd / Math.sqrt(2 * numLayers);
   const entries = parameterSpecs(config).map(({ name, shape, init }, stream) => {

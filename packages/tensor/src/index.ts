@@ -16,9 +16,11 @@ export {
   type DeviceInfo,
   defaultDevice,
   devices,
-  isDeviceChoice,
   deviceTime,
+  isDeviceChoice,
   missingGpu,
+  type OpTime,
+  profile,
   resolveDevice,
   setDefaultDevice,
 } from "./device.js";

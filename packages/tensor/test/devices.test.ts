@@ -1,8 +1,7 @@
 /** Where tensors are made and what happens to those of two devices; with GPUs that are the CPU under other names. */
-import type * as native from "@llmeff/native";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import type { Tensor } from "../src/index.js";
-import { withFakeGpus } from "./fake-gpu.js";
+import { useFakeGpus } from "./fake-gpu.js";
 
 type Library = typeof import("../src/index.js");
 
@@ -10,13 +9,7 @@ const problem = "there is no library llmeff-cuda.so.";
 
 /** The library as a process on a machine with these GPUs has it. */
 async function libraryWith(names: readonly string[], environment?: string): Promise<Library> {
-  vi.stubEnv("LLMEFF_DEVICE", environment);
-  vi.resetModules();
-  vi.doMock("@llmeff/native", async (original) => {
-    const real = await original<typeof native>();
-    const engine = withFakeGpus(real, { names, problem });
-    return { ...real, engine: () => engine };
-  });
+  useFakeGpus({ names, problem }, environment);
   return import("../src/index.js");
 }
 

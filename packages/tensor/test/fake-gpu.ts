@@ -4,6 +4,7 @@
  */
 import type * as library from "@llmeff/native";
 import type { Binding, Handle, KernelTable } from "@llmeff/native";
+import { vi } from "vitest";
 
 /** Marks the handles that this engine gives out, to tell them from the numbers among a kernel's arguments. */
 const mark = 2 ** 52;
@@ -16,7 +17,18 @@ export interface FakeGpus {
 
 type Call = (...args: unknown[]) => unknown;
 
-export function withFakeGpus({ engine, DeviceError }: typeof library, { names, problem }: FakeGpus): Binding {
+/** Gives packages that are imported from now on such an engine, and no device by `LLMEFF_DEVICE` but that of `environment`. */
+export function useFakeGpus(gpus: FakeGpus, environment?: string): void {
+  vi.stubEnv("LLMEFF_DEVICE", environment);
+  vi.resetModules();
+  vi.doMock("@llmeff/native", async (original) => {
+    const real = await original<typeof library>();
+    const engine = withFakeGpus(real, gpus);
+    return { ...real, engine: () => engine };
+  });
+}
+
+function withFakeGpus({ engine, DeviceError }: typeof library, { names, problem }: FakeGpus): Binding {
   const native = engine();
   const deviceOf = new Map<Handle, number>();
   const isHandle = (value: unknown): value is Handle => typeof value === "number" && deviceOf.has(value);

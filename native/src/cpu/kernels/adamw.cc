@@ -43,7 +43,7 @@ void adamw_chunk(const AdamFactors<T>& f, T* p, const T* g, T* m, T* v, T* max_v
 
 }  // namespace
 
-void CpuKernels::adamw_step(const List<InOut>& params, const List<Out>& copies, const List<In>& grads,
+void CpuKernels::adamw_step(const List<InOut>& params, const List<InOut>& copies, const List<In>& grads,
                             const List<InOut>& m, const List<InOut>& v, const List<InOut>& max_v, const In& grad_scale,
                             double lr, double beta1, double beta2, double eps, double weight_decay, bool decoupled,
                             int64_t step) {

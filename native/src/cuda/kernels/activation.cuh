@@ -1,29 +1,23 @@
 // The activations that fused kernels share.
 #pragma once
 
+#include "cuda/kernels/functions.cuh"
 #include "llmeff/kernels.h"
 
 namespace llmeff::cuda {
 
-// x · σ(z), which is x·½(1 + tanh(z/2)); for large −z it is 0, never NaN.
-__device__ __forceinline__ float logistic(float z) {
-  return 1.0f / (1.0f + expf(-z));
-}
-__device__ __forceinline__ double logistic(double z) {
-  return 1.0 / (1.0 + exp(-z));
-}
-
+// In the element-wise functions' own words, so that a fused activation has their bits.
 template <class W>
 __device__ __forceinline__ W activate(Activation activation, W x) {
   switch (activation) {
     case Activation::kRelu:
-      return x < W(0) ? W(0) : x;
-    case Activation::kGelu:  // its tanh form: ½(1 + tanh(u)) = σ(2u)
-      return x * logistic(W(1.5957691216057308) * (x + W(0.044715) * x * x * x));
+      return relu(x);
+    case Activation::kGelu:
+      return gelu(x);
     case Activation::kGeluErf:
-      return x * W(0.5) * erfc(x * W(-0.7071067811865475));
+      return gelu_erf(x);
     case Activation::kSilu:
-      return x * logistic(x);
+      return silu(x);
     default:
       return x;
   }

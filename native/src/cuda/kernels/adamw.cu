@@ -75,7 +75,7 @@ __global__ void __launch_bounds__(kTileThreads)
 
 }  // namespace
 
-void CudaKernels::adamw_step(const List<InOut>& params, const List<Out>& copies, const List<In>& grads,
+void CudaKernels::adamw_step(const List<InOut>& params, const List<InOut>& copies, const List<In>& grads,
                              const List<InOut>& m, const List<InOut>& v, const List<InOut>& max_v, const In& grad_scale,
                              double lr, double beta1, double beta2, double eps, double weight_decay, bool decoupled,
                              int64_t step) {

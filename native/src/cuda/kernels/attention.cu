@@ -1,4 +1,5 @@
 // Attention, forward: the choice of a kernel, and the plain one (attention_plain.cuh).
+#include "cuda/kernels/attention_hopper.cuh"
 #include "cuda/kernels/attention_launch.cuh"
 #include "cuda/kernels/attention_mma.h"
 #include "cuda/kernels/attention_plain.cuh"
@@ -61,6 +62,7 @@ void attention_plain(Context& cuda, const AttentionRows<T>& rows, const View& o,
 void CudaKernels::attention(const In& q, const In& k, const In& v, const In& q_doc, const In& k_doc, const In& prefix,
                             double scale, bool causal, int64_t window, int64_t q_offset, double softcap, const Out& o,
                             const Out& lse) {
+  if (attention_hopper(cuda_, q, k, v, q_doc, prefix, scale, causal, window, q_offset, softcap, o, lse)) return;
   with_floating(q.dtype, [&]<class T>(TypeTag<T>) {
     const AttentionRows<T> rows =
         attention_rows<T>(cuda_, q, k, v, q_doc, k_doc, prefix, scale, causal, window, q_offset, softcap);

@@ -15,8 +15,8 @@
 // out by ascending keys and walked from the last query down, so that the blocks of one head follow one another a step
 // apart and no block waits for one that hasn't begun.
 //
-// Shared memory: k, v [128 × D]; q kQueryStages and dout kDoutStages × [kRows × D]; dSᵀ 2 × [128 × kRows]; dq 32 KB:
-//   D = 128, 64 rows: 64 + 48 + 32 + 32 + 32 = 208 KB;   D = 64, 128 rows: 32 + 48 + 32 + 64 + 32 = 208 KB.
+// Shared memory: k, v [128 × D]; q kQueryStages and dout kDoutStages × [kRows × D]; dSᵀ 2 × [128 × kRows]; dq 2 × 32 KB:
+//   D = 128, 64 rows: 64 + 32 + 32 + 32 + 64 = 224 KB;   D = 64, 128 rows: 32 + 32 + 32 + 64 + 64 = 224 KB.
 #include "attention_sm90_tiles.h"
 
 namespace llmeff::cuda {
@@ -25,8 +25,8 @@ namespace {
 using namespace sm90;
 
 constexpr int kKeys = 128;
-constexpr int kQueryStages = 3, kDoutStages = 2;
-constexpr int kWriters = 2;
+constexpr int kQueryStages = 2, kDoutStages = 2;
+constexpr int kWriters = 2;  // each with a buffer of its own
 constexpr int kProducerRegisters = 40, kConsumerRegisters = 232;
 constexpr int kConsumerBarrier = 1;
 constexpr int kDqTile = 8192;  // floats of a query tile, 64·128 either way
@@ -58,13 +58,13 @@ struct BackwardShared {
   alignas(1024) __nv_bfloat16 q[kQueryStages][kDqTile];
   alignas(1024) __nv_bfloat16 dout[kDoutStages][kDqTile];
   alignas(1024) __nv_bfloat16 ds[2][kKeys * kRows<kWidth>];  // panels of 64 queries, a row a key
-  alignas(1024) float dq[kDqTile];                           // fragments: [warpgroup][register / 4][thread][4]
+  alignas(1024) float dq[kWriters][kDqTile];                 // fragments: [warpgroup][register / 4][thread][4]
   alignas(16) float lse[kQueryStages][kRows<kWidth>];
   alignas(16) float delta[kDoutStages][kRows<kWidth>];
   uint64_t kv_full, kv_empty;
   uint64_t q_full[kQueryStages], q_empty[kQueryStages], dout_full[kDoutStages], dout_empty[kDoutStages];
-  uint64_t dq_full[kWriters], dq_empty;  // the consumers are done with the dq buffer; the writer is
-  uint64_t sum_full;                     // the writer has loaded it
+  uint64_t dq_full[kWriters], dq_empty[kWriters];  // the consumers are done with a dq buffer; its writer is
+  uint64_t sum_full[kWriters];                     // the writer has loaded it
   int work;                              // −1: no more
 };
 
@@ -78,36 +78,42 @@ struct Ring {
   }
 };
 
-// One tile of keys, and the query tiles [begin, end) that see some of them.
+// One tile n of keys, and the query tiles m in [begin, end) that see some of them.
 struct Work {
   int batch, kv_head, tile, begin, end;
+  int starts;  // from here on n is the first tile of keys that m sees
+  int stops;   // below this n is the last
 };
 
-// Key tiles [begin, end) that query tile m sees some of; the same pairs (n, m) as in query_tiles.
+// The first key tile that query tile m sees.
 template <int kWidth>
-__device__ void key_range(const BackwardParams& p, int m, int& begin, int& end) {
-  const KeyRule& rule = p.rule;
-  const int top = rule.q_offset + m * kRows<kWidth>, bottom = top + kRows<kWidth> - 1;
-  begin = rule.window > 0 ? max(0, floor_divide(top - rule.window + 1, kKeys)) : 0;
-  const int reach = rule.causal ? bottom : bottom + rule.window - 1;
-  end = rule.causal || rule.window > 0 ? min(p.key_tiles, floor_divide(reach, kKeys) + 1) : p.key_tiles;
+__device__ int first_key_tile(const KeyRule& rule, int m) {
+  return rule.window > 0 ? max(0, floor_divide(rule.q_offset + m * kRows<kWidth> - rule.window + 1, kKeys)) : 0;
 }
 
 template <int kWidth>
 __device__ Work work_at(const BackwardParams& p, int index) {
+  constexpr int kTileRows = kRows<kWidth>;
   const int section = index / (p.section * p.key_tiles);
   const int heads = min(p.section, p.kv_heads - section * p.section);
   const int within = index - section * p.section * p.key_tiles;
-  const int n = within / heads, head = section * p.section + within % heads;
+  const int n = within / heads, head = section * p.section + within % heads, heads_of_batch = p.H / p.group_size;
   const KeyRule& rule = p.rule;
-  const int heads_of_batch = p.H / p.group_size;
-  Work work = {head / heads_of_batch, head % heads_of_batch, n, 0, p.query_tiles};
-  if (rule.causal || rule.window > 0) {
-    const int before = rule.causal ? 0 : rule.window - 1;
-    work.begin = max(0, floor_divide(n * kKeys - before - rule.q_offset, kRows<kWidth>));
-  }
-  if (rule.window > 0)
-    work.end = min(work.end, floor_divide(n * kKeys + kKeys - 2 + rule.window - rule.q_offset, kRows<kWidth>) + 1);
+  // Query tile m sees keys from tile ⌊(q_offset + m·rows − window + 1) / 128⌋ to ⌊(q_offset + (m + 1)·rows − 1 + ahead) /
+  // 128⌋, both clipped; solved for m.
+  const int ahead = rule.causal ? 0 : rule.window - 1;
+  const auto sees_from = [&](int tile) { return floor_divide(tile * kKeys - ahead - rule.q_offset, kTileRows); };
+  const auto sees_until = [&](int tile) {
+    return floor_divide(tile * kKeys + kKeys - 2 + rule.window - rule.q_offset, kTileRows) + 1;
+  };
+  Work work = {head / heads_of_batch, head % heads_of_batch, n, 0, p.query_tiles, 0, 0};
+  if (rule.causal || rule.window > 0) work.begin = max(0, sees_from(n)), work.stops = sees_from(n + 1);
+  if (n == p.key_tiles - 1) work.stops = p.query_tiles;
+  if (rule.window > 0) work.end = min(p.query_tiles, sees_until(n)), work.starts = sees_until(n - 1);
+  if (n == 0)
+    work.starts = 0;
+  else if (rule.window == 0)
+    work.starts = p.query_tiles;
   return work;
 }
 
@@ -176,11 +182,12 @@ __device__ void await_flag(const int* flag, int value) {
   while (load_acquire(flag) != value) __nanosleep(20);
 }
 
-// One thread of each of kWriters warps, which take turns at the uses of the dq buffer.
+// One thread of each of kWriters warps, which take turns.
 template <int kWidth>
 __device__ void write_sums(const BackwardParams& p, BackwardShared<kWidth>& shared, int writer) {
-  Ring<1> works, empties;
+  Ring<1> works;
   Ring<kWriters> uses;
+  float* const buffer = shared.dq[writer];
   for (;; works.next()) {
     mbarrier_wait(&shared.kv_full, works.phase);
     const int index = shared.work;
@@ -190,39 +197,37 @@ __device__ void write_sums(const BackwardParams& p, BackwardShared<kWidth>& shar
     const int first_head = work.kv_head * p.group_size;
     for (int head = first_head; head < first_head + p.group_size; ++head)
       for (int m = work.end - 1; m >= work.begin; --m) {
-        int begin, end;
-        key_range<kWidth>(p, m, begin, end);
-        const bool first = work.tile == begin, last = work.tile == end - 1;
+        const bool first = m >= work.starts, last = m < work.stops;
         if (first && last) continue;
         const int stage = uses.stage;
-        const uint32_t phase = uses.phase, former = empties.phase ^ 1;
-        uses.next(), empties.next();
+        const uint32_t phase = uses.phase;
+        uses.next();
         if (stage != writer) continue;
         const int64_t at = (int64_t{work.batch} * p.H + head) * p.query_tiles + m;
         float* const sum = p.dq_sum + at * kDqTile;
+        const int before = work.tile - first_key_tile<kWidth>(p.rule, m);  // key tiles whose turn comes earlier
         if (!first) {
-          await_flag(p.flags + at, work.tile - begin);
+          await_flag(p.flags + at, before);
           fence_async();
         }
         if (last) {
-          mbarrier_wait(&shared.dq_empty, former);
-          mbarrier_arrive_expect(&shared.sum_full, sizeof shared.dq);
-          bulk_load(shared.dq, sum, sizeof shared.dq, &shared.sum_full);
-          mbarrier_wait(&shared.dq_full[stage], phase);
-          mbarrier_arrive(&shared.dq_empty);
+          mbarrier_arrive_expect(&shared.sum_full[writer], sizeof shared.dq[0]);
+          bulk_load(buffer, sum, sizeof shared.dq[0], &shared.sum_full[writer]);
+          mbarrier_wait(&shared.dq_full[writer], phase);
+          mbarrier_arrive(&shared.dq_empty[writer]);
           continue;
         }
-        mbarrier_wait(&shared.dq_full[stage], phase);
+        mbarrier_wait(&shared.dq_full[writer], phase);
         if (first)
-          bulk_store(sum, shared.dq, sizeof shared.dq);
+          bulk_store(sum, buffer, sizeof shared.dq[0]);
         else
-          bulk_add_f32(sum, shared.dq, sizeof shared.dq);
+          bulk_add_f32(sum, buffer, sizeof shared.dq[0]);
         tma_store_commit();
         tma_store_wait_read();
-        mbarrier_arrive(&shared.dq_empty);
+        mbarrier_arrive(&shared.dq_empty[writer]);
         bulk_store_wait();
         fence_async();
-        store_release(p.flags + at, work.tile - begin + 1);
+        store_release(p.flags + at, before + 1);
       }
   }
 }
@@ -234,21 +239,26 @@ struct Consumer {
   static constexpr int kTileRows = kRows<kWidth>;
   static constexpr int kSteps = kTileRows / 16;  // of 16 queries
   // dk takes dSᵀ from registers where they suffice, else from shared memory.
-  static constexpr bool kDsInRegisters = false;
-  // dS from the packed weights, of which no float32 form is kept then: as exact as dv, and 64 registers less.
-  static constexpr bool kPackedWeights = kWidth == 64 && !kSoftcap;
+  static constexpr bool kDsInRegisters = kWidth == 128;
+  // dS from packed weights, of which no float32 form is kept then: as exact as dv, and 64 registers less.
+  static constexpr bool kPackedWeights = kWidth == 64 || kSoftcap;
+  // When dq of a tile is handed over: under the next tile's scores, or under this one's dk.
+  static constexpr bool kLate = true;
   static constexpr int kKeyPanel = kKeys * kPanelRowBytes, kRowPanel = kTileRows * kPanelRowBytes;
 
   const BackwardParams& p;
   BackwardShared<kWidth>& shared;
   const int group;
-  Ring<1> works, sums, empties;
+  Ring<1> works;
   Ring<kQueryStages> queries;
   Ring<kDoutStages> douts;
-  Ring<kWriters> uses;
+  Ring<kWriters> uses;      // of the dq buffers
+  uint32_t sum_phases = 0;  // a bit for each buffer
   Ring<2> slopes;
   float dk[kWidth / 2], dv[kWidth / 2];
+  float dq[32];  // of the former tile of queries, scaled
   uint32_t weights[kSteps][4], ds[kSteps][4];
+  uint32_t turned[kSoftcap ? kSteps : 1][4];  // weights times the slope of the soft cap
 
   __device__ void release(uint64_t* barrier) const {
     __syncwarp();
@@ -306,25 +316,25 @@ struct Consumer {
     wgmma_commit();
   }
 
-  // Scores become weights, packed, and in s times the slope of the soft cap.
+  // Scores become weights, also packed.
   __device__ void weigh(float (&s)[kTileRows / 2], const float* lse, bool masked, int key, int top) {
     const int column = 2 * (threadIdx.x % 4);
-    if constexpr (kSoftcap) {
-#pragma unroll
-      for (int i = 0; i < kTileRows / 2; ++i) s[i] = tanh_exact(s[i] * p.softcap_factor);
-    }
+    constexpr int kFar = 1 << 30;
+    int first[2] = {-kFar, -kFar}, last[2] = {kFar, kFar};  // columns that see the keys `key` and `key` + 8
     if (masked) {
-      constexpr int kFar = 1 << 30;
       const KeyRule& rule = p.rule;
 #pragma unroll
-      for (int r = 0; r < 2; ++r) {  // columns [first, last] see this key
+      for (int r = 0; r < 2; ++r) {
         const int j = key + 8 * r, origin = top + column;
-        const int first = rule.causal ? j - origin : rule.window > 0 ? j - rule.window + 1 - origin : -kFar;
-        const int last = j >= rule.S ? -kFar : rule.window > 0 ? j + rule.window - 1 - origin : kFar;
+        if (rule.causal || rule.window > 0) first[r] = (rule.causal ? j : j - rule.window + 1) - origin;
+        if (rule.window > 0) last[r] = j + rule.window - 1 - origin;
+        if (j >= rule.S) last[r] = -kFar;
+        if constexpr (!kSoftcap) {
 #pragma unroll
-        for (int i = 0; i < kTileRows / 4; ++i) {
-          const int at = i / 2 * 8 + i % 2;
-          if (at < first || at > last) s[i / 2 * 4 + 2 * r + i % 2] = -INFINITY;
+          for (int i = 0; i < kTileRows / 4; ++i) {
+            const int at = i / 2 * 8 + i % 2;
+            if (at < first[r] || at > last[r]) s[i / 2 * 4 + 2 * r + i % 2] = -INFINITY;
+          }
         }
       }
     }
@@ -334,106 +344,132 @@ struct Consumer {
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
         float &x = s[4 * j + 2 * r], &y = s[4 * j + 2 * r + 1];
-        const float a = exp2_approx(x * p.factor - shift.x), b = exp2_approx(y * p.factor - shift.y);
-        weights[j / 2][j % 2 * 2 + r] = pack_bf16(a, b);
-        if constexpr (kSoftcap) {  // a masked x is −∞
-          x = a > 0 ? a * (1 - x * x) : 0.0f, y = b > 0 ? b * (1 - y * y) : 0.0f;
+        uint32_t& packed = weights[j / 2][j % 2 * 2 + r];
+        if constexpr (kSoftcap) {
+          const float tx = tanh_exact(x * p.softcap_factor), ty = tanh_exact(y * p.softcap_factor);
+          const bool sees_x = 8 * j >= first[r] && 8 * j <= last[r];
+          const bool sees_y = 8 * j + 1 >= first[r] && 8 * j + 1 <= last[r];
+          const float a = sees_x ? exp2_approx(tx * p.factor - shift.x) : 0.0f;
+          const float b = sees_y ? exp2_approx(ty * p.factor - shift.y) : 0.0f;
+          packed = pack_bf16(a, b);
+          turned[j / 2][j % 2 * 2 + r] = pack_bf16(a * (1 - tx * tx), b * (1 - ty * ty));
         } else {
-          x = a, y = b;
+          x = exp2_approx(x * p.factor - shift.x), y = exp2_approx(y * p.factor - shift.y);
+          packed = pack_bf16(x, y);
         }
       }
     }
   }
 
-  // dS of weights and dP, packed, and its transpose in shared memory.
-  __device__ void slope(const float (&s)[kTileRows / 2], const float (&dp)[kTileRows / 2], const float* delta,
-                        const __nv_bfloat16* to) {
-    const int column = 2 * (threadIdx.x % 4), lane = threadIdx.x % 32;
-    const int row = 64 * group + threadIdx.x % 128 / 32 * 16 + lane % 16, half = lane / 16;
-    const uint32_t base = shared_address(to) + row * kPanelRowBytes;
+  // dS of weights and dP, packed.
+  __device__ void slope(const float (&s)[kTileRows / 2], const float (&dp)[kTileRows / 2], const float* delta) {
+    const int column = 2 * (threadIdx.x % 4);
 #pragma unroll
-    for (int c = 0; c < kSteps; ++c) {
+    for (int c = 0; c < kSteps; ++c)
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const int at = 8 * c + 2 * i;
         const float2 mean = *reinterpret_cast<const float2*>(delta + 16 * c + i / 2 * 8 + column);
         float a = s[at], b = s[at + 1];
-        if constexpr (kPackedWeights)
-          a = __uint_as_float(weights[c][i] << 16), b = __uint_as_float(weights[c][i] & 0xffff0000u);
+        if constexpr (kPackedWeights) {
+          const uint32_t pair = kSoftcap ? turned[c][i] : weights[c][i];
+          a = __uint_as_float(pair << 16), b = __uint_as_float(pair & 0xffff0000u);
+        }
         ds[c][i] = pack_bf16(a * (dp[at] - mean.x), b * (dp[at + 1] - mean.y));
       }
+  }
+  __device__ void store_slopes(const __nv_bfloat16* to) const {
+    const int lane = threadIdx.x % 32, half = lane / 16;
+    const int row = 64 * group + threadIdx.x % 128 / 32 * 16 + lane % 16;
+    const uint32_t base = shared_address(to) + row * kPanelRowBytes;
+#pragma unroll
+    for (int c = 0; c < kSteps; ++c)
       store_matrices(base + c / 4 * kKeyPanel + (((c % 4 * 2 + half) ^ (row % 8)) * 16), ds[c]);
-    }
+    fence_async_shared();
   }
 
-  // One tile of queries; dk of the former one may still be running.
-  __device__ void step(const Work& work, int head, int m, bool masked, bool started) {
+  // One tile of queries.
+  __device__ void step(const Work& work, int head, int m, bool masked, int former_head, int former_m) {
     const int thread = threadIdx.x % 128, key = work.tile * kKeys + 64 * group + thread / 32 * 16 + thread % 32 / 4;
-    float s[kTileRows / 2], dp[kTileRows / 2];
+    float s[kTileRows / 2], dp[kTileRows / 2], products[32];
+    const auto issue_slopes = [&] {
+      mbarrier_wait(&shared.dout_full[douts.stage], douts.phase);
+      issue_scores(dp, shared.v, shared.dout[douts.stage]);
+    };
     mbarrier_wait(&shared.q_full[queries.stage], queries.phase);
     issue_scores(s, shared.k, shared.q[queries.stage]);
-    mbarrier_wait(&shared.dout_full[douts.stage], douts.phase);
-    issue_scores(dp, shared.v, shared.dout[douts.stage]);
-    wgmma_wait<1>();
+    if (kLate && former_m >= 0) hand_over(work, former_head, former_m);
+    // With a soft cap the registers don't suffice for both at once.
+    if constexpr (!kSoftcap) issue_slopes();
+    wgmma_wait<kSoftcap ? 0 : 1>();
     pin(s);
-    pin(dk);
-    if constexpr (kDsInRegisters) pin_all(ds);
-    if (started) release(&shared.q_empty[queries.stage == 0 ? kQueryStages - 1 : queries.stage - 1]);
     weigh(s, shared.lse[queries.stage], masked, key, p.rule.q_offset + m * kTileRows);
+    if constexpr (kSoftcap) issue_slopes();
     wgmma_wait();
     pin(dp);
     pin_all(weights);
     issue_sum(dv, weights, shared.dout[douts.stage]);
-    slope(s, dp, shared.delta[douts.stage], shared.ds[slopes.stage]);
-    fence_async_shared();
+    slope(s, dp, shared.delta[douts.stage]);
+    const auto issue_dk = [&] {
+      if constexpr (kDsInRegisters) {
+        pin_all(ds);
+        issue_sum(dk, ds, shared.q[queries.stage]);
+      } else {
+        issue_shared_sum(dk, shared.ds[slopes.stage], shared.q[queries.stage]);
+      }
+    };
+    if constexpr (kLate && kDsInRegisters) issue_dk();
+    store_slopes(shared.ds[slopes.stage]);
     named_barrier_wait(kConsumerBarrier, 2 * 128);
-    float dq[32];
-    issue_dq(dq, shared.ds[slopes.stage]);
-    if constexpr (kDsInRegisters) {
-      pin_all(ds);
-      issue_sum(dk, ds, shared.q[queries.stage]);
-    } else {
-      issue_shared_sum(dk, shared.ds[slopes.stage], shared.q[queries.stage]);
-    }
-    wgmma_wait<1>();
+    issue_dq(products, shared.ds[slopes.stage]);
+    if constexpr (!kLate || !kDsInRegisters) issue_dk();
+    wgmma_wait<kLate ? 0 : 1>();
     pin(dv);
+    pin(products);
     pin_all(weights);
-    pin(dq);
+    // Scaled here, and so in registers that no product writes: they are read while others are under way.
+#pragma unroll
+    for (int i = 0; i < 32; ++i) dq[i] = products[i] * p.scale;
     release(&shared.dout_empty[douts.stage]);
+    if constexpr (!kLate) {
+      hand_over(work, head, m);
+      wgmma_wait();
+    }
+    pin(dk);
+    if constexpr (kDsInRegisters) pin_all(ds);
+    release(&shared.q_empty[queries.stage]);
     queries.next(), douts.next(), slopes.next();
-    hand_over(dq, work, head, m);
   }
 
   // A tile's dq: to the writers, or finished.
-  __device__ void hand_over(float (&dq)[32], const Work& work, int head, int m) {
-    int begin, end;
-    key_range<kWidth>(p, m, begin, end);
-    const bool first = work.tile == begin, last = work.tile == end - 1;
+  __device__ void hand_over(const Work& work, int head, int m) {
+    const bool first = m >= work.starts, last = m < work.stops;
     const int thread = threadIdx.x % 128;
-    float4* const buffer = reinterpret_cast<float4*>(shared.dq + group * (kDqTile / 2)) + thread;
+    float4* const buffer = reinterpret_cast<float4*>(shared.dq[uses.stage] + group * (kDqTile / 2)) + thread;
     if (!last) {
-      mbarrier_wait(&shared.dq_empty, empties.phase ^ 1);
+      mbarrier_wait(&shared.dq_empty[uses.stage], uses.phase ^ 1);
 #pragma unroll
       for (int i = 0; i < 8; ++i) buffer[128 * i] = make_float4(dq[4 * i], dq[4 * i + 1], dq[4 * i + 2], dq[4 * i + 3]);
       fence_async_shared();
       release(&shared.dq_full[uses.stage]);
-      uses.next(), empties.next();
+      uses.next();
       return;
     }
     if (!first) {
-      mbarrier_wait(&shared.sum_full, sums.phase);
+      mbarrier_wait(&shared.sum_full[uses.stage], sum_phases >> uses.stage & 1);
+      sum_phases ^= 1u << uses.stage;
 #pragma unroll
       for (int i = 0; i < 8; ++i) {
         const float4 sum = buffer[128 * i];
         dq[4 * i] += sum.x, dq[4 * i + 1] += sum.y, dq[4 * i + 2] += sum.z, dq[4 * i + 3] += sum.w;
       }
       release(&shared.dq_full[uses.stage]);
-      uses.next(), empties.next(), sums.next();
+      uses.next();
     }
     const int64_t t = m * kTileRows + (kWidth == 64 ? 64 * group : 0) + thread / 32 * 16 + thread % 32 / 4;
     __nv_bfloat16* const row =
         p.dq + ((work.batch * int64_t{p.rule.T} + t) * p.H + head) * kWidth + (kWidth == 128 ? 64 * group : 0);
-    store_rows<64>(dq, p.scale, p.scale, t < p.rule.T ? row : nullptr,
+    store_rows<64>(dq, 1.0f, 1.0f, t < p.rule.T ? row : nullptr,
                    t + 8 < p.rule.T ? row + 8 * int64_t{p.H} * kWidth : nullptr);
   }
 
@@ -441,18 +477,16 @@ struct Consumer {
 #pragma unroll
     for (int i = 0; i < kWidth / 2; ++i) dk[i] = dv[i] = 0;
     const int first_key = work.tile * kKeys + 64 * group, first_head = work.kv_head * p.group_size;
-    bool started = false;
+    int former_head = 0, former_m = -1;
     for (int head = first_head; head < first_head + p.group_size; ++head)
       for (int m = work.end - 1; m >= work.begin; --m) {
         const int top = p.rule.q_offset + m * kTileRows;
         const bool whole = p.rule.first(top + kTileRows - 1) <= first_key && p.rule.last(top) >= first_key + 63;
-        step(work, head, m, !whole, started);
-        started = true;
+        step(work, head, m, !whole, former_head, former_m);
+        former_head = head, former_m = m;
       }
-    wgmma_wait();
-    pin(dk);
-    if (started) release(&shared.q_empty[queries.stage == 0 ? kQueryStages - 1 : queries.stage - 1]);
     release(&shared.kv_empty);
+    if (kLate && former_m >= 0) hand_over(work, former_head, former_m);
     const int thread = threadIdx.x % 128, kv_heads = p.H / p.group_size;
     const int64_t j = first_key + thread / 32 * 16 + thread % 32 / 4;
     const int64_t at = ((work.batch * int64_t{p.rule.S} + j) * kv_heads + work.kv_head) * kWidth;
@@ -474,9 +508,9 @@ __global__ void __launch_bounds__(384, 1) attention_backward_sm90_kernel(const _
     for (int i = 0; i < kQueryStages; ++i) mbarrier_init(&shared.q_full[i], 1), mbarrier_init(&shared.q_empty[i], kReaders);
     for (int i = 0; i < kDoutStages; ++i)
       mbarrier_init(&shared.dout_full[i], 1), mbarrier_init(&shared.dout_empty[i], kReaders);
-    for (int i = 0; i < kWriters; ++i) mbarrier_init(&shared.dq_full[i], kReaders);
-    mbarrier_init(&shared.dq_empty, 1);
-    mbarrier_init(&shared.sum_full, 1);
+    for (int i = 0; i < kWriters; ++i)
+      mbarrier_init(&shared.dq_full[i], kReaders), mbarrier_init(&shared.dq_empty[i], 1),
+          mbarrier_init(&shared.sum_full[i], 1);
     mbarrier_init_fence();
   }
   __syncthreads();

@@ -1,6 +1,7 @@
 // Attention, backward: with P recomputed as exp(s − lse) and δ = Σ dout∘o − dlse,
 //   dv = Pᵀ·dout,  dS = P ∘ (dout·vᵀ − δ) ∘ (1 − tanh²(s/softcap)),  dq = scale·dS·k,  dk = scale·dSᵀ·q.
 // One kernel owns tiles of rows and makes dq, one owns tiles of keys and makes dk and dv: nothing is shared.
+#include "cuda/kernels/attention_hopper.cuh"
 #include "cuda/kernels/attention_launch.cuh"
 #include "cuda/kernels/attention_mma.h"
 #include "cuda/kernels/attention_plain.cuh"
@@ -57,6 +58,9 @@ void CudaKernels::attention_grad(const In& dout, const In& dlse, const In& q, co
                                  const In& lse, const In& q_doc, const In& k_doc, const In& prefix, double scale,
                                  bool causal, int64_t window, int64_t q_offset, double softcap, const Out& dq,
                                  const Out& dk, const Out& dv) {
+  if (attention_grad_hopper(cuda_, dout, dlse, q, k, v, o, lse, q_doc, prefix, scale, causal, window, q_offset, softcap,
+                            dq, dk, dv))
+    return;
   with_floating(q.dtype, [&]<class T>(TypeTag<T>) {
     using W = wide_t<T>;
     AttentionRows<T> rows =

@@ -3,7 +3,8 @@
 // those of simplicial_rows.cuh go through it.
 //
 // A block of four warps works on 64 rows (or, for the gradients of keys, on 64 keys), 16 of them to each warp, so that a
-// row's softmax is among four lanes. `width` is that of a tile in shared memory, the larger of D and Dv padded with zeros
+// row's softmax is among four lanes; forward, where there are enough rows, on 128, so that what a warp reads of the keys
+// serves two fragments of 16. `width` is that of a tile in shared memory, the larger of D and Dv padded with zeros
 // to 64, 128 or 256. Scores and outputs stay in registers; P and dS are rounded to the dtype as they become operands.
 //
 //   forward              A 64 rows, K and V tiles of `keys` rows: while the scores of a tile are made its V arrives, and
@@ -27,18 +28,20 @@ inline constexpr int kMmaRows = 64;
 template <int width>
 inline constexpr int kMmaKeys = width > 128 ? 32 : 64;
 template <int width>
-inline constexpr int kMmaGradRows = width > 64 ? 32 : 64;
+inline constexpr int kMmaGradRows = width > 128 ? 32 : 64;
 // Channels of the outputs of a block in the gradient of keys.
 template <int width>
 inline constexpr int kMmaGradColumns = width > 128 ? 128 : width;
 
-template <int width>
+template <int width, int fragments>
 struct MmaForwardShared {
-  __align__(128) unsigned char a[kMmaRows * width * 2];
+  static constexpr int kRows = fragments * kMmaRows;
+  __align__(128) unsigned char a[kRows * width * 2];
   __align__(128) unsigned char k[kMmaKeys<width> * width * 2];
   __align__(128) unsigned char v[kMmaKeys<width> * width * 2];
-  RowTable<float, kMmaRows> table;
-  // When all products are done: the outputs of the rows in float32.
+  // The outputs of the rows in float32, when all products are done, lie over these.
+  __align__(128) unsigned char more[fragments == 1 ? 16 : 2 * (kMmaRows - kMmaKeys<width>) * width * 2 + 16];
+  RowTable<float, kRows> table;
   __device__ float* outputs() { return reinterpret_cast<float*>(a); }
 };
 template <int width>
@@ -58,14 +61,24 @@ struct MmaKeyGradientShared {
   __align__(128) unsigned char y[kMmaGradRows<width> * width * 2];
   RowTable<float, kMmaGradRows<width>> table;
 };
-static_assert(sizeof(MmaForwardShared<128>::a) + sizeof(MmaForwardShared<128>::k) + sizeof(MmaForwardShared<128>::v) >=
-              kMmaRows * 128 * sizeof(float));
-static_assert(sizeof(MmaForwardShared<256>::a) + sizeof(MmaForwardShared<256>::k) + sizeof(MmaForwardShared<256>::v) >=
-              kMmaRows * 256 * sizeof(float));
 
-// Eight products of two packs of numbers.
+// Products of two pieces, x∘(y + bias). A product of two 16-bit numbers is exact in float32, so that without a bias the
+// multiplication of pairs rounds the same.
+template <class T>
+__device__ __forceinline__ uint32_t multiply_two(uint32_t x, uint32_t y) {
+  if constexpr (__is_same(T, bf16)) {
+    const __nv_bfloat162 two =
+        __hmul2(reinterpret_cast<const __nv_bfloat162&>(x), reinterpret_cast<const __nv_bfloat162&>(y));
+    return reinterpret_cast<const uint32_t&>(two);
+  } else {
+    const __half2 two = __hmul2(reinterpret_cast<const __half2&>(x), reinterpret_cast<const __half2&>(y));
+    return reinterpret_cast<const uint32_t&>(two);
+  }
+}
 template <class T>
 __device__ __forceinline__ uint4 multiply_pieces(uint4 x, uint4 y, float bias) {
+  if (bias == 0)
+    return {multiply_two<T>(x.x, y.x), multiply_two<T>(x.y, y.y), multiply_two<T>(x.z, y.z), multiply_two<T>(x.w, y.w)};
   const auto two = [&](uint32_t a, uint32_t b) {
     const float2 left = unpack<T>(a), right = unpack<T>(b);
     return pack<T>(left.x * (right.x + bias), left.y * (right.y + bias));
@@ -73,8 +86,53 @@ __device__ __forceinline__ uint4 multiply_pieces(uint4 x, uint4 y, float bias) {
   return {two(x.x, y.x), two(x.y, y.y), two(x.z, y.z), two(x.w, y.w)};
 }
 
+// Two chunks of 3 channels of x × (y + bias): 6 numbers in 3 registers.
+template <class T>
+__device__ __forceinline__ void cross_two(const uint32_t (&x)[3], const uint32_t (&y)[3], float x_bias, float y_bias,
+                                          uint32_t (&out)[3]) {
+  const float2 x0 = unpack<T>(x[0]), x1 = unpack<T>(x[1]), x2 = unpack<T>(x[2]);
+  const float2 y0 = unpack<T>(y[0]), y1 = unpack<T>(y[1]), y2 = unpack<T>(y[2]);
+  const float a[6] = {x0.x + x_bias, x0.y + x_bias, x1.x + x_bias, x1.y + x_bias, x2.x + x_bias, x2.y + x_bias};
+  const float b[6] = {y0.x + y_bias, y0.y + y_bias, y1.x + y_bias, y1.y + y_bias, y2.x + y_bias, y2.y + y_bias};
+  const auto cross = [&](int next, int after) { return a[next] * b[after] - a[after] * b[next]; };
+  out[0] = pack<T>(cross(1, 2), cross(2, 0));
+  out[1] = pack<T>(cross(0, 1), cross(4, 5));
+  out[2] = pack<T>(cross(5, 3), cross(3, 4));
+}
+
+// The determinant form's A: two chunks at a time, the other channels one by one.
+template <int width, int rows, int threads, class Rows, class Table>
+__device__ __forceinline__ void put_crossed_rows(const Rows& x, const Table& table, int count, unsigned char* tile) {
+  using T = typename Rows::T;
+  using Tile = MmaTile<width>;
+  const int pairs = x.chunks / 2, done = 6 * pairs;
+  for (int i = threadIdx.x; i < rows * pairs; i += threads) {
+    const int n = i / pairs, channel = i % pairs * 6;
+    uint32_t product[3] = {0, 0, 0};
+    if (n < count) {
+      const auto load = [&](const T* from, uint32_t (&to)[3]) {
+#pragma unroll
+        for (int e = 0; e < 3; ++e) to[e] = reinterpret_cast<const uint32_t*>(from)[e];
+      };
+      uint32_t query[3], key[3];
+      load(x.q.data + table.a[n] + channel, query);
+      load(x.ka.data + table.short_key[n] + channel, key);
+      if (x.a_is_second) cross_two<T>(key, query, x.ka_bias, 0, product);
+      else cross_two<T>(query, key, 0, x.ka_bias, product);
+    }
+#pragma unroll
+    for (int e = 0; e < 3; ++e)
+      *reinterpret_cast<uint32_t*>(tile + Tile::place_of(n, channel + 2 * e)) = product[e];
+  }
+  for (int i = threadIdx.x; i < rows * (width - done); i += threads) {
+    const int n = i / (width - done), d = done + i % (width - done);
+    *reinterpret_cast<T*>(tile + Tile::place_of(n, d)) =
+        narrow<T>(n < count && d < x.width ? x.a(table, n, d) : 0.0f);
+  }
+}
+
 // A (or Y, with `value`) of a tile's rows.
-template <int width, int rows, class Rows, class Table>
+template <int width, int rows, int threads, class Rows, class Table>
 __device__ __forceinline__ void put_rows(const Rows& x, const Table& table, int count, bool value, unsigned char* tile) {
   using T = typename Rows::T;
   using Tile = MmaTile<width>;
@@ -82,14 +140,14 @@ __device__ __forceinline__ void put_rows(const Rows& x, const Table& table, int 
   const Heads<const T>& heads = value ? x.dout : x.q;
   const int64_t* const offset = value ? table.y : table.a;
   if constexpr (!Rows::kSimplicial) {
-    copy_rows<T, width, rows, kMmaThreads>(tile, x.aligned, channels, heads.data,
-                                           [&](int n) { return n < count ? heads.data + offset[n] : nullptr; });
+    copy_rows<T, width, rows, threads>(tile, x.aligned, channels, heads.data,
+                                       [&](int n) { return n < count ? heads.data + offset[n] : nullptr; });
   } else if (x.aligned && (value || x.chunks == 0)) {
     const Heads<const T>& shorts = value ? x.va : x.ka;
     const int64_t* const short_offset = value ? table.short_value : table.short_key;
     const float bias = value ? x.va_bias : x.ka_bias;
 #pragma unroll 4
-    for (int i = threadIdx.x; i < rows * Tile::kPieces; i += kMmaThreads) {
+    for (int i = threadIdx.x; i < rows * Tile::kPieces; i += threads) {
       const int n = i / Tile::kPieces, piece = i % Tile::kPieces;
       uint4 product = {0, 0, 0, 0};
       if (n < count && piece * 8 < channels)
@@ -97,8 +155,10 @@ __device__ __forceinline__ void put_rows(const Rows& x, const Table& table, int 
                                      *reinterpret_cast<const uint4*>(shorts.data + short_offset[n] + piece * 8), bias);
       *reinterpret_cast<uint4*>(tile + Tile::place(n, piece)) = product;
     }
+  } else if (x.aligned) {
+    put_crossed_rows<width, rows, threads>(x, table, count, tile);
   } else {
-    for (int i = threadIdx.x; i < rows * width; i += kMmaThreads) {
+    for (int i = threadIdx.x; i < rows * width; i += threads) {
       const int n = i / width, d = i % width;
       const float product = n < count && d < channels ? (value ? x.y(table, n, d) : x.a(table, n, d)) : 0.0f;
       *reinterpret_cast<T*>(tile + Tile::place_of(n, d)) = narrow<T>(product);
@@ -160,12 +220,12 @@ struct MmaLogits {
   }
 };
 
-// The softmax of a warp's rows: acc fragments, and of rows g and g + 8 the maximum (of base 2 logits) and the sum, which
-// is of this lane's columns alone until the end.
-template <int width>
+// The softmax of a warp's rows: acc fragments, and of rows g and g + 8 of each the maximum (of base 2 logits) and the sum,
+// which is of this lane's columns alone until the end.
+template <int width, int fragments>
 struct MmaState {
-  float acc[width / 8][4];
-  float maximum[2], sum[2];
+  float acc[fragments][width / 8][4];
+  float maximum[fragments][2], sum[fragments][2];
 };
 
 // The scores of a tile of keys become base 2 logits, −∞ where a row doesn't see a key; returns which it sees (bit 4·n + e).
@@ -186,80 +246,104 @@ __device__ __forceinline__ uint32_t mask_scores(const Rows& rows, int b, const K
   return seen;
 }
 
-// Rows of a tile over the keys [begin, end). The table is filled, and the block has passed a barrier since.
-template <int width, class Rows>
-__device__ __forceinline__ void mma_forward(const Rows& rows, const RowTile& at, MmaForwardShared<width>& shared,
-                                            const KeyBounds& bounds, int begin, int end, MmaState<width>& state) {
-  using T = typename Rows::T;
-  constexpr int kKeys = kMmaKeys<width>, kTiles = kKeys / 8;
-  const int lane = threadIdx.x % 32, row = threadIdx.x / 32 * 16, g = lane / 4;
-  const MmaLogits logits(rows);
-  const KeyRange range[2] = {shared.table.range[row + g], shared.table.range[row + g + 8]};
+// Scaled scores s[16, 8·tiles] become weights, acc and the statistics follow; rows [0] and [1] are g and g + 8.
+template <int tiles, int columns>
+__device__ __forceinline__ void online_softmax(float (&s)[tiles][4], float (&acc)[columns][4], float (&maximum)[2],
+                                               float (&sum)[2]) {
+  float shift[2], shrink[2];
 #pragma unroll
-  for (int n = 0; n < width / 8; ++n)
+  for (int half = 0; half < 2; ++half) {
+    float top = maximum[half];
 #pragma unroll
-    for (int e = 0; e < 4; ++e) state.acc[n][e] = 0;
-  state.maximum[0] = state.maximum[1] = -INFINITY, state.sum[0] = state.sum[1] = 0;
+    for (int n = 0; n < tiles; ++n) top = fmaxf(top, fmaxf(s[n][2 * half], s[n][2 * half + 1]));
+    top = quad_max(top);
+    shift[half] = top == -INFINITY ? 0.0f : top;
+    shrink[half] = exp2_fast(maximum[half] - shift[half]);
+    maximum[half] = top;
+    sum[half] *= shrink[half];
+  }
+#pragma unroll
+  for (int n = 0; n < tiles; ++n)
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      s[n][e] = exp2_fast(s[n][e] - shift[e / 2]);
+      sum[e / 2] += s[n][e];
+    }
+#pragma unroll
+  for (int n = 0; n < columns; ++n)
+#pragma unroll
+    for (int e = 0; e < 4; ++e) acc[n][e] *= shrink[e / 2];
+}
 
-  put_rows<width, kMmaRows>(rows, shared.table, at.count, false, shared.a);
+// Rows of a tile over the keys [begin, end). The table is filled, and the block has passed a barrier since.
+template <int width, int fragments, class Rows>
+__device__ __forceinline__ void mma_forward(const Rows& rows, const RowTile& at,
+                                            MmaForwardShared<width, fragments>& shared, const KeyBounds& bounds,
+                                            int begin, int end, MmaState<width, fragments>& state) {
+  using T = typename Rows::T;
+  constexpr int kKeys = kMmaKeys<width>, kTiles = kKeys / 8, kRows = fragments * kMmaRows;
+  const int lane = threadIdx.x % 32, row = threadIdx.x / 32 * 16 * fragments, g = lane / 4;
+  const MmaLogits logits(rows);
+#pragma unroll
+  for (int m = 0; m < fragments; ++m) {
+#pragma unroll
+    for (int n = 0; n < width / 8; ++n)
+#pragma unroll
+      for (int e = 0; e < 4; ++e) state.acc[m][n][e] = 0;
+    state.maximum[m][0] = state.maximum[m][1] = -INFINITY, state.sum[m][0] = state.sum[m][1] = 0;
+  }
+  put_rows<width, kRows, kMmaThreads>(rows, shared.table, at.count, false, shared.a);
   if (begin < end) put_keys<width, kKeys>(rows, at.b, at.kv_head, begin, end, shared.k);
   for (int j0 = begin; j0 < end; j0 += kKeys) {
     copies_done();
     __syncthreads();
     put_values<width, kKeys>(rows, at.b, at.kv_head, j0, end, shared.v);
-    float s[kTiles][4] = {};
-    add_scores<T, width, kTiles>(s, shared_address(shared.a), row, shared_address(shared.k));
-#pragma unroll
-    for (int n = 0; n < kTiles; ++n)
-#pragma unroll
-      for (int e = 0; e < 4; ++e) s[n][e] = logits(s[n][e]);
+    float s[fragments][kTiles][4] = {};
+    add_scores<T, width, kTiles, fragments>(s, shared_address(shared.a), row, shared_address(shared.k));
     const bool masked = !bounds.whole(j0, kKeys) || j0 + kKeys > end;
-    const uint32_t seen = masked ? mask_scores(rows, at.b, range, j0, end, s) : ~0u;
-    float shift[2], shrink[2];
+    uint32_t seen[fragments];
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      float top = state.maximum[half];
+    for (int m = 0; m < fragments; ++m) {
 #pragma unroll
-      for (int n = 0; n < kTiles; ++n) top = fmaxf(top, fmaxf(s[n][2 * half], s[n][2 * half + 1]));
-      top = quad_max(top);
-      shift[half] = top == -INFINITY ? 0.0f : top;
-      shrink[half] = exp2_fast(state.maximum[half] - shift[half]);
-      state.maximum[half] = top;
-      state.sum[half] *= shrink[half];
-    }
+      for (int n = 0; n < kTiles; ++n)
 #pragma unroll
-    for (int n = 0; n < kTiles; ++n)
-#pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        s[n][e] = exp2_fast(s[n][e] - shift[e / 2]);
-        state.sum[e / 2] += s[n][e];
+        for (int e = 0; e < 4; ++e) s[m][n][e] = logits(s[m][n][e]);
+      seen[m] = ~0u;
+      if (masked) {
+        const KeyRange range[2] = {shared.table.range[row + 16 * m + g], shared.table.range[row + 16 * m + g + 8]};
+        seen[m] = mask_scores(rows, at.b, range, j0, end, s[m]);
       }
-#pragma unroll
-    for (int n = 0; n < width / 8; ++n)
-#pragma unroll
-      for (int e = 0; e < 4; ++e) state.acc[n][e] *= shrink[e / 2];
+      online_softmax(s[m], state.acc[m], state.maximum[m], state.sum[m]);
+    }
     copies_done();
     __syncthreads();
     if (j0 + kKeys < end) put_keys<width, kKeys>(rows, at.b, at.kv_head, j0 + kKeys, end, shared.k);
-    if (masked && any_not_finite<T, kMmaThreads>(shared.v, sizeof(shared.v)))
-      add_weighted_seen<T, width>(state.acc, s, seen, shared.v);
-    else
+    if (masked && any_not_finite<T, kMmaThreads>(shared.v, sizeof(shared.v))) {
+#pragma unroll
+      for (int m = 0; m < fragments; ++m) add_weighted_seen<T, width>(state.acc[m], s[m], seen[m], shared.v);
+    } else {
       add_weighted<T, width>(state.acc, s, shared_address(shared.v));
+    }
   }
 #pragma unroll
-  for (int half = 0; half < 2; ++half) state.sum[half] = quad_sum(state.sum[half]);
+  for (int m = 0; m < fragments; ++m)
+#pragma unroll
+    for (int half = 0; half < 2; ++half) state.sum[m][half] = quad_sum(state.sum[m][half]);
   if constexpr (Rows::kSimplicial) {
-    if (rows.k_bias != 0) {
-      if (begin >= end) __syncthreads();  // the barrier of the loop, which A waits for
+    if (rows.k_bias != 0 && begin >= end) __syncthreads();  // the barrier of the loop, which A waits for
 #pragma unroll
-      for (int half = 0; half < 2; ++half)
-        state.maximum[half] += logits.factor * rows.k_bias * sum_of_row<T, width>(shared.a, row + g + 8 * half);
+    for (int m = 0; m < fragments; ++m) {
+      if (rows.k_bias != 0)
+#pragma unroll
+        for (int half = 0; half < 2; ++half)
+          state.maximum[m][half] +=
+              logits.factor * rows.k_bias * sum_of_row<T, width>(shared.a, row + 16 * m + g + 8 * half);
+      if (rows.v_bias != 0)
+#pragma unroll
+        for (int n = 0; n < width / 8; ++n)
+#pragma unroll
+          for (int e = 0; e < 4; ++e) state.acc[m][n][e] += rows.v_bias * state.sum[m][e / 2];
     }
-    if (rows.v_bias != 0)
-#pragma unroll
-      for (int n = 0; n < width / 8; ++n)
-#pragma unroll
-        for (int e = 0; e < 4; ++e) state.acc[n][e] += rows.v_bias * state.sum[e / 2];
   }
 }
 
@@ -302,8 +386,8 @@ __device__ __forceinline__ void mma_row_gradient(const Rows& rows, const RowTile
   for (int n = 0; n < width / 8; ++n)
 #pragma unroll
     for (int e = 0; e < 4; ++e) acc[n][e] = 0;
-  put_rows<width, kMmaRows>(rows, shared.table, at.count, false, shared.a);
-  put_rows<width, kMmaRows>(rows, shared.table, at.count, true, shared.y);
+  put_rows<width, kMmaRows, kMmaThreads>(rows, shared.table, at.count, false, shared.a);
+  put_rows<width, kMmaRows, kMmaThreads>(rows, shared.table, at.count, true, shared.y);
   if (bounds.begin < bounds.end) {
     put_keys<width, kKeys>(rows, at.b, at.kv_head, bounds.begin, bounds.end, shared.k);
     put_values<width, kKeys>(rows, at.b, at.kv_head, bounds.begin, bounds.end, shared.v);
@@ -389,8 +473,8 @@ __device__ __forceinline__ void mma_key_gradient(const Rows& rows, int b, int kv
     __syncthreads();
     const KeyBounds bounds = shared.table.all_bounds();
     if (at.count == 0 || !bounds.sees(j0, kMmaRows)) continue;
-    put_rows<width, kRows>(rows, shared.table, at.count, false, shared.a);
-    put_rows<width, kRows>(rows, shared.table, at.count, true, shared.y);
+    put_rows<width, kRows, kMmaThreads>(rows, shared.table, at.count, false, shared.a);
+    put_rows<width, kRows, kMmaThreads>(rows, shared.table, at.count, true, shared.y);
     copies_done();
     __syncthreads();
     if constexpr (Rows::kSimplicial)

@@ -42,16 +42,22 @@ __device__ __forceinline__ void dot_tile(PlainTile<W>& tile, int width, X&& x, Z
 #pragma unroll
     for (int j = 0; j < 4; ++j) s[i][j] = 0;
   for (int d0 = 0; d0 < width; d0 += Tile::kChunk) {
-    __syncthreads();
-    for (int i = threadIdx.x; i < 64 * Tile::kChunk; i += Tile::kThreads) {
-      const int n = i / Tile::kChunk, d = i % Tile::kChunk;
-      tile.left[d][n] = d0 + d < width ? x(n, d0 + d) : W{0};
-      tile.right[d][n] = d0 + d < width ? z(n, d0 + d) : W{0};
+    // A thread has one channel of every kStride-th row; all of its loads are under way before the first store.
+    constexpr int kStride = Tile::kThreads / Tile::kChunk, kLoads = 64 / kStride;
+    const int d = threadIdx.x % Tile::kChunk, n = threadIdx.x / Tile::kChunk;
+    W left[kLoads], right[kLoads];
+#pragma unroll
+    for (int i = 0; i < kLoads; ++i) {
+      left[i] = d0 + d < width ? x(n + i * kStride, d0 + d) : W{0};
+      right[i] = d0 + d < width ? z(n + i * kStride, d0 + d) : W{0};
     }
     __syncthreads();
+#pragma unroll
+    for (int i = 0; i < kLoads; ++i) tile.left[d][n + i * kStride] = left[i], tile.right[d][n + i * kStride] = right[i];
+    __syncthreads();
 #pragma unroll 8
-    for (int d = 0; d < Tile::kChunk; ++d) {
-      const Quad<W> a = quad(&tile.left[d][4 * ty]), b = quad(&tile.right[d][4 * tx]);
+    for (int c = 0; c < Tile::kChunk; ++c) {
+      const Quad<W> a = quad(&tile.left[c][4 * ty]), b = quad(&tile.right[c][4 * tx]);
 #pragma unroll
       for (int i = 0; i < 4; ++i)
 #pragma unroll
@@ -76,11 +82,10 @@ __device__ __forceinline__ void put_transposed(PlainTile<W>& tile, const W (&s)[
 // tile.values[n][c] = x(n, c0 + c), 0 past the width.
 template <class W, class X>
 __device__ __forceinline__ void put_values(PlainTile<W>& tile, int c0, int width, X&& x) {
-  constexpr int kColumns = PlainTile<W>::kColumns;
-  for (int i = threadIdx.x; i < 64 * kColumns; i += PlainTile<W>::kThreads) {
-    const int n = i / kColumns, c = c0 + i % kColumns;
-    tile.values[n][i % kColumns] = c < width ? x(n, c) : W{0};
-  }
+  constexpr int kColumns = PlainTile<W>::kColumns, kStride = PlainTile<W>::kThreads / kColumns;
+  const int c = threadIdx.x % kColumns, n = threadIdx.x / kColumns;
+#pragma unroll 8
+  for (int i = 0; i < 64; i += kStride) tile.values[n + i][c] = c0 + c < width ? x(n + i, c0 + c) : W{0};
 }
 
 // acc[i][·] += Σ_n p[n][4·ty + i]·values[n][·] over those n that seen(i, n): a weight of 0 would not hide what isn't

@@ -1,6 +1,7 @@
 // Cross-entropy of logits rows and its gradient; loss_rows.cuh has the formulas.
 #include "cuda/kernels/cuda_kernels.h"
 #include "cuda/kernels/loss_rows.cuh"
+#include "cuda/kernels/value_checks.h"
 
 namespace llmeff::cuda {
 namespace {
@@ -15,7 +16,7 @@ __global__ void __launch_bounds__(512)
   if (has_target(options, target, n))
     loss = row_loss<kCapped>(logits + row * stride, n, target, options);
   else if (target != options.ignore_index && threadIdx.x == 0)
-    check.bad(target, n);
+    check.bad(row, target);
   if (threadIdx.x > 0) return;
   ce[row] = loss.ce;
   lse[row] = loss.lse;
@@ -81,7 +82,7 @@ void CudaKernels::cross_entropy(const In& logits, const In& targets, int64_t ign
     using W = wide_t<T>;
     cross_entropy_kernel<T, kCapped><<<logits.shape[0], loss_threads(n, logits.dtype), 0, cuda_.stream>>>(
         logits.as<T>(), logits.strides[0], targets.as<int32_t>(), n,
-        loss_options<W>(ignore_index, label_smoothing, z_loss, softcap), cuda_.value_check(BadValue::kTarget),
+        loss_options<W>(ignore_index, label_smoothing, z_loss, softcap), check_targets(cuda_, n),
         ce.as<W>(), lse.as<W>());
     LLMEFF_LAUNCHED("cross_entropy_kernel");
   });

@@ -87,10 +87,10 @@ class CudaKernels final : public Kernels {
                                  bool determinant, const Out& dq, const Out& dk1, const Out& dk2, const Out& dv1,
                                  const Out& dv2) override;
   void global_norm(const List<In>& xs, const Out& norm) override;
-  void adamw_step(const List<InOut>& params, const List<Out>& copies, const List<In>& grads, const List<InOut>& m,
+  void adamw_step(const List<InOut>& params, const List<InOut>& copies, const List<In>& grads, const List<InOut>& m,
                   const List<InOut>& v, const List<InOut>& max_v, const In& grad_scale, double lr, double beta1,
                   double beta2, double eps, double weight_decay, bool decoupled, int64_t step) override;
-  void sonew_step(const List<InOut>& params, const List<Out>& copies, const List<In>& grads, const List<InOut>& m,
+  void sonew_step(const List<InOut>& params, const List<InOut>& copies, const List<In>& grads, const List<InOut>& m,
                   const List<InOut>& h0, const List<InOut>& h1, const List<InOut>& rms,
                   const List<int64_t>& chain_length, const In& grad_scale, double lr, double beta1, double beta2, double eps, bool relative_eps,
                   double gamma, bool absolute_gamma, Graft graft, double graft_eps, bool bias_correction,

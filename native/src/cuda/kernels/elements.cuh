@@ -112,6 +112,7 @@ struct Walk {
   __device__ __forceinline__ void locate(uint32_t i, int32_t (&at)[N]) const {
 #pragma unroll
     for (int k = 0; k < N; ++k) at[k] = 0;
+#pragma unroll 1  // axes are few, and the loop is in every kernel several times
     for (int axis = rank - 1; axis > 0; --axis) {
       const uint32_t rest = sizes[axis].divide(i), index = i - rest * sizes[axis].divisor;
 #pragma unroll

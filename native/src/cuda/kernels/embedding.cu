@@ -1,6 +1,7 @@
 // Rows of a table by id: a warp a row. Ids outside the table are reported and read as rows of zeros.
 #include "cuda/kernels/cuda_kernels.h"
 #include "cuda/kernels/rows.cuh"
+#include "cuda/kernels/value_checks.h"
 
 namespace llmeff::cuda {
 namespace {
@@ -15,7 +16,7 @@ __global__ void __launch_bounds__(32 * kWarps)
   if (row >= rows) return;
   const int32_t id = ids[row];
   const bool good = id >= 0 && id < vocabulary;
-  if (!good && threadIdx.x == 0) check.bad(id, vocabulary);
+  if (!good && threadIdx.x == 0) check.bad(row, id);
   const Unit* const from = table + static_cast<int64_t>(id) * units;
   Unit* const to = out + out_rows(row) / elements_per_unit;
 #pragma unroll 4
@@ -26,7 +27,7 @@ __global__ void __launch_bounds__(32 * kWarps)
 
 void CudaKernels::embedding(const In& table, const In& ids, const Out& out) {
   const int64_t rows = ids.size(), width = table.shape[1], size = item_size(table.dtype);
-  const ValueCheck check = cuda_.value_check(BadValue::kId);
+  const ValueCheck check = check_ids(cuda_, table.shape[0]);
   const auto launch = [&]<class Unit>(Unit) {
     const int64_t elements = static_cast<int64_t>(sizeof(Unit)) / size;
     embedding_kernel<Unit><<<ceil_div(rows, kWarps), dim3(32, kWarps), 0, cuda_.stream>>>(

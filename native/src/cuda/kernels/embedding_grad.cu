@@ -11,6 +11,7 @@
 
 #include "cuda/kernels/cuda_kernels.h"
 #include "cuda/kernels/rows.cuh"
+#include "cuda/kernels/value_checks.h"
 
 namespace llmeff::cuda {
 namespace {
@@ -24,7 +25,7 @@ __global__ void embedding_keys_kernel(const int32_t* ids, int count, int vocabul
   if (i >= count) return;
   const int32_t id = ids[i];
   const bool good = id >= 0 && id < vocabulary;
-  if (!good) check.bad(id, vocabulary);
+  if (!good) check.bad(i, id);
   keys[i] = good ? id : vocabulary;
   positions[i] = i;
 }
@@ -183,7 +184,7 @@ void CudaKernels::embedding_grad(const In& dout, const In& ids, const Out& dtabl
   int32_t *const positions = keys + total, *const sorted = positions + total, *const ordered = sorted + total,
                  *const starts = ordered + total;
   embedding_keys_kernel<<<ceil_div(total, 256), 256, 0, cuda_.stream>>>(ids.as<int32_t>(), count, vocabulary, keys,
-                                                                        positions, cuda_.value_check(BadValue::kId));
+                                                                        positions, check_ids(cuda_, vocabulary));
   LLMEFF_LAUNCHED("embedding_keys_kernel");
   int bits = 1;
   while (vocabulary >> bits != 0) ++bits;

@@ -24,10 +24,32 @@ View each_once(const View& view) {
   return once;
 }
 
-__device__ __forceinline__ int64_t checked(int32_t index, int64_t size, const ValueCheck& check) {
+// `at`: where it lies in the memory of the indices.
+__device__ __forceinline__ int64_t checked(int32_t index, int64_t at, int64_t size, const ValueCheck& check) {
   if (index >= 0 && index < size) return index;
-  check.bad(index, size);
+  check.bad(at, index);
   return 0;
+}
+
+// The number of the element that lies at an offset.
+int64_t element_at(const View& indices, int64_t offset) {
+  for (int64_t position = 0; position < indices.size(); ++position) {
+    int64_t rest = position, at = 0;
+    for (int axis = indices.rank - 1; axis >= 0; --axis) {
+      at += rest % indices.shape[axis] * indices.strides[axis];
+      rest /= indices.shape[axis];
+    }
+    if (at == offset) return position;
+  }
+  return offset;
+}
+
+ValueCheck check_indices(Context& cuda, const char* op, const View& indices, int64_t axis, int64_t size) {
+  return cuda.check_values([=](int64_t offset, int32_t index) {
+    return "[" + std::string(op) + "] index " + std::to_string(index) + " at position " +
+           std::to_string(element_at(indices, offset)) + " is outside axis " + std::to_string(axis) + ", which has " +
+           std::to_string(size) + " elements";
+  });
 }
 
 // Views: out, indices, x without the axis.
@@ -37,7 +59,7 @@ __global__ void __launch_bounds__(kThreads)
   T values[kStridedItems];
   int32_t to[kStridedItems];
   for_items(walk, [&](int item, const int32_t(&at)[3]) {
-    const int64_t index = checked(walk.as<const int32_t>(1)[at[1]], size, check);
+    const int64_t index = checked(walk.as<const int32_t>(1)[at[1]], at[1], size, check);
     values[item] = walk.as<const T>(2)[at[2] + index * step];
     to[item] = at[0];
   });
@@ -51,7 +73,7 @@ __global__ void __launch_bounds__(kThreads) gather_packs_kernel(const __grid_con
   if (i >= walk.count) return;
   int32_t at[3];
   walk.locate(i, at);
-  const int64_t index = checked(walk.as<const int32_t>(1)[at[1]], size, check);
+  const int64_t index = checked(walk.as<const int32_t>(1)[at[1]], at[1], size, check);
   *reinterpret_cast<uint4*>(walk.data[0] + at[0] * bytes) =
       *reinterpret_cast<const uint4*>(walk.data[2] + (at[2] + index * step) * bytes);
 }
@@ -61,7 +83,7 @@ void gather_as(Context& cuda, const View& x, const View& indices, int64_t axis, 
   const View rest = without_axis(x, axis);
   const int64_t size = x.shape[axis], step = x.strides[axis];
   const Loop<3> loop = make_loop<3>({&out, &indices, &rest});
-  const ValueCheck check = cuda.value_check(BadValue::kIndex);
+  const ValueCheck check = check_indices(cuda, "gather", indices, axis, size);
   constexpr int kWidth = 16 / sizeof(T);
   if (loop.inner_stride(1) == 0 && loop.inner_stride(2) == 1 && step % kWidth == 0 && loop.inner() % kWidth == 0 &&
       has_packs<3>({&out, &indices, &rest}, loop, kWidth))
@@ -79,7 +101,7 @@ void gather_as(Context& cuda, const View& x, const View& indices, int64_t axis, 
 
 __global__ void __launch_bounds__(kThreads)
     check_indices_kernel(const __grid_constant__ Walk<1> walk, int64_t size, ValueCheck check) {
-  for_items(walk, [&](int, const int32_t(&at)[1]) { checked(walk.as<const int32_t>(0)[at[0]], size, check); });
+  for_items(walk, [&](int, const int32_t(&at)[1]) { checked(walk.as<const int32_t>(0)[at[0]], at[0], size, check); });
 }
 
 // A thread for each (list, place in the sorted list, element of a run).
@@ -93,7 +115,7 @@ struct Scatter {
   DType dtype;
   int64_t length, x_step, id_step, out_step;
   const Item* sorted;  // [lists][length]; null for lists of one index
-  const int* failed;   // or null
+  Guard guard;
 };
 
 template <class W>
@@ -105,7 +127,7 @@ __device__ __forceinline__ W sum_of(W a, W b) {
 template <class W>
 __global__ void __launch_bounds__(kThreads) scatter_add_kernel(const __grid_constant__ Scatter s) {
   const int64_t thread = int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  if (thread >= s.work.count || (s.failed != nullptr && *s.failed != 0)) return;
+  if (thread >= s.work.count || s.guard.closed()) return;
   int64_t at[3];
   s.work.locate(thread, at);
   const int64_t list = at[0], first = at[1];
@@ -127,7 +149,7 @@ __global__ void __launch_bounds__(kThreads) scatter_add_kernel(const __grid_cons
 
 }  // namespace
 
-void add_at(Context& cuda, const View& x, const View& indices, int64_t axis, const View& out, const int* failed) {
+void add_at(Context& cuda, const View& x, const View& indices, int64_t axis, const View& out, const Guard* guard) {
   unsigned list_axes = 0, run_axes = 0;
   for (int i = 0; i < x.rank; ++i) {
     if (i == axis) continue;
@@ -143,7 +165,7 @@ void add_at(Context& cuda, const View& x, const View& indices, int64_t axis, con
   s.dtype = x.dtype;
   s.length = x.shape[axis];
   s.x_step = x.strides[axis], s.id_step = indices.strides[axis], s.out_step = out.strides[axis];
-  s.failed = failed;
+  s.guard = guard == nullptr ? Guard{} : *guard;
   Loop<3> work;
   work.rank = 3;
   work.shape[0] = s.lists.count, work.shape[1] = s.length, work.shape[2] = s.runs.count;
@@ -183,14 +205,15 @@ void CudaKernels::gather(const In& x, const In& indices, int64_t axis, const Out
 }
 
 void CudaKernels::scatter_add(const In& x, const In& indices, int64_t axis, const InOut& out) {
-  const ValueCheck check = cuda_.value_check(BadValue::kIndex);
+  const ValueCheck check = check_indices(cuda_, "scatterAdd", indices, axis, out.shape[axis]);
   const View once = each_once(indices);
   for_each_walk<1>({&once}, make_loop<1>({&once}), 1, [&](const Walk<1>& walk) {
     check_indices_kernel<<<blocks_for(walk.count, kThreads * kStridedItems), kThreads, 0, cuda_.stream>>>(
         walk, out.shape[axis], check);
     LLMEFF_LAUNCHED("check_indices_kernel");
   });
-  add_at(cuda_, x, indices, axis, out, cuda_.failed());
+  const Guard guard = cuda_.guard();
+  add_at(cuda_, x, indices, axis, out, &guard);
 }
 
 }  // namespace llmeff::cuda

@@ -11,6 +11,7 @@
 #include "cuda/kernels/cuda_kernels.h"
 #include "cuda/kernels/gemm.h"
 #include "cuda/kernels/loss_rows.cuh"
+#include "cuda/kernels/value_checks.h"
 
 namespace llmeff::cuda {
 namespace {
@@ -27,7 +28,7 @@ __global__ void __launch_bounds__(1024)
     if (has_target(options, target, vocabulary))
       sums[0] += 1;
     else if (target != options.ignore_index)
-      check.bad(target, vocabulary);
+      check.bad(row, target);
   }
   row_sums(sums);
   if (threadIdx.x == 0) *valid = sums[0];
@@ -80,7 +81,7 @@ void CudaKernels::linear_cross_entropy(const In& hidden, const In& weight, const
   const int32_t* const ids = targets.as<int32_t>();
   double* const valid = cuda_.scratch<double>(1);
   count_targets_kernel<<<1, 1024, 0, cuda_.stream>>>(ids, rows, n, loss_options<double>(ignore_index, 0, 0, 0),
-                                                     cuda_.value_check(BadValue::kTarget), valid);
+                                                     check_targets(cuda_, n), valid);
   LLMEFF_LAUNCHED("count_targets_kernel");
   with_logits(hidden.dtype, softcap, [&]<class T, bool kCapped>() {
     using W = wide_t<T>;

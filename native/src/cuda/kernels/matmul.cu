@@ -160,15 +160,17 @@ void activate_product(Context& cuda, const Product& p, const void* from) {
   });
 }
 
-// Sums, and a bias, by the library; then the activation, from `pre` where that is kept.
+// Sums, and a bias, by the library; then the activation, by the library too where it has it. With and without `pre` the
+// same way is taken, so that a recomputed layer has the bits of the first.
 bool by_library(Context& cuda, CublasLt& library, const Product& p) {
-  const bool fused = p.activation == Activation::kGelu && (p.pre == nullptr || item_size(p.out.dtype) == 2);
-  if (p.activation == Activation::kNone || fused || (p.activation == Activation::kRelu && p.pre == nullptr)) {
-    Product whole = p;
-    if (p.activation == Activation::kNone && p.pre != nullptr) return false;
-    return library.product(cuda, whole);
-  }
+  if (p.activation == Activation::kNone) return p.pre == nullptr && library.product(cuda, p);
   Product sums = p;
+  if (p.activation == Activation::kGelu && item_size(p.out.dtype) == 2) {
+    const int64_t reach = (p.batch - 1) * p.out.batch_stride + (p.m - 1) * p.out.row_stride + p.n;
+    if (p.pre == nullptr) sums.pre = cuda.scratch_bytes(static_cast<size_t>(reach * item_size(p.out.dtype)));
+    if (library.product(cuda, sums)) return true;
+    sums.pre = nullptr;
+  }
   sums.activation = Activation::kNone;
   sums.pre = nullptr;
   if (p.pre != nullptr) sums.out.data = p.pre;

@@ -90,45 +90,68 @@ __device__ __forceinline__ bool not_finite(uint32_t two) {
   return (two & kExponent) == kExponent || (two >> 16 & kExponent) == kExponent;
 }
 
-// c[16, 8·tiles] += rows [row, row + 16) of a times the rows of b, over their channels: a·bᵀ.
-template <class T, int width, int tiles>
-__device__ __forceinline__ void add_scores(float (&c)[tiles][4], uint32_t a, int row, uint32_t b) {
+// c[m][16, 8·tiles] += rows [row + 16·m, row + 16·m + 16) of a times the rows of b, over their channels: a·bᵀ.
+template <class T, int width, int tiles, int fragments>
+__device__ __forceinline__ void add_scores(float (&c)[fragments][tiles][4], uint32_t a, int row, uint32_t b) {
   using Tile = MmaTile<width>;
   const int lane = threadIdx.x % 32;
   const int a_row = row + lane % 16, b_row = lane % 8 + lane / 16 * 8;
 #pragma unroll
   for (int k = 0; k < width / 16; ++k) {
-    uint32_t left[4];
-    load_matrices(left, a + Tile::place(a_row, 2 * k + lane / 16));
+    uint32_t left[fragments][4];
+    const uint32_t left_from = a + Tile::place(a_row, 2 * k + lane / 16);
+#pragma unroll
+    for (int m = 0; m < fragments; ++m) load_matrices(left[m], left_from + m * 16 * Tile::kRowBytes);
     const uint32_t from = b + Tile::place(b_row, 2 * k + lane / 8 % 2);
 #pragma unroll
     for (int n = 0; n < tiles / 2; ++n) {
       uint32_t right[4];
       load_matrices(right, from + n * 16 * Tile::kRowBytes);
-      mma<T>(c[2 * n], left, right[0], right[1]);
-      mma<T>(c[2 * n + 1], left, right[2], right[3]);
+#pragma unroll
+      for (int m = 0; m < fragments; ++m) {
+        mma<T>(c[m][2 * n], left[m], right[0], right[1]);
+        mma<T>(c[m][2 * n + 1], left[m], right[2], right[3]);
+      }
     }
   }
 }
+template <class T, int width, int tiles>
+__device__ __forceinline__ void add_scores(float (&c)[tiles][4], uint32_t a, int row, uint32_t b) {
+  add_scores<T, width, tiles, 1>(reinterpret_cast<float(&)[1][tiles][4]>(c), a, row, b);
+}
 
-// c[16, 8·columns] += p[16, 8·tiles] times the channels of b's rows; `first`: of b's pieces.
-template <class T, int width, int tiles, int columns>
-__device__ __forceinline__ void add_weighted(float (&c)[columns][4], const float (&p)[tiles][4], uint32_t b,
-                                             int first = 0) {
+// c[m][16, 8·columns] += p[m][16, 8·tiles] times the channels of b's rows; `first`: of b's pieces.
+template <class T, int width, int tiles, int columns, int fragments>
+__device__ __forceinline__ void add_weighted(float (&c)[fragments][columns][4], const float (&p)[fragments][tiles][4],
+                                             uint32_t b, int first = 0) {
   using Tile = MmaTile<width>;
   const int lane = threadIdx.x % 32;
 #pragma unroll
   for (int k = 0; k < tiles / 2; ++k) {
-    const uint32_t left[4] = {pack<T>(p[2 * k][0], p[2 * k][1]), pack<T>(p[2 * k][2], p[2 * k][3]),
-                              pack<T>(p[2 * k + 1][0], p[2 * k + 1][1]), pack<T>(p[2 * k + 1][2], p[2 * k + 1][3])};
+    uint32_t left[fragments][4];
+#pragma unroll
+    for (int m = 0; m < fragments; ++m) {
+      const float(&low)[4] = p[m][2 * k], (&high)[4] = p[m][2 * k + 1];
+      left[m][0] = pack<T>(low[0], low[1]), left[m][1] = pack<T>(low[2], low[3]);
+      left[m][2] = pack<T>(high[0], high[1]), left[m][3] = pack<T>(high[2], high[3]);
+    }
 #pragma unroll
     for (int n = 0; n < columns / 2; ++n) {
       uint32_t right[4];
       load_matrices_transposed(right, b + Tile::place(16 * k + lane % 16, first + 2 * n + lane / 16));
-      mma<T>(c[2 * n], left, right[0], right[1]);
-      mma<T>(c[2 * n + 1], left, right[2], right[3]);
+#pragma unroll
+      for (int m = 0; m < fragments; ++m) {
+        mma<T>(c[m][2 * n], left[m], right[0], right[1]);
+        mma<T>(c[m][2 * n + 1], left[m], right[2], right[3]);
+      }
     }
   }
+}
+template <class T, int width, int tiles, int columns>
+__device__ __forceinline__ void add_weighted(float (&c)[columns][4], const float (&p)[tiles][4], uint32_t b,
+                                             int first = 0) {
+  add_weighted<T, width, tiles, columns, 1>(reinterpret_cast<float(&)[1][columns][4]>(c),
+                                            reinterpret_cast<const float(&)[1][tiles][4]>(p), b, first);
 }
 
 // The same where b has numbers that are not finite, which a weight of 0 would not hide: bit 4·n + e of `seen` says

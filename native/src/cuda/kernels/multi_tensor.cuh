@@ -65,7 +65,7 @@ const View* optional_view(const List<V>& list, int64_t i) {
 
 // When an update in place must not happen: the factor of the gradients is not finite, or a failure has not been told.
 struct StepGuard {
-  const int* failed;
+  Guard guard;
   const void* scale;  // may be null
   bool wide;          // the scale is float64
 
@@ -74,7 +74,7 @@ struct StepGuard {
     factor = scale == nullptr ? 1.0
              : wide           ? *static_cast<const double*>(scale)
                               : static_cast<double>(*static_cast<const float*>(scale));
-    return isfinite(factor) && *failed == 0;
+    return isfinite(factor) && !guard.closed();
   }
 #endif
 };
@@ -98,7 +98,7 @@ void with_gradients(DType dtype, F&& body) {
 inline StepGuard step_guard(Context& cuda, const In& scale) {
   if (scale.present() && scale.dtype != DType::kF64 && scale.dtype != DType::kF32)
     fail("ERR_DTYPE", "[optimizer] the factor of the gradients must be float32 or float64.");
-  return {cuda.failed(), scale.data, scale.dtype == DType::kF64};
+  return {cuda.guard(), scale.data, scale.dtype == DType::kF64};
 }
 
 #ifdef __CUDACC__

@@ -1,6 +1,6 @@
 // reduce: sum, mean, maximum, minimum, product, variance and log Σ e^x over any axes. float32 is added up in float32
-// over the few elements that a thread has at a time, and in float64 beyond; products in float64 throughout, for a part
-// of one may overflow where the whole does not. Variance and log Σ e^x take one pass: partial results about a mean, or
+// over the few elements that a thread has at a time, and in float64 beyond; products in float64
+// throughout, their powers of 2 apart. Variance and log Σ e^x take one pass: partial results about a mean, or
 // a maximum, of their own are merged (Chan, Golub and LeVeque 1979).
 #include "cuda/kernels/cuda_kernels.h"
 #include "cuda/kernels/reduce.cuh"
@@ -41,21 +41,33 @@ struct Sum {
   }
 };
 
+// A factor and a power of 2 apart, so that a part of a product may overflow or vanish where the whole does not.
 template <class T>
 struct Product {
   using W = T;
-  using State = double;
+  struct State {
+    double factor;  // in [½, 1) or 0, ∞, NaN
+    int64_t power;
+  };
   static constexpr bool kTurns = false, kPacks = false, kPackedColumns = false;
-  static __device__ State none() { return 1; }
+  static __device__ State none() { return {1, 0}; }
   static __device__ W pad() { return 1; }
+  static __device__ State normal(double factor, int64_t power) {
+    int more = 0;
+    const double rest = frexp(factor, &more);
+    return {rest, power + more};
+  }
   template <int n, class I>
   static __device__ void add(State& state, const W (&x)[n], uint32_t, const I&) {
 #pragma unroll
-    for (int i = 0; i < n; ++i) state *= static_cast<double>(x[i]);
+    for (int i = 0; i < n; ++i) state = normal(state.factor * static_cast<double>(x[i]), state.power);
   }
-  static __device__ State merge(State a, State b) { return a * b; }
-  static __device__ void put(State state, const Reduction& r, int64_t at) {
-    store_result(r, at, state);
+  static __device__ State merge(const State& a, const State& b) {
+    return normal(a.factor * b.factor, a.power + b.power);
+  }
+  static __device__ void put(const State& state, const Reduction& r, int64_t at) {
+    const int64_t most = 4096;  // beyond every exponent
+    store_result(r, at, ldexp(state.factor, static_cast<int>(max(-most, min(most, state.power)))));
   }
 };
 

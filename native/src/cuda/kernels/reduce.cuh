@@ -110,6 +110,7 @@ __device__ __forceinline__ void finish_or_keep(const Reduction& r, int64_t outpu
 
 template <class Op>
 __device__ __forceinline__ typename Op::State merge_lanes(typename Op::State state, int lanes) {
+#pragma unroll 1
   for (int step = 1; step < lanes; step *= 2) state = Op::merge(state, shuffle_xor(state, step));
   return state;
 }
@@ -127,6 +128,7 @@ __global__ void __launch_bounds__(kThreads) reduce_rows_kernel(const __grid_cons
     const int64_t base = at[0], begin = part * r.part, end = min(r.reduced.count, begin + r.part);
     if constexpr (kPacks) {
       const int width = pack_width(r.from);
+#pragma unroll 1
       for (int64_t e = begin; e < end; e += int64_t{group} * kItems) {
         const int64_t first = e + lane * width;
         float x[kItems];
@@ -139,6 +141,7 @@ __global__ void __launch_bounds__(kThreads) reduce_rows_kernel(const __grid_cons
         });
       }
     } else {
+#pragma unroll 1
       for (int64_t e = begin + lane; e < end; e += int64_t{group} * kStridedItems) {
         typename Op::W x[kStridedItems];
         uint32_t mask = 0;
@@ -162,6 +165,7 @@ __global__ void __launch_bounds__(kThreads) reduce_rows_kernel(const __grid_cons
     if (lane % 32 == 0) warps[lane / 32] = state;
     __syncthreads();
     if (lane == 0)
+#pragma unroll 1
       for (int i = 1; i < group / 32; ++i) state = Op::merge(state, warps[i]);
   }
   if (lane == 0 && part < r.parts) finish_or_keep<Op>(r, output, part, state);
@@ -192,6 +196,7 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
   for (int c = 0; c < kColumns; ++c) states[c] = Op::none();
   const int64_t begin = part * r.part + row_group, end = min(r.reduced.count, (part + 1) * r.part);
+#pragma unroll 1
   for (int64_t e = begin; e < end; e += int64_t{row_groups} * kRows) {
     typename Op::W x[kRows][kColumns];
     uint32_t mask = 0;
@@ -231,6 +236,7 @@ __global__ void __launch_bounds__(kThreads)
     __syncthreads();
     if (row_group == 0 && column_of(c) < columns) {
       State state = states[c];
+#pragma unroll 1
       for (int g = 1; g < row_groups; ++g) state = Op::merge(state, shared[g * lanes + lane]);
       finish_or_keep<Op>(r, outer * columns + column_of(c), part, state);
     }
@@ -244,6 +250,7 @@ __global__ void __launch_bounds__(kThreads) reduce_parts_kernel(const __grid_con
   const int64_t output = int64_t{blockIdx.x} * (kThreads / group) + threadIdx.x / group;
   typename Op::State state = Op::none();
   if (output < r.kept.count)
+#pragma unroll 1
     for (int64_t part = lane; part < r.parts; part += group)
       state = Op::merge(state, static_cast<const typename Op::State*>(r.partial)[part * r.kept.count + output]);
   state = merge_lanes<Op>(state, group);

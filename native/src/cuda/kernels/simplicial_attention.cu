@@ -1,4 +1,5 @@
 // 2-simplicial attention, forward: the choice of a kernel, and the plain one.
+#include "cuda/kernels/attention_hopper.cuh"
 #include "cuda/kernels/attention_mma.h"
 #include "cuda/kernels/attention_plain.cuh"
 #include "cuda/kernels/cuda_kernels.h"
@@ -103,6 +104,7 @@ void CudaKernels::simplicial_attention(const In& q, const In& k1, const In& k2, 
                                        bool determinant, const Out& o, const Out& lse) {
   const SimplicialArguments x = {q,       k1,      k2,       v1,        v2,        scale,      causal, w1, w2,
                                  k2_bias, v2_bias, q_offset, k1_offset, k2_offset, determinant};
+  if (simplicial_hopper(cuda_, x, o, lse)) return;
   with_floating(q.dtype, [&]<class T>(TypeTag<T>) {
     if constexpr (kMmaType<T>)
       if (mma_supports(cuda_, q.shape[3], v1.shape[3])) return simplicial_mma<T>(cuda_, x, o, lse);

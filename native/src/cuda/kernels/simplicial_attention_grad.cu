@@ -1,6 +1,7 @@
 // 2-simplicial attention, backward (simplicial-attention.md §4): one kernel owns queries and makes dq, one owns rows of
 // a pair and makes their dk and dv. That one runs twice, with the roles of the pairs exchanged, since the operation is
 // symmetric in them.
+#include "cuda/kernels/attention_hopper.cuh"
 #include "cuda/kernels/attention_mma.h"
 #include "cuda/kernels/attention_plain_grad.cuh"
 #include "cuda/kernels/cuda_kernels.h"
@@ -89,6 +90,7 @@ void CudaKernels::simplicial_attention_grad(const In& dout, const In& q, const I
                                             const Out& dk1, const Out& dk2, const Out& dv1, const Out& dv2) {
   const SimplicialArguments x = {q,       k1,      k2,       v1,        v2,        scale,      causal, w1, w2,
                                  k2_bias, v2_bias, q_offset, k1_offset, k2_offset, determinant};
+  if (simplicial_grad_hopper(cuda_, x, dout, o, lse, dq, dk1, dk2, dv1, dv2)) return;
   with_floating(q.dtype, [&]<class T>(TypeTag<T>) {
     using W = wide_t<T>;
     W* const delta = cuda_.scratch<W>(lse.size());

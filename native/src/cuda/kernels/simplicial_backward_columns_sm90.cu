@@ -10,8 +10,9 @@
 //   dva_r = Σ_rows W∘Vb,  dka_r = Σ_rows U∘Kb                          this half's part of the sum
 // `scale` in dS is left to the kernels that add the parts up.
 //
-// Order of the matrix products of one consumer, in flight while it computes:
-//   dP(n) | exp of S(n) | W(n) | dS(n) | U(n), S(n+1), dP(n+1) | exp of S(n+1) …
+// A consumer issues W and U of one row block with S and dP of the next, and computes when S is there, while the other
+// consumer's products run. Left alone the two fall into step, for the tensor cores serve both in turn and both finish
+// together; so one whose S is ready lets the other go first (struct Turn).
 //
 // Shared memory at D = 128: K~ and V~ 64 KB, four stages of q_i and dout_i 128 KB, statistics, column sums: 202 KB.
 // Registers: U, W 128, S 32, dP 32, operands 32.
@@ -36,6 +37,12 @@ struct Operands {
   float* short_part;  // [slots][a.rows][dV, dK][D]
 };
 
+// Whose S was ready last, and who is away from the loop over row blocks. Only a hint: nobody waits for long, no result depends
+// on it. Strict turns would make both wait whenever one folds.
+struct Turn {
+  unsigned char last, away[2], unused;
+};
+
 template <int D>
 struct Shared {
   static constexpr int kPanels = D / kPanelChannels;
@@ -45,7 +52,9 @@ struct Shared {
   unsigned char dout[kStages][kPanels * kBlockRows * kPanelRowBytes];
   float stats[kStages][2 * kBlockRows];
   float sums[2][2][4][D];  // consumer, (dV, dK), warp
+  uint4 factors[2][2][D / 8];  // consumer, (va, ka) of the present short row
   Operands operands;
+  Turn turn;
   uint64_t full[kStages], empty[kStages];
 };
 
@@ -88,33 +97,37 @@ __device__ void produce(const Problem& p, const Maps& maps, Shared<D>& shared, S
   }
 }
 
-// 64 rows of b times row r of a, as 128-byte-swizzled panels of kColumnRows rows; `panels` is at the first of the 64.
+// 64 rows of b times a row of a, which is left in `factors` too, as 128-byte-swizzled panels of kColumnRows rows; `panels` is at the first of the 64.
 template <int D>
 __device__ void build_product(unsigned char* panels, const __nv_bfloat16* b_rows, int64_t b_stride, int valid_rows,
-                              const __nv_bfloat16* a_row, float bias, int thread) {
+                              const __nv_bfloat16* a_row, float bias, uint4* factors, int thread) {
   constexpr int kColumns = D / 8;  // of 16 bytes
   constexpr int kStep = kConsumerThreads / kColumns;
   constexpr int kCount = kHalfRows / kStep;
   const int column = thread % kColumns;
-  const uint4 factor = *reinterpret_cast<const uint4*>(a_row + column * 8);
+  const uint4 factor = __ldg(reinterpret_cast<const uint4*>(a_row + column * 8));
   uint4 x[kCount];
 #pragma unroll
   for (int i = 0; i < kCount; ++i) {
     const int row = thread / kColumns + i * kStep;
     x[i] = make_uint4(0, 0, 0, 0);
-    if (row < valid_rows) x[i] = *reinterpret_cast<const uint4*>(b_rows + row * b_stride + column * 8);
+    if (row < valid_rows) x[i] = __ldg(reinterpret_cast<const uint4*>(b_rows + row * b_stride + column * 8));
   }
+  if (thread < kColumns) factors[thread] = factor;
   unsigned char* panel = panels + column / 8 * (kColumnRows * kPanelRowBytes);
+  const auto store = [&]<bool kBiased>() {
 #pragma unroll
-  for (int i = 0; i < kCount; ++i) {
-    const int row = thread / kColumns + i * kStep;
-    uint4 y;
-    y.x = multiply_biased(x[i].x, factor.x, bias);
-    y.y = multiply_biased(x[i].y, factor.y, bias);
-    y.z = multiply_biased(x[i].z, factor.z, bias);
-    y.w = multiply_biased(x[i].w, factor.w, bias);
-    *reinterpret_cast<uint4*>(panel + swizzled(row, column % 8 * 8)) = y;
-  }
+    for (int i = 0; i < kCount; ++i) {
+      const int row = thread / kColumns + i * kStep;
+      uint4 y;
+      y.x = multiply<kBiased>(x[i].x, factor.x, bias);
+      y.y = multiply<kBiased>(x[i].y, factor.y, bias);
+      y.z = multiply<kBiased>(x[i].z, factor.z, bias);
+      y.w = multiply<kBiased>(x[i].w, factor.w, bias);
+      *reinterpret_cast<uint4*>(panel + swizzled(row, column % 8 * 8)) = y;
+    }
+  };
+  bias == 0 ? store.template operator()<false>() : store.template operator()<true>();
 }
 
 // Adds to an address that only this thread ever touches: in program order, hence deterministic, and nobody waits for it.
@@ -141,28 +154,40 @@ __device__ inline void exchange_sum(float (&x)[kCount], int lane) {
 // the sum over the warp's 16 rows of accumulator∘b in `sums`.
 template <int D>
 __device__ void fold(const float (&accumulator)[D / 2], const __nv_bfloat16* b_rows, int64_t b_stride, int valid_rows,
-                     const __nv_bfloat16* a_row, float bias, float4* part, bool first, float* sums, int thread) {
+                     const uint4* factors, float bias, float4* part, bool first, float* sums, int thread) {
   const int lane = thread % 32, warp = thread / 32;
   const int row = warp * 16 + lane / 4, pair = lane % 4 * 2;
   float sum[D / 4];
 #pragma unroll
-  for (int j = 0; j < D / 8; ++j) {
-    const int column = 8 * j + pair;
-    float2 factor = unpack_bf16(*reinterpret_cast<const uint32_t*>(a_row + column));
-    factor.x += bias, factor.y += bias;
-    const float4 x = {accumulator[4 * j] * factor.x, accumulator[4 * j + 1] * factor.y,
-                      accumulator[4 * j + 2] * factor.x, accumulator[4 * j + 3] * factor.y};
-    if (first) {
-      part[j * kConsumerThreads + thread] = x;
-    } else {
-      add_to_own(&part[j * kConsumerThreads + thread], x);
+  for (int block = 0; block < D / 8; block += 8) {
+    // Loads first: the adds below must not put a latency between each.
+    uint32_t upper[8], lower[8];
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      const int column = 8 * (block + i) + pair;
+      upper[i] = lower[i] = 0;
+      if (row < valid_rows) upper[i] = __ldg(reinterpret_cast<const uint32_t*>(b_rows + row * b_stride + column));
+      if (row + 8 < valid_rows)
+        lower[i] = __ldg(reinterpret_cast<const uint32_t*>(b_rows + (row + 8) * b_stride + column));
     }
-    uint32_t upper = 0, lower = 0;
-    if (row < valid_rows) upper = *reinterpret_cast<const uint32_t*>(b_rows + row * b_stride + column);
-    if (row + 8 < valid_rows) lower = *reinterpret_cast<const uint32_t*>(b_rows + (row + 8) * b_stride + column);
-    const float2 b0 = unpack_bf16(upper), b1 = unpack_bf16(lower);
-    sum[2 * j] = accumulator[4 * j] * b0.x + accumulator[4 * j + 2] * b1.x;
-    sum[2 * j + 1] = accumulator[4 * j + 1] * b0.y + accumulator[4 * j + 3] * b1.y;
+    pin(upper);
+    pin(lower);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      const int j = block + i;
+      const float2 b0 = unpack_bf16(upper[i]), b1 = unpack_bf16(lower[i]);
+      sum[2 * j] = accumulator[4 * j] * b0.x + accumulator[4 * j + 2] * b1.x;
+      sum[2 * j + 1] = accumulator[4 * j + 1] * b0.y + accumulator[4 * j + 3] * b1.y;
+      float2 factor = unpack_bf16(reinterpret_cast<const uint32_t*>(factors)[4 * j + lane % 4]);
+      factor.x += bias, factor.y += bias;
+      const float4 x = {accumulator[4 * j] * factor.x, accumulator[4 * j + 1] * factor.y,
+                        accumulator[4 * j + 2] * factor.x, accumulator[4 * j + 3] * factor.y};
+      if (first) {
+        __stcg(&part[j * kConsumerThreads + thread], x);
+      } else {
+        add_to_own(&part[j * kConsumerThreads + thread], x);
+      }
+    }
   }
   exchange_sum<D / 8, 16>(sum, lane);
   exchange_sum<D / 16, 8>(sum, lane);
@@ -170,6 +195,28 @@ __device__ void fold(const float (&accumulator)[D / 2], const __nv_bfloat16* b_r
   const int index = (lane & 16 ? D / 8 : 0) + (lane & 8 ? D / 16 : 0) + (lane & 4 ? D / 32 : 0);
 #pragma unroll
   for (int i = 0; i < D / 32; ++i) sums[warp * D + (index + i) / 2 * 8 + pair + (index + i) % 2] = sum[i];
+}
+
+// Clears what the windows hide of Pᵀ (64 rows of b from own.first on × row block n).
+__device__ inline void mask(float (&P)[32], const Problem& p, Span own, int n, int r, int thread) {
+  const int row = own.first + thread / 32 * 16 + thread % 32 / 4;  // and row + 8
+  const int token = p.first_token(n);
+  if (p.tile_tokens == 1) {  // which the loop's bounds know to see r
+    const int low = token + p.b.shift - p.b.window, high = least(token + p.b.shift, p.b.rows - 1);
+    const bool upper = row > low && row <= high, lower = row + 8 > low && row + 8 <= high;
+#pragma unroll
+    for (int i = 0; i < 32; ++i) P[i] = (i & 2 ? lower : upper) ? P[i] : 0;
+    return;
+  }
+  int pair = thread % 4 * 2;
+  asm volatile("" : "+r"(pair));  // keeps 16 token numbers from being held ready all the time
+#pragma unroll
+  for (int i = 0; i < 32; ++i) {
+    const int t = token + ((i / 4 * 8 + pair + i % 2) * p.token_magic >> 16) + p.b.shift, line = row + (i & 2) * 4;
+    const int seen = t - p.b.shift + p.a.shift;
+    const bool live = (line <= least(t, p.b.rows - 1)) & (line > t - p.b.window) & (r <= seen) & (r > seen - p.a.window);
+    P[i] = live ? P[i] : 0;
+  }
 }
 
 template <class T>
@@ -193,6 +240,18 @@ __device__ void consume(const Problem& p, Shared<D>& shared, Span rows, Span sho
       mbarrier_wait(&shared.full[place.stage], place.parity);
       if (lane == 0) mbarrier_arrive(&shared.empty[place.stage]);
     }
+  };
+  const auto wait_turn = [&] {
+    for (int i = 0; i < 64; ++i) {
+      const int turn = uniform(*reinterpret_cast<const volatile int*>(&shared.turn));
+      if ((turn & 255) != half || (turn >> (16 - 8 * half) & 255) != 0) return;
+    }
+  };
+  const auto pass_turn = [&] {
+    if (thread == 0) *const_cast<volatile unsigned char*>(&shared.turn.last) = half;
+  };
+  const auto set_away = [&](bool away) {
+    if (thread == 0) *const_cast<volatile unsigned char*>(&shared.turn.away[half]) = away;
   };
   // Sᵀ and dPᵀ of a stage, one group each.
   const auto issue_logits = [&](int stage) {
@@ -230,10 +289,10 @@ __device__ void consume(const Problem& p, Shared<D>& shared, Span rows, Span sho
       const int offset = half * kHalfRows * kPanelRowBytes, valid_rows = p.b.rows - own.first;
       build_product<D>(shared.k_product + offset, reload(shared.operands.kb) + own.first * p.b.k_strides.row,
                        p.b.k_strides.row, valid_rows, reload(shared.operands.ka) + r * p.a.k_strides.row, p.a.k_bias,
-                       thread);
+                       shared.factors[half][1], thread);
       build_product<D>(shared.v_product + offset, reload(shared.operands.vb) + own.first * p.b.v_strides.row,
                        p.b.v_strides.row, valid_rows, reload(shared.operands.va) + r * p.a.v_strides.row, p.a.v_bias,
-                       thread);
+                       shared.factors[half][0], thread);
     }
     fence_async_shared();
     named_barrier_wait(1 + half, kConsumerThreads);
@@ -245,12 +304,14 @@ __device__ void consume(const Problem& p, Shared<D>& shared, Span rows, Span sho
     pin(U);
     mbarrier_wait(&shared.full[place.stage], place.parity);
     issue_logits(place.stage);
+    set_away(false);
     int previous = -1;
     for (int n = mine.first;; ++n) {
       const int stage = place.stage;
       const float* stats = shared.stats[stage] + lane % 4 * 4;
       wgmma_wait<1>();  // S of n, and all of n - 1
       pin(S);
+      pass_turn();
       if (previous >= 0 && lane == 0) mbarrier_arrive(&shared.empty[previous]);
       previous = stage;
 
@@ -262,55 +323,46 @@ __device__ void consume(const Problem& p, Shared<D>& shared, Span rows, Span sho
         S[4 * j + 2] = exp2_approx(S[4 * j + 2] * p.log2_scale - lse.x);
         S[4 * j + 3] = exp2_approx(S[4 * j + 3] * p.log2_scale - lse.y);
       }
-      if (n < whole.first || n > whole.last) {
-        const int token = p.first_token(n), first_row = own.first + thread / 32 * 16 + lane / 4;
-        int pair = lane % 4 * 2;
-        asm volatile("" : "+r"(pair));  // keeps 16 token numbers from being held ready all the time
-#pragma unroll
-        for (int i = 0; i < 32; ++i) {
-          const int column = i / 4 * 8 + pair + i % 2;
-          const int row = first_row + (i & 2) * 4;
-          const int t = token + (column * p.token_magic >> 16);
-          const bool live = row < p.b.rows && row <= t + p.b.shift && row > t + p.b.shift - p.b.window &&
-                            r <= t + p.a.shift && r > t + p.a.shift - p.a.window;
-          S[i] = live ? S[i] : 0;
-        }
-      }
-      uint32_t operand[4][4];
-#pragma unroll
-      for (int i = 0; i < 16; ++i) operand[i / 4][i % 4] = pack_bf16(S[2 * i], S[2 * i + 1]);
-      const uint64_t dout = matrix_descriptor<kMajorMN>(shared_address(shared.dout[stage]), kBlockRows);
-      const uint64_t q = matrix_descriptor<kMajorMN>(shared_address(shared.q[stage]), kBlockRows);
-#pragma unroll
-      for (int i = 0; i < 4; ++i) pin(operand[i]);
-      pin(W);
-      wgmma_fence();
-#pragma unroll
-      for (int step = 0; step < 4; ++step) wgmma_rs<D, kMajorMN>(W, operand[step], advance(dout, step * 16 * kPanelRowBytes));
-      wgmma_commit();
-      wgmma_wait<0>();  // dP, and W, for its operand makes room for that of U
+      if (n < whole.first || n > whole.last) mask(S, p, own, n, r, thread);
+      wgmma_wait<0>();
       pin(dP);
-      uint32_t d_operand[4][4];
+      uint32_t operand[4][4], d_operand[4][4];
 #pragma unroll
       for (int j = 0; j < 8; ++j) {
         const float2 delta = *reinterpret_cast<const float2*>(stats + 16 * j + 2);
+        operand[j / 2][j % 2 * 2] = pack_bf16(S[4 * j], S[4 * j + 1]);
+        operand[j / 2][j % 2 * 2 + 1] = pack_bf16(S[4 * j + 2], S[4 * j + 3]);
         d_operand[j / 2][j % 2 * 2] =
             pack_bf16(S[4 * j] * (dP[4 * j] - delta.x), S[4 * j + 1] * (dP[4 * j + 1] - delta.y));
         d_operand[j / 2][j % 2 * 2 + 1] =
             pack_bf16(S[4 * j + 2] * (dP[4 * j + 2] - delta.x), S[4 * j + 3] * (dP[4 * j + 3] - delta.y));
       }
+      const uint64_t dout = matrix_descriptor<kMajorMN>(shared_address(shared.dout[stage]), kBlockRows);
+      const uint64_t q = matrix_descriptor<kMajorMN>(shared_address(shared.q[stage]), kBlockRows);
 #pragma unroll
-      for (int i = 0; i < 4; ++i) pin(d_operand[i]);
+      for (int i = 0; i < 4; ++i) {
+        pin(operand[i]);
+        pin(d_operand[i]);
+      }
+      pin(W);
       pin(U);
+      wait_turn();
       wgmma_fence();
+#pragma unroll
+      for (int step = 0; step < 4; ++step) wgmma_rs<D, kMajorMN>(W, operand[step], advance(dout, step * 16 * kPanelRowBytes));
+      wgmma_commit();
 #pragma unroll
       for (int step = 0; step < 4; ++step) wgmma_rs<D, kMajorMN>(U, d_operand[step], advance(q, step * 16 * kPanelRowBytes));
       wgmma_commit();
       place.next();
       if (n == mine.last) break;
       mbarrier_wait(&shared.full[place.stage], place.parity);
+      wgmma_wait<1>();
+#pragma unroll
+      for (int i = 0; i < 4; ++i) pin(operand[i]);  // W is done: S may take the operand's registers
       issue_logits(place.stage);
     }
+    set_away(true);
     wgmma_wait<0>();
     pin(W);
     pin(U);
@@ -322,11 +374,9 @@ __device__ void consume(const Problem& p, Shared<D>& shared, Span rows, Span sho
       const int valid_rows = p.b.rows - own.first;
       float4* part = reload(shared.operands.part) + half * (2 * kPart);
       fold<D>(W, reload(shared.operands.vb) + own.first * p.b.v_strides.row, p.b.v_strides.row, valid_rows,
-              reload(shared.operands.va) + r * p.a.v_strides.row, p.a.v_bias, part, first, shared.sums[half][0][0],
-              thread);
+              shared.factors[half][0], p.a.v_bias, part, first, shared.sums[half][0][0], thread);
       fold<D>(U, reload(shared.operands.kb) + own.first * p.b.k_strides.row, p.b.k_strides.row, valid_rows,
-              reload(shared.operands.ka) + r * p.a.k_strides.row, p.a.k_bias, part + kPart, first,
-              shared.sums[half][1][0], thread);
+              shared.factors[half][1], p.a.k_bias, part + kPart, first, shared.sums[half][1][0], thread);
     }
     named_barrier_wait(3 + half, kConsumerThreads);
     const int slot = own.first / kHalfRows % p.slots;
@@ -335,7 +385,7 @@ __device__ void consume(const Problem& p, Shared<D>& shared, Span rows, Span sho
     for (int i = 0; i < 2 * D / kConsumerThreads; ++i) {
       const int element = i * kConsumerThreads + thread;
       const float* sums = &shared.sums[half][element / D][0][element % D];
-      short_part[element] = (sums[0] + sums[D]) + (sums[2 * D] + sums[3 * D]);
+      __stcg(&short_part[element], (sums[0] + sums[D]) + (sums[2 * D] + sums[3 * D]));
     }
   }
 }
@@ -343,8 +393,8 @@ __device__ void consume(const Problem& p, Shared<D>& shared, Span rows, Span sho
 template <int D>
 __global__ void __launch_bounds__(kThreads, 1)
     columns_kernel(const __grid_constant__ Problem p, const __grid_constant__ Maps maps, int first_tile, int tiles) {
-  extern __shared__ unsigned char raw[];
-  Shared<D>& shared = *reinterpret_cast<Shared<D>*>((reinterpret_cast<uintptr_t>(raw) + 1023) & ~uintptr_t{1023});
+  extern __shared__ __align__(1024) unsigned char raw[];
+  Shared<D>& shared = *reinterpret_cast<Shared<D>*>(raw);
   // Chunks slowest: the last chunk of a tile is the short one, and goes last.
   const int tile_in_phase = blockIdx.x % tiles, chunk = blockIdx.x / tiles;
   const int first_row = (first_tile + tile_in_phase) * kColumnRows;
@@ -366,6 +416,7 @@ __global__ void __launch_bounds__(kThreads, 1)
       mbarrier_init(&shared.empty[i], 8);  // the warps of both consumers
     }
     mbarrier_init_fence();
+    shared.turn = {255, {1, 1}, 0};
     const int64_t kv = int64_t(batch) * p.Hkv + kv_head;
     Operands& operands = shared.operands;
     operands.kb = p.b.k + batch * p.b.k_strides.batch + kv_head * p.b.k_strides.head;
@@ -389,7 +440,7 @@ __global__ void __launch_bounds__(kThreads, 1)
 
 template <int D>
 void launch(const Problem& p, const Maps& maps, int phase, cudaStream_t stream) {
-  constexpr int kBytes = sizeof(Shared<D>) + 1024;
+  constexpr int kBytes = sizeof(Shared<D>);
   static_assert(kBytes <= 227 * 1024);
   const int first_tile = phase * p.tiles_per_phase;
   const int tiles = least(p.tiles_per_phase, p.column_tiles - first_tile);

@@ -130,9 +130,10 @@ __device__ inline int uniform(int value) { return __shfl_sync(0xffffffffu, value
 __device__ inline float2 unpack_bf16(uint32_t pair) {
   return {__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000u)};
 }
-// (pair + bias) ∘ other, rounded once.
-__device__ inline uint32_t multiply_biased(uint32_t other, uint32_t pair, float bias) {
-  if (bias == 0) return sm90::multiply_bf16x2(other, pair);
+// other∘(pair + bias), rounded once.
+template <bool kBiased>
+__device__ inline uint32_t multiply(uint32_t other, uint32_t pair, float bias) {
+  if (!kBiased) return sm90::multiply_bf16x2(other, pair);
   const float2 x = unpack_bf16(other), y = unpack_bf16(pair);
   return sm90::pack_bf16(x.x * (y.x + bias), x.y * (y.y + bias));
 }

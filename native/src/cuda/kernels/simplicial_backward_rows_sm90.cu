@@ -9,6 +9,9 @@
 //   dq += G∘ka_r                                               float32
 // In the end the two consumers' sums are added, times `scale`.
 //
+// The consumers take turns with the matrix products, S dP of 0, S dP of 1, G of 0, G of 1: each computes while the other's
+// products run. Left alone they fall into step, for the tensor cores serve both in turn and both finish together.
+//
 // Shared memory at D = 128: q and dout 32 KB, two stages of Kb and Vb 128 KB, up to 32 short rows 32 KB: 193 KB.
 // Registers: dq 64, A and Y 64, S and dP 64, then G in their place.
 #include "simplicial_backward_problem.h"
@@ -23,6 +26,10 @@ constexpr int kTile = 128;       // rows of b
 constexpr int kShortRows = 32;   // of a, in shared memory at a time
 constexpr int kThreads = 384;    // producer, consumer 0, consumer 1
 constexpr int kConsumers = 256;  // threads of both
+
+// Named barriers.
+constexpr int kBoth = 1;
+constexpr int kTurn = 2;  // and 3: of consumer 0, of consumer 1
 
 template <int D>
 struct Shared {
@@ -112,8 +119,9 @@ __device__ void load_short_rows(const Problem& p, Shared<D>& shared, const Work&
   }
 }
 
-// Register operands rows∘short row; `rows` is the shared address of this lane's row for ldmatrix, `swizzle` = its row % 8.
-template <int D>
+// Register operands rows∘(short row + bias); `rows` is the shared address of this lane's row for ldmatrix, `swizzle` its
+// row % 8, `column` its half of 16 channels.
+template <bool kBiased, int D>
 __device__ inline void build_operand(uint32_t (&operand)[D / 16][4], uint32_t rows, int swizzle, int column,
                                      const uint4* short_row, int quad, float bias) {
 #pragma unroll
@@ -129,15 +137,13 @@ __device__ inline void build_operand(uint32_t (&operand)[D / 16][4], uint32_t ro
                    : "=r"(a[0]), "=r"(a[1]), "=r"(a[2]), "=r"(a[3])
                    : "r"(address)
                    : "memory");
-      a[0] = multiply_biased(a[0], factor[2 * i], bias);
-      a[1] = multiply_biased(a[1], factor[2 * i], bias);
-      a[2] = multiply_biased(a[2], factor[2 * i + 1], bias);
-      a[3] = multiply_biased(a[3], factor[2 * i + 1], bias);
+#pragma unroll
+      for (int j = 0; j < 4; ++j) a[j] = multiply<kBiased>(a[j], factor[2 * i + j / 2], bias);
     }
   }
 }
 
-template <int D>
+template <int D, bool kBiased>
 __device__ void consume(const Problem& p, Shared<D>& shared, const Work& w, int consumer, int thread) {
   using Layout = Shared<D>;
   const int lane = thread % 32, warp = thread / 32, quad = lane % 4;
@@ -155,17 +161,21 @@ __device__ void consume(const Problem& p, Shared<D>& shared, const Work& w, int 
   const float lse[2] = {stats[0], stats[16]}, delta[2] = {stats[2], stats[18]};
 
   const auto build = [&](int index) {
-    build_operand<D>(A, q_rows, lane % 8, lane / 16, shared.ka[index], quad, p.a.k_bias);
-    build_operand<D>(Y, dout_rows, lane % 8, lane / 16, shared.va[index], quad, p.a.v_bias);
+    build_operand<kBiased, D>(A, q_rows, lane % 8, lane / 16, shared.ka[index], quad, p.a.k_bias);
+    build_operand<kBiased, D>(Y, dout_rows, lane % 8, lane / 16, shared.va[index], quad, p.a.v_bias);
   };
+
+  const auto wait_turn = [&] { named_barrier_wait(kTurn + consumer, kConsumers); };
+  const auto pass_turn = [&] { named_barrier_arrive(kTurn + 1 - consumer, kConsumers); };
+  if (consumer == 1) pass_turn();
 
   int stage = 0;
   uint32_t parity = 0;
   for (int chunk = w.short_rows.first; chunk <= w.short_rows.last; chunk += kShortRows) {
     const int count = least(kShortRows, w.short_rows.last - chunk + 1);
-    named_barrier_wait(1, kConsumers);
+    named_barrier_wait(kBoth, kConsumers);
     load_short_rows<D>(p, shared, w, chunk, count, consumer * 128 + thread);
-    named_barrier_wait(1, kConsumers);
+    named_barrier_wait(kBoth, kConsumers);
     for (int tile = w.long_rows.first; tile <= w.long_rows.last; tile += kTile) {
       mbarrier_wait(&shared.full[stage], parity);
       const bool two = w.long_rows.last - tile >= kTile / 2;  // the tile's second half has rows
@@ -175,6 +185,7 @@ __device__ void consume(const Problem& p, Shared<D>& shared, const Work& w, int 
         const uint32_t offset = half * (kTile / 2) * kPanelRowBytes;
         const uint64_t k = matrix_descriptor<kMajorK>(shared_address(shared.kb[stage]) + offset);
         const uint64_t v = matrix_descriptor<kMajorK>(shared_address(shared.vb[stage]) + offset);
+        wait_turn();
         pin(S);
         pin(dP);
 #pragma unroll
@@ -197,6 +208,7 @@ __device__ void consume(const Problem& p, Shared<D>& shared, const Work& w, int 
         wgmma_commit();
         wgmma_wait<1>();
         pin(S);
+        pass_turn();
 #pragma unroll
         for (int i = 0; i < 32; ++i) S[i] = exp2_approx(S[i] * p.log2_scale - lse[i / 2 % 2]);
         const int first = tile + half * (kTile / 2), r = chunk + index;
@@ -229,6 +241,7 @@ __device__ void consume(const Problem& p, Shared<D>& shared, const Work& w, int 
               pack_bf16(S[2 * i] * (dP[2 * i] - delta[i % 2]), S[2 * i + 1] * (dP[2 * i + 1] - delta[i % 2]));
         }
         const uint64_t keys = matrix_descriptor<kMajorMN>(shared_address(shared.kb[stage]) + offset, kTile);
+        wait_turn();
         pin(G);
 #pragma unroll
         for (int step = 0; step < 4; ++step) pin(operand[step]);
@@ -238,6 +251,7 @@ __device__ void consume(const Problem& p, Shared<D>& shared, const Work& w, int 
           wgmma_rs<D, kMajorMN>(G, operand[step], advance(keys, step * 16 * kPanelRowBytes), step > 0);
         }
         wgmma_commit();
+        pass_turn();
         const int folded = index;
         if (two && half == 0) {
           half = 1;
@@ -261,6 +275,12 @@ __device__ void consume(const Problem& p, Shared<D>& shared, const Work& w, int 
           dq[4 * n + 7] += G[4 * n + 7] * f.w;
         }
       }
+      if (consumer == 1 && count % 2 != 0) {  // the other has a row more
+        for (int turns = two ? 4 : 2; turns > 0; --turns) {
+          wait_turn();
+          pass_turn();
+        }
+      }
       if (lane == 0) mbarrier_arrive(&shared.empty[stage]);
       if (++stage == kStages) stage = 0, parity ^= 1;
     }
@@ -268,13 +288,13 @@ __device__ void consume(const Problem& p, Shared<D>& shared, const Work& w, int 
 
   // Consumer 1 hands its sum over where q and dout were.
   float4* part = reinterpret_cast<float4*>(shared.q);
-  named_barrier_wait(1, kConsumers);
+  named_barrier_wait(kBoth, kConsumers);
   if (consumer == 1) {
 #pragma unroll
     for (int n = 0; n < D / 8; ++n)
       part[n * 128 + thread] = make_float4(dq[4 * n], dq[4 * n + 1], dq[4 * n + 2], dq[4 * n + 3]);
   }
-  named_barrier_wait(1, kConsumers);
+  named_barrier_wait(kBoth, kConsumers);
   if (consumer == 1) return;
 #pragma unroll
   for (int n = 0; n < D / 8; ++n) {
@@ -298,11 +318,11 @@ __device__ void consume(const Problem& p, Shared<D>& shared, const Work& w, int 
   }
 }
 
-template <int D>
+template <int D, bool kBiased>
 __global__ void __launch_bounds__(kThreads, 1)
     rows_kernel(const __grid_constant__ Problem p, const __grid_constant__ Maps maps) {
-  extern __shared__ unsigned char raw[];
-  Shared<D>& shared = *reinterpret_cast<Shared<D>*>((reinterpret_cast<uintptr_t>(raw) + 1023) & ~uintptr_t{1023});
+  extern __shared__ __align__(1024) unsigned char raw[];
+  Shared<D>& shared = *reinterpret_cast<Shared<D>*>(raw);
   // Under the causal mask late tokens see the most: first.
   const Work w = work_of(p, p.row_blocks - 1 - blockIdx.x, blockIdx.y);
   if (p.tile_tokens * p.tile_heads < kBlockRows) {
@@ -327,26 +347,27 @@ __global__ void __launch_bounds__(kThreads, 1)
     if (threadIdx.x == 0) produce<D>(p, maps, shared, w);
   } else {
     take_registers<240>();
-    consume<D>(p, shared, w, warpgroup - 1, threadIdx.x % 128);
+    consume<D, kBiased>(p, shared, w, warpgroup - 1, threadIdx.x % 128);
   }
 }
 
-template <int D>
+template <int D, bool kBiased>
 void launch(const Problem& p, const Maps& maps, cudaStream_t stream) {
-  constexpr int kBytes = sizeof(Shared<D>) + 1024;
+  constexpr int kBytes = sizeof(Shared<D>);
   static_assert(kBytes <= 227 * 1024);
   static_assert(sizeof(Shared<D>::q) + sizeof(Shared<D>::dout) >= kBlockRows * D * sizeof(float));
-  cudaFuncSetAttribute(rows_kernel<D>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
-  rows_kernel<D><<<dim3(unsigned(p.row_blocks), unsigned(p.B) * p.Hkv), kThreads, kBytes, stream>>>(p, maps);
+  cudaFuncSetAttribute(rows_kernel<D, kBiased>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
+  rows_kernel<D, kBiased><<<dim3(unsigned(p.row_blocks), unsigned(p.B) * p.Hkv), kThreads, kBytes, stream>>>(p, maps);
 }
 
 }  // namespace
 
 void launch_rows(const Problem& problem, const Maps& maps, cudaStream_t stream) {
+  const bool biased = problem.a.k_bias != 0 || problem.a.v_bias != 0;
   if (problem.D == 128) {
-    launch<128>(problem, maps, stream);
+    biased ? launch<128, true>(problem, maps, stream) : launch<128, false>(problem, maps, stream);
   } else {
-    launch<64>(problem, maps, stream);
+    biased ? launch<64, true>(problem, maps, stream) : launch<64, false>(problem, maps, stream);
   }
 }
 

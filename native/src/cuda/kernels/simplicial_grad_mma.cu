@@ -1,5 +1,6 @@
 // 2-simplicial attention, backward, on the tensor cores (attention_mma.cuh).
 #include "cuda/kernels/attention_mma_kernels.cuh"
+#include "cuda/kernels/simplicial_rows_mma.cuh"
 
 namespace llmeff::cuda {
 namespace {
@@ -64,13 +65,17 @@ void simplicial_grad_mma(Context& cuda, const SimplicialArguments& x, const View
     return rows;
   };
   with_mma_width(static_cast<int>(std::max(x.q.shape[3], x.v1.shape[3])), [&](auto width) {
-    const SimplicialRows<T> rows = rows_of(second, kMmaRows);
+    const SimplicialRows<T> rows = rows_of(second, kMmaRows), key_rows = rows_of(second, kMmaGradRows<width()>);
+    mma_key_gradients_of<width()>(cuda, key_rows, second ? dk1 : dk2, second ? dv1 : dv2);
+    if constexpr (width() <= 128)
+      if (rows.short_tiles == 1)
+        return simplicial_rows_mma<width()>(cuda, rows, dq, second ? dk2 : dk1, second ? dv2 : dv1);
+    // The rows of a head are more than a tile: dq by one kernel, and the keys' kernel with the pairs exchanged.
     const int64_t blocks = static_cast<int64_t>(rows.batch) * rows.kv_heads * rows.queries * rows.head_tiles();
     launch(cuda, "simplicial_dq_mma_kernel", simplicial_dq_mma_kernel<width(), T>, dim3(static_cast<unsigned>(blocks)),
            kMmaThreads, sizeof(MmaRowGradientShared<width()>), rows, dq.as<T>());
-    for (const bool a_is_second : {second, !second})
-      mma_key_gradients_of<width()>(cuda, rows_of(a_is_second, kMmaGradRows<width()>), a_is_second ? dk1 : dk2,
-                                    a_is_second ? dv1 : dv2);
+    mma_key_gradients_of<width()>(cuda, rows_of(!second, kMmaGradRows<width()>), second ? dk2 : dk1,
+                                  second ? dv2 : dv1);
   });
 }
 

@@ -124,6 +124,12 @@ struct SimplicialRows {
   __device__ __forceinline__ W y(const Table& table, int n, int e) const {
     return widen<W>(dout.data[table.y[n] + e]) * short_value(table, n, e);
   }
+  // What G adds to channel d of the key of row n's short row.
+  template <class Table, class G>
+  __device__ __forceinline__ W dka(const Table& table, int n, int d, G&& g) const {
+    const auto query = [&](int i) { return widen<W>(q.data[table.a[n] + i]); };
+    return a_is_second ? crossed(d, query, g) : crossed(d, g, query);
+  }
   // What G, channels of row n, adds to channel d of dq.
   template <class Table, class G>
   __device__ __forceinline__ W dq(const Table& table, int n, int d, G&& g) const {

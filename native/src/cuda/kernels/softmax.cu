@@ -3,11 +3,12 @@
 //   dx = y ∘ (dy − Σ y∘dy),            dx = dy − e^y Σ dy
 // A row of −inf gives zeros (−inf in the logarithm); a NaN makes its whole row NaN.
 //
-//   short    contiguous rows of at most kLongest elements: a group of threads, up to a block, keeps the row in
-//            registers, so that it is read once
-//   long     other rows: a group reads twice, first for the maximum and the sum together (the sum is scaled when the
-//            maximum rises), which the cache makes cheap
-//   columns  rows lie side by side in memory: a thread for each
+//   short    rows of at most kLongest elements: a group of threads, up to a block, keeps the row in registers, so that it
+//            is read once
+//   long     longer ones, and float64: a group reads twice, first for the maximum and the sum together (the sum is scaled
+//            when the maximum rises), which the cache makes cheap
+// Rows that lie side by side in memory are brought behind each other first. Which threads add which elements depends on
+// the length and the dtype alone, so equal rows have equal results in every layout.
 #include "cuda/kernels/axes.cuh"
 #include "cuda/kernels/cuda_kernels.h"
 #include "cuda/kernels/functions.cuh"
@@ -56,6 +57,13 @@ __device__ __forceinline__ void store_packs(const Rows& r, int64_t base, int64_t
   }
 }
 
+// Element i of a thread, the same whether rows have packs or not: sums must not depend on the layout.
+__device__ __forceinline__ int64_t item_of(const Rows& r, int64_t first, int lane, int i) {
+  return first + (r.dtype == DType::kF32   ? (i / 4 * r.group + lane) * 4 + i % 4
+                  : r.dtype == DType::kF64 ? i * r.group + lane
+                                           : (i / 8 * r.group + lane) * 8 + i % 8);
+}
+
 // The kItems elements of a thread in the stretch of a row that begins at `first`: packs of 16 bytes, or single elements.
 template <int kView, bool kPacks, class W>
 __device__ __forceinline__ void load_items(const Rows& r, int64_t base, int64_t first, int lane, W (&x)[kItems],
@@ -67,7 +75,7 @@ __device__ __forceinline__ void load_items(const Rows& r, int64_t base, int64_t 
   } else {
 #pragma unroll
     for (int i = 0; i < kItems; ++i) {
-      const int64_t e = first + int64_t{i} * r.group + lane;
+      const int64_t e = item_of(r, first, lane, i);
       x[i] = e < r.length ? load_as<W>(r.dtype, r.data[kView], base + e * r.strides[kView]) : pad;
     }
   }
@@ -82,18 +90,19 @@ __device__ __forceinline__ void store_items(const Rows& r, int64_t base, int64_t
   } else {
 #pragma unroll
     for (int i = 0; i < kItems; ++i) {
-      const int64_t e = first + int64_t{i} * r.group + lane;
+      const int64_t e = item_of(r, first, lane, i);
       if (e < r.length) store_as<W>(r.dtype, r.data[kView], base + e * r.strides[kView], x[i]);
     }
   }
 }
 
-// The same result in all threads of a group, which is a warp or the block. `shared` serves one reduction.
+// The same result in all threads of a group, which is a part of a warp or the block. `shared` serves one reduction.
 template <class S, class F>
 __device__ __forceinline__ S all_reduce(S value, int group, S* shared, const F& fold) {
 #pragma unroll
-  for (int step = 1; step < 32; step *= 2) value = fold(value, shuffle_xor(value, step));
-  if (group == 32) return value;
+  for (int step = 1; step < 32; step *= 2)
+    if (step < group) value = fold(value, shuffle_xor(value, step));
+  if (group <= 32) return value;
   const int lane = static_cast<int>(threadIdx.x) % 32, warps = group / 32;
   if (lane == 0) shared[threadIdx.x / 32] = value;
   __syncthreads();
@@ -244,49 +253,6 @@ __global__ void __launch_bounds__(kLongThreads) softmax_grad_long_kernel(const _
   }
 }
 
-template <class W>
-__global__ void __launch_bounds__(kSmallBlock) softmax_columns_kernel(const __grid_constant__ Rows r) {
-  const int64_t row = int64_t{blockIdx.x} * kSmallBlock + threadIdx.x;
-  if (row >= r.axes.count) return;
-  int64_t at[3];
-  r.axes.locate(row, at);
-  constexpr int kTogether = 8;
-  Running<W> running;
-  for (int64_t first = 0; first < r.length; first += kTogether) {
-    W x[kTogether];
-#pragma unroll
-    for (int i = 0; i < kTogether; ++i)
-      x[i] = first + i < r.length ? load_as<W>(r.dtype, r.data[0], at[0] + (first + i) * r.strides[0])
-                                  : -infinity<W>();
-    running.add(x);
-  }
-  const W shift = shift_of(running.max), last = of_sum<W>(running.sum, r.logarithm);
-#pragma unroll 8
-  for (int64_t e = 0; e < r.length; ++e) {
-    const W x = load_as<W>(r.dtype, r.data[0], at[0] + e * r.strides[0]) - shift;
-    store_as<W>(r.dtype, r.data[1], at[1] + e * r.strides[1], r.logarithm ? x - last : exp(x) * last);
-  }
-}
-
-template <class W>
-__global__ void __launch_bounds__(kSmallBlock) softmax_grad_columns_kernel(const __grid_constant__ Rows r) {
-  const int64_t row = int64_t{blockIdx.x} * kSmallBlock + threadIdx.x;
-  if (row >= r.axes.count) return;
-  int64_t at[3];
-  r.axes.locate(row, at);
-  const auto load = [&](int view, int64_t e) { return load_as<W>(r.dtype, r.data[view], at[view] + e * r.strides[view]); };
-  double total = 0;
-#pragma unroll 8
-  for (int64_t e = 0; e < r.length; ++e)
-    total += static_cast<double>(r.logarithm ? load(1, e) : load(0, e) * load(1, e));
-  const W sum = static_cast<W>(total);
-#pragma unroll 8
-  for (int64_t e = 0; e < r.length; ++e) {
-    const W y = load(0, e), dy = load(1, e);
-    store_as<W>(r.dtype, r.data[2], at[2] + e * r.strides[2], r.logarithm ? dy - exp(y) * sum : y * (dy - sum));
-  }
-}
-
 // Whether every row of every view is contiguous and whole packs fit; sizes and strides are multiples of them.
 bool rows_have_packs(const Rows& r, const Loop<3>& loop, int views, int64_t width) {
   if (r.length % width != 0) return false;
@@ -305,44 +271,23 @@ void launch_rows(Context& cuda, const View& a, const View& b, const View& c, int
   r.length = a.dim(-1);
   r.dtype = a.dtype;
   r.logarithm = logarithm;
-  bool contiguous = true;
   for (int k = 0; k < 3; ++k) {
     r.data[k] = arrays[k]->data;
     r.strides[k] = r.length == 1 ? 1 : arrays[k]->stride(-1);
-    contiguous &= r.strides[k] == 1;
   }
-  const Loop<3> loop = make_loop<3>({&c, &a, &b}, leading_axes(a.rank - 1));
-  Loop<3> ordered = loop;
-  for (int axis = 0; axis < loop.rank; ++axis) {
-    ordered.strides[0][axis] = loop.strides[1][axis];
-    ordered.strides[1][axis] = loop.strides[2][axis];
-    ordered.strides[2][axis] = loop.strides[0][axis];
-  }
-  r.axes = Axes<3>(ordered);
-  const int64_t rows = r.axes.count;
+  const Loop<3> loop = make_loop<3>({&a, &b, &c}, leading_axes(a.rank - 1));
+  r.axes = Axes<3>(loop);
   const bool wide = r.dtype == DType::kF64, gradient = views == 3;
-  if (!contiguous && loop.inner() > 1 && distance(loop.inner_stride(0)) < distance(r.strides[views - 1])) {
-    const unsigned blocks = blocks_for(rows, kSmallBlock);
-    if (gradient) {
-      if (wide) softmax_grad_columns_kernel<double><<<blocks, kSmallBlock, 0, cuda.stream>>>(r);
-      else softmax_grad_columns_kernel<float><<<blocks, kSmallBlock, 0, cuda.stream>>>(r);
-    } else {
-      if (wide) softmax_columns_kernel<double><<<blocks, kSmallBlock, 0, cuda.stream>>>(r);
-      else softmax_columns_kernel<float><<<blocks, kSmallBlock, 0, cuda.stream>>>(r);
-    }
-    LLMEFF_LAUNCHED("softmax_columns_kernel");
-    return;
-  }
-  const bool packs = !wide && rows_have_packs(r, ordered, views, r.dtype == DType::kF32 ? 4 : 8);
-  const bool is_short = !wide && contiguous && r.length <= kLongest;
+  const bool packs = !wide && rows_have_packs(r, loop, views, r.dtype == DType::kF32 ? 4 : 8);
+  const bool is_short = !wide && r.length <= kLongest;
   const int64_t threads = ceil_div(r.length, kItems);
-  r.group = static_cast<int>(threads <= 32    ? 32
+  r.group = static_cast<int>(threads <= 32    ? power_of_two_from(threads)
                              : threads <= 128 ? 128
                              : threads <= 256 ? 256
                              : threads <= 512 || !is_short ? kLongThreads
                                                            : kMostThreads);
-  const int block = r.group == 32 ? kSmallBlock : r.group;
-  const unsigned blocks = blocks_for(rows, block / r.group);
+  const int block = r.group <= 32 ? kSmallBlock : r.group;
+  const unsigned blocks = blocks_for(r.axes.count, block / r.group);
   if (is_short) {
     if (gradient) {
       if (packs) softmax_grad_short_kernel<true><<<blocks, block, 0, cuda.stream>>>(r);
@@ -366,19 +311,61 @@ void launch_rows(Context& cuda, const View& a, const View& b, const View& c, int
   LLMEFF_LAUNCHED("softmax_long_kernel");
 }
 
+// Whether the rows lie side by side: their elements are further apart than the rows.
+bool side_by_side(const View& view) {
+  for (int axis = 0; axis < view.rank - 1; ++axis)
+    if (view.shape[axis] >= 8 && distance(view.strides[axis]) < distance(view.stride(-1))) return true;
+  return false;
+}
+
+// A contiguous array of the same shape in memory of the call.
+View packed_like(Context& cuda, const View& view) {
+  View packed = view;
+  packed.data = cuda.scratch_bytes(static_cast<size_t>(view.size() * item_size(view.dtype)));
+  int64_t step = 1;
+  for (int axis = view.rank - 1; axis >= 0; --axis) {
+    packed.strides[axis] = step;
+    step *= view.shape[axis];
+  }
+  return packed;
+}
+
+// run(views) with rows behind each other.
+template <int N, class F>
+void with_rows(Context& cuda, CudaKernels& kernels, const View* const (&views)[N], const F& run) {
+  View used[N];
+  for (int k = 0; k < N; ++k) {
+    used[k] = *views[k];
+    if (!side_by_side(used[k])) continue;
+    used[k] = packed_like(cuda, used[k]);
+    if (k < N - 1) kernels.copy(In{*views[k]}, Out{used[k]});
+  }
+  run(used);
+  if (used[N - 1].data != views[N - 1]->data) kernels.copy(In{used[N - 1]}, Out{*views[N - 1]});
+}
+
+void forward(Context& cuda, CudaKernels& kernels, const View& x, const View& y, bool logarithm) {
+  with_rows<2>(cuda, kernels, {&x, &y},
+               [&](const View(&used)[2]) { launch_rows(cuda, used[0], used[1], used[1], 2, logarithm); });
+}
+void backward(Context& cuda, CudaKernels& kernels, const View& y, const View& dy, const View& dx, bool logarithm) {
+  with_rows<3>(cuda, kernels, {&y, &dy, &dx},
+               [&](const View(&used)[3]) { launch_rows(cuda, used[0], used[1], used[2], 3, logarithm); });
+}
+
 }  // namespace
 
 void CudaKernels::softmax(const In& x, const Out& y) {
-  launch_rows(cuda_, x, y, y, 2, false);
+  forward(cuda_, *this, x, y, false);
 }
 void CudaKernels::softmax_grad(const In& y, const In& dy, const Out& dx) {
-  launch_rows(cuda_, y, dy, dx, 3, false);
+  backward(cuda_, *this, y, dy, dx, false);
 }
 void CudaKernels::log_softmax(const In& x, const Out& y) {
-  launch_rows(cuda_, x, y, y, 2, true);
+  forward(cuda_, *this, x, y, true);
 }
 void CudaKernels::log_softmax_grad(const In& y, const In& dy, const Out& dx) {
-  launch_rows(cuda_, y, dy, dx, 3, true);
+  backward(cuda_, *this, y, dy, dx, true);
 }
 
 }  // namespace llmeff::cuda

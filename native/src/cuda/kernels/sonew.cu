@@ -398,7 +398,7 @@ __global__ void __launch_bounds__(kTileThreads)
 // The arguments of a step that are lists.
 struct Lists {
   const List<InOut>& params;
-  const List<Out>& copies;
+  const List<InOut>& copies;
   const List<In>& grads;
   const List<InOut>&m, &h0, &h1, &rms;
   const List<int64_t>& chain_length;
@@ -473,7 +473,7 @@ void step_table(Context& cuda, const Lists& lists, int64_t from, int64_t to, con
 
 }  // namespace
 
-void CudaKernels::sonew_step(const List<InOut>& params, const List<Out>& copies, const List<In>& grads,
+void CudaKernels::sonew_step(const List<InOut>& params, const List<InOut>& copies, const List<In>& grads,
                              const List<InOut>& m, const List<InOut>& h0, const List<InOut>& h1, const List<InOut>& rms,
                              const List<int64_t>& chain_length, const In& grad_scale, double lr, double beta1,
                              double beta2, double eps, bool relative_eps, double gamma, bool absolute_gamma,

@@ -261,7 +261,7 @@ class Kernels {
   virtual void global_norm(const List<In>& xs, const Out& norm) = 0;
   // AdamW; `step` is 1-based. grad_scale [] (optional) multiplies every gradient; when it is not finite nothing is
   // changed. max_v is empty unless amsgrad. decoupled = false adds weight_decay·p to the gradient instead.
-  virtual void adamw_step(const List<InOut>& params, const List<Out>& copies, const List<In>& grads,
+  virtual void adamw_step(const List<InOut>& params, const List<InOut>& copies, const List<In>& grads,
                           const List<InOut>& m, const List<InOut>& v, const List<InOut>& max_v, const In& grad_scale,
                           double lr, double beta1, double beta2, double eps, double weight_decay, bool decoupled,
                           int64_t step) = 0;
@@ -269,7 +269,7 @@ class Kernels {
   // each tensor. A chain is a run of chain_length[i] consecutive elements (0: the whole tensor), chains do not touch.
   // rms is the extra state of Graft::kRmspropNorm and empty otherwise. Gradients are only read. dropped (optional,
   // float64 []) += edges removed by the stability rule.
-  virtual void sonew_step(const List<InOut>& params, const List<Out>& copies, const List<In>& grads,
+  virtual void sonew_step(const List<InOut>& params, const List<InOut>& copies, const List<In>& grads,
                           const List<InOut>& m, const List<InOut>& h0, const List<InOut>& h1, const List<InOut>& rms,
                           const List<int64_t>& chain_length, const In& grad_scale, double lr, double beta1,
                           double beta2, double eps, bool relative_eps, double gamma, bool absolute_gamma, Graft graft,

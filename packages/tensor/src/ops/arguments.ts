@@ -57,6 +57,15 @@ export function checkIds(where: string, name: string, ids: Tensor): void {
   }
 }
 
+/** Positions are int32: of at most 2³¹ − 1 elements. `what` names where they are counted. */
+export function checkPositions(where: string, what: string, count: number): void {
+  if (count > 2 ** 31 - 1) {
+    throw new ShapeError(
+      `[${where}] ${what} must have at most 2147483647 elements, since positions are int32; received ${count}. Split it.`,
+    );
+  }
+}
+
 export function checkRank(where: string, name: string, tensor: Tensor, rank: number, form: string): void {
   if (tensor.rank !== rank) {
     throw new ShapeError(`[${where}] ${name} must be ${form}; received ${formatShape(tensor.shape)}.`);
