@@ -8,6 +8,7 @@
  *   node scripts/bootstrap.mjs start [ARGS]       … and the packages; runs the main study, or `llmeff ARGS` if ARGS begins with a command
  *   node scripts/bootstrap.mjs test               … runs every test
  *   node scripts/bootstrap.mjs golden [DIR]       … runs the golden suites against the files in DIR
+ *   node scripts/bootstrap.mjs gpu-check [ARGS]   … and the packages; checks the CUDA engine on this machine's GPU
  *   node scripts/bootstrap.mjs bench [ARGS]       … and the packages; runs the benchmarks
  *
  * Only Node's own modules may be imported here and in `lib/`.
@@ -100,12 +101,18 @@ function bench(args) {
   return runForwardingSignals(process.execPath, [join(root, "bench", "run.mjs"), ...args]);
 }
 
+function gpuCheck(args) {
+  setup();
+  buildPackages("--filter=@llmeff/models", "--filter=@llmeff/optim");
+  return runForwardingSignals(process.execPath, [join(root, "scripts", "gpu-check.mjs"), ...args]);
+}
+
 function runScript(args) {
   install();
   return run("pnpm", ["run", ...args]);
 }
 
-const commands = { install, run: runScript, setup, start, test, golden, bench };
+const commands = { install, run: runScript, setup, start, test, golden, "gpu-check": gpuCheck, bench };
 
 try {
   const [name, ...args] = process.argv.slice(2);

@@ -13,7 +13,7 @@ export const addonPath = join(buildDir, "Release", "llmeff.node");
 const stampPath = join(buildDir, "llmeff-sources.sha256");
 
 /** Environment variables that change what the compiler produces. */
-const buildVariables = ["CC", "CXX", "CXXFLAGS", "LDFLAGS", "LLMEFF_ISAS"];
+const buildVariables = ["CC", "CXX", "CXXFLAGS", "LDFLAGS", "LLMEFF_ISAS", "CUDACXX", "LLMEFF_CUDA_ARCHS"];
 
 function filesBelow(folder) {
   return readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {

@@ -591,5 +591,32 @@ TEST(reduce_float64) {
   for (const Isa& isa : isas()) check_reduce<double>(isa, 1e-14);
 }
 
+// Sums of 0.1 are rounded, and a mean that is off by 1 ulp makes a variance of 1e-17. Few and many rows and columns, in
+// one part and in several.
+template <class T>
+void check_variance_of_equal_numbers(const Isa& isa) {
+  const std::vector<Shape> shapes = {{1}, {17}, {1000}, {200000}, {5, 700}, {2100, 3}, {3, 2100}, {4000, 600}};
+  for (const Shape& shape : shapes)
+    for (unsigned axes = 1; axes < 1u << shape.size(); ++axes)
+      for (const double value : {0.1, -3e7, 1e-30}) {
+        Array<T> x(shape, kLayouts[0]);
+        for (int64_t i = 0; i < x.size(); ++i) x[i] = static_cast<T>(value);
+        Shape to = shape;
+        for (size_t axis = 0; axis < shape.size(); ++axis)
+          if (axes >> axis & 1) to[axis] = 1;
+        Array<T> out(to, kLayouts[0]);
+        isa.kernels->reduce(ReduceOp::kVariance, x.template as<In>(), out.template as<Out>());
+        for (int64_t i = 0; i < out.size(); ++i)
+          CHECK(out[i] == 0, "%s %zu-byte %g, %ld numbers, axes %u: got %g", isa.name, sizeof(T), value,
+                static_cast<long>(x.size()), axes, static_cast<double>(out[i]));
+      }
+}
+TEST(variance_of_equal_numbers_is_zero) {
+  for (const Isa& isa : isas()) {
+    check_variance_of_equal_numbers<float>(isa);
+    check_variance_of_equal_numbers<double>(isa);
+  }
+}
+
 }  // namespace
 }  // namespace llmeff::test

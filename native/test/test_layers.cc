@@ -340,6 +340,34 @@ void check_cross_entropy(const Isa& isa) {
     }
 }
 
+// The maximum of a row passes NaN over; its loss must not. What is far below the maximum counts as 0, −∞ too.
+template <class T>
+void check_cross_entropy_of_nan(const Isa& isa) {
+  for (const int64_t n : {1, 5, 70, 1500})
+    for (const double softcap : {0.0, 3.0})
+      for (const int64_t at : {int64_t{0}, n / 2, n - 1}) {
+        std::vector<T> logits(3 * n, T(-1)), loss(1), stats(3), ce(3), lse(3);
+        logits[n + at] = static_cast<T>(NAN);
+        if (softcap == 0)
+          for (int64_t i = 0; i + 1 < n; ++i) logits[2 * n + i] = static_cast<T>(i % 2 == 0 ? -INFINITY : -1e4);
+        const std::vector<int32_t> targets(3, static_cast<int32_t>(n - 1));
+        isa.kernels->cross_entropy(view<In>(logits.data(), {3, n}), ints(targets, {3}), kIgnore, 0, 0, softcap,
+                                   view<Out>(loss.data(), {}), view<Out>(stats.data(), {3}), view<Out>(ce.data(), {3}),
+                                   view<Out>(lse.data(), {3}));
+        CHECK(std::isnan(lse[1]) && std::isnan(ce[1]) && std::isnan(loss[0]), "%s n=%ld NaN at %ld, cap %g: %g",
+              isa.name, static_cast<long>(n), static_cast<long>(at), softcap, static_cast<double>(ce[1]));
+        CHECK(close(ce[0], std::log(static_cast<double>(n)), kTolerance<T>), "%s n=%ld: %g", isa.name,
+              static_cast<long>(n), static_cast<double>(ce[0]));
+        if (softcap == 0)
+          CHECK(ce[2] == 0 && lse[2] == -1, "%s n=%ld: %g, %g", isa.name, static_cast<long>(n),
+                static_cast<double>(ce[2]), static_cast<double>(lse[2]));
+      }
+}
+
+TEST(cross_entropy_of_nan) {
+  for (const Isa& isa : isas()) check_cross_entropy_of_nan<float>(isa), check_cross_entropy_of_nan<double>(isa);
+}
+
 TEST(cross_entropy) {
   for (const Isa& isa : isas()) check_cross_entropy<float>(isa), check_cross_entropy<double>(isa);
 }

@@ -60,6 +60,14 @@ double largest_difference(const Arrays<T>& got, const std::vector<Doubles>& want
   return worst;
 }
 
+template <class T>
+bool copies_are(const Arrays<float>& copies, const Arrays<T>& p) {
+  for (size_t t = 0; t < p.data.size(); ++t)
+    for (size_t i = 0; i < p.data[t].size(); ++i)
+      if (copies.data[t][i] != static_cast<float>(p.data[t][i])) return false;
+  return true;
+}
+
 struct Hyper {
   int64_t chain;
   Graft graft;
@@ -140,6 +148,8 @@ void check_sonew(const Isa& isa, const Hyper& h, double tolerance) {
   Numbers random(static_cast<uint64_t>(h.chain * 64 + static_cast<int>(h.graft) * 2 + h.relative_eps));
   auto p = Arrays<T>::random(random);
   auto m = Arrays<T>::zeros(), h0 = Arrays<T>::zeros(), h1 = Arrays<T>::zeros(), rms = Arrays<T>::zeros();
+  const auto copies = Arrays<float>::zeros();
+  const auto vc = copies.views<Out>();
   auto want = widen(p);
   std::vector<State> states;
   for (const int64_t n : kSizes) states.push_back({Doubles(n), Doubles(n), Doubles(n), Doubles(n)});
@@ -155,7 +165,7 @@ void check_sonew(const Isa& isa, const Hyper& h, double tolerance) {
     const auto vp = p.template views<InOut>(), vm = m.template views<InOut>(), v0 = h0.template views<InOut>(),
                v1 = h1.template views<InOut>(), vr = rms.template views<InOut>();
     const auto vg = g.template views<In>();
-    isa.kernels->sonew_step(list(vp), list(vg), list(vm), list(v0), list(v1),
+    isa.kernels->sonew_step(list(vp), list(vc), list(vg), list(vm), list(v0), list(v1),
                             h.graft == Graft::kRmspropNorm ? list(vr) : List<InOut>{},
                             {chains.data(), static_cast<int64_t>(chains.size())}, view<In>(&scale, {}), h.lr, h.beta1,
                             h.beta2, h.eps, h.relative_eps, h.gamma, h.absolute_gamma, h.graft, h.graft_eps,
@@ -163,6 +173,8 @@ void check_sonew(const Isa& isa, const Hyper& h, double tolerance) {
     for (size_t t = 0; t < want.size(); ++t) want_dropped += reference_step(want[t], wide[t], states[t], h, step);
   }
   const double error = largest_difference(p, want);
+  CHECK(copies_are(copies, p), "%s sonew, chain %ld, graft %d: a copy differs", isa.name, static_cast<long>(h.chain),
+        static_cast<int>(h.graft));
   CHECK(error <= tolerance, "%s sonew, %d bytes, chain %ld, graft %d, relative eps %d: error %g", isa.name,
         static_cast<int>(sizeof(T)), static_cast<long>(h.chain), static_cast<int>(h.graft), h.relative_eps, error);
   CHECK(dropped == static_cast<double>(want_dropped), "%s chain %ld graft %d: %g dropped, not %ld", isa.name,
@@ -198,13 +210,15 @@ TEST(adamw_matches_the_formula) {
         Numbers random(7);
         auto p = Arrays<double>::random(random);
         auto m = Arrays<double>::zeros(), v = Arrays<double>::zeros(), top = Arrays<double>::zeros();
+        const auto copies = Arrays<float>::zeros();
+        const auto vc = copies.views<Out>();
         auto want = widen(p), want_m = widen(m), want_v = widen(v), want_top = widen(top);
         const double lr = 0.01, beta1 = 0.9, beta2 = 0.95, eps = 1e-6, decay = 0.1, scale = 0.5;
         for (int64_t step = 1; step <= 3; ++step) {
           const auto g = Arrays<double>::random(random);
           const auto vp = p.views<InOut>(), vm = m.views<InOut>(), vv = v.views<InOut>(), vt = top.views<InOut>();
           const auto vg = g.views<In>();
-          isa.kernels->adamw_step(list(vp), list(vg), list(vm), list(vv), amsgrad ? list(vt) : List<InOut>{},
+          isa.kernels->adamw_step(list(vp), list(vc), list(vg), list(vm), list(vv), amsgrad ? list(vt) : List<InOut>{},
                                   view<In>(&scale, {}), lr, beta1, beta2, eps, decay, decoupled, step);
           for (size_t t = 0; t < want.size(); ++t)
             for (size_t i = 0; i < want[t].size(); ++i) {
@@ -220,6 +234,7 @@ TEST(adamw_matches_the_formula) {
             }
         }
         const double error = largest_difference(p, want);
+        CHECK(copies_are(copies, p), "%s adamw: a copy differs", isa.name);
         CHECK(error <= 1e-13, "%s adamw decoupled %d amsgrad %d: error %g", isa.name, decoupled, amsgrad, error);
       }
 }
@@ -232,9 +247,9 @@ TEST(a_gradient_scale_that_is_not_finite_changes_nothing) {
                  v1 = view<InOut>(h1.data(), {3});
       const auto vg = view<In>(g.data(), {3});
       const int64_t chain = 0;
-      isa.kernels->sonew_step({&vp, 1}, {&vg, 1}, {&vm, 1}, {&v0, 1}, {&v1, 1}, {}, {&chain, 1}, view<In>(&scale, {}),
+      isa.kernels->sonew_step({&vp, 1}, {}, {&vg, 1}, {&vm, 1}, {&v0, 1}, {&v1, 1}, {}, {&chain, 1}, view<In>(&scale, {}),
                               0.1, 0.9, 0.99, 1e-8, false, 0, false, Graft::kAdam, 1e-8, true, 0.1, 1, {});
-      isa.kernels->adamw_step({&vp, 1}, {&vg, 1}, {&vm, 1}, {&v0, 1}, {}, view<In>(&scale, {}), 0.1, 0.9, 0.99, 1e-8,
+      isa.kernels->adamw_step({&vp, 1}, {}, {&vg, 1}, {&vm, 1}, {&v0, 1}, {}, view<In>(&scale, {}), 0.1, 0.9, 0.99, 1e-8,
                               0.1, true, 1);
       const bool same = p == std::vector<float>{1, 2, 3} && m == std::vector<float>{4, 5, 6} &&
                         h0 == std::vector<float>{7, 8, 9} && h1 == std::vector<float>{1, 2, 0};
@@ -251,7 +266,7 @@ TEST(a_gradient_of_zeros_moves_nothing_but_by_decay) {
       const auto vg = view<In>(g.data(), {40});
       const int64_t chain = 0;
       const bool has_rms = static_cast<Graft>(graft) == Graft::kRmspropNorm;
-      isa.kernels->sonew_step({&vp, 1}, {&vg, 1}, {&vm, 1}, {&v0, 1}, {&v1, 1},
+      isa.kernels->sonew_step({&vp, 1}, {}, {&vg, 1}, {&vm, 1}, {&v0, 1}, {&v1, 1},
                               has_rms ? List<InOut>{&vr, 1} : List<InOut>{}, {&chain, 1}, {}, 0.5, 0.9, 0.99, 1e-8,
                               false, 1e-6, false, static_cast<Graft>(graft), 1e-8, true, 0.5, 1, {});
       CHECK(std::all_of(p.begin(), p.end(), [](float x) { return x == 1.5f; }), "%s graft %d: p[0] = %g", isa.name,

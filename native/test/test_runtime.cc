@@ -8,8 +8,8 @@
 #include <thread>
 #include <vector>
 
-#include "cpu/allocator.h"
-#include "cpu/usable_cores.h"
+#include "runtime/allocator.h"
+#include "runtime/usable_cores.h"
 #include "llmeff/device.h"
 #include "llmeff/error.h"
 #include "llmeff/parallel.h"
@@ -28,7 +28,7 @@ namespace {
 constexpr size_t kMiB = size_t{1} << 20;
 
 TEST(allocator_bounds_its_cache) {
-  cpu::CachingAllocator allocator;
+  CachingAllocator allocator;
   for (size_t size = 1; size <= 256; ++size) {
     Block* const block = allocator.allocate(size * kMiB);
     CHECK(block != nullptr, "no memory");
@@ -42,7 +42,7 @@ TEST(allocator_bounds_its_cache) {
 }
 
 TEST(allocator_wastes_an_eighth_at_most) {
-  cpu::CachingAllocator allocator;
+  CachingAllocator allocator;
   for (size_t bytes = 1; bytes < 3 * kMiB; bytes += 1 + bytes / 7) {
     Block* const block = allocator.allocate(bytes);
     const size_t capacity = block->capacity;
@@ -57,7 +57,7 @@ TEST(allocator_wastes_an_eighth_at_most) {
 }
 
 TEST(allocator_reuses_somewhat_larger_blocks) {
-  cpu::CachingAllocator allocator;
+  CachingAllocator allocator;
   Block* const large = allocator.allocate(10 * kMiB);
   allocator.release(large);
   Block* const smaller = allocator.allocate(9 * kMiB);
@@ -74,7 +74,7 @@ TEST(allocator_reuses_somewhat_larger_blocks) {
 
 // Two phases of other sizes hold more, together, than was live at any time; as long as the cache serves them it stays.
 TEST(allocator_keeps_what_a_steady_state_needs) {
-  cpu::CachingAllocator allocator;
+  CachingAllocator allocator;
   const auto phase = [&](size_t a, size_t b) {
     Block* const first = allocator.allocate(a * kMiB);
     Block* const second = allocator.allocate(b * kMiB);
@@ -94,7 +94,7 @@ TEST(allocator_keeps_what_a_steady_state_needs) {
 
 // Blocks that leave the cache stay memory until they are freed, which the device does after the work that uses them.
 TEST(allocator_detaches_before_it_frees) {
-  cpu::CachingAllocator allocator;
+  CachingAllocator allocator;
   Block* const first = allocator.allocate(kMiB);
   allocator.release(first);
   const auto detached = allocator.detach_all();
@@ -127,7 +127,7 @@ class Folder {
 TEST(usable_cores_follow_quotas) {
   const Folder groups;
   const auto cores = [&](const char* membership) {
-    return cpu::control_group_cores(groups.path(), groups.write("membership", membership));
+    return control_group_cores(groups.path(), groups.write("membership", membership));
   };
   CHECK(cores("0::/\n") == 0, "no files: %d", cores("0::/\n"));
   groups.write("a/b/cpu.max", "350000 100000\n");
@@ -142,8 +142,8 @@ TEST(usable_cores_follow_quotas) {
   CHECK(cores("3:cpuset:/x\n2:cpu,cpuacct:/c\n") == 1, "version 1: %d", cores("2:cpu,cpuacct:/c\n"));
   groups.write("cpu/c/cpu.cfs_quota_us", "-1\n");
   CHECK(cores("2:cpu,cpuacct:/c\n") == 0, "version 1 without a limit: %d", cores("2:cpu,cpuacct:/c\n"));
-  CHECK(cpu::control_group_cores(groups.path(), groups.path() + "/missing") == 0, "no membership file");
-  CHECK(cpu::usable_cores() >= 1, "%d", cpu::usable_cores());
+  CHECK(control_group_cores(groups.path(), groups.path() + "/missing") == 0, "no membership file");
+  CHECK(usable_cores() >= 1, "%d", usable_cores());
 }
 
 TEST(pool_runs_every_task_once) {

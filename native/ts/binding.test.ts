@@ -14,10 +14,11 @@ import {
 
 const { float32, float64, int32 } = DTypeCode;
 const native = engine();
+const cpu = 0;
 const wrong = (value: unknown) => value as never;
 
 function array(values: number[], shape = [values.length]): number {
-  const handle = native.create(float32, ...shape);
+  const handle = native.create(cpu, float32, ...shape);
   native.upload(handle, Float32Array.from(values), float32);
   return handle;
 }
@@ -108,7 +109,7 @@ describe("view", () => {
   it("refuses another item size, a missing stride, elements of an empty array, and nine axes", () => {
     expect(() => native.view(base, float64, 0, 1, 1)).toThrow(DTypeError);
     expect(() => native.view(base, float32, 0, 1, 1, 1)).toThrow(ShapeError);
-    expect(() => native.view(native.create(float32, 0), float32, 0, 1, 1)).toThrow(ShapeError);
+    expect(() => native.view(native.create(cpu, float32, 0), float32, 0, 1, 1)).toThrow(ShapeError);
     expect(() => native.view(base, float32, 0, ...new Array(18).fill(1))).toThrow(ShapeError);
     expect(() => native.view(base, 7, 0, 1, 1)).toThrow(DTypeError);
   });
@@ -116,18 +117,18 @@ describe("view", () => {
 
 describe("create", () => {
   it("refuses what is no shape or dtype, and more memory than there is", () => {
-    expect(() => native.create(-1, 1)).toThrow(DTypeError);
-    expect(() => native.create(float32, -1)).toThrow(ShapeError);
-    expect(() => native.create(float32, 2 ** 40, 2 ** 40)).toThrow(OutOfMemoryError);
-    expect(() => native.create(float32, 2 ** 46)).toThrow(OutOfMemoryError);
+    expect(() => native.create(cpu, -1, 1)).toThrow(DTypeError);
+    expect(() => native.create(cpu, float32, -1)).toThrow(ShapeError);
+    expect(() => native.create(cpu, float32, 2 ** 40, 2 ** 40)).toThrow(OutOfMemoryError);
+    expect(() => native.create(cpu, float32, 2 ** 46)).toThrow(OutOfMemoryError);
     for (const shape of [
       [0, 2 ** 40, 2 ** 40],
       [2 ** 40, 2 ** 40, 0],
     ]) {
-      expect([...native.readSync(native.create(float32, ...shape), new Float32Array(0))]).toEqual([]);
+      expect([...native.readSync(native.create(cpu, float32, ...shape), new Float32Array(0))]).toEqual([]);
     }
-    expect(() => native.create(float32, wrong("shape"))).toThrow();
-    expect(() => native.create(float32, wrong({}))).toThrow();
+    expect(() => native.create(cpu, float32, wrong("shape"))).toThrow();
+    expect(() => native.create(cpu, float32, wrong({}))).toThrow();
   });
 });
 
@@ -146,7 +147,7 @@ describe("upload and read", () => {
   });
 
   it("work with shared memory and parts of buffers", () => {
-    const x = native.create(float32, 2);
+    const x = native.create(cpu, float32, 2);
     const shared = new Float32Array(new SharedArrayBuffer(16), 4, 2);
     shared.set([5, 6]);
     native.upload(x, shared, float32);
@@ -191,7 +192,7 @@ describe("op", () => {
 
   it("refuses lists with an entry that has no elements, instead of doing nothing for all", () => {
     const [x, norm] = [array([3, 4]), array([-1], [])];
-    for (const empty of [native.create(float32, 0), new Float32Array(0)]) {
+    for (const empty of [native.create(cpu, float32, 0), new Float32Array(0)]) {
       expect(() => native.op.globalNorm([x, empty], norm)).toThrow(ShapeError);
       expect(() => native.op.globalNorm([x, empty], norm)).toThrow(/entry 1 of a list .* has no elements/);
     }
@@ -200,7 +201,7 @@ describe("op", () => {
   });
 
   it("does nothing on arrays without elements", () => {
-    const empty = native.create(int32, 0);
+    const empty = native.create(cpu, int32, 0);
     expect(native.op.copy(empty, empty)).toBe(0);
     expect([...native.readSync(empty, new Int32Array(0))]).toEqual([]);
   });

@@ -88,6 +88,7 @@ export interface KernelTable {
   unary(op: number, x: O, out: O): Ticket;
   unaryGrad(op: number, x: O, dy: O, dx: O): Ticket;
   binary(op: number, a: O, b: O, out: O): Ticket;
+  addAll(xs: readonly O[], out: O): Ticket;
   where(condition: O, a: O, b: O, out: O): Ticket;
   reduce(op: number, x: O, out: O): Ticket;
   dropout(x: O, rate: number, seed: number, stream: number, out: O): Ticket;
@@ -293,6 +294,7 @@ export interface KernelTable {
   globalNorm(xs: readonly O[], norm: O): Ticket;
   adamwStep(
     params: readonly O[],
+    copies: readonly O[],
     grads: readonly O[],
     m: readonly O[],
     v: readonly O[],
@@ -308,6 +310,7 @@ export interface KernelTable {
   ): Ticket;
   sonewStep(
     params: readonly O[],
+    copies: readonly O[],
     grads: readonly O[],
     m: readonly O[],
     h0: readonly O[],
@@ -353,11 +356,24 @@ export interface NativeInfo {
   compiler: string;
 }
 
+export interface CudaDevice {
+  name: string;
+  memoryBytes: number;
+  /** Compute capability, such as "9.0". */
+  capability: string;
+  /** The newest CUDA that the driver knows, as 1000 · major + 10 · minor. */
+  driver: number;
+}
+
 type TypedArray = Float32Array | Float64Array | Int32Array | Uint8Array | Uint16Array;
 
 /** What the addon exports. */
 export interface Binding {
-  create(dtype: number, ...shape: readonly number[]): Handle;
+  /**
+   * A new array with undefined contents on device 0, the CPU, or 1 + i, CUDA device i. Calls run on the device of their arrays, which must
+   * be on one; typed arrays go with arrays on the CPU.
+   */
+  create(device: number, dtype: number, ...shape: readonly number[]): Handle;
   /** `offset` and strides in elements from the start of `base`. */
   view(base: Handle, dtype: number, offset: number, ...shapeAndStrides: readonly number[]): Handle;
   release(handle: Handle): void;
@@ -367,11 +383,29 @@ export interface Binding {
   haveSharedMemory(a: Handle, b: Handle): boolean;
   upload(handle: Handle, data: TypedArray, dtype: number): void;
   read<T extends TypedArray>(handle: Handle, into: T): Promise<T>;
+  /** Copies between arrays of one shape and dtype on two devices; what is queued on the target's later sees the numbers. */
+  transfer(from: Handle, to: Handle): void;
+  /**
+   * Measures every call on a device from here on (or no longer), and returns what the calls took since the last time that they were measured.
+   * Waits for all queued work.
+   */
+  measureOps(device: number, on: boolean): { op: string; calls: number; milliseconds: number }[];
+  /** Milliseconds on a device's clock when all that was queued on it before had been computed, in `into`. */
+  clock(device: number, into: Float64Array): Promise<Float64Array>;
   readSync<T extends TypedArray>(handle: Handle, into: T): T;
-  synchronize(): Promise<void>;
-  memory(): NativeMemory;
-  resetPeak(): void;
-  emptyCache(): void;
+  /** Copies between arrays of one dtype and shape on two devices; queued on both. */
+  transfer(from: Handle, to: Handle): void;
+  // Of a device; default the CPU.
+  synchronize(device?: number): Promise<void>;
+  /** Milliseconds on the device's clock when all work that was queued before had been computed; differences mean something. */
+  clock(device: number, into: Float64Array): Promise<Float64Array>;
+  memory(device?: number): NativeMemory;
+  resetPeak(device?: number): void;
+  emptyCache(device?: number): void;
+  /** Where the CUDA library may be, in order. It is loaded when it is first needed. */
+  setCudaLibraries(paths: readonly string[]): void;
+  /** The GPUs. @throws ERR_DEVICE with the reason if there are none to be had: no library, no driver, one that is too old, no GPU */
+  cudaDevices(): CudaDevice[];
   info(): NativeInfo;
   setErrorFactory(factory: typeof errorFromNative): void;
   readonly op: KernelTable;

@@ -88,6 +88,20 @@ describe("engine", () => {
     }
   });
 
+  it("looks for the CUDA library where LLMEFF_CUDA_PATH says, and nowhere else", async () => {
+    const program =
+      'import { engine } from "./dist/index.mjs";\ntry {\n  engine().cudaDevices();\n} catch ({ name, code, message }) {\n  console.log(JSON.stringify({ name, code, message }));\n}\n';
+    writeFileSync(join(folder, "cuda.mjs"), program);
+    const { stdout } = await promisify(execFile)(process.execPath, ["cuda.mjs"], {
+      cwd: folder,
+      env: { ...process.env, LLMEFF_NATIVE_PATH: addon, LLMEFF_CUDA_PATH: "missing.so" },
+    });
+    const { name, code, message } = JSON.parse(stdout);
+    expect({ name, code }).toEqual({ name: "DeviceError", code: "ERR_DEVICE" });
+    expect(message).toContain(join(folder, "missing.so"));
+    expect(message).not.toContain("llmeff-cuda.so");
+  });
+
   it("frees no block of one thread under its queued work when another empties the cache", async () => {
     const program = `
 import { Worker, isMainThread } from "node:worker_threads";
@@ -98,7 +112,7 @@ if (isMainThread) {
   await new Promise((resolve) => worker.once("message", resolve));
   for (const end = Date.now() + 1500; Date.now() < end; ) {
     for (let i = 0; i < 4; i++) {
-      const x = native.create(0, 16 << 20);
+      const x = native.create(0, 0, 16 << 20);
       native.op.fill(i, x);
       native.release(x);
     }

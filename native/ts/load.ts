@@ -4,6 +4,9 @@ import { fileURLToPath } from "node:url";
 import type { Binding } from "./binding.js";
 import { errorFromNative, NativeLoadError } from "./errors.js";
 
+const platformPackage = `@llmeff/native-${process.platform}-${process.arch}`;
+const cudaLibrary = "llmeff-cuda.so";
+
 /** The file that the user names, relative to the working directory. */
 function namedPath(): string | undefined {
   const named = process.env.LLMEFF_NATIVE_PATH;
@@ -17,7 +20,7 @@ function candidates(): string[] {
   return [
     ...(named !== undefined ? [named] : []),
     join(packageRoot, "build", "Release", "llmeff.node"),
-    `@llmeff/native-${process.platform}-${process.arch}`,
+    platformPackage,
   ];
 }
 
@@ -25,6 +28,20 @@ function reason(error: unknown): string {
   const { code, message } = error as NodeJS.ErrnoException;
   if (code === "MODULE_NOT_FOUND") return "not found";
   return `${code ?? "error"}: ${message.split("\n")[0]}`;
+}
+
+/**
+ * Where the CUDA library may be, in order: what the user names and nothing else, the file beside the addon, the platform's package for CUDA.
+ */
+function cudaLibraries(require: NodeJS.Require, addon: string): string[] {
+  const named = process.env.LLMEFF_CUDA_PATH;
+  if (named) return [resolve(named)];
+  const beside = join(dirname(require.resolve(addon)), cudaLibrary);
+  try {
+    return [beside, require.resolve(`${platformPackage}-cuda/${cudaLibrary}`)];
+  } catch {
+    return [beside]; // the package isn't installed
+  }
 }
 
 let loaded: Binding | undefined;
@@ -44,6 +61,7 @@ export function engine(): Binding {
       const binding = require(candidate) as Binding;
       binding.setErrorFactory(errorFromNative);
       binding.info();
+      binding.setCudaLibraries(cudaLibraries(require, candidate));
       loaded = binding;
       return binding;
     } catch (error) {

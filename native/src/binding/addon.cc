@@ -11,6 +11,7 @@
 #endif
 
 #include "binding/environment.h"
+#include "llmeff/cuda.h"
 #include "llmeff/device.h"
 #include "llmeff/error.h"
 
@@ -41,6 +42,7 @@ class Addon : public Napi::Addon<Addon> {
         cpu_device().synchronize();
       } catch (const Error&) {  // there is no device, so there is no work
       }
+      for (Device* const device : open_cuda_devices()) device->synchronize();
     });
     environment_.define(env, exports, "setErrorFactory", [this](const Arguments& info) {
       environment_.errors.set_factory(info[0].As<Napi::Function>());

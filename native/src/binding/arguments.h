@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "llmeff/device.h"
 #include "llmeff/view.h"
 
 namespace llmeff::binding {
@@ -34,6 +35,8 @@ class Arguments {
 double number_argument(const Napi::Value& value);
 int64_t integer_argument(const Napi::Value& value);
 DType dtype_argument(const Napi::Value& value);
+// 0 and undefined: the CPU; 1 + i: cuda:i. Throws Error(ERR_DEVICE) when that is not to be had.
+Device& device_argument(const Napi::Value& value);
 Napi::TypedArray typed_array_argument(const Napi::Value& value);
 
 // Whether it is a number, which is then put into `number`.

@@ -33,11 +33,12 @@ int64_t checked_size(const Integers& shape, DType dtype) {
 }
 
 Array allocate(const Arguments& info) {
-  const DType dtype = dtype_argument(info[0]);
-  const Integers shape(info, 1, info.Length() - 1);
+  Device& device = device_argument(info[0]);
+  const DType dtype = dtype_argument(info[1]);
+  const Integers shape(info, 2, info.Length() < 2 ? 0 : info.Length() - 2);
   const int64_t bytes = checked_size(shape, dtype);
   Array array;
-  if (bytes > 0) array.buffer = cpu_device().allocate(static_cast<size_t>(bytes));
+  if (bytes > 0) array.buffer = device.allocate(static_cast<size_t>(bytes));
   array.view = contiguous_view(array.buffer ? array.buffer.data() : nullptr, dtype, shape.values, shape.rank);
   return array;
 }
@@ -80,7 +81,7 @@ Array view_of(const Environment& environment, const Arguments& info) {
 }  // namespace
 
 void define_arrays(Environment& environment, Napi::Env env, Napi::Object& exports) {
-  // create(dtype, ...shape) → handle; contents undefined.
+  // create(device, dtype, ...shape) → handle; contents undefined.
   environment.define(env, exports, "create", [&environment](const Arguments& info) {
     return Napi::Number::New(info.Env(), environment.handles.insert(allocate(info)));
   });

@@ -1,5 +1,7 @@
 #include "binding/marshal.h"
 
+#include "llmeff/cuda.h"
+
 namespace llmeff::binding {
 
 DType dtype_of(const Napi::TypedArray& array) {
@@ -58,6 +60,12 @@ DType dtype_argument(const Napi::Value& value) {
   const int number = value.As<Napi::Number>().Int32Value();
   if (number < 0 || number >= kDTypeCount) fail("ERR_DTYPE", "[native] %d names no dtype.", number);
   return static_cast<DType>(number);
+}
+
+Device& device_argument(const Napi::Value& value) {
+  if (value.IsUndefined()) return cpu_device();
+  const int number = value.As<Napi::Number>().Int32Value();
+  return number == 0 ? cpu_device() : cuda_device(number - 1);
 }
 
 Napi::TypedArray typed_array_argument(const Napi::Value& value) {

@@ -19,6 +19,7 @@ void define_ops(Environment& environment, Napi::Env env, Napi::Object& exports) 
   define("unary", &Kernels::unary, {.half = Half::kNative});
   define("unaryGrad", &Kernels::unary_grad, {.half = Half::kNative});
   define("binary", &Kernels::binary, {.half = Half::kNative});
+  define("addAll", &Kernels::add_all);
   define("where", &Kernels::where, {.half = Half::kNative});
   define("reduce", &Kernels::reduce, {.half = Half::kNative});
   define("dropout", &Kernels::dropout, {.half = Half::kNative});
@@ -61,8 +62,8 @@ void define_ops(Environment& environment, Napi::Env env, Napi::Object& exports) 
   define("simplicialAttention", &Kernels::simplicial_attention);
   define("simplicialAttentionGrad", &Kernels::simplicial_attention_grad);
   define("globalNorm", &Kernels::global_norm);
-  define("adamwStep", &Kernels::adamw_step, {.optional = 1u << 5});             // grad_scale
-  define("sonewStep", &Kernels::sonew_step, {.optional = 1u << 7 | 1u << 20});  // grad_scale, dropped
+  define("adamwStep", &Kernels::adamw_step, {.optional = 1u << 6});             // grad_scale
+  define("sonewStep", &Kernels::sonew_step, {.optional = 1u << 8 | 1u << 21});  // grad_scale, dropped
   exports.Set("op", op);
 }
 

@@ -13,8 +13,8 @@
 #include <utility>
 #include <vector>
 
-#include "cpu/usable_cores.h"
-#include "cpu/wait.h"
+#include "runtime/usable_cores.h"
+#include "runtime/wait.h"
 #include "llmeff/error.h"
 #include "llmeff/parallel.h"
 
@@ -27,7 +27,7 @@ int configured_threads() {
     const long n = std::strtol(text, &end, 10);
     if (end != text && *end == '\0' && n >= 1 && n <= 1024) return static_cast<int>(n);
   }
-  return cpu::usable_cores();
+  return usable_cores();
 }
 
 struct AlignedBlock {
@@ -60,7 +60,7 @@ class Pool {
  public:
   // With fewer threads where the system gives no more: a limit of processes or of memory is no reason to fail.
   explicit Pool(int threads)
-      : most_awake_(std::min(threads, cpu::usable_cores()) - 1), patience_(most_awake_ > 0 ? 20 : 0) {
+      : most_awake_(std::min(threads, usable_cores()) - 1), patience_(most_awake_ > 0 ? 20 : 0) {
     threads_.reserve(static_cast<size_t>(threads));
     try {
       for (int worker = 1; worker < threads; ++worker) threads_.emplace_back([this, worker] { loop(worker); });
@@ -93,7 +93,7 @@ class Pool {
     wake_helper();
     work(0);
     const auto finished = [&] { return done_.load(std::memory_order_acquire) == units; };
-    if (!cpu::spin_until(patience_, finished)) {
+    if (!spin_until(patience_, finished)) {
       std::unique_lock lock(mutex_);
       caller_asleep_.store(true);
       finished_.wait(lock, [&] { return done_.load() == units; });
@@ -166,7 +166,7 @@ class Pool {
       work(worker);
       // No more helpers than cores stay awake between jobs.
       const bool may_wait_awake = awake_.fetch_add(1) < most_awake_;
-      const bool more = may_wait_awake && cpu::spin_until(patience_, [this] { return units_left(); });
+      const bool more = may_wait_awake && spin_until(patience_, [this] { return units_left(); });
       awake_.fetch_sub(1);
       if (more) continue;
       std::unique_lock lock(mutex_);

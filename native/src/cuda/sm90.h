@@ -176,7 +176,6 @@ enum Major : int { kMajorK = 0, kMajorMN = 1 };
 //   kMajorK:  16 deeper in k is + 32 bytes within a panel, 64 deeper is the next panel; column n is row n, so a later
 //             block of columns (a multiple of 8) is + 128 bytes a column.
 //   kMajorMN: 16 deeper in k is + 16 rows, 2048 bytes.
-// Advance a finished descriptor with advance().
 template <Major kMajor>
 __device__ inline uint64_t matrix_descriptor(uint32_t address, int panel_rows = 0) {
   constexpr uint64_t k128ByteSwizzle = uint64_t{1} << 62;
@@ -184,7 +183,10 @@ __device__ inline uint64_t matrix_descriptor(uint32_t address, int panel_rows = 
   const uint64_t next_panel = kMajor == kMajorK ? 1 : uint64_t(panel_rows) * kPanelRowBytes / 16;
   return k128ByteSwizzle | kEightRows | (next_panel << 16) | ((address & 0x3FFFF) >> 4);
 }
-__device__ inline uint64_t advance(uint64_t descriptor, int bytes) { return descriptor + uint64_t(bytes >> 4); }
+// The address is in the low word and does not carry into the high one.
+__device__ inline uint64_t advance(uint64_t descriptor, int bytes) {
+  return (descriptor & 0xFFFFFFFF00000000ull) | uint32_t(uint32_t(descriptor) + uint32_t(bytes >> 4));
+}
 
 // ---- warpgroup matrix products -----------------------------------------------------------------------------------------
 
@@ -211,7 +213,9 @@ __device__ inline void pin(uint32_t (&x)[kCount]) {
 // d = a·b + (accumulate ? d : 0), m64nNk16, bf16 operands, float32 accumulators.
 //   wgmma_rs<N, major of b>(d, a, b, accumulate):                operand a in registers
 //   wgmma_ss<N, major of a, major of b>(d, a, b, accumulate):    operand a in shared memory
-template <int N, Major kMajorB>
+// wgmma_rs<N, major of b, bytes> advances b by a constant inside the instruction's text: out of a loop's reach, where the
+// compiler would otherwise keep one pair of registers for every k-step's descriptor.
+template <int N, Major kMajorB, int kAdvance>
 struct WgmmaRs;
 template <int N, Major kMajorA, Major kMajorB>
 struct WgmmaSs;
@@ -230,13 +234,16 @@ struct WgmmaSs;
 #define LLMEFF_T64 LLMEFF_T56 ",%56,%57,%58,%59,%60,%61,%62,%63"
 
 #define LLMEFF_WGMMA(N, TEXT, LIST, A0, A1, A2, A3, B, P, TA, TB)                                                       \
-  template <Major kMajorB>                                                                                            \
-  struct WgmmaRs<N, kMajorB> {                                                                                         \
+  template <Major kMajorB, int kAdvance>                                                                              \
+  struct WgmmaRs<N, kMajorB, kAdvance> {                                                                               \
     __device__ static void run(float (&d)[N / 2], const uint32_t (&a)[4], uint64_t b, int accumulate) {               \
-      asm volatile("{\n .reg .pred p;\n setp.ne.b32 p, %" P ", 0;\n wgmma.mma_async.sync.aligned.m64n" #N               \
-                   "k16.f32.bf16.bf16 {" TEXT "}, {%" A0 ",%" A1 ",%" A2 ",%" A3 "}, %" B ", p, 1, 1, %" TA ";\n}"      \
+      asm volatile("{\n .reg .pred p;\n .reg .b32 low, high;\n .reg .b64 b;\n setp.ne.b32 p, %" P ", 0;\n"              \
+                   " mov.b64 {low, high}, %" B ";\n add.u32 low, low, %" TB ";\n mov.b64 b, {low, high};\n"            \
+                   " wgmma.mma_async.sync.aligned.m64n" #N "k16.f32.bf16.bf16 {" TEXT "}, {%" A0 ",%" A1 ",%" A2       \
+                   ",%" A3 "}, b, p, 1, 1, %" TA ";\n}"                                                                \
                    : LIST                                                                                             \
-                   : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate), "n"(int(kMajorB)));         \
+                   : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate), "n"(int(kMajorB)),           \
+                     "n"(kAdvance / 16));                                                                             \
     }                                                                                                                 \
   };                                                                                                                  \
   template <Major kMajorA, Major kMajorB>                                                                             \
@@ -255,12 +262,12 @@ struct WgmmaSs;
 #define LLMEFF_LIST48 LLMEFF_D32(0), LLMEFF_D16(32)
 #define LLMEFF_LIST56 LLMEFF_D32(0), LLMEFF_D16(32), LLMEFF_D8(48)
 #define LLMEFF_LIST64 LLMEFF_D32(0), LLMEFF_D32(32)
-LLMEFF_WGMMA(32, LLMEFF_T16, LLMEFF_D16(0), "16", "17", "18", "19", "20", "21", "22", )
-LLMEFF_WGMMA(64, LLMEFF_T32, LLMEFF_LIST32, "32", "33", "34", "35", "36", "37", "38", )
-LLMEFF_WGMMA(80, LLMEFF_T40, LLMEFF_LIST40, "40", "41", "42", "43", "44", "45", "46", )
-LLMEFF_WGMMA(96, LLMEFF_T48, LLMEFF_LIST48, "48", "49", "50", "51", "52", "53", "54", )
-LLMEFF_WGMMA(112, LLMEFF_T56, LLMEFF_LIST56, "56", "57", "58", "59", "60", "61", "62", )
-LLMEFF_WGMMA(128, LLMEFF_T64, LLMEFF_LIST64, "64", "65", "66", "67", "68", "69", "70", )
+LLMEFF_WGMMA(32, LLMEFF_T16, LLMEFF_D16(0), "16", "17", "18", "19", "20", "21", "22", "23")
+LLMEFF_WGMMA(64, LLMEFF_T32, LLMEFF_LIST32, "32", "33", "34", "35", "36", "37", "38", "39")
+LLMEFF_WGMMA(80, LLMEFF_T40, LLMEFF_LIST40, "40", "41", "42", "43", "44", "45", "46", "47")
+LLMEFF_WGMMA(96, LLMEFF_T48, LLMEFF_LIST48, "48", "49", "50", "51", "52", "53", "54", "55")
+LLMEFF_WGMMA(112, LLMEFF_T56, LLMEFF_LIST56, "56", "57", "58", "59", "60", "61", "62", "63")
+LLMEFF_WGMMA(128, LLMEFF_T64, LLMEFF_LIST64, "64", "65", "66", "67", "68", "69", "70", "71")
 // clang-format on
 
 #undef LLMEFF_WGMMA
@@ -279,9 +286,9 @@ LLMEFF_WGMMA(128, LLMEFF_T64, LLMEFF_LIST64, "64", "65", "66", "67", "68", "69",
 #undef LLMEFF_D16
 #undef LLMEFF_D32
 
-template <int N, Major kMajorB>
+template <int N, Major kMajorB, int kAdvance = 0>
 __device__ inline void wgmma_rs(float (&d)[N / 2], const uint32_t (&a)[4], uint64_t b, int accumulate = 1) {
-  WgmmaRs<N, kMajorB>::run(d, a, b, accumulate);
+  WgmmaRs<N, kMajorB, kAdvance>::run(d, a, b, accumulate);
 }
 template <int N, Major kMajorA, Major kMajorB>
 __device__ inline void wgmma_ss(float (&d)[N / 2], uint64_t a, uint64_t b, int accumulate = 1) {
@@ -307,6 +314,54 @@ __device__ inline float exp2_approx(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
+}
+
+// ---- bulk copies of plain bytes ------------------------------------------------------------------------------------------
+
+// One thread each; addresses and sizes are multiples of 16 bytes.
+__device__ inline void bulk_load(void* shared, const void* global, uint32_t bytes, uint64_t* barrier) {
+  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
+                   shared_address(shared)),
+               "l"(global), "r"(bytes), "r"(shared_address(barrier))
+               : "memory");
+}
+__device__ inline void bulk_store(void* global, const void* shared, uint32_t bytes) {
+  asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(global), "r"(shared_address(shared)),
+               "r"(bytes)
+               : "memory");
+}
+__device__ inline void bulk_add_f32(float* global, const float* shared, uint32_t bytes) {
+  asm volatile("cp.reduce.async.bulk.global.shared::cta.bulk_group.add.f32 [%0], [%1], %2;" ::"l"(global),
+               "r"(shared_address(shared)), "r"(bytes)
+               : "memory");
+}
+// Waits until the committed stores have been written, not only read.
+__device__ inline void bulk_store_wait() { asm volatile("cp.async.bulk.wait_group 0;" ::: "memory"); }
+// Orders copies of the async proxy with ordinary accesses, in all memory.
+__device__ inline void fence_async() { asm volatile("fence.proxy.async;" ::: "memory"); }
+
+// ---- flags in device memory ----------------------------------------------------------------------------------------------
+
+__device__ inline int load_acquire(const int* flag) {
+  int value;
+  asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(value) : "l"(flag) : "memory");
+  return value;
+}
+__device__ inline void store_release(int* flag, int value) {
+  asm volatile("st.release.gpu.global.s32 [%0], %1;" ::"l"(flag), "r"(value) : "memory");
+}
+
+// The same value in all lanes, told to the compiler: a branch on it doesn't diverge.
+__device__ inline int uniform(int value) { return __shfl_sync(0xffffffffu, value, 0); }
+
+// ---- fragments to shared memory --------------------------------------------------------------------------------------------
+
+// Four 8×8 matrices of bf16; lane l gives the address of row l % 8 of matrix l / 8. An operand fragment a[4] is the
+// matrices (rows 0–7, columns 0–7), (rows 8–15, columns 0–7), (rows 0–7, columns 8–15), (rows 8–15, columns 8–15).
+__device__ inline void store_matrices(uint32_t address, const uint32_t (&a)[4]) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(a[0]), "r"(a[1]),
+               "r"(a[2]), "r"(a[3])
+               : "memory");
 }
 
 }  // namespace llmeff::cuda::sm90

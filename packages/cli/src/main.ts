@@ -1,9 +1,11 @@
 /** The command line: options, commands, exit codes. */
+import { type DeviceChoice, isDeviceChoice } from "@llmeff/tensor";
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import { generateCommand } from "./commands/generate.js";
 import { infoCommand } from "./commands/info.js";
 import { studyCommand } from "./commands/study.js";
 import { trainCommand } from "./commands/train.js";
+import { deviceForms } from "./config/fields.js";
 import { exitCodes, InterruptedError, UsageError } from "./errors.js";
 import { type Io, note, processIo } from "./io.js";
 import { version } from "./version.js";
@@ -51,6 +53,12 @@ function number(what: string, test: (value: number) => boolean) {
 const positiveInteger = number("a positive integer", (value) => Number.isSafeInteger(value) && value > 0);
 const wholeNumber = number("an integer of at least 0", (value) => Number.isSafeInteger(value) && value >= 0);
 
+const deviceHelp = "cpu, cuda, cuda:1, … or auto, a GPU if there is one (default: LLMEFF_DEVICE, else cpu)";
+function device(text: string): DeviceChoice {
+  if (!isDeviceChoice(text)) throw new InvalidArgumentError(`expected one of ${deviceForms}.`);
+  return text;
+}
+
 function buildProgram(io: Io): Command {
   const program = new Command("llmeff")
     .description("Trains language models on a native engine, generates text, and runs studies.")
@@ -72,6 +80,7 @@ function buildProgram(io: Io): Command {
     .option("--resume", "go on from the newest checkpoint in the folder")
     .option("--steps <n>", "steps in all, instead of the config's", positiveInteger)
     .option("--seed <n>", "seed instead of the config's", wholeNumber)
+    .option("--device <device>", deviceHelp, device)
     .action((config, options) => trainCommand(io, config, options));
   program
     .command("generate")
@@ -91,6 +100,7 @@ function buildProgram(io: Io): Command {
       number("a number in (0, 1]", (p) => p > 0 && p <= 1),
     )
     .option("--seed <n>", "the same seed writes the same text (default: 0)", wholeNumber)
+    .option("--device <device>", deviceHelp, device)
     .action((run, options) => generateCommand(io, run, options));
   program
     .command("study")
@@ -98,13 +108,14 @@ function buildProgram(io: Io): Command {
     .argument("<config>", "study config")
     .option("--out <dir>", "folder for the report and all runs (default: runs/<name>)")
     .option("--only <arm>", "only the arm of this name (ARM or PART/ARM)")
+    .option("--device <device>", deviceHelp, device)
     .addOption(
       new Option("--sweep", "try every learning rate of every arm instead, and keep the best beside the config"),
     )
     .action((config, options) => studyCommand(io, config, options));
   program
     .command("info")
-    .description("what runs here: versions, processor, instruction sets, threads, memory, native binary")
+    .description("what runs here: versions, processor, GPUs, instruction sets, threads, memory, native binary")
     .option("--json", "as JSON")
     .action((options) => infoCommand(io, options));
   return program;

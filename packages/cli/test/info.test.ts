@@ -1,3 +1,4 @@
+import { defaultDevice } from "@llmeff/tensor";
 import { describe, expect, it } from "vitest";
 import { Workplace } from "./harness.js";
 
@@ -9,9 +10,10 @@ describe("llmeff info", () => {
     const info = JSON.parse(stdout);
     expect(info).toMatchObject({
       node: process.versions.node,
-      device: "cpu",
+      device: defaultDevice(),
       nativeBinary: expect.stringMatching(/\.node$/),
     });
+    expect(info.gpus.length > 0).toBe(info.noGpu === undefined);
     expect(info.availableInstructionSets).toContain(info.instructionSet);
     expect(info.threads).toBeGreaterThan(0);
     const plain = await place.run(["info"]);

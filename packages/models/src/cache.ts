@@ -40,7 +40,7 @@ class RowCache {
     const room =
       this.window === undefined ? Math.max(this.capacity, kept + added) : Math.max(2 * this.window, kept + added);
     const [B, , K, D] = like.shape as [number, number, number, number];
-    const buffer = keep(zeros([B, room, K, D], { dtype: like.dtype }));
+    const buffer = keep(zeros([B, room, K, D], { dtype: like.dtype, device: like.device }));
     const old = this.#buffer;
     if (old) {
       scope(() => copyInto(slice(buffer, 1, 0, kept), slice(old, 1, this.#length - kept, this.#length)));

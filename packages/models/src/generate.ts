@@ -18,7 +18,7 @@ export interface GenerateOptions extends SamplingOptions {
 const drawStream = 0x67656e; // "gen"
 
 /**
- * Draws tokens one at a time, each the next of the prompt and those before it.
+ * Draws tokens one at a time, each the next of the prompt and those before it. The model runs on the device of its parameters.
  *
  * @param prompt - at least one token id
  * @throws {OptionError} for an empty prompt, one that holds something else than token ids, or one longer than the model's maxSeqLen
@@ -52,16 +52,17 @@ export async function* generate(
   if (prompt.length > maxSeqLen) {
     throw new OptionError(`[generate] the prompt has ${prompt.length} tokens; the model's maxSeqLen is ${maxSeqLen}.`);
   }
+  const device = Object.values(params)[0]?.device;
   const count = Math.min(maxTokens, maxSeqLen - prompt.length + 1);
   if (count === 0) return;
-  using draws = randomUniform({ seed, stream: drawStream }, [count], { dtype: "float64" });
+  using draws = randomUniform({ seed, stream: drawStream }, [count], { dtype: "float64", device: "cpu" });
   const uniforms = await draws.data();
   using cache = new KvCache(model.config);
   const seen = new Set(Array.from(prompt));
   let next = Int32Array.from(prompt);
   for (let i = 0; i < count; i++) {
     signal?.throwIfAborted();
-    using tokens = tensor(next, { shape: [1, next.length] });
+    using tokens = tensor(next, { shape: [1, next.length], device });
     using logits = model.lastLogits(params, tokens, cache);
     const id = drawToken(tokenProbabilities(await logits.data(), sampling, seen), uniforms[i]!);
     yield id;

@@ -1,8 +1,15 @@
-import { keep, mul, ones, randomNormal, scope, type Tensor } from "@llmeff/tensor";
+import { type DeviceChoice, type DType, keep, mul, ones, randomNormal, scope, type Tensor } from "@llmeff/tensor";
 import type { ResolvedConfig } from "./config.js";
 
 /** A model's weights by their Hugging Face names. */
 export type Parameters = Record<string, Tensor>;
+
+export interface InitOptions {
+  /** Where the parameters are made, and with them the model runs; default that of `tensor`. */
+  device?: DeviceChoice | undefined;
+  /** What the parameters are kept and computed in; default float32. Optimizers keep float32 masters of bfloat16 parameters. */
+  dtype?: DType | undefined;
+}
 
 /** How a parameter begins. */
 type Init = "ones" | "normal" | "residual";
@@ -72,14 +79,22 @@ export function countParameters(config: ResolvedConfig): number {
  * Fresh parameters: norms are 1, matrices normal with `initStd`, those that write to the residual stream with `initStd / √(2·numLayers)`
  * (models.md §2.6). Each parameter draws from a random stream of its own, so adding a layer leaves the others as they were.
  */
-export function initParameters(config: ResolvedConfig, seed: number): Parameters {
+export function initParameters(
+  config: ResolvedConfig,
+  seed: number,
+  { device, dtype = "float32" }: InitOptions = {},
+): Parameters {
   const { initStd, numLayers } = config;
   const residualStd = initStd / Math.sqrt(2 * numLayers);
   const entries = parameterSpecs(config).map(({ name, shape, init }, stream) => {
     const value =
       init === "ones"
-        ? ones(shape)
-        : scope(() => mul(randomNormal({ seed, stream }, shape), init === "residual" ? residualStd : initStd));
+        ? ones(shape, { device, dtype })
+        : scope(() => {
+            const std = init === "residual" ? residualStd : initStd;
+            const normal = mul(randomNormal({ seed, stream }, shape, { device }), std);
+            return normal.astype(dtype);
+          });
     return [name, keep(value)] as const;
   });
   return Object.fromEntries(entries);

@@ -24,7 +24,7 @@ import {
 import { type TrainingFlops, trainingFlopsPerToken } from "./accounting.js";
 import type { KvCache, LayerCache } from "./cache.js";
 import { type ResolvedConfig, type ResolvedLayer, resolveConfig, type TransformerConfig } from "./config.js";
-import { countParameters, initParameters, layerPrefix, type Parameters } from "./parameters.js";
+import { countParameters, type InitOptions, initParameters, layerPrefix, type Parameters } from "./parameters.js";
 
 /** Token ids and what each position must predict; -100 marks positions without a target. */
 export interface TokenBatch {
@@ -50,7 +50,7 @@ interface Angles {
  */
 export class Transformer {
   readonly config: ResolvedConfig;
-  /** Rotary tables by dtype, for maxSeqLen positions. */
+  /** Rotary tables by dtype and device, for maxSeqLen positions. */
   readonly #tables = new Map<string, Angles>();
 
   /** @throws {OptionError} naming the field of the configuration that doesn't fit */
@@ -58,9 +58,9 @@ export class Transformer {
     this.config = resolveConfig(config);
   }
 
-  /** Fresh parameters; the same seed gives the same values. */
-  init(seed: number): Parameters {
-    return initParameters(this.config, seed);
+  /** Fresh parameters; the same seed gives the same values on every device, up to the rounding of their normal distribution. */
+  init(seed: number, options?: InitOptions): Parameters {
+    return initParameters(this.config, seed, options);
   }
 
   /** Number of values in all parameters. */
@@ -94,7 +94,7 @@ export class Transformer {
     return scope(() => {
       const table = parameter(params, "model.embed_tokens.weight");
       const learned = this.config.positions === "learned";
-      const angles = learned ? undefined : this.#angles(table.dtype === "float64" ? "float64" : "float32", start, T);
+      const angles = learned ? undefined : this.#angles(table, start, T);
       let x = embedding(table, tokens);
       if (learned) x = add(x, slice(parameter(params, "model.embed_positions.weight"), 0, start, start + T));
       for (const [i, layer] of this.config.layers.entries()) {
@@ -154,12 +154,15 @@ export class Transformer {
     return finalSoftcap > 0 ? mul(tanh(mul(logits, 1 / finalSoftcap)), finalSoftcap) : logits;
   }
 
-  #angles(dtype: "float32" | "float64", start: number, length: number): Angles {
-    let tables = this.#tables.get(dtype);
+  #angles(table: Tensor, start: number, length: number): Angles {
+    const { device } = table;
+    const dtype = table.dtype === "float64" ? "float64" : "float32";
+    const key = `${dtype} ${device}`;
+    let tables = this.#tables.get(key);
     if (tables === undefined) {
       const { maxSeqLen, headDim, ropeBase } = this.config;
-      tables = keep(ropeTables(maxSeqLen, headDim, { base: ropeBase, dtype }));
-      this.#tables.set(dtype, tables);
+      tables = keep(ropeTables(maxSeqLen, headDim, { base: ropeBase, dtype, device }));
+      this.#tables.set(key, tables);
     }
     return { cos: slice(tables.cos, 0, start, start + length), sin: slice(tables.sin, 0, start, start + length) };
   }

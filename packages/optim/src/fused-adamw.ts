@@ -2,7 +2,7 @@ import { engine } from "@llmeff/native";
 import { type AdamWHyper, adamwDefaults, checkAdamW } from "./adamw-options.js";
 import { withDefaults } from "./check.js";
 import { FusedOptimizer } from "./optimizer.js";
-import type { Bucket, CommonOptions } from "./optimizer-types.js";
+import { type Bucket, type CommonOptions, roundings, stepped } from "./optimizer-types.js";
 import type { Parameter } from "./storage.js";
 
 export interface AdamWOptions extends Partial<AdamWHyper>, CommonOptions<AdamWHyper> {}
@@ -33,7 +33,8 @@ export class AdamW<P extends Parameter> extends FusedOptimizer<P, AdamWHyper> {
     const state = (key: string) => slots.map((slot) => operand(slot.state[key]!));
     return engine().op.adamwStep.bind(
       null,
-      slots.map((slot) => operand(slot.param)),
+      slots.map((slot) => operand(stepped(slot))),
+      roundings(slots).map(operand),
       grads.map(operand),
       state("m"),
       state("v"),

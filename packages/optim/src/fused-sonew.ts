@@ -1,7 +1,7 @@
 import { engine, Graft } from "@llmeff/native";
 import { withDefaults } from "./check.js";
 import { FusedOptimizer } from "./optimizer.js";
-import type { Bucket, CommonOptions, Slot } from "./optimizer-types.js";
+import { type Bucket, type CommonOptions, roundings, type Slot, stepped } from "./optimizer-types.js";
 import { checkSonew, defaultGamma, type SonewHyper, sonewDefaults } from "./sonew-options.js";
 import type { Parameter } from "./storage.js";
 
@@ -63,7 +63,8 @@ export class Sonew<P extends Parameter> extends FusedOptimizer<P, SonewHyper> {
     const operands = (arrays: readonly P[]) => arrays.map((array) => this.storage.operand(array));
     return engine().op.adamwStep.bind(
       null,
-      operands(slots.map((slot) => slot.param)),
+      operands(slots.map(stepped)),
+      operands(roundings(slots)),
       operands(grads),
       operands(slots.map((slot) => slot.state.m!)),
       operands(slots.map((slot) => slot.state.h0!)),
@@ -84,11 +85,14 @@ export class Sonew<P extends Parameter> extends FusedOptimizer<P, SonewHyper> {
     const operands = (arrays: readonly P[]) => arrays.map((array) => storage.operand(array));
     const reversed = (array: P, slot: Slot<P>) =>
       isReversed(slot, hyper) ? storage.reversed(array, slot.shape) : array;
-    const params = slots.map((slot) => reversed(slot.param, slot));
+    const params = slots.map((slot) => reversed(stepped(slot), slot));
+    // The kernel writes roundings in the order of its chains.
+    const copies = slots.some((slot) => isReversed(slot, hyper)) ? [] : roundings(slots);
     const state = (key: string) => operands(slots.map((slot) => slot.state[key]!));
     const call = engine().op.sonewStep.bind(
       null,
       operands(params),
+      operands(copies),
       operands(grads.map((grad, i) => reversed(grad, slots[i]!))),
       state("m"),
       state("h0"),
@@ -113,7 +117,8 @@ export class Sonew<P extends Parameter> extends FusedOptimizer<P, SonewHyper> {
     return () => {
       call();
       for (const [i, slot] of slots.entries()) {
-        if (isReversed(slot, hyper)) storage.assignReversed(slot.param, params[i]!, slot.shape);
+        if (isReversed(slot, hyper)) storage.assignReversed(stepped(slot), params[i]!, slot.shape);
+        if (copies.length === 0 && slot.state.master) storage.assign(slot.param, slot.state.master);
       }
     };
   }

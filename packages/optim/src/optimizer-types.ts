@@ -87,6 +87,12 @@ export interface Slot<P> {
   steps: number;
 }
 
+/** What a kernel steps: the parameter, or its float32 master. */
+export const stepped = <P>(slot: Slot<P>): P => slot.state.master ?? slot.param;
+/** What the kernel writes the rounded masters to; none if there are none. */
+export const roundings = <P>(slots: readonly Slot<P>[]): P[] =>
+  slots.filter((slot) => slot.state.master !== undefined).map((slot) => slot.param);
+
 /** Slots with one set of hyper-parameters and one step number: what a kernel is called for. */
 export interface Bucket<P, H> {
   readonly slots: readonly Slot<P>[];

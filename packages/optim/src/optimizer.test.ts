@@ -35,12 +35,15 @@ const kinds = [
 ] as const;
 
 describe.each(kinds)("%s", (_name, make) => {
-  it("gives the same bits on tensors as on typed arrays", () => {
+  it("gives the same bits on tensors of the CPU as on typed arrays", () => {
     const arrays = params();
     const onArrays = make(arrays, { shapes, maxGradNorm: 0.5, learningRate: 0.1 });
     const toTensors = (p: Params) =>
       Object.fromEntries(
-        Object.entries(p).map(([name, x]) => [name, tensor(x, { shape: shapes[name as "weight"] ?? [x.length] })]),
+        Object.entries(p).map(([name, x]) => [
+          name,
+          tensor(x, { shape: shapes[name as "weight"] ?? [x.length], device: "cpu" }),
+        ]),
       );
     const tensors = toTensors(params());
     const onTensors = make(tensors as never, { maxGradNorm: 0.5, learningRate: 0.1 });
@@ -50,6 +53,33 @@ describe.each(kinds)("%s", (_name, make) => {
     }
     for (const [name, values] of Object.entries(arrays)) expect(tensors[name]!.dataSync()).toEqual(values);
   });
+
+  it.each(["bfloat16", "float16"] as const)(
+    "steps float32 masters of %s parameters, which are their roundings",
+    (dtype) => {
+      const narrowed = (p: Params) =>
+        Object.fromEntries(
+          Object.entries(p).map(([name, x]) => [
+            name,
+            tensor(x, { shape: shapes[name as "weight"] ?? [x.length] }).astype(dtype),
+          ]),
+        );
+      const narrow = narrowed(params());
+      const wide = Object.fromEntries(Object.entries(narrow).map(([name, x]) => [name, x.astype("float32")]));
+      const options = { maxGradNorm: 0.5, learningRate: 0.01 };
+      const [onNarrow, onWide] = [make(narrow as never, options), make(wide as never, options)];
+      for (let step = 0; step < 5; step++) {
+        const grads = narrowed(gradsAt(step));
+        onNarrow.step(grads as never);
+        onWide.step(Object.fromEntries(Object.entries(grads).map(([name, g]) => [name, g.astype("float32")])) as never);
+      }
+      const masters = onNarrow.stateDict().tensors as unknown as Record<string, Tensor>;
+      for (const [name, x] of Object.entries(wide)) {
+        expect(masters[`${name}.master`]!.dataSync()).toEqual(x.dataSync());
+        expect(narrow[name]!.dataSync()).toEqual(x.astype(dtype).dataSync());
+      }
+    },
+  );
 
   it("continues from its saved state bit by bit", () => {
     const options = { shapes, maxGradNorm: 1, learningRate: warmup(0.1, 7) };
@@ -289,7 +319,7 @@ describe("fused optimizers", () => {
       "an int32 tensor",
       () => new AdamW({ a: tensor(new Int32Array(2)) }),
       DTypeError,
-      "optimizers step float32 and float64",
+      "optimizers step floating-point tensors",
     ],
     ["an empty array", () => new AdamW({ a: new Float32Array(0) }), ShapeError, 'parameter "a" is empty'],
     ["a strided view", () => new AdamW({ a: zeros([2, 3]).T }), ShapeError, "strided view"],

@@ -1,7 +1,7 @@
 /**
  * What all fused optimizers share: parameter groups, clipping by global norm, step counts and saved state.
  */
-import { DTypeError, FormatError, type Operand, OptionError, ShapeError } from "@llmeff/native";
+import { DeviceError, DTypeError, FormatError, type Operand, OptionError, ShapeError } from "@llmeff/native";
 import { checkKeys, checkNumber } from "./check.js";
 import { preview, type ResolvedGroup, resolveGroups } from "./groups.js";
 import type {
@@ -14,7 +14,7 @@ import type {
   Slot,
 } from "./optimizer-types.js";
 import { asSchedule, type ScalarOrSchedule } from "./schedules.js";
-import { describe, type Parameter, type Storage, shapeOfParameter, sizeOf, storageOf } from "./storage.js";
+import { describe, deviceOf, type Parameter, type Storage, shapeOfParameter, sizeOf, storageOf } from "./storage.js";
 
 const commonKeys = ["groups", "decay", "maxGradNorm", "shapes"];
 
@@ -90,7 +90,9 @@ export abstract class FusedOptimizer<P extends Parameter, H extends CommonHyper>
         `[${this.#where}] parameter "${name}" is a strided view; optimizers step contiguous tensors. Use clone().`,
       );
     }
+    const master = this.storage.master(param);
     const state = Object.fromEntries(states.map((key) => [key, this.storage.zeros(shape)]));
+    if (master !== undefined) state.master = master;
     this.#slots.set(name, { name, param, shape, state, steps: 0 });
     this.#groupOf.set(name, group);
   }
@@ -219,6 +221,11 @@ export abstract class FusedOptimizer<P extends Parameter, H extends CommonHyper>
       if (describe(grad) !== describe(slot.param)) {
         throw new DTypeError(
           `[${where}] the gradient of "${name}" must be a ${describe(slot.param)}; received ${describe(grad)}.`,
+        );
+      }
+      if (deviceOf(grad as P) !== deviceOf(slot.param)) {
+        throw new DeviceError(
+          `[${where}] the gradient of "${name}" must be on ${deviceOf(slot.param)}, where the parameter is; received one on ${deviceOf(grad as P)}.`,
         );
       }
       requirePresent(where, slot);

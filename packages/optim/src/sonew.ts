@@ -172,14 +172,14 @@ function reverseAxes(x: Tensor): Tensor {
 /** `x[:, 1:]`, then `end`. */
 function next(x: Tensor, end: number): Tensor {
   const [rows, length] = x.shape as [number, number];
-  const last = expand(full([1, 1], end, { dtype: x.dtype }), [rows, 1]);
+  const last = expand(full([1, 1], end, { dtype: x.dtype, device: x.device }), [rows, 1]);
   return length === 1 ? last : concat([slice(x, 1, 1, length), last], 1);
 }
 
 /** 0, then `x[:, :−1]`. */
 function previous(x: Tensor): Tensor {
   const [rows, length] = x.shape as [number, number];
-  const first = expand(full([1, 1], 0, { dtype: x.dtype }), [rows, 1]);
+  const first = expand(full([1, 1], 0, { dtype: x.dtype, device: x.device }), [rows, 1]);
   return length === 1 ? first : concat([first, slice(x, 1, 0, length - 1)], 1);
 }
 

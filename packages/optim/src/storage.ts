@@ -1,10 +1,30 @@
 /**
  * The two kinds of memory that the optimizers step: tensors of the engine and plain typed arrays, behind one interface.
  */
-import { DTypeError, engine, type Operand, OptionError, ShapeError } from "@llmeff/native";
-import { add, copyInto, div, globalNorm, keep, minimum, mul, permute, scope, Tensor, zeros } from "@llmeff/tensor";
+import { DeviceError, DTypeError, engine, type Operand, OptionError, ShapeError } from "@llmeff/native";
+import {
+  accumulationDType,
+  add,
+  astype,
+  copyInto,
+  type Device,
+  detach,
+  div,
+  globalNorm,
+  isFloating,
+  keep,
+  minimum,
+  mul,
+  permute,
+  scope,
+  Tensor,
+  zeros,
+} from "@llmeff/tensor";
 
-/** What the optimizers can step: a float32 or float64 tensor, or a typed array that is changed in place. */
+/**
+ * What the optimizers can step: a floating-point tensor, or a typed array that is changed in place. Of bfloat16 and float16 tensors the
+ * optimizer keeps float32 masters, which are what it steps; the tensors are their roundings.
+ */
 export type Parameter = Tensor | Float32Array | Float64Array;
 
 /** The dtypes of optimizer state. */
@@ -13,6 +33,8 @@ export type FloatDType = "float32" | "float64";
 export interface Storage<P extends Parameter> {
   readonly dtype: FloatDType;
   operand(array: P): Operand;
+  /** A float32 copy of a parameter in bfloat16 or float16, which belongs to the caller; undefined for others. */
+  master(param: P): P | undefined;
   /** A new array of zeros that belongs to the caller. */
   zeros(shape: readonly number[]): P;
   /** Contiguous values of a gradient; a temporary of `run` if a copy is needed. */
@@ -58,16 +80,29 @@ export function storageOf<P extends Parameter>(where: string, params: Readonly<R
   }
   requireApart(where, entries);
   const [name, first] = entries[0]!;
+  requireOneDevice(where, entries);
   if (!(first instanceof Tensor)) {
     return arrayStorage(first instanceof Float32Array ? Float32Array : Float64Array) as unknown as Storage<P>;
   }
-  if (first.dtype !== "float32" && first.dtype !== "float64") {
+  if (!isFloating(first.dtype)) {
     throw new DTypeError(
-      `[${where}] parameter "${name}" has dtype ${first.dtype}; optimizers step float32 and float64. Keep float32 master weights.`,
+      `[${where}] parameter "${name}" has dtype ${first.dtype}; optimizers step floating-point tensors.`,
     );
   }
-  return tensorStorage(first.dtype) as unknown as Storage<P>;
+  return tensorStorage(first) as unknown as Storage<P>;
 }
+
+function requireOneDevice(where: string, entries: readonly (readonly [string, Parameter])[]): void {
+  const [name, first] = entries[0]!;
+  const elsewhere = entries.find(([, value]) => deviceOf(value) !== deviceOf(first));
+  if (elsewhere === undefined) return;
+  throw new DeviceError(
+    `[${where}] all parameters of an optimizer must be on one device; "${name}" is on ${deviceOf(first)} and "${elsewhere[0]}" is on ${deviceOf(elsewhere[1])}. Make one optimizer for each device.`,
+  );
+}
+
+/** Where a parameter lives; typed arrays are the CPU's. */
+export const deviceOf = (value: Parameter): Device => (value instanceof Tensor ? value.device : "cpu");
 
 /** One memory under two names would be stepped twice, by two threads at once. */
 function requireApart(where: string, entries: readonly (readonly [string, Parameter])[]): void {
@@ -107,12 +142,14 @@ export function describe(value: unknown): string {
   return value.constructor?.name ?? "object";
 }
 
-function tensorStorage(dtype: FloatDType): Storage<Tensor> {
+function tensorStorage({ dtype: paramDType, device }: Tensor): Storage<Tensor> {
+  const dtype = accumulationDType(paramDType);
   const reverse = (shape: readonly number[]) => shape.map((_, axis) => shape.length - 1 - axis);
   return {
     dtype,
     operand: (tensor) => tensor.handle,
-    zeros: (shape) => keep(zeros(shape, { dtype })),
+    master: (param) => (paramDType === dtype ? undefined : keep(astype(detach(param), dtype))),
+    zeros: (shape) => keep(zeros(shape, { dtype, device })),
     contiguous: (tensor) => (tensor.isContiguous ? tensor : tensor.clone()),
     assign: (target, source) => copyInto(target, source),
     reversed: (tensor, shape) => permute(tensor, reverse(shape)).clone(),
@@ -125,7 +162,7 @@ function tensorStorage(dtype: FloatDType): Storage<Tensor> {
       if (maxNorm === Number.POSITIVE_INFINITY) return add(guard, 1);
       return add(minimum(div(maxNorm, add(norm, clipEps)), 1), guard);
     },
-    counter: () => keep(zeros([], { dtype: "float64" })),
+    counter: () => keep(zeros([], { dtype: "float64", device })),
     read: (tensor) => (tensor as Tensor).item(),
     dispose: (tensor) => (tensor as Tensor).dispose(),
     run: (step) => scope(step),
@@ -139,6 +176,7 @@ function arrayStorage(ArrayType: Float32ArrayConstructor | Float64ArrayConstruct
   return {
     dtype: ArrayType === Float32Array ? "float32" : "float64",
     operand: (array) => array,
+    master: () => undefined,
     zeros: (shape) => new ArrayType(sizeOf(shape)),
     contiguous: (array) => array,
     assign: (target, source) => target.set(source),

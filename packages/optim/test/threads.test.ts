@@ -17,8 +17,8 @@ const norm = new Float32Array(1);
 for (let step = 1; step <= 3; step++) {
   const g = make((i) => Math.sin(i * step) / (1 + (i % 7)));
   op.globalNorm(g, norm);
-  op.sonewStep(p, g, m, h0, h1, [], [0, 0, 100, 0], norm, 0.01, 0.9, 0.99, 1e-4, step === 2, 0.1, false, 1, 1e-8, true, 0.1, step, null);
-  op.adamwStep(p, g, m, v, [], norm, 0.01, 0.9, 0.99, 1e-8, 0.1, true, step);
+  op.sonewStep(p, [], g, m, h0, h1, [], [0, 0, 100, 0], norm, 0.01, 0.9, 0.99, 1e-4, step === 2, 0.1, false, 1, 1e-8, true, 0.1, step, null);
+  op.adamwStep(p, [], g, m, v, [], norm, 0.01, 0.9, 0.99, 1e-8, 0.1, true, step);
 }
 const hash = createHash("sha256");
 for (const x of [p, m, h0, h1, v, [norm]].flat()) hash.update(new Uint8Array(x.buffer));

@@ -1,5 +1,6 @@
 import { DTypeError } from "@llmeff/native";
 import { currentAnomalyMode, Inspection } from "./anomaly.js";
+import { commonDevice, onDevice } from "./device.js";
 import { isFloating } from "./dtype.js";
 import { adopt, scope } from "./scope.js";
 import { currentTape, type Step, type Tape, withTape } from "./tape.js";
@@ -32,9 +33,12 @@ export type ResultGradients<R extends OpResult> = R extends readonly Tensor[]
   ? { readonly [K in keyof R]: Tensor | null }
   : Tensor;
 
-/** An operation with its gradient: `O` are its options, `R` its results. */
+/**
+ * An operation with its gradient. Its inputs are on one device, where the tensors that it makes are too unless it says otherwise: `O` are its options, `R` its results. */
 export interface OpDefinition<O, R extends OpResult = Tensor> {
   name: string;
+  /** Of the inputs, for messages; default "argument 1", … */
+  inputNames?: readonly string[];
   /** Whether infinities may be meant, such as the log-sum-exp of nothing: `detectAnomaly` lets them pass. Default false. */
   mayBeInfinite?: boolean;
   /** Checks its arguments, computes the results, and saves what `backward` needs. Temporary tensors are freed when it returns. */
@@ -56,7 +60,8 @@ export function hold(tensor: Tensor): Tensor {
   return adopt(aliasOf(tensor));
 }
 
-function checkTensors(op: string, inputs: readonly Tensor[]): void {
+/** The device of an op's inputs, which must be tensors on one; undefined if it has none. */
+function checkInputs(op: string, inputs: readonly Tensor[], names?: readonly string[]): number | undefined {
   for (let i = 0; i < inputs.length; i++) {
     const input: unknown = inputs[i];
     if (!(input instanceof Tensor)) {
@@ -64,6 +69,7 @@ function checkTensors(op: string, inputs: readonly Tensor[]): void {
       throw new DTypeError(`[${op}] argument ${i + 1} must be a Tensor; received ${received}. Use tensor(…).`);
     }
   }
+  return commonDevice(op, inputs, names);
 }
 
 /**
@@ -96,9 +102,9 @@ function checkTensors(op: string, inputs: readonly Tensor[]): void {
 export function defineOp<O, R extends OpResult = Tensor>(
   definition: OpDefinition<O, R>,
 ): (inputs: readonly Tensor[], options: O) => R {
-  const { name, mayBeInfinite = false } = definition;
+  const { name, inputNames, mayBeInfinite = false } = definition;
   return (inputs, options) => {
-    checkTensors(name, inputs);
+    const device = checkInputs(name, inputs, inputNames);
     const tape = currentTape();
     const needs = tape?.needsOf(name, inputs);
     const mode = currentAnomalyMode();
@@ -107,11 +113,13 @@ export function defineOp<O, R extends OpResult = Tensor>(
     const run = (context: ForwardContext) => {
       const forward = () => definition.forward(context, inputs, options);
       // The forward pass of an op may be written with other ops; only the op itself is recorded.
-      return withTape(undefined, () => scope(inspection ? () => inspection.results(forward) : forward));
+      return withTape(undefined, () =>
+        onDevice(device, () => scope(inspection ? () => inspection.results(forward) : forward)),
+      );
     };
     if (needs === undefined) return ownResults(inputs, run(constantContext(inputs.length)));
     if (!tape!.recording) return ownResults(inputs, run(constantContext(inputs.length)), tape);
-    return record(tape!, definition, { inputs, needs, options, inspection }, run);
+    return record(tape!, definition, { inputs, device, needs, options, inspection }, run);
   };
 }
 
@@ -144,6 +152,7 @@ function listOf(result: OpResult): readonly Tensor[] {
 
 interface Call<O> {
   inputs: readonly Tensor[];
+  device: number | undefined;
   needs: readonly boolean[];
   options: O;
   inspection: Inspection | undefined;
@@ -174,7 +183,7 @@ function record<O, R extends OpResult>(
 
 function stepOf<O, R extends OpResult>(
   definition: OpDefinition<O, R>,
-  { inputs, needs, options, inspection }: Call<O>,
+  { inputs, device, needs, options, inspection }: Call<O>,
   saved: readonly Tensor[],
   outputs: Step["outputs"],
   single: boolean,
@@ -189,7 +198,7 @@ function stepOf<O, R extends OpResult>(
     backward(douts, add) {
       const dout = (single ? douts[0] : douts) as ResultGradients<R>;
       const run = () => definition.backward({ needs, saved, shapes, options }, dout);
-      const gradients = inspection ? inspection.gradients(run) : run();
+      const gradients = onDevice(device, () => (inspection ? inspection.gradients(run) : run()));
       for (const [i, gradient] of gradients.entries()) if (gradient && needs[i]) add(i, gradient);
     },
   };

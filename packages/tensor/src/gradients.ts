@@ -1,8 +1,8 @@
 import { ShapeError } from "@llmeff/native";
-import { inspectedSum } from "./anomaly.js";
+import { currentAnomalyMode, inspectedSum } from "./anomaly.js";
 import { hold } from "./autograd.js";
-import { widened } from "./ops/cast.js";
-import { add, astype } from "./ops/index.js";
+import { accumulationDType } from "./dtype.js";
+import { addAll } from "./ops/add-all.js";
 import { claim, scope } from "./scope.js";
 import { formatShape, sameShape } from "./shape.js";
 import type { Step, Tape } from "./tape.js";
@@ -11,10 +11,13 @@ import type { Tensor } from "./tensor.js";
 /** Takes a contribution to the gradient of a tensor. */
 export type AddGradient = (contribution: Tensor) => void;
 
-/** Gradients by tensor while the tape is read backwards, each under a handle of its own. */
+/** More contributions than this are not held, but added up on the way. */
+const mostHeld = 4;
+
+/** Gradients by tensor while the tape is read backwards: what has contributed so far, each under a handle of its own. */
 export class Gradients {
-  /** Sums of several contributions to a gradient in bfloat16 or float16 stay in float32, to be rounded once. */
-  readonly #byTensor = new Map<Tensor, Tensor>();
+  /** Added up when all are there, in one pass. Sums on the way are in float32 at least, so that bfloat16 and float16 are rounded once. */
+  readonly #byTensor = new Map<Tensor, Tensor[]>();
   readonly #elsewhere: ReadonlyMap<Tensor, AddGradient>;
 
   /** @param elsewhere - tensors whose gradients are added up by someone else */
@@ -24,13 +27,12 @@ export class Gradients {
 
   /** The gradient of a tensor, which the caller then owns; undefined if nothing has contributed to it. */
   take(tensor: Tensor): Tensor | undefined {
-    const gradient = this.#byTensor.get(tensor);
+    const contributions = this.#byTensor.get(tensor);
+    if (contributions === undefined) return undefined;
     this.#byTensor.delete(tensor);
-    if (gradient === undefined || gradient.dtype === tensor.dtype) return gradient;
-    using wide = gradient;
-    const narrow = astype(wide, tensor.dtype);
-    claim(narrow);
-    return narrow;
+    if (contributions.length > 1 || contributions[0]!.dtype !== tensor.dtype)
+      replace(contributions, addAll(contributions, tensor.dtype));
+    return contributions[0];
   }
 
   /** Adds a contribution; it may share memory with other tensors. */
@@ -45,19 +47,33 @@ export class Gradients {
       addElsewhere(contribution);
       return;
     }
-    const before = this.#byTensor.get(tensor);
-    if (before !== undefined) {
-      const sum = inspectedSum(op, before, contribution, () => add(widened(before), widened(contribution)));
-      claim(sum);
-      this.#byTensor.set(tensor, sum);
-      before.dispose();
-    } else this.#byTensor.set(tensor, claim(contribution) ? contribution : hold(contribution));
+    let contributions = this.#byTensor.get(tensor);
+    if (contributions === undefined) {
+      contributions = [];
+      this.#byTensor.set(tensor, contributions);
+    }
+    contributions.push(claim(contribution) ? contribution : hold(contribution));
+    const wide = accumulationDType(tensor.dtype);
+    if (contributions.length === 2 && currentAnomalyMode() !== undefined) {
+      const [before, added] = contributions as [Tensor, Tensor];
+      replace(
+        contributions,
+        inspectedSum(op, before, added, () => addAll(contributions, wide)),
+      );
+    } else if (contributions.length > mostHeld) replace(contributions, addAll(contributions, wide));
   }
 
   release(): void {
-    for (const gradient of this.#byTensor.values()) gradient.dispose();
+    for (const contributions of this.#byTensor.values()) for (const tensor of contributions) tensor.dispose();
     this.#byTensor.clear();
   }
+}
+
+/** Puts the sum of tensors in their place. */
+function replace(contributions: Tensor[], sum: Tensor): void {
+  claim(sum);
+  for (const tensor of contributions) tensor.dispose();
+  contributions.splice(0, contributions.length, sum);
 }
 
 /**

@@ -10,7 +10,21 @@ export {
 } from "./autograd.js";
 export { checkpoint } from "./checkpoint.js";
 export { customGrad, type GradientFor, type GradientOf } from "./custom-grad.js";
-export { type DType, itemSize, type TypedArray } from "./dtype.js";
+export {
+  type Device,
+  type DeviceChoice,
+  type DeviceInfo,
+  defaultDevice,
+  devices,
+  deviceTime,
+  isDeviceChoice,
+  missingGpu,
+  type OpTime,
+  profile,
+  resolveDevice,
+  setDefaultDevice,
+} from "./device.js";
+export { accumulationDType, type DType, isFloating, itemSize, type TypedArray } from "./dtype.js";
 export * from "./ops/index.js";
 export type { GradientOptions } from "./parameter-gradients.js";
 export {
@@ -18,11 +32,12 @@ export {
   encodeSafetensors,
   loadSafetensors,
   type SafetensorsFile,
+  type SafetensorsOptions,
   saveSafetensors,
 } from "./safetensors.js";
 export { emptyCache, keep, type MemoryUse, memory, resetPeakMemory, scope } from "./scope.js";
 export type { Shape } from "./shape.js";
 export { noGrad } from "./tape.js";
-export { type Device, sync, Tensor } from "./tensor.js";
+export { sync, Tensor } from "./tensor.js";
 export { type TensorTree, tensorsOf } from "./tree.js";
 export { grad, type LossWithAux, type ValueAndGrad, valueAndGrad } from "./value-and-grad.js";

@@ -6,6 +6,7 @@ import { randomUUID } from "node:crypto";
 import { type FileHandle, open, rename, unlink } from "node:fs/promises";
 import { dirname } from "node:path";
 import { FormatError, IoError, OptionError } from "@llmeff/native";
+import type { DeviceChoice } from "./device.js";
 import { allocateTypedArray, type DType, itemSize, type TypedArray } from "./dtype.js";
 import { tensor } from "./ops/creation.js";
 import { scope } from "./scope.js";
@@ -40,6 +41,11 @@ export interface SafetensorsHeader {
   entries: Map<string, SafetensorsEntry>;
   /** The file's `__metadata__`. */
   metadata: Record<string, string>;
+}
+
+export interface SafetensorsOptions {
+  /** Where the tensors are made; default that of `tensor`. */
+  device?: DeviceChoice | undefined;
 }
 
 export interface SafetensorsFile {
@@ -160,21 +166,25 @@ function headerLength(where: string, prefix: Uint8Array, fileBytes: number): num
   return Number(length);
 }
 
-function tensorOf(dtype: DType, shape: readonly number[], bytes: Uint8Array): Tensor {
+function tensorOf(dtype: DType, shape: readonly number[], bytes: Uint8Array, device: DeviceChoice | undefined): Tensor {
   const values = allocateTypedArray(dtype, bytes.length / itemSize(dtype));
   bytesOf(values).set(bytes);
-  return tensor(values, { shape, dtype });
+  return tensor(values, { shape, dtype, device });
 }
 
 /** Tensors of a safetensors file in memory. @throws {FormatError} naming what is wrong with it */
-export function decodeSafetensors(bytes: Uint8Array, where = "[safetensors]"): SafetensorsFile {
+export function decodeSafetensors(
+  bytes: Uint8Array,
+  where = "[safetensors]",
+  { device }: SafetensorsOptions = {},
+): SafetensorsFile {
   const length = headerLength(where, bytes.subarray(0, 8), bytes.length);
   const { entries, metadata } = parseHeader(where, bytes.subarray(8, 8 + length), bytes.length);
   return scope(() => {
     const tensors = Object.fromEntries(
       [...entries].map(([name, { dtype, shape, begin, end }]) => [
         name,
-        tensorOf(dtype, shape, bytes.subarray(begin, end)),
+        tensorOf(dtype, shape, bytes.subarray(begin, end), device),
       ]),
     );
     return { tensors, metadata };
@@ -195,7 +205,11 @@ async function readAt(where: string, file: FileHandle, bytes: Uint8Array, positi
   }
 }
 
-async function readTensors(where: string, file: FileHandle): Promise<SafetensorsFile> {
+async function readTensors(
+  where: string,
+  file: FileHandle,
+  device: DeviceChoice | undefined,
+): Promise<SafetensorsFile> {
   const { size } = await file.stat();
   const prefix = new Uint8Array(Math.min(size, 8));
   await readAt(where, file, prefix, 0);
@@ -207,7 +221,7 @@ async function readTensors(where: string, file: FileHandle): Promise<Safetensors
     for (const [name, { dtype, shape, begin, end }] of entries) {
       const values = allocateTypedArray(dtype, (end - begin) / itemSize(dtype));
       await readAt(where, file, bytesOf(values), begin);
-      loaded.push([name, tensor(values, { shape, dtype })]);
+      loaded.push([name, tensor(values, { shape, dtype, device })]);
     }
   } catch (error) {
     for (const [, made] of loaded) made.dispose();
@@ -223,11 +237,11 @@ async function readTensors(where: string, file: FileHandle): Promise<Safetensors
  * @throws {IoError} if the file can't be read
  * @throws {FormatError} if it is truncated, corrupt or hostile
  */
-export async function loadSafetensors(path: string): Promise<SafetensorsFile> {
+export async function loadSafetensors(path: string, { device }: SafetensorsOptions = {}): Promise<SafetensorsFile> {
   try {
     const file = await open(path, "r");
     try {
-      return await readTensors(`[safetensors] ${path}:`, file);
+      return await readTensors(`[safetensors] ${path}:`, file, device);
     } finally {
       await file.close();
     }

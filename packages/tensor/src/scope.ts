@@ -1,4 +1,5 @@
 import { engine, type Handle, OptionError } from "@llmeff/native";
+import { type DeviceChoice, defaultDevice, deviceNumber } from "./device.js";
 import { Tensor } from "./tensor.js";
 import { tensorsOf } from "./tree.js";
 
@@ -117,7 +118,7 @@ export function keep<R>(tensors: R): R {
 }
 
 export interface MemoryUse {
-  /** Tensors of this thread that have not been disposed, those that a pending gradient holds included. */
+  /** Tensors of this thread, on all devices, that have not been disposed, those that a pending gradient holds included. */
   tensors: number;
   /** Bytes in use, rounded up to the allocator's size classes; all threads of the process. */
   liveBytes: number;
@@ -127,18 +128,24 @@ export interface MemoryUse {
   cachedBytes: number;
 }
 
-/** What the engine's memory is used for now. */
-export function memory(): MemoryUse {
-  const { handles, liveBytes, peakBytes, cachedBytes } = engine().memory();
+// All of a device; by default the default device.
+
+/** What the engine's memory on a device is used for now. */
+export function memory(device?: DeviceChoice): MemoryUse {
+  const { handles, liveBytes, peakBytes, cachedBytes } = engine().memory(numberOf("memory", device));
   return { tensors: handles, liveBytes, peakBytes, cachedBytes };
 }
 
 /** Lets `memory().peakBytes` start again from what is live now. */
-export function resetPeakMemory(): void {
-  engine().resetPeak();
+export function resetPeakMemory(device?: DeviceChoice): void {
+  engine().resetPeak(numberOf("resetPeakMemory", device));
 }
 
 /** Returns the free blocks that are held for reuse to the system. */
-export function emptyCache(): void {
-  engine().emptyCache();
+export function emptyCache(device?: DeviceChoice): void {
+  engine().emptyCache(numberOf("emptyCache", device));
+}
+
+function numberOf(where: string, device: DeviceChoice = defaultDevice()): number {
+  return deviceNumber(where, device);
 }

@@ -1,13 +1,19 @@
 import { DisposedError, DTypeCode, engine, type Handle, LlmeffError, nativeOrigin, ShapeError } from "@llmeff/native";
 import { callSite } from "./call-site.js";
+import {
+  currentDevice,
+  type Device,
+  type DeviceChoice,
+  deviceName,
+  deviceNumber,
+  devicesInUse,
+  noteUse,
+} from "./device.js";
 import { allocateTypedArray, type DType, isFloating, type TypedArray } from "./dtype.js";
 import * as ops from "./ops/index.js";
 import { type Owner, register, scope, unregister } from "./scope.js";
 import { contiguousStrides, formatShape, isContiguous, type Shape, sizeOf } from "./shape.js";
 import type { Tape } from "./tape.js";
-
-/** Where a tensor lives. */
-export type Device = "cpu";
 
 /**
  * An array of numbers in the engine's memory.
@@ -18,7 +24,8 @@ export type Device = "cpu";
 export class Tensor {
   readonly shape: Shape;
   readonly dtype: DType;
-  readonly device: Device = "cpu";
+  /** 0 for the CPU, 1 + i for CUDA device i. @internal */
+  readonly deviceNumber: number;
   /** The tape that this tensor was computed under, if its gradient can be asked for. @internal */
   tape: Tape | undefined;
   /** Who frees it if nobody disposes it, and where it stands in that scope's list. @internal */
@@ -29,23 +36,29 @@ export class Tensor {
   #strides: Shape | undefined;
 
   /** Wraps an array of the engine, row-major unless it has strides; programs use `tensor`, `zeros`, … instead. @internal */
-  constructor(handle: Handle, dtype: DType, shape: Shape, strides?: Shape) {
+  constructor(handle: Handle, device: number, dtype: DType, shape: Shape, strides?: Shape) {
     this.#handle = handle;
+    this.deviceNumber = device;
     this.#strides = strides;
     this.dtype = dtype;
     this.shape = shape;
     register(this);
   }
 
-  /** A new array with undefined contents. @internal */
-  static allocate(dtype: DType, shape: Shape): Tensor {
-    return new Tensor(engine().create(DTypeCode[dtype], ...shape), dtype, shape);
+  /**
+   * A new array with undefined contents, on the device of the operation that is running; outside of operations the device must be given, lest
+   * it be the default. @internal
+   */
+  static allocate(dtype: DType, shape: Shape, device: number = currentDevice()): Tensor {
+    noteUse(device);
+    return new Tensor(engine().create(device, DTypeCode[dtype], ...shape), device, dtype, shape);
   }
 
   /** A tensor of the same memory with other shape and strides; `offset` in elements. No gradient flows through it. @internal */
   view(shape: Shape, strides: Shape, offset = 0): Tensor {
     return new Tensor(
       engine().view(this.handle, DTypeCode[this.dtype], offset, ...shape, ...strides),
+      this.deviceNumber,
       this.dtype,
       shape,
       strides,
@@ -62,6 +75,10 @@ export class Tensor {
     return this.#handle;
   }
 
+  /** Where it lives: `"cpu"`, `"cuda:0"`, `"cuda:1"`, … */
+  get device(): Device {
+    return deviceName(this.deviceNumber);
+  }
   get disposed(): boolean {
     return this.#handle === undefined;
   }
@@ -225,6 +242,10 @@ export class Tensor {
   astype(dtype: DType): Tensor {
     return ops.astype(this, dtype);
   }
+  /** The tensor itself if it is on the device, else a copy there. */
+  to(device: DeviceChoice): Tensor {
+    return ops.toDevice(this, device);
+  }
   clone(): Tensor {
     return ops.clone(this);
   }
@@ -256,13 +277,15 @@ function located(error: unknown): unknown {
   return error;
 }
 
-/** Waits until all queued work has run. @throws the oldest failure that no read has reported */
-export async function sync(): Promise<void> {
-  try {
-    await engine().synchronize();
-  } catch (error) {
-    throw located(error);
-  }
+/**
+ * Waits until all queued work has run, of a device or of all that are in use.
+ *
+ * @throws the oldest failure that no read has reported
+ */
+export async function sync(device?: DeviceChoice): Promise<void> {
+  const numbers = device === undefined ? devicesInUse() : [deviceNumber("sync", device)];
+  const outcomes = await Promise.allSettled(numbers.map((number) => engine().synchronize(number)));
+  for (const outcome of outcomes) if (outcome.status === "rejected") throw located(outcome.reason);
 }
 
 function numberOf(dtype: DType, data: TypedArray): number {

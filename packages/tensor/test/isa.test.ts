@@ -13,7 +13,7 @@ let program = "";
 
 async function resultsOn(isa: string): Promise<IsaResult[]> {
   const path = join(dirname(program), `${isa}.json`);
-  const { code, stderr } = await runNode(program, [path], { LLMEFF_CPU_ISA: isa });
+  const { code, stderr } = await runNode(program, [path], { LLMEFF_CPU_ISA: isa, LLMEFF_DEVICE: "cpu" });
   expect(code, stderr).toBe(0);
   const revive = (_key: string, x: unknown) => (x === "NaN" || x === "Infinity" || x === "-Infinity" ? Number(x) : x);
   return JSON.parse(readFileSync(path, "utf8"), revive) as IsaResult[];

@@ -62,6 +62,7 @@ describe("failures that show when the work runs", () => {
     const badGrads = t.embedding(table, ids(77)).reshape([2]);
     engine().op.adamwStep(
       [params.handle],
+      [],
       [badGrads.handle],
       [state[0]!.handle],
       [state[1]!.handle],

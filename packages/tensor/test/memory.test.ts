@@ -37,7 +37,7 @@ describe("memory", () => {
       for (const x of [value, ...Object.values(grads)]) x.dispose();
       await sync();
       const { tensors, liveBytes } = memory();
-      seen.push({ tensors, liveBytes, systemAllocations: engine().memory().systemAllocations });
+      seen.push({ tensors, liveBytes, systemAllocations: engine().memory(tokens.deviceNumber).systemAllocations });
     }
     expect(new Set(seen.slice(2).map((s) => JSON.stringify(s))).size).toBe(1);
   });

@@ -35,10 +35,11 @@ function inWorker(): Promise<Result> {
 
 describe("the engine in threads and processes", () => {
   it("gives the same bits with one thread and with several", async () => {
-    const one = await inProcess({ LLMEFF_NUM_THREADS: "1" });
+    const onCpu = { LLMEFF_DEVICE: "cpu" };
+    const one = await inProcess({ LLMEFF_NUM_THREADS: "1", ...onCpu });
     expect(one.numThreads).toBe(1);
     for (const threads of ["2", "3", "7"]) {
-      const several = await inProcess({ LLMEFF_NUM_THREADS: threads });
+      const several = await inProcess({ LLMEFF_NUM_THREADS: threads, ...onCpu });
       expect(several.numThreads).toBe(Number(threads));
       expect(several.hash, `${threads} threads`).toBe(one.hash);
     }
@@ -58,6 +59,6 @@ describe("the engine in threads and processes", () => {
   });
 
   it.each(engine().info().availableIsas)("runs on the instruction set %s when it is asked for", async (isa) => {
-    expect((await inProcess({ LLMEFF_CPU_ISA: isa })).isa).toBe(isa);
+    expect((await inProcess({ LLMEFF_CPU_ISA: isa, LLMEFF_DEVICE: "cpu" })).isa).toBe(isa);
   });
 });

@@ -8,7 +8,15 @@ import { randomUUID } from "node:crypto";
 import { mkdir, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import type { OptimizerState } from "@llmeff/optim";
-import { FormatError, IoError, LlmeffError, loadSafetensors, saveSafetensors, type Tensor } from "@llmeff/tensor";
+import {
+  FormatError,
+  IoError,
+  LlmeffError,
+  loadSafetensors,
+  type SafetensorsOptions,
+  saveSafetensors,
+  type Tensor,
+} from "@llmeff/tensor";
 import {
   arrayFiles,
   type CheckpointState,
@@ -86,14 +94,15 @@ export async function latestCheckpoint(directory: string): Promise<FoundCheckpoi
 /**
  * Reads and verifies one checkpoint.
  *
+ * @param options.device - where its tensors are made; default that of `tensor`
  * @throws {FormatError} if a file is missing, truncated or changed
  * @throws {IoError} if a file can't be read
  */
-export async function loadCheckpoint(path: string): Promise<Checkpoint> {
+export async function loadCheckpoint(path: string, options: SafetensorsOptions = {}): Promise<Checkpoint> {
   const { state } = await verify(path);
-  const model = await loadSafetensors(join(path, arrayFiles[0]));
+  const model = await loadSafetensors(join(path, arrayFiles[0]), options);
   try {
-    const optimizer = await loadSafetensors(join(path, arrayFiles[1]));
+    const optimizer = await loadSafetensors(join(path, arrayFiles[1]), options);
     const { step } = state;
     return {
       path,

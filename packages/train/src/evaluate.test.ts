@@ -11,7 +11,7 @@ import {
   tinyTokens,
   vocabSize,
 } from "../test/tiny-model.js";
-import { toDevice } from "./gradients.js";
+import { tensorsOf } from "./gradients.js";
 import { evaluateAccuracy, evaluateLoss, type TrainBatch } from "./index.js";
 
 const setOf = (...batches: ReturnType<typeof batchOf>[]): BatchSet => ({
@@ -49,7 +49,7 @@ describe("evaluateLoss", () => {
     const set = sequentialWindows(tokens, { seqLen, batchSize: 4 });
     const [whole] = sequentialWindows(tokens, { seqLen, batchSize: 6 });
     const { loss, tokens: count } = await evaluateLoss(tinyLossPerToken, params, set);
-    expect(loss).toBeCloseTo(await tinyLoss(params, toDevice(whole!)).item(), 12);
+    expect(loss).toBeCloseTo(await tinyLoss(params, tensorsOf(whole!, params)).item(), 12);
     expect(count).toBe(tokens.length - 1);
   });
 

@@ -12,7 +12,7 @@ import {
   type TypedArray,
   where,
 } from "@llmeff/tensor";
-import { toDevice } from "./gradients.js";
+import { tensorsOf } from "./gradients.js";
 import type { TrainBatch } from "./options.js";
 import { RatioEstimator } from "./ratio.js";
 
@@ -121,7 +121,7 @@ async function valuesOf(
   const { axes, read } = readings[kind];
   using result = noGrad(() =>
     scope(() => {
-      const values = fn(params, toDevice(batch));
+      const values = fn(params, tensorsOf(batch, params));
       const { shape } = values;
       if (shape.length !== axes.length || shape[0] !== batch.batchSize || shape[1] !== batch.seqLen) {
         const expected = [batch.batchSize, batch.seqLen, ...axes.slice(2)];

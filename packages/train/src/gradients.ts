@@ -54,10 +54,10 @@ export function disposeAll(tensors: Record<string, Tensor>): void {
   for (const one of Object.values(tensors)) one.dispose();
 }
 
-/** int32 tensors `[B, T]`; they belong to the enclosing scope. */
-export function toDevice({ tokens, targets, batchSize, seqLen }: Batch): TrainBatch {
-  const shape = [batchSize, seqLen];
-  return { tokens: tensor(tokens, { shape }), targets: tensor(targets, { shape }) };
+/** int32 tensors `[B, T]` where the parameters are; they belong to the enclosing scope. */
+export function tensorsOf({ tokens, targets, batchSize, seqLen }: Batch, params: Record<string, Tensor>): TrainBatch {
+  const options = { shape: [batchSize, seqLen], device: Object.values(params)[0]?.device };
+  return { tokens: tensor(tokens, options), targets: tensor(targets, options) };
 }
 
 function microBatchWeights(batches: readonly Batch[]): number[] {
@@ -74,7 +74,7 @@ function differentiate(
   context: ObjectiveContext,
 ): { value: Tensor; grads: Record<string, Tensor> } {
   return scope(() => {
-    const inputs = toDevice(batch);
+    const inputs = tensorsOf(batch, params);
     const { value, grads } = valueAndGrad((tracked) => {
       const loss: unknown = objective(tracked, inputs, context);
       if (!(loss instanceof Tensor)) {

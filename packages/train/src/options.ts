@@ -3,7 +3,7 @@ import type { BatchSource, JsonObject } from "@llmeff/data";
 import type { Optimizer } from "@llmeff/optim";
 import { OptionError, Tensor } from "@llmeff/tensor";
 
-/** One micro-batch on the device. */
+/** One micro-batch, on the device of the parameters. */
 export interface TrainBatch {
   /** int32 `[B, T]` */
   tokens: Tensor;
@@ -39,7 +39,7 @@ export interface CheckpointOptions {
 }
 
 export interface TrainOptions {
-  /** Parameters by name; changed in place by the optimizer. */
+  /** Parameters by name; changed in place by the optimizer. Training runs where they are, on the CPU or a GPU. */
   params: Record<string, Tensor>;
   objective: Objective;
   /** Made for the same `params`. */

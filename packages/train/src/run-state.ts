@@ -49,7 +49,7 @@ export async function resumeRun(
 ): Promise<{ run: RunState; found: FoundCheckpoint } | undefined> {
   const found = await latestCheckpoint(options.checkpoint!.directory);
   if (found === undefined) return undefined;
-  const loaded = await loadCheckpoint(found.path);
+  const loaded = await loadCheckpoint(found.path, { device: "cpu" }); // from there into the tensors that are on the device already
   try {
     restore(options, loaded);
   } finally {

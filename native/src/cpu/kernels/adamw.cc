@@ -43,9 +43,10 @@ void adamw_chunk(const AdamFactors<T>& f, T* p, const T* g, T* m, T* v, T* max_v
 
 }  // namespace
 
-void CpuKernels::adamw_step(const List<InOut>& params, const List<In>& grads, const List<InOut>& m,
-                            const List<InOut>& v, const List<InOut>& max_v, const In& grad_scale, double lr,
-                            double beta1, double beta2, double eps, double weight_decay, bool decoupled, int64_t step) {
+void CpuKernels::adamw_step(const List<InOut>& params, const List<InOut>& copies, const List<In>& grads,
+                            const List<InOut>& m, const List<InOut>& v, const List<InOut>& max_v, const In& grad_scale,
+                            double lr, double beta1, double beta2, double eps, double weight_decay, bool decoupled,
+                            int64_t step) {
   const double scale = read_scale(grad_scale);
   if (!is_finite(scale) || params.size == 0) return;
   const double t = static_cast<double>(step);
@@ -76,6 +77,7 @@ void CpuKernels::adamw_step(const List<InOut>& params, const List<In>& grads, co
         adamw_chunk<T, true>(f, p, g, m1, v1, max_v[c.tensor].as<T>() + c.begin, c.end - c.begin);
       else
         adamw_chunk<T, false>(f, p, g, m1, v1, v1, c.end - c.begin);
+      if (copies.size > 0) copy_params(params[c.tensor].as<T>(), copies[c.tensor], c.begin, c.end);
     });
   };
   if (params[0].dtype == DType::kF64)

@@ -17,6 +17,7 @@ class CpuKernels final : public Kernels {
   void unary(UnaryOp op, const In& x, const Out& out) override;
   void unary_grad(UnaryOp op, const In& x, const In& dy, const Out& dx) override;
   void binary(BinaryOp op, const In& a, const In& b, const Out& out) override;
+  void add_all(const List<In>& xs, const Out& out) override;
   void where(const In& condition, const In& a, const In& b, const Out& out) override;
   void reduce(ReduceOp op, const In& x, const Out& out) override;
   void dropout(const In& x, double rate, int64_t seed, int64_t stream, const Out& out) override;
@@ -80,12 +81,12 @@ class CpuKernels final : public Kernels {
                                  bool determinant, const Out& dq, const Out& dk1, const Out& dk2, const Out& dv1,
                                  const Out& dv2) override;
   void global_norm(const List<In>& xs, const Out& norm) override;
-  void adamw_step(const List<InOut>& params, const List<In>& grads, const List<InOut>& m, const List<InOut>& v,
-                  const List<InOut>& max_v, const In& grad_scale, double lr, double beta1, double beta2, double eps,
-                  double weight_decay, bool decoupled, int64_t step) override;
-  void sonew_step(const List<InOut>& params, const List<In>& grads, const List<InOut>& m, const List<InOut>& h0,
-                  const List<InOut>& h1, const List<InOut>& rms, const List<int64_t>& chain_length,
-                  const In& grad_scale, double lr, double beta1, double beta2, double eps, bool relative_eps,
+  void adamw_step(const List<InOut>& params, const List<InOut>& copies, const List<In>& grads, const List<InOut>& m,
+                  const List<InOut>& v, const List<InOut>& max_v, const In& grad_scale, double lr, double beta1,
+                  double beta2, double eps, double weight_decay, bool decoupled, int64_t step) override;
+  void sonew_step(const List<InOut>& params, const List<InOut>& copies, const List<In>& grads, const List<InOut>& m,
+                  const List<InOut>& h0, const List<InOut>& h1, const List<InOut>& rms,
+                  const List<int64_t>& chain_length, const In& grad_scale, double lr, double beta1, double beta2, double eps, bool relative_eps,
                   double gamma, bool absolute_gamma, Graft graft, double graft_eps, bool bias_correction,
                   double weight_decay, int64_t step, const InOut& dropped) override;
 };

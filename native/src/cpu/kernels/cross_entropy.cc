@@ -14,7 +14,8 @@ void forward(const In& logits, const int32_t* targets, const LossOptions& option
   parallel_items(rows, n, [&](int64_t row, int) {
     ce[row] = lse[row] = 0;
     if (targets[row] == options.ignore_index) return;
-    const RowLoss made = row_loss(logits.as<T>() + row * logits.strides[0], n, targets[row], options);
+    const T* const x = logits.as<T>() + row * logits.strides[0];
+    const RowLoss made = row_loss(x, row + 1 < rows ? x + logits.strides[0] : x, n, targets[row], options);
     ce[row] = static_cast<T>(made.ce);
     lse[row] = static_cast<T>(made.lse);
   });

@@ -47,7 +47,7 @@ void run(const In& hidden, const In& weight, const int32_t* targets, const LossO
         std::memset(z, 0, static_cast<size_t>(n) * sizeof(T));
         return;
       }
-      const RowLoss made = row_loss<T>(z, n, targets[row], options);
+      const RowLoss made = row_loss<T>(z, z, n, targets[row], options);
       ce[row] = static_cast<T>(made.ce);
       lse[row] = static_cast<T>(made.lse);
       if (gradient) row_loss_grad<T>(z, n, targets[row], lse[row], scale, options, z);

@@ -14,60 +14,74 @@ struct LossOptions {
   double label_smoothing, z_loss, softcap;
 };
 
-template <class T>
+template <class T, bool kOn>
 struct Softcap {
-  bool on;
   T cap, inverse;
   explicit LLMEFF_INLINE Softcap(double softcap)
-      : on(softcap > 0), cap(static_cast<T>(softcap)), inverse(static_cast<T>(softcap > 0 ? 1 / softcap : 0)) {}
-  LLMEFF_INLINE Vec<T> operator()(Vec<T> x) const { return on ? cap * vtanh(x * inverse) : x; }
-  LLMEFF_INLINE T operator()(T x) const { return on ? (*this)(splat(x))[0] : x; }
+      : cap(static_cast<T>(softcap)), inverse(static_cast<T>(kOn ? 1 / softcap : 0)) {}
+  LLMEFF_INLINE Vec<T> operator()(Vec<T> x) const { return kOn ? cap * vtanh(x * inverse) : x; }
+  LLMEFF_INLINE T operator()(T x) const { return kOn ? (*this)(splat(x))[0] : x; }
+  // The derivative, given the capped z.
+  LLMEFF_INLINE Vec<T> slope(Vec<T> z) const {
+    const Vec<T> tanh = z * inverse;
+    return T(1) - tanh * tanh;
+  }
 };
+
+// Loops without a softcap don't carry the constants of tanh along.
+template <class T, class F>
+LLMEFF_INLINE auto with_softcap(double softcap, const F& body) {
+  return softcap > 0 ? body(Softcap<T, true>(softcap)) : body(Softcap<T, false>(softcap));
+}
 
 struct RowLoss {
   double ce, lse;
 };
 
+// `next` is the row after this one, or any other: it comes from memory while exponentials are computed.
 template <class T>
-RowLoss row_loss(const T* logits, int64_t n, int64_t target, const LossOptions& options) {
-  const Softcap<T> capped(options.softcap);
-  const T max = capped(row_max(logits, n));  // tanh is monotone
-  const Vec<T> shift = splat(max);
+RowLoss row_loss(const T* logits, const T* next, int64_t n, int64_t target, const LossOptions& options) {
   const double smoothing = options.label_smoothing;
-  double sum = 0, total = 0;  // of e^(z − max), and of z when smoothing asks for it
-  for (int64_t start = 0; start < n; start += kSumChunk) {
-    Vec<T> chunk_total = {};
-    sum += row_sum<T>(smaller(kSumChunk, n - start), [&](int64_t i, int64_t part) {
-      const Vec<T> z = capped(gather(logits + start + i, 1, part));  // 0 in lanes past the end
-      chunk_total += z;
-      return vexp(z - shift);
-    });
-    if (smoothing > 0) total += static_cast<double>(reduce_sum<T>(chunk_total));
-  }
-  const double lse = static_cast<double>(max) + std::log(sum);
-  double ce = lse - (1 - smoothing) * static_cast<double>(capped(logits[target]));
-  if (smoothing > 0) ce -= smoothing * (total / static_cast<double>(n));
-  return {ce, lse};
+  return with_softcap<T>(options.softcap, [&](const auto& capped) {
+    const T max = capped(row_max_number(logits, n));  // tanh is monotone; a NaN shows in the sum
+    const Vec<T> shift = splat(max);
+    double sum = 0, total = 0;  // of e^(z − max), and of z when smoothing asks for it
+    for (int64_t start = 0; start < n; start += kSumChunk) {
+      Vec<T> chunk_total = {};
+      sum += row_sum<T>(smaller(kSumChunk, n - start), [&](int64_t i, int64_t part) {
+        __builtin_prefetch(next + start + i);
+        const Vec<T> z = capped(gather(logits + start + i, 1, part));  // 0 in lanes past the end
+        chunk_total += z;
+        return vexp_to_one(z - shift);
+      });
+      if (smoothing > 0) total += static_cast<double>(reduce_sum<T>(chunk_total));
+    }
+    const double lse = static_cast<double>(max) + std::log(sum);
+    double ce = lse - (1 - smoothing) * static_cast<double>(capped(logits[target]));
+    if (smoothing > 0) ce -= smoothing * (total / static_cast<double>(n));
+    return RowLoss{ce, lse};
+  });
 }
 
 // dlogits may be logits.
 template <class T>
 void row_loss_grad(const T* logits, int64_t n, int64_t target, T lse, double scale, const LossOptions& options,
                    T* dlogits) {
-  const Softcap<T> capped(options.softcap);
   const double smoothing = options.label_smoothing;
   const Vec<T> shift = splat(lse), floor = splat(static_cast<T>(scale * smoothing / static_cast<double>(n)));
   const Vec<T> weight = splat(static_cast<T>(scale * (1 + 2 * options.z_loss * static_cast<double>(lse))));
   const T at_target = static_cast<T>(scale * (1 - smoothing));
-  const T slope_at_target = capped(logits[target]) * capped.inverse;
-  map_vectors(
-      n,
-      [&](Vec<T> x) {
-        const Vec<T> z = capped(x), d = vexp(z - shift) * weight - floor, tanh = z * capped.inverse;
-        return capped.on ? d * (T(1) - tanh * tanh) : d;
-      },
-      dlogits, logits);
-  dlogits[target] -= at_target * (T(1) - slope_at_target * slope_at_target);
+  with_softcap<T>(options.softcap, [&]<bool kOn>(const Softcap<T, kOn>& capped) {
+    const Vec<T> z_at_target = splat(capped(logits[target]));
+    map_vectors(
+        n,
+        [&](Vec<T> x) {
+          const Vec<T> z = capped(x), d = vexp_to_one(z - shift) * weight - floor;
+          return kOn ? d * capped.slope(z) : d;
+        },
+        dlogits, logits);
+    dlogits[target] -= kOn ? at_target * capped.slope(z_at_target)[0] : at_target;
+  });
 }
 
 // The number of targets that count; refuses those outside the vocabulary.

@@ -44,6 +44,15 @@ LLMEFF_INLINE bool is_finite(double x) {
   return x - x == 0.0;
 }
 
+// Elements [begin, end) of a parameter into its copy. call.h rounds copies to 16 bits, so that here they are wide.
+template <class T>
+LLMEFF_INLINE void copy_params(const T* p, const InOut& copy, int64_t begin, int64_t end) {
+  if (copy.dtype == DType::kF64)
+    for (int64_t i = begin; i < end; ++i) copy.as<double>()[i] = static_cast<double>(p[i]);
+  else
+    for (int64_t i = begin; i < end; ++i) copy.as<float>()[i] = static_cast<float>(p[i]);
+}
+
 // Full vectors, and the last one of an array with its n < kLanes elements and zeros after them.
 template <bool kFull, class T>
 LLMEFF_INLINE Vec<T> load_n(const T* p, int64_t n) {
@@ -71,11 +80,12 @@ struct SumOfSquares {
   Vec<double> low = {}, high = {};
 
   LLMEFF_INLINE void add(Vec<float> x) {
-    typedef float Half __attribute__((vector_size(LLMEFF_VECTOR_BYTES / 2)));
-    Half halves[2];
-    std::memcpy(halves, &x, sizeof x);
-    const Vec<double> a = __builtin_convertvector(halves[0], Vec<double>),
-                      b = __builtin_convertvector(halves[1], Vec<double>);
+    // GCC makes two conversions of a loop, and twelve instructions of __builtin_convertvector on the halves.
+    float lanes[kLanes<float>];
+    double wide[kLanes<float>];
+    store(lanes, x);
+    for (int64_t i = 0; i < kLanes<float>; ++i) wide[i] = static_cast<double>(lanes[i]);
+    const Vec<double> a = load(wide), b = load(wide + kLanes<double>);
     low += a * a;
     high += b * b;
   }

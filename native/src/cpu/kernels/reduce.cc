@@ -7,7 +7,8 @@
 // fixed size whose float64 results are folded in order.
 //
 // variance and logSumExp fold (x − mean)² and e^(x − max): a first pass finds the mean or the maximum of each output,
-// at once before the second where one task does all of it, else over the whole array.
+// at once before the second where one task does all of it, else over the whole array. That mean is x₀ + mean(x − x₀),
+// with x₀ any of the output's elements: of equal numbers it is exact, so that their variance is 0.
 #include <cmath>
 
 #include "cpu_kernels.h"
@@ -23,10 +24,15 @@ constexpr int64_t kBand = kRunBlock;  // columns: outputs of one task
 constexpr int64_t kRows = 64;         // columns: rows folded in the dtype of x
 constexpr int64_t kBandRows = 1024;   // columns: rows of one part
 
+inline constexpr ReduceOp kShiftedMean = static_cast<ReduceOp>(-1);  // the first pass of a variance
+
 template <ReduceOp op>
 inline constexpr bool kTwoPass = op == ReduceOp::kVariance || op == ReduceOp::kLogSumExp;
 template <ReduceOp op>
-inline constexpr ReduceOp kFirstPass = op == ReduceOp::kVariance ? ReduceOp::kMean : ReduceOp::kMax;
+inline constexpr ReduceOp kFirstPass = op == ReduceOp::kVariance ? kShiftedMean : ReduceOp::kMax;
+// Folds x less a number of its output: x₀, or the result of the first pass.
+template <ReduceOp op>
+inline constexpr bool kShifted = kTwoPass<op> || op == kShiftedMean;
 
 // What a product is folded in; everything else in the dtype itself.
 template <ReduceOp op, class T>
@@ -67,9 +73,10 @@ LLMEFF_INLINE V fold(V x, V running) {
     return running + x;
 }
 
-// What is folded of x; `first` is the result of the first pass.
+// What is folded of x; `first` is what kShifted takes off.
 template <ReduceOp op, class T>
 LLMEFF_INLINE Vec<T> mapped(Vec<T> x, Vec<T> first) {
+  if constexpr (op == kShiftedMean) return x - first;
   if constexpr (op == ReduceOp::kVariance) return (x - first) * (x - first);
   if constexpr (op == ReduceOp::kLogSumExp) return vexp(x - first);
   return x;
@@ -77,14 +84,16 @@ LLMEFF_INLINE Vec<T> mapped(Vec<T> x, Vec<T> first) {
 
 template <ReduceOp op, class T>
 LLMEFF_INLINE T finish(double folded, int64_t count, T first) {
-  if constexpr (op == ReduceOp::kMean || op == ReduceOp::kVariance) folded /= static_cast<double>(count);
+  if constexpr (op == ReduceOp::kMean || op == ReduceOp::kVariance || op == kShiftedMean)
+    folded /= static_cast<double>(count);
+  if constexpr (op == kShiftedMean) folded += static_cast<double>(first);
   if constexpr (op == ReduceOp::kLogSumExp) folded = static_cast<double>(first) + std::log(folded);
   return static_cast<T>(folded);
 }
 // The result of the first pass as the second one takes it: an infinite maximum is not subtracted.
 template <ReduceOp op, class T>
-LLMEFF_INLINE T first_of(double folded, int64_t count) {
-  const T first = finish<kFirstPass<op>, T>(folded, count, T(0));
+LLMEFF_INLINE T first_of(double folded, int64_t count, T x0) {
+  const T first = finish<kFirstPass<op>, T>(folded, count, x0);
   return op == ReduceOp::kLogSumExp && absolute(first) == static_cast<T>(__builtin_inf()) ? T(0) : first;
 }
 
@@ -167,6 +176,13 @@ LLMEFF_INLINE void put(const Out& out, int64_t offset, T value) {
   writer.flush(offset, 1);
 }
 
+// The first element of an output that begins at `offset`.
+template <class T>
+LLMEFF_INLINE T element(const In& x, int64_t offset) {
+  T block;
+  return *Reader<T>{x, 1, &block}.read(offset, 1);
+}
+
 template <ReduceOp op, class T>
 void reduce_rows(const In& x, const Out& out, const Loop<2>& kept, const Loop<1>& reduced) {
   const int64_t outputs = kept.count(kept.rank), length = reduced.count(reduced.rank);
@@ -174,8 +190,10 @@ void reduce_rows(const In& x, const Out& out, const Loop<2>& kept, const Loop<1>
   if (units.parts == 1) {
     for_each_row(kept, length, [&](const int64_t* at, int64_t, int) {
       T first = 0;
-      if constexpr (kTwoPass<op>)
-        first = first_of<op, T>(units.fold_part<kFirstPass<op>, T>(x, at[1], 0, first), length);
+      if constexpr (kTwoPass<op>) {
+        const T x0 = element<T>(x, at[1]);
+        first = first_of<op, T>(units.fold_part<kFirstPass<op>, T>(x, at[1], 0, x0), length, x0);
+      }
       put(out, at[0], finish<op, T>(units.fold_part<op, T>(x, at[1], 0, first), length, first));
     });
     return;
@@ -185,7 +203,7 @@ void reduce_rows(const In& x, const Out& out, const Loop<2>& kept, const Loop<1>
   const auto fold_all = [&]<ReduceOp pass>(const auto& finished) {
     parallel_for(outputs * units.parts, [&](int64_t item, int) {
       const int64_t i = item / units.parts;
-      const T first = kTwoPass<pass> ? static_cast<T>(firsts[i]) : T(0);
+      const T first = kShifted<pass> ? static_cast<T>(firsts[i]) : T(0);
       partial[item] = units.fold_part<pass, T>(x, Cursor<2>(kept, kept.rank, i).offset[1], item % units.parts, first);
     });
     for (int64_t i = 0; i < outputs; ++i) {
@@ -195,8 +213,11 @@ void reduce_rows(const In& x, const Out& out, const Loop<2>& kept, const Loop<1>
     }
   };
   if constexpr (kTwoPass<op>) {
-    fold_all.template operator()<kFirstPass<op>>(
-        [&](int64_t i, double folded) { firsts[i] = static_cast<double>(first_of<op, T>(folded, length)); });
+    Cursor<2> at(kept, kept.rank, 0);
+    for (int64_t i = 0; i < outputs; ++i, at.next()) firsts[i] = static_cast<double>(element<T>(x, at.offset[1]));
+    fold_all.template operator()<kFirstPass<op>>([&](int64_t i, double folded) {
+      firsts[i] = static_cast<double>(first_of<op, T>(folded, length, static_cast<T>(firsts[i])));
+    });
   }
   Cursor<2> output(kept, kept.rank, 0);
   fold_all.template operator()<op>([&](int64_t i, double folded) {
@@ -227,7 +248,15 @@ struct Bands {
   }
 };
 
-// Folds the rows of one part of a band into folded[]; first[] is the band's result of the first pass.
+// The first row of a band.
+template <class T>
+LLMEFF_INLINE void first_row(const In& x, const Bands& b, int64_t task, T* row) {
+  alignas(64) T block[kBand];
+  const T* const p = Reader<T>{x, b.kept.inner_stride(1), block}.read(b.offset_of(task, 1), b.width_of(task));
+  for (int64_t j = 0; j < b.width_of(task); ++j) row[j] = p[j];
+}
+
+// Folds the rows of one part of a band into folded[]; first[] is what kShifted takes off.
 template <ReduceOp op, class T>
 void fold_band(const In& x, const Bands& b, int64_t task, int64_t part, const T* first, double* folded) {
   using F = Folded<op, T>;
@@ -251,7 +280,7 @@ void fold_band(const In& x, const Bands& b, int64_t task, int64_t part, const T*
     for (int64_t j = 0; j < width; ++j) band[j] = identity_of<op, F>();
     const int64_t end = smaller(rows, start + kRows);
     for (int64_t row = start; row < end;) {
-      const int64_t together = !kTwoPass<op> && op != ReduceOp::kProd && row + 4 <= end ? 4 : 1;
+      const int64_t together = !kShifted<op> && op != ReduceOp::kProd && row + 4 <= end ? 4 : 1;
       const T* p[4];
       for (int64_t k = 0; k < together; ++k, at.next())
         p[k] = Reader<T>{x, b.kept.inner_stride(1), block[k]}.read(offset + at.offset[0], width);
@@ -289,8 +318,9 @@ void reduce_columns(const In& x, const Out& out, const Loop<2>& kept, const Loop
       double folded[kBand];
       alignas(64) T first[kBand] = {};
       if constexpr (kTwoPass<op>) {
+        first_row(x, b, task, first);
         fold_band<kFirstPass<op>, T>(x, b, task, 0, first, folded);
-        for (int64_t j = 0; j < b.width_of(task); ++j) first[j] = first_of<op, T>(folded[j], b.length);
+        for (int64_t j = 0; j < b.width_of(task); ++j) first[j] = first_of<op, T>(folded[j], b.length, first[j]);
       }
       fold_band<op, T>(x, b, task, 0, first, folded);
       write_band<op, T>(out, b, task, folded, first);
@@ -305,7 +335,7 @@ void reduce_columns(const In& x, const Out& out, const Loop<2>& kept, const Loop
   const auto fold_all = [&]<ReduceOp pass>(const auto& finished) {
     parallel_items(b.tasks * b.parts, b.width * kBandRows, [&](int64_t item, int) {
       alignas(64) T first[kBand] = {};
-      if constexpr (kTwoPass<pass>) load_firsts(item / b.parts, first);
+      if constexpr (kShifted<pass>) load_firsts(item / b.parts, first);
       fold_band<pass, T>(x, b, item / b.parts, item % b.parts, first, partial + item * b.width);
     });
     parallel_items(b.tasks, b.width * b.parts, [&](int64_t task, int) {
@@ -316,9 +346,19 @@ void reduce_columns(const In& x, const Out& out, const Loop<2>& kept, const Loop
     });
   };
   if constexpr (kTwoPass<op>) {
+    const auto store_firsts = [&](int64_t task, const T* first) {
+      for (int64_t j = 0; j < b.width_of(task); ++j) firsts[task * b.width + j] = static_cast<double>(first[j]);
+    };
+    parallel_items(b.tasks, b.width, [&](int64_t task, int) {
+      alignas(64) T first[kBand];
+      first_row(x, b, task, first);
+      store_firsts(task, first);
+    });
     fold_all.template operator()<kFirstPass<op>>([&](int64_t task, const double* folded) {
-      for (int64_t j = 0; j < b.width_of(task); ++j)
-        firsts[task * b.width + j] = static_cast<double>(first_of<op, T>(folded[j], b.length));
+      alignas(64) T first[kBand] = {};
+      load_firsts(task, first);
+      for (int64_t j = 0; j < b.width_of(task); ++j) first[j] = first_of<op, T>(folded[j], b.length, first[j]);
+      store_firsts(task, first);
     });
   }
   fold_all.template operator()<op>([&](int64_t task, const double* folded) {

@@ -59,6 +59,31 @@ LLMEFF_INLINE void each_vector(int64_t n, const F& f) {
   if (i < n) f(i, n - i);
 }
 
+// The largest number: NaN is passed over. −∞ if there is none.
+template <class T>
+LLMEFF_INLINE T row_max_number(const T* p, int64_t n) {
+  constexpr int64_t kL = kLanes<T>;
+  const Vec<T> none = splat(-static_cast<T>(__builtin_inf()));
+  Vec<T> best[4] = {none, none, none, none};
+  int64_t i = 0;
+  for (; i + 4 * kL <= n; i += 4 * kL)
+    for (int k = 0; k < 4; ++k) best[k] = vmax(load(p + i + k * kL), best[k]);
+  T max = reduce_max<T>(vmax(vmax(best[0], best[1]), vmax(best[2], best[3])));
+  for (; i < n; ++i) max = p[i] > max ? p[i] : max;
+  return max;
+}
+
+// e^x for x ≤ 0, or above it by no more than a rounding error: the numbers of vexp, without its care for large ones.
+LLMEFF_INLINE Vec<float> vexp_to_one(Vec<float> x) {
+  const Vec<float> lo = splat(-87.33654f);
+  const Exponential e = exponential(x < lo ? lo : x);
+  const Vec<float> y = e.p * power_of_two(e.k);  // NaN · anything is NaN
+  return x < lo ? Vec<float>{} : y;
+}
+LLMEFF_INLINE Vec<double> vexp_to_one(Vec<double> x) {
+  return vexp(x);
+}
+
 // The maximum; NaN if there is one.
 template <class T>
 LLMEFF_INLINE T row_max(const T* p, int64_t n) {

@@ -44,13 +44,12 @@ void softmax_rows(const In& x, const Out& y) {
     }
     const Vec<T> shift = splat(max);
     const T sum = static_cast<T>(row_sum<T>(n, [&](int64_t i, int64_t part) {
-      const Vec<T> e = vexp(gather(p + i, 1, part) - shift);
+      const Vec<T> e = vexp_to_one(gather(p + i, 1, part) - shift);
       scatter(o + i, 1, e, part);
       return e;
     }));
     const Vec<T> scale = splat(T(1) / sum);
-    map_vectors(
-        n, [scale](Vec<T> e) { return e * scale; }, o, static_cast<const T*>(o));
+    map_vectors(n, [scale](Vec<T> e) { return e * scale; }, o, static_cast<const T*>(o));
   });
 }
 
@@ -59,8 +58,7 @@ void softmax_grad_rows(const In& y, const In& dy, const Out& dx) {
   map_rows<T>(y, dy, dx, [](const T* p, const T* d, T* o, int64_t n) {
     const Vec<T> dot = splat(static_cast<T>(
         row_sum<T>(n, [&](int64_t i, int64_t part) { return gather(p + i, 1, part) * gather(d + i, 1, part); })));
-    map_vectors(
-        n, [dot](Vec<T> v, Vec<T> g) { return v * (g - dot); }, o, p, d);
+    map_vectors(n, [dot](Vec<T> v, Vec<T> g) { return v * (g - dot); }, o, p, d);
   });
 }
 
@@ -74,9 +72,8 @@ void log_softmax_rows(const In& x, const Out& y) {
     }
     const Vec<T> shift = splat(max);
     const Vec<T> log_sum = splat(static_cast<T>(
-        std::log(row_sum<T>(n, [&](int64_t i, int64_t part) { return vexp(gather(p + i, 1, part) - shift); }))));
-    map_vectors(
-        n, [=](Vec<T> v) { return (v - shift) - log_sum; }, o, p);
+        std::log(row_sum<T>(n, [&](int64_t i, int64_t part) { return vexp_to_one(gather(p + i, 1, part) - shift); }))));
+    map_vectors(n, [=](Vec<T> v) { return (v - shift) - log_sum; }, o, p);
   });
 }
 
@@ -85,8 +82,7 @@ void log_softmax_grad_rows(const In& y, const In& dy, const Out& dx) {
   map_rows<T>(y, dy, dx, [](const T* p, const T* d, T* o, int64_t n) {
     const Vec<T> sum =
         splat(static_cast<T>(row_sum<T>(n, [&](int64_t i, int64_t part) { return gather(d + i, 1, part); })));
-    map_vectors(
-        n, [sum](Vec<T> v, Vec<T> g) { return g - vexp(v) * sum; }, o, p, d);
+    map_vectors(n, [sum](Vec<T> v, Vec<T> g) { return g - vexp(v) * sum; }, o, p, d);
   });
 }
 

@@ -12,11 +12,16 @@
 //
 // Passes, each a parallel_for over chunks:
 //   update  m, h0, h1 in place, with the squares of the grafting reference
-//   factor  z, then u, per block of kBlock elements in the first-level cache; sums u² or applies it to p
-// Without grafting both run block by block in one pass over memory (36 bytes a float32 parameter). With grafting the
-// first pass sums, and a second one factors again from the new state (48 bytes; keeping u instead would take 44 and a
-// scratch array as large as the largest tensor). That second pass walks backwards, to meet what the first one left in
-// the caches, and batches of small tensors stay in them.
+//   factor  z, then u; sums u² or applies it to p
+// Both are one loop: update runs one vector ahead of factor, which finds the new state and its neighbours in registers.
+// Without grafting that is all (36 bytes a float32 parameter). With grafting the first pass sums, and a second one
+// factors again from the new state: 48 bytes. Keeping u instead would take 44, a scratch array as large as the largest
+// tensor, and stores past the caches. That second pass walks backwards, to meet what the first one left in the caches,
+// and batches of small tensors stay in them. With relative eps the passes are three: δ needs the whole chain's new
+// state.
+//
+// Memory is what the step waits for: the loops ask for what they will need kAhead elements later, which the caches'
+// own prefetchers, with up to eight streams before them, leave to chance.
 //
 // In-place hazard: a chunk needs the new state of its two neighbours, which other threads overwrite. The new values at
 // every chunk border are computed from the old ones before the first pass starts (Border).
@@ -30,6 +35,14 @@ namespace {
 
 // Elements of a batch of tensors whose passes follow each other while their arrays are still in the shared cache.
 constexpr int64_t kBatch = 1 << 18;
+
+// 32 cache lines: nearer ones come too late, farther ones may be gone again.
+template <class T>
+constexpr int64_t kAhead = 2048 / static_cast<int64_t>(sizeof(T));
+template <class T>
+LLMEFF_INLINE void fetch(const T* p) {
+  __builtin_prefetch(p + kAhead<T>);
+}
 
 struct Sums {
   double grad = 0, reference = 0, update = 0;
@@ -46,6 +59,7 @@ struct Step {
   Graft graft;
   bool relative_eps;
   double lr, update_scale;  // update_scale: what bias correction multiplies u by
+  List<InOut> copies;
   Arrays<T>* tensors;
   Chunk* chunks;
   Border<T>* borders;        // [chunk]: at its begin, unless that is the tensor's
@@ -67,60 +81,87 @@ struct Step {
     sums[i].grad = squares.total();
   }
 
+  template <Graft kGraft>
   void update_chunk(int64_t i) {
     const Chunk& c = chunks[i];
-    sums[i].reference = update_for<T>(graft)(f, tensors[c.tensor], c.begin, c.end, static_cast<T>(unit_grad[c.tensor]));
+    const Factors<T> factors = f;
+    const Arrays<T> x = tensors[c.tensor];
+    const T unit = static_cast<T>(unit_grad[c.tensor]);
+    int64_t last = chain_end(c.begin, x.chain);
+    SumOfSquares<T> squares;
+    int64_t j = c.begin;
+    for (; j + kLanes<T> <= c.end; j += kLanes<T>)
+      update_vector<kGraft, true>(factors, x, j, kLanes<T>, last, unit, squares);
+    if (j < c.end) update_vector<kGraft, false>(factors, x, j, c.end - j, last, unit, squares);
+    sums[i].reference = squares.total();
   }
 
-  // Update and factor block by block. The update runs ahead of the factor by at least one element.
-  template <bool kApply>
+  // Copies of what the loops read: the arrays that they write might else hold it.
+  template <Graft kGraft>
   void update_and_factor_chunk(int64_t i) {
     const Chunk& c = chunks[i];
-    const Arrays<T>& x = tensors[c.tensor];
-    const UpdateFunction<T> update_range = update_for<T>(graft);
-    int64_t updated = c.begin;
-    factor_blocks<true, kApply>(i, c.begin > 0 ? borders[i] : Border<T>{}, c.end,
-                                c.end < x.n ? borders[i + 1] : Border<T>{}, [&](int64_t needed) {
-                                  const int64_t end = needed + kLanes<T> < c.end ? needed + kLanes<T> : c.end;
-                                  sums[i].reference +=
-                                      update_range(f, x, updated, end, static_cast<T>(unit_grad[c.tensor]));
-                                  updated = end;
-                                });
+    const Factors<T> factors = f;
+    const Arrays<T> x = tensors[c.tensor];
+    const T unit = static_cast<T>(unit_grad[c.tensor]);
+    const int64_t end = c.end;
+    int64_t last = chain_end(c.begin, x.chain);
+    SumOfSquares<T> squares;
+    const auto updated = [&]<bool kFull>(int64_t j, int64_t n) __attribute__((always_inline)) {
+      if (j + kAhead<T> < end) {
+        fetch(x.g + j), fetch(x.m + j), fetch(x.h0 + j), fetch(x.h1 + j);
+        if constexpr (kGraft == Graft::kNone) fetch(x.p + j);
+        if constexpr (kGraft == Graft::kRmspropNorm) fetch(x.rms + j);
+      }
+      return update_vector<kGraft, kFull>(factors, x, j, n, last, unit, squares);
+    };
+    factor_chunk<kGraft == Graft::kNone>(i, factors, x, c.begin > 0 ? borders[i] : Border<T>{},
+                                         end < x.n ? borders[i + 1] : Border<T>{}, updated);
+    sums[i].reference = squares.total();
   }
 
   // The state is new everywhere.
   template <bool kApply>
-  void factor_chunk(int64_t i) {
+  void factor_chunk_of_state(int64_t i) {
     const Chunk& c = chunks[i];
-    const Arrays<T>& x = tensors[c.tensor];
-    factor_blocks<false, kApply>(i, c.begin > 0 ? border_of_state(x, c.begin) : Border<T>{}, x.n, Border<T>{},
-                                 [](int64_t) {});
+    const Factors<T> factors = f;
+    const Arrays<T> x = tensors[c.tensor];
+    const int64_t end = c.end;
+    const auto stored = [&]<bool kFull>(int64_t j, int64_t n) __attribute__((always_inline)) {
+      if (j + kAhead<T> < end) {
+        fetch(x.m + j), fetch(x.h0 + j), fetch(x.h1 + j);
+        if constexpr (kApply) fetch(x.p + j);
+      }
+      return State<T>{load_n<kFull>(x.m + j, n), load_n<kFull>(x.h0 + j, n), load_n<kFull>(x.h1 + j, n)};
+    };
+    factor_chunk<kApply>(i, factors, x, c.begin > 0 ? border_of_state(x, c.begin) : Border<T>{},
+                         end < x.n ? border_of_state(x, end) : Border<T>{}, stored);
   }
 
-  template <bool kUpdate, bool kApply, class Prepare>
-  LLMEFF_INLINE void factor_blocks(int64_t i, const Border<T>& before, int64_t limit, const Border<T>& after,
-                                   const Prepare& prepare) {
+  // Applies u to p, or sums its squares.
+  template <bool kApply, class StateAt>
+  LLMEFF_INLINE void factor_chunk(int64_t i, const Factors<T>& factors, const Arrays<T>& x, const Border<T>& left,
+                                  const Border<T>& right, const StateAt& state) {
     const Chunk& c = chunks[i];
-    const Arrays<T>& x = tensors[c.tensor];
     const T* const maxima = row_max_of(c.tensor);
-    Block<T> block;
-    block.psi_z[0] = c.begin > 0 ? psi_z_before(f, x, maxima, c.begin, before) : T{0};
+    const T factor_of_u = static_cast<T>(rate[c.tensor]);
     SumOfSquares<T> squares;
-    int64_t dropped = 0;
-    for (int64_t begin = c.begin; begin < c.end; begin += kBlock) {
-      const int64_t end = begin + kBlock < c.end ? begin + kBlock : c.end;
-      prepare(end);
-      Mask<T> failed = {};
-      factor_block<kUpdate, kApply>(f, x, maxima, begin, end, limit, after, block, failed);
-      dropped += sum_lanes<T>(failed);
-      if constexpr (kApply)
-        apply_block(block, x.p + begin, end - begin, f.keep, static_cast<T>(rate[c.tensor]));
-      else
-        square_block(block, end - begin, squares);
-      block.psi_z[0] = block.psi_z[kBlock];
+    const auto use = [&]<bool kFull>(int64_t j, int64_t n, Vec<T> u) __attribute__((always_inline)) {
+      if constexpr (kApply) {
+        store_n<kFull>(x.p + j, load_n<kFull>(x.p + j, n) * factors.keep - u * factor_of_u, n);
+      } else {
+        if constexpr (!kFull)
+          for (int64_t k = n; k < kLanes<T>; ++k) u[k] = 0;  // may be 0 / 0
+        squares.add(u);
+      }
+    };
+    const Surroundings<T> around = {c.begin > 0 ? psi_z_before(factors, x, maxima, c.begin, left) : T{0}, right.after_m,
+                                    right.after_h0};
+    sums[i].dropped = factor_range(factors, x, maxima, c.begin, c.end, around, state, use);
+    if constexpr (kApply) {
+      if (copies.size > 0) copy_params(x.p, copies[c.tensor], c.begin, c.end);
+    } else {
+      sums[i].update = squares.total();
     }
-    sums[i].dropped = dropped;
-    if constexpr (!kApply) sums[i].update = squares.total();
   }
 
   void prepare_border(int64_t i) {
@@ -129,12 +170,13 @@ struct Step {
   }
 
   // One batch: whole tensors [from, to).
+  template <Graft kGraft>
   void run(int64_t from, int64_t to) {
+    constexpr bool kGrafts = kGraft != Graft::kNone;
     const int64_t first = first_chunk[from], count = first_chunk[to] - first;
-    const bool grafts = graft != Graft::kNone;
     for (int64_t i = first; i < first + count; ++i) sums[i] = {};
     for (int64_t t = from; t < to; ++t) rate[t] = lr * update_scale;
-    if (graft == Graft::kRmspropNorm) {
+    if constexpr (kGraft == Graft::kRmspropNorm) {
       parallel_for(count, [&](int64_t i, int) { sum_grads(first + i); });
       for (int64_t t = from; t < to; ++t) unit_grad[t] = 1.0 / (__builtin_sqrt(total(t, &Sums::grad)) + 1e-16);
     }
@@ -145,28 +187,42 @@ struct Step {
         chains += (tensors[t].n + tensors[t].chain - 1) / tensors[t].chain;
       }
       for (int64_t i = 0; i < chains; ++i) row_max[i] = 0;
-      parallel_for(count, [&](int64_t i, int) { update_chunk(first + i); });
+      parallel_for(count, [&](int64_t i, int) { update_chunk<kGraft>(first + i); });
       parallel_for(count, [&](int64_t i, int) {
         const Chunk& c = chunks[first + i];
         row_sums(tensors[c.tensor], c.begin, c.end, row_max + first_chain[c.tensor]);
       });
-      parallel_for(count,
-                   [&](int64_t i, int) { grafts ? factor_chunk<false>(first + i) : factor_chunk<true>(first + i); });
+      parallel_for(count, [&](int64_t i, int) { factor_chunk_of_state<!kGrafts>(first + i); });
     } else {
       for (int64_t i = first; i < first + count; ++i) prepare_border(i);
-      parallel_for(count, [&](int64_t i, int) {
-        grafts ? update_and_factor_chunk<false>(first + i) : update_and_factor_chunk<true>(first + i);
-      });
+      parallel_for(count, [&](int64_t i, int) { update_and_factor_chunk<kGraft>(first + i); });
     }
-    if (!grafts) return;
+    if constexpr (!kGrafts) return;
     for (int64_t t = from; t < to; ++t) {
       const double norm = __builtin_sqrt(total(t, &Sums::update));
       rate[t] = norm == 0 ? 0.0 : lr * __builtin_sqrt(total(t, &Sums::reference)) / norm;
     }
-    parallel_for(count, [&](int64_t i, int) { factor_chunk<true>(first + count - 1 - i); });
+    parallel_for(count, [&](int64_t i, int) { factor_chunk_of_state<true>(first + count - 1 - i); });
   }
 
-  double total(int64_t tensor, double Sums::*what) const {
+  void run_batch(int64_t from, int64_t to) {
+    switch (graft) {
+      case Graft::kNone:
+        return run<Graft::kNone>(from, to);
+      case Graft::kAdam:
+        return run<Graft::kAdam>(from, to);
+      case Graft::kAdamRaw:
+        return run<Graft::kAdamRaw>(from, to);
+      case Graft::kSgd:
+        return run<Graft::kSgd>(from, to);
+      case Graft::kMomentum:
+        return run<Graft::kMomentum>(from, to);
+      case Graft::kRmspropNorm:
+        return run<Graft::kRmspropNorm>(from, to);
+    }
+  }
+
+  double total(int64_t tensor, double Sums::* what) const {
     double sum = 0;
     for (int64_t i = first_chunk[tensor]; i < first_chunk[tensor + 1]; ++i) sum += sums[i].*what;
     return sum;
@@ -176,8 +232,8 @@ struct Step {
 }  // namespace
 }  // namespace sonew
 
-void CpuKernels::sonew_step(const List<InOut>& params, const List<In>& grads, const List<InOut>& m,
-                            const List<InOut>& h0, const List<InOut>& h1, const List<InOut>& rms,
+void CpuKernels::sonew_step(const List<InOut>& params, const List<InOut>& copies, const List<In>& grads,
+                            const List<InOut>& m, const List<InOut>& h0, const List<InOut>& h1, const List<InOut>& rms,
                             const List<int64_t>& chain_length, const In& grad_scale, double lr, double beta1,
                             double beta2, double eps, bool relative_eps, double gamma, bool absolute_gamma, Graft graft,
                             double graft_eps, bool bias_correction, double weight_decay, int64_t step,
@@ -207,6 +263,7 @@ void CpuKernels::sonew_step(const List<InOut>& params, const List<In>& grads, co
            .keep = static_cast<T>(1.0 - lr * weight_decay)};
     s.graft = graft;
     s.relative_eps = relative_eps;
+    s.copies = copies;
     s.lr = lr;
     s.update_scale = c2 / c1;
 
@@ -257,7 +314,7 @@ void CpuKernels::sonew_step(const List<InOut>& params, const List<In>& grads, co
     for (int64_t i = 0; i < tensors; ++i) {
       elements += s.tensors[i].n;
       if (elements < kBatch && i + 1 < tensors) continue;
-      s.run(from, i + 1);
+      s.run_batch(from, i + 1);
       from = i + 1;
       elements = 0;
     }

@@ -1,5 +1,5 @@
-// From SONew's statistics to its update u = L·D·Lᵀ·m, block by block: z first, then u_j = z_j − ψ_{j−1}·z_{j−1}. See
-// sonew.cc for the method.
+// From SONew's statistics to its update u = L·D·Lᵀ·m in one stream from left to right: u_j = z_j − ψ_{j−1}·z_{j−1}. The
+// neighbours of a vector are those that the loop holds in registers. See sonew.cc for the method.
 #pragma once
 
 #include "sonew_update.h"
@@ -42,110 +42,66 @@ struct Factored {
   Vec<T> z, psi_z;
 };
 
-// The new state is given; adds to `dropped` in each of the first n lanes whose edge the stability rule removes.
+// Adds to `dropped` in each of the first n lanes whose edge the stability rule removes.
 template <class T>
-LLMEFF_INLINE Factored<T> factor(const Factors<T>& f, Vec<T> m, Vec<T> h0, Vec<T> h1, Vec<T> next_m, Vec<T> next_h0,
-                                 Vec<T> delta, int64_t n, Mask<T>& dropped) {
-  const Vec<T> a = h0 + delta;
-  Vec<T> psi = h1 / (next_h0 + delta);
-  Vec<T> s = schur(a, psi, h1);
+LLMEFF_INLINE Factored<T> factor(const Factors<T>& f, const State<T>& at, Vec<T> next_m, Vec<T> next_h0, Vec<T> delta,
+                                 int64_t n, Mask<T>& dropped) {
+  const Vec<T> a = at.h0 + delta;
+  Vec<T> psi = at.h1 / (next_h0 + delta);
+  Vec<T> s = schur(a, psi, at.h1);
   Mask<T> fails = s <= a * f.gamma + f.gamma_floor;
   for (int64_t i = n; i < kLanes<T>; ++i) fails[i] = 0;
   dropped -= fails;
   psi = fails ? Vec<T>{} : psi;
   s = fails ? a : s;
-  const Vec<T> z = (m - psi * next_m) / s;
+  const Vec<T> z = (at.m - psi * next_m) / s;
   return {z, psi * z};
-}
-
-// Elements [j, j + n); unless kFull, `after` stands for the state of element j + n.
-template <bool kFull, class T>
-LLMEFF_INLINE Factored<T> factor_at(const Factors<T>& f, const Arrays<T>& x, const T* row_max, int64_t j, int64_t n,
-                                    const Border<T>& after, Mask<T>& dropped) {
-  Vec<T> next_m, next_h0;
-  if constexpr (kFull) {
-    next_m = load(x.m + j + 1);
-    next_h0 = load(x.h0 + j + 1);
-  } else {
-    next_m = load_part(x.m + j + 1, n - 1);
-    next_h0 = load_part(x.h0 + j + 1, n - 1);
-    next_m[n - 1] = after.after_m;
-    next_h0[n - 1] = after.after_h0;
-  }
-  return factor<T>(f, load_n<kFull>(x.m + j, n), load_n<kFull>(x.h0 + j, n), load_n<kFull>(x.h1 + j, n), next_m,
-                   next_h0, deltas(f, row_max, j, n, x.chain), kFull ? kLanes<T> : n, dropped);
 }
 
 // ψ·z of the element before j, the first of a chunk.
 template <class T>
 T psi_z_before(const Factors<T>& f, const Arrays<T>& x, const T* row_max, int64_t j, const Border<T>& border) {
+  const State<T> before = {splat<T>(border.before_m), splat<T>(border.before_h0), splat<T>(border.before_h1)};
   Mask<T> dropped = {};
-  return factor<T>(f, splat<T>(border.before_m), splat<T>(border.before_h0), splat<T>(border.before_h1),
-                   splat<T>(border.after_m), splat<T>(border.after_h0), deltas(f, row_max, j - 1, 1, x.chain), 1,
-                   dropped)
+  return factor<T>(f, before, splat<T>(border.after_m), splat<T>(border.after_h0),
+                   deltas(f, row_max, j - 1, 1, x.chain), 1, dropped)
       .psi_z[0];
 }
 
-// Elements that are factored before they are used: z and ψ∘z of them stay in the first-level cache.
-inline constexpr int64_t kBlock = 512;
-static_assert(kChunk % kBlock == 0);
-
-// z and ψ∘z of one block; psi_z is shifted by one: psi_z[0] belongs to the element before the block.
+// kLanes lanes of a and then b, from lane `first` of a.
 template <class T>
-struct alignas(64) Block {
-  T z[kBlock], psi_z[kBlock + 64];
-};
-
-// Asks for a vector of what the next block needs, so that memory works while this one is factored.
-template <bool kUpdate, bool kApply, class T>
-LLMEFF_INLINE void prefetch_next_block(const Arrays<T>& x, int64_t j) {
-  const int64_t next = j + kBlock;
-  if (next >= x.n) return;
-  if constexpr (kUpdate) __builtin_prefetch(x.g + next);
-  if constexpr (kApply) __builtin_prefetch(x.p + next);
-  __builtin_prefetch(x.m + next);
-  __builtin_prefetch(x.h0 + next);
-  __builtin_prefetch(x.h1 + next);
+LLMEFF_INLINE Vec<T> lanes_from(Vec<T> a, Vec<T> b, int64_t first) {
+#if defined(__clang__)
+  Vec<T> v;
+  for (int64_t i = 0; i < kLanes<T>; ++i) v[i] = i + first < kLanes<T> ? a[i + first] : b[i + first - kLanes<T>];
+  return v;
+#else
+  Mask<T> from = {};
+  for (int64_t i = 0; i < kLanes<T>; ++i) from[i] = i + first;
+  return __builtin_shuffle(a, b, from);
+#endif
 }
 
-// State is read from memory up to element `limit`, whose own is that of `after`.
-template <bool kUpdate, bool kApply, class T>
-LLMEFF_INLINE void factor_block(const Factors<T>& f, const Arrays<T>& x, const T* row_max, int64_t begin, int64_t end,
-                                int64_t limit, const Border<T>& after, Block<T>& block, Mask<T>& dropped) {
-  constexpr int64_t kWidth = kLanes<T>;
-  const auto keep = [&](int64_t j, const Factored<T>& factored) {
-    store(block.z + (j - begin), factored.z);
-    store(block.psi_z + 1 + (j - begin), factored.psi_z);
-  };
-  int64_t j = begin;
-  for (; j + kWidth <= end && j + kWidth < limit; j += kWidth) {
-    prefetch_next_block<kUpdate, kApply>(x, j);
-    keep(j, factor_at<true>(f, x, row_max, j, kWidth, after, dropped));
+// v moved by one lane, with that of the following vector at its end or that of the preceding one at its beginning. SSE2
+// has nothing that shifts two registers; GCC makes of four lanes two instructions when they are put like this.
+template <class T>
+LLMEFF_INLINE Vec<T> one_later(Vec<T> v, Vec<T> next) {
+  if constexpr (kLanes<T> == 4) {
+    v[0] = next[0];
+    return lanes_from<T>(v, v, 1);
+  } else {
+    return lanes_from<T>(v, next, 1);
   }
-  if (j < end) keep(j, factor_at<false>(f, x, row_max, j, end - j, after, dropped));
 }
-
-template <bool kFull, class T>
-LLMEFF_INLINE void apply_vector(T* p, Vec<T> u, T keep, T rate, int64_t n) {
-  store_n<kFull>(p, load_n<kFull>(p, n) * keep - u * rate, n);
-}
-
-// p ← keep·p − rate·u over a block.
 template <class T>
-LLMEFF_INLINE void apply_block(const Block<T>& block, T* p, int64_t n, T keep, T rate) {
-  constexpr int64_t kWidth = kLanes<T>;
-  int64_t i = 0;
-  for (; i + kWidth <= n; i += kWidth)
-    apply_vector<true>(p + i, load(block.z + i) - load(block.psi_z + i), keep, rate, kWidth);
-  if (i < n) apply_vector<false>(p + i, load(block.z + i) - load(block.psi_z + i), keep, rate, n - i);
-}
-
-template <class T>
-LLMEFF_INLINE void square_block(const Block<T>& block, int64_t n, SumOfSquares<T>& squares) {
-  constexpr int64_t kWidth = kLanes<T>;
-  int64_t i = 0;
-  for (; i + kWidth <= n; i += kWidth) squares.add(load(block.z + i) - load(block.psi_z + i));
-  if (i < n) squares.add(load_part(block.z + i, n - i) - load_part(block.psi_z + i, n - i));
+LLMEFF_INLINE Vec<T> one_earlier(Vec<T> before, Vec<T> v) {
+  if constexpr (kLanes<T> == 4) {
+    Vec<T> moved = lanes_from<T>(v, v, 3);
+    moved[0] = before[3];
+    return moved;
+  } else {
+    return lanes_from<T>(before, v, kLanes<T> - 1);
+  }
 }
 
 template <class T>
@@ -153,6 +109,47 @@ int64_t sum_lanes(Mask<T> v) {
   int64_t total = 0;
   for (int64_t i = 0; i < kLanes<T>; ++i) total += v[i];
   return total;
+}
+
+// What lies left and right of a chunk: ψ·z of the element before, and the state of the one after.
+template <class T>
+struct Surroundings {
+  T psi_z, next_m, next_h0;
+};
+
+// Calls use(j, n, u) for each vector of elements [begin, end), from left to right. state(j, n), one vector ahead of it,
+// gives the state of elements [j, j + n). Both have a parameter kFull: n = kLanes. Returns the number of dropped edges.
+template <class T, class StateAt, class Use>
+LLMEFF_INLINE int64_t factor_range(const Factors<T>& f, const Arrays<T>& x, const T* row_max, int64_t begin,
+                                   int64_t end, const Surroundings<T>& around, const StateAt& state, const Use& use) {
+  constexpr int64_t kWidth = kLanes<T>;
+  Mask<T> dropped = {};
+  Vec<T> psi_z = splat(around.psi_z);
+  const auto step = [&]<bool kFull>(int64_t j, int64_t n, const State<T>& at,
+                                    const State<T>& next) __attribute__((always_inline)) {
+    const Factored<T> made = factor<T>(f, at, one_later<T>(at.m, next.m), one_later<T>(at.h0, next.h0),
+                                       deltas(f, row_max, j, n, x.chain), kFull ? kWidth : n, dropped);
+    use.template operator()<kFull>(j, n, made.z - one_earlier<T>(psi_z, made.psi_z));
+    psi_z = made.psi_z;
+  };
+
+  State<T> at = {};
+  int64_t j = begin;
+  if (begin + kWidth <= end) at = state.template operator()<true>(j, kWidth);
+  for (; j + 2 * kWidth <= end; j += kWidth) {
+    const State<T> next = state.template operator()<true>(j + kWidth, kWidth);
+    step.template operator()<true>(j, kWidth, at, next);
+    at = next;
+  }
+  // Less than two vectors are left, and the element after them.
+  const int64_t whole = end - j < kWidth ? 0 : kWidth, rest = end - j - whole;
+  State<T> last = {};
+  if (rest > 0) last = state.template operator()<false>(j + whole, rest);
+  last.m[rest] = around.next_m;
+  last.h0[rest] = around.next_h0;
+  if (whole > 0) step.template operator()<true>(j, kWidth, at, last);
+  if (rest > 0) step.template operator()<false>(j + whole, rest, last, State<T>{});
+  return sum_lanes<T>(dropped);
 }
 
 // A chain may belong to several chunks; a maximum does not depend on who comes first.

@@ -21,6 +21,12 @@ struct Arrays {
   int64_t n, chain;
 };
 
+// The state of consecutive elements.
+template <class T>
+struct State {
+  Vec<T> m, h0, h1;
+};
+
 // The new state on both sides of the border between two chunks of one tensor: element `before`, the last of the left
 // chunk, and `after`, the first of the right one.
 template <class T>
@@ -59,10 +65,11 @@ LLMEFF_INLINE Vec<T> reference(const Factors<T>& f, Vec<T> g, Vec<T> m, Vec<T> h
     return g / (square_roots<T>(rms) + f.reference_eps);
 }
 
-// `end` is the end of the chain that holds element j; returns that of element j + n.
+// Writes the new state of elements [j, j + n). `end` is the end of the chain that holds element j; it becomes that of
+// element j + n.
 template <Graft kGraft, bool kFull, class T>
-LLMEFF_INLINE int64_t update_vector(const Factors<T>& f, const Arrays<T>& x, int64_t j, int64_t n, int64_t end,
-                                    T unit_grad, SumOfSquares<T>& squares) {
+LLMEFF_INLINE State<T> update_vector(const Factors<T>& f, const Arrays<T>& x, int64_t j, int64_t n, int64_t& end,
+                                     T unit_grad, SumOfSquares<T>& squares) {
   const Vec<T> g = load_n<kFull>(x.g + j, n) * f.grad_scale;
   const Vec<T> m = average(load_n<kFull>(x.m + j, n), g, f.beta1, f.one_minus_beta1);
   const Vec<T> h0 = average(load_n<kFull>(x.h0 + j, n), g * g, f.beta2, f.one_minus_beta2);
@@ -72,58 +79,24 @@ LLMEFF_INLINE int64_t update_vector(const Factors<T>& f, const Arrays<T>& x, int
   store_n<kFull>(x.m + j, m, n);
   store_n<kFull>(x.h0 + j, h0, n);
   store_n<kFull>(x.h1 + j, h1, n);
-  if constexpr (kGraft == Graft::kNone) return end;
-  Vec<T> target;
-  if constexpr (kGraft == Graft::kRmspropNorm) {
-    const Vec<T> unit = g * unit_grad;
-    const Vec<T> rms = average(load_n<kFull>(x.rms + j, n), unit * unit, f.beta2, f.one_minus_beta2);
-    store_n<kFull>(x.rms + j, rms, n);
-    target = reference<kGraft>(f, unit, m, h0, rms);
-  } else {
-    target = reference<kGraft>(f, g, m, h0, h0);
+  if constexpr (kGraft != Graft::kNone) {
+    Vec<T> target;
+    if constexpr (kGraft == Graft::kRmspropNorm) {
+      const Vec<T> unit = g * unit_grad;
+      const Vec<T> rms = average(load_n<kFull>(x.rms + j, n), unit * unit, f.beta2, f.one_minus_beta2);
+      store_n<kFull>(x.rms + j, rms, n);
+      target = reference<kGraft>(f, unit, m, h0, rms);
+    } else {
+      target = reference<kGraft>(f, g, m, h0, h0);
+    }
+    if constexpr (!kFull)
+      for (int64_t i = n; i < kLanes<T>; ++i) target[i] = 0;  // may be 0 / 0
+    squares.add(target);
   }
-  if constexpr (!kFull)
-    for (int64_t i = n; i < kLanes<T>; ++i) target[i] = 0;  // may be 0 / 0
-  squares.add(target);
-  return end;
+  return {m, h0, h1};
 }
 
-// Elements [begin, end) of a tensor; unit_grad is 1/‖g‖ of the whole tensor (Graft::kRmspropNorm only). Returns Σ
-// reference².
-template <Graft kGraft, class T>
-double update(const Factors<T>& f, const Arrays<T>& x, int64_t begin, int64_t end, T unit_grad) {
-  constexpr int64_t kWidth = kLanes<T>;
-  SumOfSquares<T> squares;
-  int64_t last = chain_end(begin, x.chain);
-  int64_t j = begin;
-  for (; j + kWidth <= end; j += kWidth) last = update_vector<kGraft, true>(f, x, j, kWidth, last, unit_grad, squares);
-  if (j < end) update_vector<kGraft, false>(f, x, j, end - j, last, unit_grad, squares);
-  return squares.total();
-}
-
-template <class T>
-using UpdateFunction = double (*)(const Factors<T>&, const Arrays<T>&, int64_t, int64_t, T);
-
-template <class T>
-UpdateFunction<T> update_for(Graft graft) {
-  switch (graft) {
-    case Graft::kNone:
-      return update<Graft::kNone, T>;
-    case Graft::kAdam:
-      return update<Graft::kAdam, T>;
-    case Graft::kAdamRaw:
-      return update<Graft::kAdamRaw, T>;
-    case Graft::kSgd:
-      return update<Graft::kSgd, T>;
-    case Graft::kMomentum:
-      return update<Graft::kMomentum, T>;
-    case Graft::kRmspropNorm:
-      break;
-  }
-  return update<Graft::kRmspropNorm, T>;
-}
-
-// The state that update() is about to write at both sides of position j.
+// The state that update_vector() is about to write at both sides of position j.
 template <class T>
 Border<T> updated_border(const Factors<T>& f, const Arrays<T>& x, int64_t j) {
   const auto one = [](T value) { return splat<T>(value); };

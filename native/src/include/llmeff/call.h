@@ -64,9 +64,18 @@ struct ArrayArgument {
     if constexpr (!std::is_same_v<V, In>)
       if (narrow) kernels.copy(In{view}, Out{*narrow});
   }
-  // The call was made, or (failure) it was not or did not end.
+  // The call was made, or (failure) it was not or did not end, or (pending) that will turn out.
   void settle(const FailurePointer& failure, bool began) const {
     if (std::is_same_v<V, Out> || (std::is_same_v<V, InOut> && failure != nullptr && began)) contents.set(failure);
+  }
+  void settle_pending(const FailurePointer& all, const FailurePointer& own) const {
+    if constexpr (std::is_same_v<V, Out>) contents.set(all);
+    if constexpr (std::is_same_v<V, InOut>) {
+      if (own == nullptr) return;  // an update that the checks of its inputs hold back, if they fail
+      std::vector<FailurePointer> checks{own};
+      if (contents.may_have_failed()) add_pending(contents.failure(), checks);
+      contents.set(joined(checks));
+    }
   }
 };
 
@@ -134,25 +143,38 @@ class Call {
     std::apply([&](auto&... argument) { (argument.each_array(f), ...); }, arguments_);
   }
 
-  // On the stream. Returns the failure or null.
+  // On the stream. Returns the failure or null; of a device that runs ahead also what may turn out to be one.
   FailurePointer run(Device& device, const char* op, uint64_t ticket) {
-    FailurePointer failure;
+    FailurePointer failure, own;
+    std::vector<FailurePointer> pending;
     each_array([&](const auto& array) {
-      if (failure == nullptr && array.contents.failed() != nullptr) failure = array.inherited();
+      if (failure != nullptr || !array.contents.may_have_failed()) return;
+      const FailurePointer inherited = array.inherited();
+      if (inherited == nullptr) return;
+      failure = happened(inherited);
+      if (failure == nullptr) add_pending(inherited, pending);
     });
     const bool began = failure == nullptr;
     if (began) {
       try {
         Kernels& kernels = device.kernels();
+        device.begin(op, ticket, pending);
         each_array([&](const auto& array) { array.load(kernels); });
         std::apply([&](auto&... argument) { (kernels.*method_)(argument.get()...); }, arguments_);
         each_array([&](const auto& array) { array.store(kernels); });
+        own = device.end(ticket);
       } catch (...) {
         failure = current_failure(op, ticket);
         device.record(failure);
       }
     }
-    each_array([&](const auto& array) { array.settle(failure, began); });
+    if (own != nullptr) pending.push_back(own);
+    if (failure == nullptr && !pending.empty()) {
+      failure = joined(pending);
+      each_array([&](const auto& array) { array.settle_pending(failure, own); });
+    } else {
+      each_array([&](const auto& array) { array.settle(failure, began); });
+    }
     return failure;
   }
 
@@ -167,7 +189,7 @@ template <class Done, class... P>
 uint64_t submit_call(Device& device, const char* op, Half half, Call<P...> call, Done done) {
   // Released at the end of this function: stream-ordered memory serves work that was submitted before.
   std::vector<Buffer> scratch;
-  if (half == Half::kWidened) call.each_array([&](auto& array) { array.widen(device, scratch); });
+  if (half == Half::kWidened && !device.takes_half()) call.each_array([&](auto& array) { array.widen(device, scratch); });
   return device.submit([&device, op, call = std::move(call), done = std::move(done)](uint64_t ticket) mutable {
     done(call.run(device, op, ticket));
   });

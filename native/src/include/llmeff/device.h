@@ -1,5 +1,5 @@
-// A device: memory, an in-order stream of work, and a table of kernels. The CPU is one (cpu/cpu_device.cc); a CUDA
-// device is another.
+// A device: memory, an in-order stream of work, and a table of kernels. The CPU is one (cpu/cpu_device.cc), each GPU
+// another (cuda/cuda_device.cu).
 //
 // Work is validated and submitted on the caller's thread and runs later, in order. Memory is stream-ordered too: a
 // block that is released goes back to the cache at once, and whoever gets it next submits after every earlier user of
@@ -9,6 +9,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <new>
 #include <string>
@@ -20,13 +21,26 @@
 
 namespace llmeff {
 
-// Why a kernel did not do its work.
+// Why a kernel did not do its work; or, on a device that runs ahead of its kernels, that it may not have: a check of
+// values that is still to be made.
 struct Failure {
+  enum class State { kPending, kPassed, kFailed };
+
   std::string code, op, message;
   uint64_t ticket = 0;                 // of the call that failed
   std::atomic<bool> observed = false;  // somebody has been told
+  std::atomic<State> state = State::kFailed;
+  const void* check = nullptr;                  // the device's, while it is pending
+  std::vector<std::shared_ptr<Failure>> parts;  // of several checks: it is what they are
 };
 using FailurePointer = std::shared_ptr<Failure>;
+
+// The failure that it stands for by now; null while none has happened.
+FailurePointer happened(const FailurePointer& failure);
+// Adds what may still happen of it, each check once.
+void add_pending(const FailurePointer& failure, std::vector<FailurePointer>& pending);
+// All of these checks as one; null for none.
+FailurePointer joined(const std::vector<FailurePointer>& pending);
 
 class Device;
 
@@ -54,7 +68,7 @@ class Contents {
   Contents() = default;
   explicit Contents(Block* block) : block_(block), owner_(block->owner) {}
 
-  const Failure* failed() const { return holds_failure() ? block_->failure.get() : nullptr; }
+  bool may_have_failed() const { return holds_failure(); }
   FailurePointer failure() const { return holds_failure() ? block_->failure : nullptr; }
   // What the last writer made of them.
   void set(const FailurePointer& failure) const {
@@ -96,6 +110,13 @@ class Buffer {
   Block* block_ = nullptr;
 };
 
+// What the calls of one op took of the device's time.
+struct OpTime {
+  std::string op;
+  int64_t calls;
+  double milliseconds;
+};
+
 struct MemoryUse {
   size_t live_bytes, peak_bytes;  // in use, as asked for, rounded up to the cache's sizes
   size_t cached_bytes;            // free blocks held for reuse
@@ -114,6 +135,8 @@ class Device {
   virtual ~Device() = default;
   virtual std::string name() const = 0;
   virtual Kernels& kernels() = 0;
+  // Whether every kernel takes bfloat16 and float16 arrays; otherwise the call layer gives some float32 copies.
+  virtual bool takes_half() const { return false; }
 
   // Throws Error(ERR_OUT_OF_MEMORY). Not for work on the stream.
   virtual Buffer allocate(size_t bytes) = 0;
@@ -137,8 +160,29 @@ class Device {
     new (reserve(sizeof(Item))) Item(std::move(body));
     return publish();
   }
-  // Waits until everything submitted so far has run.
+  // Waits until everything submitted so far has been computed.
   virtual void synchronize() = 0;
+
+  // Memory that the host and the kernels reach, for numbers on their way between the device and JavaScript. Null: the
+  // kernels reach all memory of the host.
+  virtual std::shared_ptr<void> staging(size_t) { return nullptr; }
+
+  // For work on the stream: done(milliseconds) with the time on the device's clock at which all before this work had been
+  // computed; on any thread. Differences mean something.
+  virtual void clock(uint64_t ticket, std::function<void(double)> done) = 0;
+
+  // For work on the stream: measures every call from here on; returns what was measured since the last time it was told so.
+  virtual std::vector<OpTime> measure_ops(bool on) = 0;
+
+  // For work on the stream, around the kernels of a call. What they update in place must stay as it is if one of the
+  // pending checks fails. Returns the check that the kernels make of their values; null: none, or they have thrown.
+  virtual void begin(const char*, uint64_t, const std::vector<FailurePointer>&) {}
+  virtual FailurePointer end(uint64_t) { return nullptr; }
+  // For work on the stream: done(lost) once everything before it has been computed and checked; on any thread. `lost` is
+  // why the device computes no more, null as long as it does.
+  virtual void finish(uint64_t, std::function<void(const FailurePointer& lost)> done) { done(nullptr); }
+  // Within such a done(): the oldest check that failed and nobody has been told of.
+  virtual FailurePointer take_unobserved_check() { return nullptr; }
 
   // The oldest failure that nobody has been told of, for work that has run; to be called on the stream.
   FailurePointer take_unobserved();

@@ -1,5 +1,6 @@
 /** `llmeff generate RUN_OR_CHECKPOINT --prompt TEXT` */
 import { resolve } from "node:path";
+import type { DeviceChoice } from "@llmeff/tensor";
 import { InterruptedError, UsageError } from "../errors.js";
 import { interruptible } from "../interrupt.js";
 import type { Io } from "../io.js";
@@ -13,12 +14,13 @@ export interface GenerateCommandOptions {
   topK?: number;
   topP?: number;
   seed?: number;
+  device?: DeviceChoice;
 }
 
 /** Writes the prompt and its continuation to stdout, as it comes. */
 export async function generateCommand(io: Io, path: string, options: GenerateCommandOptions): Promise<void> {
-  const { prompt, tokens, ...sampling } = options;
-  using loaded = await loadModel(resolve(io.cwd, path));
+  const { prompt, tokens, device, ...sampling } = options;
+  using loaded = await loadModel(resolve(io.cwd, path), device);
   const { tokenizer, checkpoint } = loaded;
   if (tokenizer === undefined) {
     throw new UsageError(

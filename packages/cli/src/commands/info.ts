@@ -2,6 +2,15 @@
 import { createRequire } from "node:module";
 import { arch, availableParallelism, cpus, freemem, platform, release, totalmem } from "node:os";
 import { engine } from "@llmeff/native";
+import {
+  type DeviceChoice,
+  DeviceError,
+  type DeviceInfo,
+  defaultDevice,
+  devices,
+  missingGpu,
+  resolveDevice,
+} from "@llmeff/tensor";
 import { type Io, print } from "../io.js";
 import { version } from "../version.js";
 
@@ -13,7 +22,11 @@ export interface Info {
   usableCores: number;
   memoryGiB: number;
   freeMemoryGiB: number;
-  device: "cpu";
+  /** Where tensors are made by default, or why that can't be. */
+  device: string;
+  gpus: Omit<DeviceInfo, "device">[];
+  /** Why there are none. */
+  noGpu?: string;
   instructionSet: string;
   availableInstructionSets: string[];
   threads: number;
@@ -29,9 +42,24 @@ function binaryPath(): string {
   return loaded.find((path) => path.endsWith("llmeff.node")) ?? "unknown";
 }
 
+function deviceInUse(choice: DeviceChoice | undefined): string {
+  try {
+    return choice === undefined ? defaultDevice() : resolveDevice(choice);
+  } catch (error) {
+    if (error instanceof DeviceError) return error.message;
+    throw error;
+  }
+}
+
+function describeGpu({ name, memoryBytes, capability, driver }: Info["gpus"][number]): string {
+  return `${name} (${gibibytes(memoryBytes)} GiB, compute capability ${capability}, driver for CUDA ${driver})`;
+}
+
 /** What runs here, and on what. @throws {NativeLoadError} if there is no engine */
-export function collectInfo(): Info {
+export function collectInfo(device?: DeviceChoice): Info {
   const { isa, availableIsas, numThreads, compiler } = engine().info();
+  const gpus = devices().slice(1);
+  const problem = missingGpu();
   return {
     llmeff: version(),
     node: process.versions.node,
@@ -40,7 +68,9 @@ export function collectInfo(): Info {
     usableCores: availableParallelism(),
     memoryGiB: gibibytes(totalmem()),
     freeMemoryGiB: gibibytes(freemem()),
-    device: "cpu",
+    device: deviceInUse(device),
+    gpus: gpus.map(({ device: _, ...gpu }) => gpu),
+    ...(problem === undefined ? {} : { noGpu: problem }),
     instructionSet: isa,
     availableInstructionSets: availableIsas,
     threads: numThreads,
@@ -58,6 +88,8 @@ const labels: Record<keyof Info, string> = {
   memoryGiB: "Memory, GiB",
   freeMemoryGiB: "Free memory, GiB",
   device: "Device",
+  gpus: "GPUs",
+  noGpu: "No GPU because",
   instructionSet: "Instruction set in use",
   availableInstructionSets: "Instruction sets available",
   threads: "Threads",
@@ -67,7 +99,8 @@ const labels: Record<keyof Info, string> = {
 
 /** Names and values for people. */
 export function infoFacts(info: Info): { name: string; value: string }[] {
-  return Object.entries(info).map(([key, value]) => ({
+  const text = { ...info, gpus: info.gpus.map(describeGpu).join(", ") || "none" };
+  return Object.entries(text).map(([key, value]) => ({
     name: labels[key as keyof Info],
     value: Array.isArray(value) ? value.join(", ") : String(value),
   }));

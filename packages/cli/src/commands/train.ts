@@ -1,6 +1,7 @@
 /** `llmeff train CONFIG` */
 import { join, relative, resolve } from "node:path";
 import { formatCompact, formatDuration, formatNumber, writeFileAtomic } from "@llmeff/report";
+import type { DeviceChoice } from "@llmeff/tensor";
 import { latestCheckpoint } from "@llmeff/train";
 import { formatJson } from "../config/format-json.js";
 import { differences, toJson } from "../config/merge.js";
@@ -19,6 +20,7 @@ export interface TrainCommandOptions {
   resume?: boolean;
   steps?: number;
   seed?: number;
+  device?: DeviceChoice;
 }
 
 export async function trainCommand(io: Io, configPath: string, options: TrainCommandOptions): Promise<void> {
@@ -29,7 +31,7 @@ export async function trainCommand(io: Io, configPath: string, options: TrainCom
   await requireFittingCheckpoint(folder, config, resume);
   await makeFolder(folder);
   await writeFileAtomic(join(folder, "config.json"), formatJson(config));
-  const again = `llmeff train ${configPath}${options.out ? ` --out ${options.out}` : ""}${options.steps ? ` --steps ${options.steps}` : ""}${options.seed === undefined ? "" : ` --seed ${options.seed}`} --resume`;
+  const again = `llmeff train ${configPath}${options.out ? ` --out ${options.out}` : ""}${options.steps ? ` --steps ${options.steps}` : ""}${options.seed === undefined ? "" : ` --seed ${options.seed}`}${options.device ? ` --device ${options.device}` : ""} --resume`;
   const result = await interruptible(io, async (signal) => {
     try {
       return await trainRun({ config, configFile, folder, resume, io, signal, label: config.name, verbose: true });
@@ -41,15 +43,16 @@ export async function trainCommand(io: Io, configPath: string, options: TrainCom
   printSummary(io, result, folder, config);
 }
 
-function withOptions(config: TrainingConfig, { steps, seed }: TrainCommandOptions): TrainingConfig {
+function withOptions(config: TrainingConfig, { steps, seed, device }: TrainCommandOptions): TrainingConfig {
   return {
     ...config,
     ...(seed === undefined ? {} : { seed }),
+    ...(device === undefined ? {} : { device }),
     training: { ...config.training, ...(steps === undefined ? {} : { steps }) },
   };
 }
 
-/** A run goes on only with the settings that it was started with; how long it goes on is free. */
+/** A run goes on only with the settings that it was started with; how long it goes on, and where, is free. */
 async function requireFittingCheckpoint(folder: string, config: TrainingConfig, resume: boolean): Promise<void> {
   const found = await latestCheckpoint(join(folder, checkpointsFolder));
   if (found === undefined) return;
@@ -58,8 +61,8 @@ async function requireFittingCheckpoint(folder: string, config: TrainingConfig, 
       `[train] ${folder} holds a run up to step ${found.step}. Go on with --resume, or choose another folder with --out DIR.`,
     );
   }
-  const { training: _, ...saved } = toJson(readRunConfig(found.path, found.state.config).training);
-  const { training: __, ...now } = toJson(config);
+  const { training: _, device: __, ...saved } = toJson(readRunConfig(found.path, found.state.config).training);
+  const { training: ___, device: ____, ...now } = toJson(config);
   const changed = differences(saved, now);
   if (changed.length === 0) return;
   const list = changed.map(({ path, a, b }) => `  ${path}: was ${JSON.stringify(a)}, is ${JSON.stringify(b)}`);

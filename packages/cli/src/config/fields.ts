@@ -1,4 +1,5 @@
 /** The kinds of values that configs are made of; each says what it expects and what it got. */
+import { type DeviceChoice, isDeviceChoice } from "@llmeff/tensor";
 import { z } from "zod";
 import { nearestName } from "./edit-distance.js";
 
@@ -51,6 +52,10 @@ export function oneOf<const T extends readonly string[]>(values: T) {
     error: ({ input }) => `expected one of ${list}; received ${show(input)}.${suggestion(input, values)}`,
   });
 }
+
+/** `"auto"`, `"cpu"`, `"cuda"`, `"cuda:1"`, … */
+export const deviceChoice = () => z.custom<DeviceChoice>(isDeviceChoice, expecting(deviceForms));
+export const deviceForms = '"auto", "cpu", "cuda", "cuda:0", "cuda:1", …';
 
 /** An object with these keys and no others; for a key that it doesn't know, the nearest that it does. */
 export function object<S extends z.core.$ZodLooseShape>(shape: S) {

@@ -17,7 +17,11 @@ describe("trainingSchema", () => {
 
   it.each<[string, object, RegExp]>([
     ["a misspelt key", { model: { dModle: 3 } }, /^model: unknown key "dModle"\. Did you mean "dModel"\?$/],
-    ["a key of nothing alike", { zebra: 1 }, /^\(top level\): unknown key "zebra"\. Known keys: name, seed, model/],
+    [
+      "a key of nothing alike",
+      { zebra: 1 },
+      /^\(top level\): unknown key "zebra"\. Known keys: name, seed, device, model/,
+    ],
     [
       "a text for a number",
       { model: { dModel: "64" } },

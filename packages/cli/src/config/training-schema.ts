@@ -3,6 +3,7 @@ import { z } from "zod";
 import {
   byKind,
   decayRate,
+  deviceChoice,
   finiteNumber,
   flag,
   folderName,
@@ -152,6 +153,8 @@ export const trainingSchema = object({
   name: folderName(),
   /** Of the initial weights, and of the batches unless `data.seed` is given; default 0. */
   seed: wholeNumber().optional(),
+  /** Where the model runs; default what `LLMEFF_DEVICE` says, else the CPU. */
+  device: deviceChoice().optional(),
   model,
   data,
   optimizer,

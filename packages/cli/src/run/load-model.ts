@@ -4,7 +4,7 @@ import { join } from "node:path";
 import type { Tokenizer } from "@llmeff/data";
 import { Transformer } from "@llmeff/models";
 import { IoError } from "@llmeff/native/errors";
-import type { Tensor } from "@llmeff/tensor";
+import { type DeviceChoice, defaultDevice, keep, type Tensor, toDevice } from "@llmeff/tensor";
 import { latestCheckpoint, loadCheckpoint } from "@llmeff/train";
 import { disposeParams } from "./dispose-params.js";
 import { readRunConfig, tokenizerOf } from "./run-config.js";
@@ -20,12 +20,14 @@ export interface LoadedModel extends Disposable {
 
 /**
  * @param path - a checkpoint (`…/checkpoints/step-00000100`), the folder of checkpoints, or a run's folder; of several the newest valid one
+ * @param device - where it is to run; default what `LLMEFF_DEVICE` says, else the CPU
  * @throws {IoError} if there is nothing of the kind; {@link FormatError} if it is damaged
  */
-export async function loadModel(path: string): Promise<LoadedModel> {
+export async function loadModel(path: string, device?: DeviceChoice): Promise<LoadedModel> {
   const checkpoint = await findCheckpoint(path);
-  const { params, optimizer, state } = await loadCheckpoint(checkpoint);
+  const { params: loaded, optimizer, state } = await loadCheckpoint(checkpoint, { device: "cpu" });
   disposeParams(optimizer.tensors);
+  const params = moved(loaded, device ?? defaultDevice());
   const config = readRunConfig(checkpoint, state.config);
   const model = new Transformer(config.model);
   return {
@@ -38,6 +40,18 @@ export async function loadModel(path: string): Promise<LoadedModel> {
       model.dispose();
     },
   };
+}
+
+/** The parameters on the device that the model is to run on; no other copy stays. */
+function moved(params: Record<string, Tensor>, device: DeviceChoice): Record<string, Tensor> {
+  try {
+    const there = keep(toDevice(params, device));
+    for (const [name, param] of Object.entries(params)) if (there[name] !== param) param.dispose();
+    return there;
+  } catch (error) {
+    disposeParams(params);
+    throw error;
+  }
 }
 
 async function findCheckpoint(path: string): Promise<string> {

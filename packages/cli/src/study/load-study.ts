@@ -1,4 +1,5 @@
 /** A study from its file: every arm's complete training config, checked. */
+import type { DeviceChoice } from "@llmeff/tensor";
 import { mergePatch } from "../config/merge.js";
 import { check, type Problem, readConfig, refuseProblems } from "../config/read-config.js";
 import { metricOf, type TrainingConfig, trainingSchema } from "../config/training-schema.js";
@@ -35,6 +36,12 @@ export interface Study {
 
 export function withLearningRate(config: TrainingConfig, learningRate: number): TrainingConfig {
   return { ...config, optimizer: { ...config.optimizer, learningRate } };
+}
+
+/** The study with all its runs on a device. */
+export function onDevice(study: Study, device: DeviceChoice): Study {
+  const placed = (arm: Arm): Arm => ({ ...arm, config: { ...arm.config, device } });
+  return { ...study, parts: study.parts.map((part) => ({ ...part, arms: part.arms.map(placed) })) };
 }
 
 /** @throws {UsageError} that lists every problem; {@link IoError} if the file can't be read */

@@ -28,7 +28,10 @@ export function studyReport(study: Study, results: readonly PartResult[], sweep:
       ...sampleSections(results),
       sweepSection(results, sweep),
       configSection(results),
-      { title: "Machine", blocks: [{ kind: "facts", facts: infoFacts(collectInfo()) }] },
+      {
+        title: "Machine",
+        blocks: [{ kind: "facts", facts: infoFacts(collectInfo(study.parts[0]?.arms[0]?.config.device)) }],
+      },
     ],
   };
 }

@@ -3,6 +3,7 @@ import { existsSync } from "node:fs";
 import { join, relative } from "node:path";
 import { Transformer } from "@llmeff/models";
 import { renderTextTable, writeReport } from "@llmeff/report";
+import type { DeviceChoice } from "@llmeff/tensor";
 import type { TrainingConfig } from "../config/training-schema.js";
 import { UsageError } from "../errors.js";
 import { type Io, print, printWrapped } from "../io.js";
@@ -137,13 +138,17 @@ async function trainSeed(
     label: id,
   });
   const writes = part.sample !== undefined && config.data.kind === "text" && config.seed === part.seeds[0];
-  const sample = writes ? await writeSample(folder, part.sample!) : null;
+  const sample = writes ? await writeSample(folder, part.sample!, config.device) : null;
   return { ...numbers, learningRate: config.optimizer.learningRate, sample };
 }
 
-async function writeSample(folder: string, settings: SampleSettings): Promise<string> {
+async function writeSample(
+  folder: string,
+  settings: SampleSettings,
+  device: DeviceChoice | undefined,
+): Promise<string> {
   const { prompt, tokens, ...sampling } = settings;
-  using loaded = await loadModel(folder);
+  using loaded = await loadModel(folder, device);
   let text = "";
   for await (const piece of writeText(loaded, loaded.tokenizer!, prompt, { maxTokens: tokens, ...defined(sampling) })) {
     text += piece;

@@ -46,9 +46,9 @@ export function sweepPath(studyFile: string): string {
   return `${studyFile.replace(/\.json$/, "")}.sweep.json`;
 }
 
-/** What a run of the sweep trains, but for name, learning rate and seed; how often checkpoints are kept doesn't matter. */
+/** What a run of the sweep trains, but for name, learning rate and seed; where it runs and how often checkpoints are kept doesn't matter. */
 export function sweepSettings(part: Part, arm: Arm): Record<string, unknown> {
-  const { name: _, seed: __, ...config } = sweepConfig(part, arm);
+  const { name: _, seed: __, device: ______, ...config } = sweepConfig(part, arm);
   const { learningRate: ___, ...optimizer } = config.optimizer;
   const { checkpointEvery: ____, keepLast: _____, ...training } = config.training;
   return toJson({ ...config, optimizer, training });

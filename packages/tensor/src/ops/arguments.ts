@@ -1,5 +1,6 @@
 /** Checks and preparations that several ops share. */
 import { DTypeError, OptionError, ShapeError } from "@llmeff/native";
+import { apart } from "../device.js";
 import { isFloating } from "../dtype.js";
 import { formatShape, type Shape } from "../shape.js";
 import { Tensor } from "../tensor.js";
@@ -18,7 +19,7 @@ export function checkTensor(where: string, name: string, value: unknown): assert
   }
 }
 
-/** All have one floating-point dtype. */
+/** All have one floating-point dtype and are on one device. */
 export function checkFloating(where: string, tensors: Record<string, Tensor>): void {
   let first: string | undefined;
   for (const name in tensors) {
@@ -30,6 +31,9 @@ export function checkFloating(where: string, tensors: Record<string, Tensor>): v
       );
     }
     first ??= name;
+    if (tensor.deviceNumber !== tensors[first]!.deviceNumber) {
+      throw apart(where, first, tensors[first]!.deviceNumber, name, tensor.deviceNumber);
+    }
     if (tensor.dtype !== tensors[first]!.dtype) {
       throw new DTypeError(
         `[${where}] dtypes differ: ${first} is ${tensors[first]!.dtype} and ${name} is ${tensor.dtype}. Use astype().`,
@@ -49,6 +53,15 @@ export function checkIds(where: string, name: string, ids: Tensor): void {
   if (ids.dtype !== "int32") {
     throw new DTypeError(
       `[${where}] ${name} must be int32; received ${ids.dtype}. Use tensor(Int32Array.from(…)) or astype('int32').`,
+    );
+  }
+}
+
+/** Positions are int32: of at most 2³¹ − 1 elements. `what` names where they are counted. */
+export function checkPositions(where: string, what: string, count: number): void {
+  if (count > 2 ** 31 - 1) {
+    throw new ShapeError(
+      `[${where}] ${what} must have at most 2147483647 elements, since positions are int32; received ${count}. Split it.`,
     );
   }
 }

@@ -1,5 +1,6 @@
 import { engine, OptionError, ShapeError } from "@llmeff/native";
 import { defineOp } from "../autograd.js";
+import { commonDevice } from "../device.js";
 import { accumulationDType } from "../dtype.js";
 import { scope } from "../scope.js";
 import { formatShape } from "../shape.js";
@@ -14,7 +15,7 @@ import {
   contiguous,
   rows,
 } from "./arguments.js";
-import { full, tensor, zeros, zerosLike } from "./creation.js";
+import { filled, zerosLike } from "./creation.js";
 import { expandView } from "./views.js";
 
 export interface AttentionOptions {
@@ -159,48 +160,46 @@ function checkMask(
   where: string,
   name: string,
   mask: Tensor,
+  q: Tensor,
   forms: readonly (readonly number[])[],
   letters: string,
 ): void {
   checkIds(where, name, mask);
+  commonDevice(where, [q, mask], ["q", name]);
   if (forms.some((form) => form.length === mask.rank && form.every((n, axis) => n === mask.shape[axis]))) return;
   throw new ShapeError(
     `[${where}] ${name} must be ${letters}, here ${forms.map(formatShape).join(" or ")}; received ${formatShape(mask.shape)}.`,
   );
 }
 
-function documentsOf(where: string, documents: AttentionOptions["documents"], B: number, T: number, S: number) {
+function documentsOf(where: string, documents: AttentionOptions["documents"], q: Tensor, S: number) {
   if (documents === undefined) return [null, null] as const;
-  const { q, k } = documents instanceof Tensor ? { q: documents, k: documents } : documents;
-  checkMask(where, "documents of queries", q, [[B, T]], "[B, T]");
-  checkMask(where, "documents of keys", k, [[B, S]], "[B, S]");
-  return [q, k] as const;
+  const [B, T] = q.shape as [number, number];
+  const of = documents instanceof Tensor ? { q: documents, k: documents } : documents;
+  checkMask(where, "documents of queries", of.q, q, [[B, T]], "[B, T]");
+  checkMask(where, "documents of keys", of.k, q, [[B, S]], "[B, S]");
+  return [of.q, of.k] as const;
 }
 
 /** The prefix of each query, `[B, T]`. */
-function prefixOf(
-  where: string,
-  prefix: AttentionOptions["prefix"],
-  causal: boolean,
-  B: number,
-  T: number,
-): Tensor | null {
+function prefixOf(where: string, prefix: AttentionOptions["prefix"], causal: boolean, q: Tensor): Tensor | null {
   if (prefix === undefined) return null;
   if (!causal) {
     throw new OptionError(
       `[${where}] a prefix frees keys from causality, which causal: false turns off. Leave one of them out.`,
     );
   }
+  const [B, T] = q.shape as [number, number];
   if (typeof prefix === "number") {
     checkCount(where, "prefix", prefix);
-    return expandView(tensor(Int32Array.of(prefix), { shape: [1, 1] }), [B, T]);
+    return expandView(filled(prefix, "int32", [1, 1], q.deviceNumber), [B, T]);
   }
-  checkMask(where, "prefix", prefix, [[B], [B, T]], "[B] or [B, T]");
+  checkMask(where, "prefix", prefix, q, [[B], [B, T]], "[B] or [B, T]");
   return prefix.rank === 2 ? prefix : prefix.view([B, T], [prefix.strides[0]!, 0]);
 }
 
 function settingsOf(where: string, q: Tensor, k: Tensor, options: AttentionOptions): Settings {
-  const [B, T, , D] = q.shape as [number, number, number, number];
+  const [, T, , D] = q.shape as [number, number, number, number];
   const S = k.shape[1]!;
   const { scale = 1 / Math.sqrt(D), causal = true, softcap = 0 } = options;
   checkFinite(where, "scale", scale);
@@ -218,8 +217,8 @@ function settingsOf(where: string, q: Tensor, k: Tensor, options: AttentionOptio
   if (!(softcap >= 0 && Number.isFinite(softcap)))
     throw new OptionError(`[${where}] softcap must be finite and ≥ 0; received ${softcap}.`);
   const window = checkedWindow(where, "window", options.window);
-  const documents = documentsOf(where, options.documents, B, T, S);
-  const masks = [...documents, prefixOf(where, options.prefix, causal, B, T)];
+  const documents = documentsOf(where, options.documents, q, S);
+  const masks = [...documents, prefixOf(where, options.prefix, causal, q)];
   return { scale, causal, window, qOffset: qOffset ?? Math.max(0, S - T), softcap, masks };
 }
 
@@ -230,8 +229,8 @@ function attend(where: string, q: Tensor, k: Tensor, v: Tensor, options: Attenti
     if (k.shape[1]! > 0) return attentionOp([q, k, v], settings);
     // Rows without keys, whatever the queries: kernels are not asked about empty arrays.
     const [B, T, H] = q.shape as [number, number, number];
-    const lse = full([B, H, T], Number.NEGATIVE_INFINITY, { dtype: accumulationDType(q.dtype) });
-    return [zeros([B, T, H, v.shape[3]!], { dtype: q.dtype }), lse];
+    const lse = filled(Number.NEGATIVE_INFINITY, accumulationDType(q.dtype), [B, H, T], q.deviceNumber);
+    return [filled(0, q.dtype, [B, T, H, v.shape[3]!], q.deviceNumber), lse];
   });
 }
 

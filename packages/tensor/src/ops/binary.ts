@@ -1,12 +1,13 @@
 import { BinaryOp, DTypeError, engine } from "@llmeff/native";
 import { type BackwardContext, defineOp } from "../autograd.js";
+import { commonDevice } from "../device.js";
 import { isFloating } from "../dtype.js";
 import { scope } from "../scope.js";
 import { broadcastShapes, type Shape } from "../shape.js";
 import { noGrad } from "../tape.js";
 import { Tensor } from "../tensor.js";
 import { checkTensor } from "./arguments.js";
-import { full } from "./creation.js";
+import { filled } from "./creation.js";
 import { sum } from "./reduce.js";
 import { floor, log, sigmoid } from "./unary.js";
 import { expandView, reshape } from "./views.js";
@@ -16,6 +17,7 @@ type Name = keyof typeof BinaryOp;
 
 const comparisons: ReadonlySet<Name> = new Set(["equal", "notEqual", "less", "lessEqual", "greater", "greaterEqual"]);
 const logical: ReadonlySet<Name> = new Set(["logicalAnd", "logicalOr", "logicalXor"]);
+const inputNames = ["a", "b"] as const;
 const floatingOnly: ReadonlySet<Name> = new Set(["atan2", "logAddExp"]);
 
 function compute(name: Name, a: Tensor, b: Tensor): Tensor {
@@ -33,7 +35,8 @@ function compute(name: Name, a: Tensor, b: Tensor): Tensor {
     );
   }
   const shape = broadcastShapes(name, a.shape, b.shape);
-  const out = Tensor.allocate(comparisons.has(name) ? "bool" : a.dtype, shape);
+  const device = commonDevice(name, [a, b], inputNames);
+  const out = Tensor.allocate(comparisons.has(name) ? "bool" : a.dtype, shape, device);
   engine().op.binary(BinaryOp[name], expandView(a, shape).handle, expandView(b, shape).handle, out.handle);
   return out;
 }
@@ -64,6 +67,7 @@ function defineBinary(name: Name, reads: readonly [Reads, Reads], partials: Part
     (["a", "b", "out"] as const).filter((key) => reads.some((read, i) => needs[i] && read.includes(key)));
   return defineOp<undefined>({
     name,
+    inputNames,
     forward({ needs, recording, save }, [a, b]) {
       const out = compute(name, a!, b!);
       const all: Saved = { a: a!, b: b!, out };
@@ -109,10 +113,10 @@ function share(dout: Tensor, x: Tensor, y: Tensor): Tensor {
   return dout.mul(weight);
 }
 
-/** A number takes the dtype of the tensor it meets. */
+/** A number takes the dtype of the tensor it meets, and goes where it is. */
 export function operands(where: string, a: Tensor | number, b: Tensor | number): [Tensor, Tensor] {
-  if (a instanceof Tensor && typeof b === "number") return [a, full([], b, { dtype: a.dtype })];
-  if (typeof a === "number" && b instanceof Tensor) return [full([], a, { dtype: b.dtype }), b];
+  if (a instanceof Tensor && typeof b === "number") return [a, filled(b, a.dtype, [], a.deviceNumber)];
+  if (typeof a === "number" && b instanceof Tensor) return [filled(a, b.dtype, [], b.deviceNumber), b];
   checkTensor(where, "a", a);
   checkTensor(where, "b", b);
   return [a, b];

@@ -1,4 +1,5 @@
 import { Distribution, DTypeCode, DTypeError, engine, OptionError, ShapeError } from "@llmeff/native";
+import { chosenDevice, type DeviceChoice } from "../device.js";
 import { checkDType, type DType, dtypeOf, isFloating, type TypedArray } from "../dtype.js";
 import { checkShape, formatShape, maxRank, type Shape, sizeOf } from "../shape.js";
 import { Tensor } from "../tensor.js";
@@ -7,6 +8,8 @@ import { checkTensor } from "./arguments.js";
 export interface TensorOptions {
   /** Element type; default float32, or that of the typed array. */
   dtype?: DType;
+  /** Where it is made; default that of `LLMEFF_DEVICE` or `setDefaultDevice`, the CPU. */
+  device?: DeviceChoice | undefined;
 }
 
 /** Numbers in arrays of equal lengths. */
@@ -79,7 +82,8 @@ export function tensor(data: NestedNumbers | TypedArray, options: TensorOptions 
       `[tensor] shape ${formatShape(shape)} has ${sizeOf(shape)} elements; received ${values.length} values.`,
     );
   }
-  const out = Tensor.allocate(options.dtype ?? (isTypedArray(data) ? sourceDType : "float32"), [...shape]);
+  const dtype = options.dtype ?? (isTypedArray(data) ? sourceDType : "float32");
+  const out = Tensor.allocate(dtype, [...shape], chosenDevice("tensor", options.device));
   engine().upload(out.handle, values, DTypeCode[sourceDType]);
   return out;
 }
@@ -94,7 +98,12 @@ export function full(shape: Shape, value: number, options: TensorOptions = {}): 
   const { dtype = "float32" } = options;
   checkDType("full", dtype);
   checkNumber("full", value);
-  const out = Tensor.allocate(dtype, [...shape]);
+  return filled(value, dtype, [...shape], chosenDevice("full", options.device));
+}
+
+/** `full` for checked arguments, on a device by its number. @internal */
+export function filled(value: number, dtype: DType, shape: Shape, device?: number): Tensor {
+  const out = Tensor.allocate(dtype, shape, device);
   engine().op.fill(value, out.handle);
   return out;
 }
@@ -107,14 +116,14 @@ export function ones(shape: Shape, options: TensorOptions = {}): Tensor {
   return full(shape, 1, options);
 }
 
-/** Zeros of the shape and dtype of `x`. */
+/** Zeros of the shape and dtype of `x`, on its device. */
 export function zerosLike(x: Tensor): Tensor {
-  return full(x.shape, 0, { dtype: x.dtype });
+  return filled(0, x.dtype, x.shape, x.deviceNumber);
 }
 
-/** Ones of the shape and dtype of `x`. */
+/** Ones of the shape and dtype of `x`, on its device. */
 export function onesLike(x: Tensor): Tensor {
-  return full(x.shape, 1, { dtype: x.dtype });
+  return filled(1, x.dtype, x.shape, x.deviceNumber);
 }
 
 /** Names a stream of random numbers; the same key gives the same numbers in every call, on every device. */
@@ -146,12 +155,12 @@ function random(where: "randomUniform" | "randomNormal", key: RandomKey, shape: 
   checkDType(where, dtype);
   if (!isFloating(dtype)) throw new DTypeError(`[${where}] expected a floating-point dtype; received ${dtype}.`);
   if (dtype === "bfloat16" || dtype === "float16") {
-    using wide = random(where, key, shape, { dtype: "float32" });
-    const out = Tensor.allocate(dtype, [...shape]);
+    using wide = random(where, key, shape, { dtype: "float32", device: options.device });
+    const out = Tensor.allocate(dtype, [...shape], wide.deviceNumber);
     engine().op.copy(wide.handle, out.handle);
     return out;
   }
-  const out = Tensor.allocate(dtype, [...shape]);
+  const out = Tensor.allocate(dtype, [...shape], chosenDevice(where, options.device));
   const distribution = where === "randomUniform" ? Distribution.uniform : Distribution.normal;
   engine().op.random(distribution, seed, stream, out.handle);
   return out;
@@ -168,8 +177,8 @@ export function randomNormal(key: RandomKey, shape: Shape, options: TensorOption
 }
 
 /**
- * Copies the values of `source` (same shape; converted to the dtype) into `target`, in place. They may be views of one memory. No gradient
- * flows.
+ * Copies the values of `source` (same shape; converted to the dtype) into `target`, in place. They may be views of one memory, or on two
+ * devices. No gradient flows.
  */
 export function copyInto(target: Tensor, source: Tensor): Tensor {
   checkTensor("copyInto", "target", target);
@@ -180,9 +189,18 @@ export function copyInto(target: Tensor, source: Tensor): Tensor {
       `[copyInto] shapes differ: target is ${formatShape(target.shape)} and source is ${formatShape(source.shape)}.`,
     );
   }
+  if (source.deviceNumber !== target.deviceNumber) {
+    if (source.dtype === target.dtype) engine().transfer(source.handle, target.handle);
+    else {
+      using converted = Tensor.allocate(target.dtype, source.shape, source.deviceNumber);
+      engine().op.copy(source.handle, converted.handle);
+      engine().transfer(converted.handle, target.handle);
+    }
+    return target;
+  }
   const { op } = engine();
   if (engine().haveSharedMemory(source.handle, target.handle)) {
-    using copy = Tensor.allocate(source.dtype, source.shape);
+    using copy = Tensor.allocate(source.dtype, source.shape, source.deviceNumber);
     op.copy(source.handle, copy.handle);
     op.copy(copy.handle, target.handle);
   } else op.copy(source.handle, target.handle);

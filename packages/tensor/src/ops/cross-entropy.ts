@@ -68,6 +68,7 @@ function allocateResults(dtype: DType, n: number): Results {
 
 const crossEntropyOp = defineOp<Settings, Results>({
   name: "crossEntropy",
+  inputNames: ["logits", "targets"],
   forward(context, [logits, targets], settings) {
     const [z, ids] = [rows(logits!), contiguous(targets!)];
     const wide = accumulationDType(z.dtype);
@@ -107,6 +108,7 @@ const crossEntropyOp = defineOp<Settings, Results>({
 /** Gradients are made with the loss, for an upstream gradient of 1, so that the logits exist once and in blocks. */
 const linearCrossEntropyOp = defineOp<Settings & { dtype: DType }, Results>({
   name: "linearCrossEntropy",
+  inputNames: ["hidden", "weight", "targets"],
   forward(context: ForwardContext, [hidden, weight, targets], settings) {
     const [x, w, ids] = [contiguous(hidden!), contiguous(weight!), contiguous(targets!)];
     const wide = accumulationDType(x.dtype);

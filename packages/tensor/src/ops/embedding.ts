@@ -6,6 +6,7 @@ import { checkFloating, checkIds, contiguous } from "./arguments.js";
 
 const embeddingOp = defineOp<undefined>({
   name: "embedding",
+  inputNames: ["table", "ids"],
   forward(context, [table, ids]) {
     const out = Tensor.allocate(table!.dtype, [...ids!.shape, table!.shape[1]!]);
     const flatIds = contiguous(ids!);

@@ -5,7 +5,7 @@ import { rememberCallSite, Tensor } from "../tensor.js";
 import { checkComparable, checkCount, checkIds, checkTensor } from "./arguments.js";
 import { astype } from "./cast.js";
 import { clone } from "./clone.js";
-import { full, type TensorOptions, zeros } from "./creation.js";
+import { filled, type TensorOptions } from "./creation.js";
 import { expandView } from "./views.js";
 
 /** `out[…, indices[…, i, …], …] += x[…, i, …]`, in place. */
@@ -16,6 +16,7 @@ function addAt(out: Tensor, axis: number, indices: Tensor, x: Tensor): Tensor {
 
 const gatherOp = defineOp<number>({
   name: "gather",
+  inputNames: ["x", "indices"],
   forward(context, [x, indices], axis) {
     const out = Tensor.allocate(x!.dtype, indices!.shape);
     rememberCallSite(engine().op.gather(x!.handle, indices!.handle, axis, out.handle));
@@ -23,13 +24,14 @@ const gatherOp = defineOp<number>({
     return out;
   },
   backward: ({ saved: [indices], shapes: [shape], options: axis }, dout) => [
-    addAt(full(shape!, 0, { dtype: dout.dtype }), axis, indices!, dout),
+    addAt(filled(0, dout.dtype, shape!), axis, indices!, dout),
     null,
   ],
 });
 
 const scatterAddOp = defineOp<number>({
   name: "scatterAdd",
+  inputNames: ["x", "indices", "src"],
   forward(context, [x, indices, src], axis) {
     context.save(indices!);
     return addAt(clone(x!), axis, indices!, src!);
@@ -134,14 +136,14 @@ export function indexAdd(x: Tensor, axis: number, ids: Tensor, src: Tensor): Ten
  * @param options.dtype - default float32
  * @throws {IndexOutOfRangeError} when the values are read, if an id is outside `0..classes-1`
  */
-export function oneHot(ids: Tensor, classes: number, options: TensorOptions = {}): Tensor {
+export function oneHot(ids: Tensor, classes: number, options: Pick<TensorOptions, "dtype"> = {}): Tensor {
   checkIds("oneHot", "ids", ids);
   checkCount("oneHot", "classes", classes);
   const { dtype = "float32" } = options;
   const computed = dtype === "float64" || dtype === "int32" ? dtype : "float32";
-  const out = zeros([...ids.shape, classes], { dtype: computed });
+  const out = filled(0, computed, [...ids.shape, classes], ids.deviceNumber);
   checkChoice("oneHot", out.shape, ids.rank, ids);
-  using one = full([], 1, { dtype: computed });
+  using one = filled(1, computed, [], ids.deviceNumber);
   using column = ids.view([...ids.shape, 1], [...ids.strides, 1]);
   using ones = expandView(one, column.shape);
   addAt(out, ids.rank, column, ones);

@@ -116,6 +116,7 @@ export {
   topK,
 } from "./sort.js";
 export { swiglu } from "./swiglu.js";
+export { toDevice } from "./transfer.js";
 export {
   abs,
   acos,

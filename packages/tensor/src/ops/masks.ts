@@ -33,9 +33,10 @@ function triangle(name: string, x: Tensor, k: number, keeps: typeof lessEqual): 
   if (x.rank < 2) throw new ShapeError(`[${name}] expected x […, M, N]; received ${formatShape(x.shape)}.`);
   if (!Number.isSafeInteger(k)) throw new OptionError(`[${name}] k must be an integer; received ${k}.`);
   return scope(() => {
+    const { device } = x;
     const [m, n] = [x.shape.at(-2)!, x.shape.at(-1)!];
     const limit = Math.max(-m, Math.min(n, k)); // beyond these all or nothing is kept
-    const kept = keeps(arange(n), unsqueeze(arange(limit, limit + m), 1));
+    const kept = keeps(arange(n, { device }), unsqueeze(arange(limit, limit + m, { device }), 1));
     return where(kept, x, 0);
   });
 }

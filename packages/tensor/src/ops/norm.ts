@@ -4,7 +4,7 @@ import { scope } from "../scope.js";
 import { Tensor } from "../tensor.js";
 import { checkFloating, contiguous } from "./arguments.js";
 import { detach } from "./clone.js";
-import { full } from "./creation.js";
+import { filled } from "./creation.js";
 
 /** `√(Σ over all tensors of Σ x²)`, accumulated in float64; a constant, `[]`, float64 for float64 tensors, else float32. */
 export function globalNorm(tensors: readonly Tensor[]): Tensor {
@@ -13,10 +13,10 @@ export function globalNorm(tensors: readonly Tensor[]): Tensor {
   checkFloating("globalNorm", Object.fromEntries(tensors.map((x, i) => [`tensors[${i}]`, x])));
   const dtype = accumulationDType(first.dtype);
   const nonEmpty = tensors.filter((x) => x.size > 0);
-  if (nonEmpty.length === 0) return full([], 0, { dtype });
+  if (nonEmpty.length === 0) return filled(0, dtype, [], first.deviceNumber);
   return scope(() => {
     const flat = nonEmpty.map((x) => contiguous(detach(x)));
-    const out = Tensor.allocate(dtype, []);
+    const out = Tensor.allocate(dtype, [], first.deviceNumber);
     engine().op.globalNorm(
       flat.map((x) => x.handle),
       out.handle,

@@ -114,5 +114,10 @@ describe("pooling", () => {
     expect(() => avgPool1d(zeros([1, 2, 4, 4]), 2)).toThrow(ShapeError);
     expect(() => maxPool1d(zeros([1, 2, 4]), [2, 2] as never)).toThrow(OptionError);
     expect(() => avgPool1d(zeros([1, 2, 4]), 5)).toThrow("[avgPool1d] a window of 5 doesn't fit an axis of 4");
+    const wide = zeros([1, 1, 1, 1]).expand([1, 1, 2 ** 16, 2 ** 15]);
+    expect(() => maxPool2d(wide, 2)).toThrow(
+      "[maxPool2d] an image must have at most 2147483647 elements, since positions are int32; received 2147483648.",
+    );
+    expect(() => maxPool1d(zeros([1, 1, 1]).expand([1, 1, 2 ** 31]), 2)).toThrow("[maxPool1d] an image must have");
   });
 });

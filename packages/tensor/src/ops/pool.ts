@@ -3,11 +3,12 @@ import { defineOp } from "../autograd.js";
 import { scope } from "../scope.js";
 import { formatShape } from "../shape.js";
 import { Tensor } from "../tensor.js";
-import { checkFloating, contiguous } from "./arguments.js";
+import { checkFloating, checkPositions, contiguous } from "./arguments.js";
 import { reshape } from "./views.js";
 import { inWidth, type Pair, pairOf, positionsOf } from "./windows.js";
 
 interface Settings {
+  where: string;
   outShape: readonly number[];
   /** Window, steps and padding in the order in which the kernels take them. */
   geometry: readonly [number, number, number, number, number, number];
@@ -15,7 +16,8 @@ interface Settings {
 
 const maxPool2dOp = defineOp<Settings>({
   name: "maxPool2d",
-  forward(context, [x], { outShape, geometry }) {
+  forward(context, [x], { where, outShape, geometry }) {
+    checkPositions(where, "an image", x!.shape[2]! * x!.shape[3]!);
     const out = Tensor.allocate(x!.dtype, outShape);
     const indices = Tensor.allocate("int32", outShape);
     engine().op.maxPool2d(contiguous(x!).handle, ...geometry, out.handle, indices.handle);
@@ -62,7 +64,7 @@ function settingsOf(where: string, x: Tensor, window: Pair, { stride = window, p
     );
   }
   const sizes = kernel.map((n, i) => positionsOf(where, x.shape[2 + i]!, n, steps[i]!, pad[i]!));
-  return { outShape: [x.shape[0]!, x.shape[1]!, ...sizes], geometry: [...kernel, ...steps, ...pad] };
+  return { where, outShape: [x.shape[0]!, x.shape[1]!, ...sizes], geometry: [...kernel, ...steps, ...pad] };
 }
 
 /**

@@ -1,5 +1,6 @@
 /** Tensors of numbers in a row. */
 import { DTypeCode, engine, OptionError } from "@llmeff/native";
+import { chosenDevice, type DeviceChoice } from "../device.js";
 import { checkDType, type DType } from "../dtype.js";
 import { Tensor } from "../tensor.js";
 import { checkCount, checkFinite } from "./arguments.js";
@@ -7,9 +8,14 @@ import { fill, type TensorOptions, zeros } from "./creation.js";
 import { diagonal } from "./slice.js";
 
 /** `[count]` numbers, each computed in float64 from its place. */
-function computed(where: string, count: number, dtype: DType, value: (i: number) => number): Tensor {
+function computed(
+  where: string,
+  count: number,
+  { dtype, device }: { dtype: DType; device: DeviceChoice | undefined },
+  value: (i: number) => number,
+): Tensor {
   checkDType(where, dtype);
-  const out = Tensor.allocate(dtype, [count]); // refuses what there is no memory for
+  const out = Tensor.allocate(dtype, [count], chosenDevice(where, device)); // refuses what there is no memory for
   const values = new Float64Array(count);
   for (let i = 0; i < count; i++) values[i] = value(i);
   engine().upload(out.handle, values, DTypeCode.float64);
@@ -35,12 +41,12 @@ export function arange(start: number, end: number, options?: ArangeOptions): Ten
 export function arange(first: number, second?: number | ArangeOptions, third: ArangeOptions = {}): Tensor {
   const [start, end, options] =
     typeof second === "number" ? ([first, second, third] as const) : ([0, first, second ?? {}] as const);
-  const { step = 1 } = options;
+  const { step = 1, device } = options;
   for (const [name, value] of Object.entries({ start, end, step })) checkFinite("arange", name, value);
   if (step === 0) throw new OptionError("[arange] step must not be 0.");
   const whole = [start, end, step].every(Number.isInteger);
   const { dtype = whole ? "int32" : "float32" } = options;
-  return computed("arange", Math.max(0, Math.ceil((end - start) / step)), dtype, (i) => start + i * step);
+  return computed("arange", Math.max(0, Math.ceil((end - start) / step)), { dtype, device }, (i) => start + i * step);
 }
 
 /** `count` numbers from `start` to `end`, both included, equally far apart; default dtype float32. */
@@ -48,10 +54,10 @@ export function linspace(start: number, end: number, count: number, options: Ten
   checkFinite("linspace", "start", start);
   checkFinite("linspace", "end", end);
   checkCount("linspace", "count", count);
-  const { dtype = "float32" } = options;
+  const { dtype = "float32", device } = options;
   const last = Math.max(1, count - 1);
   // Weighted ends: both come out exactly, whatever their sizes.
-  return computed("linspace", count, dtype, (i) => start * ((last - i) / last) + end * (i / last));
+  return computed("linspace", count, { dtype, device }, (i) => start * ((last - i) / last) + end * (i / last));
 }
 
 /** A matrix with ones on the diagonal; square by default, float32. */

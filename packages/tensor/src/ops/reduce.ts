@@ -4,7 +4,7 @@ import { formatShape, normalizeAxes, sizeOf } from "../shape.js";
 import { Tensor } from "../tensor.js";
 import { checkFinite, checkFloating, checkTensor } from "./arguments.js";
 import { equal, logicalAnd, notEqual } from "./binary.js";
-import { full } from "./creation.js";
+import { filled } from "./creation.js";
 import { exp } from "./unary.js";
 import { expandView, reshape } from "./views.js";
 import { where } from "./where.js";
@@ -41,6 +41,7 @@ function compute(name: Name, x: Tensor, axes: readonly number[]): Tensor {
   const out = Tensor.allocate(
     x.dtype,
     x.shape.map((n, axis) => (axes.includes(axis) ? 1 : n)),
+    x.deviceNumber,
   );
   engine().op.reduce(ReduceOp[name], x.handle, out.handle);
   return out;
@@ -146,7 +147,7 @@ function emptyReduction(name: Name | "std", x: Tensor, axes: readonly number[]):
   if (value === undefined) {
     throw new ShapeError(`[${name}] there is nothing to reduce in shape ${formatShape(x.shape)}.`);
   }
-  return full(shape, value, { dtype: x.dtype });
+  return filled(value, x.dtype, shape, x.deviceNumber);
 }
 
 function reduce(name: keyof typeof operations, x: Tensor, options: ReduceOptions = {}, correction = 0): Tensor {
@@ -174,7 +175,7 @@ function quantify(name: "any" | "all", x: Tensor, options: ReduceOptions = {}): 
   const axes = reducedAxes(name, x, options);
   if (x.size > 0) return dropAxes(compute(name === "any" ? "max" : "min", x, axes), axes, options.keepDims);
   const shape = x.shape.map((n, axis) => (axes.includes(axis) ? 1 : n));
-  return dropAxes(full(shape, name === "any" ? 0 : 1, { dtype: "bool" }), axes, options.keepDims);
+  return dropAxes(filled(name === "any" ? 0 : 1, "bool", shape, x.deviceNumber), axes, options.keepDims);
 }
 
 // All take the axes to reduce, default all. float32 is added up in float64 beyond short blocks.

@@ -88,6 +88,18 @@ describe("reductions", () => {
     });
   });
 
+  it("variance of equal numbers is 0", () => {
+    // Sums of 0.1 are rounded, and so would be their mean.
+    for (const dtype of ["float32", "float64", "bfloat16"] as const)
+      for (const shape of [[1000], [300_000], [70, 3], [3, 70]]) {
+        const x = t.full(shape, 0.1, { dtype });
+        for (let axis = 0; axis < shape.length; axis++) {
+          expect(new Set(t.variance(x, { axis, correction: 0 }).dataSync())).toEqual(new Set([0]));
+          expect(new Set(t.std(x, { axis }).dataSync())).toEqual(new Set([0]));
+        }
+      }
+  });
+
   it("prod goes through float64, so its parts may overflow", () => {
     const values = Array.from({ length: 64 }, (_, i) => (i % 16 < 8 ? 1e30 : 1e-30));
     expectClose([t.prod(t.tensor(values)).itemSync()], [values.reduce((a, b) => a * Math.fround(b), 1)], {

@@ -1,5 +1,6 @@
 import { DTypeError, engine, ShapeError } from "@llmeff/native";
 import { defineOp } from "../autograd.js";
+import type { DeviceChoice } from "../device.js";
 import { accumulationDType } from "../dtype.js";
 import { formatShape } from "../shape.js";
 import { Tensor } from "../tensor.js";
@@ -16,6 +17,7 @@ function turn(x: Tensor, cos: Tensor, sin: Tensor, interleaved: boolean, inverse
 
 const ropeOp = defineOp<boolean>({
   name: "rope",
+  inputNames: ["x", "cos", "sin"],
   forward(context, [x, cos, sin], interleaved) {
     const [c, s] = [contiguous(cos!), contiguous(sin!)];
     context.save(c, s);
@@ -67,6 +69,8 @@ export function rope(x: Tensor, cos: Tensor, sin: Tensor, options: RopeOptions =
 
 export interface RopeTableOptions extends Omit<RopeFrequencyOptions, "length"> {
   dtype?: "float32" | "float64";
+  /** Default that of `tensor`. */
+  device?: DeviceChoice | undefined;
 }
 
 /**
@@ -80,7 +84,7 @@ export function ropeTables(
   dim: number,
   options: RopeTableOptions = {},
 ): { cos: Tensor; sin: Tensor } {
-  const { dtype = "float32", ...angles } = options;
+  const { dtype = "float32", device, ...angles } = options;
   checkCount("ropeTables", "positions", positions);
   const { frequencies, attentionFactor } = ropeFrequencies(dim, { ...angles, length: positions });
   const half = frequencies.length;
@@ -93,5 +97,5 @@ export function ropeTables(
     }
   }
   const shape = [positions, half];
-  return { cos: tensor(cos, { shape, dtype }), sin: tensor(sin, { shape, dtype }) };
+  return { cos: tensor(cos, { shape, dtype, device }), sin: tensor(sin, { shape, dtype, device }) };
 }

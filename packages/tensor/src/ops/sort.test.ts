@@ -212,6 +212,16 @@ describe("argMax and argMin", () => {
         });
   });
 
+  it("refuse more elements than int32 counts", () => {
+    const long = t.zeros([2, 1]).expand([2, 2 ** 31]);
+    const message = "must have at most 2147483647 elements, since positions are int32; received";
+    expect(() => t.argMax(long, { axis: 1 })).toThrow(`[argMax] axis 1 ${message} 2147483648`);
+    expect(() => t.argMin(long)).toThrow(`[argMin] x ${message} 4294967296`);
+    expect(() => t.argsort(long)).toThrow(`[argsort] axis 1 ${message} 2147483648`);
+    expect(() => t.sort(long)).toThrow(message);
+    expect(() => t.topK(long, 3)).toThrow(`[topK] axis 1 ${message} 2147483648`);
+  });
+
   it("refuse to choose from nothing", () => {
     expect(() => t.argMax(t.zeros([2, 0]), { axis: 1 })).toThrow("[argMax] there is nothing to choose from");
     expect(() => t.argMin(t.zeros([0]))).toThrow("[argMin] there is nothing to choose from");

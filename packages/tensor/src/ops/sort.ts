@@ -2,7 +2,7 @@ import { engine, OptionError, ReduceOp, ShapeError } from "@llmeff/native";
 import { scope } from "../scope.js";
 import { formatShape, normalizeAxis, sizeOf } from "../shape.js";
 import { Tensor } from "../tensor.js";
-import { checkComparable, checkCount } from "./arguments.js";
+import { checkComparable, checkCount, checkPositions } from "./arguments.js";
 import { detach } from "./clone.js";
 import { gather } from "./gather.js";
 import { permute, reshape } from "./views.js";
@@ -39,11 +39,18 @@ export interface Sorted {
 /**
  * Positions along `axis` by a kernel that works on the last axis: writes `count` of them for each row of `x` with that axis last.
  */
-function positions(x: Tensor, axis: number, count: number, kernel: (x: Tensor, out: Tensor) => void): Tensor {
+function positions(
+  name: string,
+  x: Tensor,
+  axis: number,
+  count: number,
+  kernel: (x: Tensor, out: Tensor) => void,
+): Tensor {
+  checkPositions(name, `axis ${axis}`, x.shape[axis]!);
   const others = [...x.shape.keys()].filter((i) => i !== axis);
   return scope(() => {
     const rows = permute(detach(x), [...others, axis]);
-    const out = Tensor.allocate("int32", rows.shape.with(-1, count));
+    const out = Tensor.allocate("int32", rows.shape.with(-1, count), x.deviceNumber);
     kernel(rows, out);
     const back = [...x.shape.keys()].map((i) => (i === axis ? others.length : others.indexOf(i)));
     return axis === others.length ? out : permute(out, back);
@@ -59,7 +66,7 @@ export function argsort(x: Tensor, options: SortOptions = {}): Tensor {
   checkComparable("argsort", "x", x);
   const { axis = -1, descending = false } = options;
   const on = normalizeAxis("argsort", axis, x.rank);
-  return positions(x, on, x.shape[on]!, (rows, out) => {
+  return positions("argsort", x, on, x.shape[on]!, (rows, out) => {
     engine().op.argsort(rows.handle, descending, out.handle);
   });
 }
@@ -84,7 +91,7 @@ export function topK(x: Tensor, k: number, options: TopKOptions = {}): Sorted {
   if (k > x.shape[on]!) {
     throw new OptionError(`[topK] k must be at most ${x.shape[on]}, the size of axis ${axis}; received ${k}.`);
   }
-  const indices = positions(x, on, k, (rows, out) => {
+  const indices = positions("topK", x, on, k, (rows, out) => {
     engine().op.topK(rows.handle, largest, out.handle);
   });
   return withValues(x, on, indices);
@@ -96,15 +103,16 @@ function withValues(x: Tensor, axis: number, indices: Tensor): Sorted {
 
 function argReduce(name: "argMax" | "argMin", x: Tensor, { axis, keepDims = false }: ArgReduceOptions): Tensor {
   checkComparable(name, "x", x);
+  const whole = axis === undefined;
+  if (whole) checkPositions(name, "x", x.size); // before a view of it is copied
   return scope(() => {
-    const whole = axis === undefined;
     const rows = whole ? reshape(detach(x), [x.size]) : x;
     const on = whole ? 0 : normalizeAxis(name, axis, x.rank);
     const shape = rows.shape.toSpliced(on, 1);
     if (rows.shape[on] === 0 && sizeOf(shape) > 0) {
       throw new ShapeError(`[${name}] there is nothing to choose from in shape ${formatShape(x.shape)}.`);
     }
-    const found = positions(rows, on, 1, (from, out) => {
+    const found = positions(name, rows, on, 1, (from, out) => {
       using flat = reshape(out, out.shape.slice(0, -1));
       engine().op.argReduce(ReduceOp[name === "argMax" ? "max" : "min"], from.handle, flat.handle);
     });

@@ -17,7 +17,7 @@ function compute(name: Name, x: Tensor, out: DType = x.dtype): Tensor {
       `[${name}] expected a floating-point tensor${integers ? " or int32" : ""}; received ${x.dtype}. Use astype().`,
     );
   }
-  const y = Tensor.allocate(out, x.shape);
+  const y = Tensor.allocate(out, x.shape, x.deviceNumber);
   engine().op.unary(UnaryOp[name], x.handle, y.handle);
   return y;
 }
@@ -145,7 +145,7 @@ export function logicalNot(x: Tensor): Tensor {
   if (x.dtype !== "bool") {
     throw new DTypeError(`[logicalNot] expected bool; received ${x.dtype}. Compare first, e.g. notEqual(x, 0).`);
   }
-  const y = Tensor.allocate("bool", x.shape);
+  const y = Tensor.allocate("bool", x.shape, x.deviceNumber);
   engine().op.unary(UnaryOp.logicalNot, x.handle, y.handle);
   return y;
 }

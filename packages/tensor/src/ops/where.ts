@@ -9,6 +9,7 @@ import { expandView } from "./views.js";
 
 const whereOp = defineOp<undefined>({
   name: "where",
+  inputNames: ["condition", "a", "b"],
   forward(context, [condition, a, b]) {
     checkTensor("where", "condition", condition);
     checkTensor("where", "a", a);

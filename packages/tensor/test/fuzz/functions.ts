@@ -5,11 +5,12 @@ import { type DType, scope, type Tensor } from "../../src/index.js";
 import { numbers } from "../numbers.js";
 import { type Dice, dtypes, largestSize, type Report, relaid, sizeOf, sizes } from "./dice.js";
 
-/** Everything that the package exports and takes tensors, by name. */
+/** Everything that the package exports and takes tensors, by name; not what says where tensors are made. */
 export const functions = Object.entries(t).filter(
   ([name, value]) =>
     typeof value === "function" &&
     !/^[A-Z]/.test(name) &&
+    !/^(?:setDefaultDevice|defaultDevice|devices|isDeviceChoice|missingGpu|resolveDevice)$/.test(name) &&
     !/^(?:load|save|encode|decode|emptyCache|errorFromNative|nativeOrigin|keep|memory|reset|scope|sync|defineOp)/.test(
       name,
     ),
@@ -99,6 +100,7 @@ const sensible: Record<string, (dice: Dice) => unknown[]> = {
   globalNorm: (dice) => [[array(dice, shapeOf(dice), "float32"), array(dice, shapeOf(dice), "float32")]],
   ropeFrequencies: (dice) => [2 * (1 + dice.below(40))],
   ropeTables: (dice) => [dice.of(sizes), 2 * (1 + dice.below(40)), { dtype: dice.of(floating) }],
+  toDevice: (dice) => [array(dice, shapeOf(dice), dice.of(dtypes)), "cpu"],
   topK: (dice) => [array(dice, [dice.of(sizes), 9]), 1 + dice.below(9)],
   crossEntropyParts: (dice) => {
     const { rows, classes, targets } = classification(dice);

@@ -12,7 +12,7 @@ export function fuzzHandles(dice: Dice, report: Report): string {
   for (let i = 0; i < 20; i++) {
     try {
       const kind = dice.below(6);
-      if (kind < 2) handles.push(native.create(dice.below(9) - 1, ...shape()));
+      if (kind < 2) handles.push(native.create(0, dice.below(9) - 1, ...shape()));
       else if (kind === 2) {
         const to = shape();
         const strides = to.map(() => dice.below(9) - 2);

@@ -1,4 +1,4 @@
-#include "cpu/allocator.h"
+#include "runtime/allocator.h"
 
 #include <algorithm>
 #include <bit>
@@ -12,7 +12,7 @@
 #include <unistd.h>
 #endif
 
-namespace llmeff::cpu {
+namespace llmeff {
 namespace {
 
 constexpr size_t kSmallest = 256;
@@ -59,11 +59,31 @@ size_t usable_memory() {
   return limit;
 }
 
-size_t alignment_of(size_t capacity) {
-  return capacity >= kHugePage ? kHugePage : 64;
-}
+class HostMemory final : public SystemMemory {
+ public:
+  void* take(size_t bytes) override {
+    void* const data = ::operator new (bytes, alignment_of(bytes), std::nothrow);
+#if defined(__linux__)
+    if (data != nullptr && bytes >= kHugePage) madvise(data, bytes, MADV_HUGEPAGE);
+#endif
+    return data;
+  }
+  void give(void* data, size_t bytes) override { ::operator delete (data, alignment_of(bytes)); }
+  size_t limit() const override { return limit_; }
+
+ private:
+  static std::align_val_t alignment_of(size_t bytes) {
+    return std::align_val_t{bytes >= kHugePage ? kHugePage : 64};
+  }
+  const size_t limit_ = usable_memory();
+};
 
 }  // namespace
+
+SystemMemory& host_memory() {
+  static HostMemory* const memory = new HostMemory();  // never destroyed, as the devices that use it
+  return *memory;
+}
 
 Block* CachingAllocator::take(int size_class) {
   Block* const block = free_[size_class];
@@ -74,11 +94,8 @@ Block* CachingAllocator::take(int size_class) {
 }
 
 Block* CachingAllocator::make(size_t capacity) {
-  void* const data = ::operator new (capacity, std::align_val_t{alignment_of(capacity)}, std::nothrow);
+  void* const data = system_.take(capacity);
   if (data == nullptr) return nullptr;
-#if defined(__linux__)
-  if (capacity >= kHugePage) madvise(data, capacity, MADV_HUGEPAGE);
-#endif
   held_ += capacity;
   missed_ = true;
   ++system_allocations_;
@@ -86,7 +103,7 @@ Block* CachingAllocator::make(size_t capacity) {
 }
 
 Block* CachingAllocator::allocate(size_t bytes) {
-  static const size_t limit = usable_memory();
+  const size_t limit = system_.limit();
   if (bytes > limit) return nullptr;
   const auto [first, wanted] = size_class(bytes);
   const int last = wanted < kShared ? first : largest_class_within(wanted + wanted / 4);
@@ -136,7 +153,7 @@ std::vector<Block*> CachingAllocator::detach_surplus() {
 void CachingAllocator::free(const std::vector<Block*>& blocks) {
   size_t bytes = 0;
   for (Block* const block : blocks) {
-    ::operator delete (block->data, std::align_val_t{alignment_of(block->capacity)});
+    system_.give(block->data, block->capacity);
     bytes += block->capacity;
     delete block;
   }
@@ -154,4 +171,4 @@ MemoryUse CachingAllocator::use() const {
   return {live_, peak_, cached_, system_allocations_};
 }
 
-}  // namespace llmeff::cpu
+}  // namespace llmeff

@@ -4,7 +4,7 @@
 
 #include <chrono>
 
-namespace llmeff::cpu {
+namespace llmeff {
 
 inline void pause() {
 #if defined(__x86_64__)
@@ -28,4 +28,4 @@ bool spin_until(std::chrono::microseconds time, F&& condition) {
   return false;
 }
 
-}  // namespace llmeff::cpu
+}  // namespace llmeff

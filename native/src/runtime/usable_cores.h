@@ -4,7 +4,7 @@
 
 #include <string>
 
-namespace llmeff::cpu {
+namespace llmeff {
 
 int usable_cores();  // at least 1
 
@@ -13,4 +13,4 @@ int usable_cores();  // at least 1
 // (/proc/self/cgroup).
 int control_group_cores(const std::string& mount, const std::string& membership);
 
-}  // namespace llmeff::cpu
+}  // namespace llmeff

@@ -1,20 +1,26 @@
-#include "cpu/executor.h"
+#include "runtime/executor.h"
 
 #include <algorithm>
 #include <system_error>
 
-#include "cpu/usable_cores.h"
-#include "cpu/wait.h"
+#include "runtime/usable_cores.h"
+#include "runtime/wait.h"
 #include "llmeff/error.h"
 
-namespace llmeff::cpu {
+namespace llmeff {
 
 // The gaps in which a program prepares its next calls are shorter; waking a thread costs about as much. With one core
 // there is nobody to wait awake for.
-Executor::Executor(size_t capacity)
-    : capacity_(capacity), patience_(usable_cores() > 1 ? 50 : 0), last_(new Chunk), end_(last_->bytes) {
+Executor::Executor(size_t capacity, uint64_t first)
+    : capacity_(capacity),
+      patience_(usable_cores() > 1 ? 50 : 0),
+      last_(new Chunk),
+      end_(last_->bytes),
+      known_completed_(first),
+      submitted_(first),
+      completed_(first) {
   try {
-    thread_ = std::thread([this, chunk = last_] { loop(chunk); });
+    thread_ = std::thread([this, chunk = last_, first] { loop(chunk, first); });
   } catch (const std::system_error& error) {
     fail("ERR_OUT_OF_MEMORY",
          "[cpu] the system refuses the engine a thread (%s). Raise the limits of processes and of virtual memory "
@@ -84,9 +90,9 @@ void Executor::wait_for_work(uint64_t done) {
   asleep_.store(false);
 }
 
-void Executor::loop(Chunk* chunk) {
+void Executor::loop(Chunk* chunk, uint64_t done) {
   char* at = chunk->bytes;
-  for (uint64_t done = 0;;) {
+  for (;;) {
     wait_for_work(done);
     for (const uint64_t submitted = submitted_.load(std::memory_order_acquire); done != submitted;) {
       size_t bytes = reinterpret_cast<Header*>(at)->bytes;
@@ -129,4 +135,4 @@ void Executor::recycle(Chunk* chunk) {
   spare_ = chunk;
 }
 
-}  // namespace llmeff::cpu
+}  // namespace llmeff

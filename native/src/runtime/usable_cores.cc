@@ -1,4 +1,4 @@
-#include "cpu/usable_cores.h"
+#include "runtime/usable_cores.h"
 
 #include <algorithm>
 #include <cmath>
@@ -9,7 +9,7 @@
 #include <sched.h>
 #endif
 
-namespace llmeff::cpu {
+namespace llmeff {
 namespace {
 
 // Microseconds of all cores together in each period; no number ("max") or a negative one means no quota.
@@ -75,4 +75,4 @@ int usable_cores() {
   return std::max(cores, 1);
 }
 
-}  // namespace llmeff::cpu
+}  // namespace llmeff

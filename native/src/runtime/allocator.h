@@ -13,11 +13,24 @@
 
 #include "llmeff/device.h"
 
-namespace llmeff::cpu {
+namespace llmeff {
+
+// Where a cache gets its blocks.
+class SystemMemory {
+ public:
+  virtual ~SystemMemory() = default;
+  virtual void* take(size_t bytes) = 0;  // 64-byte aligned; null: there is no more
+  virtual void give(void* data, size_t bytes) = 0;
+  virtual size_t limit() const = 0;  // more than this in all is refused
+};
+
+// Of the process, in huge pages where the system has them.
+SystemMemory& host_memory();
 
 class CachingAllocator {
  public:
-  explicit CachingAllocator(Device* device = nullptr) : device_(device) {}
+  explicit CachingAllocator(Device* device = nullptr, SystemMemory& system = host_memory())
+      : device_(device), system_(system) {}
 
   // A 64-byte aligned block for a new owner; null when the system has no more.
   Block* allocate(size_t bytes);
@@ -46,6 +59,7 @@ class CachingAllocator {
   std::vector<Block*> detach(size_t bound);
 
   Device* const device_;
+  SystemMemory& system_;
   mutable std::mutex mutex_;
   Block* free_[kClasses] = {};  // lists, the block that was released last first: its memory is in the processor's cache
   size_t live_ = 0, peak_ = 0, highest_ = 0, cached_ = 0;
@@ -54,4 +68,4 @@ class CachingAllocator {
   size_t system_allocations_ = 0;
 };
 
-}  // namespace llmeff::cpu
+}  // namespace llmeff

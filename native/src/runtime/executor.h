@@ -14,15 +14,15 @@
 
 #include "llmeff/device.h"
 
-namespace llmeff::cpu {
+namespace llmeff {
 
 class Executor {
  public:
-  // Throws Error when the system gives it no thread.
-  explicit Executor(size_t capacity);
+  // Throws Error when the system gives it no thread. Tickets count from first + 1.
+  explicit Executor(size_t capacity, uint64_t first = 0);
 
   // Waits while `capacity` pieces of work are queued, then gives room for one more. Others who submit wait from here to
-  // publish(), which must follow. Tickets count from 1.
+  // publish(), which must follow.
   void* reserve(size_t bytes);
   uint64_t publish() noexcept;
   // Waits until everything submitted before this call has run.
@@ -44,7 +44,7 @@ class Executor {
   void recycle(Chunk* chunk);
   void wait_for(uint64_t ticket);
   void wait_for_work(uint64_t done);
-  void loop(Chunk* chunk);
+  void loop(Chunk* chunk, uint64_t done);
 
   const uint64_t capacity_;
   const std::chrono::microseconds patience_;  // how long a thread waits awake
@@ -52,19 +52,19 @@ class Executor {
   std::mutex submit_mutex_;  // guards the end of the queue
   Chunk* last_;
   char* end_;
-  uint64_t known_completed_ = 0;
+  uint64_t known_completed_;
 
   std::mutex chunks_mutex_;
   Chunk* spare_ = nullptr;
 
   std::mutex sleep_mutex_;
   std::condition_variable not_empty_, progress_;
-  alignas(64) std::atomic<uint64_t> submitted_{0};
+  alignas(64) std::atomic<uint64_t> submitted_;
   std::atomic<bool> asleep_{false};  // the queue's thread
-  alignas(64) std::atomic<uint64_t> completed_{0};
+  alignas(64) std::atomic<uint64_t> completed_;
   std::atomic<uint64_t> awaited_{kNobody};  // the first ticket that somebody sleeps for
   static constexpr uint64_t kNobody = ~uint64_t{0};
   std::thread thread_;
 };
 
-}  // namespace llmeff::cpu
+}  // namespace llmeff

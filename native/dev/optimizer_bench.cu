@@ -1,0 +1,97 @@
+// Times the optimizers beside a copy of memory in the same run: about 1.007 G float32 parameters in 60 tensors of 2^24,
+// and a model of 124 M parameters in 148 tensors. Bytes are those of the table in the kernels: AdamW 28 a parameter,
+// SONew 36, with a graft 44. optimizer_bench.py times torch's fused AdamW.
+#include <cstdlib>
+#include <cstring>
+
+#include "bench.h"
+
+namespace llmeff::bench {
+namespace {
+
+template <class V>
+List<V> list(const std::vector<V>& views) {
+  return {views.data(), static_cast<int64_t>(views.size())};
+}
+
+double copy_rate(Gpu& gpu) {
+  const size_t bytes = size_t{4} << 30;
+  void *from, *to;
+  LLMEFF_CUDA(cudaMalloc(&from, bytes));
+  LLMEFF_CUDA(cudaMalloc(&to, bytes));
+  LLMEFF_CUDA(cudaMemsetAsync(from, 0x5A, bytes, gpu.stream));
+  const double seconds =
+      gpu.time([&] { LLMEFF_CUDA(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, gpu.stream)); });
+  LLMEFF_CUDA(cudaFree(from));
+  LLMEFF_CUDA(cudaFree(to));
+  const double rate = 2.0 * static_cast<double>(bytes) / seconds;
+  std::printf("copy of 4 GiB: %.3f TB/s\n", rate * 1e-12);
+  return rate;
+}
+
+void run(Gpu& gpu, const char* what, const std::vector<int64_t>& sizes, double copy) {
+  std::vector<InOut> p, m, v, h1;
+  std::vector<In> g;
+  std::vector<Out> copies;
+  std::vector<int64_t> chains(sizes.size(), 0);
+  double n = 0;
+  for (const int64_t size : sizes) {
+    p.push_back(InOut{gpu.random(DType::kF32, {size})});
+    g.push_back(In{gpu.random(DType::kF32, {size})});
+    m.push_back(InOut{gpu.random(DType::kF32, {size})});
+    v.push_back(InOut{gpu.random(DType::kF32, {size}, 0.5f, 1)});
+    h1.push_back(InOut{gpu.random(DType::kF32, {size}, -0.1f, 0.1f)});
+    copies.push_back(Out{gpu.random(DType::kBF16, {size})});
+    n += static_cast<double>(size);
+  }
+  std::printf("%s: %.4g M parameters, %zu tensors\n", what, n * 1e-6, sizes.size());
+  const auto print = [&](const char* name, double bytes, double seconds) {
+    const double rate = bytes * n / seconds;
+    std::printf("  %-28s %8.3f ms  %.0f B: %.3f TB/s, %.3f of the copy\n", name, seconds * 1e3, bytes, rate * 1e-12,
+                rate / copy);
+  };
+  const auto adamw = [&](const List<Out>& copies) {
+    gpu.kernels->adamw_step(list(p), copies, list(g), list(m), list(v), {}, {}, 1e-3, 0.9, 0.999, 1e-8, 0.01, true, 10);
+  };
+  const auto sonew = [&](const List<Out>& copies, Graft graft, bool relative) {
+    gpu.kernels->sonew_step(list(p), copies, list(g), list(m), list(v), list(h1), {}, list(chains), {}, 1e-3, 0.9, 0.99,
+                            1e-8, relative, 1e-6, false, graft, 1e-8, true, 0.01, 10, {});
+  };
+  print("AdamW", 28, gpu.time([&] { adamw({}); }));
+  print("AdamW, copies", 30, gpu.time([&] { adamw(list(copies)); }));
+  print("SONew", 36, gpu.time([&] { sonew({}, Graft::kNone, false); }));
+  print("SONew, Adam graft", 44, gpu.time([&] { sonew({}, Graft::kAdam, false); }));
+  print("SONew, Adam graft, copies", 46, gpu.time([&] { sonew(list(copies), Graft::kAdam, false); }));
+  print("SONew, graft, relative eps", 56, gpu.time([&] { sonew({}, Graft::kAdam, true); }, 5));
+  float* norm;
+  LLMEFF_CUDA(cudaMalloc(&norm, 4));
+  print("global norm", 4, gpu.time([&] { gpu.kernels->global_norm(list(g), Out{contiguous(norm, DType::kF32, {})}); }));
+  LLMEFF_CUDA(cudaFree(norm));
+  for (const auto* arrays : {&p, &m, &v, &h1})
+    for (const View& view : *arrays) LLMEFF_CUDA(cudaFree(view.data));
+  for (const View& view : g) LLMEFF_CUDA(cudaFree(view.data));
+  for (const View& view : copies) LLMEFF_CUDA(cudaFree(view.data));
+}
+
+// GPT-2's smallest: embeddings, and twelve blocks.
+std::vector<int64_t> gpt2_sizes() {
+  std::vector<int64_t> sizes = {50304 * 768, 1024 * 768};
+  for (int layer = 0; layer < 12; ++layer)
+    for (const int64_t n : {768, 768, 768 * 2304, 2304, 768 * 768, 768, 768, 768, 768 * 3072, 3072, 3072 * 768, 768})
+      sizes.push_back(n);
+  sizes.insert(sizes.end(), {768, 768});
+  return sizes;
+}
+
+}  // namespace
+}  // namespace llmeff::bench
+
+int main() {
+  using namespace llmeff::bench;
+  std::setvbuf(stdout, nullptr, _IOLBF, BUFSIZ);
+  Gpu gpu;
+  const double copy = copy_rate(gpu);
+  run(gpu, "60 tensors of 2^24", std::vector<int64_t>(60, int64_t{1} << 24), copy);
+  run(gpu, "GPT-2", gpt2_sizes(), copy);
+  copy_rate(gpu);
+}
