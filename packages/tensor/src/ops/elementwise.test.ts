@@ -80,20 +80,23 @@ function ulp(value: number): number {
 
 describe("functions of one number", () => {
   const x = denseSample(100_003);
-  it.each(Object.entries(functions))("%s is right to its stated units in the last place", (name, [reference, onCpu, onGpu = onCpu]) => {
-    const ulps = t.defaultDevice() === "cpu" ? onCpu : onGpu;
-    const y = t.scope(() => byName[name as "exp"](t.tensor(x)).dataSync());
-    for (let i = 0; i < x.length; i++) {
-      const exact = reference(x[i]!);
-      const rounded = Math.fround(exact);
-      if (Object.is(y[i], rounded)) continue;
-      // Either side of the largest number counts as its neighbour.
-      const finite = Math.min(Math.max(exact, -(2 ** 128)), 2 ** 128);
-      const received = Math.min(Math.max(y[i]!, -(2 ** 128)), 2 ** 128);
-      const error = Math.abs(received - finite) / ulp(exact);
-      if (!(error <= ulps)) expect.fail(`${name}(${x[i]}) is ${y[i]}, expected ${exact}: ${error} ulp`);
-    }
-  });
+  it.each(Object.entries(functions))(
+    "%s is right to its stated units in the last place",
+    (name, [reference, onCpu, onGpu = onCpu]) => {
+      const ulps = t.defaultDevice() === "cpu" ? onCpu : onGpu;
+      const y = t.scope(() => byName[name as "exp"](t.tensor(x)).dataSync());
+      for (let i = 0; i < x.length; i++) {
+        const exact = reference(x[i]!);
+        const rounded = Math.fround(exact);
+        if (Object.is(y[i], rounded)) continue;
+        // Either side of the largest number counts as its neighbour.
+        const finite = Math.min(Math.max(exact, -(2 ** 128)), 2 ** 128);
+        const received = Math.min(Math.max(y[i]!, -(2 ** 128)), 2 ** 128);
+        const error = Math.abs(received - finite) / ulp(exact);
+        if (!(error <= ulps)) expect.fail(`${name}(${x[i]}) is ${y[i]}, expected ${exact}: ${error} ulp`);
+      }
+    },
+  );
 
   it.each(Object.entries(functions))("%s in float64 agrees with Math", (name, [reference]) => {
     const values = numbers(1001, 3, -4, 4);
