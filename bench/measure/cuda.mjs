@@ -116,10 +116,11 @@ async function optimizers() {
     ["AdamW", 28, () => new AdamW(params, { learningRate: 1e-4 })],
     ["SONew, Adam graft", 44, () => new Sonew(params, { learningRate: 1e-4 })],
   ]) {
-    using made = optimizer();
+    const made = optimizer();
     const ms = await medianMs(() => made.step(grads), { repeats });
     checkFinite(name, params.p0);
     emit({ name, parameters: count * size, ms, terabytes: (bytes * count * size) / ms / 1e9 });
+    made.dispose();
   }
 }
 
