@@ -40,7 +40,7 @@ class Gpu {
     LLMEFF_CUDA(cudaEventCreate(&end));
     std::vector<float> times;
     for (int i = 0; i < repetitions + 3; ++i) {
-      context->begin("bench", static_cast<uint64_t>(i));
+      context->begin("bench", static_cast<uint64_t>(i), {});
       LLMEFF_CUDA(cudaEventRecord(begin, stream));
       for (int call = 0; call < calls; ++call) work();
       LLMEFF_CUDA(cudaEventRecord(end, stream));

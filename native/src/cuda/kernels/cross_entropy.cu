@@ -82,8 +82,8 @@ void CudaKernels::cross_entropy(const In& logits, const In& targets, int64_t ign
     using W = wide_t<T>;
     cross_entropy_kernel<T, kCapped><<<logits.shape[0], loss_threads(n, logits.dtype), 0, cuda_.stream>>>(
         logits.as<T>(), logits.strides[0], targets.as<int32_t>(), n,
-        loss_options<W>(ignore_index, label_smoothing, z_loss, softcap), check_targets(cuda_, n),
-        ce.as<W>(), lse.as<W>());
+        loss_options<W>(ignore_index, label_smoothing, z_loss, softcap), check_targets(cuda_, n), ce.as<W>(),
+        lse.as<W>());
     LLMEFF_LAUNCHED("cross_entropy_kernel");
   });
   finish_loss(cuda_, targets.as<int32_t>(), logits.shape[0], n, ignore_index, z_loss, ce, lse, loss, stats);

@@ -69,7 +69,8 @@ __device__ __forceinline__ W capped(const LossOptions<W>& options, W x) {
 template <class W>
 struct ExpFrom {
   W shift;
-  explicit __device__ __forceinline__ ExpFrom(W shift) : shift(sizeof(W) == 4 ? shift * W(1.4426950408889634) : shift) {}
+  explicit __device__ __forceinline__ ExpFrom(W shift)
+      : shift(sizeof(W) == 4 ? shift * W(1.4426950408889634) : shift) {}
   __device__ __forceinline__ W operator()(W z) const {
     if constexpr (sizeof(W) == 4) {
       float power;

@@ -37,8 +37,7 @@ __global__ void __launch_bounds__(kThreads) norm_kernel(const __grid_constant__ 
 
   constexpr int kGroups = kKept > 0 ? kKept : 1;
   Group<T, kPack> kept[kGroups];
-  if constexpr (kKept > 0)
-    each_group<kPack, kKept>(a.n, [&](int i, int k) { kept[k] = load_group<kPack>(x + i); });
+  if constexpr (kKept > 0) each_group<kPack, kKept>(a.n, [&](int i, int k) { kept[k] = load_group<kPack>(x + i); });
   if (residual != nullptr) {
     // All loads before the first store, which might be to the same memory for all the compiler knows.
     Group<T, kPack> others[kGroups];
