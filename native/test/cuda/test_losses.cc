@@ -87,8 +87,8 @@ TEST(cuda_cross_entropy_reports_targets_outside_the_vocabulary) {
       targets.send(lab().cpu());
       const FailurePointer check = lab().alone([&] {
         if (linear)
-          lab().gpu().linear_cross_entropy(In{hidden.device()}, In{weight.device()}, In{targets.device()}, kIgnore, 0, 0,
-                                           0, Out{loss.device()}, Out{stats.device()}, Out{ce.device()}, {}, {});
+          lab().gpu().linear_cross_entropy(In{hidden.device()}, In{weight.device()}, In{targets.device()}, kIgnore, 0,
+                                           0, 0, Out{loss.device()}, Out{stats.device()}, Out{ce.device()}, {}, {});
         else
           lab().gpu().cross_entropy(In{logits.device()}, In{targets.device()}, kIgnore, 0, 0, 0, Out{loss.device()},
                                     Out{stats.device()}, Out{ce.device()}, Out{lse.device()});

@@ -72,8 +72,8 @@ __device__ __forceinline__ int64_t to_chain_end(int64_t j, int64_t n, int64_t ch
 
 template <class T, class G>
 __global__ void sonew_borders_kernel(const __grid_constant__ TensorTable<kArrays> table,
-                                     const __grid_constant__ Chains chains, Factors<wide_t<T>> f, const __grid_constant__ StepGuard guard,
-                                     Border<wide_t<T>>* borders) {
+                                     const __grid_constant__ Chains chains, Factors<wide_t<T>> f,
+                                     const __grid_constant__ StepGuard guard, Border<wide_t<T>>* borders) {
   using W = wide_t<T>;
   const int chunk = blockIdx.x * blockDim.x + threadIdx.x;
   if (chunk >= table.first_chunk[table.count]) return;
@@ -220,7 +220,8 @@ struct Pass {
 template <class T, class G, bool kApply>
 __global__ void __launch_bounds__(kTileThreads, kBlocksPerMultiprocessor<T>)
     sonew_kernel(const __grid_constant__ TensorTable<kArrays> table, const __grid_constant__ Chains chains,
-                 const __grid_constant__ Factors<wide_t<T>> f, const __grid_constant__ StepGuard guard, Pass<wide_t<T>> pass) {
+                 const __grid_constant__ Factors<wide_t<T>> f, const __grid_constant__ StepGuard guard,
+                 Pass<wide_t<T>> pass) {
   using W = wide_t<T>;
   const int chunk = pass.first_chunk + blockIdx.x, tensor = table.tensor_of(chunk);
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
@@ -404,8 +405,9 @@ __global__ void __launch_bounds__(1024)
 // cache.
 template <class T>
 __global__ void __launch_bounds__(kTileThreads)
-    sonew_apply_kernel(const __grid_constant__ TensorTable<kArrays> table, wide_t<T> keep, DType copy, const __grid_constant__ StepGuard guard,
-                       int first_chunk, const wide_t<T>* update, const double* rates) {
+    sonew_apply_kernel(const __grid_constant__ TensorTable<kArrays> table, wide_t<T> keep, DType copy,
+                       const __grid_constant__ StepGuard guard, int first_chunk, const wide_t<T>* update,
+                       const double* rates) {
   using W = wide_t<T>;
   const int in_group = gridDim.x - 1 - blockIdx.x, chunk = first_chunk + in_group, tensor = table.tensor_of(chunk);
   const int64_t n = table.size[tensor],
