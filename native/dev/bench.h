@@ -40,11 +40,17 @@ class Gpu {
     LLMEFF_CUDA(cudaEventCreate(&end));
     std::vector<float> times;
     for (int i = 0; i < repetitions + 3; ++i) {
-      context->begin("bench", static_cast<uint64_t>(i));
+      std::vector<FailurePointer> checks;
       LLMEFF_CUDA(cudaEventRecord(begin, stream));
-      for (int call = 0; call < calls; ++call) work();
+      for (int call = 0; call < calls; ++call) {
+        context->begin("bench", 1, {});
+        work();
+        checks.push_back(context->end());
+      }
       LLMEFF_CUDA(cudaEventRecord(end, stream));
       LLMEFF_CUDA(cudaEventSynchronize(end));
+      for (const FailurePointer& check : checks)
+        if (check != nullptr) context->settle(*check);
       float ms = 0;
       LLMEFF_CUDA(cudaEventElapsedTime(&ms, begin, end));
       if (i >= 3) times.push_back(ms);

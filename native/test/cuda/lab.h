@@ -191,6 +191,18 @@ class Lab {
     if (check != nullptr) context_->settle(*check);
   }
 
+  // call() on the GPU alone: what its check of values found, settled, or null; `pending` are checks that updates in place
+  // depend on.
+  template <class F>
+  FailurePointer alone(F&& call, const std::vector<FailurePointer>& pending = {}) {
+    context_->begin("test", ++ticket_, pending);
+    call();
+    const FailurePointer check = context_->end();
+    LLMEFF_CUDA(cudaStreamSynchronize(context_->stream));
+    if (check != nullptr) context_->settle(*check);
+    return check;
+  }
+
   // |got − want| ≤ tolerance · (magnitude + |want|) everywhere in the memory of `twin`.
   void expect(const std::string& what, const Twin& twin, double tolerance, double magnitude = 1);
 

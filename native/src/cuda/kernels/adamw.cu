@@ -28,7 +28,8 @@ struct Factors {
 
 template <class T, class G, bool kAmsgrad>
 __global__ void __launch_bounds__(kTileThreads)
-    adamw_kernel(const __grid_constant__ TensorTable<kArrays> table, Factors<wide_t<T>> f, StepGuard guard) {
+    adamw_kernel(const __grid_constant__ TensorTable<kArrays> table, Factors<wide_t<T>> f,
+                 const __grid_constant__ StepGuard guard) {
   using W = wide_t<T>;
   const int tensor = table.tensor_of(blockIdx.x);
   const int64_t n = table.size[tensor],

@@ -6,8 +6,10 @@
 namespace llmeff::cuda {
 namespace {
 
+constexpr int kThreads = 256;  // of a row
+
 template <class T, bool kCapped>
-__global__ void __launch_bounds__(512)
+__global__ void __launch_bounds__(kThreads)
     cross_entropy_kernel(const T* logits, int64_t stride, const int32_t* targets, int n, LossOptions<wide_t<T>> options,
                          ValueCheck check, wide_t<T>* ce, wide_t<T>* lse) {
   const int64_t row = blockIdx.x;
@@ -23,7 +25,7 @@ __global__ void __launch_bounds__(512)
 }
 
 template <class T, bool kCapped>
-__global__ void __launch_bounds__(512)
+__global__ void __launch_bounds__(kThreads)
     cross_entropy_grad_kernel(const wide_t<T>* dloss, const T* logits, int64_t stride, const int32_t* targets, int n,
                               const wide_t<T>* stats, const wide_t<T>* lse, LossOptions<wide_t<T>> options, T* dlogits,
                               int64_t dstride) {
@@ -80,10 +82,10 @@ void CudaKernels::cross_entropy(const In& logits, const In& targets, int64_t ign
   const int n = static_cast<int>(logits.shape[1]);
   with_logits(logits.dtype, softcap, [&]<class T, bool kCapped>() {
     using W = wide_t<T>;
-    cross_entropy_kernel<T, kCapped><<<logits.shape[0], loss_threads(n, logits.dtype), 0, cuda_.stream>>>(
+    cross_entropy_kernel<T, kCapped><<<logits.shape[0], loss_threads(n, logits.dtype, kThreads), 0, cuda_.stream>>>(
         logits.as<T>(), logits.strides[0], targets.as<int32_t>(), n,
-        loss_options<W>(ignore_index, label_smoothing, z_loss, softcap), check_targets(cuda_, n),
-        ce.as<W>(), lse.as<W>());
+        loss_options<W>(ignore_index, label_smoothing, z_loss, softcap), check_targets(cuda_, n), ce.as<W>(),
+        lse.as<W>());
     LLMEFF_LAUNCHED("cross_entropy_kernel");
   });
   finish_loss(cuda_, targets.as<int32_t>(), logits.shape[0], n, ignore_index, z_loss, ce, lse, loss, stats);
@@ -95,9 +97,10 @@ void CudaKernels::cross_entropy_grad(const In& dloss, const In& logits, const In
   const int n = static_cast<int>(logits.shape[1]);
   with_logits(logits.dtype, softcap, [&]<class T, bool kCapped>() {
     using W = wide_t<T>;
-    cross_entropy_grad_kernel<T, kCapped><<<logits.shape[0], loss_threads(n, logits.dtype), 0, cuda_.stream>>>(
-        dloss.as<W>(), logits.as<T>(), logits.strides[0], targets.as<int32_t>(), n, stats.as<W>(), lse.as<W>(),
-        loss_options<W>(ignore_index, label_smoothing, z_loss, softcap), dlogits.as<T>(), dlogits.strides[0]);
+    cross_entropy_grad_kernel<T, kCapped>
+        <<<logits.shape[0], loss_threads(n, logits.dtype, kThreads), 0, cuda_.stream>>>(
+            dloss.as<W>(), logits.as<T>(), logits.strides[0], targets.as<int32_t>(), n, stats.as<W>(), lse.as<W>(),
+            loss_options<W>(ignore_index, label_smoothing, z_loss, softcap), dlogits.as<T>(), dlogits.strides[0]);
     LLMEFF_LAUNCHED("cross_entropy_grad_kernel");
   });
 }

@@ -31,10 +31,17 @@ __global__ void embedding_keys_kernel(const int32_t* ids, int count, int vocabul
 }
 
 __global__ void embedding_starts_kernel(const int32_t* sorted, int count, int vocabulary, int32_t* starts) {
-  const int i = blockIdx.x * blockDim.x + threadIdx.x;
-  if (i > count) return;
-  const int before = i == 0 ? -1 : sorted[i - 1], here = i == count ? vocabulary : sorted[i];
-  for (int v = before + 1; v <= here; ++v) starts[v] = i;
+  const int v = blockIdx.x * blockDim.x + threadIdx.x;
+  if (v > vocabulary) return;
+  int low = 0, high = count;
+  while (low < high) {
+    const int middle = (low + high) / 2;
+    if (sorted[middle] < v)
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  starts[v] = low;
 }
 
 template <class T>
@@ -193,7 +200,7 @@ void CudaKernels::embedding_grad(const In& dout, const In& ids, const Out& dtabl
       cub::DeviceRadixSort::SortPairs(nullptr, bytes, keys, sorted, positions, ordered, count, 0, bits, cuda_.stream));
   LLMEFF_CUDA(cub::DeviceRadixSort::SortPairs(cuda_.scratch_bytes(bytes), bytes, keys, sorted, positions, ordered,
                                               count, 0, bits, cuda_.stream));
-  embedding_starts_kernel<<<ceil_div(total + 1, 256), 256, 0, cuda_.stream>>>(sorted, count, vocabulary, starts);
+  embedding_starts_kernel<<<ceil_div(vocabulary + 1, 256), 256, 0, cuda_.stream>>>(sorted, count, vocabulary, starts);
   LLMEFF_LAUNCHED("embedding_starts_kernel");
 
   const bool aligned = rows_aligned({&dout, &dtable});

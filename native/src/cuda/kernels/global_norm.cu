@@ -33,9 +33,9 @@ __global__ void __launch_bounds__(kTileThreads)
 }
 
 // A block for each array.
-__global__ void __launch_bounds__(1024) finish_sums_kernel(const __grid_constant__ TensorTable<1> table,
-                                                           const double* partial, const void* scale, bool wide,
-                                                           double* sums) {
+__global__ void __launch_bounds__(1024)
+    finish_sums_kernel(const __grid_constant__ TensorTable<1> table, const double* partial, const void* scale,
+                       bool wide, double* sums) {
   const int tensor = blockIdx.x;
   double total[1];
   sum_partials(partial, table.first_chunk[tensor], table.first_chunk[tensor + 1], total);

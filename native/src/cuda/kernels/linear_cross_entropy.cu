@@ -16,6 +16,8 @@
 namespace llmeff::cuda {
 namespace {
 
+// Of a row: with more rows at a time they wouldn't still be in the cache for the gradient.
+constexpr int kThreads = 512;
 constexpr int64_t kBlockBytes = int64_t{896} << 20;
 constexpr double kHalfScale = 256;
 
@@ -36,7 +38,7 @@ __global__ void __launch_bounds__(1024)
 
 // Rows of one block; dlogits take the place of the logits.
 template <class T, bool kCapped>
-__global__ void __launch_bounds__(512)
+__global__ void __launch_bounds__(kThreads)
     loss_and_grad_kernel(T* logits, int64_t stride, const int32_t* targets, int n, LossOptions<wide_t<T>> options,
                          const double* valid, bool gradient, wide_t<T>* ce, wide_t<T>* lse) {
   using W = wide_t<T>;
@@ -98,7 +100,7 @@ void CudaKernels::linear_cross_entropy(const In& hidden, const In& weight, const
       const View h = matrix(hidden.as<T>() + first * width, hidden.dtype, count, width, width, 1);
       const View z = matrix(logits, hidden.dtype, count, n, stride, 1);
       gemm(cuda_, h, matrix(weight.data, weight.dtype, width, n, 1, width), z);
-      loss_and_grad_kernel<T, kCapped><<<count, loss_threads(n, hidden.dtype), 0, cuda_.stream>>>(
+      loss_and_grad_kernel<T, kCapped><<<count, loss_threads(n, hidden.dtype, kThreads), 0, cuda_.stream>>>(
           logits, stride, ids + first, static_cast<int>(n), options, valid, gradient, ce.as<W>() + first, lse + first);
       LLMEFF_LAUNCHED("loss_and_grad_kernel");
       if (dhidden.present())

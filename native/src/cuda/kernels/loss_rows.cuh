@@ -3,7 +3,7 @@
 //   ce = lse − (1−s)·z[target] − s·mean_v z[v]          (the two terms of kernels.h, added up)
 //   dx[v] = scale · (p[v]·(1 + 2·z_loss·lse) − (1−s)·[v = target] − s/V) · (1 − (z[v]/softcap)²)
 //
-// A block of up to 512 threads has a row. Each thread walks over its 16-byte packs once (the ends of a row, which need
+// A block has a row. Each thread walks over its 16-byte packs once (the ends of a row, which need
 // not be aligned, by single elements), with a running maximum and the sum of e^(z − maximum); then those of all threads
 // are joined. Ignored rows get ce = lse = 0 and no gradient; so do rows with a target outside the vocabulary, after the
 // report.
@@ -41,8 +41,8 @@ void with_logits(DType dtype, double softcap, F&& launch) {
 }
 
 // Of the block of a row of n elements.
-inline unsigned loss_threads(int64_t n, DType dtype) {
-  return static_cast<unsigned>(std::min<int64_t>(512, round_up(ceil_div(n * item_size(dtype), 16), 32)));
+inline unsigned loss_threads(int64_t n, DType dtype, int64_t most) {
+  return static_cast<unsigned>(std::min<int64_t>(most, round_up(ceil_div(n * item_size(dtype), 16), 32)));
 }
 
 // stats = {mean ce, mean z_loss·lse², valid rows} and the loss, from ce and lse: rows are added up in a fixed order.
@@ -69,7 +69,8 @@ __device__ __forceinline__ W capped(const LossOptions<W>& options, W x) {
 template <class W>
 struct ExpFrom {
   W shift;
-  explicit __device__ __forceinline__ ExpFrom(W shift) : shift(sizeof(W) == 4 ? shift * W(1.4426950408889634) : shift) {}
+  explicit __device__ __forceinline__ ExpFrom(W shift)
+      : shift(sizeof(W) == 4 ? shift * W(1.4426950408889634) : shift) {}
   __device__ __forceinline__ W operator()(W z) const {
     if constexpr (sizeof(W) == 4) {
       float power;

@@ -15,7 +15,7 @@
 namespace llmeff::cuda {
 namespace {
 
-constexpr int kThreads = 256;  // of a block at most
+constexpr int kThreads = 256;  // of a block at most; five of them on a multiprocessor have enough loads under way
 
 struct Norm {
   const void *x, *residual, *weight, *bias;
@@ -27,7 +27,7 @@ struct Norm {
 };
 
 template <class T, int kPack, int kKept, bool kCentred>
-__global__ void __launch_bounds__(kThreads) norm_kernel(const __grid_constant__ Norm a) {
+__global__ void __launch_bounds__(kThreads, sizeof(T) > 4 ? 3 : 5) norm_kernel(const __grid_constant__ Norm a) {
   using W = wide_t<T>;
   const int64_t row = static_cast<int64_t>(blockIdx.x) * blockDim.y + threadIdx.y;
   if (row >= a.rows) return;
@@ -37,8 +37,7 @@ __global__ void __launch_bounds__(kThreads) norm_kernel(const __grid_constant__ 
 
   constexpr int kGroups = kKept > 0 ? kKept : 1;
   Group<T, kPack> kept[kGroups];
-  if constexpr (kKept > 0)
-    each_group<kPack, kKept>(a.n, [&](int i, int k) { kept[k] = load_group<kPack>(x + i); });
+  if constexpr (kKept > 0) each_group<kPack, kKept>(a.n, [&](int i, int k) { kept[k] = load_group<kPack>(x + i); });
   if (residual != nullptr) {
     // All loads before the first store, which might be to the same memory for all the compiler knows.
     Group<T, kPack> others[kGroups];
@@ -54,21 +53,11 @@ __global__ void __launch_bounds__(kThreads) norm_kernel(const __grid_constant__ 
       store_group(sum + i, kept[k]);
     });
   }
-  // The parameters come while the row is summed up.
-  const T* const weight = static_cast<const T*>(a.weight);
-  const T* const bias = static_cast<const T*>(a.bias);
-  const W offset = static_cast<W>(a.weight_offset);
-  Group<T, kPack> weights[kGroups], biases[kCentred ? kGroups : 1];
-  const auto load_parameters = [&](int i, int k) {
-    if (weight != nullptr) weights[k] = load_group<kPack>(weight + i);
-    if (kCentred && bias != nullptr) biases[k] = load_group<kPack>(bias + i);
-  };
-  if constexpr (kKept > 0) each_group<kPack, kKept>(a.n, load_parameters);
-  // body(i, k, elements) for every group of the row.
+  // body(i, elements) for every group of the row.
   const auto each = [&](auto&& body) {
     each_group<kPack, kKept>(a.n, [&](int i, int k) {
       if constexpr (kKept == 0) kept[k] = load_group<kPack>((residual == nullptr ? x : sum) + i);
-      body(i, k, kept[k]);
+      body(i, kept[k]);
     });
   };
 
@@ -76,14 +65,14 @@ __global__ void __launch_bounds__(kThreads) norm_kernel(const __grid_constant__ 
   W shift = 0, rest = 0, square;
   if constexpr (kCentred) {
     W total[1] = {};
-    each([&](int, int, const Group<T, kPack>& v) {
+    each([&](int, const Group<T, kPack>& v) {
 #pragma unroll
       for (int e = 0; e < kPack; ++e) total[0] += widen<W>(v.at[e]);
     });
     row_sums(total);
     shift = total[0] / count;
     W totals[2] = {};
-    each([&](int, int, const Group<T, kPack>& v) {
+    each([&](int, const Group<T, kPack>& v) {
 #pragma unroll
       for (int e = 0; e < kPack; ++e) {
         const W d = widen<W>(v.at[e]) - shift;
@@ -97,7 +86,7 @@ __global__ void __launch_bounds__(kThreads) norm_kernel(const __grid_constant__ 
     if (square < 0) square = 0;
   } else {
     W total[1] = {};
-    each([&](int, int, const Group<T, kPack>& v) {
+    each([&](int, const Group<T, kPack>& v) {
 #pragma unroll
       for (int e = 0; e < kPack; ++e) {
         const W d = widen<W>(v.at[e]);
@@ -114,14 +103,18 @@ __global__ void __launch_bounds__(kThreads) norm_kernel(const __grid_constant__ 
   }
 
   T* const y = static_cast<T*>(a.y) + a.y_rows(row);
-  each([&](int i, int k, const Group<T, kPack>& v) {
-    if constexpr (kKept == 0) load_parameters(i, k);
-    Group<T, kPack> out;
+  const T* const weight = static_cast<const T*>(a.weight);
+  const T* const bias = static_cast<const T*>(a.bias);
+  const W offset = static_cast<W>(a.weight_offset);
+  each([&](int i, const Group<T, kPack>& v) {
+    Group<T, kPack> w, b, out;
+    if (weight != nullptr) w = load_group<kPack>(weight + i);
+    if (kCentred && bias != nullptr) b = load_group<kPack>(bias + i);
 #pragma unroll
     for (int e = 0; e < kPack; ++e) {
       W value = kCentred ? (widen<W>(v.at[e]) - shift - rest) * rstd : widen<W>(v.at[e]) * rstd;
-      if (weight != nullptr) value *= widen<W>(weights[k].at[e]) + offset;
-      if (kCentred && bias != nullptr) value += widen<W>(biases[k].at[e]);
+      if (weight != nullptr) value *= widen<W>(w.at[e]) + offset;
+      if (kCentred && bias != nullptr) value += widen<W>(b.at[e]);
       out.at[e] = narrow<T>(value);
     }
     store_group(y + i, out);

@@ -4,10 +4,10 @@
 //   layer:  dx = r·(t − mean(t) − x̂·mean(t ∘ x̂))         dweight = Σ over rows of dy ∘ x̂,  dbias = Σ over rows of dy
 //
 // A block has a fixed range of rows, which it reads once. Its threads keep the sums for their columns in registers from
-// row to row; they go to `partial` [blocks, C] per parameter, and a second kernel adds those up, in order. There are few
-// registers left to load with, so that the next row comes by asynchronous copies, into shared memory that each thread
-// has for itself, while the present one is worked on. Rows too long for the registers are read twice for dx, and once
-// more, column by column, for the parameters.
+// row to row; they go to `partial` [blocks, C] per parameter, and a second kernel adds those up, in order. There are
+// few registers left to load with, so that the next row comes by asynchronous copies, into shared memory that each
+// thread has for itself, while the present one is worked on. Rows too long for the registers are read twice for dx, and
+// once more, column by column, for the parameters.
 #include <cuda_pipeline.h>
 
 #include "cuda/kernels/cuda_kernels.h"
@@ -72,9 +72,7 @@ __global__ void __launch_bounds__(kThreads, 2) norm_grad_kernel(const __grid_con
   };
 
   // Its statistics come a row ahead, too.
-  const auto mean_of = [&](int64_t row) {
-    return kCentred && row < end ? static_cast<const W*>(a.mean)[row] : W{0};
-  };
+  const auto mean_of = [&](int64_t row) { return kCentred && row < end ? static_cast<const W*>(a.mean)[row] : W{0}; };
   const auto rstd_of = [&](int64_t row) { return row < end ? static_cast<const W*>(a.rstd)[row] : W{0}; };
   W next_mean = mean_of(first + threadIdx.y), next_rstd = rstd_of(first + threadIdx.y);
   int stage = 0;
@@ -240,7 +238,8 @@ void launch_norm_grad(Context& cuda, const In& dy, const In& dsum, const In& x, 
       const auto kernel = norm_grad_kernel<T, kPack, kKept, kCentred>;
       const size_t shared = kKept > 0 && kPack > 1 ? staged_bytes(kKept, threads.block) : 0;
       if (shared > 0)
-        LLMEFF_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)));
+        LLMEFF_CUDA(
+            cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)));
       kernel<<<blocks, threads.block, shared, cuda.stream>>>(a);
       LLMEFF_LAUNCHED("norm_grad_kernel");
       if (!parameters) return;

@@ -72,8 +72,8 @@ __device__ __forceinline__ int64_t to_chain_end(int64_t j, int64_t n, int64_t ch
 
 template <class T, class G>
 __global__ void sonew_borders_kernel(const __grid_constant__ TensorTable<kArrays> table,
-                                     const __grid_constant__ Chains chains, Factors<wide_t<T>> f, StepGuard guard,
-                                     Border<wide_t<T>>* borders) {
+                                     const __grid_constant__ Chains chains, Factors<wide_t<T>> f,
+                                     const __grid_constant__ StepGuard guard, Border<wide_t<T>>* borders) {
   using W = wide_t<T>;
   const int chunk = blockIdx.x * blockDim.x + threadIdx.x;
   if (chunk >= table.first_chunk[table.count]) return;
@@ -106,7 +106,7 @@ __device__ __forceinline__ void raise_to(double* target, double value) {
 template <class T, class G>
 __global__ void __launch_bounds__(kTileThreads)
     sonew_row_max_kernel(const __grid_constant__ TensorTable<kArrays> table, const __grid_constant__ Chains chains,
-                         Factors<wide_t<T>> f, StepGuard guard, wide_t<T>* row_max) {
+                         Factors<wide_t<T>> f, const __grid_constant__ StepGuard guard, wide_t<T>* row_max) {
   using W = wide_t<T>;
   const int tensor = table.tensor_of(blockIdx.x);
   const int64_t n = table.size[tensor], chain = chains.length[tensor];
@@ -115,30 +115,61 @@ __global__ void __launch_bounds__(kTileThreads)
   const W scale = static_cast<W>(factor);
   const T *const g = table.at<const T>(kGrad, tensor), *const h0 = table.at<const T>(kDiagonal, tensor),
                  *const h1 = table.at<const T>(kEdge, tensor);
-  const auto edge = [&](int64_t j) {  // the new |h1|
-    if (to_chain_end(j, n, chain) == 0) return W{0};
-    return abs(
-        average(widen<W>(h1[j]), widen<W>(g[j]) * scale * (widen<W>(g[j + 1]) * scale), f.beta2, f.one_minus_beta2));
-  };
+  const bool aligned = table.aligned[tensor];
+  const int lane = threadIdx.x % 32;
   const int64_t begin = static_cast<int64_t>(blockIdx.x - table.first_chunk[tensor]) * kChunk;
-  const int64_t first_chain = begin / chain;
-  W largest = 0;  // of the chain that the chunk begins in, when it is the only one
-  for (int64_t j = begin + threadIdx.x; j < begin + kChunk && j < n; j += kTileThreads) {
-    const W grad = widen<W>(g[j]) * scale;
-    const W sum =
-        (j > 0 ? edge(j - 1) : W{0}) + average(widen<W>(h0[j]), grad * grad, f.beta2, f.one_minus_beta2) + edge(j);
-    const int64_t in_chain = chain >= n ? 0 : j / chain;
-    if (in_chain == first_chain)
+  W* const maxima = row_max + chains.first[tensor];
+  W largest = 0;  // of the chain `current`
+  int64_t current = chain >= n ? 0 : begin / chain;
+#pragma unroll
+  for (int t = 0; t < kTiles; ++t) {
+    const int64_t j = begin + t * kTile + 4 * threadIdx.x;
+    W grads[4], diagonal[4], edges[4];
+    load_four(g, j, n, aligned, grads);
+    load_four(h0, j, n, aligned, diagonal);
+    load_four(h1, j, n, aligned, edges);
+    W following = __shfl_down_sync(0xFFFFFFFFu, grads[0], 1);
+    if (lane == 31) following = j + 4 < n ? widen<W>(g[j + 4]) : W{0};
+    int64_t left = j < n ? to_chain_end(j, n, chain) : 0, index = chain >= n || j >= n ? 0 : j / chain;
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      const W grad = grads[e] * scale, next = (e < 3 ? grads[e < 3 ? e + 1 : 3] : following) * scale;
+      edges[e] = left > 0 ? abs(average(edges[e], grad * next, f.beta2, f.one_minus_beta2)) : W{0};
+      diagonal[e] = average(diagonal[e], grad * grad, f.beta2, f.one_minus_beta2);
+      left = left > 0 ? left - 1 : chain - 1;
+    }
+    W previous = __shfl_up_sync(0xFFFFFFFFu, edges[3], 1);
+    if (lane == 0) {
+      const bool joined = j > 0 && j < n && to_chain_end(j - 1, n, chain) > 0;
+      previous = joined ? abs(average(widen<W>(h1[j - 1]), widen<W>(g[j - 1]) * scale * (grads[0] * scale), f.beta2,
+                                      f.one_minus_beta2))
+                        : W{0};
+    }
+    left = j < n ? to_chain_end(j, n, chain) : 0;
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      if (j + e >= n) continue;
+      if (index != current) {
+        raise_to(maxima + current, largest);
+        current = index;
+        largest = 0;
+      }
+      const W sum = previous + diagonal[e] + edges[e];
       largest = largest < sum ? sum : largest;
-    else
-      raise_to(row_max + chains.first[tensor] + in_chain, sum);
+      previous = edges[e];
+      if (left-- > 0) continue;
+      ++index;
+      left = chain - 1;
+    }
   }
+  if (!__all_sync(0xFFFFFFFFu, current == __shfl_sync(0xFFFFFFFFu, current, 0)))
+    return raise_to(maxima + current, largest);
 #pragma unroll
   for (int distance = 16; distance > 0; distance /= 2) {
     const W other = __shfl_xor_sync(0xFFFFFFFFu, largest, distance);
     if (largest < other) largest = other;
   }
-  if (threadIdx.x % 32 == 0) raise_to(row_max + chains.first[tensor] + first_chain, largest);
+  if (lane == 0) raise_to(maxima + current, largest);
 }
 
 // z and ψ·z of an element, from the new state of it and the one after.
@@ -189,7 +220,8 @@ struct Pass {
 template <class T, class G, bool kApply>
 __global__ void __launch_bounds__(kTileThreads, kBlocksPerMultiprocessor<T>)
     sonew_kernel(const __grid_constant__ TensorTable<kArrays> table, const __grid_constant__ Chains chains,
-                 const __grid_constant__ Factors<wide_t<T>> f, StepGuard guard, Pass<wide_t<T>> pass) {
+                 const __grid_constant__ Factors<wide_t<T>> f, const __grid_constant__ StepGuard guard,
+                 Pass<wide_t<T>> pass) {
   using W = wide_t<T>;
   const int chunk = pass.first_chunk + blockIdx.x, tensor = table.tensor_of(chunk);
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
@@ -275,9 +307,8 @@ __global__ void __launch_bounds__(kTileThreads, kBlocksPerMultiprocessor<T>)
     first_m[kTiles * kWarps] = after.after_m;
     first_h0[kTiles * kWarps] = after.after_h0;
   }
-  const auto delta_at = [&](int64_t j) {
-    if (pass.row_max == nullptr) return f.delta;
-    const W delta = f.relative_eps * pass.row_max[chains.first[tensor] + (chain >= n ? 0 : j / chain)];
+  const auto delta_of = [&](int64_t index) {  // of a chain
+    const W delta = f.relative_eps * pass.row_max[chains.first[tensor] + index];
     return delta > f.relative_floor ? delta : f.relative_floor;
   };
   __syncthreads();
@@ -287,6 +318,12 @@ __global__ void __launch_bounds__(kTileThreads, kBlocksPerMultiprocessor<T>)
 #pragma unroll
   for (int t = 0; t < kTiles; ++t) {
     const int64_t j = begin + t * kTile + 4 * threadIdx.x;
+    int64_t index = 0;  // of the chain, with relative eps
+    W delta = f.delta;
+    if (pass.row_max != nullptr) {
+      index = chain >= n || j >= n ? 0 : j / chain;
+      delta = delta_of(index);
+    }
     W next_m = __shfl_down_sync(0xFFFFFFFFu, m[t][0], 1), next_h0 = __shfl_down_sync(0xFFFFFFFFu, h0[t][0], 1);
     if (lane == 31) {
       next_m = first_m[t * kWarps + warp + 1];
@@ -294,7 +331,7 @@ __global__ void __launch_bounds__(kTileThreads, kBlocksPerMultiprocessor<T>)
     }
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
-      const W delta = pass.row_max == nullptr ? f.delta : delta_at(j + e < n ? j + e : n - 1);
+      if (e > 0 && pass.row_max != nullptr && (joined[t] >> (e - 1) & 1) == 0 && j + e < n) delta = delta_of(++index);
       factored[t][e] = factor(f, m[t][e], h0[t][e], h1[t][e], e < 3 ? m[t][e < 3 ? e + 1 : 3] : next_m,
                               e < 3 ? h0[t][e < 3 ? e + 1 : 3] : next_h0, delta, (joined[t] >> e & 1) != 0);
       dropped += factored[t][e].dropped && j + e < n;
@@ -305,7 +342,8 @@ __global__ void __launch_bounds__(kTileThreads, kBlocksPerMultiprocessor<T>)
     last_psi_z[0] = 0;
     if (begin > 0)
       last_psi_z[0] = factor(f, before.before_m, before.before_h0, before.before_h1, before.after_m, before.after_h0,
-                             delta_at(begin - 1), to_chain_end(begin - 1, n, chain) > 0)
+                             pass.row_max == nullptr ? f.delta : delta_of(chain >= n ? 0 : (begin - 1) / chain),
+                             to_chain_end(begin - 1, n, chain) > 0)
                           .psi_z;
   }
   __syncthreads();
@@ -347,15 +385,14 @@ __global__ void __launch_bounds__(kTileThreads, kBlocksPerMultiprocessor<T>)
   }
   if constexpr (!kApply) {
     block_sums(sums);
-    if (threadIdx.x == 0)
-      reinterpret_cast<double2*>(pass.partial)[chunk] = {sums[0], sums[1]};
+    if (threadIdx.x == 0) reinterpret_cast<double2*>(pass.partial)[chunk] = {sums[0], sums[1]};
   }
 }
 
 // What u is multiplied by, of each tensor of a group: a block for each.
-__global__ void __launch_bounds__(1024) sonew_rates_kernel(const __grid_constant__ TensorTable<kArrays> table,
-                                                           int first_tensor, const double* partial, double lr,
-                                                           double* rates) {
+__global__ void __launch_bounds__(1024)
+    sonew_rates_kernel(const __grid_constant__ TensorTable<kArrays> table, int first_tensor, const double* partial,
+                       double lr, double* rates) {
   const int tensor = first_tensor + blockIdx.x;
   double sums[2];
   sum_partials(partial, table.first_chunk[tensor], table.first_chunk[tensor + 1], sums);
@@ -368,8 +405,9 @@ __global__ void __launch_bounds__(1024) sonew_rates_kernel(const __grid_constant
 // cache.
 template <class T>
 __global__ void __launch_bounds__(kTileThreads)
-    sonew_apply_kernel(const __grid_constant__ TensorTable<kArrays> table, wide_t<T> keep, DType copy, StepGuard guard,
-                       int first_chunk, const wide_t<T>* update, const double* rates) {
+    sonew_apply_kernel(const __grid_constant__ TensorTable<kArrays> table, wide_t<T> keep, DType copy,
+                       const __grid_constant__ StepGuard guard, int first_chunk, const wide_t<T>* update,
+                       const double* rates) {
   using W = wide_t<T>;
   const int in_group = gridDim.x - 1 - blockIdx.x, chunk = first_chunk + in_group, tensor = table.tensor_of(chunk);
   const int64_t n = table.size[tensor],
@@ -465,8 +503,8 @@ void step_table(Context& cuda, const Lists& lists, int64_t from, int64_t to, con
     LLMEFF_LAUNCHED("sonew_kernel");
     sonew_rates_kernel<<<ends[group] - first, 1024, 0, cuda.stream>>>(table, first, pass.partial, f.lr, rates);
     LLMEFF_LAUNCHED("sonew_rates_kernel");
-    sonew_apply_kernel<T><<<chunks, kTileThreads, 0, cuda.stream>>>(table, f.keep, f.copy, guard, pass.first_chunk,
-                                                                    pass.update, rates);
+    sonew_apply_kernel<T>
+        <<<chunks, kTileThreads, 0, cuda.stream>>>(table, f.keep, f.copy, guard, pass.first_chunk, pass.update, rates);
     LLMEFF_LAUNCHED("sonew_apply_kernel");
   }
 }
