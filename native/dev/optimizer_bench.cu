@@ -32,7 +32,7 @@ double copy_rate(Gpu& gpu) {
 void run(Gpu& gpu, const char* what, const std::vector<int64_t>& sizes, double copy) {
   std::vector<InOut> p, m, v, h1;
   std::vector<In> g;
-  std::vector<Out> copies;
+  std::vector<InOut> copies;
   std::vector<int64_t> chains(sizes.size(), 0);
   double n = 0;
   for (const int64_t size : sizes) {
@@ -41,7 +41,7 @@ void run(Gpu& gpu, const char* what, const std::vector<int64_t>& sizes, double c
     m.push_back(InOut{gpu.random(DType::kF32, {size})});
     v.push_back(InOut{gpu.random(DType::kF32, {size}, 0.5f, 1)});
     h1.push_back(InOut{gpu.random(DType::kF32, {size}, -0.1f, 0.1f)});
-    copies.push_back(Out{gpu.random(DType::kBF16, {size})});
+    copies.push_back(InOut{gpu.random(DType::kBF16, {size})});
     n += static_cast<double>(size);
   }
   std::printf("%s: %.4g M parameters, %zu tensors\n", what, n * 1e-6, sizes.size());
@@ -50,10 +50,10 @@ void run(Gpu& gpu, const char* what, const std::vector<int64_t>& sizes, double c
     std::printf("  %-28s %8.3f ms  %.0f B: %.3f TB/s, %.3f of the copy\n", name, seconds * 1e3, bytes, rate * 1e-12,
                 rate / copy);
   };
-  const auto adamw = [&](const List<Out>& copies) {
+  const auto adamw = [&](const List<InOut>& copies) {
     gpu.kernels->adamw_step(list(p), copies, list(g), list(m), list(v), {}, {}, 1e-3, 0.9, 0.999, 1e-8, 0.01, true, 10);
   };
-  const auto sonew = [&](const List<Out>& copies, Graft graft, bool relative) {
+  const auto sonew = [&](const List<InOut>& copies, Graft graft, bool relative) {
     gpu.kernels->sonew_step(list(p), copies, list(g), list(m), list(v), list(h1), {}, list(chains), {}, 1e-3, 0.9, 0.99,
                             1e-8, relative, 1e-6, false, graft, 1e-8, true, 0.01, 10, {});
   };

@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "native/src/cuda/kernels/simplicial_forward_sm90.cu"
+#include "cuda/kernels/simplicial_forward_sm90.cu"
 
 using namespace llmeff::cuda;
 

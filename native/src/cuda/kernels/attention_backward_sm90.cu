@@ -15,8 +15,8 @@
 // out by ascending keys and walked from the last query down, so that the blocks of one head follow one another a step
 // apart and no block waits for one that hasn't begun.
 //
-// Shared memory: k, v [128 × D]; q kQueryStages and dout kDoutStages × [kRows × D]; dSᵀ 2 × [128 × kRows]; dq 32 KB:
-//   D = 128, 64 rows: 64 + 48 + 32 + 32 + 32 = 208 KB;   D = 64, 128 rows: 32 + 48 + 32 + 64 + 32 = 208 KB.
+// Shared memory: k, v [128 × D]; q kQueryStages and dout kDoutStages × [kRows × D]; dSᵀ 2 × [128 × kRows]; dq 2 × 32 KB:
+//   D = 128, 64 rows: 64 + 32 + 32 + 32 + 64 = 224 KB;   D = 64, 128 rows: 32 + 32 + 32 + 64 + 64 = 224 KB.
 #include "attention_sm90_tiles.h"
 
 namespace llmeff::cuda {
@@ -25,8 +25,8 @@ namespace {
 using namespace sm90;
 
 constexpr int kKeys = 128;
-constexpr int kQueryStages = 3, kDoutStages = 2;
-constexpr int kWriters = 2;
+constexpr int kQueryStages = 2, kDoutStages = 2;
+constexpr int kWriters = 2;  // each with a buffer of its own
 constexpr int kProducerRegisters = 40, kConsumerRegisters = 232;
 constexpr int kConsumerBarrier = 1;
 constexpr int kDqTile = 8192;  // floats of a query tile, 64·128 either way
@@ -58,13 +58,13 @@ struct BackwardShared {
   alignas(1024) __nv_bfloat16 q[kQueryStages][kDqTile];
   alignas(1024) __nv_bfloat16 dout[kDoutStages][kDqTile];
   alignas(1024) __nv_bfloat16 ds[2][kKeys * kRows<kWidth>];  // panels of 64 queries, a row a key
-  alignas(1024) float dq[kDqTile];                           // fragments: [warpgroup][register / 4][thread][4]
+  alignas(1024) float dq[kWriters][kDqTile];                 // fragments: [warpgroup][register / 4][thread][4]
   alignas(16) float lse[kQueryStages][kRows<kWidth>];
   alignas(16) float delta[kDoutStages][kRows<kWidth>];
   uint64_t kv_full, kv_empty;
   uint64_t q_full[kQueryStages], q_empty[kQueryStages], dout_full[kDoutStages], dout_empty[kDoutStages];
-  uint64_t dq_full[kWriters], dq_empty;  // the consumers are done with the dq buffer; the writer is
-  uint64_t sum_full;                     // the writer has loaded it
+  uint64_t dq_full[kWriters], dq_empty[kWriters];  // the consumers are done with a dq buffer; its writer is
+  uint64_t sum_full[kWriters];                     // the writer has loaded it
   int work;                              // −1: no more
 };
 
@@ -182,11 +182,12 @@ __device__ void await_flag(const int* flag, int value) {
   while (load_acquire(flag) != value) __nanosleep(20);
 }
 
-// One thread of each of kWriters warps, which take turns at the uses of the dq buffer.
+// One thread of each of kWriters warps, which take turns.
 template <int kWidth>
 __device__ void write_sums(const BackwardParams& p, BackwardShared<kWidth>& shared, int writer) {
-  Ring<1> works, empties;
+  Ring<1> works;
   Ring<kWriters> uses;
+  float* const buffer = shared.dq[writer];
   for (;; works.next()) {
     mbarrier_wait(&shared.kv_full, works.phase);
     const int index = shared.work;
@@ -199,8 +200,8 @@ __device__ void write_sums(const BackwardParams& p, BackwardShared<kWidth>& shar
         const bool first = m >= work.starts, last = m < work.stops;
         if (first && last) continue;
         const int stage = uses.stage;
-        const uint32_t phase = uses.phase, former = empties.phase ^ 1;
-        uses.next(), empties.next();
+        const uint32_t phase = uses.phase;
+        uses.next();
         if (stage != writer) continue;
         const int64_t at = (int64_t{work.batch} * p.H + head) * p.query_tiles + m;
         float* const sum = p.dq_sum + at * kDqTile;
@@ -210,21 +211,20 @@ __device__ void write_sums(const BackwardParams& p, BackwardShared<kWidth>& shar
           fence_async();
         }
         if (last) {
-          mbarrier_wait(&shared.dq_empty, former);
-          mbarrier_arrive_expect(&shared.sum_full, sizeof shared.dq);
-          bulk_load(shared.dq, sum, sizeof shared.dq, &shared.sum_full);
-          mbarrier_wait(&shared.dq_full[stage], phase);
-          mbarrier_arrive(&shared.dq_empty);
+          mbarrier_arrive_expect(&shared.sum_full[writer], sizeof shared.dq[0]);
+          bulk_load(buffer, sum, sizeof shared.dq[0], &shared.sum_full[writer]);
+          mbarrier_wait(&shared.dq_full[writer], phase);
+          mbarrier_arrive(&shared.dq_empty[writer]);
           continue;
         }
-        mbarrier_wait(&shared.dq_full[stage], phase);
+        mbarrier_wait(&shared.dq_full[writer], phase);
         if (first)
-          bulk_store(sum, shared.dq, sizeof shared.dq);
+          bulk_store(sum, buffer, sizeof shared.dq[0]);
         else
-          bulk_add_f32(sum, shared.dq, sizeof shared.dq);
+          bulk_add_f32(sum, buffer, sizeof shared.dq[0]);
         tma_store_commit();
         tma_store_wait_read();
-        mbarrier_arrive(&shared.dq_empty);
+        mbarrier_arrive(&shared.dq_empty[writer]);
         bulk_store_wait();
         fence_async();
         store_release(p.flags + at, before + 1);
@@ -242,15 +242,18 @@ struct Consumer {
   static constexpr bool kDsInRegisters = kWidth == 128;
   // dS from packed weights, of which no float32 form is kept then: as exact as dv, and 64 registers less.
   static constexpr bool kPackedWeights = kWidth == 64 || kSoftcap;
+  // When dq of a tile is handed over: under the next tile's scores, or under this one's dk.
+  static constexpr bool kLate = true;
   static constexpr int kKeyPanel = kKeys * kPanelRowBytes, kRowPanel = kTileRows * kPanelRowBytes;
 
   const BackwardParams& p;
   BackwardShared<kWidth>& shared;
   const int group;
-  Ring<1> works, sums, empties;
+  Ring<1> works;
   Ring<kQueryStages> queries;
   Ring<kDoutStages> douts;
-  Ring<kWriters> uses;
+  Ring<kWriters> uses;      // of the dq buffers
+  uint32_t sum_phases = 0;  // a bit for each buffer
   Ring<2> slopes;
   float dk[kWidth / 2], dv[kWidth / 2];
   float dq[32];  // of the former tile of queries, scaled
@@ -385,7 +388,7 @@ struct Consumer {
     fence_async_shared();
   }
 
-  // One tile of queries; dq of the one before it is handed over under the scores.
+  // One tile of queries.
   __device__ void step(const Work& work, int head, int m, bool masked, int former_head, int former_m) {
     const int thread = threadIdx.x % 128, key = work.tile * kKeys + 64 * group + thread / 32 * 16 + thread % 32 / 4;
     float s[kTileRows / 2], dp[kTileRows / 2], products[32];
@@ -395,7 +398,7 @@ struct Consumer {
     };
     mbarrier_wait(&shared.q_full[queries.stage], queries.phase);
     issue_scores(s, shared.k, shared.q[queries.stage]);
-    if (former_m >= 0) hand_over(work, former_head, former_m);
+    if (kLate && former_m >= 0) hand_over(work, former_head, former_m);
     // With a soft cap the registers don't suffice for both at once.
     if constexpr (!kSoftcap) issue_slopes();
     wgmma_wait<kSoftcap ? 0 : 1>();
@@ -407,25 +410,34 @@ struct Consumer {
     pin_all(weights);
     issue_sum(dv, weights, shared.dout[douts.stage]);
     slope(s, dp, shared.delta[douts.stage]);
-    if constexpr (kDsInRegisters) {
-      pin_all(ds);
-      issue_sum(dk, ds, shared.q[queries.stage]);
-    }
+    const auto issue_dk = [&] {
+      if constexpr (kDsInRegisters) {
+        pin_all(ds);
+        issue_sum(dk, ds, shared.q[queries.stage]);
+      } else {
+        issue_shared_sum(dk, shared.ds[slopes.stage], shared.q[queries.stage]);
+      }
+    };
+    if constexpr (kLate && kDsInRegisters) issue_dk();
     store_slopes(shared.ds[slopes.stage]);
     named_barrier_wait(kConsumerBarrier, 2 * 128);
     issue_dq(products, shared.ds[slopes.stage]);
-    if constexpr (!kDsInRegisters) issue_shared_sum(dk, shared.ds[slopes.stage], shared.q[queries.stage]);
-    wgmma_wait();
+    if constexpr (!kLate || !kDsInRegisters) issue_dk();
+    wgmma_wait<kLate ? 0 : 1>();
     pin(dv);
-    pin(dk);
     pin(products);
     pin_all(weights);
-    if constexpr (kDsInRegisters) pin_all(ds);
-    // Scaled here, and so in registers that no product writes: they are read while the next scores are under way.
+    // Scaled here, and so in registers that no product writes: they are read while others are under way.
 #pragma unroll
     for (int i = 0; i < 32; ++i) dq[i] = products[i] * p.scale;
-    release(&shared.q_empty[queries.stage]);
     release(&shared.dout_empty[douts.stage]);
+    if constexpr (!kLate) {
+      hand_over(work, head, m);
+      wgmma_wait();
+    }
+    pin(dk);
+    if constexpr (kDsInRegisters) pin_all(ds);
+    release(&shared.q_empty[queries.stage]);
     queries.next(), douts.next(), slopes.next();
   }
 
@@ -433,25 +445,26 @@ struct Consumer {
   __device__ void hand_over(const Work& work, int head, int m) {
     const bool first = m >= work.starts, last = m < work.stops;
     const int thread = threadIdx.x % 128;
-    float4* const buffer = reinterpret_cast<float4*>(shared.dq + group * (kDqTile / 2)) + thread;
+    float4* const buffer = reinterpret_cast<float4*>(shared.dq[uses.stage] + group * (kDqTile / 2)) + thread;
     if (!last) {
-      mbarrier_wait(&shared.dq_empty, empties.phase ^ 1);
+      mbarrier_wait(&shared.dq_empty[uses.stage], uses.phase ^ 1);
 #pragma unroll
       for (int i = 0; i < 8; ++i) buffer[128 * i] = make_float4(dq[4 * i], dq[4 * i + 1], dq[4 * i + 2], dq[4 * i + 3]);
       fence_async_shared();
       release(&shared.dq_full[uses.stage]);
-      uses.next(), empties.next();
+      uses.next();
       return;
     }
     if (!first) {
-      mbarrier_wait(&shared.sum_full, sums.phase);
+      mbarrier_wait(&shared.sum_full[uses.stage], sum_phases >> uses.stage & 1);
+      sum_phases ^= 1u << uses.stage;
 #pragma unroll
       for (int i = 0; i < 8; ++i) {
         const float4 sum = buffer[128 * i];
         dq[4 * i] += sum.x, dq[4 * i + 1] += sum.y, dq[4 * i + 2] += sum.z, dq[4 * i + 3] += sum.w;
       }
       release(&shared.dq_full[uses.stage]);
-      uses.next(), empties.next(), sums.next();
+      uses.next();
     }
     const int64_t t = m * kTileRows + (kWidth == 64 ? 64 * group : 0) + thread / 32 * 16 + thread % 32 / 4;
     __nv_bfloat16* const row =
@@ -473,7 +486,7 @@ struct Consumer {
         former_head = head, former_m = m;
       }
     release(&shared.kv_empty);
-    if (former_m >= 0) hand_over(work, former_head, former_m);
+    if (kLate && former_m >= 0) hand_over(work, former_head, former_m);
     const int thread = threadIdx.x % 128, kv_heads = p.H / p.group_size;
     const int64_t j = first_key + thread / 32 * 16 + thread % 32 / 4;
     const int64_t at = ((work.batch * int64_t{p.rule.S} + j) * kv_heads + work.kv_head) * kWidth;
@@ -495,9 +508,9 @@ __global__ void __launch_bounds__(384, 1) attention_backward_sm90_kernel(const _
     for (int i = 0; i < kQueryStages; ++i) mbarrier_init(&shared.q_full[i], 1), mbarrier_init(&shared.q_empty[i], kReaders);
     for (int i = 0; i < kDoutStages; ++i)
       mbarrier_init(&shared.dout_full[i], 1), mbarrier_init(&shared.dout_empty[i], kReaders);
-    for (int i = 0; i < kWriters; ++i) mbarrier_init(&shared.dq_full[i], kReaders);
-    mbarrier_init(&shared.dq_empty, 1);
-    mbarrier_init(&shared.sum_full, 1);
+    for (int i = 0; i < kWriters; ++i)
+      mbarrier_init(&shared.dq_full[i], kReaders), mbarrier_init(&shared.dq_empty[i], 1),
+          mbarrier_init(&shared.sum_full[i], 1);
     mbarrier_init_fence();
   }
   __syncthreads();

@@ -65,8 +65,10 @@ struct Ring {
   }
 };
 
+// Tiles end with the last row; the first begins at a negative row where they don't divide T. Under causality that is the
+// cheapest place for rows that don't exist.
 struct Work {
-  int batch, head, first_row, rows;
+  int batch, head, first_row;
 };
 
 template <int kRows>
@@ -76,7 +78,7 @@ __device__ Work work_at(const ForwardParams& p, int index) {
   const int within = index - section * p.section * p.tiles;
   const int tile = p.tiles - 1 - within / heads;  // under causality the last rows see the most keys
   const int head = section * p.section + within % heads;
-  return {head / p.H, head % p.H, tile * kRows, min(kRows, p.rule.T - tile * kRows)};
+  return {head / p.H, head % p.H, p.rule.T - (p.tiles - tile) * kRows};
 }
 
 struct KeyTiles {
@@ -85,8 +87,8 @@ struct KeyTiles {
 };
 
 __device__ KeyTiles key_tiles(const KeyRule& rule, int first_row, int rows) {
-  if (rows <= 0) return {0, 0, 0, 0};
-  const int top = rule.q_offset + first_row, bottom = top + rows - 1;
+  if (first_row + rows <= 0) return {0, 0, 0, 0};
+  const int top = rule.q_offset + max(0, first_row), bottom = rule.q_offset + first_row + rows - 1;
   KeyTiles tiles;
   tiles.begin = rule.first(top) / kKeys;
   tiles.end = max(tiles.begin, floor_divide(rule.last(bottom), kKeys) + 1);
@@ -133,7 +135,7 @@ __device__ void produce(const ForwardParams& p, ForwardShared<Tile, kWidth>& sha
            tile);
       values.next();
     };
-    const KeyTiles tiles = key_tiles(p.rule, work.first_row, work.rows);
+    const KeyTiles tiles = key_tiles(p.rule, work.first_row, kRows);
     if (tiles.begin == tiles.end) continue;
     load_keys(tiles.end - 1);
     for (int n = tiles.end - 1; n > tiles.begin; --n) {
@@ -304,8 +306,8 @@ struct Consumer {
   // q in stage `stage`, which is released as soon as the last scores are done.
   __device__ void tile(const Work& work, int stage) {
     const int thread = threadIdx.x % 128, own = 64 * group, row = own + thread / 32 * 16 + thread % 32 / 4;
-    const KeyTiles all = key_tiles(p.rule, work.first_row, work.rows);
-    KeyTiles mine = key_tiles(p.rule, work.first_row + own, min(64, work.rows - own));
+    const KeyTiles all = key_tiles(p.rule, work.first_row, kRows);
+    KeyTiles mine = key_tiles(p.rule, work.first_row + own, 64);
     if (mine.begin == mine.end) mine = {all.end, all.end, all.end, all.end};
     const int turns = all.end - all.begin - 1;  // the first tile of keys takes none
     for (int r = 0; r < 2; ++r) {
@@ -342,7 +344,7 @@ struct Consumer {
       total += __shfl_xor_sync(0xffffffffu, total, 2);
       factor[r] = total > 0 ? 1.0f / total : 0.0f;
       const int64_t t = work.first_row + row + 8 * r;
-      const bool inside = t < p.rule.T;
+      const bool inside = t >= 0;
       rows[r] = inside ? p.o + ((work.batch * int64_t{p.rule.T} + t) * p.H + work.head) * kWidth : nullptr;
       if (inside && threadIdx.x % 4 == 0) {
         const float ln = 0.6931471806f * (maximum[r] * p.factor) + __logf(total);

@@ -117,6 +117,8 @@ void launch_columns(const Problem& problem, const Maps& maps, int phase, cudaStr
 // The shape of a problem and the scratch it needs; `scratch` may be null to ask for the bytes only.
 Problem make_problem(const SimplicialBackwardArgs& args, void* scratch, size_t* bytes);
 
+cudaError_t make_maps(const SimplicialBackwardArgs& args, const Problem& problem, Maps* maps);
+
 #ifdef __CUDACC__
 // Copies plain bytes, a multiple of 16; completes on `barrier`.
 __device__ inline void copy_bytes(void* shared, const void* global, uint32_t bytes, uint64_t* barrier) {

@@ -26,13 +26,13 @@
 //
 // Registers of a consumer thread at D = 128, tile 128: acc 64, S and PV 64 in turn, A and P 32 in turn, q 32, va_r 16.
 // Shared memory: see Layout.
-#include "native/src/cuda/kernels/simplicial_sm90.h"
+#include "cuda/kernels/simplicial_sm90.h"
 
 #include <algorithm>
 #include <climits>
 #include <cmath>
 
-#include "native/src/cuda/sm90.h"
+#include "cuda/sm90.h"
 
 namespace llmeff::cuda {
 namespace {
