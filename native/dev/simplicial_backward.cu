@@ -1,6 +1,6 @@
 // Workbench of the 2-simplicial backward kernels for Hopper: check against plain kernels, timing, history.
 //
-//   nvcc -std=c++20 -O3 -gencode=arch=compute_90a,code=sm_90a native/dev/simplicial_backward.cu \
+//   nvcc -std=c++20 -O3 -gencode=arch=compute_90a,code=sm_90a -Inative/src native/dev/simplicial_backward.cu \
 //     native/src/cuda/kernels/simplicial_backward_{,rows_,columns_}sm90.cu -o simplicial_backward
 //   ./simplicial_backward check      odd shapes, all gradients against the plain reference
 //   ./simplicial_backward parts      the two large kernels apart, N 4096
@@ -18,7 +18,7 @@
 #include <string>
 #include <vector>
 
-#include "../src/cuda/kernels/simplicial_backward_problem.h"
+#include "cuda/kernels/simplicial_backward_problem.h"
 
 #define CHECK(call)                                                                                   \
   do {                                                                                                \

@@ -16,7 +16,7 @@
 //
 // Shared memory at D = 128: K~ and V~ 64 KB, four stages of q_i and dout_i 128 KB, statistics, column sums: 202 KB.
 // Registers: U, W 128, S 32, dP 32, operands 32.
-#include "simplicial_backward_problem.h"
+#include "cuda/kernels/simplicial_backward_problem.h"
 
 namespace llmeff::cuda::simplicial_backward {
 namespace {
@@ -35,6 +35,7 @@ struct Operands {
   const __nv_bfloat16* va;
   float4* part;       // of half 0: dV, dK; then of half 1
   float* short_part;  // [slots][a.rows][dV, dK][D]
+  int first_row;      // of side b
 };
 
 // Whose S was ready last, and who is away from the loop over row blocks. Only a hint: nobody waits for long, no result depends
@@ -71,6 +72,7 @@ template <class T>
 __device__ inline T* reload(T* const& pointer) {
   return *const_cast<T* const volatile*>(&pointer);
 }
+__device__ inline int reload(const int& value) { return *const_cast<const volatile int*>(&value); }
 
 template <int D>
 __device__ void produce(const Problem& p, const Maps& maps, Shared<D>& shared, Span rows, Span short_rows, int batch,
@@ -97,7 +99,7 @@ __device__ void produce(const Problem& p, const Maps& maps, Shared<D>& shared, S
         const int offset = panel * kBlockRows * kPanelRowBytes;
         tma_load(shared.dout[place.stage] + offset, &maps.dout, full, panel * kPanelChannels, head, token, batch);
       }
-      copy_bytes(shared.stats[place.stage], stats + int64_t(n) * (2 * kBlockRows), sizeof(shared.stats[0]), full);
+      bulk_load(shared.stats[place.stage], stats + int64_t(n) * (2 * kBlockRows), sizeof(shared.stats[0]), full);
     }
   }
 }
@@ -243,10 +245,14 @@ __device__ inline void mask(float (&P)[32], const Problem& p, Span own, int n, i
 }
 
 template <int D>
-__device__ void consume(const Problem& p, Shared<D>& shared, Span rows, Span short_rows, int half, int thread) {
+__device__ void consume(const Problem& p, Shared<D>& shared, Span short_rows, int half, int thread) {
   constexpr int kPart = D / 8 * kConsumerThreads;  // float4s of one gradient of one half
   const int lane = thread % 32;
-  const Span own = {rows.first + half * kHalfRows, rows.first + half * kHalfRows + kHalfRows - 1};
+  const auto first_row = [&] { return uniform(reload(shared.operands.first_row)); };
+  const auto own_rows = [&] {
+    const int first = first_row() + half * kHalfRows;
+    return Span{first, first + kHalfRows - 1};
+  };
   const uint32_t k_product = shared_address(shared.k_product) + half * kHalfRows * kPanelRowBytes;
   const uint64_t k_operand = matrix_descriptor<kMajorK>(k_product);
   const uint64_t v_operand = advance(k_operand, sizeof(shared.k_product));
@@ -295,9 +301,10 @@ __device__ void consume(const Problem& p, Shared<D>& shared, Span rows, Span sho
   };
 
   Rows<D> b_rows;
-  load_rows<D>(b_rows, p, shared.operands, own.first, short_rows.first, thread);
+  load_rows<D>(b_rows, p, shared.operands, own_rows().first, short_rows.first, thread);
   for (int r = short_rows.first; r <= short_rows.last; ++r) {
-    const Span blocks = p.blocks_of(p.tokens_of(rows, r));
+    const Span own = own_rows();
+    const Span blocks = p.blocks_of(p.tokens_of({first_row(), first_row() + kColumnRows - 1}, r));
     const Span tokens = p.tokens_of(own, r);
     if (tokens.empty()) {
       skip(blocks.last - blocks.first + 1);
@@ -342,7 +349,7 @@ __device__ void consume(const Problem& p, Shared<D>& shared, Span rows, Span sho
         S[4 * j + 2] = exp2_approx(S[4 * j + 2] * p.log2_scale - lse.x);
         S[4 * j + 3] = exp2_approx(S[4 * j + 3] * p.log2_scale - lse.y);
       }
-      if (n < whole.first || n > whole.last) mask(S, p, own, n, r, thread);
+      if (n < whole.first || n > whole.last) mask(S, p, own_rows(), n, r, thread);
       uint32_t operand[4][4], d_operand[4][4];
 #pragma unroll
       for (int i = 0; i < 16; ++i) operand[i / 4][i % 4] = pack_bf16(S[2 * i], S[2 * i + 1]);
@@ -367,11 +374,9 @@ __device__ void consume(const Problem& p, Shared<D>& shared, Span rows, Span sho
       pin(U);
       wait_turn();
       wgmma_fence();
-#pragma unroll
-      for (int step = 0; step < 4; ++step) wgmma_rs<D, kMajorMN>(W, operand[step], advance(dout, step * 16 * kPanelRowBytes));
+      multiply_by_rows<true, D>(W, operand, dout);
       wgmma_commit();
-#pragma unroll
-      for (int step = 0; step < 4; ++step) wgmma_rs<D, kMajorMN>(U, d_operand[step], advance(q, step * 16 * kPanelRowBytes));
+      multiply_by_rows<true, D>(U, d_operand, q);
       wgmma_commit();
       place.next();
       if (n == mine.last) break;
@@ -384,8 +389,9 @@ __device__ void consume(const Problem& p, Shared<D>& shared, Span rows, Span sho
     set_away(true);
     // Loads run ahead of what they wait for: V under the last products, K under the sums of V, the rows of the next
     // product under those of K.
-    const int row = own.first + thread / 32 * 16 + lane / 4, pair = lane % 4 * 2;
-    const bool first = r == most(short_rows.first, p.short_rows_of(own).first);
+    const Span folded = own_rows();
+    const int row = folded.first + thread / 32 * 16 + lane / 4, pair = lane % 4 * 2;
+    const bool first = r == most(short_rows.first, p.short_rows_of(folded).first);
     float* sums = shared.sums[half][0][thread / 32];
     float sum[D / 4];
     Fragment<D> fragment;
@@ -399,11 +405,11 @@ __device__ void consume(const Problem& p, Shared<D>& shared, Span rows, Span sho
     load_fragment<D>(fragment, reload(shared.operands.kb), p.b.k_strides.row, row, p.b.rows - 1, pair);
     sum_rows<D>(sum, sums, lane);
     fold<D>(U, fragment, shared.factors[half][1], p.a.k_bias, part + kPart, first, sum, thread);
-    load_rows<D>(b_rows, p, shared.operands, own.first, least(r + 1, short_rows.last), thread);
+    load_rows<D>(b_rows, p, shared.operands, folded.first, least(r + 1, short_rows.last), thread);
     sum_rows<D>(sum, sums + 4 * D, lane);
     skip(blocks.last - mine.last);
     named_barrier_wait(3 + half, kConsumerThreads);
-    const int slot = own.first / kHalfRows % p.slots;
+    const int slot = folded.first / kHalfRows % p.slots;
     float* short_part = reload(shared.operands.short_part) + (int64_t(slot) * p.a.rows + r) * (2 * D);
 #pragma unroll
     for (int i = 0; i < 2 * D / kConsumerThreads; ++i) {
@@ -447,6 +453,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     operands.vb = p.b.v + batch * p.b.v_strides.batch + kv_head * p.b.v_strides.head;
     operands.ka = p.a.k + batch * p.a.k_strides.batch + kv_head * p.a.k_strides.head;
     operands.va = p.a.v + batch * p.a.v_strides.batch + kv_head * p.a.v_strides.head;
+    operands.first_row = first_row;
     operands.part = reinterpret_cast<float4*>(p.column_parts) +
                     ((kv * p.tiles_per_phase + tile_in_phase) * p.chunks + chunk) * (4 * D / 8 * kConsumerThreads);
     operands.short_part = p.short_parts + kv * p.slots * p.a.rows * (2 * D);
@@ -458,7 +465,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     if (threadIdx.x == 0) produce<D>(p, maps, shared, rows, short_rows, batch, kv_head);
   } else {
     take_registers<240>();
-    consume<D>(p, shared, rows, short_rows, warpgroup - 1, threadIdx.x % 128);
+    consume<D>(p, shared, short_rows, warpgroup - 1, threadIdx.x % 128);
   }
 }
 

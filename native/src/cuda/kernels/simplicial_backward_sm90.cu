@@ -10,7 +10,7 @@
 // sums of the short side stay in float32.
 #include <algorithm>
 
-#include "simplicial_backward_problem.h"
+#include "cuda/kernels/simplicial_backward_problem.h"
 
 namespace llmeff::cuda::simplicial_backward {
 namespace {
