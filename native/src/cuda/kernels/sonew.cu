@@ -217,7 +217,7 @@ struct Pass {
   int first_chunk;             // of the group
 };
 
-template <class T, class G, bool kApply>
+template <class T, class G, bool kApply, bool kRelative>
 __global__ void __launch_bounds__(kTileThreads, kBlocksPerMultiprocessor<T>)
     sonew_kernel(const __grid_constant__ TensorTable<kArrays> table, const __grid_constant__ Chains chains,
                  const __grid_constant__ Factors<wide_t<T>> f, const __grid_constant__ StepGuard guard,
@@ -320,7 +320,7 @@ __global__ void __launch_bounds__(kTileThreads, kBlocksPerMultiprocessor<T>)
     const int64_t j = begin + t * kTile + 4 * threadIdx.x;
     int64_t index = 0;  // of the chain, with relative eps
     W delta = f.delta;
-    if (pass.row_max != nullptr) {
+    if (kRelative) {
       index = chain >= n || j >= n ? 0 : j / chain;
       delta = delta_of(index);
     }
@@ -331,7 +331,7 @@ __global__ void __launch_bounds__(kTileThreads, kBlocksPerMultiprocessor<T>)
     }
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
-      if (e > 0 && pass.row_max != nullptr && (joined[t] >> (e - 1) & 1) == 0 && j + e < n) delta = delta_of(++index);
+      if (e > 0 && kRelative && (joined[t] >> (e - 1) & 1) == 0 && j + e < n) delta = delta_of(++index);
       factored[t][e] = factor(f, m[t][e], h0[t][e], h1[t][e], e < 3 ? m[t][e < 3 ? e + 1 : 3] : next_m,
                               e < 3 ? h0[t][e < 3 ? e + 1 : 3] : next_h0, delta, (joined[t] >> e & 1) != 0);
       dropped += factored[t][e].dropped && j + e < n;
@@ -342,7 +342,7 @@ __global__ void __launch_bounds__(kTileThreads, kBlocksPerMultiprocessor<T>)
     last_psi_z[0] = 0;
     if (begin > 0)
       last_psi_z[0] = factor(f, before.before_m, before.before_h0, before.before_h1, before.after_m, before.after_h0,
-                             pass.row_max == nullptr ? f.delta : delta_of(chain >= n ? 0 : (begin - 1) / chain),
+                             !kRelative ? f.delta : delta_of(chain >= n ? 0 : (begin - 1) / chain),
                              to_chain_end(begin - 1, n, chain) > 0)
                           .psi_z;
   }
@@ -482,7 +482,8 @@ void step_table(Context& cuda, const Lists& lists, int64_t from, int64_t to, con
     pass.borders = borders;
   }
   if (f.graft == Graft::kNone) {
-    sonew_kernel<T, G, true><<<table.chunks(), kTileThreads, 0, cuda.stream>>>(table, chains, f, guard, pass);
+    const auto kernel = relative_eps ? sonew_kernel<T, G, true, true> : sonew_kernel<T, G, true, false>;
+    kernel<<<table.chunks(), kTileThreads, 0, cuda.stream>>>(table, chains, f, guard, pass);
     LLMEFF_LAUNCHED("sonew_kernel");
     return;
   }
@@ -499,7 +500,8 @@ void step_table(Context& cuda, const Lists& lists, int64_t from, int64_t to, con
   for (int group = 0, first = 0; group < groups; first = ends[group++]) {
     const int chunks = table.first_chunk[ends[group]] - table.first_chunk[first];
     pass.first_chunk = table.first_chunk[first];
-    sonew_kernel<T, G, false><<<chunks, kTileThreads, 0, cuda.stream>>>(table, chains, f, guard, pass);
+    const auto kernel = relative_eps ? sonew_kernel<T, G, false, true> : sonew_kernel<T, G, false, false>;
+    kernel<<<chunks, kTileThreads, 0, cuda.stream>>>(table, chains, f, guard, pass);
     LLMEFF_LAUNCHED("sonew_kernel");
     sonew_rates_kernel<<<ends[group] - first, 1024, 0, cuda.stream>>>(table, first, pass.partial, f.lr, rates);
     LLMEFF_LAUNCHED("sonew_rates_kernel");
