@@ -19,13 +19,13 @@ using namespace llmeff::cuda;
 
 namespace {
 
-#define CHECK(call)                                                                               \
-  do {                                                                                            \
-    const cudaError_t error_ = (call);                                                            \
-    if (error_ != cudaSuccess) {                                                                  \
-      std::printf("%s:%d: %s: %s\n", __FILE__, __LINE__, #call, cudaGetErrorString(error_));      \
-      std::exit(1);                                                                               \
-    }                                                                                             \
+#define CHECK(call)                                                                          \
+  do {                                                                                       \
+    const cudaError_t error_ = (call);                                                       \
+    if (error_ != cudaSuccess) {                                                             \
+      std::printf("%s:%d: %s: %s\n", __FILE__, __LINE__, #call, cudaGetErrorString(error_)); \
+      std::exit(1);                                                                          \
+    }                                                                                        \
   } while (0)
 
 template <class T>
@@ -41,8 +41,8 @@ struct Reference {
   AttentionShape x;
   AttentionInput q, k, v, dout;
   const float* dlse;
-  double *p, *ds;            // [B, H, T, S]: scores, then weights; dout·v, then dS
-  double *o, *lse, *delta;   // [B, T, H, D], [B, H, T]
+  double *p, *ds;           // [B, H, T, S]: scores, then weights; dout·v, then dS
+  double *o, *lse, *delta;  // [B, T, H, D], [B, H, T]
   double *dq, *dk, *dv;
 };
 
@@ -198,7 +198,9 @@ Problem make_problem(const AttentionShape& x, bool with_dlse, uint64_t seed) {
 }
 
 // All bits set is NaN in bfloat16 and float32.
-void poison(void* p, size_t bytes) { CHECK(cudaMemset(p, 0xff, bytes)); }
+void poison(void* p, size_t bytes) {
+  CHECK(cudaMemset(p, 0xff, bytes));
+}
 
 template <class T>
 std::vector<T> fetched(const T* device, size_t count) {
@@ -206,8 +208,12 @@ std::vector<T> fetched(const T* device, size_t count) {
   CHECK(cudaMemcpy(host.data(), device, count * sizeof(T), cudaMemcpyDeviceToHost));
   return host;
 }
-double value_of(__nv_bfloat16 x) { return __bfloat162float(x); }
-double value_of(float x) { return x; }
+double value_of(__nv_bfloat16 x) {
+  return __bfloat162float(x);
+}
+double value_of(float x) {
+  return x;
+}
 
 // ‖x − r‖ / ‖r‖ where both may be −∞ alike; NaN if any is NaN.
 template <class T>
@@ -322,8 +328,8 @@ void time_shape(const AttentionShape& x, bool backward) {
   Problem p = make_problem(x, false, 7);
   const double pairs = x.causal ? double(x.T) * x.S / 2 : double(x.T) * x.S, flops = 4.0 * x.D * pairs * x.B * x.H;
   const double forward_ms = median_ms([&] { return attention_forward_sm90(p.forward, nullptr); });
-  std::printf("B%ld T%ld H%ld K%ld D%ld causal%d window%ld: forward %.4f ms %.0f TFLOP/s", x.B, x.T, x.H, x.K, x.D, x.causal,
-              x.window, forward_ms, flops / forward_ms * 1e-9);
+  std::printf("B%ld T%ld H%ld K%ld D%ld causal%d window%ld: forward %.4f ms %.0f TFLOP/s", x.B, x.T, x.H, x.K, x.D,
+              x.causal, x.window, forward_ms, flops / forward_ms * 1e-9);
   std::fflush(stdout);
   if (backward) {
     const double ms = median_ms([&] { return attention_backward_sm90(p.backward, nullptr); });
@@ -373,9 +379,12 @@ int main(int argc, char** argv) {
     return right ? 0 : 1;
   }
   const AttentionShape timed[] = {
-      shape(1, 16384, 16384, 16, 16, 128, true),  shape(32, 1024, 1024, 12, 12, 64, true),
-      shape(64, 512, 512, 4, 4, 64, true),        shape(1, 16384, 16384, 16, 16, 128, false),
-      shape(1, 16384, 16384, 16, 16, 64, true),   shape(8, 2048, 2048, 16, 4, 128, true),
+      shape(1, 16384, 16384, 16, 16, 128, true),
+      shape(32, 1024, 1024, 12, 12, 64, true),
+      shape(64, 512, 512, 4, 4, 64, true),
+      shape(1, 16384, 16384, 16, 16, 128, false),
+      shape(1, 16384, 16384, 16, 16, 64, true),
+      shape(8, 2048, 2048, 16, 4, 128, true),
       shape(1, 16384, 16384, 16, 4, 128, true, 1024),
   };
   if (std::strcmp(what, "one") == 0) {
