@@ -64,10 +64,14 @@ void measure(const char* name, double bytes, const std::function<void()>& run) {
   LLMEFF_CUDA(cudaEventCreate(&stop));
   std::vector<float> times;
   for (int i = 0; i < kRuns + kWarmUps; ++i) {
-    context->begin("bench", 1);
+    context->begin("bench", 1, {});
     LLMEFF_CUDA(cudaEventRecord(start, context->stream));
     run();
     LLMEFF_CUDA(cudaEventRecord(stop, context->stream));
+    if (const FailurePointer check = context->end()) {
+      LLMEFF_CUDA(cudaStreamSynchronize(context->stream));
+      context->settle(*check);
+    }
     LLMEFF_CUDA(cudaEventSynchronize(stop));
     float milliseconds = 0;
     LLMEFF_CUDA(cudaEventElapsedTime(&milliseconds, start, stop));

@@ -5,6 +5,8 @@
 namespace llmeff::bench {
 namespace {
 
+constexpr int kCalls = 8;
+
 void run(Gpu& gpu, int64_t rows, int64_t width, double copy) {
   const DType b = DType::kBF16, f = DType::kF32;
   const double array = 2.0 * static_cast<double>(rows * width);
@@ -12,24 +14,29 @@ void run(Gpu& gpu, int64_t rows, int64_t width, double copy) {
     std::printf("  %-24s %8.1f us  %.3f TB/s, %.3f of the copy\n", name, seconds * 1e6, bytes / seconds * 1e-12,
                 bytes / seconds / copy);
   };
+  const auto time = [&](auto&& work) { return gpu.time(work, 10, kCalls); };
   std::printf("[%lld, %lld]\n", static_cast<long long>(rows), static_cast<long long>(width));
   const View x = gpu.random(b, {rows, width}), y = gpu.random(b, {rows, width}), z = gpu.random(b, {rows, width}),
              u = gpu.random(b, {rows, width}), dx = gpu.random(b, {rows, width}), weight = gpu.random(b, {width}),
              bias = gpu.random(b, {width}), dweight = gpu.random(b, {width}), dbias = gpu.random(b, {width}),
              mean = gpu.random(f, {rows}), rstd = gpu.random(f, {rows}, 1, 2);
   auto& k = *gpu.kernels;
-  print("rms_norm", 2 * array, gpu.time([&] { k.rms_norm(In{x}, {}, In{weight}, 0, 1e-5, {}, Out{y}, Out{rstd}); }));
+  print(
+      "copy of one array", 2 * array, time([&] {
+        LLMEFF_CUDA(cudaMemcpyAsync(y.data, x.data, static_cast<size_t>(array), cudaMemcpyDeviceToDevice, gpu.stream));
+      }));
+  print("rms_norm", 2 * array, time([&] { k.rms_norm(In{x}, {}, In{weight}, 0, 1e-5, {}, Out{y}, Out{rstd}); }));
   print("rms_norm, residual", 4 * array,
-        gpu.time([&] { k.rms_norm(In{x}, In{z}, In{weight}, 0, 1e-5, Out{u}, Out{y}, Out{rstd}); }));
+        time([&] { k.rms_norm(In{x}, In{z}, In{weight}, 0, 1e-5, Out{u}, Out{y}, Out{rstd}); }));
   print("rms_norm_grad, dsum", 4 * array,
-        gpu.time([&] { k.rms_norm_grad(In{y}, In{z}, In{x}, In{weight}, 0, In{rstd}, Out{dx}, Out{dweight}); }));
+        time([&] { k.rms_norm_grad(In{y}, In{z}, In{x}, In{weight}, 0, In{rstd}, Out{dx}, Out{dweight}); }));
   print("layer_norm", 2 * array,
-        gpu.time([&] { k.layer_norm(In{x}, {}, In{weight}, In{bias}, 1e-5, {}, Out{y}, Out{mean}, Out{rstd}); }));
-  print("layer_norm_grad, dsum", 4 * array, gpu.time([&] {
-    k.layer_norm_grad(In{y}, In{z}, In{x}, In{weight}, In{mean}, In{rstd}, Out{dx}, Out{dweight}, Out{dbias});
-  }));
-  print("swiglu", 3 * array, gpu.time([&] { k.swiglu(In{x}, In{z}, Out{y}); }));
-  print("swiglu_grad", 5 * array, gpu.time([&] { k.swiglu_grad(In{y}, In{x}, In{z}, Out{u}, Out{dx}); }));
+        time([&] { k.layer_norm(In{x}, {}, In{weight}, In{bias}, 1e-5, {}, Out{y}, Out{mean}, Out{rstd}); }));
+  print("layer_norm_grad, dsum", 4 * array, time([&] {
+          k.layer_norm_grad(In{y}, In{z}, In{x}, In{weight}, In{mean}, In{rstd}, Out{dx}, Out{dweight}, Out{dbias});
+        }));
+  print("swiglu", 3 * array, time([&] { k.swiglu(In{x}, In{z}, Out{y}); }));
+  print("swiglu_grad", 5 * array, time([&] { k.swiglu_grad(In{y}, In{x}, In{z}, Out{u}, Out{dx}); }));
   // q of a fused product of q, k and v.
   const int64_t length = 1024, size = 64, heads = width / size;
   const View qkv = gpu.random(b, {rows / length, length, 3 * width}), cos = gpu.random(f, {length, size / 2}),
@@ -37,16 +44,16 @@ void run(Gpu& gpu, int64_t rows, int64_t width, double copy) {
   View q = contiguous(qkv.data, b, {rows / length, length, heads, size});
   q.strides[0] = length * 3 * width, q.strides[1] = 3 * width;
   const View turned = contiguous(y.data, b, {rows / length, length, heads, size});
-  print("rope of q", 2 * array, gpu.time([&] { k.rope(In{q}, In{cos}, In{sin}, false, false, Out{turned}); }));
-  print("rope, interleaved", 2 * array, gpu.time([&] { k.rope(In{q}, In{cos}, In{sin}, true, false, Out{turned}); }));
+  print("rope of q", 2 * array, time([&] { k.rope(In{q}, In{cos}, In{sin}, false, false, Out{turned}); }));
+  print("rope, interleaved", 2 * array, time([&] { k.rope(In{q}, In{cos}, In{sin}, true, false, Out{turned}); }));
   const int vocabulary = 50304;
   const View ids = gpu.integers({rows}, vocabulary), table = gpu.random(b, {vocabulary, width}),
              same = gpu.integers({rows}, 1), few = gpu.integers({rows}, 20);
   const double tables = 2.0 * static_cast<double>(vocabulary * width);
-  print("embedding", 2 * array, gpu.time([&] { k.embedding(In{table}, In{ids}, Out{y}); }));
-  print("embedding_grad", array + tables, gpu.time([&] { k.embedding_grad(In{y}, In{ids}, Out{table}); }));
-  print("embedding_grad, 20 ids", array + tables, gpu.time([&] { k.embedding_grad(In{y}, In{few}, Out{table}); }));
-  print("embedding_grad, one id", array + tables, gpu.time([&] { k.embedding_grad(In{y}, In{same}, Out{table}); }));
+  print("embedding", 2 * array, time([&] { k.embedding(In{table}, In{ids}, Out{y}); }));
+  print("embedding_grad", array + tables, time([&] { k.embedding_grad(In{y}, In{ids}, Out{table}); }));
+  print("embedding_grad, 20 ids", array + tables, time([&] { k.embedding_grad(In{y}, In{few}, Out{table}); }));
+  print("embedding_grad, one id", array + tables, time([&] { k.embedding_grad(In{y}, In{same}, Out{table}); }));
   for (const View* v : {&x, &y, &z, &u, &dx, &weight, &bias, &dweight, &dbias, &mean, &rstd, &qkv, &cos, &sin, &ids,
                         &table, &same, &few})
     LLMEFF_CUDA(cudaFree(v->data));

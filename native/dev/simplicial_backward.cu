@@ -1,8 +1,9 @@
 // Workbench of the 2-simplicial backward kernels for Hopper: check against plain kernels, timing, history.
 //
-//   nvcc -std=c++20 -O3 -gencode=arch=compute_90a,code=sm_90a native/dev/simplicial_backward.cu \
+//   nvcc -std=c++20 -O3 -gencode=arch=compute_90a,code=sm_90a -Inative/src native/dev/simplicial_backward.cu \
 //     native/src/cuda/kernels/simplicial_backward_{,rows_,columns_}sm90.cu -o simplicial_backward
 //   ./simplicial_backward check      odd shapes, all gradients against the plain reference
+//   ./simplicial_backward parts      the two large kernels apart, N 4096
 //   ./simplicial_backward time       B 1, N 32768, Hq 64, Hkv 1, D 128, windows 512 × 32, and neighbours
 //
 // TFLOP/s count 10·D FLOPs per (query row, pair), the five products a backward pass needs; the kernels execute seven.
@@ -17,7 +18,7 @@
 #include <string>
 #include <vector>
 
-#include "../src/cuda/kernels/simplicial_backward_sm90.h"
+#include "cuda/kernels/simplicial_backward_problem.h"
 
 #define CHECK(call)                                                                                   \
   do {                                                                                                \
@@ -459,6 +460,42 @@ void time(const char* name, const Shape& s, int repetitions, bool identity) {
   std::fflush(stdout);
 }
 
+// The two large kernels apart, milliseconds.
+void parts(const Shape& s) {
+  namespace backward = llmeff::cuda::simplicial_backward;
+  Buffers buffers;
+  bf16* o = nullptr;
+  const Args a = make(s, buffers, 7, &o);
+  flat_lse<<<1024, 256>>>(const_cast<float*>(a.lse), a, a.B * a.Hq * a.Nq);
+  char* scratch = buffers.get<char>(llmeff::cuda::simplicial_backward_sm90_scratch_bytes(a));
+  CHECK(llmeff::cuda::simplicial_backward_sm90(a, scratch, nullptr));  // leaves the statistics
+  size_t bytes = 0;
+  const backward::Problem p = backward::make_problem(
+      a, reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(scratch) + 255) & ~uintptr_t{255}), &bytes);
+  backward::Maps maps;
+  CHECK(backward::make_maps(a, p, &maps));
+  const auto median = [&](auto launch) {
+    std::vector<float> ms(7);
+    cudaEvent_t start, stop;
+    CHECK(cudaEventCreate(&start));
+    CHECK(cudaEventCreate(&stop));
+    for (float& x : ms) {
+      CHECK(cudaEventRecord(start));
+      launch();
+      CHECK(cudaEventRecord(stop));
+      CHECK(cudaEventSynchronize(stop));
+      CHECK(cudaEventElapsedTime(&x, start, stop));
+    }
+    std::sort(ms.begin(), ms.end());
+    return ms[ms.size() / 2];
+  };
+  const float rows = median([&] { backward::launch_rows(p, maps, nullptr); });
+  const float columns = median([&] {
+    for (int phase = 0; phase < p.phases; ++phase) backward::launch_columns(p, maps, phase, nullptr);
+  });
+  std::printf("rows %.3f ms, columns %.3f ms\n", rows, columns);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -506,13 +543,16 @@ int main(int argc, char** argv) {
     check("phases: 4096×64 sampled", {1, 5000, 5000, 5000, 4, 1, 64, 4096, 64}, false, 5, 1811);
     return 0;
   }
+  if (what == "parts") {
+    parts({1, 4096, 4096, 4096, 64, 1, 128, 512, 32});
+    return 0;
+  }
   if (what == "time") {
     if (only < 0 || only == 0) time("N 32768, Hq 64, D 128, 512×32", {1, 32768, 32768, 32768, 64, 1, 128, 512, 32}, 5, true);
     if (only < 0 || only == 1) time("N 8192, Hq 64, D 128, 512×32", {1, 8192, 8192, 8192, 64, 1, 128, 512, 32}, 10, false);
     if (only < 0 || only == 2) time("N 8192, Hq 128, D 128, 512×32", {1, 8192, 8192, 8192, 128, 1, 128, 512, 32}, 10, false);
     if (only < 0 || only == 3) time("N 8192, Hq 64, D 64, 512×32", {1, 8192, 8192, 8192, 64, 1, 64, 512, 32}, 10, false);
     if (only < 0 || only == 4) time("N 8192, Hq 8, D 128, 512×32", {1, 8192, 8192, 8192, 8, 1, 128, 512, 32}, 10, false);
-    if (only == 5) time("N 4096, Hq 64, D 128, 512×32", {1, 4096, 4096, 4096, 64, 1, 128, 512, 32}, 3, false);
     return 0;
   }
   return 1;

@@ -176,6 +176,25 @@ Napi::Value synchronize(Environment& environment, const Arguments& info) {
   return promise;
 }
 
+// measureOps(device, on) → [{ op, calls, milliseconds }]: what the calls took since the last time that they were measured;
+// holds up the thread until all queued work has been computed.
+Napi::Value measure_ops(Environment&, const Arguments& info) {
+  Device& device = device_argument(info[0]);
+  const bool on = info[1].ToBoolean().Value();
+  std::promise<std::vector<OpTime>> measured;
+  device.submit([&](uint64_t) { measured.set_value(device.measure_ops(on)); });
+  const std::vector<OpTime> times = measured.get_future().get();
+  Napi::Array result = Napi::Array::New(info.Env(), times.size());
+  for (uint32_t i = 0; i < times.size(); ++i) {
+    Napi::Object time = Napi::Object::New(info.Env());
+    time.Set("op", times[i].op);
+    time.Set("calls", static_cast<double>(times[i].calls));
+    time.Set("milliseconds", times[i].milliseconds);
+    result.Set(i, time);
+  }
+  return result;
+}
+
 // clock(device, Float64Array(1)) → Promise of it: milliseconds on the device's clock when all work queued before had been
 // computed.
 Napi::Value clock(Environment& environment, const Arguments& info) {
@@ -206,6 +225,7 @@ void define_transfers(Environment& environment, Napi::Env env, Napi::Object& exp
   define("transfer", transfer);
   define("synchronize", synchronize);
   define("clock", clock);
+  define("measureOps", measure_ops);
 }
 
 }  // namespace llmeff::binding

@@ -1,5 +1,6 @@
 // The CPU as a device: caching allocator, executor thread, and the kernels for its instruction set.
 #include <chrono>
+#include <map>
 #include <mutex>
 #include <utility>
 
@@ -52,9 +53,23 @@ class CpuDevice final : public Device {
 
   void synchronize() override { executor_.drain(); }
 
-  void clock(uint64_t, std::function<void(double)> done) override {
-    const std::chrono::duration<double, std::milli> now = std::chrono::steady_clock::now().time_since_epoch();
-    done(now.count());
+  void clock(uint64_t, std::function<void(double)> done) override { done(now()); }
+  std::vector<OpTime> measure_ops(bool on) override {
+    measuring_ = on;
+    std::vector<OpTime> times;
+    for (const auto& [op, time] : std::exchange(times_, {})) times.push_back(time);
+    return times;
+  }
+  void begin(const char* op, uint64_t, const std::vector<FailurePointer>&) override {
+    if (measuring_) op_ = op, began_ = now();
+  }
+  FailurePointer end(uint64_t) override {
+    if (measuring_) {
+      OpTime& time = times_.try_emplace(op_, OpTime{op_, 0, 0}).first->second;
+      ++time.calls;
+      time.milliseconds += now() - began_;
+    }
+    return nullptr;
   }
 
  protected:
@@ -63,6 +78,16 @@ class CpuDevice final : public Device {
   void release(Block* block) override { allocator_.release(block); }
 
  private:
+  static double now() {
+    return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  }
+
+  // Of work on the stream.
+  bool measuring_ = false;
+  const char* op_ = "";
+  double began_ = 0;
+  std::map<std::string, OpTime> times_;
+
   Kernels& kernels_;
   CachingAllocator allocator_;
   std::mutex emptying_;

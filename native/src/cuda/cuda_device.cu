@@ -3,6 +3,7 @@
 #include <cuda_runtime.h>
 
 #include <future>
+#include <map>
 #include <mutex>
 #include <utility>
 
@@ -164,13 +165,8 @@ class CudaDevice final : public Device {
   }
 
   void clock(uint64_t, std::function<void(double)> done) override {
-    cudaEvent_t now;
-    LLMEFF_CUDA(cudaEventCreate(&now));
-    LLMEFF_CUDA(cudaEventRecord(now, context_.stream));
-    if (origin_ == nullptr) {
-      LLMEFF_CUDA(cudaEventCreate(&origin_));
-      LLMEFF_CUDA(cudaEventRecord(origin_, context_.stream));
-    }
+    if (origin_ == nullptr) origin_ = recorded();
+    const cudaEvent_t now = recorded();
     completions_.add([now, origin = origin_, done](cudaError_t) {
       float milliseconds = 0;
       cudaEventElapsedTime(&milliseconds, origin, now);
@@ -181,8 +177,10 @@ class CudaDevice final : public Device {
 
   void begin(const char* op, uint64_t ticket, const std::vector<FailurePointer>& pending) override {
     context_.begin(op, ticket, pending);
+    if (measuring_) measured_.push_back({op, recorded(), nullptr});
   }
   FailurePointer end(uint64_t) override {
+    if (measuring_) measured_.back().end = recorded();
     const FailurePointer check = context_.end();
     if (check == nullptr) return nullptr;
     completions_.add([this, check](cudaError_t) {
@@ -201,6 +199,23 @@ class CudaDevice final : public Device {
       done(current_failure("finish", ticket));
     }
   }
+  std::vector<OpTime> measure_ops(bool on) override {
+    measuring_ = on;
+    LLMEFF_CUDA(cudaStreamSynchronize(context_.stream));
+    std::map<std::string, OpTime> times;
+    for (const Measured& call : std::exchange(measured_, {})) {
+      float milliseconds = 0;
+      if (call.end != nullptr) cudaEventElapsedTime(&milliseconds, call.start, call.end);
+      OpTime& time = times.try_emplace(call.op, OpTime{call.op, 0, 0}).first->second;
+      ++time.calls;
+      time.milliseconds += milliseconds;
+      cudaEventDestroy(call.start);
+      if (call.end != nullptr) cudaEventDestroy(call.end);
+    }
+    std::vector<OpTime> all;
+    for (const auto& [op, time] : times) all.push_back(time);
+    return all;
+  }
   FailurePointer take_unobserved_check() override {
     const FailurePointer check = std::exchange(unobserved_, nullptr);
     return check != nullptr && !check->observed ? check : nullptr;
@@ -212,6 +227,19 @@ class CudaDevice final : public Device {
   void release(Block* block) override { allocator_.release(block); }
 
  private:
+  // An event that is recorded now.
+  cudaEvent_t recorded() {
+    cudaEvent_t event;
+    LLMEFF_CUDA(cudaEventCreate(&event));
+    LLMEFF_CUDA(cudaEventRecord(event, context_.stream));
+    return event;
+  }
+
+  struct Measured {
+    const char* op;
+    cudaEvent_t start, end;
+  };
+
   FailurePointer lost(cudaError_t status, uint64_t ticket) {
     auto failure = std::make_shared<Failure>();
     failure->code = "ERR_CUDA";
@@ -230,6 +258,8 @@ class CudaDevice final : public Device {
   std::mutex emptying_;
   PinnedMemory pinned_;
   Executor executor_;
+  bool measuring_ = false;
+  std::vector<Measured> measured_;
   cudaEvent_t origin_ = nullptr;  // of the clock
   FailurePointer unobserved_;  // of the completions' thread
   Completions completions_;

@@ -6,6 +6,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -56,6 +57,28 @@ inline View row_major(void* data, DType dtype, const std::vector<int64_t>& shape
   return v;
 }
 
+// GPU memory by powers of two, kept for the next array: cudaMalloc and cudaFree would take most of the time of the tests.
+inline std::map<size_t, std::vector<void*>>& free_memory() {
+  static auto* const lists = new std::map<size_t, std::vector<void*>>();
+  return *lists;
+}
+inline size_t power_from(size_t bytes) {
+  size_t power = 256;
+  while (power < bytes) power *= 2;
+  return power;
+}
+inline void* take_memory(size_t bytes) {
+  std::vector<void*>& blocks = free_memory()[power_from(bytes)];
+  void* block = nullptr;
+  if (blocks.empty()) {
+    LLMEFF_CUDA(cudaMalloc(&block, power_from(bytes)));
+  } else {
+    block = blocks.back();
+    blocks.pop_back();
+  }
+  return block;
+}
+
 // An array on both sides.
 class Twin {
  public:
@@ -67,8 +90,9 @@ class Twin {
     storage_ = std::make_shared<Storage>();
     storage_->host.resize(static_cast<size_t>(size * item_size(host_dtype)));
     storage_->bytes = static_cast<size_t>(size * item_size(dtype));
-    LLMEFF_CUDA(cudaMalloc(&storage_->device, storage_->bytes + 1));
+    storage_->device = take_memory(storage_->bytes + 1);
     LLMEFF_CUDA(cudaMemset(storage_->device, 0xFF, storage_->bytes));  // NaN; -1
+    LLMEFF_CUDA(cudaDeviceSynchronize());                               // kernels go to a stream that doesn't wait
     std::memset(storage_->host.data(), 0xFF, storage_->host.size());
     host_ = row_major(storage_->host.data(), host_dtype, shape);
     device_ = row_major(storage_->device, dtype, shape);
@@ -103,6 +127,7 @@ class Twin {
     cpu.copy(In{from}, Out{to});
     cpu.copy(In{to}, Out{from});
     LLMEFF_CUDA(cudaMemcpy(storage_->device, raw.data(), raw.size(), cudaMemcpyHostToDevice));
+    LLMEFF_CUDA(cudaDeviceSynchronize());
   }
   // What the GPU's array holds, in float64 (integers as they are), in the order of the memory.
   std::vector<double> received(Kernels& cpu) const {
@@ -124,7 +149,7 @@ class Twin {
     std::vector<uint8_t> host;
     void* device = nullptr;
     size_t bytes = 0;
-    ~Storage() { cudaFree(device); }
+    ~Storage() { free_memory()[power_from(bytes + 1)].push_back(device); }
   };
   std::shared_ptr<Storage> storage_;
   View host_, device_;
@@ -164,6 +189,18 @@ class Lab {
     const FailurePointer check = context_->end();
     LLMEFF_CUDA(cudaStreamSynchronize(context_->stream));
     if (check != nullptr) context_->settle(*check);
+  }
+
+  // call() on the GPU alone: what its check of values found, settled, or null; `pending` are checks that updates in place
+  // depend on.
+  template <class F>
+  FailurePointer alone(F&& call, const std::vector<FailurePointer>& pending = {}) {
+    context_->begin("test", ++ticket_, pending);
+    call();
+    const FailurePointer check = context_->end();
+    LLMEFF_CUDA(cudaStreamSynchronize(context_->stream));
+    if (check != nullptr) context_->settle(*check);
+    return check;
   }
 
   // |got − want| ≤ tolerance · (magnitude + |want|) everywhere in the memory of `twin`.

@@ -72,7 +72,7 @@ TEST(cuda_copy_pinned_memory) {
   View turned = host;
   turned.shape[0] = 70, turned.shape[1] = 60, turned.strides[0] = 1, turned.strides[1] = 70;
   Twin there(DType::kF32, {60, 70}), across(DType::kF32, {70, 60}), wide(DType::kF64, {60, 70});
-  lab().context().begin("test", 1);
+  lab().context().begin("test", 1, {});
   lab().gpu().copy(In{host}, Out{there.device()});
   lab().gpu().copy(In{turned}, Out{across.device()});
   lab().gpu().copy(In{host}, Out{wide.device()});

@@ -50,30 +50,36 @@ TEST(cuda_scatter_add) {
 
 TEST(cuda_bad_indices) {
   Lab& l = lab();
+  cuda::Context& context = l.context();
   for (const int32_t bad : {-1, 50, 1000000}) {
     Twin indices = l.integers({300}, 0, 50);
     const Twin x = numbers(DType::kF32, {50}, Layout::kContiguous, 1), out(DType::kF32, {300});
-    indices.integers()[123] = bad;
+    indices.integers()[123] = indices.integers()[200] = bad;
     indices.send(l.cpu());
-    l.context().begin("gather", 1);
+    const std::string words = "index " + std::to_string(bad) + " at position 123 ";
+    context.begin("gather", 1, {});
     l.gpu().gather(In{x.device()}, In{indices.device()}, 0, Out{out.device()});
-    LLMEFF_CUDA(cudaStreamSynchronize(l.context().stream));
-    const cuda::BadValueReport report = l.context().report();
-    CHECK(report.claimed == 1 && report.value == bad && report.bound == 50, "gather of %d: %llu, %lld, %lld", bad,
-          report.claimed, report.value, report.bound);
-    l.context().clear_report();
-    // The sum in place is not touched, nor by the next call while the failure is untold.
-    const Twin sums = numbers(DType::kF32, {50}, Layout::kContiguous, 1), more = numbers(DType::kF32, {300}, Layout::kContiguous, 1);
-    const Twin good = l.integers({300}, 0, 50);
-    for (const Twin* ids : {static_cast<const Twin*>(&indices), &good}) {
-      l.context().begin("scatterAdd", 2);
-      l.gpu().scatter_add(In{more.device()}, In{ids->device()}, 0, InOut{sums.device()});
-    }
-    LLMEFF_CUDA(cudaStreamSynchronize(l.context().stream));
-    CHECK(l.context().report().claimed == 1 && l.context().report().value == bad, "scatter_add of %d", bad);
+    const FailurePointer of_gather = context.end();
+    LLMEFF_CUDA(cudaStreamSynchronize(context.stream));
+    context.settle(*of_gather);
+    CHECK(of_gather->state == Failure::State::kFailed && of_gather->message.find(words) != std::string::npos,
+          "gather of %d: %s", bad, of_gather->message.c_str());
+    // The sum in place is not touched, nor by the next call that depends on it.
+    const Twin sums = numbers(DType::kF32, {50}, Layout::kContiguous, 1);
+    const Twin more = numbers(DType::kF32, {300}, Layout::kContiguous, 1), good = l.integers({300}, 0, 50);
+    context.begin("scatterAdd", 2, {});
+    l.gpu().scatter_add(In{more.device()}, In{indices.device()}, 0, InOut{sums.device()});
+    const FailurePointer first = context.end();
+    context.begin("scatterAdd", 3, {first});
+    l.gpu().scatter_add(In{more.device()}, In{good.device()}, 0, InOut{sums.device()});
+    const FailurePointer second = context.end();
+    LLMEFF_CUDA(cudaStreamSynchronize(context.stream));
+    context.settle(*first);
+    context.settle(*second);
+    CHECK(first->state == Failure::State::kFailed && first->message.find(words) != std::string::npos,
+          "scatter_add of %d: %s", bad, first->message.c_str());
+    CHECK(second->state == Failure::State::kPassed, "%s", second->message.c_str());
     expect_near("sums after a bad index", sums, 0, 0);
-    l.context().clear_report();
-    LLMEFF_CUDA(cudaStreamSynchronize(l.context().stream));
   }
 }
 

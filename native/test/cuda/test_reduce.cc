@@ -65,7 +65,8 @@ TEST(cuda_variance_off_centre) {
     for (const auto& [shape, axes] : std::vector<std::pair<Shape, unsigned>>{{{100000}, 1}, {{50, 3000}, 2}, {{3000, 50}, 1}}) {
       const Twin x = numbers(dtype, shape, Layout::kContiguous, 1, false, 1000), out(dtype, reduced(shape, axes));
       lab().both([&](Kernels& kernels, auto side) { kernels.reduce(ReduceOp::kVariance, In{side(x)}, Out{side(out)}); });
-      expect_near("variance of " + text(shape), out, 16 * rounding(dtype));
+      // Means of parts are merged in float64, where they have roundings of the size of the mean.
+      expect_near("variance of " + text(shape), out, 16 * (dtype == DType::kF64 ? 1000 : 1) * rounding(dtype));
     }
 }
 
@@ -103,7 +104,7 @@ TEST(cuda_reduce_repeats) {
     std::vector<double> first;
     for (int run = 0; run < 3; ++run) {
       const Twin out(DType::kF32, reduced({1000, 1003}, axes));
-      lab().context().begin("test", 1);
+      lab().context().begin("test", 1, {});
       lab().gpu().reduce(ReduceOp::kSum, In{x.device()}, Out{out.device()});
       LLMEFF_CUDA(cudaStreamSynchronize(lab().context().stream));
       const std::vector<double> got = out.received(lab().cpu());

@@ -1,5 +1,5 @@
-// 2-simplicial attention on the GPU: both forms, every kind of window, offset, group and odd size; and the identities of
-// its gradients.
+// 2-simplicial attention on the GPU: both forms, every kind of window, offset, group and odd size; and the identities
+// of its gradients.
 #include "lab.h"
 #include "simplicial_reference.h"
 
@@ -54,7 +54,6 @@ constexpr SimplicialCase kCases[] = {
     {"more channels than a tile", 1, 11, 11, 11, 2, 1, 270, 290, kCausal, 6, 4, 0, 0, 0, kDeterminant, 0, 1, 0},
     {"large logits", 1, 12, 12, 12, 2, 1, 16, 16, kCausal, 6, 4, 0, 0, 0, kTrilinear, 0, 0, 60},
 };
-
 
 constexpr DType kDTypes[] = {DType::kF32, DType::kF64, DType::kBF16, DType::kF16};
 
@@ -112,13 +111,16 @@ TEST(cuda_simplicial) {
   for (const DType dtype : kDTypes)
     for (const SimplicialCase& c : kCases)
       for (const int64_t pad : {-1, 3, 8}) {
+        // Rows padded by 8 can be copied 16 bytes at a time, which matters to 16-bit types; by 3 they can't.
+        if (pad == 8 && rounding(dtype) <= rounding(DType::kF32)) continue;
         const Arrays x(dtype, c, pad);
         lab().both([&](Kernels& kernels, auto side) { x.run(c, kernels, side); });
         // simplicial-attention.md §11; in float16 an eighth of what bfloat16 may err by.
         const bool half = dtype == DType::kF16, narrow = half || dtype == DType::kBF16;
         const bool zero = c.s1 == 1 || (c.causal && c.w1 == 1 && c.w2 == 1);  // one pair for each row
-        const double wide = 512 * rounding(dtype) * (c.scale > 1 ? 60 : 1);
-        const double values = narrow ? (half ? 1e-2 / 8 : 1e-2) : wide, keys = narrow ? 2 * values * (zero ? 100 : 1) : wide;
+        const double wide = 512 * rounding(dtype) * (c.scale > 1 ? 240 : 1);  // large logits lose some digits
+        const double values = narrow ? (half ? 1e-2 / 8 : 1e-2) : wide,
+                     keys = narrow ? 2 * values * (zero ? 100 : 1) : wide;
         if (narrow && c.scale > 1) {
           // The rounding of q∘k alone moves logits of hundreds by about one: they are still numbers.
           for (const Twin* twin : {&x.o, &x.lse, &x.dq, &x.dk1, &x.dk2, &x.dv1, &x.dv2})

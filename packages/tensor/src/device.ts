@@ -167,6 +167,34 @@ export async function deviceTime(device: DeviceChoice = defaultDevice()): Promis
   return milliseconds!;
 }
 
+/** What the calls of one operation of the engine took of a device's time. */
+export interface OpTime {
+  /** The kernel's name, such as `"matmul"`. */
+  op: string;
+  calls: number;
+  milliseconds: number;
+}
+
+/**
+ * Runs `fn` and tells what each kind of kernel that it queued took of a device's time, the longest first. Waits for the work.
+ *
+ * @example
+ * const { ops } = profile(() => step());
+ * console.table(ops);
+ */
+export function profile<R>(fn: () => R, device: DeviceChoice = defaultDevice()): { result: R; ops: OpTime[] } {
+  const number = deviceNumber("profile", device);
+  engine().measureOps(number, true);
+  let ops: OpTime[] = [];
+  let result: R;
+  try {
+    result = fn();
+  } finally {
+    ops = engine().measureOps(number, false);
+  }
+  return { result: result!, ops: ops.sort((a, b) => b.milliseconds - a.milliseconds) };
+}
+
 /** Where tensors are made without a `device`: the CPU, or what `LLMEFF_DEVICE` or `setDefaultDevice` says. */
 export function defaultDevice(): Device {
   return deviceName(standardNumber());

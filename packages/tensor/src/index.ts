@@ -19,6 +19,8 @@ export {
   deviceTime,
   isDeviceChoice,
   missingGpu,
+  type OpTime,
+  profile,
   resolveDevice,
   setDefaultDevice,
 } from "./device.js";

@@ -4,6 +4,8 @@
 //   g ← grad_scale·g (+ weight_decay·p unless decoupled);  m ← β1·m + (1−β1)·g;  v ← β2·v + (1−β2)·g²
 //   p ← p·(1 − lr·weight_decay, if decoupled) − lr/(1−β1ᵗ) · m / (√v/√(1−β2ᵗ) + eps)
 //
+// Gradients of float32 parameters may have 16 bits, as of a model that computes with rounded copies of them.
+//
 // All loads of a thread are under way before the first is used; the factor of the gradients and the flag of failures
 // are read on the GPU, so that a step waits for nothing.
 #include <cmath>
@@ -14,7 +16,7 @@
 namespace llmeff::cuda {
 namespace {
 
-constexpr int kTiles = 2, kChunk = kTiles * kTile;
+constexpr int kTiles = 1, kChunk = kTiles * kTile;
 
 enum Array { kParam, kCopy, kGrad, kFirst, kSecond, kMaxSecond, kArrays };
 
@@ -24,9 +26,10 @@ struct Factors {
   DType copy;
 };
 
-template <class T, bool kAmsgrad>
+template <class T, class G, bool kAmsgrad>
 __global__ void __launch_bounds__(kTileThreads)
-    adamw_kernel(const __grid_constant__ TensorTable<kArrays> table, Factors<wide_t<T>> f, StepGuard guard) {
+    adamw_kernel(const __grid_constant__ TensorTable<kArrays> table, Factors<wide_t<T>> f,
+                 const __grid_constant__ StepGuard guard) {
   using W = wide_t<T>;
   const int tensor = table.tensor_of(blockIdx.x);
   const int64_t n = table.size[tensor],
@@ -34,7 +37,7 @@ __global__ void __launch_bounds__(kTileThreads)
   const bool aligned = table.aligned[tensor];
   T *const params = table.at<T>(kParam, tensor), *const firsts = table.at<T>(kFirst, tensor),
            *const seconds = table.at<T>(kSecond, tensor), *const max_seconds = table.at<T>(kMaxSecond, tensor);
-  const T* const grads = table.at<const T>(kGrad, tensor);
+  const G* const grads = table.at<const G>(kGrad, tensor);
   W p[kTiles][4], g[kTiles][4], m[kTiles][4], v[kTiles][4], top[kTiles][4];
 #pragma unroll
   for (int t = 0; t < kTiles; ++t) {
@@ -98,9 +101,12 @@ void CudaKernels::adamw_step(const List<InOut>& params, const List<InOut>& copie
       table.add(params[i].size(), kChunk,
                 {&params[i], optional_view(copies, i), &grads[i], &m[i], &v[i], optional_view(max_v, i)});
       if (!table.full() && i + 1 < params.size) continue;
-      const auto kernel = max_v.size > 0 ? adamw_kernel<T, true> : adamw_kernel<T, false>;
-      kernel<<<table.chunks(), kTileThreads, 0, cuda_.stream>>>(table, f, step_guard(cuda_, grad_scale));
-      LLMEFF_LAUNCHED("adamw_kernel");
+      with_gradients<T>(grads[0].dtype, [&]<class GradTag>(GradTag) {
+        using G = typename GradTag::type;
+        const auto kernel = max_v.size > 0 ? adamw_kernel<T, G, true> : adamw_kernel<T, G, false>;
+        kernel<<<table.chunks(), kTileThreads, 0, cuda_.stream>>>(table, f, step_guard(cuda_, grad_scale));
+        LLMEFF_LAUNCHED("adamw_kernel");
+      });
       table.clear();
     }
   });

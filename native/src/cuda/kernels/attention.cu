@@ -8,8 +8,8 @@
 namespace llmeff::cuda {
 namespace {
 
-// blockIdx: x a tile of rows of a head, those that see the most keys first; y a chunk of output channels; z a part of the
-// keys.
+// blockIdx: x a tile of rows of a head, those that see the most keys first; y a chunk of output channels; z a part of
+// the keys.
 template <class T>
 __global__ __launch_bounds__(256) void attention_plain_kernel(AttentionRows<T> rows, AttentionOutput<T> out) {
   using W = wide_t<T>;

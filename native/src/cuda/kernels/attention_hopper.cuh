@@ -1,5 +1,6 @@
 // The call sites of the kernels for Hopper's tensor cores (attention_sm90.h, simplicial_sm90.h,
-// simplicial_backward_sm90.h): each returns whether they took the work.
+// simplicial_backward_sm90.h): each returns whether they took the work. Unlike the other kernels these multiply what a
+// mask hides by 0, so that a NaN or an infinity reaches the rows and keys of its tile that the mask keeps from it.
 #pragma once
 
 #include "cuda/check.h"
@@ -116,8 +117,8 @@ inline bool simplicial_grad_hopper(Context& cuda, const SimplicialArguments& x, 
   args.dq = dq.as<bf16>(), args.dk1 = dk1.as<bf16>(), args.dv1 = dv1.as<bf16>();
   args.dk2 = dk2.as<bf16>(), args.dv2 = dv2.as<bf16>();
   if (!simplicial_backward_sm90_supports(args)) return false;
-  LLMEFF_CUDA(
-      simplicial_backward_sm90(args, cuda.scratch_bytes(simplicial_backward_sm90_scratch_bytes(args) + 256), cuda.stream));
+  LLMEFF_CUDA(simplicial_backward_sm90(args, cuda.scratch_bytes(simplicial_backward_sm90_scratch_bytes(args) + 256),
+                                       cuda.stream));
   return true;
 }
 

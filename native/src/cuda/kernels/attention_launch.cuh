@@ -24,7 +24,8 @@ AttentionRows<T> attention_rows(Context& cuda, const View& q, const View& k, con
   if (k_doc.present())
     rows.k_doc = k_doc.as<const int32_t>(), rows.k_doc_batch = k_doc.strides[0], rows.k_doc_row = k_doc.strides[1];
   if (prefix.present())
-    rows.prefix = prefix.as<const int32_t>(), rows.prefix_batch = prefix.strides[0], rows.prefix_row = prefix.strides[1];
+    rows.prefix = prefix.as<const int32_t>(), rows.prefix_batch = prefix.strides[0],
+    rows.prefix_row = prefix.strides[1];
   rows.aligned = rows.q.aligned(rows.width) && rows.k.aligned(rows.width) && rows.v.aligned(rows.value_width);
   fill_document_ranges(cuda, q_doc, rows);
   return rows;

@@ -46,8 +46,7 @@ template <int width, int fragments, class T>
 void attention_mma_of(Context& cuda, const AttentionRows<T>& rows, const View& o, const View& lse) {
   using Shared = MmaForwardShared<width, fragments>;
   const int64_t blocks = static_cast<int64_t>(rows.batch) * rows.kv_heads * rows.template tiles<Shared::kRows>();
-  const AttentionOutput<T> out =
-      attention_output<T>(cuda, o, lse, parts_for(cuda, blocks, (rows.keys + 63) / 64, 4));
+  const AttentionOutput<T> out = attention_output<T>(cuda, o, lse, parts_for(cuda, blocks, (rows.keys + 63) / 64, 4));
   launch(cuda, "attention_mma_kernel", attention_mma_kernel<width, fragments, T>,
          dim3(static_cast<unsigned>(blocks), 1, static_cast<unsigned>(out.parts)), kMmaThreads, sizeof(Shared), rows,
          out);

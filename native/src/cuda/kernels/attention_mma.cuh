@@ -2,12 +2,13 @@
 // online softmax over tiles of keys (Dao, FlashAttention-2, arXiv:2307.08691). Both the rows of attention_rows.cuh and
 // those of simplicial_rows.cuh go through it.
 //
-// A block of four warps works on 64 rows (or, for the gradients of keys, on 64 keys), 16 of them to each warp, so that a
-// row's softmax is among four lanes; forward, where there are enough rows, on 128, so that what a warp reads of the keys
-// serves two fragments of 16. `width` is that of a tile in shared memory, the larger of D and Dv padded with zeros
+// A block of four warps works on 64 rows (or, for the gradients of keys, on 64 keys), 16 of them to each warp, so that
+// a row's softmax is among four lanes; forward, where there are enough rows, on 128, so that what a warp reads of the
+// keys serves two fragments of 16. `width` is that of a tile in shared memory, the larger of D and Dv padded with zeros
 // to 64, 128 or 256. Scores and outputs stay in registers; P and dS are rounded to the dtype as they become operands.
 //
-//   forward              A 64 rows, K and V tiles of `keys` rows: while the scores of a tile are made its V arrives, and
+//   forward              A 64 rows, K and V tiles of `keys` rows: while the scores of a tile are made its V arrives,
+//   and
 //                        the next K while P·V is
 //   gradient of rows     A and Y 64 rows, K and V: S, dP, G = dS·K
 //   gradient of keys     K and V 64 rows, A and Y tiles: Sᵀ, dPᵀ, dV = Pᵀ·Y, dK = dSᵀ·A
@@ -39,10 +40,12 @@ struct MmaForwardShared {
   __align__(128) unsigned char a[kRows * width * 2];
   __align__(128) unsigned char k[kMmaKeys<width> * width * 2];
   __align__(128) unsigned char v[kMmaKeys<width> * width * 2];
-  // The outputs of the rows in float32, when all products are done, lie over these.
-  __align__(128) unsigned char more[fragments == 1 ? 16 : 2 * (kMmaRows - kMmaKeys<width>) * width * 2 + 16];
   RowTable<float, kRows> table;
-  __device__ float* outputs() { return reinterpret_cast<float*>(a); }
+  // Of the rows in float32, when all products are done: over a, k and v.
+  __device__ float* outputs() {
+    static_assert(sizeof(a) + sizeof(k) + sizeof(v) >= kRows * width * sizeof(float));
+    return reinterpret_cast<float*>(a);
+  }
 };
 template <int width>
 struct MmaRowGradientShared {
@@ -117,23 +120,24 @@ __device__ __forceinline__ void put_crossed_rows(const Rows& x, const Table& tab
       uint32_t query[3], key[3];
       load(x.q.data + table.a[n] + channel, query);
       load(x.ka.data + table.short_key[n] + channel, key);
-      if (x.a_is_second) cross_two<T>(key, query, x.ka_bias, 0, product);
-      else cross_two<T>(query, key, 0, x.ka_bias, product);
+      if (x.a_is_second)
+        cross_two<T>(key, query, x.ka_bias, 0, product);
+      else
+        cross_two<T>(query, key, 0, x.ka_bias, product);
     }
 #pragma unroll
-    for (int e = 0; e < 3; ++e)
-      *reinterpret_cast<uint32_t*>(tile + Tile::place_of(n, channel + 2 * e)) = product[e];
+    for (int e = 0; e < 3; ++e) *reinterpret_cast<uint32_t*>(tile + Tile::place_of(n, channel + 2 * e)) = product[e];
   }
   for (int i = threadIdx.x; i < rows * (width - done); i += threads) {
     const int n = i / (width - done), d = done + i % (width - done);
-    *reinterpret_cast<T*>(tile + Tile::place_of(n, d)) =
-        narrow<T>(n < count && d < x.width ? x.a(table, n, d) : 0.0f);
+    *reinterpret_cast<T*>(tile + Tile::place_of(n, d)) = narrow<T>(n < count && d < x.width ? x.a(table, n, d) : 0.0f);
   }
 }
 
 // A (or Y, with `value`) of a tile's rows.
 template <int width, int rows, int threads, class Rows, class Table>
-__device__ __forceinline__ void put_rows(const Rows& x, const Table& table, int count, bool value, unsigned char* tile) {
+__device__ __forceinline__ void put_rows(const Rows& x, const Table& table, int count, bool value,
+                                         unsigned char* tile) {
   using T = typename Rows::T;
   using Tile = MmaTile<width>;
   const int channels = value ? x.value_width : x.width;
@@ -188,9 +192,9 @@ __device__ __forceinline__ void put_keys(const Rows& x, int b, int kv_head, int 
 }
 template <int width, int rows, class Rows>
 __device__ __forceinline__ void put_values(const Rows& x, int b, int kv_head, int j0, int end, unsigned char* tile) {
-  copy_rows<typename Rows::T, width, rows, kMmaThreads>(
-      tile, x.aligned, x.value_width, x.v.data,
-      [&](int n) { return j0 + n < end ? x.v.at(b, j0 + n, kv_head) : nullptr; });
+  copy_rows<typename Rows::T, width, rows, kMmaThreads>(tile, x.aligned, x.value_width, x.v.data, [&](int n) {
+    return j0 + n < end ? x.v.at(b, j0 + n, kv_head) : nullptr;
+  });
 }
 
 __device__ __forceinline__ float quad_max(float x) {
@@ -220,15 +224,16 @@ struct MmaLogits {
   }
 };
 
-// The softmax of a warp's rows: acc fragments, and of rows g and g + 8 of each the maximum (of base 2 logits) and the sum,
-// which is of this lane's columns alone until the end.
+// The softmax of a warp's rows: acc fragments, and of rows g and g + 8 of each the maximum (of base 2 logits) and the
+// sum, which is of this lane's columns alone until the end.
 template <int width, int fragments>
 struct MmaState {
   float acc[fragments][width / 8][4];
   float maximum[fragments][2], sum[fragments][2];
 };
 
-// The scores of a tile of keys become base 2 logits, −∞ where a row doesn't see a key; returns which it sees (bit 4·n + e).
+// The scores of a tile of keys become base 2 logits, −∞ where a row doesn't see a key; returns which it sees (bit 4·n +
+// e).
 template <class Rows, int tiles>
 __device__ __forceinline__ uint32_t mask_scores(const Rows& rows, int b, const KeyRange (&range)[2], int j0, int end,
                                                 float (&s)[tiles][4]) {
@@ -325,6 +330,7 @@ __device__ __forceinline__ void mma_forward(const Rows& rows, const RowTile& at,
       add_weighted<T, width>(state.acc, s, shared_address(shared.v));
     }
   }
+  copies_done();  // A of rows without keys too
 #pragma unroll
   for (int m = 0; m < fragments; ++m)
 #pragma unroll
@@ -362,7 +368,8 @@ __device__ __forceinline__ void add_biases(const Rows& rows, Table& table, const
 }
 
 // P and dS of one score and product.
-__device__ __forceinline__ float2 slope_of(const MmaLogits& logits, float score, float product, float lse, float delta) {
+__device__ __forceinline__ float2 slope_of(const MmaLogits& logits, float score, float product, float lse,
+                                           float delta) {
   float slope = product - delta, logit = score * logits.factor;
   if (logits.cap > 0) {
     const float turned = MmaLogits::turned(logit);
@@ -407,8 +414,7 @@ __device__ __forceinline__ void mma_row_gradient(const Rows& rows, const RowTile
     add_scores<T, width, kTiles>(s, shared_address(shared.a), row, shared_address(shared.k));
     add_scores<T, width, kTiles>(ds, shared_address(shared.y), row, shared_address(shared.v));
     __syncthreads();
-    if (j0 + kKeys < bounds.end)
-      put_values<width, kKeys>(rows, at.b, at.kv_head, j0 + kKeys, bounds.end, shared.v);
+    if (j0 + kKeys < bounds.end) put_values<width, kKeys>(rows, at.b, at.kv_head, j0 + kKeys, bounds.end, shared.v);
     const bool masked = !bounds.whole(j0, kKeys);
 #pragma unroll
     for (int n = 0; n < kTiles; ++n)

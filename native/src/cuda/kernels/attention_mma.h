@@ -12,8 +12,10 @@ namespace llmeff::cuda {
 template <class T>
 inline constexpr bool kMmaType = sizeof(T) == 2;
 
+// Tiles of 256 channels take up to 100 KB of shared memory, which the smaller GPUs (8.6, 8.9, 12.0) haven't quite got.
 inline bool mma_supports(const Context& cuda, int64_t width, int64_t value_width) {
-  return cuda.facts.capability >= 80 && std::max(width, value_width) <= 256;
+  const int64_t widest = cuda.facts.shared_bytes_per_block > size_t{100} << 10 ? 256 : 128;
+  return cuda.facts.capability >= 80 && std::max(width, value_width) <= widest;
 }
 
 template <class T>

@@ -58,9 +58,12 @@ void mma_key_gradients_of(Context& cuda, const Rows& rows, const View& dk, const
 // body(std::integral_constant<int, width>) for the narrowest tile that has the channels.
 template <class F>
 void with_mma_width(int channels, F&& body) {
-  if (channels <= 64) body(std::integral_constant<int, 64>{});
-  else if (channels <= 128) body(std::integral_constant<int, 128>{});
-  else body(std::integral_constant<int, 256>{});
+  if (channels <= 64)
+    body(std::integral_constant<int, 64>{});
+  else if (channels <= 128)
+    body(std::integral_constant<int, 128>{});
+  else
+    body(std::integral_constant<int, 256>{});
 }
 
 }  // namespace llmeff::cuda

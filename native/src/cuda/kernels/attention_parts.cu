@@ -7,7 +7,9 @@ namespace {
 
 constexpr int kThreads = 256;
 
-inline unsigned blocks_for(int64_t count, int64_t each) { return static_cast<unsigned>((count + each - 1) / each); }
+inline unsigned blocks_for(int64_t count, int64_t each) {
+  return static_cast<unsigned>((count + each - 1) / each);
+}
 
 template <class T>
 __global__ __launch_bounds__(kThreads) void merge_parts_kernel(AttentionOutput<T> out) {
@@ -93,8 +95,10 @@ __global__ __launch_bounds__(kThreads) void document_ranges_kernel(AttentionRows
     }
     if (threadIdx.x != 0) continue;
     KeyRange& range = ranges[static_cast<int64_t>(b) * rows.queries + t];
-    if (document.last < 0) range = {INT_MAX, -1, wanted, 1};
-    else range = rows.narrowed(document, b, t);
+    if (document.last < 0)
+      range = {INT_MAX, -1, wanted, 1};
+    else
+      range = rows.narrowed(document, b, t);
   }
 }
 
@@ -103,8 +107,15 @@ __global__ __launch_bounds__(kThreads) void document_ranges_kernel(AttentionRows
 template <class T>
 AttentionOutput<T> attention_output(Context& cuda, const View& o, const View& lse, int parts) {
   using W = wide_t<T>;
-  AttentionOutput<T> out = {heads_of<T>(o), lse.as<W>(), parts, nullptr, nullptr, static_cast<int>(o.shape[0]),
-                            static_cast<int>(o.shape[1]), static_cast<int>(o.shape[2]), static_cast<int>(o.shape[3])};
+  AttentionOutput<T> out = {heads_of<T>(o),
+                            lse.as<W>(),
+                            parts,
+                            nullptr,
+                            nullptr,
+                            static_cast<int>(o.shape[0]),
+                            static_cast<int>(o.shape[1]),
+                            static_cast<int>(o.shape[2]),
+                            static_cast<int>(o.shape[3])};
   if (parts > 1) out.part_o = cuda.scratch<W>(parts * o.size()), out.part_lse = cuda.scratch<W>(parts * lse.size());
   return out;
 }
@@ -144,17 +155,17 @@ void fill_document_ranges(Context& cuda, const View& q_doc, AttentionRows<T>& ro
   KeyRange* const ranges = cuda.scratch<KeyRange>(static_cast<int64_t>(rows.batch) * rows.queries);
   const dim3 grid(blocks_for(rows.queries, 64), static_cast<unsigned>(rows.batch));
   document_ranges_kernel<<<grid, kThreads, 0, cuda.stream>>>(rows, q_doc.as<const int32_t>(), q_doc.strides[0],
-                                                              q_doc.strides[1], ranges);
+                                                             q_doc.strides[1], ranges);
   LLMEFF_LAUNCHED("document_ranges_kernel");
   rows.ranges = ranges;
 }
 
-#define LLMEFF_INSTANTIATE(T)                                                                                     \
-  template AttentionOutput<T> attention_output<T>(Context&, const View&, const View&, int);                       \
-  template void merge_parts<T>(Context&, const AttentionOutput<T>&);                                              \
-  template PartialSum<T> partial_sum<T>(Context&, const View&, int);                                              \
-  template void add_parts<T>(Context&, const PartialSum<T>&);                                                     \
-  template void attention_delta<T>(Context&, const View&, const View&, const View&, wide_t<T>*);                  \
+#define LLMEFF_INSTANTIATE(T)                                                                    \
+  template AttentionOutput<T> attention_output<T>(Context&, const View&, const View&, int);      \
+  template void merge_parts<T>(Context&, const AttentionOutput<T>&);                             \
+  template PartialSum<T> partial_sum<T>(Context&, const View&, int);                             \
+  template void add_parts<T>(Context&, const PartialSum<T>&);                                    \
+  template void attention_delta<T>(Context&, const View&, const View&, const View&, wide_t<T>*); \
   template void fill_document_ranges<T>(Context&, const View&, AttentionRows<T>&);
 LLMEFF_INSTANTIATE(float)
 LLMEFF_INSTANTIATE(double)

@@ -1,5 +1,5 @@
-// What stands before and after the kernels of attention: δ of the gradient, the sums of partial results (in their order,
-// so that results don't depend on how the GPU schedules blocks), and the keys of documents.
+// What stands before and after the kernels of attention: δ of the gradient, the sums of partial results (in their
+// order, so that results don't depend on how the GPU schedules blocks), and the keys of documents.
 #pragma once
 
 #include "cuda/context.h"
@@ -19,8 +19,10 @@ struct AttentionOutput {
   int batch, queries, heads, value_width;
 
   __device__ __forceinline__ void put(int part, int b, int t, int h, int e, W value) const {
-    if (parts == 1) o.at(b, t, h)[e] = narrow<T>(value);
-    else part_o[(((static_cast<int64_t>(part) * batch + b) * queries + t) * heads + h) * value_width + e] = value;
+    if (parts == 1)
+      o.at(b, t, h)[e] = narrow<T>(value);
+    else
+      part_o[(((static_cast<int64_t>(part) * batch + b) * queries + t) * heads + h) * value_width + e] = value;
   }
   // Two neighbours, e even.
   __device__ __forceinline__ void put_two(int part, int b, int t, int h, int e, W first, W second) const {
@@ -49,8 +51,10 @@ struct PartialSum {
   int64_t size;
 
   __device__ __forceinline__ void put(int part, int64_t at, W value) const {
-    if (parts == 1) out[at] = narrow<T>(value);
-    else partial[part * size + at] = value;
+    if (parts == 1)
+      out[at] = narrow<T>(value);
+    else
+      partial[part * size + at] = value;
   }
 };
 

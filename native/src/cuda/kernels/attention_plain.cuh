@@ -91,7 +91,8 @@ __device__ __forceinline__ void put_values(PlainTile<W>& tile, int c0, int width
 // acc[i][·] += Σ_n p[n][4·ty + i]·values[n][·] over those n that seen(i, n): a weight of 0 would not hide what isn't
 // finite. Quad c of a thread's columns begins at 64·c + 4·tx.
 template <bool masked, class W, class Seen>
-__device__ __forceinline__ void add_product(const PlainTile<W>& tile, W (&acc)[4][PlainTile<W>::kQuads * 4], Seen&& seen) {
+__device__ __forceinline__ void add_product(const PlainTile<W>& tile, W (&acc)[4][PlainTile<W>::kQuads * 4],
+                                            Seen&& seen) {
   const int tx = threadIdx.x % 16, ty = threadIdx.x / 16;
 #pragma unroll 4
   for (int n = 0; n < 64; ++n) {
@@ -110,10 +111,12 @@ __device__ __forceinline__ void add_product(const PlainTile<W>& tile, W (&acc)[4
   }
 }
 template <class W, class Seen>
-__device__ __forceinline__ void add_product(const PlainTile<W>& tile, bool masked, W (&acc)[4][PlainTile<W>::kQuads * 4],
-                                            Seen&& seen) {
-  if (masked) add_product<true>(tile, acc, seen);
-  else add_product<false>(tile, acc, seen);
+__device__ __forceinline__ void add_product(const PlainTile<W>& tile, bool masked,
+                                            W (&acc)[4][PlainTile<W>::kQuads * 4], Seen&& seen) {
+  if (masked)
+    add_product<true>(tile, acc, seen);
+  else
+    add_product<false>(tile, acc, seen);
 }
 
 template <class W>
@@ -173,9 +176,7 @@ __device__ __forceinline__ void plain_forward(const Rows& rows, const RowTile& a
   }
   for (int j0 = begin; j0 < end; j0 += 64) {
     const bool masked = !bounds.whole(j0, 64) || j0 + 64 > end;
-    const auto sees = [&](int i, int j) {
-      return j0 + j < end && rows.sees(at.b, table.range[4 * ty + i], j0 + j);
-    };
+    const auto sees = [&](int i, int j) { return j0 + j < end && rows.sees(at.b, table.range[4 * ty + i], j0 + j); };
     W s[4][4];
     dot_tile(
         tile, rows.width, [&](int n, int d) { return n < at.count ? rows.a(table, n, d) : W{0}; },
@@ -256,6 +257,51 @@ __device__ __forceinline__ void plain_row_gradient(const Rows& rows, const RowTi
   }
 }
 
+// G = dS·K and PV = P·V of a tile whose rows all see the same keys; channels from c0.
+template <class Rows, class Table, class W = typename Rows::W>
+__device__ __forceinline__ void plain_row_products(const Rows& rows, const RowTile& at, const Table& table,
+                                                   PlainTile<W>& tile, const KeyBounds& bounds, int c0,
+                                                   W (&products)[4][PlainTile<W>::kQuads * 4],
+                                                   W (&outputs)[4][PlainTile<W>::kQuads * 4]) {
+  const int tx = threadIdx.x % 16, ty = threadIdx.x / 16;
+  const Logits<W> logits(rows);
+#pragma unroll
+  for (int i = 0; i < 4; ++i)
+#pragma unroll
+    for (int c = 0; c < PlainTile<W>::kQuads * 4; ++c) products[i][c] = outputs[i][c] = 0;
+  for (int j0 = bounds.begin; j0 < bounds.end; j0 += 64) {
+    const int present = bounds.end - j0;
+    const auto key = [&](int n, int d) {
+      return n < present ? widen<W>(rows.k.at(at.b, j0 + n, at.kv_head)[d]) + rows.k_bias : W{0};
+    };
+    const auto value = [&](int n, int e) {
+      return n < present ? widen<W>(rows.v.at(at.b, j0 + n, at.kv_head)[e]) + rows.v_bias : W{0};
+    };
+    W p[4][4], ds[4][4];
+    dot_tile(tile, rows.width, [&](int n, int d) { return n < at.count ? rows.a(table, n, d) : W{0}; }, key, p);
+    dot_tile(
+        tile, rows.value_width, [&](int n, int e) { return n < at.count ? rows.y(table, n, e) : W{0}; }, value, ds);
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const W weight = exp2(logits(p[i][j]) - table.lse[4 * ty + i]);
+        const bool seen = 4 * tx + j < present;
+        ds[i][j] = seen ? weight * (ds[i][j] - table.delta[4 * ty + i]) : W{0};
+        p[i][j] = seen ? weight : W{0};
+      }
+    put_transposed(tile, ds);
+    put_values(tile, c0, rows.width, key);
+    __syncthreads();
+    add_product<false>(tile, products, [](int, int) { return true; });
+    __syncthreads();
+    put_transposed(tile, p);
+    put_values(tile, c0, rows.value_width, value);
+    __syncthreads();
+    add_product<false>(tile, outputs, [](int, int) { return true; });
+  }
+}
+
 // dK and dV of the keys [j0, j0 + 64) from the tiles [first, last) of rows, channels from c0; without the scale.
 template <class Rows, class Table, class W = typename Rows::W>
 __device__ __forceinline__ void plain_key_gradient(const Rows& rows, int b, int kv_head, int j0, int first, int last,
@@ -282,11 +328,15 @@ __device__ __forceinline__ void plain_key_gradient(const Rows& rows, int b, int 
     W p[4][4], ds[4][4];
     dot_tile(
         tile, rows.width,
-        [&](int n, int d) { return j0 + n < rows.keys ? widen<W>(rows.k.at(b, j0 + n, kv_head)[d]) + rows.k_bias : W{0}; },
+        [&](int n, int d) {
+          return j0 + n < rows.keys ? widen<W>(rows.k.at(b, j0 + n, kv_head)[d]) + rows.k_bias : W{0};
+        },
         a, p);
     dot_tile(
         tile, rows.value_width,
-        [&](int n, int e) { return j0 + n < rows.keys ? widen<W>(rows.v.at(b, j0 + n, kv_head)[e]) + rows.v_bias : W{0}; },
+        [&](int n, int e) {
+          return j0 + n < rows.keys ? widen<W>(rows.v.at(b, j0 + n, kv_head)[e]) + rows.v_bias : W{0};
+        },
         y, ds);
 #pragma unroll
     for (int i = 0; i < 4; ++i)

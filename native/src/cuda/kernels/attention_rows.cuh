@@ -1,10 +1,10 @@
-// What attention kernels work on: rows that meet keys. A tile of rows belongs to one (batch, key/value head); a row has a
-// vector A that the keys are multiplied with, in the gradient a vector Y (dout) for the values, and a range of keys.
+// What attention kernels work on: rows that meet keys. A tile of rows belongs to one (batch, key/value head); a row has
+// a vector A that the keys are multiplied with, in the gradient a vector Y (dout) for the values, and a range of keys.
 //
 //   S = A·Kᵀ,  o = P·V,  dP = Y·Vᵀ,  G = dS·K,  dK = dSᵀ·A,  dV = Pᵀ·Y
 //
-// Here the rows of a key/value head are its (query, head of the group) pairs, A = q and Y = dout; simplicial_rows.cuh has
-// the rows of 2-simplicial attention. The kernels themselves (attention_plain.cuh, attention_mma.cuh) serve both.
+// Here the rows of a key/value head are its (query, head of the group) pairs, A = q and Y = dout; simplicial_rows.cuh
+// has the rows of 2-simplicial attention. The kernels themselves (attention_plain.cuh, attention_mma.cuh) serve both.
 #pragma once
 
 #include <climits>
@@ -41,7 +41,8 @@ Heads<T> heads_of(const View& view) {
   return {static_cast<T*>(view.data), view.strides[0], view.strides[1], view.strides[2]};
 }
 
-// The keys of a row: some of [first, last], all of them when `solid`, else those of the document; none when last < first.
+// The keys of a row: some of [first, last], all of them when `solid`, else those of the document; none when last <
+// first.
 struct KeyRange {
   int first, last;
   int document;
@@ -50,9 +51,10 @@ struct KeyRange {
 
 // Of a tile: keys [begin, end) that some row sees; every row sees those of [all_begin, all_end).
 struct KeyBounds {
-  int begin = INT_MAX, end = 0;
-  int all_begin = 0, all_end = INT_MAX;
+  int begin, end;
+  int all_begin, all_end;
 
+  static __device__ __forceinline__ KeyBounds of_no_row() { return {INT_MAX, 0, 0, INT_MAX}; }
   __device__ __forceinline__ void add(const KeyRange& range) {
     begin = min(begin, range.first), end = max(end, range.last + 1);
     all_begin = max(all_begin, range.first), all_end = range.solid ? min(all_end, range.last + 1) : 0;
@@ -79,7 +81,7 @@ __device__ __forceinline__ int2 share_of(const KeyBounds& bounds, int index, int
 template <class W, int rows>
 struct RowTable {
   static constexpr int kRows = rows;
-  int64_t a[rows], y[rows];              // offsets of A and Y
+  int64_t a[rows], y[rows];                    // offsets of A and Y
   int64_t short_key[rows], short_value[rows];  // simplicial rows only: of their second factors
   KeyRange range[rows];
   W lse[rows], delta[rows];  // lse to base 2
@@ -92,13 +94,15 @@ struct RowTable {
     for (int i = 1; i < rows / 32; ++i) all.add(bounds[i]);
     return all;
   }
-  // By warps 0 … rows / 32 − 1, thread n with the range of row n. Rows that the tile hasn't got need no mask, since their
-  // vectors are zero.
+  // By warps 0 … rows / 32 − 1, thread n with the range of row n. Rows that the tile hasn't got need no mask, since
+  // their vectors are zero.
   __device__ __forceinline__ void put_range(int n, const KeyRange& of_row, bool present) {
     range[n] = of_row;
-    KeyBounds warp;
-    if (of_row.first <= of_row.last) warp.add(of_row);
-    else if (present) warp.all_end = 0;
+    KeyBounds warp = KeyBounds::of_no_row();
+    if (of_row.first <= of_row.last)
+      warp.add(of_row);
+    else if (present)
+      warp.all_end = 0;
     warp.begin = __reduce_min_sync(~0u, warp.begin), warp.end = __reduce_max_sync(~0u, warp.end);
     warp.all_begin = __reduce_max_sync(~0u, warp.all_begin), warp.all_end = __reduce_min_sync(~0u, warp.all_end);
     if (n % 32 == 0) bounds[n / 32] = warp;
@@ -108,10 +112,10 @@ struct RowTable {
 // A tile of rows; what its numbers mean is for the kind of rows to know.
 struct RowTile {
   int b, kv_head;
-  int first;         // row, or short row
-  int count;         // of rows, at least 0
-  int token, head;   // simplicial rows only: the query, its first head in the tile
-  int shorts;        // rows of one head
+  int first;        // row, or short row
+  int count;        // of rows, at least 0
+  int token, head;  // simplicial rows only: the query, its first head in the tile
+  int shorts;       // rows of one head
 };
 
 template <class Element>

@@ -6,15 +6,17 @@
 namespace llmeff::cuda {
 namespace {
 
-template <class T>
-__global__ void __launch_bounds__(512)
+constexpr int kThreads = 256;  // of a row
+
+template <class T, bool kCapped>
+__global__ void __launch_bounds__(kThreads)
     cross_entropy_kernel(const T* logits, int64_t stride, const int32_t* targets, int n, LossOptions<wide_t<T>> options,
                          ValueCheck check, wide_t<T>* ce, wide_t<T>* lse) {
   const int64_t row = blockIdx.x;
   const int32_t target = targets[row];
   RowLoss<wide_t<T>> loss = {0, 0};
   if (has_target(options, target, n))
-    loss = row_loss<T>(logits + row * stride, n, target, options);
+    loss = row_loss<kCapped>(logits + row * stride, n, target, options);
   else if (target != options.ignore_index && threadIdx.x == 0)
     check.bad(row, target);
   if (threadIdx.x > 0) return;
@@ -22,8 +24,8 @@ __global__ void __launch_bounds__(512)
   lse[row] = loss.lse;
 }
 
-template <class T>
-__global__ void __launch_bounds__(512)
+template <class T, bool kCapped>
+__global__ void __launch_bounds__(kThreads)
     cross_entropy_grad_kernel(const wide_t<T>* dloss, const T* logits, int64_t stride, const int32_t* targets, int n,
                               const wide_t<T>* stats, const wide_t<T>* lse, LossOptions<wide_t<T>> options, T* dlogits,
                               int64_t dstride) {
@@ -32,7 +34,7 @@ __global__ void __launch_bounds__(512)
   const int32_t target = targets[row];
   if (!has_target(options, target, n)) return zero_row<T>(dlogits + row * dstride, n);
   const W scale = *dloss / (stats[2] > 0 ? stats[2] : W{1});
-  row_loss_grad<T>(logits + row * stride, n, target, lse[row], scale, options, dlogits + row * dstride);
+  row_loss_grad<kCapped>(logits + row * stride, n, target, lse[row], scale, options, dlogits + row * dstride);
 }
 
 template <class W>
@@ -78,13 +80,12 @@ void CudaKernels::cross_entropy(const In& logits, const In& targets, int64_t ign
                                 double z_loss, double softcap, const Out& loss, const Out& stats, const Out& ce,
                                 const Out& lse) {
   const int n = static_cast<int>(logits.shape[1]);
-  with_floating(logits.dtype, [&]<class Tag>(Tag) {
-    using T = typename Tag::type;
+  with_logits(logits.dtype, softcap, [&]<class T, bool kCapped>() {
     using W = wide_t<T>;
-    cross_entropy_kernel<T><<<logits.shape[0], loss_threads(n, logits.dtype), 0, cuda_.stream>>>(
+    cross_entropy_kernel<T, kCapped><<<logits.shape[0], loss_threads(n, logits.dtype, kThreads), 0, cuda_.stream>>>(
         logits.as<T>(), logits.strides[0], targets.as<int32_t>(), n,
-        loss_options<W>(ignore_index, label_smoothing, z_loss, softcap), check_targets(cuda_, n),
-        ce.as<W>(), lse.as<W>());
+        loss_options<W>(ignore_index, label_smoothing, z_loss, softcap), check_targets(cuda_, n), ce.as<W>(),
+        lse.as<W>());
     LLMEFF_LAUNCHED("cross_entropy_kernel");
   });
   finish_loss(cuda_, targets.as<int32_t>(), logits.shape[0], n, ignore_index, z_loss, ce, lse, loss, stats);
@@ -94,12 +95,12 @@ void CudaKernels::cross_entropy_grad(const In& dloss, const In& logits, const In
                                      const In& lse, int64_t ignore_index, double label_smoothing, double z_loss,
                                      double softcap, const Out& dlogits) {
   const int n = static_cast<int>(logits.shape[1]);
-  with_floating(logits.dtype, [&]<class Tag>(Tag) {
-    using T = typename Tag::type;
+  with_logits(logits.dtype, softcap, [&]<class T, bool kCapped>() {
     using W = wide_t<T>;
-    cross_entropy_grad_kernel<T><<<logits.shape[0], loss_threads(n, logits.dtype), 0, cuda_.stream>>>(
-        dloss.as<W>(), logits.as<T>(), logits.strides[0], targets.as<int32_t>(), n, stats.as<W>(), lse.as<W>(),
-        loss_options<W>(ignore_index, label_smoothing, z_loss, softcap), dlogits.as<T>(), dlogits.strides[0]);
+    cross_entropy_grad_kernel<T, kCapped>
+        <<<logits.shape[0], loss_threads(n, logits.dtype, kThreads), 0, cuda_.stream>>>(
+            dloss.as<W>(), logits.as<T>(), logits.strides[0], targets.as<int32_t>(), n, stats.as<W>(), lse.as<W>(),
+            loss_options<W>(ignore_index, label_smoothing, z_loss, softcap), dlogits.as<T>(), dlogits.strides[0]);
     LLMEFF_LAUNCHED("cross_entropy_grad_kernel");
   });
 }

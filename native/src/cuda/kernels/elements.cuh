@@ -218,9 +218,8 @@ struct Packs {
   int valid[kMost];  // elements of the pack; 0 past the end
 };
 template <int N>
-__device__ __forceinline__ Packs<N> find_packs(const Walk<N>& walk, int width) {
+__device__ __forceinline__ Packs<N> find_packs(const Walk<N>& walk, int width, int count) {
   Packs<N> packs;
-  const int count = kItems / width;
   const uint32_t first = blockIdx.x * static_cast<uint32_t>(kThreads * count) + threadIdx.x;
 #pragma unroll
   for (int p = 0; p < Packs<N>::kMost; ++p) {
@@ -234,6 +233,11 @@ __device__ __forceinline__ Packs<N> find_packs(const Walk<N>& walk, int width) {
     }
   }
   return packs;
+}
+
+template <int N>
+__device__ __forceinline__ Packs<N> find_packs(const Walk<N>& walk, int width) {
+  return find_packs(walk, width, kItems / width);
 }
 
 template <class T, int kWidth, int kView, class W, int N>
@@ -270,6 +274,42 @@ __device__ __forceinline__ void store_packs(const Walk<N>& walk, const Packs<N>&
       for (int j = 0; j < kWidth; ++j)
         if (j < packs.valid[p]) to[j] = narrow<T>(x[p * kWidth + j]);
     }
+  }
+}
+
+// A pack as it lies in memory, of numbers of the size of T.
+template <class T, int kView, int N>
+__device__ __forceinline__ uint4 load_raw(const Walk<N>& walk, int32_t at, int valid) {
+  constexpr int kWidth = 16 / sizeof(T);
+  const T* const from = walk.template as<const T>(kView) + at;
+  Run<T, kWidth> run;
+  if (valid == kWidth && !walk.broadcast[kView]) {
+    run = *reinterpret_cast<const Run<T, kWidth>*>(from);
+  } else {
+#pragma unroll
+    for (int j = 0; j < kWidth; ++j) run.at[j] = j < valid ? from[walk.broadcast[kView] ? 0 : j] : T(0);
+  }
+  uint4 raw;
+  memcpy(&raw, &run, sizeof raw);
+  return raw;
+}
+// The numbers of a pack, widened.
+template <class T>
+__device__ __forceinline__ void unpack(const uint4& raw, float* x) {
+  Run<T, 16 / sizeof(T)> run;
+  memcpy(&run, &raw, sizeof raw);
+#pragma unroll
+  for (int j = 0; j < static_cast<int>(16 / sizeof(T)); ++j) x[j] = widen<float>(run.at[j]);
+}
+// 16 numbers: four packs of float32, two of the 16-bit formats.
+__device__ __forceinline__ void unpack(DType dtype, const uint4 (&raw)[4], float (&x)[kItems]) {
+  if (dtype == DType::kF32) {
+#pragma unroll
+    for (int p = 0; p < 4; ++p) unpack<float>(raw[p], x + 4 * p);
+  } else if (dtype == DType::kBF16) {
+    unpack<bf16>(raw[0], x), unpack<bf16>(raw[1], x + 8);
+  } else {
+    unpack<f16>(raw[0], x), unpack<f16>(raw[1], x + 8);
   }
 }
 

@@ -7,7 +7,7 @@
 
 namespace llmeff::cuda {
 
-// The running value second: a NaN in either operand stays.
+// A NaN in either operand stays.
 template <class T>
 __device__ __forceinline__ T nan_max(T x, T running) {
   return x > running || x != x ? x : running;
@@ -16,15 +16,28 @@ template <class T>
 __device__ __forceinline__ T nan_min(T x, T running) {
   return x < running || x != x ? x : running;
 }
+// One instruction, which the language has no name for.
+__device__ __forceinline__ float nan_max(float a, float b) {
+  float larger;
+  asm("max.NaN.f32 %0, %1, %2;" : "=f"(larger) : "f"(a), "f"(b));
+  return larger;
+}
+__device__ __forceinline__ float nan_min(float a, float b) {
+  float smaller;
+  asm("min.NaN.f32 %0, %1, %2;" : "=f"(smaller) : "f"(a), "f"(b));
+  return smaller;
+}
 
 template <class T>
 __device__ __forceinline__ T infinity() {
   return static_cast<T>(__builtin_inff());
 }
 
-// 1 / d where a unit of the last place more doesn't matter; d is normal.
+// 1 / d within a unit of the last place, for d that is neither subnormal nor very large.
 __device__ __forceinline__ float inverse(float d) {
-  return __fdividef(1.0f, d);
+  float result;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(d));
+  return result;
 }
 __device__ __forceinline__ double inverse(double d) {
   return 1.0 / d;
@@ -58,8 +71,25 @@ __device__ __forceinline__ T gelu_argument_slope(T x) {
   return T(1.5957691216057308) * (T(1) + T(3 * 0.044715) * x * x);
 }
 
+// The normal distribution function, exact to a few roundings in the lower tail too:
+//   Φ(−a) = ½ e^(−a²/2) · t · P(t),  t = 1 / (1 + a/√8),  a ≥ 0   (P minimax of degree 10, as cpu/kernels/vector_erf.h)
+// What rounding takes from the square counts absolutely in the exponent and is put back.
 __device__ __forceinline__ float normal_cdf(float x) {
-  return normcdff(x);
+  const float a = fminf(fabsf(x), 20.0f), t = inverse(fmaf(a, 0.3535533906f, 1.0f)), s = t - 0.5f;
+  float p = 3.557361542e-2f;
+  p = fmaf(p, s, -1.201632306e-2f);
+  p = fmaf(p, s, -7.58477899e-2f);
+  p = fmaf(p, s, 5.325198451e-2f);
+  p = fmaf(p, s, 9.800336389e-2f);
+  p = fmaf(p, s, -0.1036140601f);
+  p = fmaf(p, s, -0.1720457768f);
+  p = fmaf(p, s, 0.145767135f);
+  p = fmaf(p, s, 0.5589435416f);
+  p = fmaf(p, s, 0.6871606971f);
+  p = fmaf(p, s, 0.5107913543f);
+  const float square = a * a, lost = fmaf(a, a, -square), power = expf(-0.5f * square);
+  const float tail = 0.5f * fmaf(power, -0.5f * lost, power) * (t * p);
+  return x < 0.0f ? tail : x >= 0.0f ? 1.0f - tail : x;
 }
 __device__ __forceinline__ double normal_cdf(double x) {
   return normcdf(x);

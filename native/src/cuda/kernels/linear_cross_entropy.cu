@@ -16,6 +16,8 @@
 namespace llmeff::cuda {
 namespace {
 
+// Of a row: with more rows at a time they wouldn't still be in the cache for the gradient.
+constexpr int kThreads = 512;
 constexpr int64_t kBlockBytes = int64_t{896} << 20;
 constexpr double kHalfScale = 256;
 
@@ -35,8 +37,8 @@ __global__ void __launch_bounds__(1024)
 }
 
 // Rows of one block; dlogits take the place of the logits.
-template <class T>
-__global__ void __launch_bounds__(512)
+template <class T, bool kCapped>
+__global__ void __launch_bounds__(kThreads)
     loss_and_grad_kernel(T* logits, int64_t stride, const int32_t* targets, int n, LossOptions<wide_t<T>> options,
                          const double* valid, bool gradient, wide_t<T>* ce, wide_t<T>* lse) {
   using W = wide_t<T>;
@@ -45,7 +47,7 @@ __global__ void __launch_bounds__(512)
   T* const z = logits + row * stride;
   const bool counts = has_target(options, target, n);
   RowLoss<W> loss = {0, 0};
-  if (counts) loss = row_loss<T>(z, n, target, options);
+  if (counts) loss = row_loss<kCapped>(z, n, target, options);
   if (threadIdx.x == 0) {
     ce[row] = loss.ce;
     lse[row] = loss.lse;
@@ -54,7 +56,7 @@ __global__ void __launch_bounds__(512)
   __syncthreads();  // everybody has read the target's logit
   if (!counts) return zero_row<T>(z, n);
   const W scale = static_cast<W>(__is_same(T, f16) ? kHalfScale : 1.0 / *valid);
-  row_loss_grad<T>(z, n, target, loss.lse, scale, options, z);
+  row_loss_grad<kCapped>(z, n, target, loss.lse, scale, options, z);
 }
 
 __global__ void put_right_kernel(float* x, int64_t count, const double* valid) {
@@ -83,8 +85,7 @@ void CudaKernels::linear_cross_entropy(const In& hidden, const In& weight, const
   count_targets_kernel<<<1, 1024, 0, cuda_.stream>>>(ids, rows, n, loss_options<double>(ignore_index, 0, 0, 0),
                                                      check_targets(cuda_, n), valid);
   LLMEFF_LAUNCHED("count_targets_kernel");
-  with_floating(hidden.dtype, [&]<class Tag>(Tag) {
-    using T = typename Tag::type;
+  with_logits(hidden.dtype, softcap, [&]<class T, bool kCapped>() {
     using W = wide_t<T>;
     constexpr int64_t kSize = sizeof(T);
     const int64_t stride = round_up(n, 16 / kSize);
@@ -99,7 +100,7 @@ void CudaKernels::linear_cross_entropy(const In& hidden, const In& weight, const
       const View h = matrix(hidden.as<T>() + first * width, hidden.dtype, count, width, width, 1);
       const View z = matrix(logits, hidden.dtype, count, n, stride, 1);
       gemm(cuda_, h, matrix(weight.data, weight.dtype, width, n, 1, width), z);
-      loss_and_grad_kernel<T><<<count, loss_threads(n, hidden.dtype), 0, cuda_.stream>>>(
+      loss_and_grad_kernel<T, kCapped><<<count, loss_threads(n, hidden.dtype, kThreads), 0, cuda_.stream>>>(
           logits, stride, ids + first, static_cast<int>(n), options, valid, gradient, ce.as<W>() + first, lse + first);
       LLMEFF_LAUNCHED("loss_and_grad_kernel");
       if (dhidden.present())

@@ -3,7 +3,7 @@
 //   ce = lse − (1−s)·z[target] − s·mean_v z[v]          (the two terms of kernels.h, added up)
 //   dx[v] = scale · (p[v]·(1 + 2·z_loss·lse) − (1−s)·[v = target] − s/V) · (1 − (z[v]/softcap)²)
 //
-// A block of up to 512 threads has a row. Each thread walks over its 16-byte packs once (the ends of a row, which need
+// A block has a row. Each thread walks over its 16-byte packs once (the ends of a row, which need
 // not be aligned, by single elements), with a running maximum and the sum of e^(z − maximum); then those of all threads
 // are joined. Ignored rows get ce = lse = 0 and no gradient; so do rows with a target outside the vocabulary, after the
 // report.
@@ -30,9 +30,19 @@ LossOptions<W> loss_options(int64_t ignore_index, double label_smoothing, double
           static_cast<W>(z_loss), static_cast<W>(softcap), static_cast<W>(softcap > 0 ? 1 / softcap : 0)};
 }
 
+// launch.operator()<T, kCapped>() for the dtype of logits and whether they are capped.
+template <class F>
+void with_logits(DType dtype, double softcap, F&& launch) {
+  with_floating(dtype, [&]<class Tag>(Tag) {
+    using T = typename Tag::type;
+    if (softcap > 0) return launch.template operator()<T, true>();
+    launch.template operator()<T, false>();
+  });
+}
+
 // Of the block of a row of n elements.
-inline unsigned loss_threads(int64_t n, DType dtype) {
-  return static_cast<unsigned>(std::min<int64_t>(512, round_up(ceil_div(n * item_size(dtype), 16), 32)));
+inline unsigned loss_threads(int64_t n, DType dtype, int64_t most) {
+  return static_cast<unsigned>(std::min<int64_t>(most, round_up(ceil_div(n * item_size(dtype), 16), 32)));
 }
 
 // stats = {mean ce, mean z_loss·lse², valid rows} and the loss, from ce and lse: rows are added up in a fixed order.
@@ -48,10 +58,29 @@ __device__ __forceinline__ double exp_of(double x) {
   return exp(x);
 }
 
-template <class W>
+template <bool kCapped, class W>
 __device__ __forceinline__ W capped(const LossOptions<W>& options, W x) {
-  return options.softcap > 0 ? options.softcap * tanh(x * options.inverse_softcap) : x;
+  if constexpr (kCapped) return options.softcap * tanh(x * options.inverse_softcap);
+  return x;
 }
+
+// e^(z − shift) for many z and one shift. In float32 it is 2^(z·log₂e − shift·log₂e), one instruction less: the second
+// product is rounded, which is an error of shift · 2⁻²⁴, as much as one in the last digit of the sum's logarithm.
+template <class W>
+struct ExpFrom {
+  W shift;
+  explicit __device__ __forceinline__ ExpFrom(W shift)
+      : shift(sizeof(W) == 4 ? shift * W(1.4426950408889634) : shift) {}
+  __device__ __forceinline__ W operator()(W z) const {
+    if constexpr (sizeof(W) == 4) {
+      float power;
+      asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(fmaf(z, 1.4426950408889634f, -shift)));
+      return power;
+    } else {
+      return exp(z - shift);
+    }
+  }
+};
 
 // Σ e^(z − max) with its max; −inf and 0 of nothing.
 template <class W>
@@ -109,7 +138,7 @@ __device__ __forceinline__ int unaligned_head(const T* row, int n) {
   return head < n ? head : n;
 }
 
-template <class T>
+template <bool kCapped, class T>
 __device__ RowLoss<wide_t<T>> row_loss(const T* logits, int n, int target, const LossOptions<wide_t<T>>& options) {
   using W = wide_t<T>;
   constexpr int kPack = Pack<T>::kSize;
@@ -120,13 +149,15 @@ __device__ RowLoss<wide_t<T>> row_loss(const T* logits, int n, int target, const
     W z[kCount], top = -W(INFINITY);
 #pragma unroll
     for (int e = 0; e < kCount; ++e) {
-      z[e] = capped(options, widen<W>(group.at[e]));
-      if (z[e] > top) top = z[e];
+      z[e] = capped<kCapped>(options, widen<W>(group.at[e]));
+      top = fmax(top, z[e]);  // the number if one is NaN, which then shows in the sum
     }
     own.raise(top);
-    const W shift = SumOfExp<W>::shift(own.max);
+    const ExpFrom<W> power(SumOfExp<W>::shift(own.max));
+    W sums[2] = {};
 #pragma unroll
-    for (int e = 0; e < kCount; ++e) own.sum += exp_of(z[e] - shift);
+    for (int e = 0; e < kCount; ++e) sums[e % 2] += power(z[e]);
+    own.sum += sums[0] + sums[1];
     if (options.smoothing > 0)
 #pragma unroll
       for (int e = 0; e < kCount; ++e) total += z[e];
@@ -146,25 +177,26 @@ __device__ RowLoss<wide_t<T>> row_loss(const T* logits, int n, int target, const
   const SumOfExp<W> row = join_row(own, total);
   // Of nothing but -inf there is no distribution: NaN, as of a NaN.
   const W lse = row.max == -W(INFINITY) ? W(NAN) : row.max + log(row.sum);
-  W ce = lse - (1 - options.smoothing) * capped(options, widen<W>(logits[target]));
+  W ce = lse - (1 - options.smoothing) * capped<kCapped>(options, widen<W>(logits[target]));
   if (options.smoothing > 0) ce -= options.smoothing * (total / static_cast<W>(n));
   return {ce, lse};
 }
 
 // dlogits may be logits.
-template <class T>
+template <bool kCapped, class T>
 __device__ void row_loss_grad(const T* logits, int n, int target, wide_t<T> lse, wide_t<T> scale,
                               const LossOptions<wide_t<T>>& options, T* dlogits) {
   using W = wide_t<T>;
   const W weight = scale * (1 + 2 * options.z_loss * lse), floor = scale * options.smoothing / static_cast<W>(n),
           at_target = scale * (1 - options.smoothing);
+  const ExpFrom<W> power(lse);
   const auto grad = [&]<int kCount>(int i, Group<T, kCount> group) {
 #pragma unroll
     for (int e = 0; e < kCount; ++e) {
-      const W z = capped(options, widen<W>(group.at[e]));
-      W d = exp_of(z - lse) * weight - floor;
+      const W z = capped<kCapped>(options, widen<W>(group.at[e]));
+      W d = power(z) * weight - floor;
       if (i + e == target) d -= at_target;
-      if (options.softcap > 0) d *= 1 - (z * options.inverse_softcap) * (z * options.inverse_softcap);
+      if constexpr (kCapped) d *= 1 - (z * options.inverse_softcap) * (z * options.inverse_softcap);
       group.at[e] = narrow<T>(d);
     }
     store_group(dlogits + i, group);

@@ -1,9 +1,10 @@
-// Tiles of 16-bit numbers in shared memory and products of them on the tensor cores (mma.sync m16n8k16: sm_80 and later).
+// Tiles of 16-bit numbers in shared memory and products of them on the tensor cores (mma.sync m16n8k16: sm_80 and
+// later).
 //
-// A tile is rows × width; its rows are divided into pieces of 16 bytes, and piece c of row r lies at place c ^ (r mod 8):
-// eight consecutive rows of one column of pieces, what ldmatrix reads at once, then fall into eight different groups of
-// banks. A fragment of an accumulator, float c[4], is of 16 rows and 8 columns: with g = lane / 4 and t = lane % 4, c[0]
-// and c[1] are row g, columns 2t and 2t + 1, and c[2] and c[3] the same of row g + 8.
+// A tile is rows × width; its rows are divided into pieces of 16 bytes, and piece c of row r lies at place c ^ (r mod
+// 8): eight consecutive rows of one column of pieces, what ldmatrix reads at once, then fall into eight different
+// groups of banks. A fragment of an accumulator, float c[4], is of 16 rows and 8 columns: with g = lane / 4 and t =
+// lane % 4, c[0] and c[1] are row g, columns 2t and 2t + 1, and c[2] and c[3] the same of row g + 8.
 #pragma once
 
 #include "cuda/kernels/dtypes.cuh"
@@ -45,12 +46,14 @@ template <class T>
 __device__ __forceinline__ void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
   if constexpr (__is_same(T, bf16))
     asm volatile(
-        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, "
+        "%2, %3};"
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
   else
     asm volatile(
-        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
+        "%3};"
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
@@ -59,7 +62,9 @@ __device__ __forceinline__ void mma(float (&c)[4], const uint32_t (&a)[4], uint3
 __device__ __forceinline__ void copy_piece(uint32_t to, const void* from, bool present) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(present ? 16 : 0) : "memory");
 }
-__device__ __forceinline__ void copies_done() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+__device__ __forceinline__ void copies_done() {
+  asm volatile("cp.async.wait_all;" ::: "memory");
+}
 
 __device__ __forceinline__ float exp2_fast(float x) {
   float y;
@@ -80,8 +85,10 @@ __device__ __forceinline__ uint32_t pack(float low, float high) {
 }
 template <class T>
 __device__ __forceinline__ float2 unpack(uint32_t two) {
-  if constexpr (__is_same(T, bf16)) return __bfloat1622float2(reinterpret_cast<const __nv_bfloat162&>(two));
-  else return __half22float2(reinterpret_cast<const __half2&>(two));
+  if constexpr (__is_same(T, bf16))
+    return __bfloat1622float2(reinterpret_cast<const __nv_bfloat162&>(two));
+  else
+    return __half22float2(reinterpret_cast<const __half2&>(two));
 }
 // Whether one of the two is infinite or NaN.
 template <class T>
@@ -117,7 +124,7 @@ __device__ __forceinline__ void add_scores(float (&c)[fragments][tiles][4], uint
 }
 template <class T, int width, int tiles>
 __device__ __forceinline__ void add_scores(float (&c)[tiles][4], uint32_t a, int row, uint32_t b) {
-  add_scores<T, width, tiles, 1>(reinterpret_cast<float(&)[1][tiles][4]>(c), a, row, b);
+  add_scores<T, width, tiles, 1>(reinterpret_cast<float (&)[1][tiles][4]>(c), a, row, b);
 }
 
 // c[m][16, 8·columns] += p[m][16, 8·tiles] times the channels of b's rows; `first`: of b's pieces.
@@ -131,7 +138,7 @@ __device__ __forceinline__ void add_weighted(float (&c)[fragments][columns][4], 
     uint32_t left[fragments][4];
 #pragma unroll
     for (int m = 0; m < fragments; ++m) {
-      const float(&low)[4] = p[m][2 * k], (&high)[4] = p[m][2 * k + 1];
+      const float (&low)[4] = p[m][2 * k], (&high)[4] = p[m][2 * k + 1];
       left[m][0] = pack<T>(low[0], low[1]), left[m][1] = pack<T>(low[2], low[3]);
       left[m][2] = pack<T>(high[0], high[1]), left[m][3] = pack<T>(high[2], high[3]);
     }
@@ -150,8 +157,8 @@ __device__ __forceinline__ void add_weighted(float (&c)[fragments][columns][4], 
 template <class T, int width, int tiles, int columns>
 __device__ __forceinline__ void add_weighted(float (&c)[columns][4], const float (&p)[tiles][4], uint32_t b,
                                              int first = 0) {
-  add_weighted<T, width, tiles, columns, 1>(reinterpret_cast<float(&)[1][columns][4]>(c),
-                                            reinterpret_cast<const float(&)[1][tiles][4]>(p), b, first);
+  add_weighted<T, width, tiles, columns, 1>(reinterpret_cast<float (&)[1][columns][4]>(c),
+                                            reinterpret_cast<const float (&)[1][tiles][4]>(p), b, first);
 }
 
 // The same where b has numbers that are not finite, which a weight of 0 would not hide: bit 4·n + e of `seen` says
@@ -173,10 +180,12 @@ __device__ __forceinline__ void add_weighted_seen(float (&c)[columns][4], const 
     const float upper = __shfl_sync(~0u, weights[n][e], owner), lower = __shfl_sync(~0u, weights[n][e + 2], owner);
 #pragma unroll
     for (int column = 0; column < columns; ++column) {
-      const float2 value = unpack<T>(
-          *reinterpret_cast<const uint32_t*>(b + MmaTile<width>::place(row, first + column) + lane % 4 * 4));
-      if (bits & 1) c[column][0] = fmaf(upper, value.x, c[column][0]), c[column][1] = fmaf(upper, value.y, c[column][1]);
-      if (bits & 4) c[column][2] = fmaf(lower, value.x, c[column][2]), c[column][3] = fmaf(lower, value.y, c[column][3]);
+      const float2 value =
+          unpack<T>(*reinterpret_cast<const uint32_t*>(b + MmaTile<width>::place(row, first + column) + lane % 4 * 4));
+      if (bits & 1)
+        c[column][0] = fmaf(upper, value.x, c[column][0]), c[column][1] = fmaf(upper, value.y, c[column][1]);
+      if (bits & 4)
+        c[column][2] = fmaf(lower, value.x, c[column][2]), c[column][3] = fmaf(lower, value.y, c[column][3]);
     }
   }
 }

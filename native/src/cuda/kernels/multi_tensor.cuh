@@ -1,10 +1,12 @@
 // What kernels over lists of arrays share. A launch gets a table of up to kMostTensors tensors by value and has one
 // block for each chunk of kChunk elements; the chunks of a tensor follow each other. A thread has four neighbouring
-// elements of each tile of a chunk. Sums are in float64: one for each chunk, which the last block of a tensor adds up
-// in the order of the chunks, so that nothing depends on the order in which blocks run.
+// elements of each tile of a chunk. Sums are in float64: one for each chunk, which a second kernel adds up in a fixed
+// order, so that nothing depends on the order in which blocks run. (A block that waited to see whether it is the last
+// one of its tensor would be held up by its own stores, for about as long as it works.)
 #pragma once
 
 #include <algorithm>
+#include <type_traits>
 
 #include "cuda/kernels/rows.cuh"
 #include "llmeff/kernels.h"
@@ -77,6 +79,22 @@ struct StepGuard {
 #endif
 };
 
+// body(TypeTag<G>) for the dtype of the gradients of parameters of type T: the same, or with float32 a 16-bit one.
+template <class T, class F>
+void with_gradients(DType dtype, F&& body) {
+  if constexpr (std::is_same_v<T, float>) {
+    if (dtype == DType::kBF16) return body(TypeTag<bf16>{});
+    if (dtype == DType::kF16) return body(TypeTag<f16>{});
+  }
+  with_floating(dtype, [&]<class Tag>(Tag tag) {
+    if constexpr (std::is_same_v<typename Tag::type, T>)
+      body(tag);
+    else
+      fail("ERR_DTYPE", "[optimizer] the gradients have dtype %d, which doesn't go with that of their parameters.",
+           static_cast<int>(dtype));
+  });
+}
+
 inline StepGuard step_guard(Context& cuda, const In& scale) {
   if (scale.present() && scale.dtype != DType::kF64 && scale.dtype != DType::kF32)
     fail("ERR_DTYPE", "[optimizer] the factor of the gradients must be float32 or float64.");
@@ -127,9 +145,9 @@ __device__ __forceinline__ void store_copy(void* copy, DType dtype, int64_t j, i
   store_four(static_cast<float*>(copy), j, n, aligned, rounded);
 }
 
-// Each of x summed over a block of kTileThreads, for thread 0.
+// Each of x summed over a block of kTileThreads, for thread 0. Once in a kernel.
 template <int K>
-__device__ void block_sums(double (&x)[K]) {
+__device__ __forceinline__ void block_sums(double (&x)[K]) {
   constexpr int kWarps = kTileThreads / 32;
   __shared__ double partial[K][kWarps];
 #pragma unroll
@@ -138,42 +156,24 @@ __device__ void block_sums(double (&x)[K]) {
     if (threadIdx.x % 32 == 0) partial[k][threadIdx.x / 32] = x[k];
   }
   __syncthreads();
-  if (threadIdx.x == 0) {
-#pragma unroll
-    for (int k = 0; k < K; ++k) {
-      x[k] = 0;
-      for (int warp = 0; warp < kWarps; ++warp) x[k] += partial[k][warp];
-    }
-  }
-  __syncthreads();
-}
-
-// Adds up K sums of each chunk of a tensor: true in thread 0 of the block that comes last, with the totals in x.
-// partial: [chunks of the launch][K]; arrived: [tensors], zeros at first.
-template <int K, class Table>
-__device__ bool sum_over_tensor(const Table& table, int tensor, int chunk, double (&x)[K], double* partial,
-                                int* arrived) {
-  block_sums(x);
-  const int first = table.first_chunk[tensor], chunks = table.first_chunk[tensor + 1] - first;
-  if (chunks == 1) return threadIdx.x == 0;
-  __shared__ bool last;
-  if (threadIdx.x == 0) {
-#pragma unroll
-    for (int k = 0; k < K; ++k) partial[static_cast<int64_t>(chunk) * K + k] = x[k];
-    __threadfence();
-    last = atomicAdd(arrived + tensor, 1) == chunks - 1;
-  }
-  __syncthreads();
-  if (!last) return false;
-  __threadfence();
+  if (threadIdx.x > 0) return;
 #pragma unroll
   for (int k = 0; k < K; ++k) {
     x[k] = 0;
-    for (int i = threadIdx.x; i < chunks; i += kTileThreads)
-      x[k] += __ldcg(partial + static_cast<int64_t>(first + i) * K + k);
+#pragma unroll
+    for (int warp = 0; warp < kWarps; ++warp) x[k] += partial[k][warp];
   }
-  block_sums(x);
-  return threadIdx.x == 0;
+}
+
+// partial[begin, end) added up by a block of 1024 threads, for thread 0; K sums side by side.
+template <int K>
+__device__ void sum_partials(const double* partial, int64_t begin, int64_t end, double (&x)[K]) {
+  for (int k = 0; k < K; ++k) x[k] = 0;
+#pragma unroll 4
+  for (int64_t i = begin + threadIdx.x; i < end; i += 1024)
+#pragma unroll
+    for (int k = 0; k < K; ++k) x[k] += partial[i * K + k];
+  row_sums(x);
 }
 
 #endif

@@ -15,6 +15,8 @@
 namespace llmeff::cuda {
 namespace {
 
+constexpr int kThreads = 256;  // of a block at most; five of them on a multiprocessor have enough loads under way
+
 struct Norm {
   const void *x, *residual, *weight, *bias;
   void *sum, *y, *mean, *rstd;
@@ -25,7 +27,7 @@ struct Norm {
 };
 
 template <class T, int kPack, int kKept, bool kCentred>
-__global__ void __launch_bounds__(1024) norm_kernel(const __grid_constant__ Norm a) {
+__global__ void __launch_bounds__(kThreads, sizeof(T) > 4 ? 3 : 5) norm_kernel(const __grid_constant__ Norm a) {
   using W = wide_t<T>;
   const int64_t row = static_cast<int64_t>(blockIdx.x) * blockDim.y + threadIdx.y;
   if (row >= a.rows) return;
@@ -33,16 +35,24 @@ __global__ void __launch_bounds__(1024) norm_kernel(const __grid_constant__ Norm
   const T* const residual = a.residual == nullptr ? nullptr : static_cast<const T*>(a.residual) + a.residual_rows(row);
   T* const sum = residual == nullptr ? nullptr : static_cast<T*>(a.sum) + a.sum_rows(row);
 
-  Group<T, kPack> kept[kKept > 0 ? kKept : 1];
-  each_group<kPack, kKept>(a.n, [&](int i, int k) { kept[k] = load_group<kPack>(x + i); });
-  if (residual != nullptr)
+  constexpr int kGroups = kKept > 0 ? kKept : 1;
+  Group<T, kPack> kept[kGroups];
+  if constexpr (kKept > 0) each_group<kPack, kKept>(a.n, [&](int i, int k) { kept[k] = load_group<kPack>(x + i); });
+  if (residual != nullptr) {
+    // All loads before the first store, which might be to the same memory for all the compiler knows.
+    Group<T, kPack> others[kGroups];
+    if constexpr (kKept > 0)
+      each_group<kPack, kKept>(a.n, [&](int i, int k) { others[k] = load_group<kPack>(residual + i); });
     each_group<kPack, kKept>(a.n, [&](int i, int k) {
-      if constexpr (kKept == 0) kept[k] = load_group<kPack>(x + i);
-      const Group<T, kPack> other = load_group<kPack>(residual + i);
+      if constexpr (kKept == 0) {
+        kept[k] = load_group<kPack>(x + i);
+        others[k] = load_group<kPack>(residual + i);
+      }
 #pragma unroll
-      for (int e = 0; e < kPack; ++e) kept[k].at[e] = narrow<T>(widen<W>(kept[k].at[e]) + widen<W>(other.at[e]));
+      for (int e = 0; e < kPack; ++e) kept[k].at[e] = narrow<T>(widen<W>(kept[k].at[e]) + widen<W>(others[k].at[e]));
       store_group(sum + i, kept[k]);
     });
+  }
   // body(i, elements) for every group of the row.
   const auto each = [&](auto&& body) {
     each_group<kPack, kKept>(a.n, [&](int i, int k) {
@@ -125,7 +135,7 @@ void launch_norm(Context& cuda, const In& x, const In& residual, const In& weigh
   const bool aligned = rows_aligned({&x, &residual, &weight, &bias, &sum, &y});
   with_floating(x.dtype, [&]<class Tag>(Tag) {
     using T = typename Tag::type;
-    with_row_shape<T>(a.n, aligned, 1024, [&]<int kPack, int kKept>(const RowThreads& threads) {
+    with_row_shape<T>(a.n, aligned, kThreads, [&]<int kPack, int kKept>(const RowThreads& threads) {
       norm_kernel<T, kPack, kKept, kCentred><<<ceil_div(a.rows, threads.block.y), threads.block, 0, cuda.stream>>>(a);
       LLMEFF_LAUNCHED("norm_kernel");
     });

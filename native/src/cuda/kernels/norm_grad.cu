@@ -4,8 +4,12 @@
 //   layer:  dx = r·(t − mean(t) − x̂·mean(t ∘ x̂))         dweight = Σ over rows of dy ∘ x̂,  dbias = Σ over rows of dy
 //
 // A block has a fixed range of rows, which it reads once. Its threads keep the sums for their columns in registers from
-// row to row; they go to `partial` [blocks, C] per parameter, and a second kernel adds those up, in order. Rows too
-// long for the registers are read twice for dx, and once more, column by column, for the parameters.
+// row to row; they go to `partial` [blocks, C] per parameter, and a second kernel adds those up, in order. There are
+// few registers left to load with, so that the next row comes by asynchronous copies, into shared memory that each
+// thread has for itself, while the present one is worked on. Rows too long for the registers are read twice for dx, and
+// once more, column by column, for the parameters.
+#include <cuda_pipeline.h>
+
 #include "cuda/kernels/cuda_kernels.h"
 #include "cuda/kernels/norm_rows.cuh"
 
@@ -30,44 +34,78 @@ struct Normed {
   __device__ W operator()(W x) const { return kCentred ? (x - shift - rest) * rstd : x * rstd; }
 };
 
+// The packs of dy, x and dsum of two rows, for each thread of a block.
+size_t staged_bytes(int kept, const dim3& block) {
+  return size_t{2} * 3 * kept * block.x * block.y * 16;
+}
+
 template <class T, int kPack, int kKept, bool kCentred>
 __global__ void __launch_bounds__(kThreads, 2) norm_grad_kernel(const __grid_constant__ NormGrad a) {
   using W = wide_t<T>;
   constexpr int kGroups = kKept > 0 ? kKept : 1, kParameters = kCentred ? 2 : 1;
+  constexpr bool kStaged = kKept > 0 && sizeof(Group<T, kPack>) == 16;
+  extern __shared__ uint4 staged[];
+  const int threads = blockDim.x * blockDim.y, thread = threadIdx.y * blockDim.x + threadIdx.x;
   const T* const weight = static_cast<const T*>(a.weight);
   const W offset = static_cast<W>(a.weight_offset), count = static_cast<W>(a.n);
   W sums[kParameters][kGroups][kPack] = {};
   const int64_t first = blockIdx.x * a.rows_per_block,
                 end = first + a.rows_per_block < a.rows ? first + a.rows_per_block : a.rows;
-  for (int64_t row = first + threadIdx.y; row < end; row += blockDim.y) {
-    const T* const dy = static_cast<const T*>(a.dy) + a.dy_rows(row);
-    const T* const x = static_cast<const T*>(a.x) + a.x_rows(row);
-    Group<T, kPack> dys[kGroups], xs[kGroups];
+  const auto dy_at = [&](int64_t row) { return static_cast<const T*>(a.dy) + a.dy_rows(row); };
+  const auto x_at = [&](int64_t row) { return static_cast<const T*>(a.x) + a.x_rows(row); };
+  const auto dsum_at = [&](int64_t row) { return static_cast<const T*>(a.dsum) + a.dsum_rows(row); };
+
+  enum { kDy, kX, kDsum };
+  const auto place = [&](int stage, int array, int k) {
+    return staged + ((stage * 3 + array) * kGroups + k) * threads + thread;
+  };
+  const auto fetch = [&](int64_t row, int stage) {
+    if (row < end) {
+      const T *const dy = dy_at(row), *const x = x_at(row), *const dsum = a.dsum == nullptr ? nullptr : dsum_at(row);
+      each_group<kPack, kKept>(a.n, [&](int i, int k) {
+        __pipeline_memcpy_async(place(stage, kDy, k), dy + i, 16);
+        __pipeline_memcpy_async(place(stage, kX, k), x + i, 16);
+        if (dsum != nullptr) __pipeline_memcpy_async(place(stage, kDsum, k), dsum + i, 16);
+      });
+    }
+    __pipeline_commit();
+  };
+
+  // Its statistics come a row ahead, too.
+  const auto mean_of = [&](int64_t row) { return kCentred && row < end ? static_cast<const W*>(a.mean)[row] : W{0}; };
+  const auto rstd_of = [&](int64_t row) { return row < end ? static_cast<const W*>(a.rstd)[row] : W{0}; };
+  W next_mean = mean_of(first + threadIdx.y), next_rstd = rstd_of(first + threadIdx.y);
+  int stage = 0;
+  if constexpr (kStaged) fetch(first + threadIdx.y, 0);
+  for (int64_t row = first + threadIdx.y; row < end; row += blockDim.y, stage ^= 1) {
+    if constexpr (kStaged) {
+      fetch(row + blockDim.y, stage ^ 1);
+      __pipeline_wait_prior(1);
+    }
+    const T *const dy = dy_at(row), *const x = x_at(row), *const dsum = a.dsum == nullptr ? nullptr : dsum_at(row);
+    const auto pack = [&](int array, const T* memory, int i, int k) {
+      if constexpr (kStaged) return *reinterpret_cast<const Group<T, kPack>*>(place(stage, array, k));
+      return load_group<kPack>(memory + i);
+    };
+    // body(i, k, e, dy, t, x) for every element: the e-th of group k, which begins at i.
     const auto each = [&](auto&& body) {
       each_group<kPack, kKept>(a.n, [&](int i, int k) {
-        if constexpr (kKept == 0) {
-          dys[0] = load_group<kPack>(dy + i);
-          xs[0] = load_group<kPack>(x + i);
-        }
+        const Group<T, kPack> dys = pack(kDy, dy, i, k), xs = pack(kX, x, i, k);
         Group<T, kPack> w;
         if (weight != nullptr) w = load_group<kPack>(weight + i);
 #pragma unroll
         for (int e = 0; e < kPack; ++e) {
-          const W g = widen<W>(dys[k].at[e]);
-          body(i, k, e, g, weight == nullptr ? g : g * (widen<W>(w.at[e]) + offset), widen<W>(xs[k].at[e]));
+          const W g = widen<W>(dys.at[e]);
+          body(i, k, e, g, weight == nullptr ? g : g * (widen<W>(w.at[e]) + offset), widen<W>(xs.at[e]));
         }
       });
     };
-    if constexpr (kKept > 0)
-      each_group<kPack, kKept>(a.n, [&](int i, int k) {
-        dys[k] = load_group<kPack>(dy + i);
-        xs[k] = load_group<kPack>(x + i);
-      });
 
-    Normed<kCentred, W> normed = {0, 0, static_cast<const W*>(a.rstd)[row]};
+    Normed<kCentred, W> normed = {next_mean, 0, next_rstd};
+    next_mean = mean_of(row + blockDim.y);
+    next_rstd = rstd_of(row + blockDim.y);
     W mean_t = 0, pull;
     if constexpr (kCentred) {
-      normed.shift = static_cast<const W*>(a.mean)[row];
       W totals[3] = {};
       each([&](int, int, int, W, W t, W x) {
         const W hat = (x - normed.shift) * normed.rstd;
@@ -88,7 +126,6 @@ __global__ void __launch_bounds__(kThreads, 2) norm_grad_kernel(const __grid_con
     }
 
     T* const dx = static_cast<T*>(a.dx) + a.dx_rows(row);
-    const T* const dsum = a.dsum == nullptr ? nullptr : static_cast<const T*>(a.dsum) + a.dsum_rows(row);
     Group<T, kPack> passed, out;
     each([&](int i, int k, int e, W g, W t, W x) {
       const W hat = normed(x);
@@ -96,7 +133,7 @@ __global__ void __launch_bounds__(kThreads, 2) norm_grad_kernel(const __grid_con
         sums[0][k][e] += g * hat;
         if constexpr (kCentred) sums[1][k][e] += g;
       }
-      if (e == 0 && dsum != nullptr) passed = load_group<kPack>(dsum + i);
+      if (e == 0 && dsum != nullptr) passed = pack(kDsum, dsum, i, k);
       W value = (t - mean_t - hat * pull) * normed.rstd;
       if (dsum != nullptr) value += widen<W>(passed.at[e]);
       out.at[e] = narrow<T>(value);
@@ -198,7 +235,12 @@ void launch_norm_grad(Context& cuda, const In& dy, const In& dsum, const In& x, 
       const int64_t blocks = ceil_div(a.rows, a.rows_per_block);
       W* partial = parameters ? cuda.scratch<W>((kCentred ? 2 : 1) * blocks * a.n) : nullptr;
       a.partial = partial;
-      norm_grad_kernel<T, kPack, kKept, kCentred><<<blocks, threads.block, 0, cuda.stream>>>(a);
+      const auto kernel = norm_grad_kernel<T, kPack, kKept, kCentred>;
+      const size_t shared = kKept > 0 && kPack > 1 ? staged_bytes(kKept, threads.block) : 0;
+      if (shared > 0)
+        LLMEFF_CUDA(
+            cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)));
+      kernel<<<blocks, threads.block, shared, cuda.stream>>>(a);
       LLMEFF_LAUNCHED("norm_grad_kernel");
       if (!parameters) return;
       if constexpr (kKept == 0) {

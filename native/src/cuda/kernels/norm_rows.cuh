@@ -39,6 +39,8 @@ void with_row_shape(int64_t n, bool aligned, int most, F&& launch) {
   };
   if (aligned && n <= int64_t{most} * kKept * kPack)
     launch.template operator()<kPack, kKept>(threads_for(n / kPack));
+  else if (aligned)
+    launch.template operator()<kPack, 0>(threads_for(n / kPack));
   else if (n <= int64_t{most} * kKept)
     launch.template operator()<1, kKept>(threads_for(n));
   else

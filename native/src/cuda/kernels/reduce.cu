@@ -8,16 +8,15 @@
 namespace llmeff::cuda {
 namespace {
 
+// Folds x[0], … x[n − 1] pair by pair; n is a power of two.
+template <int n, class T, class F>
+__device__ __forceinline__ T fold_first(const T* x, const F& fold) {
+  if constexpr (n == 1) return x[0];
+  else return fold(fold_first<n / 2>(x, fold), fold_first<n / 2>(x + n / 2, fold));
+}
 template <class T, int n, class F>
 __device__ __forceinline__ T fold_tree(const T (&x)[n], const F& fold) {
-  T folded[n];
-#pragma unroll
-  for (int i = 0; i < n; ++i) folded[i] = x[i];
-#pragma unroll
-  for (int half = n / 2; half > 0; half /= 2)
-#pragma unroll
-    for (int i = 0; i < half; ++i) folded[i] = fold(folded[i], folded[i + half]);
-  return folded[0];
+  return fold_first<n>(x, fold);
 }
 template <class T, int n>
 __device__ __forceinline__ T tree_sum(const T (&x)[n]) {

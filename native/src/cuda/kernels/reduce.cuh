@@ -128,17 +128,45 @@ __global__ void __launch_bounds__(kThreads) reduce_rows_kernel(const __grid_cons
     const int64_t base = at[0], begin = part * r.part, end = min(r.reduced.count, begin + r.part);
     if constexpr (kPacks) {
       const int width = pack_width(r.from);
+      const auto positions = [=](int64_t first) {
+        return [=](int i) {
+          return static_cast<int32_t>(first + (width == 4 ? int64_t{i / 4} * group * 4 + i % 4
+                                                          : int64_t{i / 8} * group * 8 + i % 8));
+        };
+      };
+      int64_t e = begin;
+      // Along a contiguous axis four packs at a time, which are all on their way before the first is folded.
+      constexpr int kAhead = 4;
+      const int64_t stretch = int64_t{group} * kAhead * width;
+      if (r.reduced.rank == 1) {
 #pragma unroll 1
-      for (int64_t e = begin; e < end; e += int64_t{group} * kItems) {
+        for (; e + stretch <= end; e += stretch) {
+          int64_t first = e + lane * width;
+          const uint4* const from = reinterpret_cast<const uint4*>(
+              static_cast<const char*>(r.x) + (base + first) * (16 / width));
+          uint4 raw[kAhead];
+#pragma unroll
+          for (int p = 0; p < kAhead; ++p) raw[p] = from[p * group];
+#pragma unroll 1
+          for (int round = width == 4 ? 1 : 2; round > 0; --round) {
+            float x[kItems];
+            unpack(r.from, raw, x);
+#pragma unroll
+            for (int i = 0; i < kItems; ++i) x[i] = r.turned<Op>(x[i]);
+            Op::add(state, x, 0xFFFFu, positions(first));
+            raw[0] = raw[2], raw[1] = raw[3];
+            first += int64_t{group} * kItems;
+          }
+        }
+      }
+#pragma unroll 1
+      for (; e < end; e += int64_t{group} * kItems) {
         const int64_t first = e + lane * width;
         float x[kItems];
         const uint32_t mask = r.from == DType::kF32    ? load_packs<Op, float>(r, base, first, end, group, x)
                               : r.from == DType::kBF16 ? load_packs<Op, bf16>(r, base, first, end, group, x)
                                                        : load_packs<Op, f16>(r, base, first, end, group, x);
-        Op::add(state, x, mask, [=](int i) {
-          return static_cast<int32_t>(first + (width == 4 ? int64_t{i / 4} * group * 4 + i % 4
-                                                          : int64_t{i / 8} * group * 8 + i % 8));
-        });
+        Op::add(state, x, mask, positions(first));
       }
     } else {
 #pragma unroll 1

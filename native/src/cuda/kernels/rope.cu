@@ -44,9 +44,11 @@ __global__ void __launch_bounds__(kThreads) rope_kernel(const __grid_constant__ 
     Group<T, kPack> v[kWidth / kPack];
     for (int k = 0; k < kWidth / kPack; ++k) v[k] = load_group<kPack>(x + i + k);
     T* const at = v[0].at;
+    const Group<W, kWidth / 2> cosines = load_group<kWidth / 2>(cos + i / 2),
+                               sines = load_group<kWidth / 2>(sin + i / 2);
 #pragma unroll
     for (int e = 0; e < kWidth; e += 2) {
-      const W c = cos[(i + e) / 2], s = a.inverse ? -sin[(i + e) / 2] : sin[(i + e) / 2];
+      const W c = cosines.at[e / 2], s = a.inverse ? -sines.at[e / 2] : sines.at[e / 2];
       const W u = widen<W>(at[e]), w = widen<W>(at[e + 1]);
       at[e] = narrow<T>(u * c - w * s);
       at[e + 1] = narrow<T>(w * c + u * s);

@@ -59,8 +59,7 @@ __global__ __launch_bounds__(256) void simplicial_plain_kernel(SimplicialRows<T>
 #pragma unroll
       for (int c = 0; c < PlainTile<W>::kQuads * 4; ++c) {
         const int e = c / 4 * 64 + 4 * tx + c % 4;
-        if (e < columns)
-          tile.values[n][e] = state.acc[i][c] * sums.row_maximum[n] * rows.short_value(table, n, c0 + e);
+        if (e < columns) tile.values[n][e] = state.acc[i][c] * sums.row_maximum[n] * rows.short_value(table, n, c0 + e);
       }
     }
     __syncthreads();
@@ -89,7 +88,8 @@ void simplicial_plain(Context& cuda, const SimplicialArguments& x, const View& o
   const int64_t blocks = static_cast<int64_t>(rows.batch) * rows.kv_heads * rows.queries * rows.head_tiles();
   const int columns = (rows.value_width + PlainTile<W>::kColumns - 1) / PlainTile<W>::kColumns;
   const int64_t reach = x.reach(rows.keys, rows.window_b);
-  const AttentionOutput<T> out = attention_output<T>(cuda, o, lse, parts_for(cuda, blocks * columns, (reach + 63) / 64, 2));
+  const AttentionOutput<T> out =
+      attention_output<T>(cuda, o, lse, parts_for(cuda, blocks * columns, (reach + 63) / 64, 2));
   launch(cuda, "simplicial_plain_kernel", simplicial_plain_kernel<T>,
          dim3(static_cast<unsigned>(blocks), static_cast<unsigned>(columns), static_cast<unsigned>(out.parts)), 256,
          sizeof(PlainTile<W>), rows, out);
@@ -102,8 +102,8 @@ void CudaKernels::simplicial_attention(const In& q, const In& k1, const In& k2, 
                                        double scale, bool causal, int64_t w1, int64_t w2, double k2_bias,
                                        double v2_bias, int64_t q_offset, int64_t k1_offset, int64_t k2_offset,
                                        bool determinant, const Out& o, const Out& lse) {
-  const SimplicialArguments x = {q,       k1,      k2,       v1,        v2,        scale,      causal, w1, w2,
-                                 k2_bias, v2_bias, q_offset, k1_offset, k2_offset, determinant};
+  const SimplicialArguments x = {q,  k1,      k2,      v1,       v2,        scale,     causal,     w1,
+                                 w2, k2_bias, v2_bias, q_offset, k1_offset, k2_offset, determinant};
   if (simplicial_hopper(cuda_, x, o, lse)) return;
   with_floating(q.dtype, [&]<class T>(TypeTag<T>) {
     if constexpr (kMmaType<T>)

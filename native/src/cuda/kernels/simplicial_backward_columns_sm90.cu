@@ -16,7 +16,7 @@
 //
 // Shared memory at D = 128: K~ and V~ 64 KB, four stages of q_i and dout_i 128 KB, statistics, column sums: 202 KB.
 // Registers: U, W 128, S 32, dP 32, operands 32.
-#include "simplicial_backward_problem.h"
+#include "cuda/kernels/simplicial_backward_problem.h"
 
 namespace llmeff::cuda::simplicial_backward {
 namespace {
@@ -35,6 +35,7 @@ struct Operands {
   const __nv_bfloat16* va;
   float4* part;       // of half 0: dV, dK; then of half 1
   float* short_part;  // [slots][a.rows][dV, dK][D]
+  int first_row;      // of side b
 };
 
 // Whose S was ready last, and who is away from the loop over row blocks. Only a hint: nobody waits for long, no result depends
@@ -67,6 +68,12 @@ struct Place {
   }
 };
 
+template <class T>
+__device__ inline T* reload(T* const& pointer) {
+  return *const_cast<T* const volatile*>(&pointer);
+}
+__device__ inline int reload(const int& value) { return *const_cast<const volatile int*>(&value); }
+
 template <int D>
 __device__ void produce(const Problem& p, const Maps& maps, Shared<D>& shared, Span rows, Span short_rows, int batch,
                         int kv_head) {
@@ -92,33 +99,45 @@ __device__ void produce(const Problem& p, const Maps& maps, Shared<D>& shared, S
         const int offset = panel * kBlockRows * kPanelRowBytes;
         tma_load(shared.dout[place.stage] + offset, &maps.dout, full, panel * kPanelChannels, head, token, batch);
       }
-      copy_bytes(shared.stats[place.stage], stats + int64_t(n) * (2 * kBlockRows), sizeof(shared.stats[0]), full);
+      bulk_load(shared.stats[place.stage], stats + int64_t(n) * (2 * kBlockRows), sizeof(shared.stats[0]), full);
     }
   }
 }
 
-// 64 rows of b times a row of a, which is left in `factors` too, as 128-byte-swizzled panels of kColumnRows rows; `panels` is at the first of the 64.
+// A thread's share of the consumer's 64 rows of k and v of side b, and of one row of side a: 16 bytes of each, one column.
+// Rows past the end repeat the last one; the mask clears what comes of them.
 template <int D>
-__device__ void build_product(unsigned char* panels, const __nv_bfloat16* b_rows, int64_t b_stride, int valid_rows,
-                              const __nv_bfloat16* a_row, float bias, uint4* factors, int thread) {
-  constexpr int kColumns = D / 8;  // of 16 bytes
-  constexpr int kStep = kConsumerThreads / kColumns;
-  constexpr int kCount = kHalfRows / kStep;
-  const int column = thread % kColumns;
-  const uint4 factor = __ldg(reinterpret_cast<const uint4*>(a_row + column * 8));
-  uint4 x[kCount];
+struct Rows {
+  static constexpr int kColumns = D / 8, kStep = kConsumerThreads / kColumns, kCount = kHalfRows / kStep;
+  uint4 k[kCount], v[kCount], k_factor, v_factor;
+};
+
+template <int D>
+__device__ inline void load_rows(Rows<D>& rows, const Problem& p, const Operands& operands, int first_row, int r,
+                                 int thread) {
+  const int column = thread % Rows<D>::kColumns * 8;
+  const __nv_bfloat16* kb = reload(operands.kb) + column;
+  const __nv_bfloat16* vb = reload(operands.vb) + column;
 #pragma unroll
-  for (int i = 0; i < kCount; ++i) {
-    const int row = thread / kColumns + i * kStep;
-    x[i] = make_uint4(0, 0, 0, 0);
-    if (row < valid_rows) x[i] = __ldg(reinterpret_cast<const uint4*>(b_rows + row * b_stride + column * 8));
+  for (int i = 0; i < Rows<D>::kCount; ++i) {
+    const int64_t row = least(first_row + thread / Rows<D>::kColumns + i * Rows<D>::kStep, p.b.rows - 1);
+    rows.k[i] = __ldg(reinterpret_cast<const uint4*>(kb + row * p.b.k_strides.row));
+    rows.v[i] = __ldg(reinterpret_cast<const uint4*>(vb + row * p.b.v_strides.row));
   }
-  if (thread < kColumns) factors[thread] = factor;
+  rows.k_factor = __ldg(reinterpret_cast<const uint4*>(reload(operands.ka) + r * p.a.k_strides.row + column));
+  rows.v_factor = __ldg(reinterpret_cast<const uint4*>(reload(operands.va) + r * p.a.v_strides.row + column));
+}
+
+// x∘(factor + bias) into the consumer's rows of a product; `panels` is at the first of its 64.
+template <int D>
+__device__ inline void store_product(unsigned char* panels, const uint4 (&x)[Rows<D>::kCount], uint4 factor, float bias,
+                                     int thread) {
+  const int column = thread % Rows<D>::kColumns;
   unsigned char* panel = panels + column / 8 * (kColumnRows * kPanelRowBytes);
   const auto store = [&]<bool kBiased>() {
 #pragma unroll
-    for (int i = 0; i < kCount; ++i) {
-      const int row = thread / kColumns + i * kStep;
+    for (int i = 0; i < Rows<D>::kCount; ++i) {
+      const int row = thread / Rows<D>::kColumns + i * Rows<D>::kStep;
       uint4 y;
       y.x = multiply<kBiased>(x[i].x, factor.x, bias);
       y.y = multiply<kBiased>(x[i].y, factor.y, bias);
@@ -150,51 +169,57 @@ __device__ inline void exchange_sum(float (&x)[kCount], int lane) {
   }
 }
 
-// After all row blocks of r: folds an accumulator (64 rows of b × D) into this block's part of dVb or dKb, and leaves
-// the sum over the warp's 16 rows of accumulator∘b in `sums`.
+// Rows `row` and `row` + 8 of k or v of side b, at an accumulator's columns.
 template <int D>
-__device__ void fold(const float (&accumulator)[D / 2], const __nv_bfloat16* b_rows, int64_t b_stride, int valid_rows,
-                     const uint4* factors, float bias, float4* part, bool first, float* sums, int thread) {
-  const int lane = thread % 32, warp = thread / 32;
-  const int row = warp * 16 + lane / 4, pair = lane % 4 * 2;
-  float sum[D / 4];
+struct Fragment {
+  uint32_t upper[D / 8], lower[D / 8];
+};
+
+template <int D>
+__device__ inline void load_fragment(Fragment<D>& x, const __nv_bfloat16* b_rows, int64_t stride, int row, int last_row,
+                                     int pair) {
+  const __nv_bfloat16* upper = b_rows + least(row, last_row) * stride + pair;
+  const __nv_bfloat16* lower = b_rows + least(row + 8, last_row) * stride + pair;
 #pragma unroll
-  for (int block = 0; block < D / 8; block += 8) {
-    // Loads first: the adds below must not put a latency between each.
-    uint32_t upper[8], lower[8];
+  for (int j = 0; j < D / 8; ++j) {
+    x.upper[j] = __ldg(reinterpret_cast<const uint32_t*>(upper + 8 * j));
+    x.lower[j] = __ldg(reinterpret_cast<const uint32_t*>(lower + 8 * j));
+  }
+  pin(x.upper);
+  pin(x.lower);
+}
+
+// After all row blocks of r: folds an accumulator (64 rows of b × D) into this block's part of dVb or dKb, and leaves
+// the sums over the thread's two rows of accumulator∘b.
+template <int D>
+__device__ inline void fold(const float (&accumulator)[D / 2], const Fragment<D>& b, const uint4* factors, float bias,
+                            float4* part, bool first, float (&sum)[D / 4], int thread) {
 #pragma unroll
-    for (int i = 0; i < 8; ++i) {
-      const int column = 8 * (block + i) + pair;
-      upper[i] = lower[i] = 0;
-      if (row < valid_rows) upper[i] = __ldg(reinterpret_cast<const uint32_t*>(b_rows + row * b_stride + column));
-      if (row + 8 < valid_rows)
-        lower[i] = __ldg(reinterpret_cast<const uint32_t*>(b_rows + (row + 8) * b_stride + column));
-    }
-    pin(upper);
-    pin(lower);
-#pragma unroll
-    for (int i = 0; i < 8; ++i) {
-      const int j = block + i;
-      const float2 b0 = unpack_bf16(upper[i]), b1 = unpack_bf16(lower[i]);
-      sum[2 * j] = accumulator[4 * j] * b0.x + accumulator[4 * j + 2] * b1.x;
-      sum[2 * j + 1] = accumulator[4 * j + 1] * b0.y + accumulator[4 * j + 3] * b1.y;
-      float2 factor = unpack_bf16(reinterpret_cast<const uint32_t*>(factors)[4 * j + lane % 4]);
-      factor.x += bias, factor.y += bias;
-      const float4 x = {accumulator[4 * j] * factor.x, accumulator[4 * j + 1] * factor.y,
-                        accumulator[4 * j + 2] * factor.x, accumulator[4 * j + 3] * factor.y};
-      if (first) {
-        __stcg(&part[j * kConsumerThreads + thread], x);
-      } else {
-        add_to_own(&part[j * kConsumerThreads + thread], x);
-      }
+  for (int j = 0; j < D / 8; ++j) {
+    const float2 b0 = unpack_bf16(b.upper[j]), b1 = unpack_bf16(b.lower[j]);
+    sum[2 * j] = accumulator[4 * j] * b0.x + accumulator[4 * j + 2] * b1.x;
+    sum[2 * j + 1] = accumulator[4 * j + 1] * b0.y + accumulator[4 * j + 3] * b1.y;
+    float2 factor = unpack_bf16(reinterpret_cast<const uint32_t*>(factors)[4 * j + thread % 4]);
+    factor.x += bias, factor.y += bias;
+    const float4 x = {accumulator[4 * j] * factor.x, accumulator[4 * j + 1] * factor.y,
+                      accumulator[4 * j + 2] * factor.x, accumulator[4 * j + 3] * factor.y};
+    if (first) {
+      __stcg(&part[j * kConsumerThreads + thread], x);
+    } else {
+      add_to_own(&part[j * kConsumerThreads + thread], x);
     }
   }
+}
+
+// Sums of a warp's 16 rows into `sums`, one for each of D columns.
+template <int D>
+__device__ inline void sum_rows(float (&sum)[D / 4], float* sums, int lane) {
   exchange_sum<D / 8, 16>(sum, lane);
   exchange_sum<D / 16, 8>(sum, lane);
   exchange_sum<D / 32, 4>(sum, lane);
   const int index = (lane & 16 ? D / 8 : 0) + (lane & 8 ? D / 16 : 0) + (lane & 4 ? D / 32 : 0);
 #pragma unroll
-  for (int i = 0; i < D / 32; ++i) sums[warp * D + (index + i) / 2 * 8 + pair + (index + i) % 2] = sum[i];
+  for (int i = 0; i < D / 32; ++i) sums[(index + i) / 2 * 8 + lane % 4 * 2 + (index + i) % 2] = sum[i];
 }
 
 // Clears what the windows hide of Pᵀ (64 rows of b from own.first on × row block n).
@@ -219,16 +244,15 @@ __device__ inline void mask(float (&P)[32], const Problem& p, Span own, int n, i
   }
 }
 
-template <class T>
-__device__ inline T* reload(T* const& pointer) {
-  return *const_cast<T* const volatile*>(&pointer);
-}
-
 template <int D>
-__device__ void consume(const Problem& p, Shared<D>& shared, Span rows, Span short_rows, int half, int thread) {
+__device__ void consume(const Problem& p, Shared<D>& shared, Span short_rows, int half, int thread) {
   constexpr int kPart = D / 8 * kConsumerThreads;  // float4s of one gradient of one half
   const int lane = thread % 32;
-  const Span own = {rows.first + half * kHalfRows, rows.first + half * kHalfRows + kHalfRows - 1};
+  const auto first_row = [&] { return uniform(reload(shared.operands.first_row)); };
+  const auto own_rows = [&] {
+    const int first = first_row() + half * kHalfRows;
+    return Span{first, first + kHalfRows - 1};
+  };
   const uint32_t k_product = shared_address(shared.k_product) + half * kHalfRows * kPanelRowBytes;
   const uint64_t k_operand = matrix_descriptor<kMajorK>(k_product);
   const uint64_t v_operand = advance(k_operand, sizeof(shared.k_product));
@@ -276,23 +300,25 @@ __device__ void consume(const Problem& p, Shared<D>& shared, Span rows, Span sho
     wgmma_commit();
   };
 
+  Rows<D> b_rows;
+  load_rows<D>(b_rows, p, shared.operands, own_rows().first, short_rows.first, thread);
   for (int r = short_rows.first; r <= short_rows.last; ++r) {
-    const Span blocks = p.blocks_of(p.tokens_of(rows, r));
+    const Span own = own_rows();
+    const Span blocks = p.blocks_of(p.tokens_of({first_row(), first_row() + kColumnRows - 1}, r));
     const Span tokens = p.tokens_of(own, r);
     if (tokens.empty()) {
       skip(blocks.last - blocks.first + 1);
+      load_rows<D>(b_rows, p, shared.operands, own.first, least(r + 1, short_rows.last), thread);
       continue;
     }
     const Span mine = p.blocks_of(tokens);
     const Span whole = p.blocks_seeing_all(own, r);
-    {
-      const int offset = half * kHalfRows * kPanelRowBytes, valid_rows = p.b.rows - own.first;
-      build_product<D>(shared.k_product + offset, reload(shared.operands.kb) + own.first * p.b.k_strides.row,
-                       p.b.k_strides.row, valid_rows, reload(shared.operands.ka) + r * p.a.k_strides.row, p.a.k_bias,
-                       shared.factors[half][1], thread);
-      build_product<D>(shared.v_product + offset, reload(shared.operands.vb) + own.first * p.b.v_strides.row,
-                       p.b.v_strides.row, valid_rows, reload(shared.operands.va) + r * p.a.v_strides.row, p.a.v_bias,
-                       shared.factors[half][0], thread);
+    const int offset = half * kHalfRows * kPanelRowBytes;
+    store_product<D>(shared.k_product + offset, b_rows.k, b_rows.k_factor, p.a.k_bias, thread);
+    store_product<D>(shared.v_product + offset, b_rows.v, b_rows.v_factor, p.a.v_bias, thread);
+    if (thread < D / 8) {
+      shared.factors[half][0][thread] = b_rows.v_factor;
+      shared.factors[half][1][thread] = b_rows.k_factor;
     }
     fence_async_shared();
     named_barrier_wait(1 + half, kConsumerThreads);
@@ -323,15 +349,15 @@ __device__ void consume(const Problem& p, Shared<D>& shared, Span rows, Span sho
         S[4 * j + 2] = exp2_approx(S[4 * j + 2] * p.log2_scale - lse.x);
         S[4 * j + 3] = exp2_approx(S[4 * j + 3] * p.log2_scale - lse.y);
       }
-      if (n < whole.first || n > whole.last) mask(S, p, own, n, r, thread);
+      if (n < whole.first || n > whole.last) mask(S, p, own_rows(), n, r, thread);
+      uint32_t operand[4][4], d_operand[4][4];
+#pragma unroll
+      for (int i = 0; i < 16; ++i) operand[i / 4][i % 4] = pack_bf16(S[2 * i], S[2 * i + 1]);
       wgmma_wait<0>();
       pin(dP);
-      uint32_t operand[4][4], d_operand[4][4];
 #pragma unroll
       for (int j = 0; j < 8; ++j) {
         const float2 delta = *reinterpret_cast<const float2*>(stats + 16 * j + 2);
-        operand[j / 2][j % 2 * 2] = pack_bf16(S[4 * j], S[4 * j + 1]);
-        operand[j / 2][j % 2 * 2 + 1] = pack_bf16(S[4 * j + 2], S[4 * j + 3]);
         d_operand[j / 2][j % 2 * 2] =
             pack_bf16(S[4 * j] * (dP[4 * j] - delta.x), S[4 * j + 1] * (dP[4 * j + 1] - delta.y));
         d_operand[j / 2][j % 2 * 2 + 1] =
@@ -348,11 +374,9 @@ __device__ void consume(const Problem& p, Shared<D>& shared, Span rows, Span sho
       pin(U);
       wait_turn();
       wgmma_fence();
-#pragma unroll
-      for (int step = 0; step < 4; ++step) wgmma_rs<D, kMajorMN>(W, operand[step], advance(dout, step * 16 * kPanelRowBytes));
+      multiply_by_rows<true, D>(W, operand, dout);
       wgmma_commit();
-#pragma unroll
-      for (int step = 0; step < 4; ++step) wgmma_rs<D, kMajorMN>(U, d_operand[step], advance(q, step * 16 * kPanelRowBytes));
+      multiply_by_rows<true, D>(U, d_operand, q);
       wgmma_commit();
       place.next();
       if (n == mine.last) break;
@@ -363,23 +387,29 @@ __device__ void consume(const Problem& p, Shared<D>& shared, Span rows, Span sho
       issue_logits(place.stage);
     }
     set_away(true);
+    // Loads run ahead of what they wait for: V under the last products, K under the sums of V, the rows of the next
+    // product under those of K.
+    const Span folded = own_rows();
+    const int row = folded.first + thread / 32 * 16 + lane / 4, pair = lane % 4 * 2;
+    const bool first = r == most(short_rows.first, p.short_rows_of(folded).first);
+    float* sums = shared.sums[half][0][thread / 32];
+    float sum[D / 4];
+    Fragment<D> fragment;
+    load_fragment<D>(fragment, reload(shared.operands.vb), p.b.v_strides.row, row, p.b.rows - 1, pair);
     wgmma_wait<0>();
     pin(W);
     pin(U);
     if (lane == 0) mbarrier_arrive(&shared.empty[previous]);
+    float4* part = reload(shared.operands.part) + half * (2 * kPart);
+    fold<D>(W, fragment, shared.factors[half][0], p.a.v_bias, part, first, sum, thread);
+    load_fragment<D>(fragment, reload(shared.operands.kb), p.b.k_strides.row, row, p.b.rows - 1, pair);
+    sum_rows<D>(sum, sums, lane);
+    fold<D>(U, fragment, shared.factors[half][1], p.a.k_bias, part + kPart, first, sum, thread);
+    load_rows<D>(b_rows, p, shared.operands, folded.first, least(r + 1, short_rows.last), thread);
+    sum_rows<D>(sum, sums + 4 * D, lane);
     skip(blocks.last - mine.last);
-
-    {
-      const bool first = r == most(short_rows.first, p.short_rows_of(own).first);
-      const int valid_rows = p.b.rows - own.first;
-      float4* part = reload(shared.operands.part) + half * (2 * kPart);
-      fold<D>(W, reload(shared.operands.vb) + own.first * p.b.v_strides.row, p.b.v_strides.row, valid_rows,
-              shared.factors[half][0], p.a.v_bias, part, first, shared.sums[half][0][0], thread);
-      fold<D>(U, reload(shared.operands.kb) + own.first * p.b.k_strides.row, p.b.k_strides.row, valid_rows,
-              shared.factors[half][1], p.a.k_bias, part + kPart, first, shared.sums[half][1][0], thread);
-    }
     named_barrier_wait(3 + half, kConsumerThreads);
-    const int slot = own.first / kHalfRows % p.slots;
+    const int slot = folded.first / kHalfRows % p.slots;
     float* short_part = reload(shared.operands.short_part) + (int64_t(slot) * p.a.rows + r) * (2 * D);
 #pragma unroll
     for (int i = 0; i < 2 * D / kConsumerThreads; ++i) {
@@ -423,6 +453,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     operands.vb = p.b.v + batch * p.b.v_strides.batch + kv_head * p.b.v_strides.head;
     operands.ka = p.a.k + batch * p.a.k_strides.batch + kv_head * p.a.k_strides.head;
     operands.va = p.a.v + batch * p.a.v_strides.batch + kv_head * p.a.v_strides.head;
+    operands.first_row = first_row;
     operands.part = reinterpret_cast<float4*>(p.column_parts) +
                     ((kv * p.tiles_per_phase + tile_in_phase) * p.chunks + chunk) * (4 * D / 8 * kConsumerThreads);
     operands.short_part = p.short_parts + kv * p.slots * p.a.rows * (2 * D);
@@ -434,7 +465,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     if (threadIdx.x == 0) produce<D>(p, maps, shared, rows, short_rows, batch, kv_head);
   } else {
     take_registers<240>();
-    consume<D>(p, shared, rows, short_rows, warpgroup - 1, threadIdx.x % 128);
+    consume<D>(p, shared, short_rows, warpgroup - 1, threadIdx.x % 128);
   }
 }
 

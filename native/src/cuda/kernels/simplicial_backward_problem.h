@@ -18,9 +18,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
-#include "../sm90.h"
-#include "simplicial_backward_sm90.h"
+#include "cuda/kernels/simplicial_backward_sm90.h"
+#include "cuda/sm90.h"
 
 namespace llmeff::cuda::simplicial_backward {
 
@@ -117,16 +118,24 @@ void launch_columns(const Problem& problem, const Maps& maps, int phase, cudaStr
 // The shape of a problem and the scratch it needs; `scratch` may be null to ask for the bytes only.
 Problem make_problem(const SimplicialBackwardArgs& args, void* scratch, size_t* bytes);
 
+cudaError_t make_maps(const SimplicialBackwardArgs& args, const Problem& problem, Maps* maps);
+
 #ifdef __CUDACC__
-// Copies plain bytes, a multiple of 16; completes on `barrier`.
-__device__ inline void copy_bytes(void* shared, const void* global, uint32_t bytes, uint64_t* barrier) {
-  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
-                   sm90::shared_address(shared)),
-               "l"(global), "r"(bytes), "r"(sm90::shared_address(barrier))
-               : "memory");
+// d (+)= operand·b over kSteps · 16 deep, b's rows the depth, its columns N channels of one or two panels.
+template <bool kAccumulate, int N, int kSteps>
+__device__ inline void multiply_by_rows(float (&d)[N / 2], const uint32_t (&operand)[kSteps][4], uint64_t b) {
+  [&]<int... kStep>(std::integer_sequence<int, kStep...>) {
+    (sm90::wgmma_rs<N, sm90::kMajorMN, kStep * 16 * sm90::kPanelRowBytes>(d, operand[kStep], b, kAccumulate || kStep > 0),
+     ...);
+  }(std::make_integer_sequence<int, kSteps>{});
 }
-// The same value in all lanes, told to the compiler: what follows from it lives in uniform registers.
-__device__ inline int uniform(int value) { return __shfl_sync(0xffffffffu, value, 0); }
+// d = operand·bᵀ over kSteps · 16 channels of b's 64 rows; b's panels are kPanelBytes apart.
+template <int kPanelBytes, int kSteps>
+__device__ inline void multiply_by_channels(float (&d)[32], const uint32_t (&operand)[kSteps][4], uint64_t b) {
+  [&]<int... kStep>(std::integer_sequence<int, kStep...>) {
+    (sm90::wgmma_rs<64, sm90::kMajorK, kStep / 4 * kPanelBytes + kStep % 4 * 32>(d, operand[kStep], b, kStep > 0), ...);
+  }(std::make_integer_sequence<int, kSteps>{});
+}
 __device__ inline float2 unpack_bf16(uint32_t pair) {
   return {__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000u)};
 }

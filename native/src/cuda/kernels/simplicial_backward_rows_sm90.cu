@@ -14,7 +14,7 @@
 //
 // Shared memory at D = 128: q and dout 32 KB, two stages of Kb and Vb 128 KB, up to 32 short rows 32 KB: 193 KB.
 // Registers: dq 64, A and Y 64, S and dP 64, then G in their place.
-#include "simplicial_backward_problem.h"
+#include "cuda/kernels/simplicial_backward_problem.h"
 
 namespace llmeff::cuda::simplicial_backward {
 namespace {
@@ -77,7 +77,7 @@ __device__ void produce(const Problem& p, const Maps& maps, Shared<D>& shared, c
     tma_load(shared.dout + offset, &maps.dout, &shared.full_rows, channel, head, w.first_token, w.batch);
   }
   const int64_t stats = ((int64_t(w.batch) * p.Hkv + w.kv_head) * p.row_blocks + w.block) * (2 * kBlockRows);
-  copy_bytes(shared.stats, p.stats + stats, sizeof(shared.stats), &shared.full_rows);
+  bulk_load(shared.stats, p.stats + stats, sizeof(shared.stats), &shared.full_rows);
 
   int stage = 0;
   uint32_t parity = 0;
@@ -194,17 +194,9 @@ __device__ void consume(const Problem& p, Shared<D>& shared, const Work& w, int 
           pin(Y[step]);
         }
         wgmma_fence();
-#pragma unroll
-        for (int step = 0; step < D / 16; ++step) {
-          const int b = step / 4 * Layout::kTilePanel + step % 4 * 32;
-          wgmma_rs<64, kMajorK>(S, A[step], advance(k, b), step > 0);
-        }
+        multiply_by_channels<Layout::kTilePanel>(S, A, k);
         wgmma_commit();
-#pragma unroll
-        for (int step = 0; step < D / 16; ++step) {
-          const int b = step / 4 * Layout::kTilePanel + step % 4 * 32;
-          wgmma_rs<64, kMajorK>(dP, Y[step], advance(v, b), step > 0);
-        }
+        multiply_by_channels<Layout::kTilePanel>(dP, Y, v);
         wgmma_commit();
         wgmma_wait<1>();
         pin(S);
@@ -246,20 +238,15 @@ __device__ void consume(const Problem& p, Shared<D>& shared, const Work& w, int 
 #pragma unroll
         for (int step = 0; step < 4; ++step) pin(operand[step]);
         wgmma_fence();
-#pragma unroll
-        for (int step = 0; step < 4; ++step) {
-          wgmma_rs<D, kMajorMN>(G, operand[step], advance(keys, step * 16 * kPanelRowBytes), step > 0);
-        }
+        multiply_by_rows<false, D>(G, operand, keys);
         wgmma_commit();
         pass_turn();
         const int folded = index;
-        if (two && half == 0) {
-          half = 1;
-        } else {
-          half = 0;
-          index += 2;
-          if (index < count) build(index);  // while G is on its way
-        }
+        const bool row_done = !two || half == 1;
+        half = row_done ? 0 : 1;
+        if (row_done) index += 2;
+        // Under G, where the registers allow.
+        if (!kBiased && row_done && index < count) build(index);
         wgmma_wait<0>();
         pin(G);
 #pragma unroll
@@ -274,6 +261,7 @@ __device__ void consume(const Problem& p, Shared<D>& shared, const Work& w, int 
           dq[4 * n + 6] += G[4 * n + 6] * f.z;
           dq[4 * n + 7] += G[4 * n + 7] * f.w;
         }
+        if (kBiased && row_done && index < count) build(index);
       }
       if (consumer == 1 && count % 2 != 0) {  // the other has a row more
         for (int turns = two ? 4 : 2; turns > 0; --turns) {

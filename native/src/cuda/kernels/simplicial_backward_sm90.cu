@@ -10,7 +10,7 @@
 // sums of the short side stay in float32.
 #include <algorithm>
 
-#include "simplicial_backward_problem.h"
+#include "cuda/kernels/simplicial_backward_problem.h"
 
 namespace llmeff::cuda::simplicial_backward {
 namespace {
@@ -219,6 +219,19 @@ Problem make_problem(const SimplicialBackwardArgs& args, void* scratch, size_t* 
   return p;
 }
 
+cudaError_t make_maps(const SimplicialBackwardArgs& args, const Problem& p, Maps* maps) {
+  const auto map = [&](CUtensorMap* to, const __nv_bfloat16* data, int64_t rows, int64_t heads,
+                       const SimplicialBackwardArgs::Strides& strides, int box_rows, int box_heads) {
+    return sm90::make_tensor_map(to, array(data, args, rows, heads, strides), box_rows, box_heads);
+  };
+  cudaError_t status = map(&maps->q, args.q, args.Nq, args.Hq, args.q_strides, p.tile_tokens, p.tile_heads);
+  if (status == cudaSuccess)
+    status = map(&maps->dout, args.dout, args.Nq, args.Hq, args.dout_strides, p.tile_tokens, p.tile_heads);
+  if (status == cudaSuccess) status = map(&maps->kb, p.b.k, p.b.rows, args.Hkv, p.b.k_strides, kColumnRows, 1);
+  if (status == cudaSuccess) status = map(&maps->vb, p.b.v, p.b.rows, args.Hkv, p.b.v_strides, kColumnRows, 1);
+  return status;
+}
+
 }  // namespace llmeff::cuda::simplicial_backward
 
 namespace llmeff::cuda {
@@ -250,17 +263,8 @@ cudaError_t simplicial_backward_sm90(const SimplicialBackwardArgs& args, void* s
   void* aligned = reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(scratch) + 255) & ~uintptr_t{255});
   const Problem p = make_problem(args, aligned, &bytes);
   Maps maps;
-  const auto map = [&](CUtensorMap* to, const __nv_bfloat16* data, int64_t rows, int64_t heads,
-                       const SimplicialBackwardArgs::Strides& strides, int box_rows, int box_heads) {
-    return sm90::make_tensor_map(to, array(data, args, rows, heads, strides), box_rows, box_heads);
-  };
-  cudaError_t status = map(&maps.q, args.q, args.Nq, args.Hq, args.q_strides, p.tile_tokens, p.tile_heads);
-  if (status == cudaSuccess)
-    status = map(&maps.dout, args.dout, args.Nq, args.Hq, args.dout_strides, p.tile_tokens, p.tile_heads);
-  if (status == cudaSuccess) status = map(&maps.kb, p.b.k, p.b.rows, args.Hkv, p.b.k_strides, kColumnRows, 1);
-  if (status == cudaSuccess) status = map(&maps.vb, p.b.v, p.b.rows, args.Hkv, p.b.v_strides, kColumnRows, 1);
+  const cudaError_t status = make_maps(args, p, &maps);
   if (status != cudaSuccess) return status;
-
   if (p.D == 128) {
     launch_stats<128>(p, args, stream);
   } else {

@@ -44,8 +44,10 @@ __global__ __launch_bounds__(kMmaThreads) void simplicial_dq_mma_kernel(Simplici
       float total = index == 0 ? 0.0f : sums[d];
       for (int n = h * at.shorts; n < (h + 1) * at.shorts; ++n)
         total += rows.dq(shared.table, n, d, [&](int channel) { return outputs[n * width + channel]; });
-      if (index + 1 < tiles) sums[d] = total;
-      else to[i] = narrow<T>(total * rows.scale);
+      if (index + 1 < tiles)
+        sums[d] = total;
+      else
+        to[i] = narrow<T>(total * rows.scale);
     }
     __syncthreads();
   }
@@ -68,9 +70,10 @@ void simplicial_grad_mma(Context& cuda, const SimplicialArguments& x, const View
     const SimplicialRows<T> rows = rows_of(second, kMmaRows), key_rows = rows_of(second, kMmaGradRows<width()>);
     mma_key_gradients_of<width()>(cuda, key_rows, second ? dk1 : dk2, second ? dv1 : dv2);
     if constexpr (width() <= 128)
-      if (rows.short_tiles == 1)
+      if (rows.short_tiles == 1 && strip_shared_bytes<width()>(strip_reach(rows)) <= cuda.facts.shared_bytes_per_block)
         return simplicial_rows_mma<width()>(cuda, rows, dq, second ? dk2 : dk1, second ? dv2 : dv1);
-    // The rows of a head are more than a tile: dq by one kernel, and the keys' kernel with the pairs exchanged.
+    // The rows of a head are more than a tile, or the strips too long: dq by one kernel, and the keys' kernel with the
+    // pairs exchanged.
     const int64_t blocks = static_cast<int64_t>(rows.batch) * rows.kv_heads * rows.queries * rows.head_tiles();
     launch(cuda, "simplicial_dq_mma_kernel", simplicial_dq_mma_kernel<width(), T>, dim3(static_cast<unsigned>(blocks)),
            kMmaThreads, sizeof(MmaRowGradientShared<width()>), rows, dq.as<T>());

@@ -1,13 +1,13 @@
-// The rows of 2-simplicial attention (simplicial-attention.md §2, §4.2). The operation is symmetric in its two key/value
-// pairs; the one with the shorter window is called a, the other b, whose rows are the "keys" of attention_rows.cuh. Of
-// one query head and every short row r in its window,
+// The rows of 2-simplicial attention (simplicial-attention.md §2, §4.2). The operation is symmetric in its two
+// key/value pairs; the one with the shorter window is called a, the other b, whose rows are the "keys" of
+// attention_rows.cuh. Of one query head and every short row r in its window,
 //   A_r = q ∘ ka_r,   S_r = scale·A_r Kbᵀ,   o = Σ_r (P_r Vb) ∘ va_r,   Y_r = dout ∘ va_r,
 // is a row of ordinary attention over the keys b, but for one softmax over all r. (Determinant form: A_r = ka_r × q in
-// chunks of 3 channels, or q × ka_r when a is the first pair.) A query's windows are ranges, so that a tile, rows of one
-// query, is a full rectangle: all of its rows see the same keys.
+// chunks of 3 channels, or q × ka_r when a is the first pair.) A query's windows are ranges, so that a tile, rows of
+// one query, is a full rectangle: all of its rows see the same keys.
 //
-// The rows of a tile are the short rows of one or, where the window is short, of several heads: row n is head n / shorts,
-// short row first + n % shorts.
+// The rows of a tile are the short rows of one or, where the window is short, of several heads: row n is head n /
+// shorts, short row first + n % shorts.
 #pragma once
 
 #include "cuda/kernels/attention_rows.cuh"
@@ -26,9 +26,9 @@ struct SimplicialRows {
   bool causal;
   int64_t window_a, window_b, shift_a, shift_b;  // shift: the position of query 0, counted from row 0 of the pair
   bool a_is_second;
-  int chunks;        // 3-chunks of the determinant form; 0 in the trilinear form
-  int tile_heads;    // heads of a tile
-  int short_tiles;   // tiles of one head, 1 where a tile has several
+  int chunks;       // 3-chunks of the determinant form; 0 in the trilinear form
+  int tile_heads;   // heads of a tile
+  int short_tiles;  // tiles of one head, 1 where a tile has several
   const W *lse, *delta;
   bool aligned;
 

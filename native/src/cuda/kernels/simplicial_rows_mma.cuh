@@ -1,13 +1,9 @@
-// The backward kernel that owns the rows of a query, where a tile holds all short rows of a head: beside dq it makes what
-// the query's heads add to the gradients of its short rows (simplicial-attention.md §4.2, the variant of six units),
-//   dq_h = Σ_r G_hr∘ka_r,   dka_r += Σ_h G_hr∘q_h,   dva_r += Σ_h (P_hr Vb)∘dout_h,
-// strips of [short rows, D] and [short rows, Dv] in float32 for each query. Another kernel adds the strips up, in the
-// order of the queries; both go over the queries in segments, so that the strips take a bounded amount of memory.
+// The backward kernel on the tensor cores that owns the rows of a query (simplicial_strips.cuh).
 #pragma once
 
 #include "cuda/kernels/attention_launch.cuh"
 #include "cuda/kernels/attention_mma.cuh"
-#include "cuda/kernels/simplicial_rows.cuh"
+#include "cuda/kernels/simplicial_strips.cuh"
 
 namespace llmeff::cuda {
 
@@ -25,13 +21,6 @@ struct SimplicialStripShared {
   __device__ float* outputs() { return reinterpret_cast<float*>(k); }
 };
 static_assert(4 * kStripKeys<128> * 2 >= kMmaRows * static_cast<int>(sizeof(float)));
-
-struct Strips {
-  int first, count;   // of the segment's queries
-  int reach;          // short rows of a strip
-  int parts;          // of a query's heads
-  float *dka, *dva;   // [B, K, count, parts, reach, D or Dv]
-};
 
 // G = dS·K and PV = P·V of a tile; the table is filled, and the block has passed a barrier since.
 template <int width, class Rows>
@@ -108,7 +97,8 @@ __device__ __forceinline__ void put_outputs(const float (&acc)[width / 8][4], fl
 
 // blockIdx: x a query of a head of keys, the last first; y a part of its heads.
 template <int width, class T>
-__global__ __launch_bounds__(kMmaThreads) void simplicial_rows_mma_kernel(SimplicialRows<T> rows, Strips strips, T* dq) {
+__global__ __launch_bounds__(kMmaThreads) void simplicial_rows_mma_kernel(SimplicialRows<T> rows, Strips<float> strips,
+                                                                          T* dq) {
   extern __shared__ __align__(128) unsigned char bytes[];
   auto& shared = *reinterpret_cast<SimplicialStripShared<width>*>(bytes);
   float* const dka = reinterpret_cast<float*>(bytes + sizeof(shared));  // [reach, width], and dva
@@ -166,76 +156,27 @@ __global__ __launch_bounds__(kMmaThreads) void simplicial_rows_mma_kernel(Simpli
     }
   }
   __syncthreads();
-  const int64_t strip =
-      ((static_cast<int64_t>(all) * strips.count + local) * strips.parts + part) * strips.reach;
+  const int64_t strip = ((static_cast<int64_t>(all) * strips.count + local) * strips.parts + part) * strips.reach;
   for (int i = threadIdx.x; i < strips.reach * rows.width; i += kMmaThreads)
     strips.dka[strip * rows.width + i] = dka[i / rows.width * width + i % rows.width];
   for (int i = threadIdx.x; i < strips.reach * rows.value_width; i += kMmaThreads)
     strips.dva[strip * rows.value_width + i] = dva[i / rows.value_width * width + i % rows.value_width];
 }
 
-// Adds the strips of a segment to those of the segments before, in the order of the queries. A thread for each channel of
-// a short row. `sum` holds the sums between segments; the last segment's go to `out`.
-template <class T>
-__global__ __launch_bounds__(256) void add_strips_kernel(SimplicialRows<T> rows, Strips strips, const float* strip,
-                                                         int width, float factor, bool first, bool last, float* sum,
-                                                         T* out) {
-  const int64_t i = static_cast<int64_t>(blockIdx.x) * 256 + threadIdx.x;
-  const int64_t size = static_cast<int64_t>(rows.batch) * rows.shorts * rows.kv_heads * width;
-  if (i >= size) return;
-  const int channel = static_cast<int>(i % width), kv_head = static_cast<int>(i / width % rows.kv_heads);
-  const int r = static_cast<int>(i / width / rows.kv_heads % rows.shorts);
-  const int b = static_cast<int>(i / width / rows.kv_heads / rows.shorts);
-  int64_t begin = strips.first, end = strips.first + strips.count;
-  if (rows.causal) {
-    begin = max(begin, r - rows.shift_a);
-    if (rows.window_a > 0) end = min(end, r - rows.shift_a + rows.window_a);
-  }
-  float total = first ? 0.0f : sum[i];
-  for (int64_t t = begin; t < end; ++t) {
-    const int row = r - rows.shorts_of(static_cast<int>(t)).x;
-    const int64_t at = (static_cast<int64_t>(b) * rows.kv_heads + kv_head) * strips.count + (t - strips.first);
-    for (int part = 0; part < strips.parts; ++part)
-      total += strip[((at * strips.parts + part) * strips.reach + row) * width + channel];
-  }
-  if (last) out[i] = narrow<T>(total * factor);
-  else sum[i] = total;
+template <int width>
+size_t strip_shared_bytes(int64_t reach) {
+  return sizeof(SimplicialStripShared<width>) + 2 * sizeof(float) * static_cast<size_t>(reach) * width;
 }
-
-inline constexpr int64_t kStripBytes = int64_t{256} << 20;
 
 // dq, and dk and dv of the short pair.
 template <int width, class T>
-void simplicial_rows_mma(Context& cuda, const SimplicialRows<T>& rows, const View& dq, const View& dka, const View& dva) {
-  Strips strips = {};
-  const int64_t heads = static_cast<int64_t>(rows.batch) * rows.kv_heads;
-  strips.reach = rows.shorts;
-  if (rows.causal && rows.window_a > 0) strips.reach = static_cast<int>(std::min<int64_t>(strips.reach, rows.window_a));
-  strips.parts = parts_for(cuda, heads * rows.queries, rows.head_tiles(), 1);
-  const int64_t of_query = heads * strips.parts * strips.reach * (rows.width + rows.value_width);
-  const int64_t at_once =
-      std::max<int64_t>(1, std::min<int64_t>(rows.queries, kStripBytes / static_cast<int64_t>(sizeof(float)) / of_query));
-  strips.dka = cuda.scratch<float>(heads * at_once * strips.parts * strips.reach * rows.width);
-  strips.dva = cuda.scratch<float>(heads * at_once * strips.parts * strips.reach * rows.value_width);
-  const bool segments = at_once < rows.queries;
-  float* const dka_sum = segments ? cuda.scratch<float>(dka.size()) : nullptr;
-  float* const dva_sum = segments ? cuda.scratch<float>(dva.size()) : nullptr;
-  for (int64_t first = 0; first < rows.queries; first += at_once) {
-    strips.first = static_cast<int>(first);
-    strips.count = static_cast<int>(std::min<int64_t>(at_once, rows.queries - first));
+void simplicial_rows_mma(Context& cuda, const SimplicialRows<T>& rows, const View& dq, const View& dka,
+                         const View& dva) {
+  for_strips(cuda, rows, dka, dva, 1, [&](const Strips<float>& strips, int64_t heads) {
     launch(cuda, "simplicial_rows_mma_kernel", simplicial_rows_mma_kernel<width, T>,
            dim3(static_cast<unsigned>(heads * strips.count), static_cast<unsigned>(strips.parts)), kMmaThreads,
-           sizeof(SimplicialStripShared<width>) + 2 * sizeof(float) * static_cast<size_t>(strips.reach) * width, rows,
-           strips, dq.as<T>());
-    const bool last = first + strips.count == rows.queries;
-    const auto add = [&](const float* strip, int channels, float factor, float* sum, const View& out) {
-      add_strips_kernel<<<static_cast<unsigned>((out.size() + 255) / 256), 256, 0, cuda.stream>>>(
-          rows, strips, strip, channels, factor, first == 0, last, sum, out.as<T>());
-      LLMEFF_LAUNCHED("add_strips_kernel");
-    };
-    add(strips.dka, rows.width, rows.scale, dka_sum, dka);
-    add(strips.dva, rows.value_width, 1, dva_sum, dva);
-  }
+           strip_shared_bytes<width>(strips.reach), rows, strips, dq.as<T>());
+  });
 }
 
 }  // namespace llmeff::cuda

@@ -37,10 +37,15 @@ __device__ __forceinline__ void load_packs(const Rows& r, int64_t base, int64_t 
 #pragma unroll
   for (int p = 0; p < kItems / kWidth; ++p) {
     const int64_t e = first + (int64_t{p} * r.group + lane) * kWidth;
-    Run<T, kWidth> run;
-    if (e < r.length) run = *reinterpret_cast<const Run<T, kWidth>*>(static_cast<const T*>(r.data[kView]) + base + e);
+    if (e < r.length) {
+      const Run<T, kWidth> run =
+          *reinterpret_cast<const Run<T, kWidth>*>(static_cast<const T*>(r.data[kView]) + base + e);
 #pragma unroll
-    for (int j = 0; j < kWidth; ++j) x[p * kWidth + j] = e < r.length ? widen<float>(run.at[j]) : pad;
+      for (int j = 0; j < kWidth; ++j) x[p * kWidth + j] = widen<float>(run.at[j]);
+    } else {
+#pragma unroll
+      for (int j = 0; j < kWidth; ++j) x[p * kWidth + j] = pad;
+    }
   }
 }
 template <int kView, class T>
@@ -149,18 +154,29 @@ __global__ void __launch_bounds__(kMostThreads) softmax_short_kernel(const __gri
   for (int i = 1; i < kItems; ++i) max = nan_max(x[i], max);
   max = all_reduce(max, r.group, maxima, [](float a, float b) { return nan_max(a, b); });
   const float shift = shift_of(max);
+  const auto add = [](float a, float b) { return a + b; };
   float sum = 0;
+  if (r.logarithm) {
 #pragma unroll
-  for (int i = 0; i < kItems; ++i) {
-    x[i] -= shift;
-    const float power = exp(x[i]);
-    sum += power;
-    if (!r.logarithm) x[i] = power;
+    for (int i = 0; i < kItems; ++i) {
+      x[i] -= shift;
+      sum += exp(x[i]);
+    }
+    sum = all_reduce(sum, r.group, sums, add);
+    const float log_sum = sum == 0 ? 0.0f : log(sum);
+#pragma unroll
+    for (int i = 0; i < kItems; ++i) x[i] -= log_sum;
+  } else {
+#pragma unroll
+    for (int i = 0; i < kItems; ++i) {
+      x[i] = exp(x[i] - shift);
+      sum += x[i];
+    }
+    sum = all_reduce(sum, r.group, sums, add);
+    const float factor = sum == 0 ? 0.0f : 1.0f / sum;
+#pragma unroll
+    for (int i = 0; i < kItems; ++i) x[i] *= factor;
   }
-  sum = all_reduce(sum, r.group, sums, [](float a, float b) { return a + b; });
-  const float last = of_sum<float>(static_cast<double>(sum), r.logarithm);
-#pragma unroll
-  for (int i = 0; i < kItems; ++i) x[i] = r.logarithm ? x[i] - last : x[i] * last;
   if (place.present) store_items<1, kPacks>(r, place.at[1], 0, place.lane, x);
 }
 
@@ -206,7 +222,7 @@ struct Running {
 };
 
 template <class W, bool kPacks>
-__global__ void __launch_bounds__(kLongThreads) softmax_long_kernel(const __grid_constant__ Rows r) {
+__global__ void __launch_bounds__(kLongThreads, kPacks ? 2 : 1) softmax_long_kernel(const __grid_constant__ Rows r) {
   __shared__ W maxima[32];
   __shared__ double sums[32];
   const Place place = place_of(r);
@@ -229,7 +245,7 @@ __global__ void __launch_bounds__(kLongThreads) softmax_long_kernel(const __grid
 }
 
 template <class W, bool kPacks>
-__global__ void __launch_bounds__(kLongThreads) softmax_grad_long_kernel(const __grid_constant__ Rows r) {
+__global__ void __launch_bounds__(kLongThreads, kPacks ? 2 : 1) softmax_grad_long_kernel(const __grid_constant__ Rows r) {
   __shared__ double sums[32];
   const Place place = place_of(r);
   const int64_t stretch = int64_t{r.group} * kItems;
@@ -281,11 +297,8 @@ void launch_rows(Context& cuda, const View& a, const View& b, const View& c, int
   const bool packs = !wide && rows_have_packs(r, loop, views, r.dtype == DType::kF32 ? 4 : 8);
   const bool is_short = !wide && r.length <= kLongest;
   const int64_t threads = ceil_div(r.length, kItems);
-  r.group = static_cast<int>(threads <= 32    ? power_of_two_from(threads)
-                             : threads <= 128 ? 128
-                             : threads <= 256 ? 256
-                             : threads <= 512 || !is_short ? kLongThreads
-                                                           : kMostThreads);
+  const int64_t most = is_short ? kMostThreads : kLongThreads;
+  r.group = static_cast<int>(threads < most ? power_of_two_from(threads) : most);
   const int block = r.group <= 32 ? kSmallBlock : r.group;
   const unsigned blocks = blocks_for(r.axes.count, block / r.group);
   if (is_short) {

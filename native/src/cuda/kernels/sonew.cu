@@ -30,6 +30,9 @@ namespace {
 
 constexpr int kTiles = 2, kChunk = kTiles * kTile, kWarps = kTileThreads / 32;
 constexpr int64_t kGroup = int64_t{1} << 26;
+// What the registers leave room for: it takes this many to have enough loads under way.
+template <class T>
+constexpr int kBlocksPerMultiprocessor = sizeof(T) > 4 ? 1 : 3;
 
 enum Array { kParam, kCopy, kGrad, kFirst, kDiagonal, kEdge, kRms, kArrays };
 
@@ -67,10 +70,10 @@ __device__ __forceinline__ int64_t to_chain_end(int64_t j, int64_t n, int64_t ch
   return rest < n - 1 - j ? rest : n - 1 - j;
 }
 
-template <class T>
+template <class T, class G>
 __global__ void sonew_borders_kernel(const __grid_constant__ TensorTable<kArrays> table,
-                                     const __grid_constant__ Chains chains, Factors<wide_t<T>> f, StepGuard guard,
-                                     Border<wide_t<T>>* borders) {
+                                     const __grid_constant__ Chains chains, Factors<wide_t<T>> f,
+                                     const __grid_constant__ StepGuard guard, Border<wide_t<T>>* borders) {
   using W = wide_t<T>;
   const int chunk = blockIdx.x * blockDim.x + threadIdx.x;
   if (chunk >= table.first_chunk[table.count]) return;
@@ -80,7 +83,8 @@ __global__ void sonew_borders_kernel(const __grid_constant__ TensorTable<kArrays
   if (j == 0 || !guard.open(factor)) return;
   const W scale = static_cast<W>(factor);
   const auto at = [&](Array array, int64_t i) { return widen<W>(table.at<const T>(array, tensor)[i]); };
-  const W left = at(kGrad, j - 1) * scale, right = at(kGrad, j) * scale;
+  const G* const grads = table.at<const G>(kGrad, tensor);
+  const W left = widen<W>(grads[j - 1]) * scale, right = widen<W>(grads[j]) * scale;
   const bool joined = to_chain_end(j - 1, n, chains.length[tensor]) > 0;
   borders[chunk] = {average(at(kFirst, j - 1), left, f.beta1, f.one_minus_beta1),
                     average(at(kDiagonal, j - 1), left * left, f.beta2, f.one_minus_beta2),
@@ -99,10 +103,10 @@ __device__ __forceinline__ void raise_to(double* target, double value) {
             static_cast<unsigned long long>(__double_as_longlong(value)));
 }
 
-template <class T>
+template <class T, class G>
 __global__ void __launch_bounds__(kTileThreads)
     sonew_row_max_kernel(const __grid_constant__ TensorTable<kArrays> table, const __grid_constant__ Chains chains,
-                         Factors<wide_t<T>> f, StepGuard guard, wide_t<T>* row_max) {
+                         Factors<wide_t<T>> f, const __grid_constant__ StepGuard guard, wide_t<T>* row_max) {
   using W = wide_t<T>;
   const int tensor = table.tensor_of(blockIdx.x);
   const int64_t n = table.size[tensor], chain = chains.length[tensor];
@@ -111,30 +115,61 @@ __global__ void __launch_bounds__(kTileThreads)
   const W scale = static_cast<W>(factor);
   const T *const g = table.at<const T>(kGrad, tensor), *const h0 = table.at<const T>(kDiagonal, tensor),
                  *const h1 = table.at<const T>(kEdge, tensor);
-  const auto edge = [&](int64_t j) {  // the new |h1|
-    if (to_chain_end(j, n, chain) == 0) return W{0};
-    return abs(
-        average(widen<W>(h1[j]), widen<W>(g[j]) * scale * (widen<W>(g[j + 1]) * scale), f.beta2, f.one_minus_beta2));
-  };
+  const bool aligned = table.aligned[tensor];
+  const int lane = threadIdx.x % 32;
   const int64_t begin = static_cast<int64_t>(blockIdx.x - table.first_chunk[tensor]) * kChunk;
-  const int64_t first_chain = begin / chain;
-  W largest = 0;  // of the chain that the chunk begins in, when it is the only one
-  for (int64_t j = begin + threadIdx.x; j < begin + kChunk && j < n; j += kTileThreads) {
-    const W grad = widen<W>(g[j]) * scale;
-    const W sum =
-        (j > 0 ? edge(j - 1) : W{0}) + average(widen<W>(h0[j]), grad * grad, f.beta2, f.one_minus_beta2) + edge(j);
-    const int64_t in_chain = chain >= n ? 0 : j / chain;
-    if (in_chain == first_chain)
+  W* const maxima = row_max + chains.first[tensor];
+  W largest = 0;  // of the chain `current`
+  int64_t current = chain >= n ? 0 : begin / chain;
+#pragma unroll
+  for (int t = 0; t < kTiles; ++t) {
+    const int64_t j = begin + t * kTile + 4 * threadIdx.x;
+    W grads[4], diagonal[4], edges[4];
+    load_four(g, j, n, aligned, grads);
+    load_four(h0, j, n, aligned, diagonal);
+    load_four(h1, j, n, aligned, edges);
+    W following = __shfl_down_sync(0xFFFFFFFFu, grads[0], 1);
+    if (lane == 31) following = j + 4 < n ? widen<W>(g[j + 4]) : W{0};
+    int64_t left = j < n ? to_chain_end(j, n, chain) : 0, index = chain >= n || j >= n ? 0 : j / chain;
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      const W grad = grads[e] * scale, next = (e < 3 ? grads[e < 3 ? e + 1 : 3] : following) * scale;
+      edges[e] = left > 0 ? abs(average(edges[e], grad * next, f.beta2, f.one_minus_beta2)) : W{0};
+      diagonal[e] = average(diagonal[e], grad * grad, f.beta2, f.one_minus_beta2);
+      left = left > 0 ? left - 1 : chain - 1;
+    }
+    W previous = __shfl_up_sync(0xFFFFFFFFu, edges[3], 1);
+    if (lane == 0) {
+      const bool joined = j > 0 && j < n && to_chain_end(j - 1, n, chain) > 0;
+      previous = joined ? abs(average(widen<W>(h1[j - 1]), widen<W>(g[j - 1]) * scale * (grads[0] * scale), f.beta2,
+                                      f.one_minus_beta2))
+                        : W{0};
+    }
+    left = j < n ? to_chain_end(j, n, chain) : 0;
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      if (j + e >= n) continue;
+      if (index != current) {
+        raise_to(maxima + current, largest);
+        current = index;
+        largest = 0;
+      }
+      const W sum = previous + diagonal[e] + edges[e];
       largest = largest < sum ? sum : largest;
-    else
-      raise_to(row_max + chains.first[tensor] + in_chain, sum);
+      previous = edges[e];
+      if (left-- > 0) continue;
+      ++index;
+      left = chain - 1;
+    }
   }
+  if (!__all_sync(0xFFFFFFFFu, current == __shfl_sync(0xFFFFFFFFu, current, 0)))
+    return raise_to(maxima + current, largest);
 #pragma unroll
   for (int distance = 16; distance > 0; distance /= 2) {
     const W other = __shfl_xor_sync(0xFFFFFFFFu, largest, distance);
     if (largest < other) largest = other;
   }
-  if (threadIdx.x % 32 == 0) raise_to(row_max + chains.first[tensor] + first_chain, largest);
+  if (lane == 0) raise_to(maxima + current, largest);
 }
 
 // z and ψ·z of an element, from the new state of it and the one after.
@@ -178,24 +213,24 @@ struct Pass {
   const double* grad_squares;  // [tensor], with Graft::kRmspropNorm
   W* update;                   // [elements of the group]
   double* partial;             // [chunk][2]
-  int* arrived;                // [tensor]
-  double* rate;                // [tensor]
   double* dropped;             // []
+  int first_chunk;             // of the group
 };
 
-template <class T, bool kApply>
-__global__ void __launch_bounds__(kTileThreads)
+template <class T, class G, bool kApply>
+__global__ void __launch_bounds__(kTileThreads, kBlocksPerMultiprocessor<T>)
     sonew_kernel(const __grid_constant__ TensorTable<kArrays> table, const __grid_constant__ Chains chains,
-                 const __grid_constant__ Factors<wide_t<T>> f, StepGuard guard, Pass<wide_t<T>> pass) {
+                 const __grid_constant__ Factors<wide_t<T>> f, const __grid_constant__ StepGuard guard,
+                 Pass<wide_t<T>> pass) {
   using W = wide_t<T>;
-  const int chunk = blockIdx.x, tensor = table.tensor_of(chunk);
+  const int chunk = pass.first_chunk + blockIdx.x, tensor = table.tensor_of(chunk);
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const int64_t n = table.size[tensor], chain = chains.length[tensor],
                 begin = static_cast<int64_t>(chunk - table.first_chunk[tensor]) * kChunk;
   const bool aligned = table.aligned[tensor];
   T *const firsts = table.at<T>(kFirst, tensor), *const diagonals = table.at<T>(kDiagonal, tensor),
            *const edges = table.at<T>(kEdge, tensor);
-  const T* const grads = table.at<const T>(kGrad, tensor);
+  const G* const grads = table.at<const G>(kGrad, tensor);
 
   W g[kTiles][4], m[kTiles][4], h0[kTiles][4], h1[kTiles][4], next_g[kTiles];
 #pragma unroll
@@ -272,9 +307,8 @@ __global__ void __launch_bounds__(kTileThreads)
     first_m[kTiles * kWarps] = after.after_m;
     first_h0[kTiles * kWarps] = after.after_h0;
   }
-  const auto delta_at = [&](int64_t j) {
-    if (pass.row_max == nullptr) return f.delta;
-    const W delta = f.relative_eps * pass.row_max[chains.first[tensor] + (chain >= n ? 0 : j / chain)];
+  const auto delta_of = [&](int64_t index) {  // of a chain
+    const W delta = f.relative_eps * pass.row_max[chains.first[tensor] + index];
     return delta > f.relative_floor ? delta : f.relative_floor;
   };
   __syncthreads();
@@ -284,6 +318,12 @@ __global__ void __launch_bounds__(kTileThreads)
 #pragma unroll
   for (int t = 0; t < kTiles; ++t) {
     const int64_t j = begin + t * kTile + 4 * threadIdx.x;
+    int64_t index = 0;  // of the chain, with relative eps
+    W delta = f.delta;
+    if (pass.row_max != nullptr) {
+      index = chain >= n || j >= n ? 0 : j / chain;
+      delta = delta_of(index);
+    }
     W next_m = __shfl_down_sync(0xFFFFFFFFu, m[t][0], 1), next_h0 = __shfl_down_sync(0xFFFFFFFFu, h0[t][0], 1);
     if (lane == 31) {
       next_m = first_m[t * kWarps + warp + 1];
@@ -291,7 +331,7 @@ __global__ void __launch_bounds__(kTileThreads)
     }
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
-      const W delta = pass.row_max == nullptr ? f.delta : delta_at(j + e < n ? j + e : n - 1);
+      if (e > 0 && pass.row_max != nullptr && (joined[t] >> (e - 1) & 1) == 0 && j + e < n) delta = delta_of(++index);
       factored[t][e] = factor(f, m[t][e], h0[t][e], h1[t][e], e < 3 ? m[t][e < 3 ? e + 1 : 3] : next_m,
                               e < 3 ? h0[t][e < 3 ? e + 1 : 3] : next_h0, delta, (joined[t] >> e & 1) != 0);
       dropped += factored[t][e].dropped && j + e < n;
@@ -302,7 +342,8 @@ __global__ void __launch_bounds__(kTileThreads)
     last_psi_z[0] = 0;
     if (begin > 0)
       last_psi_z[0] = factor(f, before.before_m, before.before_h0, before.before_h1, before.after_m, before.after_h0,
-                             delta_at(begin - 1), to_chain_end(begin - 1, n, chain) > 0)
+                             pass.row_max == nullptr ? f.delta : delta_of(chain >= n ? 0 : (begin - 1) / chain),
+                             to_chain_end(begin - 1, n, chain) > 0)
                           .psi_z;
   }
   __syncthreads();
@@ -330,7 +371,7 @@ __global__ void __launch_bounds__(kTileThreads)
     } else {
       // Chunks of the scratch array are padded to full length.
       if (j < n)
-        store_group(pass.update + static_cast<int64_t>(chunk) * kChunk + t * kTile + 4 * threadIdx.x,
+        store_group(pass.update + static_cast<int64_t>(blockIdx.x) * kChunk + t * kTile + 4 * threadIdx.x,
                     Group<W, 4>{u[0], u[1], u[2], u[3]});
 #pragma unroll
       for (int e = 0; e < 4; ++e)
@@ -343,21 +384,32 @@ __global__ void __launch_bounds__(kTileThreads)
     if (lane == 0 && dropped > 0) atomicAdd(pass.dropped, static_cast<double>(dropped));  // exact in any order
   }
   if constexpr (!kApply) {
-    if (sum_over_tensor(table, tensor, chunk, sums, pass.partial, pass.arrived)) {
-      const double norm = sqrt(sums[1]);
-      pass.rate[tensor] = norm == 0 ? 0.0 : f.lr * sqrt(sums[0]) / norm;
-    }
+    block_sums(sums);
+    if (threadIdx.x == 0) reinterpret_cast<double2*>(pass.partial)[chunk] = {sums[0], sums[1]};
   }
+}
+
+// What u is multiplied by, of each tensor of a group: a block for each.
+__global__ void __launch_bounds__(1024)
+    sonew_rates_kernel(const __grid_constant__ TensorTable<kArrays> table, int first_tensor, const double* partial,
+                       double lr, double* rates) {
+  const int tensor = first_tensor + blockIdx.x;
+  double sums[2];
+  sum_partials(partial, table.first_chunk[tensor], table.first_chunk[tensor + 1], sums);
+  if (threadIdx.x > 0) return;
+  const double norm = sqrt(sums[1]);
+  rates[tensor] = norm == 0 ? 0.0 : lr * sqrt(sums[0]) / norm;
 }
 
 // p ← keep·p − rate·u, chunk by chunk from the last to the first: what the pass before wrote last is still in the
 // cache.
 template <class T>
 __global__ void __launch_bounds__(kTileThreads)
-    sonew_apply_kernel(const __grid_constant__ TensorTable<kArrays> table, wide_t<T> keep, DType copy, StepGuard guard,
-                       const wide_t<T>* update, const double* rates) {
+    sonew_apply_kernel(const __grid_constant__ TensorTable<kArrays> table, wide_t<T> keep, DType copy,
+                       const __grid_constant__ StepGuard guard, int first_chunk, const wide_t<T>* update,
+                       const double* rates) {
   using W = wide_t<T>;
-  const int chunk = gridDim.x - 1 - blockIdx.x, tensor = table.tensor_of(chunk);
+  const int in_group = gridDim.x - 1 - blockIdx.x, chunk = first_chunk + in_group, tensor = table.tensor_of(chunk);
   const int64_t n = table.size[tensor],
                 begin = static_cast<int64_t>(chunk - table.first_chunk[tensor]) * kChunk + 4 * threadIdx.x;
   const bool aligned = table.aligned[tensor];
@@ -367,7 +419,7 @@ __global__ void __launch_bounds__(kTileThreads)
 #pragma unroll
   for (int t = 0; t < kTiles; ++t) {
     load_four(params, begin + t * kTile, n, aligned, p[t]);
-    u[t] = load_group<4>(update + static_cast<int64_t>(chunk) * kChunk + t * kTile + 4 * threadIdx.x);
+    u[t] = load_group<4>(update + static_cast<int64_t>(in_group) * kChunk + t * kTile + 4 * threadIdx.x);
   }
   const W rate = static_cast<W>(rates[tensor]);
   double factor;
@@ -390,21 +442,11 @@ struct Lists {
   const List<int64_t>& chain_length;
 };
 
-// Scratch memory of one group of tensors, used again by the next.
-template <class W>
-struct Scratch {
-  Border<W>* borders;
-  W *row_max, *update;
-  double *partial, *rate, *grad_squares;
-  int* arrived;
-};
-
-// One group: tensors [from, to), at most kMostTensors.
-template <class T>
-void step_group(Context& cuda, const Lists& lists, int64_t from, int64_t to, const Factors<wide_t<T>>& f,
-                bool relative_eps, const In& grad_scale, const InOut& dropped, const Scratch<wide_t<T>>& scratch) {
+// Tensors [from, to), at most kMostTensors.
+template <class T, class G>
+void step_table(Context& cuda, const Lists& lists, int64_t from, int64_t to, const Factors<wide_t<T>>& f,
+                bool relative_eps, const In& grad_scale, const InOut& dropped, wide_t<T>* update) {
   using W = wide_t<T>;
-  const bool grafts = f.graft != Graft::kNone;
   TensorTable<kArrays> table;
   Chains chains;
   int64_t all_chains = 0;
@@ -418,32 +460,53 @@ void step_group(Context& cuda, const Lists& lists, int64_t from, int64_t to, con
                &lists.h1[i], optional_view(lists.rms, i)});
   }
   const StepGuard guard = step_guard(cuda, grad_scale);
-  Pass<W> pass = {scratch.borders, nullptr,         scratch.grad_squares, scratch.update,
-                  scratch.partial, scratch.arrived, scratch.rate,         dropped.as<double>()};
-  if (f.graft == Graft::kRmspropNorm)
-    sums_of_squares(cuda, {lists.grads.items + from, to - from}, grad_scale, scratch.grad_squares);
+  Pass<W> pass = {};
+  pass.dropped = dropped.as<double>();
+  if (f.graft == Graft::kRmspropNorm) {
+    double* const squares = cuda.scratch<double>(table.count);
+    sums_of_squares(cuda, {lists.grads.items + from, to - from}, grad_scale, squares);
+    pass.grad_squares = squares;
+  }
   if (relative_eps) {
-    LLMEFF_CUDA(cudaMemsetAsync(scratch.row_max, 0, static_cast<size_t>(all_chains) * sizeof(W), cuda.stream));
-    sonew_row_max_kernel<T><<<table.chunks(), kTileThreads, 0, cuda.stream>>>(table, chains, f, guard, scratch.row_max);
+    W* const row_max = cuda.scratch<W>(all_chains);
+    LLMEFF_CUDA(cudaMemsetAsync(row_max, 0, static_cast<size_t>(all_chains) * sizeof(W), cuda.stream));
+    sonew_row_max_kernel<T, G><<<table.chunks(), kTileThreads, 0, cuda.stream>>>(table, chains, f, guard, row_max);
     LLMEFF_LAUNCHED("sonew_row_max_kernel");
-    pass.row_max = scratch.row_max;
+    pass.row_max = row_max;
   }
   if (table.chunks() > table.count) {
-    sonew_borders_kernel<T>
-        <<<ceil_div(table.chunks(), 128), 128, 0, cuda.stream>>>(table, chains, f, guard, scratch.borders);
+    Border<W>* const borders = cuda.scratch<Border<W>>(table.chunks());
+    sonew_borders_kernel<T, G>
+        <<<ceil_div(table.chunks(), 128), 128, 0, cuda.stream>>>(table, chains, f, guard, borders);
     LLMEFF_LAUNCHED("sonew_borders_kernel");
+    pass.borders = borders;
   }
-  if (!grafts) {
-    sonew_kernel<T, true><<<table.chunks(), kTileThreads, 0, cuda.stream>>>(table, chains, f, guard, pass);
+  if (f.graft == Graft::kNone) {
+    sonew_kernel<T, G, true><<<table.chunks(), kTileThreads, 0, cuda.stream>>>(table, chains, f, guard, pass);
     LLMEFF_LAUNCHED("sonew_kernel");
     return;
   }
-  LLMEFF_CUDA(cudaMemsetAsync(scratch.arrived, 0, kMostTensors * sizeof(int), cuda.stream));
-  sonew_kernel<T, false><<<table.chunks(), kTileThreads, 0, cuda.stream>>>(table, chains, f, guard, pass);
-  LLMEFF_LAUNCHED("sonew_kernel");
-  sonew_apply_kernel<T>
-      <<<table.chunks(), kTileThreads, 0, cuda.stream>>>(table, f.keep, f.copy, guard, scratch.update, scratch.rate);
-  LLMEFF_LAUNCHED("sonew_apply_kernel");
+  pass.partial = cuda.scratch<double>(2 * table.chunks());
+  double* const rates = cuda.scratch<double>(table.count);
+  // Groups end at kGroup elements.
+  int ends[kMostTensors], groups = 0;
+  for (int tensor = 0, first = 0; tensor < table.count; ++tensor) {
+    const bool last = tensor + 1 == table.count;
+    if (!last && int64_t{table.first_chunk[tensor + 2] - table.first_chunk[first]} * kChunk <= kGroup) continue;
+    ends[groups++] = first = tensor + 1;
+  }
+  pass.update = update;
+  for (int group = 0, first = 0; group < groups; first = ends[group++]) {
+    const int chunks = table.first_chunk[ends[group]] - table.first_chunk[first];
+    pass.first_chunk = table.first_chunk[first];
+    sonew_kernel<T, G, false><<<chunks, kTileThreads, 0, cuda.stream>>>(table, chains, f, guard, pass);
+    LLMEFF_LAUNCHED("sonew_kernel");
+    sonew_rates_kernel<<<ends[group] - first, 1024, 0, cuda.stream>>>(table, first, pass.partial, f.lr, rates);
+    LLMEFF_LAUNCHED("sonew_rates_kernel");
+    sonew_apply_kernel<T>
+        <<<chunks, kTileThreads, 0, cuda.stream>>>(table, f.keep, f.copy, guard, pass.first_chunk, pass.update, rates);
+    LLMEFF_LAUNCHED("sonew_apply_kernel");
+  }
 }
 
 }  // namespace
@@ -480,35 +543,18 @@ void CudaKernels::sonew_step(const List<InOut>& params, const List<InOut>& copie
                           .graft = graft,
                           .copy = copies.size > 0 ? copies[0].dtype : DType::kF32};
 
-    // Groups end at kGroup elements when u is kept, and at kMostTensors tensors.
-    std::vector<int64_t> ends;
-    int64_t most_chunks = 0, most_chains = 0, chunks = 0, chains = 0;
+    // A group has up to kGroup elements, or one larger tensor.
+    int64_t total = 0, most = kGroup / kChunk;
     for (int64_t i = 0; i < params.size; ++i) {
-      const int64_t n = params[i].size(), begin = ends.empty() ? 0 : ends.back();
-      const bool full = graft != Graft::kNone && (chunks + ceil_div(n, kChunk)) * kChunk > kGroup;
-      if (i > begin && (full || i - begin == kMostTensors)) {
-        ends.push_back(i);
-        chunks = chains = 0;
-      }
-      chunks += ceil_div(n, kChunk);
-      chains += chain_length[i] > 0 ? ceil_div(n, chain_length[i]) : 1;
-      most_chunks = std::max(most_chunks, chunks);
-      most_chains = std::max(most_chains, chains);
+      total += ceil_div(params[i].size(), kChunk);
+      most = std::max(most, ceil_div(params[i].size(), kChunk));
     }
-    ends.push_back(params.size);
-    const bool grafts = graft != Graft::kNone;
-    const Scratch<W> scratch = {cuda_.scratch<Border<W>>(most_chunks),
-                                relative_eps ? cuda_.scratch<W>(most_chains) : nullptr,
-                                grafts ? cuda_.scratch<W>(most_chunks * kChunk) : nullptr,
-                                cuda_.scratch<double>(2 * most_chunks),
-                                cuda_.scratch<double>(kMostTensors),
-                                cuda_.scratch<double>(kMostTensors),
-                                cuda_.scratch<int>(kMostTensors)};
-    int64_t from = 0;
-    for (const int64_t to : ends) {
-      step_group<T>(cuda_, lists, from, to, f, relative_eps, grad_scale, dropped, scratch);
-      from = to;
-    }
+    W* const update = graft == Graft::kNone ? nullptr : cuda_.scratch<W>(std::min(total, most) * kChunk);
+    with_gradients<T>(grads[0].dtype, [&]<class GradTag>(GradTag) {
+      for (int64_t from = 0; from < params.size; from += kMostTensors)
+        step_table<T, typename GradTag::type>(cuda_, lists, from, std::min(params.size, from + kMostTensors), f,
+                                              relative_eps, grad_scale, dropped, update);
+    });
   });
 }
 

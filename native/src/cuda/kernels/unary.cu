@@ -102,13 +102,31 @@ __device__ __forceinline__ void apply(UnaryOp op, int32_t (&x)[n]) {
   }
 }
 
+// Four packs of 16 bytes are on their way before the first is computed with; those of 16-bit numbers in two rounds.
+constexpr int kPacks = 4;
+
 __global__ void __launch_bounds__(kThreads)
     unary_packs_kernel(const __grid_constant__ Walk<2> walk, DType dtype, UnaryOp op) {
-  const Packs<2> packs = find_packs(walk, pack_width(dtype));
-  float x[kItems];
-  load_packs<1>(dtype, walk, packs, x);
-  apply(op, x);
-  store_packs<0>(dtype, walk, packs, x);
+  Packs<2> packs = find_packs(walk, pack_width(dtype), kPacks);
+  const bool wide = dtype == DType::kF32;
+  uint4 raw[kPacks];
+#pragma unroll
+  for (int p = 0; p < kPacks; ++p)
+    raw[p] = wide ? load_raw<uint32_t, 1>(walk, packs.at[p][1], packs.valid[p])
+                  : load_raw<uint16_t, 1>(walk, packs.at[p][1], packs.valid[p]);
+#pragma unroll 1
+  for (int round = wide ? 1 : 2; round > 0; --round) {
+    float x[kItems];
+    unpack(dtype, raw, x);
+    apply(op, x);
+    store_packs<0>(dtype, walk, packs, x);
+#pragma unroll
+    for (int p = 0; p < kPacks / 2; ++p) {
+      raw[p] = raw[p + kPacks / 2];
+      packs.at[p][0] = packs.at[p + kPacks / 2][0];
+      packs.valid[p] = packs.valid[p + kPacks / 2];
+    }
+  }
 }
 
 template <class W>
@@ -171,7 +189,7 @@ void CudaKernels::unary(UnaryOp op, const In& x, const Out& out) {
   if (x.dtype != out.dtype || !has_packs<2>({&out, &x}, loop, width))
     return launch_strided<float>(cuda_, op, x, out, loop);
   for_each_walk<2>({&out, &x}, loop, width, [&](const Walk<2>& walk) {
-    unary_packs_kernel<<<blocks_for(walk.count, kThreads * kItems / width), kThreads, 0, cuda_.stream>>>(walk, x.dtype,
+    unary_packs_kernel<<<blocks_for(walk.count, kThreads * kPacks), kThreads, 0, cuda_.stream>>>(walk, x.dtype,
                                                                                                          op);
     LLMEFF_LAUNCHED("unary_packs_kernel");
   });

@@ -110,6 +110,13 @@ class Buffer {
   Block* block_ = nullptr;
 };
 
+// What the calls of one op took of the device's time.
+struct OpTime {
+  std::string op;
+  int64_t calls;
+  double milliseconds;
+};
+
 struct MemoryUse {
   size_t live_bytes, peak_bytes;  // in use, as asked for, rounded up to the cache's sizes
   size_t cached_bytes;            // free blocks held for reuse
@@ -163,6 +170,9 @@ class Device {
   // For work on the stream: done(milliseconds) with the time on the device's clock at which all before this work had been
   // computed; on any thread. Differences mean something.
   virtual void clock(uint64_t ticket, std::function<void(double)> done) = 0;
+
+  // For work on the stream: measures every call from here on; returns what was measured since the last time it was told so.
+  virtual std::vector<OpTime> measure_ops(bool on) = 0;
 
   // For work on the stream, around the kernels of a call. What they update in place must stay as it is if one of the
   // pending checks fails. Returns the check that the kernels make of their values; null: none, or they have thrown.
