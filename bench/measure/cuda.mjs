@@ -3,7 +3,6 @@ import { Transformer } from "@llmeff/models";
 import { engine } from "@llmeff/native";
 import { AdamW, Sonew } from "@llmeff/optim";
 import {
-  attention,
   copyInto,
   matmul,
   memory,
@@ -11,7 +10,6 @@ import {
   randomNormal,
   resetPeakMemory,
   scope,
-  simplicialAttention,
   tensor,
   valueAndGrad,
   zeros,
@@ -57,7 +55,7 @@ async function dotProduct() {
     const mask = [null, null, null, 1 / Math.sqrt(D), true, 0, 0, 0];
     const run = () => op.attention(q.handle, k.handle, v.handle, ...mask, o.handle, lse.handle);
     const forward = await medianMs(run, { repeats });
-    const tensors = [dout, null, q, k, v, o, lse].map((x) => x && x.handle);
+    const tensors = [dout, null, q, k, v, o, lse].map((x) => x?.handle);
     const back = () => op.attentionGrad(...tensors, ...mask, dq.handle, dk.handle, dv.handle);
     const backward = await medianMs(back, { repeats });
     for (const x of [o, dq, dk, dv]) checkFinite("attention", x);

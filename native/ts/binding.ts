@@ -383,15 +383,11 @@ export interface Binding {
   haveSharedMemory(a: Handle, b: Handle): boolean;
   upload(handle: Handle, data: TypedArray, dtype: number): void;
   read<T extends TypedArray>(handle: Handle, into: T): Promise<T>;
-  /** Copies between arrays of one shape and dtype on two devices; what is queued on the target's later sees the numbers. */
-  transfer(from: Handle, to: Handle): void;
   /**
    * Measures every call on a device from here on (or no longer), and returns what the calls took since the last time that they were measured.
    * Waits for all queued work.
    */
   measureOps(device: number, on: boolean): { op: string; calls: number; milliseconds: number }[];
-  /** Milliseconds on a device's clock when all that was queued on it before had been computed, in `into`. */
-  clock(device: number, into: Float64Array): Promise<Float64Array>;
   readSync<T extends TypedArray>(handle: Handle, into: T): T;
   /** Copies between arrays of one dtype and shape on two devices; queued on both. */
   transfer(from: Handle, to: Handle): void;
