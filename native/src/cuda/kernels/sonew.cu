@@ -113,8 +113,8 @@ __global__ void __launch_bounds__(kTileThreads)
   double factor;
   if (!guard.open(factor)) return;
   const W scale = static_cast<W>(factor);
-  const T *const g = table.at<const T>(kGrad, tensor), *const h0 = table.at<const T>(kDiagonal, tensor),
-                 *const h1 = table.at<const T>(kEdge, tensor);
+  const G* const g = table.at<const G>(kGrad, tensor);
+  const T *const h0 = table.at<const T>(kDiagonal, tensor), *const h1 = table.at<const T>(kEdge, tensor);
   const bool aligned = table.aligned[tensor];
   const int lane = threadIdx.x % 32;
   const int64_t begin = static_cast<int64_t>(blockIdx.x - table.first_chunk[tensor]) * kChunk;
