@@ -18,6 +18,7 @@ export default defineConfig({
     ],
     pool: "forks",
     testTimeout: 60_000,
-    hookTimeout: 60_000,
+    // Some bundle a program and run it, which takes longer under the sanitizers than the usual 10 s.
+    hookTimeout: 120_000,
   },
 });

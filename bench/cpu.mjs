@@ -12,6 +12,7 @@ import { full, tiny } from "./lib/gpt.mjs";
 import { cores, threadCounts } from "./lib/machine.mjs";
 import { fmaPeak, openblas, streamRates } from "./lib/native.mjs";
 import { installPeers, measurePeers } from "./lib/peers.mjs";
+import { promiseLines } from "./lib/promise-lines.mjs";
 import { installTorch, torchLines } from "./lib/torch.mjs";
 import { transformerSizes } from "./optimizers.mjs";
 
@@ -20,24 +21,7 @@ export const title = "What the CPU engine promises (best of the rounds)";
 /** Losses of the first steps of the peers' GPT, to 4 decimals: every library must begin with these. */
 const firstLosses = [8.3795, 8.3341, 8.2622, 8.2067];
 
-const rows = [];
-const absent = new Set();
-
-/** @param ratio - what the bar is about; `atMost`: it must not be exceeded. Null where something wasn't measured or doesn't apply. */
-function report({ name, shape, threads, value, unit, bar, atMost = false, ...found }) {
-  const { ceiling = null, peer = null, peerValue = null, ratio = null, ...more } = found;
-  const line = { name, shape, threads, value, unit, ceiling, peer, peerValue, ratio, ...more };
-  if (bar !== undefined) Object.assign(line, { bar, ok: ratio === null ? null : atMost ? ratio <= bar : ratio >= bar });
-  rows.push(line);
-  console.log(JSON.stringify(line, (_key, x) => (typeof x === "number" ? Number(x.toPrecision(4)) : x)));
-}
-
-/** Says once which peer is left out, and what it would take. */
-function leaveOut(peer, why) {
-  if (absent.has(peer)) return;
-  absent.add(peer);
-  console.log(`without ${peer}: ${why}`);
-}
+const { rows, report, leaveOut } = promiseLines();
 
 const over = (value, reference) => (reference === undefined ? undefined : value / reference);
 

@@ -3,6 +3,7 @@
  *
  *   npm run bench                          every benchmark, some twenty minutes, most of them for PyTorch in cpu
  *   npm run bench -- matmul optimizers     these
+ *   npm run bench -- cuda                  the promises of the CUDA engine, on a machine with a GPU
  *   npm run bench -- --with-peers          also other JavaScript libraries, which are installed into bench/node_modules (some minutes)
  *   npm run bench -- --smoke               tiny sizes in a few seconds: whether everything runs, no figures worth keeping
  */
@@ -10,6 +11,7 @@ import { parseArgs } from "node:util";
 import * as attention from "./attention.mjs";
 import * as contention from "./contention.mjs";
 import * as cpu from "./cpu.mjs";
+import * as cuda from "./cuda.mjs";
 import * as eventLoop from "./event-loop.mjs";
 import { describeMachine } from "./lib/machine.mjs";
 import { installPeers } from "./lib/peers.mjs";
@@ -28,13 +30,16 @@ const benchmarks = {
   contention,
   "small-ops": smallOps,
   cpu,
+  cuda,
 };
+/** Those that any machine can run. */
+const everywhere = Object.keys(benchmarks).filter((name) => name !== "cuda");
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: { smoke: { type: "boolean", default: false }, "with-peers": { type: "boolean", default: false } },
 });
-const names = positionals.length > 0 ? positionals : Object.keys(benchmarks);
+const names = positionals.length > 0 ? positionals : everywhere;
 const unknown = names.filter((name) => !Object.hasOwn(benchmarks, name));
 if (unknown.length > 0) {
   console.error(`[bench] expected ${Object.keys(benchmarks).join(", ")}; received ${unknown.join(", ")}.`);

@@ -22,11 +22,12 @@ export function jsonLinesOf(command, args, env = {}) {
   });
 }
 
-/** Runs `bench/FILE` with one JSON argument. `isa` undefined: the best that the CPU has. */
-export function measure(file, options, { threads, isa } = {}) {
+/** Runs `bench/FILE` with one JSON argument. `isa` undefined: the best that the CPU has; `device`: where tensors are made. */
+export function measure(file, options, { threads, isa, device } = {}) {
   return jsonLinesOf(process.execPath, ["--expose-gc", join(bench, file), JSON.stringify(options)], {
     ...(threads === undefined ? {} : { LLMEFF_NUM_THREADS: String(threads) }),
     ...(isa === undefined ? {} : { LLMEFF_CPU_ISA: isa }),
+    ...(device === undefined ? {} : { LLMEFF_DEVICE: device }),
   });
 }
 

@@ -1,12 +1,34 @@
 // Workbench of the 2-simplicial backward kernels for Hopper: check against plain kernels, timing, history.
 //
-//   nvcc -std=c++20 -O3 -gencode=arch=compute_90a,code=sm_90a native/dev/simplicial_backward.cu \
-//     native/src/cuda/kernels/simplicial_backward_{,rows_,columns_}sm90.cu -o simplicial_backward
+//   K=native/src/cuda/kernels/simplicial_backward
+//   nvcc -std=c++20 -O3 -gencode=arch=compute_90a,code=sm_90a -Inative/src native/dev/simplicial_backward.cu
+//     ${K}_sm90.cu ${K}_rows_sm90.cu ${K}_columns_sm90.cu -o simplicial_backward
 //   ./simplicial_backward check      odd shapes, all gradients against the plain reference
+//   ./simplicial_backward large      sampled rows of larger problems
 //   ./simplicial_backward parts      the two large kernels apart, N 4096
 //   ./simplicial_backward time       B 1, N 32768, Hq 64, Hkv 1, D 128, windows 512 × 32, and neighbours
 //
-// TFLOP/s count 10·D FLOPs per (query row, pair), the five products a backward pass needs; the kernels execute seven.
+// TFLOP/s count 10·D FLOPs per (query row, pair), the five products that a backward pass needs. The kernels execute
+// seven, and the column kernel's four have 1.12 of the work, for 64 rows are often seen in part only.
+//
+// H200, bf16, Hq 64, Hkv 1, D 128, windows 512 × 32: TFLOP/s at N 8192 and 32768 (where the clocks are lower), and
+// milliseconds of the row and the column kernel at N 4096.
+//
+//   version                                               expected       8192  32768  rows  columns
+//   1  as specified; W is waited for before dS            280–340        275   270    6.3   12.3
+//        A branch on the bias for each two products, generic addresses; and see 3.
+//   2  bias a template argument, shared addresses,        columns 7      303   -      5.0   11.8
+//      P and dS both before W and U
+//        Columns without folds: 10.0; without arithmetic between the products: 7.2.
+//   3  the folds load before they add, where a load had   columns 9      334   321    5.0   8.1
+//      stood between each two adds; one mask per row
+//        Turns in the row kernel that pass when S is there, not when it is issued: 5.7.
+//   4  loads of the next product and fold under the       columns 7.6    -     345    5.1   7.7
+//      sums over rows, no turns in the column kernel
+//        Columns with turns passed when S is there 8.1, when dP is there 9.1, at issue 8.0; with one consumer 3500
+//        clocks later 8.2. Rows without turns 5.2, with turns for S and dP only 5.4 and 5.7, passed late 6.4.
+//
+// Version 4 at N 8192: Hq 128 363, D 64 305, Hq 8 (8 tokens in a row block) 211.
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
@@ -18,15 +40,15 @@
 #include <string>
 #include <vector>
 
-#include "../src/cuda/kernels/simplicial_backward_problem.h"
+#include "cuda/kernels/simplicial_backward_problem.h"
 
-#define CHECK(call)                                                                                   \
-  do {                                                                                                \
-    const cudaError_t status_ = (call);                                                               \
-    if (status_ != cudaSuccess) {                                                                     \
-      std::printf("%s:%d %s: %s\n", __FILE__, __LINE__, #call, cudaGetErrorString(status_));          \
-      std::exit(1);                                                                                   \
-    }                                                                                                 \
+#define CHECK(call)                                                                          \
+  do {                                                                                       \
+    const cudaError_t status_ = (call);                                                      \
+    if (status_ != cudaSuccess) {                                                            \
+      std::printf("%s:%d %s: %s\n", __FILE__, __LINE__, #call, cudaGetErrorString(status_)); \
+      std::exit(1);                                                                          \
+    }                                                                                        \
   } while (0)
 
 namespace {
@@ -42,7 +64,8 @@ struct Shape {
   bool padded = false;                                   // strides larger than the rows
 };
 
-// ---- plain reference -------------------------------------------------------------------------------------------------
+// ---- plain reference
+// -------------------------------------------------------------------------------------------------
 
 struct Ref {
   Args a;
@@ -127,7 +150,9 @@ __global__ void reference_forward(Ref r, bf16* o) {
     }
   }
   l = block_reduce(l, false);
-  if (threadIdx.x < a.D) o[b * a.o_strides.batch + t * a.o_strides.row + h * a.o_strides.head + threadIdx.x] = __float2bfloat16(float(out / l));
+  if (threadIdx.x < a.D)
+    o[b * a.o_strides.batch + t * a.o_strides.row + h * a.o_strides.head + threadIdx.x] =
+        __float2bfloat16(float(out / l));
   if (threadIdx.x == 0) r.lse[(int64_t(b) * a.Hq + h) * a.Nq + t] = m + logf(l);
 }
 
@@ -208,7 +233,8 @@ __global__ void reference_gradient(Ref r, int owner, int first_row, int step, do
   }
 }
 
-// ---- data ------------------------------------------------------------------------------------------------------------
+// ---- data
+// ------------------------------------------------------------------------------------------------------------
 
 __device__ float uniform(uint64_t x) {  // splitmix64, in (0, 1)
   x += 0x9E3779B97F4A7C15ull;
@@ -283,8 +309,11 @@ struct Output {
   int64_t B, rows, heads;
 };
 std::vector<Output> outputs(const Args& a) {
-  return {{"dq", a.dq, a.B, a.Nq, a.Hq}, {"dk1", a.dk1, a.B, a.N1, a.Hkv}, {"dv1", a.dv1, a.B, a.N1, a.Hkv},
-          {"dk2", a.dk2, a.B, a.N2, a.Hkv}, {"dv2", a.dv2, a.B, a.N2, a.Hkv}};
+  return {{"dq", a.dq, a.B, a.Nq, a.Hq},
+          {"dk1", a.dk1, a.B, a.N1, a.Hkv},
+          {"dv1", a.dv1, a.B, a.N1, a.Hkv},
+          {"dk2", a.dk2, a.B, a.N2, a.Hkv},
+          {"dv2", a.dv2, a.B, a.N2, a.Hkv}};
 }
 
 std::vector<bf16> host(const bf16* data, int64_t n) {
@@ -293,7 +322,8 @@ std::vector<bf16> host(const bf16* data, int64_t n) {
   return x;
 }
 
-// ---- check -----------------------------------------------------------------------------------------------------------
+// ---- check
+// -----------------------------------------------------------------------------------------------------------
 
 // Relative Frobenius error of rows first, first + step, … of one output; reference is [B, rows/step, heads, D].
 double error_of(const Output& out, int64_t D, int first, int step, const std::vector<double>& reference, double* norm) {
@@ -357,7 +387,8 @@ bool check(const char* name, const Shape& s, bool forward, int first = 0, int st
     const int64_t count = first_out.B * n * first_out.heads * a.D;
     double* dk = buffers.get<double>(count);
     double* dv = owner == 0 ? nullptr : buffers.get<double>(count);
-    reference_gradient<<<dim3(unsigned(n), unsigned(first_out.heads), unsigned(a.B)), kThreads>>>(r, owner, first, step, dk, dv);
+    reference_gradient<<<dim3(unsigned(n), unsigned(first_out.heads), unsigned(a.B)), kThreads>>>(r, owner, first, step,
+                                                                                                  dk, dv);
     CHECK(cudaDeviceSynchronize());
     for (int i = 0; i < (owner == 0 ? 1 : 2); ++i) {
       std::vector<double> reference(count);
@@ -378,13 +409,14 @@ bool check(const char* name, const Shape& s, bool forward, int first = 0, int st
 }
 
 // Σ dq∘q = Σ dk1∘k1 = Σ dk2∘k2 and Σ dv1∘v1 = Σ dv2∘v2 per channel (no bias; summed over rows and heads).
-__global__ void products(const bf16* dx, const bf16* x, Args::Strides s, int64_t B, int64_t rows, int64_t heads, int64_t D,
-                         double* sums, double* sizes) {
+__global__ void products(const bf16* dx, const bf16* x, Args::Strides s, int64_t B, int64_t rows, int64_t heads,
+                         int64_t D, double* sums, double* sizes) {
   const int d = blockIdx.x;
   double sum = 0, size = 0;
   for (int64_t i = threadIdx.x; i < B * rows * heads; i += kThreads) {
     const int64_t h = i % heads, t = i / heads % rows, b = i / heads / rows;
-    const double y = double(__bfloat162float(dx[i * D + d])) * __bfloat162float(x[b * s.batch + t * s.row + h * s.head + d]);
+    const double y =
+        double(__bfloat162float(dx[i * D + d])) * __bfloat162float(x[b * s.batch + t * s.row + h * s.head + d]);
     sum += y, size += y * y;
   }
   __shared__ double a[kThreads], c[kThreads];
@@ -427,7 +459,8 @@ void identities(const Args& a, Buffers& buffers) {
               relative(2, 1), relative(4, 3));
 }
 
-// ---- timing ----------------------------------------------------------------------------------------------------------
+// ---- timing
+// ----------------------------------------------------------------------------------------------------------
 
 void time(const char* name, const Shape& s, int repetitions, bool identity) {
   Buffers buffers;
@@ -548,11 +581,16 @@ int main(int argc, char** argv) {
     return 0;
   }
   if (what == "time") {
-    if (only < 0 || only == 0) time("N 32768, Hq 64, D 128, 512×32", {1, 32768, 32768, 32768, 64, 1, 128, 512, 32}, 5, true);
-    if (only < 0 || only == 1) time("N 8192, Hq 64, D 128, 512×32", {1, 8192, 8192, 8192, 64, 1, 128, 512, 32}, 10, false);
-    if (only < 0 || only == 2) time("N 8192, Hq 128, D 128, 512×32", {1, 8192, 8192, 8192, 128, 1, 128, 512, 32}, 10, false);
-    if (only < 0 || only == 3) time("N 8192, Hq 64, D 64, 512×32", {1, 8192, 8192, 8192, 64, 1, 64, 512, 32}, 10, false);
-    if (only < 0 || only == 4) time("N 8192, Hq 8, D 128, 512×32", {1, 8192, 8192, 8192, 8, 1, 128, 512, 32}, 10, false);
+    if (only < 0 || only == 0)
+      time("N 32768, Hq 64, D 128, 512×32", {1, 32768, 32768, 32768, 64, 1, 128, 512, 32}, 5, true);
+    if (only < 0 || only == 1)
+      time("N 8192, Hq 64, D 128, 512×32", {1, 8192, 8192, 8192, 64, 1, 128, 512, 32}, 10, false);
+    if (only < 0 || only == 2)
+      time("N 8192, Hq 128, D 128, 512×32", {1, 8192, 8192, 8192, 128, 1, 128, 512, 32}, 10, false);
+    if (only < 0 || only == 3)
+      time("N 8192, Hq 64, D 64, 512×32", {1, 8192, 8192, 8192, 64, 1, 64, 512, 32}, 10, false);
+    if (only < 0 || only == 4)
+      time("N 8192, Hq 8, D 128, 512×32", {1, 8192, 8192, 8192, 8, 1, 128, 512, 32}, 10, false);
     return 0;
   }
   return 1;

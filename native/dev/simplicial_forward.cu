@@ -1,9 +1,11 @@
-// Workbench of the 2-simplicial attention forward kernel for Hopper: checks against a plain kernel in float64, and times.
+// Workbench of the 2-simplicial attention forward kernel for Hopper: checks against a plain kernel in float64, and
+// times.
 //
-//   nvcc -O3 -std=c++20 -I. -gencode=arch=compute_90a,code=sm_90a -o simplicial_forward native/dev/simplicial_forward.cu
-//   ./simplicial_forward check            all shapes against the reference
-//   ./simplicial_forward time             the shapes that the engine is judged by
-//   ./simplicial_forward versions         versions that mattered, on the headline shape
+//   nvcc -O3 -std=c++20 -I. -gencode=arch=compute_90a,code=sm_90a -o simplicial_forward
+//   native/dev/simplicial_forward.cu
+//   ./simplicial_forward check [first [count]]   shapes against the reference
+//   ./simplicial_forward time                    the shapes that the engine is judged by
+//   ./simplicial_forward tiles                   groups of 8 heads with either tile
 //
 // Tensor-core FLOPs are counted as 4 · D for every (query row, pair), exact pairs.
 #include <cstdio>
@@ -16,17 +18,18 @@
 
 using namespace llmeff::cuda;
 
-#define CHECK(call)                                                                                   \
-  do {                                                                                                \
-    const cudaError_t error_ = (call);                                                                \
-    if (error_ != cudaSuccess) {                                                                      \
-      std::printf("%s:%d %s: %s\n", __FILE__, __LINE__, #call, cudaGetErrorString(error_));           \
-      std::fflush(stdout);                                                                            \
-      std::exit(1);                                                                                   \
-    }                                                                                                 \
+#define CHECK(call)                                                                         \
+  do {                                                                                      \
+    const cudaError_t error_ = (call);                                                      \
+    if (error_ != cudaSuccess) {                                                            \
+      std::printf("%s:%d %s: %s\n", __FILE__, __LINE__, #call, cudaGetErrorString(error_)); \
+      std::fflush(stdout);                                                                  \
+      std::exit(1);                                                                         \
+    }                                                                                       \
   } while (0)
 
-// ---- inputs ------------------------------------------------------------------------------------------------------------
+// ---- inputs
+// ------------------------------------------------------------------------------------------------------------
 
 __device__ uint64_t mix(uint64_t x) {  // splitmix64
   x += 0x9E3779B97F4A7C15ull;
@@ -92,8 +95,8 @@ struct Problem {
     CHECK(cudaMalloc(&lse, s.B * s.Hq * s.Nq * 4));
     memory.push_back(lse);
     CHECK(cudaMemset(lse, 0xFF, s.B * s.Hq * s.Nq * 4));
-    args = {q.data, k1.data, v1.data, k2.data, v2.data, o.data, lse, q.strides, k1.strides, v1.strides, k2.strides,
-            v2.strides, o.strides, s.B, s.Nq, s.N1, s.N2, s.Hq, s.Hkv, s.D};
+    args = {q.data,     k1.data,    v1.data,   k2.data, v2.data, o.data, lse,  q.strides, k1.strides, v1.strides,
+            k2.strides, v2.strides, o.strides, s.B,     s.Nq,    s.N1,   s.N2, s.Hq,      s.Hkv,      s.D};
     args.causal = s.causal;
     args.w1 = s.w1;
     args.w2 = s.w2;
@@ -115,15 +118,16 @@ struct Problem {
   }
 };
 
-// ---- reference ---------------------------------------------------------------------------------------------------------
+// ---- reference
+// ---------------------------------------------------------------------------------------------------------
 
 struct Row {
   int b, t, h;
 };
 
 // One block a row: logits of all pairs in float64 to scratch, then the two sums.
-__global__ void reference_kernel(SimplicialForwardArgs x, const Row* rows, double* scratch, int64_t most_pairs, double* o,
-                                 double* lse) {
+__global__ void reference_kernel(SimplicialForwardArgs x, const Row* rows, double* scratch, int64_t most_pairs,
+                                 double* o, double* lse) {
   const Row r = rows[blockIdx.x];
   const int64_t i = x.q_offset + r.t, g = r.h / (x.Hq / x.Hkv);
   int64_t j0 = x.k1_offset, j1 = x.k1_offset + x.N1, k0 = x.k2_offset, k1 = x.k2_offset + x.N2;
@@ -176,8 +180,7 @@ __global__ void reference_kernel(SimplicialForwardArgs x, const Row* rows, doubl
   for (int d = 0; d < x.D; ++d) {
     double value = 0;
     for (int64_t pair = threadIdx.x; pair < pairs; pair += 256) {
-      value += logits[pair] *
-               double(__bfloat162float(at(x.v1, x.v1_strides, j0 + pair / (k1 - k0) - x.k1_offset)[d])) *
+      value += logits[pair] * double(__bfloat162float(at(x.v1, x.v1_strides, j0 + pair / (k1 - k0) - x.k1_offset)[d])) *
                (double(__bfloat162float(at(x.v2, x.v2_strides, k0 + pair % (k1 - k0) - x.k2_offset)[d])) +
                 double(x.v2_bias));
     }
@@ -233,7 +236,7 @@ bool check(const Shape& s, uint64_t seed) {
   std::vector<Row> rows;
   for (int64_t i = 0; i < wanted; ++i) {
     int64_t index = all <= wanted ? i : (i * 2654435761ll + int64_t(seed) * 40503) % all;
-    if (all > wanted && i < 32) index = i % 8 * s.Hq / 8 + i / 8 % 4 * s.Hq;            // first tokens
+    if (all > wanted && i < 32) index = i % 8 * s.Hq / 8 + i / 8 % 4 * s.Hq;                         // first tokens
     if (all > wanted && i >= 32 && i < 64) index = all - 1 - (i % 8 * s.Hq / 8 + i / 8 % 4 * s.Hq);  // last tokens
     if (index < 0 || index >= all) index = i;
     rows.push_back({int(index / s.Hq / s.Nq), int(index / s.Hq % s.Nq), int(index % s.Hq)});
@@ -272,7 +275,7 @@ bool check(const Shape& s, uint64_t seed) {
   return good;
 }
 
-int check_all() {
+int check_all(size_t first, size_t count) {
   std::vector<Shape> shapes = {
       square("headline windows", 1, 700, 64, 1, 128, 512, 32),
       square("headline, swapped", 1, 700, 64, 1, 128, 32, 512),
@@ -343,13 +346,18 @@ int check_all() {
   shapes.push_back(s);
   s.name = "decode, ring", s.causal = false, s.w1 = s.w2 = 0, s.N1 = 512, s.N2 = 32;
   shapes.push_back(s);
+  s = square("decode, all of a long past", 1, 1, 64, 1, 128, 0, 16);
+  s.q_offset = 2999, s.N1 = s.N2 = 3000;
+  shapes.push_back(s);
   int failures = 0;
-  for (size_t i = 0; i < shapes.size(); ++i) failures += !check(shapes[i], 17 + 31 * i);
-  std::printf("%d of %zu failed\n", failures, shapes.size());
+  const size_t end = std::min(shapes.size(), first + count);
+  for (size_t i = first; i < end; ++i) failures += !check(shapes[i], 17 + 31 * i);
+  std::printf("%d of %zu failed\n", failures, end - std::min(first, end));
   return failures;
 }
 
-// ---- timing ------------------------------------------------------------------------------------------------------------
+// ---- timing
+// ------------------------------------------------------------------------------------------------------------
 
 double pairs(const Shape& s) {
   double total = 0;
@@ -402,6 +410,7 @@ void time_all() {
   time_shape(square("256x64", 1, 32768, 64, 1, 128, 256, 64), 11);
   time_shape(square("128x128", 1, 32768, 64, 1, 128, 128, 128), 11);
   time_shape(square("512x32 Hq 128", 1, 32768, 128, 1, 128, 512, 32), 11);
+  time_shape(square("128x128 Hq 128", 1, 32768, 128, 1, 128, 128, 128), 5);
   time_shape(square("512x32 N 8192 group 8", 1, 8192, 64, 8, 128, 512, 32), 11);
   time_shape(square("512x32 N 8192 group 1", 1, 8192, 64, 64, 128, 512, 32), 11);
   time_shape(square("512x32 N 8192 group 16", 1, 8192, 64, 4, 128, 512, 32), 11);
@@ -424,18 +433,16 @@ void time_version(const char* version, const Shape& s, int repetitions) {
   report(s, version, median_ms([&] { CHECK(launch<C>(p, nullptr)); }, repetitions));
 }
 
-void time_versions(const std::string& which) {
-  const Shape head = square("512x32", 1, 32768, 64, 1, 128, 512, 32);
-#define VERSION(name, ...) \
-  if (which.empty() || which == name) time_version<Config<__VA_ARGS__>>(name, head, 11)
-  VERSION("now", 128, 128, 1, 1);
-#undef VERSION
+void time_tiles() {
+  const Shape shape = square("512x32 N 8192 group 8", 1, 8192, 64, 8, 128, 512, 32);
+  time_version<Config<128, 112, 1, 8>>("tile 112", shape, 11);
+  time_version<Config<128, 128, 1, 8>>("tile 128", shape, 11);
 }
 
 int main(int count, char** words) {
   const std::string what = count > 1 ? words[1] : "check";
-  if (what == "check") return check_all();
+  if (what == "check") return check_all(count > 2 ? atoi(words[2]) : 0, count > 3 ? atoi(words[3]) : 1000);
   if (what == "time") time_all();
-  if (what == "versions") time_versions(count > 2 ? words[2] : "");
+  if (what == "tiles") time_tiles();
   return 0;
 }

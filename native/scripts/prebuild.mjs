@@ -2,12 +2,13 @@
  * Builds, strips and names the addon with prebuildify (`prebuilds/linux-x64/llmeff.glibc.node`) and puts it into this machine's platform
  * package (`npm/linux-x64/llmeff.node`). `--clean` compiles from nothing, as a release should; without it an up-to-date build is used.
  */
+import { execFileSync } from "node:child_process";
 import { copyFileSync, existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { promisify } from "node:util";
-import { nativeDir } from "./cmake-js.mjs";
+import { addonPath, nativeDir } from "./cmake-js.mjs";
 
 const prebuildify = promisify(createRequire(import.meta.url)("prebuildify"));
 const platform = `${process.platform}-${process.arch}`;
@@ -20,7 +21,10 @@ if (!existsSync(packageDir)) {
 
 const prebuilds = join(nativeDir, "prebuilds", platform);
 rmSync(prebuilds, { recursive: true, force: true });
-process.env.LLMEFF_PREBUILD_CLEAN = process.argv.includes("--clean") ? "1" : "0";
+const clean = process.argv.includes("--clean");
+process.env.LLMEFF_PREBUILD_CLEAN = clean ? "1" : "0";
+// A100 and its like, Hopper, Blackwell, and what comes after them.
+if (clean) process.env.LLMEFF_CUDA_ARCHS ??= "80;90a;100;120;120-virtual";
 const workDir = mkdtempSync(join(tmpdir(), "llmeff-prebuild-"));
 try {
   await prebuildify({
@@ -46,3 +50,12 @@ if (binary === undefined || others.length > 0) {
 }
 copyFileSync(join(prebuilds, binary), join(packageDir, "llmeff.node"));
 console.log(`${binary} -> npm/${platform}/llmeff.node`);
+
+const cudaLibrary = join(dirname(addonPath), "llmeff-cuda.so");
+const cudaPackage = join(nativeDir, "npm", `${platform}-cuda`);
+if (existsSync(cudaLibrary) && existsSync(cudaPackage)) {
+  execFileSync("strip", ["-o", join(cudaPackage, "llmeff-cuda.so"), cudaLibrary]);
+  console.log(`llmeff-cuda.so -> npm/${platform}-cuda/llmeff-cuda.so`);
+} else if (existsSync(cudaPackage)) {
+  console.log(`no llmeff-cuda.so for npm/${platform}-cuda: there is no nvcc`);
+}

@@ -5,14 +5,15 @@
 import { existsSync, readFileSync } from "node:fs";
 
 const newestGlibcMinor = 28;
+const binary = process.argv[2] ?? "llmeff.node";
 
 function problem() {
-  if (!existsSync("llmeff.node"))
-    return 'there is no llmeff.node. Build it on that platform: "pnpm --filter @llmeff/native run build:release"';
-  const versions = readFileSync("llmeff.node", "latin1").matchAll(/GLIBC_2\.(\d+)/g);
+  if (!existsSync(binary))
+    return `there is no ${binary}. Build it on that platform: "pnpm --filter @llmeff/native run build:release"`;
+  const versions = readFileSync(binary, "latin1").matchAll(/GLIBC_2\.(\d+)/g);
   const minor = Math.max(0, ...Array.from(versions, (match) => Number(match[1])));
   if (minor > newestGlibcMinor)
-    return `llmeff.node needs glibc 2.${minor}, more than 2.${newestGlibcMinor}. Build it in an image that has the older one`;
+    return `${binary} needs glibc 2.${minor}, more than 2.${newestGlibcMinor}. Build it in an image that has the older one`;
   return undefined;
 }
 

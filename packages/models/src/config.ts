@@ -10,6 +10,8 @@ export interface DotAttention {
 /** 2-simplicial attention over pairs of positions (arXiv:2507.02754). */
 export interface SimplicialAttention {
   kind: "simplicial";
+  /** Heads of (k1, v1) and (k2, v2) in these layers; default those of the model. The paper's 64 query heads share one. */
+  numKvHeads?: number;
   /** Window of (k1, v1), the own position included; default all. The paper uses 512. */
   w1?: number;
   /** Window of (k2, v2); default all. The paper uses 32. */
@@ -71,9 +73,10 @@ export type ResolvedConfig = Required<Omit<TransformerConfig, "attention" | "qkN
 
 export type ResolvedLayer = (
   | DotAttention
-  | (Required<Omit<SimplicialAttention, "w1" | "w2">> & Pick<SimplicialAttention, "w1" | "w2">)
+  | (Required<Omit<SimplicialAttention, "w1" | "w2" | "numKvHeads">> & Pick<SimplicialAttention, "w1" | "w2">)
 ) & {
   qkNorm: boolean;
+  numKvHeads: number;
 };
 
 /** A value of a configuration for a message; JSON has no NaN. */
@@ -119,6 +122,7 @@ const dotKeys = Object.keys({ kind: true, window: true } satisfies Record<keyof 
 
 const simplicialKeys = Object.keys({
   kind: true,
+  numKvHeads: true,
   w1: true,
   w2: true,
   form: true,
@@ -147,14 +151,18 @@ const configKeys = Object.keys({
   initStd: true,
 } satisfies Record<keyof TransformerConfig, true>);
 
-function checkLayer(layer: LayerAttention, where: string, positions: "rotary" | "learned"): void {
+function checkLayer(layer: LayerAttention, where: string, numHeads: number, positions: "rotary" | "learned"): void {
   checkObject(where, layer);
   if (layer.kind === "dot") {
     checkKeys(where, layer, dotKeys);
     if (layer.window !== undefined) checkPositive(`${where}.window`, layer.window);
   } else if (layer.kind === "simplicial") {
     checkKeys(where, layer, simplicialKeys);
-    const { w1, w2, form = "trilinear", k2Bias = 0, v2Bias = 0, rope = false } = layer;
+    const { numKvHeads, w1, w2, form = "trilinear", k2Bias = 0, v2Bias = 0, rope = false } = layer;
+    if (numKvHeads !== undefined) {
+      checkPositive(`${where}.numKvHeads`, numKvHeads);
+      if (numHeads % numKvHeads !== 0) refuse(`${where}.numKvHeads`, `a divisor of numHeads (${numHeads})`, numKvHeads);
+    }
     if (w1 !== undefined) checkPositive(`${where}.w1`, w1);
     if (w2 !== undefined) checkPositive(`${where}.w2`, w2);
     if (form !== "trilinear" && form !== "determinant") refuse(`${where}.form`, '"trilinear" or "determinant"', form);
@@ -176,10 +184,10 @@ function checkLayer(layer: LayerAttention, where: string, positions: "rotary" | 
   }
 }
 
-function resolveLayer(layer: LayerAttention, qkNorm: boolean | undefined): ResolvedLayer {
-  if (layer.kind === "dot") return { ...layer, qkNorm: qkNorm ?? false };
+function resolveLayer(layer: LayerAttention, numKvHeads: number, qkNorm: boolean | undefined): ResolvedLayer {
+  if (layer.kind === "dot") return { ...layer, numKvHeads, qkNorm: qkNorm ?? false };
   const { form = "trilinear", k2Bias = 0, v2Bias = 0, rope = false } = layer;
-  return { ...layer, form, k2Bias, v2Bias, rope, qkNorm: qkNorm ?? true };
+  return { numKvHeads, ...layer, form, k2Bias, v2Bias, rope, qkNorm: qkNorm ?? true };
 }
 
 /**
@@ -233,9 +241,9 @@ export function resolveConfig(config: TransformerConfig): ResolvedConfig {
   if (!Array.isArray(attention) || attention.length === 0) {
     throw new OptionError("[TransformerConfig] attention must be a pattern of at least one layer; received none.");
   }
-  for (const [i, layer] of attention.entries()) checkLayer(layer, `attention[${i}]`, positions);
+  for (const [i, layer] of attention.entries()) checkLayer(layer, `attention[${i}]`, numHeads, positions);
   const layers = Array.from({ length: numLayers }, (_, i) =>
-    resolveLayer(attention[i % attention.length] as LayerAttention, qkNorm),
+    resolveLayer(attention[i % attention.length] as LayerAttention, numKvHeads, qkNorm),
   );
   return {
     vocabSize,

@@ -26,8 +26,8 @@ export function layerPrefix(index: number): string {
 }
 
 function layerSpecs(config: ResolvedConfig, index: number): ParameterSpec[] {
-  const { dModel, ffnDim, numHeads, numKvHeads, headDim } = config;
-  const { kind, qkNorm } = config.layers[index]!;
+  const { dModel, ffnDim, numHeads, headDim } = config;
+  const { kind, qkNorm, numKvHeads } = config.layers[index]!;
   const at = layerPrefix(index);
   const matrix = (name: string, rows: number, columns: number, init: Init = "normal"): ParameterSpec => ({
     name: `${at}.${name}.weight`,

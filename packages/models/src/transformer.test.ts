@@ -214,6 +214,10 @@ describe("Transformer", () => {
     [{ attention: [] }, /at least one layer/],
     [{ attention: [{ kind: "dot", window: 0 }] }, /attention\[0\]\.window must be a positive integer; received 0/],
     [{ attention: [{ kind: "simplicial", w1: -4 }] }, /attention\[0\]\.w1 must be a positive integer; received -4/],
+    [
+      { attention: [{ kind: "simplicial", numKvHeads: 3 }] },
+      /attention\[0\]\.numKvHeads must be a divisor of numHeads/,
+    ],
     [{ attention: [{ kind: "other" }] }, /kind must be "dot" or "simplicial"; received "other"/],
     [{ positions: "none" }, /positions must be "rotary" or "learned"; received "none"/],
     [{ numKVHeads: 1 }, /the configuration has an unknown key "numKVHeads"\. Is numKvHeads meant\?/],
@@ -226,7 +230,7 @@ describe("Transformer", () => {
     [{ attention: [{ kind: "simplicial", v2Bias: "1" }] }, /v2Bias must be a finite number; received "1"/],
     [
       { attention: [{ kind: "simplicial", window: 4 }] },
-      /attention\[0\] has an unknown key "window"\. Known are kind, w1/,
+      /attention\[0\] has an unknown key "window"\. Known are kind, numKvHeads, w1/,
     ],
     [{ attention: [{ kind: "dot", w1: 4 }] }, /attention\[0\] has an unknown key "w1"\. Known are kind, window/],
     [{ attention: [{ kind: "simplicial", rope: 1 }] }, /rope must be true or false; received 1/],

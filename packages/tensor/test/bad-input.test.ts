@@ -285,7 +285,7 @@ describe("mistakes", () => {
     }
     expect(error).toBeInstanceOf(type);
     expect(error).toMatchObject({ code: codes.get(type), message: expect.stringContaining(message) });
-    expect((error as Error).message).toMatch(/^\[[\w@/.]+\] /);
+    expect((error as Error).message).toMatch(/^\[[\w@/.:]+\] /);
     expect(t.memory().tensors, "tensors left behind").toBe(before);
     expect(t.ones([2]).add(1).dataSync()).toEqual(Float32Array.of(2, 2));
   });

@@ -3,20 +3,23 @@
 //
 // A first kernel computes δ and lse to base 2, padded to whole tiles. The second is persistent; a block takes 128 keys
 // of one key/value head and walks the query tiles that see them, last to first, for each query head of the group. Its
-// two consumer warpgroups own 64 keys each and keep dkᵀ and dvᵀ sums in registers; they work on transposed scores, whose
-// fragments are at once the left operands of dv and dk:
-//   sᵀ = k·qᵀ, dPᵀ = v·doutᵀ, dv += Pᵀ·dout, dk += dSᵀ·q;  dSᵀ also goes to shared memory, for dq = dS·k of all 128 keys
-//   (D = 128: 64 channels a warpgroup; D = 64: 64 queries a warpgroup).
+// two consumer warpgroups own 64 keys each and keep dkᵀ and dvᵀ sums in registers; they work on transposed scores,
+// whose fragments are at once the left operands of dv and dk:
+//   sᵀ = k·qᵀ, dPᵀ = v·doutᵀ, dv += Pᵀ·dout, dk += dSᵀ·q;  dSᵀ also goes to shared memory, for dq = dS·k of all 128
+//   keys (D = 128: 64 channels a warpgroup; D = 64: 64 queries a warpgroup).
 // The next tile's scores are issued while dk of this one runs; the exponentials lie under dPᵀ, dS under dv.
 //
-// dq is summed over key tiles in a float32 array of fragments, in ascending order of keys, which makes it deterministic:
-// a flag per query tile counts the sums done. The first key tile stores, the following add (bulk reductions by the
-// writer warps, out of the consumers' way), and the last reads the sum and writes dq in bf16. Tiles of work are handed
-// out by ascending keys and walked from the last query down, so that the blocks of one head follow one another a step
-// apart and no block waits for one that hasn't begun.
+// dq is summed over key tiles in a float32 array of fragments, in ascending order of keys, which makes it
+// deterministic: a flag per query tile counts the sums done. The first key tile stores, the following add (bulk
+// reductions by the writer warps, out of the consumers' way), and the last reads the sum and writes dq in bf16. Tiles
+// of work are handed out by ascending keys and walked from the last query down, so that the blocks of one head follow
+// one another a step apart and no block waits for one that hasn't begun.
 //
-// Shared memory: k, v [128 × D]; q kQueryStages and dout kDoutStages × [kRows × D]; dSᵀ 2 × [128 × kRows]; dq 2 × 32 KB:
+// Shared memory: k, v [128 × D]; q kQueryStages and dout kDoutStages × [kRows × D]; dSᵀ 2 × [128 × kRows]; dq 2 × 32
+// KB:
 //   D = 128, 64 rows: 64 + 32 + 32 + 32 + 64 = 224 KB;   D = 64, 128 rows: 32 + 32 + 32 + 64 + 64 = 224 KB.
+#include <algorithm>
+
 #include "attention_sm90_tiles.h"
 
 namespace llmeff::cuda {
@@ -38,15 +41,15 @@ constexpr int kRows = kDqTile / kWidth;
 struct BackwardParams {
   CUtensorMap q, k, v, dout;
   KeyRule rule;
-  int H, group_size;                // query heads; of one key/value head
-  int kv_heads;                     // B·K
+  int H, group_size;  // query heads; of one key/value head
+  int kv_heads;       // B·K
   int key_tiles, query_tiles;
-  int section;                      // key/value heads taken together
-  float factor, softcap_factor;     // as in the forward pass
+  int section;                   // key/value heads taken together
+  float factor, softcap_factor;  // as in the forward pass
   float scale;
-  const float *lse, *delta;         // [B·H, query_tiles·kRows], lse to base 2 and +∞ where a row has no keys
-  float* dq_sum;                    // [B·H, query_tiles][kDqTile]
-  int* flags;                       // [B·H, query_tiles]
+  const float *lse, *delta;  // [B·H, query_tiles·kRows], lse to base 2 and +∞ where a row has no keys
+  float* dq_sum;             // [B·H, query_tiles][kDqTile]
+  int* flags;                // [B·H, query_tiles]
   int* counter;
   __nv_bfloat16 *dq, *dk, *dv;
 };
@@ -65,7 +68,7 @@ struct BackwardShared {
   uint64_t q_full[kQueryStages], q_empty[kQueryStages], dout_full[kDoutStages], dout_empty[kDoutStages];
   uint64_t dq_full[kWriters], dq_empty[kWriters];  // the consumers are done with a dq buffer; its writer is
   uint64_t sum_full[kWriters];                     // the writer has loaded it
-  int work;                              // −1: no more
+  int work;                                        // −1: no more
 };
 
 // A count of uses of a ring of kStages.
@@ -99,8 +102,8 @@ __device__ Work work_at(const BackwardParams& p, int index) {
   const int within = index - section * p.section * p.key_tiles;
   const int n = within / heads, head = section * p.section + within % heads, heads_of_batch = p.H / p.group_size;
   const KeyRule& rule = p.rule;
-  // Query tile m sees keys from tile ⌊(q_offset + m·rows − window + 1) / 128⌋ to ⌊(q_offset + (m + 1)·rows − 1 + ahead) /
-  // 128⌋, both clipped; solved for m.
+  // Query tile m sees keys from tile ⌊(q_offset + m·rows − window + 1) / 128⌋ to ⌊(q_offset + (m + 1)·rows − 1 + ahead)
+  // / 128⌋, both clipped; solved for m.
   const int ahead = rule.causal ? 0 : rule.window - 1;
   const auto sees_from = [&](int tile) { return floor_divide(tile * kKeys - ahead - rule.q_offset, kTileRows); };
   const auto sees_until = [&](int tile) {
@@ -117,7 +120,8 @@ __device__ Work work_at(const BackwardParams& p, int index) {
   return work;
 }
 
-// ---- loads -----------------------------------------------------------------------------------------------------------
+// ---- loads
+// -----------------------------------------------------------------------------------------------------------
 
 template <int kWidth>
 __device__ void produce(const BackwardParams& p, BackwardShared<kWidth>& shared) {
@@ -176,7 +180,8 @@ __device__ void produce(const BackwardParams& p, BackwardShared<kWidth>& shared)
   }
 }
 
-// ---- sums of dq --------------------------------------------------------------------------------------------------------
+// ---- sums of dq
+// --------------------------------------------------------------------------------------------------------
 
 __device__ void await_flag(const int* flag, int value) {
   while (load_acquire(flag) != value) __nanosleep(20);
@@ -232,18 +237,15 @@ __device__ void write_sums(const BackwardParams& p, BackwardShared<kWidth>& shar
   }
 }
 
-// ---- products ----------------------------------------------------------------------------------------------------------
+// ---- products
+// ----------------------------------------------------------------------------------------------------------
 
 template <int kWidth, bool kSoftcap>
 struct Consumer {
   static constexpr int kTileRows = kRows<kWidth>;
   static constexpr int kSteps = kTileRows / 16;  // of 16 queries
-  // dk takes dSᵀ from registers where they suffice, else from shared memory.
-  static constexpr bool kDsInRegisters = kWidth == 128;
   // dS from packed weights, of which no float32 form is kept then: as exact as dv, and 64 registers less.
   static constexpr bool kPackedWeights = kWidth == 64 || kSoftcap;
-  // When dq of a tile is handed over: under the next tile's scores, or under this one's dk.
-  static constexpr bool kLate = true;
   static constexpr int kKeyPanel = kKeys * kPanelRowBytes, kRowPanel = kTileRows * kPanelRowBytes;
 
   const BackwardParams& p;
@@ -289,17 +291,6 @@ struct Consumer {
     wgmma_fence();
 #pragma unroll
     for (int c = 0; c < kSteps; ++c) wgmma_rs<kWidth, kMajorMN>(d, a[c], advance(b, c * 16 * kPanelRowBytes));
-    wgmma_commit();
-  }
-  __device__ void issue_shared_sum(float (&d)[kWidth / 2], const __nv_bfloat16* slope, const __nv_bfloat16* rows) {
-    const uint64_t a = matrix_descriptor<kMajorK>(shared_address(slope) + group * 64 * kPanelRowBytes);
-    const uint64_t b = matrix_descriptor<kMajorMN>(shared_address(rows), kTileRows);
-    pin(d);
-    wgmma_fence();
-#pragma unroll
-    for (int c = 0; c < kSteps; ++c)
-      wgmma_ss<kWidth, kMajorK, kMajorMN>(d, advance(a, c / 4 * kKeyPanel + c % 4 * 32),
-                                          advance(b, c * 16 * kPanelRowBytes));
     wgmma_commit();
   }
   // 64 queries × 64 channels of dS·k.
@@ -398,7 +389,7 @@ struct Consumer {
     };
     mbarrier_wait(&shared.q_full[queries.stage], queries.phase);
     issue_scores(s, shared.k, shared.q[queries.stage]);
-    if (kLate && former_m >= 0) hand_over(work, former_head, former_m);
+    if (former_m >= 0) hand_over(work, former_head, former_m);
     // With a soft cap the registers don't suffice for both at once.
     if constexpr (!kSoftcap) issue_slopes();
     wgmma_wait<kSoftcap ? 0 : 1>();
@@ -410,20 +401,12 @@ struct Consumer {
     pin_all(weights);
     issue_sum(dv, weights, shared.dout[douts.stage]);
     slope(s, dp, shared.delta[douts.stage]);
-    const auto issue_dk = [&] {
-      if constexpr (kDsInRegisters) {
-        pin_all(ds);
-        issue_sum(dk, ds, shared.q[queries.stage]);
-      } else {
-        issue_shared_sum(dk, shared.ds[slopes.stage], shared.q[queries.stage]);
-      }
-    };
-    if constexpr (kLate && kDsInRegisters) issue_dk();
+    pin_all(ds);
+    issue_sum(dk, ds, shared.q[queries.stage]);
     store_slopes(shared.ds[slopes.stage]);
     named_barrier_wait(kConsumerBarrier, 2 * 128);
     issue_dq(products, shared.ds[slopes.stage]);
-    if constexpr (!kLate || !kDsInRegisters) issue_dk();
-    wgmma_wait<kLate ? 0 : 1>();
+    wgmma_wait();
     pin(dv);
     pin(products);
     pin_all(weights);
@@ -431,12 +414,8 @@ struct Consumer {
 #pragma unroll
     for (int i = 0; i < 32; ++i) dq[i] = products[i] * p.scale;
     release(&shared.dout_empty[douts.stage]);
-    if constexpr (!kLate) {
-      hand_over(work, head, m);
-      wgmma_wait();
-    }
     pin(dk);
-    if constexpr (kDsInRegisters) pin_all(ds);
+    pin_all(ds);
     release(&shared.q_empty[queries.stage]);
     queries.next(), douts.next(), slopes.next();
   }
@@ -486,7 +465,7 @@ struct Consumer {
         former_head = head, former_m = m;
       }
     release(&shared.kv_empty);
-    if (kLate && former_m >= 0) hand_over(work, former_head, former_m);
+    if (former_m >= 0) hand_over(work, former_head, former_m);
     const int thread = threadIdx.x % 128, kv_heads = p.H / p.group_size;
     const int64_t j = first_key + thread / 32 * 16 + thread % 32 / 4;
     const int64_t at = ((work.batch * int64_t{p.rule.S} + j) * kv_heads + work.kv_head) * kWidth;
@@ -505,7 +484,8 @@ __global__ void __launch_bounds__(384, 1) attention_backward_sm90_kernel(const _
     prefetch_tensor_map(&p.q), prefetch_tensor_map(&p.k), prefetch_tensor_map(&p.v), prefetch_tensor_map(&p.dout);
     constexpr int kReaders = 8;  // one lane of each consumer warp
     mbarrier_init(&shared.kv_full, 1), mbarrier_init(&shared.kv_empty, kReaders + kWriters);
-    for (int i = 0; i < kQueryStages; ++i) mbarrier_init(&shared.q_full[i], 1), mbarrier_init(&shared.q_empty[i], kReaders);
+    for (int i = 0; i < kQueryStages; ++i)
+      mbarrier_init(&shared.q_full[i], 1), mbarrier_init(&shared.q_empty[i], kReaders);
     for (int i = 0; i < kDoutStages; ++i)
       mbarrier_init(&shared.dout_full[i], 1), mbarrier_init(&shared.dout_empty[i], kReaders);
     for (int i = 0; i < kWriters; ++i)
@@ -533,14 +513,15 @@ __global__ void __launch_bounds__(384, 1) attention_backward_sm90_kernel(const _
   }
 }
 
-// ---- δ and lse ---------------------------------------------------------------------------------------------------------
+// ---- δ and lse
+// ---------------------------------------------------------------------------------------------------------
 
 struct RowParams {
   AttentionInput o, dout;
   const float *lse, *dlse;
   float *lse2, *delta;
   __nv_bfloat16* dq;
-  int* zeros;  // flags and counter
+  int* zeros;                              // flags and counter
   int64_t zero_count, T, H, padded, rows;  // rows = B·padded·H
 };
 
@@ -558,7 +539,8 @@ __global__ void __launch_bounds__(256) attention_backward_sm90_rows_kernel(RowPa
     return;
   }
   const auto load = [&](const AttentionInput& x) {
-    return *reinterpret_cast<const uint4*>(x.data + b * x.batch_stride + t * x.row_stride + h * x.head_stride + channel);
+    return *reinterpret_cast<const uint4*>(x.data + b * x.batch_stride + t * x.row_stride + h * x.head_stride +
+                                           channel);
   };
   const uint4 o = load(p.o), dout = load(p.dout);
   const auto dot = [](uint32_t x, uint32_t y) {  // of bf16 pairs
@@ -577,11 +559,11 @@ __global__ void __launch_bounds__(256) attention_backward_sm90_rows_kernel(RowPa
     p.delta[at] = empty ? 0.0f : sum - (p.dlse != nullptr ? p.dlse[source] : 0.0f);
   }
   // No key tile may come by.
-  if (empty)
-    *reinterpret_cast<uint4*>(p.dq + ((b * p.T + t) * p.H + h) * kWidth + channel) = make_uint4(0, 0, 0, 0);
+  if (empty) *reinterpret_cast<uint4*>(p.dq + ((b * p.T + t) * p.H + h) * kWidth + channel) = make_uint4(0, 0, 0, 0);
 }
 
-// ---- launchers ---------------------------------------------------------------------------------------------------------
+// ---- launchers
+// ---------------------------------------------------------------------------------------------------------
 
 struct Scratch {
   int64_t query_tiles, rows, flags;  // rows: padded, of all heads
@@ -615,8 +597,7 @@ cudaError_t launch(const AttentionBackwardArgs& args, cudaStream_t stream) {
   char* const scratch = static_cast<char*>(args.scratch);
   int device = 0, multiprocessors = 0;
   cudaError_t error = cudaGetDevice(&device);
-  if (error == cudaSuccess)
-    error = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
+  if (error == cudaSuccess) error = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
   BackwardParams p;
   if (error == cudaSuccess) error = make_tensor_map(&p.q, tma_array(args.q, x.B, x.T, x.H, x.D), kRows<kWidth>);
   if (error == cudaSuccess) error = make_tensor_map(&p.dout, tma_array(args.dout, x.B, x.T, x.H, x.D), kRows<kWidth>);
@@ -641,15 +622,15 @@ cudaError_t launch(const AttentionBackwardArgs& args, cudaStream_t stream) {
   if (error == cudaSuccess) error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared);
   if (error != cudaSuccess) return error;
 
-  const RowParams rows = {args.o,  args.dout, args.lse,         args.dlse, lse,
-                          delta,   args.dq,   p.counter,        layout.flags + 1, x.T,
-                          x.H,     layout.query_tiles * kRows<kWidth>, layout.rows};
+  const RowParams rows = {args.o,     args.dout, args.lse,         args.dlse, lse, delta,
+                          args.dq,    p.counter, layout.flags + 1, x.T,       x.H, layout.query_tiles * kRows<kWidth>,
+                          layout.rows};
   const int64_t threads = layout.rows * (kWidth / 8);
   attention_backward_sm90_rows_kernel<kWidth><<<unsigned((threads + 255) / 256), 256, 0, stream>>>(rows);
   error = cudaGetLastError();
   if (error != cudaSuccess) return error;
-  const int work = p.kv_heads * p.key_tiles;
-  kernel<<<work < multiprocessors ? work : multiprocessors, 384, kShared, stream>>>(p);
+  const int blocks = std::min(p.kv_heads * p.key_tiles, multiprocessors);
+  kernel<<<blocks, 384, kShared, stream>>>(p);
   return cudaGetLastError();
 }
 
@@ -666,7 +647,9 @@ bool attention_backward_sm90_supports(const AttentionBackwardArgs& args) {
          aligned(args.dv);
 }
 
-size_t attention_backward_sm90_scratch_bytes(const AttentionBackwardArgs& args) { return Scratch(args.shape).bytes; }
+size_t attention_backward_sm90_scratch_bytes(const AttentionBackwardArgs& args) {
+  return Scratch(args.shape).bytes;
+}
 
 cudaError_t attention_backward_sm90(const AttentionBackwardArgs& args, cudaStream_t stream) {
   const bool softcap = args.shape.softcap > 0;

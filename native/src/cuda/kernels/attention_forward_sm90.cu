@@ -4,12 +4,14 @@
 // A block is persistent: a producer warp takes tiles of 64·G queries from a counter (longest first within a section of
 // heads whose keys and values fit the L2 cache) and keeps TMA loads of q, k and v in flight; G consumer warpgroups own
 // 64 queries each. A consumer issues S' = q·kᵀ of the next 128 keys together with o += P·v of the present ones and
-// computes the softmax of S' while P·v still runs. At D = 128 the two consumers also take turns at issuing, so that one's
-// softmax lies under the other's products; at D = 64 three of them keep the tensor cores busy without turns, and each
-// passes over the key tiles that none of its own rows sees.
+// computes the softmax of S' while P·v still runs. At D = 128 the two consumers also take turns at issuing, so that
+// one's softmax lies under the other's products; at D = 64 three of them keep the tensor cores busy without turns, and
+// each passes over the key tiles that none of its own rows sees.
 //
 // Shared memory, panels of 128-byte rows (sm90.h): q 2 × [64 G × D], k and v kStages × [128 × D] each:
 //   D = 128, G = 2: 64 + 2·(2·32) = 192 KB;   D = 64, G = 3: 48 + 2·(4·16) = 176 KB.
+#include <algorithm>
+
 #include "attention_sm90_tiles.h"
 
 namespace llmeff::cuda {
@@ -65,8 +67,8 @@ struct Ring {
   }
 };
 
-// Tiles end with the last row; the first begins at a negative row where they don't divide T. Under causality that is the
-// cheapest place for rows that don't exist.
+// Tiles end with the last row; the first begins at a negative row where they don't divide T. Under causality that is
+// the cheapest place for rows that don't exist.
 struct Work {
   int batch, head, first_row;
 };
@@ -82,8 +84,8 @@ __device__ Work work_at(const ForwardParams& p, int index) {
 }
 
 struct KeyTiles {
-  int begin, end;              // that some row sees
-  int full_begin, full_end;    // that all rows see whole
+  int begin, end;            // that some row sees
+  int full_begin, full_end;  // that all rows see whole
 };
 
 __device__ KeyTiles key_tiles(const KeyRule& rule, int first_row, int rows) {
@@ -190,8 +192,7 @@ struct Consumer {
     pin_weights();
     wgmma_fence();
 #pragma unroll
-    for (int c = 0; c < kKeys / 16; ++c)
-      wgmma_rs<kWidth, kMajorMN>(o, weights[c], advance(v, c * 16 * kPanelRowBytes));
+    for (int c = 0; c < kKeys / 16; ++c) wgmma_rs<kWidth, kMajorMN>(o, weights[c], advance(v, c * 16 * kPanelRowBytes));
     wgmma_commit();
   }
   __device__ void pin_weights() {
@@ -410,8 +411,7 @@ cudaError_t launch(const AttentionForwardArgs& args, cudaStream_t stream) {
   const AttentionShape& x = args.shape;
   int device = 0, multiprocessors = 0;
   cudaError_t error = cudaGetDevice(&device);
-  if (error == cudaSuccess)
-    error = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
+  if (error == cudaSuccess) error = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
   ForwardParams p;
   if (error == cudaSuccess) error = make_tensor_map(&p.q, tma_array(args.q, x.B, x.T, x.H, x.D), kRows);
   if (error == cudaSuccess) error = make_tensor_map(&p.k, tma_array(args.k, x.B, x.S, x.K, x.D), kKeys);
@@ -430,8 +430,8 @@ cudaError_t launch(const AttentionForwardArgs& args, cudaStream_t stream) {
   if (error == cudaSuccess) error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared);
   if (error == cudaSuccess) error = cudaMemsetAsync(args.scratch, 0, sizeof(int), stream);
   if (error != cudaSuccess) return error;
-  const int work = p.heads * p.tiles;
-  kernel<<<work < multiprocessors ? work : multiprocessors, 128 * (1 + Tile::kConsumers), kShared, stream>>>(p);
+  const int blocks = std::min(p.heads * p.tiles, multiprocessors);
+  kernel<<<blocks, 128 * (1 + Tile::kConsumers), kShared, stream>>>(p);
   return cudaGetLastError();
 }
 
@@ -444,7 +444,9 @@ bool attention_forward_sm90_supports(const AttentionForwardArgs& args) {
          tma_can_read(tma_array(args.v, x.B, x.S, x.K, x.D)) && reinterpret_cast<uintptr_t>(args.o) % 16 == 0;
 }
 
-size_t attention_forward_sm90_scratch_bytes(const AttentionForwardArgs&) { return 16; }
+size_t attention_forward_sm90_scratch_bytes(const AttentionForwardArgs&) {
+  return 16;
+}
 
 cudaError_t attention_forward_sm90(const AttentionForwardArgs& args, cudaStream_t stream) {
   const bool softcap = args.shape.softcap > 0;

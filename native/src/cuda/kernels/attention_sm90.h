@@ -36,8 +36,8 @@ struct AttentionForwardArgs {
 struct AttentionBackwardArgs {
   AttentionShape shape;
   AttentionInput dout, q, k, v, o;
-  const float* lse;   // [B, H, T], of the forward pass
-  const float* dlse;  // [B, H, T] or null
+  const float* lse;             // [B, H, T], of the forward pass
+  const float* dlse;            // [B, H, T] or null
   __nv_bfloat16 *dq, *dk, *dv;  // contiguous
   void* scratch;                // attention_backward_sm90_scratch_bytes, 16-byte aligned
 };

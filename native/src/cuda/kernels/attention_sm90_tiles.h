@@ -37,7 +37,9 @@ inline sm90::Bf16Array tma_array(const AttentionInput& x, int64_t B, int64_t row
   return {x.data, B, rows, heads, D, x.batch_stride, x.row_stride, x.head_stride};
 }
 
-__device__ inline int floor_divide(int a, int b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }
+__device__ inline int floor_divide(int a, int b) {
+  return a >= 0 ? a / b : -((b - 1 - a) / b);
+}
 
 // tanh to float32 accuracy at large and small arguments alike, relative to 1.
 __device__ inline float tanh_exact(float x) {
@@ -73,8 +75,7 @@ __device__ inline void store_rows(const float (&d)[N / 2], float low_factor, flo
       exchange(x[2], x[3], 1);
       exchange(x[0], x[2], 2);
       exchange(x[1], x[3], 2);
-      if (row != nullptr)
-        *reinterpret_cast<uint4*>(row + 32 * group + 8 * quad) = make_uint4(x[0], x[1], x[2], x[3]);
+      if (row != nullptr) *reinterpret_cast<uint4*>(row + 32 * group + 8 * quad) = make_uint4(x[0], x[1], x[2], x[3]);
     }
   }
 }

@@ -1,7 +1,7 @@
 // 2-simplicial attention, backward: the gradients of both key-value sides.
 //
-// One block owns 128 rows of the long side b (64 for each of two consumer warpgroups) and walks a chunk of short rows r;
-// inside, row blocks i (64 query rows) that see both. With K~ = Kb∘ka_r and V~ = Vb∘va_r (bf16, in shared memory):
+// One block owns 128 rows of the long side b (64 for each of two consumer warpgroups) and walks a chunk of short rows
+// r; inside, row blocks i (64 query rows) that see both. With K~ = Kb∘ka_r and V~ = Vb∘va_r (bf16, in shared memory):
 //   Sᵀ = K~ q_iᵀ,  dPᵀ = V~ dout_iᵀ                                   m64n64k16, both operands from shared memory
 //   Pᵀ = exp2(Sᵀ·scale·log2e - lse·log2e),  dSᵀ = Pᵀ∘(dPᵀ - D)
 //   W += Pᵀ dout_i,  U += dSᵀ q_i                                      m64nDk16, Pᵀ and dSᵀ as register operands
@@ -11,12 +11,11 @@
 // `scale` in dS is left to the kernels that add the parts up.
 //
 // A consumer issues W and U of one row block with S and dP of the next, and computes when S is there, while the other
-// consumer's products run. Left alone the two fall into step, for the tensor cores serve both in turn and both finish
-// together; so one whose S is ready lets the other go first (struct Turn).
+// consumer's products run. The ring of stages lets one be ahead, so that the folds of r don't fall together.
 //
 // Shared memory at D = 128: K~ and V~ 64 KB, four stages of q_i and dout_i 128 KB, statistics, column sums: 202 KB.
 // Registers: U, W 128, S 32, dP 32, operands 32.
-#include "simplicial_backward_problem.h"
+#include "cuda/kernels/simplicial_backward_problem.h"
 
 namespace llmeff::cuda::simplicial_backward {
 namespace {
@@ -35,12 +34,8 @@ struct Operands {
   const __nv_bfloat16* va;
   float4* part;       // of half 0: dV, dK; then of half 1
   float* short_part;  // [slots][a.rows][dV, dK][D]
-};
-
-// Whose S was ready last, and who is away from the loop over row blocks. Only a hint: nobody waits for long, no result depends
-// on it. Strict turns would make both wait whenever one folds.
-struct Turn {
-  unsigned char last, away[2], unused;
+  int first_row;      // of side b
+  Span short_rows;
 };
 
 template <int D>
@@ -51,10 +46,9 @@ struct Shared {
   unsigned char q[kStages][kPanels * kBlockRows * kPanelRowBytes];
   unsigned char dout[kStages][kPanels * kBlockRows * kPanelRowBytes];
   float stats[kStages][2 * kBlockRows];
-  float sums[2][2][4][D];  // consumer, (dV, dK), warp
+  float sums[2][2][4][D];      // consumer, (dV, dK), warp
   uint4 factors[2][2][D / 8];  // consumer, (va, ka) of the present short row
   Operands operands;
-  Turn turn;
   uint64_t full[kStages], empty[kStages];
 };
 
@@ -70,6 +64,9 @@ struct Place {
 template <class T>
 __device__ inline T* reload(T* const& pointer) {
   return *const_cast<T* const volatile*>(&pointer);
+}
+__device__ inline int reload(const int& value) {
+  return *const_cast<const volatile int*>(&value);
 }
 
 template <int D>
@@ -97,13 +94,13 @@ __device__ void produce(const Problem& p, const Maps& maps, Shared<D>& shared, S
         const int offset = panel * kBlockRows * kPanelRowBytes;
         tma_load(shared.dout[place.stage] + offset, &maps.dout, full, panel * kPanelChannels, head, token, batch);
       }
-      copy_bytes(shared.stats[place.stage], stats + int64_t(n) * (2 * kBlockRows), sizeof(shared.stats[0]), full);
+      bulk_load(shared.stats[place.stage], stats + int64_t(n) * (2 * kBlockRows), sizeof(shared.stats[0]), full);
     }
   }
 }
 
-// A thread's share of the consumer's 64 rows of k and v of side b, and of one row of side a: 16 bytes of each, one column.
-// Rows past the end repeat the last one; the mask clears what comes of them.
+// A thread's share of the consumer's 64 rows of k and v of side b, and of one row of side a: 16 bytes of each, one
+// column. Rows past the end repeat the last one; the mask clears what comes of them.
 template <int D>
 struct Rows {
   static constexpr int kColumns = D / 8, kStep = kConsumerThreads / kColumns, kCount = kHalfRows / kStep;
@@ -147,7 +144,8 @@ __device__ inline void store_product(unsigned char* panels, const uint4 (&x)[Row
   bias == 0 ? store.template operator()<false>() : store.template operator()<true>();
 }
 
-// Adds to an address that only this thread ever touches: in program order, hence deterministic, and nobody waits for it.
+// Adds to an address that only this thread ever touches: in program order, hence deterministic, and nobody waits for
+// it.
 __device__ inline void add_to_own(float4* address, float4 x) {
   asm volatile("red.relaxed.gpu.global.add.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(address), "f"(x.x), "f"(x.y), "f"(x.z),
                "f"(x.w)
@@ -237,16 +235,23 @@ __device__ inline void mask(float (&P)[32], const Problem& p, Span own, int n, i
   for (int i = 0; i < 32; ++i) {
     const int t = token + ((i / 4 * 8 + pair + i % 2) * p.token_magic >> 16) + p.b.shift, line = row + (i & 2) * 4;
     const int seen = t - p.b.shift + p.a.shift;
-    const bool live = (line <= least(t, p.b.rows - 1)) & (line > t - p.b.window) & (r <= seen) & (r > seen - p.a.window);
+    const bool live =
+        (line <= least(t, p.b.rows - 1)) & (line > t - p.b.window) & (r <= seen) & (r > seen - p.a.window);
     P[i] = live ? P[i] : 0;
   }
 }
 
 template <int D>
-__device__ void consume(const Problem& p, Shared<D>& shared, Span rows, Span short_rows, int half, int thread) {
+__device__ void consume(const Problem& p, Shared<D>& shared, int half, int thread) {
   constexpr int kPart = D / 8 * kConsumerThreads;  // float4s of one gradient of one half
   const int lane = thread % 32;
-  const Span own = {rows.first + half * kHalfRows, rows.first + half * kHalfRows + kHalfRows - 1};
+  const auto first_row = [&] { return uniform(reload(shared.operands.first_row)); };
+  const auto first_short_row = [&] { return uniform(reload(shared.operands.short_rows.first)); };
+  const auto last_short_row = [&] { return uniform(reload(shared.operands.short_rows.last)); };
+  const auto own_rows = [&] {
+    const int first = first_row() + half * kHalfRows;
+    return Span{first, first + kHalfRows - 1};
+  };
   const uint32_t k_product = shared_address(shared.k_product) + half * kHalfRows * kPanelRowBytes;
   const uint64_t k_operand = matrix_descriptor<kMajorK>(k_product);
   const uint64_t v_operand = advance(k_operand, sizeof(shared.k_product));
@@ -258,18 +263,6 @@ __device__ void consume(const Problem& p, Shared<D>& shared, Span rows, Span sho
       mbarrier_wait(&shared.full[place.stage], place.parity);
       if (lane == 0) mbarrier_arrive(&shared.empty[place.stage]);
     }
-  };
-  const auto wait_turn = [&] {
-    for (int i = 0; i < 64; ++i) {
-      const int turn = uniform(*reinterpret_cast<const volatile int*>(&shared.turn));
-      if ((turn & 255) != half || (turn >> (16 - 8 * half) & 255) != 0) return;
-    }
-  };
-  const auto pass_turn = [&] {
-    if (thread == 0) *const_cast<volatile unsigned char*>(&shared.turn.last) = half;
-  };
-  const auto set_away = [&](bool away) {
-    if (thread == 0) *const_cast<volatile unsigned char*>(&shared.turn.away[half]) = away;
   };
   // Sᵀ and dPᵀ of a stage, one group each.
   const auto issue_logits = [&](int stage) {
@@ -295,13 +288,14 @@ __device__ void consume(const Problem& p, Shared<D>& shared, Span rows, Span sho
   };
 
   Rows<D> b_rows;
-  load_rows<D>(b_rows, p, shared.operands, own.first, short_rows.first, thread);
-  for (int r = short_rows.first; r <= short_rows.last; ++r) {
-    const Span blocks = p.blocks_of(p.tokens_of(rows, r));
+  load_rows<D>(b_rows, p, shared.operands, own_rows().first, first_short_row(), thread);
+  for (int r = first_short_row(); r <= last_short_row(); ++r) {
+    const Span own = own_rows();
+    const Span blocks = p.blocks_of(p.tokens_of({first_row(), first_row() + kColumnRows - 1}, r));
     const Span tokens = p.tokens_of(own, r);
     if (tokens.empty()) {
       skip(blocks.last - blocks.first + 1);
-      load_rows<D>(b_rows, p, shared.operands, own.first, least(r + 1, short_rows.last), thread);
+      load_rows<D>(b_rows, p, shared.operands, own.first, least(r + 1, last_short_row()), thread);
       continue;
     }
     const Span mine = p.blocks_of(tokens);
@@ -323,14 +317,12 @@ __device__ void consume(const Problem& p, Shared<D>& shared, Span rows, Span sho
     pin(U);
     mbarrier_wait(&shared.full[place.stage], place.parity);
     issue_logits(place.stage);
-    set_away(false);
     int previous = -1;
     for (int n = mine.first;; ++n) {
       const int stage = place.stage;
       const float* stats = shared.stats[stage] + lane % 4 * 4;
       wgmma_wait<1>();  // S of n, and all of n - 1
       pin(S);
-      pass_turn();
       if (previous >= 0 && lane == 0) mbarrier_arrive(&shared.empty[previous]);
       previous = stage;
 
@@ -342,7 +334,7 @@ __device__ void consume(const Problem& p, Shared<D>& shared, Span rows, Span sho
         S[4 * j + 2] = exp2_approx(S[4 * j + 2] * p.log2_scale - lse.x);
         S[4 * j + 3] = exp2_approx(S[4 * j + 3] * p.log2_scale - lse.y);
       }
-      if (n < whole.first || n > whole.last) mask(S, p, own, n, r, thread);
+      if (n < whole.first || n > whole.last) mask(S, p, own_rows(), n, r, thread);
       uint32_t operand[4][4], d_operand[4][4];
 #pragma unroll
       for (int i = 0; i < 16; ++i) operand[i / 4][i % 4] = pack_bf16(S[2 * i], S[2 * i + 1]);
@@ -365,13 +357,10 @@ __device__ void consume(const Problem& p, Shared<D>& shared, Span rows, Span sho
       }
       pin(W);
       pin(U);
-      wait_turn();
       wgmma_fence();
-#pragma unroll
-      for (int step = 0; step < 4; ++step) wgmma_rs<D, kMajorMN>(W, operand[step], advance(dout, step * 16 * kPanelRowBytes));
+      multiply_by_rows<true, D>(W, operand, dout);
       wgmma_commit();
-#pragma unroll
-      for (int step = 0; step < 4; ++step) wgmma_rs<D, kMajorMN>(U, d_operand[step], advance(q, step * 16 * kPanelRowBytes));
+      multiply_by_rows<true, D>(U, d_operand, q);
       wgmma_commit();
       place.next();
       if (n == mine.last) break;
@@ -381,11 +370,11 @@ __device__ void consume(const Problem& p, Shared<D>& shared, Span rows, Span sho
       for (int i = 0; i < 4; ++i) pin(operand[i]);  // W is done: S may take the operand's registers
       issue_logits(place.stage);
     }
-    set_away(true);
     // Loads run ahead of what they wait for: V under the last products, K under the sums of V, the rows of the next
     // product under those of K.
-    const int row = own.first + thread / 32 * 16 + lane / 4, pair = lane % 4 * 2;
-    const bool first = r == most(short_rows.first, p.short_rows_of(own).first);
+    const Span folded = own_rows();
+    const int row = folded.first + thread / 32 * 16 + lane / 4, pair = lane % 4 * 2;
+    const bool first = r == most(first_short_row(), p.short_rows_of(folded).first);
     float* sums = shared.sums[half][0][thread / 32];
     float sum[D / 4];
     Fragment<D> fragment;
@@ -399,11 +388,11 @@ __device__ void consume(const Problem& p, Shared<D>& shared, Span rows, Span sho
     load_fragment<D>(fragment, reload(shared.operands.kb), p.b.k_strides.row, row, p.b.rows - 1, pair);
     sum_rows<D>(sum, sums, lane);
     fold<D>(U, fragment, shared.factors[half][1], p.a.k_bias, part + kPart, first, sum, thread);
-    load_rows<D>(b_rows, p, shared.operands, own.first, least(r + 1, short_rows.last), thread);
+    load_rows<D>(b_rows, p, shared.operands, folded.first, least(r + 1, last_short_row()), thread);
     sum_rows<D>(sum, sums + 4 * D, lane);
     skip(blocks.last - mine.last);
     named_barrier_wait(3 + half, kConsumerThreads);
-    const int slot = own.first / kHalfRows % p.slots;
+    const int slot = folded.first / kHalfRows % p.slots;
     float* short_part = reload(shared.operands.short_part) + (int64_t(slot) * p.a.rows + r) * (2 * D);
 #pragma unroll
     for (int i = 0; i < 2 * D / kConsumerThreads; ++i) {
@@ -440,13 +429,14 @@ __global__ void __launch_bounds__(kThreads, 1)
       mbarrier_init(&shared.empty[i], 8);  // the warps of both consumers
     }
     mbarrier_init_fence();
-    shared.turn = {255, {1, 1}, 0};
     const int64_t kv = int64_t(batch) * p.Hkv + kv_head;
     Operands& operands = shared.operands;
     operands.kb = p.b.k + batch * p.b.k_strides.batch + kv_head * p.b.k_strides.head;
     operands.vb = p.b.v + batch * p.b.v_strides.batch + kv_head * p.b.v_strides.head;
     operands.ka = p.a.k + batch * p.a.k_strides.batch + kv_head * p.a.k_strides.head;
     operands.va = p.a.v + batch * p.a.v_strides.batch + kv_head * p.a.v_strides.head;
+    operands.first_row = first_row;
+    operands.short_rows = short_rows;
     operands.part = reinterpret_cast<float4*>(p.column_parts) +
                     ((kv * p.tiles_per_phase + tile_in_phase) * p.chunks + chunk) * (4 * D / 8 * kConsumerThreads);
     operands.short_part = p.short_parts + kv * p.slots * p.a.rows * (2 * D);
@@ -458,7 +448,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     if (threadIdx.x == 0) produce<D>(p, maps, shared, rows, short_rows, batch, kv_head);
   } else {
     take_registers<240>();
-    consume<D>(p, shared, rows, short_rows, warpgroup - 1, threadIdx.x % 128);
+    consume<D>(p, shared, warpgroup - 1, threadIdx.x % 128);
   }
 }
 

@@ -18,15 +18,16 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
-#include "../sm90.h"
-#include "simplicial_backward_sm90.h"
+#include "cuda/kernels/simplicial_backward_sm90.h"
+#include "cuda/sm90.h"
 
 namespace llmeff::cuda::simplicial_backward {
 
-constexpr int kBlockRows = 64;        // query rows of a matrix tile
-constexpr int kColumnRows = 128;      // rows of side b that one block of the column kernel owns
-constexpr int kHalfRows = 64;         // and one of its two consumers
+constexpr int kBlockRows = 64;    // query rows of a matrix tile
+constexpr int kColumnRows = 128;  // rows of side b that one block of the column kernel owns
+constexpr int kHalfRows = 64;     // and one of its two consumers
 constexpr float kLog2E = 1.4426950408889634f;
 
 struct Span {  // first..last, empty when last < first
@@ -34,8 +35,12 @@ struct Span {  // first..last, empty when last < first
   __host__ __device__ bool empty() const { return last < first; }
 };
 
-__host__ __device__ inline int least(int a, int b) { return a < b ? a : b; }
-__host__ __device__ inline int most(int a, int b) { return a > b ? a : b; }
+__host__ __device__ inline int least(int a, int b) {
+  return a < b ? a : b;
+}
+__host__ __device__ inline int most(int a, int b) {
+  return a > b ? a : b;
+}
 
 struct Side {
   const __nv_bfloat16* k;
@@ -49,27 +54,27 @@ struct Side {
 
 struct Problem {
   int B, Nq, Hq, Hkv, D;
-  int group;         // G
-  int tile_heads;    // heads of a row block
-  int tile_tokens;   // tokens of a row block (T)
-  int head_blocks;   // row blocks of a token
-  int row_blocks;    // of one (batch, kv head)
-  int token_magic;   // row / G = row · token_magic >> 16 inside a block; 0 when a block is one token
+  int group;        // G
+  int tile_heads;   // heads of a row block
+  int tile_tokens;  // tokens of a row block (T)
+  int head_blocks;  // row blocks of a token
+  int row_blocks;   // of one (batch, kv head)
+  int token_magic;  // row / G = row · token_magic >> 16 inside a block; 0 when a block is one token
   float scale;
   float log2_scale;  // scale · log2e
   Side a, b;
   __nv_bfloat16* dq;
 
   // Scratch.
-  float* stats;           // [B][Hkv][row_blocks][32][4]: of rows 2p and 2p+1: lse·log2e twice, then D twice
-  float* column_parts;    // [B·Hkv][tiles_per_phase][chunks][2 halves][dV, dK][D/8][128 threads][4]
-  float* short_parts;     // [B·Hkv][slots][a.rows][dV, dK][D]
-  float* short_sums;      // [B·Hkv][a.rows][dV, dK][D] between phases, null with one phase
-  int column_tiles;       // ⌈b.rows / 128⌉
+  float* stats;         // [B][Hkv][row_blocks][32][4]: of rows 2p and 2p+1: lse·log2e twice, then D twice
+  float* column_parts;  // [B·Hkv][tiles_per_phase][chunks][2 halves][dV, dK][D/8][128 threads][4]
+  float* short_parts;   // [B·Hkv][slots][a.rows][dV, dK][D]
+  float* short_sums;    // [B·Hkv][a.rows][dV, dK][D] between phases, null with one phase
+  int column_tiles;     // ⌈b.rows / 128⌉
   int tiles_per_phase, phases;
-  int chunk;              // short rows of one block of the column kernel
-  int chunks;             // at most, of a tile
-  int slots;              // partial sums kept of a short row
+  int chunk;   // short rows of one block of the column kernel
+  int chunks;  // at most, of a tile
+  int slots;   // partial sums kept of a short row
 
   // Query rows t that see some of rows `rows` of side b.
   __host__ __device__ Span tokens_of_rows(Span rows) const {
@@ -101,7 +106,8 @@ struct Problem {
     if (rows.last >= b.rows) return {0, -1};
     const int first = most(0, most(rows.last - b.shift, r - a.shift));
     const int last = least(rows.first + b.window - 1 - b.shift, r + a.window - 1 - a.shift);
-    return {(first + tile_tokens - 1) / tile_tokens * head_blocks, (most(-1, last) + 1) / tile_tokens * head_blocks - 1};
+    return {(first + tile_tokens - 1) / tile_tokens * head_blocks,
+            (most(-1, last) + 1) / tile_tokens * head_blocks - 1};
   }
   __host__ __device__ int first_token(int block) const { return block / head_blocks * tile_tokens; }
 };
@@ -120,15 +126,22 @@ Problem make_problem(const SimplicialBackwardArgs& args, void* scratch, size_t* 
 cudaError_t make_maps(const SimplicialBackwardArgs& args, const Problem& problem, Maps* maps);
 
 #ifdef __CUDACC__
-// Copies plain bytes, a multiple of 16; completes on `barrier`.
-__device__ inline void copy_bytes(void* shared, const void* global, uint32_t bytes, uint64_t* barrier) {
-  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
-                   sm90::shared_address(shared)),
-               "l"(global), "r"(bytes), "r"(sm90::shared_address(barrier))
-               : "memory");
+// d (+)= operand·b over kSteps · 16 deep, b's rows the depth, its columns N channels of one or two panels.
+template <bool kAccumulate, int N, int kSteps>
+__device__ inline void multiply_by_rows(float (&d)[N / 2], const uint32_t (&operand)[kSteps][4], uint64_t b) {
+  [&]<int... kStep>(std::integer_sequence<int, kStep...>) {
+    (sm90::wgmma_rs<N, sm90::kMajorMN, kStep * 16 * sm90::kPanelRowBytes>(d, operand[kStep], b,
+                                                                          kAccumulate || kStep > 0),
+     ...);
+  }(std::make_integer_sequence<int, kSteps>{});
 }
-// The same value in all lanes, told to the compiler: what follows from it lives in uniform registers.
-__device__ inline int uniform(int value) { return __shfl_sync(0xffffffffu, value, 0); }
+// d = operand·bᵀ over kSteps · 16 channels of b's 64 rows; b's panels are kPanelBytes apart.
+template <int kPanelBytes, int kSteps>
+__device__ inline void multiply_by_channels(float (&d)[32], const uint32_t (&operand)[kSteps][4], uint64_t b) {
+  [&]<int... kStep>(std::integer_sequence<int, kStep...>) {
+    (sm90::wgmma_rs<64, sm90::kMajorK, kStep / 4 * kPanelBytes + kStep % 4 * 32>(d, operand[kStep], b, kStep > 0), ...);
+  }(std::make_integer_sequence<int, kSteps>{});
+}
 __device__ inline float2 unpack_bf16(uint32_t pair) {
   return {__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000u)};
 }

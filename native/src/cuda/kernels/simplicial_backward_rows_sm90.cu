@@ -1,20 +1,21 @@
 // 2-simplicial attention, backward: the gradient of the queries.
 //
 // One block owns a row block (64 query rows); tiles of 128 rows of the long side b arrive one after the other, and the
-// short rows r are walked inside, even ones by consumer 0 and odd ones by consumer 1. Per (tile, r), with A = q∘ka_r and
-// Y = dout∘va_r built as register operands (bf16), for each 64 rows of the tile:
+// short rows r are walked inside, even ones by consumer 0 and odd ones by consumer 1. Per (tile, r), with A = q∘ka_r
+// and Y = dout∘va_r built as register operands (bf16), for each 64 rows of the tile:
 //   S = A Kbᵀ,  dP = Y Vbᵀ                                     m64n64k16, Kb and Vb from shared memory
 //   P = exp2(S·scale·log2e - lse·log2e),  dS = P∘(dP - D)
 //   G = dS Kb                                                  m64nDk16
 //   dq += G∘ka_r                                               float32
 // In the end the two consumers' sums are added, times `scale`.
 //
-// The consumers take turns with the matrix products, S dP of 0, S dP of 1, G of 0, G of 1: each computes while the other's
-// products run. Left alone they fall into step, for the tensor cores serve both in turn and both finish together.
+// The consumers take turns with the matrix products, S dP of 0, S dP of 1, G of 0, G of 1: each computes while the
+// other's products run. Left alone they fall into step, for the tensor cores serve both in turn and both finish
+// together.
 //
 // Shared memory at D = 128: q and dout 32 KB, two stages of Kb and Vb 128 KB, up to 32 short rows 32 KB: 193 KB.
 // Registers: dq 64, A and Y 64, S and dP 64, then G in their place.
-#include "simplicial_backward_problem.h"
+#include "cuda/kernels/simplicial_backward_problem.h"
 
 namespace llmeff::cuda::simplicial_backward {
 namespace {
@@ -77,7 +78,7 @@ __device__ void produce(const Problem& p, const Maps& maps, Shared<D>& shared, c
     tma_load(shared.dout + offset, &maps.dout, &shared.full_rows, channel, head, w.first_token, w.batch);
   }
   const int64_t stats = ((int64_t(w.batch) * p.Hkv + w.kv_head) * p.row_blocks + w.block) * (2 * kBlockRows);
-  copy_bytes(shared.stats, p.stats + stats, sizeof(shared.stats), &shared.full_rows);
+  bulk_load(shared.stats, p.stats + stats, sizeof(shared.stats), &shared.full_rows);
 
   int stage = 0;
   uint32_t parity = 0;
@@ -119,8 +120,8 @@ __device__ void load_short_rows(const Problem& p, Shared<D>& shared, const Work&
   }
 }
 
-// Register operands rows∘(short row + bias); `rows` is the shared address of this lane's row for ldmatrix, `swizzle` its
-// row % 8, `column` its half of 16 channels.
+// Register operands rows∘(short row + bias); `rows` is the shared address of this lane's row for ldmatrix, `swizzle`
+// its row % 8, `column` its half of 16 channels.
 template <bool kBiased, int D>
 __device__ inline void build_operand(uint32_t (&operand)[D / 16][4], uint32_t rows, int swizzle, int column,
                                      const uint4* short_row, int quad, float bias) {
@@ -132,7 +133,7 @@ __device__ inline void build_operand(uint32_t (&operand)[D / 16][4], uint32_t ro
     for (int i = 0; i < 2; ++i) {
       const int step = n / 2 + i;
       const uint32_t address = rows + step / 4 * Shared<D>::kRowPanel + ((step % 4 * 2 + column) ^ swizzle) * 16;
-      uint32_t(&a)[4] = operand[step];
+      uint32_t (&a)[4] = operand[step];
       asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                    : "=r"(a[0]), "=r"(a[1]), "=r"(a[2]), "=r"(a[3])
                    : "r"(address)
@@ -194,27 +195,19 @@ __device__ void consume(const Problem& p, Shared<D>& shared, const Work& w, int 
           pin(Y[step]);
         }
         wgmma_fence();
-#pragma unroll
-        for (int step = 0; step < D / 16; ++step) {
-          const int b = step / 4 * Layout::kTilePanel + step % 4 * 32;
-          wgmma_rs<64, kMajorK>(S, A[step], advance(k, b), step > 0);
-        }
+        multiply_by_channels<Layout::kTilePanel>(S, A, k);
         wgmma_commit();
-#pragma unroll
-        for (int step = 0; step < D / 16; ++step) {
-          const int b = step / 4 * Layout::kTilePanel + step % 4 * 32;
-          wgmma_rs<64, kMajorK>(dP, Y[step], advance(v, b), step > 0);
-        }
+        multiply_by_channels<Layout::kTilePanel>(dP, Y, v);
         wgmma_commit();
+        pass_turn();
         wgmma_wait<1>();
         pin(S);
-        pass_turn();
 #pragma unroll
         for (int i = 0; i < 32; ++i) S[i] = exp2_approx(S[i] * p.log2_scale - lse[i / 2 % 2]);
         const int first = tile + half * (kTile / 2), r = chunk + index;
-        const bool whole = first >= w.last_token + p.b.shift - p.b.window + 1 && first + 63 <= w.first_token + p.b.shift &&
-                           first + 63 < p.b.rows && r > w.last_token + p.a.shift - p.a.window &&
-                           r <= w.first_token + p.a.shift;
+        const bool whole = first >= w.last_token + p.b.shift - p.b.window + 1 &&
+                           first + 63 <= w.first_token + p.b.shift && first + 63 < p.b.rows &&
+                           r > w.last_token + p.a.shift - p.a.window && r <= w.first_token + p.a.shift;
         if (!whole) {
           int line = row;
           asm volatile("" : "+r"(line));  // keeps the bounds from being held ready all the time
@@ -246,20 +239,15 @@ __device__ void consume(const Problem& p, Shared<D>& shared, const Work& w, int 
 #pragma unroll
         for (int step = 0; step < 4; ++step) pin(operand[step]);
         wgmma_fence();
-#pragma unroll
-        for (int step = 0; step < 4; ++step) {
-          wgmma_rs<D, kMajorMN>(G, operand[step], advance(keys, step * 16 * kPanelRowBytes), step > 0);
-        }
+        multiply_by_rows<false, D>(G, operand, keys);
         wgmma_commit();
         pass_turn();
         const int folded = index;
-        if (two && half == 0) {
-          half = 1;
-        } else {
-          half = 0;
-          index += 2;
-          if (index < count) build(index);  // while G is on its way
-        }
+        const bool row_done = !two || half == 1;
+        half = row_done ? 0 : 1;
+        if (row_done) index += 2;
+        // Under G, where the registers allow.
+        if (!kBiased && row_done && index < count) build(index);
         wgmma_wait<0>();
         pin(G);
 #pragma unroll
@@ -274,6 +262,7 @@ __device__ void consume(const Problem& p, Shared<D>& shared, const Work& w, int 
           dq[4 * n + 6] += G[4 * n + 6] * f.z;
           dq[4 * n + 7] += G[4 * n + 7] * f.w;
         }
+        if (kBiased && row_done && index < count) build(index);
       }
       if (consumer == 1 && count % 2 != 0) {  // the other has a row more
         for (int turns = two ? 4 : 2; turns > 0; --turns) {

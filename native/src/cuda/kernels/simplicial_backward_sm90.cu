@@ -10,12 +10,13 @@
 // sums of the short side stay in float32.
 #include <algorithm>
 
-#include "simplicial_backward_problem.h"
+#include "cuda/kernels/simplicial_backward_problem.h"
 
 namespace llmeff::cuda::simplicial_backward {
 namespace {
 
-// ---- statistics ------------------------------------------------------------------------------------------------------
+// ---- statistics
+// ------------------------------------------------------------------------------------------------------
 
 constexpr int kStatsThreads = 256;
 
@@ -57,7 +58,8 @@ __global__ void __launch_bounds__(kStatsThreads)
   }
 }
 
-// ---- sums of the parts -------------------------------------------------------------------------------------------------
+// ---- sums of the parts
+// -------------------------------------------------------------------------------------------------
 
 // One block: one gradient (dV or dK) of 64 rows of the long side, in the fragment order of the column kernel.
 template <int D>
@@ -74,9 +76,9 @@ __global__ void __launch_bounds__(128) add_long_kernel(const __grid_constant__ P
     first_chunk = (short_rows.first - tile_short_rows.first) / p.chunk;
     last_chunk = (short_rows.last - tile_short_rows.first) / p.chunk;
   }
-  const float4* parts = reinterpret_cast<const float4*>(p.column_parts) +
-                        ((int64_t(blockIdx.z) * p.tiles_per_phase + tile_in_phase) * p.chunks * 4 + half * 2 + gradient) *
-                            kPart;
+  const float4* parts =
+      reinterpret_cast<const float4*>(p.column_parts) +
+      ((int64_t(blockIdx.z) * p.tiles_per_phase + tile_in_phase) * p.chunks * 4 + half * 2 + gradient) * kPart;
   const float scale = gradient == 0 ? 1.0f : p.scale;
   __nv_bfloat16* out = gradient == 0 ? p.b.dv : p.b.dk;
   const int row = first_row + thread / 32 * 16 + thread % 32 / 4, pair = thread % 4 * 2;
@@ -138,7 +140,8 @@ void launch_sums(const Problem& p, int phase, cudaStream_t stream) {
       <<<dim3(p.a.rows, kv), 2 * D, 0, stream>>>(p, first_tile, tiles, phase == 0, phase == p.phases - 1);
 }
 
-// ---- the plan ----------------------------------------------------------------------------------------------------------
+// ---- the plan
+// ----------------------------------------------------------------------------------------------------------
 
 constexpr int kUnlimited = 1 << 29;
 constexpr int64_t kShortPartBytes = int64_t{512} << 20;  // of the parts of the short side; more makes phases
@@ -177,12 +180,21 @@ Problem make_problem(const SimplicialBackwardArgs& args, void* scratch, size_t* 
 
   const auto window = [&](int64_t w) { return w == 0 || w > kUnlimited || !args.causal ? kUnlimited : int(w); };
   const auto shift = [&](int64_t offset, int64_t rows) { return int(args.causal ? args.q_offset - offset : rows); };
-  Side side1 = {args.k1,       args.v1, args.k1_strides,   args.v1_strides,
-                args.dk1,      args.dv1, int(args.N1),     window(args.w1),
-                shift(args.k1_offset, args.N1), 0,         0};
-  Side side2 = {args.k2,       args.v2, args.k2_strides,   args.v2_strides,
-                args.dk2,      args.dv2, int(args.N2),     window(args.w2),
-                shift(args.k2_offset, args.N2), args.k2_bias, args.v2_bias};
+  Side side1 = {args.k1,
+                args.v1,
+                args.k1_strides,
+                args.v1_strides,
+                args.dk1,
+                args.dv1,
+                int(args.N1),
+                window(args.w1),
+                shift(args.k1_offset, args.N1),
+                0,
+                0};
+  Side side2 = {args.k2,         args.v2,         args.k2_strides,
+                args.v2_strides, args.dk2,        args.dv2,
+                int(args.N2),    window(args.w2), shift(args.k2_offset, args.N2),
+                args.k2_bias,    args.v2_bias};
   // The element-wise side may be biased, the other not.
   const bool biased = args.k2_bias != 0 || args.v2_bias != 0;
   const bool swap = !biased && std::min(side1.window, side1.rows) < std::min(side2.window, side2.rows);

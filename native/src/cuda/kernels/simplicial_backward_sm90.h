@@ -6,7 +6,8 @@
 //   dS_jk = scale · P_jk · (Σ_d dout_id v1_jd (v2_kd + v2_bias) - D_i)
 //   dq_i  = Σ_jk dS_jk k1_j∘(k2_k + k2_bias)
 //   dk1_j = Σ_ik dS_ijk q_i∘(k2_k + k2_bias)      dk2_k = Σ_ij dS_ijk q_i∘k1_j
-//   dv1_j = Σ_ik P_ijk dout_i∘(v2_k + v2_bias)    dv2_k = Σ_ij P_ijk dout_i∘v1_j       (sums over the group's heads too)
+//   dv1_j = Σ_ik P_ijk dout_i∘(v2_k + v2_bias)    dv2_k = Σ_ij P_ijk dout_i∘v1_j       (sums over the group's heads
+//   too)
 #pragma once
 
 #include <cuda_bf16.h>

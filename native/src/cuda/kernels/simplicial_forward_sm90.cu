@@ -1,7 +1,8 @@
 // 2-simplicial attention forward for Hopper: wgmma, TMA, warp-specialised. Formula and shapes: simplicial_sm90.h.
 //
 // The operator is symmetric in (k1, v1, w1) and (k2, v2, w2). The pair with the shorter window ("short", a) is handled
-// element-wise, the other ("long", b) by the tensor cores: for one short row r, q ∘ ka_r is an ordinary [rows, D] operand,
+// element-wise, the other ("long", b) by the tensor cores: for one short row r, q ∘ ka_r is an ordinary [rows, D]
+// operand,
 //   S = (q ∘ ka_r) Kbᵀ,   P = exp(S - m),   acc += (P Vb) ∘ va_r.
 // A long tile stays in shared memory while all short rows of a chunk pass over it.
 //
@@ -18,8 +19,8 @@
 //
 // No maximum is taken in the common case. m only has to keep exp2 within range: P = exp2(S·c - m) is computed with the
 // m at hand, in place, and its row sums, needed anyway, tell whether some P was large (or inf); only then S is computed
-// again, its maximum found, and acc and l rescaled. bf16 and float32 keep their relative precision over the whole range, so
-// a stale m costs no accuracy.
+// again, its maximum found, and acc and l rescaled. bf16 and float32 keep their relative precision over the whole
+// range, so a stale m costs no accuracy.
 //
 // What a product waits for is off its critical path: va_r is in registers before PV ends, and the next A is built along
 // with the fold.
@@ -56,7 +57,7 @@ struct Config {
   static constexpr int kStages = 2;
   static constexpr int kRows = 64 * kRowBlocks;
   // Registers of a thread; the launch's 168 · 384 are shared out in full.
-  static constexpr int kProducerRegisters = kD == 128 && kTile == 128 ? 40 : 56;
+  static constexpr int kProducerRegisters = kD == 128 ? 40 : 56;
   static constexpr int kConsumerRegisters = (168 * 3 - kProducerRegisters) / 2;
   static_assert(kTile % 16 == 0 && kTile <= 128);
   static_assert(kD == 64 || kD == 128);
@@ -121,7 +122,9 @@ struct Item {
 };
 
 // Where part i of n begins, parts as even as they come.
-__device__ inline int part_begin(int size, int i, int n) { return size / n * i + min(i, size % n); }
+__device__ inline int part_begin(int size, int i, int n) {
+  return size / n * i + min(i, size % n);
+}
 
 __device__ inline Item item_of(const Params& p, int index, int tile) {
   Item it;
@@ -154,6 +157,7 @@ __device__ inline Item item_of(const Params& p, int index, int tile) {
   it.step_end = part_begin(steps, a + 1, p.splits_a);
   it.tile_begin = part_begin(tiles, b, p.splits_b);
   it.tile_end = part_begin(tiles, b + 1, p.splits_b);
+  if (it.tile_begin == it.tile_end) it.step_end = it.step_begin;  // an empty part
   return it;
 }
 
@@ -164,7 +168,9 @@ __device__ inline int opaque(int x) {
 }
 
 // Tells the compiler that a number is the same in the whole warp, so that it may live in uniform registers.
-__device__ inline uint32_t uniform(uint32_t x) { return __shfl_sync(0xFFFFFFFFu, x, 0); }
+__device__ inline uint32_t uniform(uint32_t x) {
+  return __shfl_sync(0xFFFFFFFFu, x, 0);
+}
 
 // Position in a ring of one or two buffers.
 template <int kSlots>
@@ -175,7 +181,8 @@ struct Ring {
   __device__ uint32_t parity() const { return count / kSlots % 2; }
 };
 
-// ---- producer ----------------------------------------------------------------------------------------------------------
+// ---- producer
+// ----------------------------------------------------------------------------------------------------------
 
 template <class C>
 __device__ void issue_copies(const Params& p, char* shared, Barriers& bar) {
@@ -227,9 +234,9 @@ __device__ inline uint4 add_bias(uint4 x, float bias) {
   return x;
 }
 
-// Short rows [first, first + rows) (rows of the arrays; those outside read as zero) to a chunk buffer. Thread c of a quad
-// holds, of 16 channels, 2c, 2c + 1, 2c + 8 and 2c + 9, as operand a and as accumulator (sm90.h). So 32 channels become 64
-// bytes, of which thread c has 16: one conflict-free load.
+// Short rows [first, first + rows) (rows of the arrays; those outside read as zero) to a chunk buffer. Thread c of a
+// quad holds, of 16 channels, 2c, 2c + 1, 2c + 8 and 2c + 9, as operand a and as accumulator (sm90.h). So 32 channels
+// become 64 bytes, of which thread c has 16: one conflict-free load.
 template <class C>
 __device__ void load_chunk(const Params& p, const Item& it, int first, int rows, char* chunk, int thread) {
   using L = Layout<C>;
@@ -296,7 +303,8 @@ __device__ void load_chunks(const Params& p, char* shared, Barriers& bar, int th
   }
 }
 
-// ---- consumer ----------------------------------------------------------------------------------------------------------
+// ---- consumer
+// ----------------------------------------------------------------------------------------------------------
 
 // The two rows of a thread: r and r + 8 of its warp's 16.
 struct RowPair {
@@ -331,8 +339,12 @@ __device__ inline float quad_sum(float x) {
 }
 
 // Turns at the tensor cores: named barriers 1 and 2 belong to the consumers; each passes the turn to the other.
-__device__ inline void take_turn(int consumer) { named_barrier_wait(1 + consumer, kConsumerThreads); }
-__device__ inline void pass_turn(int consumer) { named_barrier_arrive(2 - consumer, kConsumerThreads); }
+__device__ inline void take_turn(int consumer) {
+  named_barrier_wait(1 + consumer, kConsumerThreads);
+}
+__device__ inline void pass_turn(int consumer) {
+  named_barrier_arrive(2 - consumer, kConsumerThreads);
+}
 
 // (m, l, acc) of a thread's two rows.
 template <class C>
@@ -350,24 +362,28 @@ __device__ inline void pin_all(uint32_t (&a)[kSteps][4]) {
   for (int i = 0; i < kSteps; ++i) pin(a[i]);
 }
 
-// Registers that A and P, S and PV use in turn. One array each, so that the compiler cannot find them places of their own.
-template <class C>
+// Operands (A, P) and results (S, PV) of the two products. Of each pair one lives at a time: where they are of one size
+// they are one array, or the compiler may find them places of their own and none for q.
+template <class C, bool kOneSize = C::kTile == C::kD>
 struct Products {
-  static constexpr int kMost = C::kD > C::kTile ? C::kD : C::kTile;
-  Fragments<kMost> operand;
-  float result[kMost / 2];
-  __device__ float (&s())[C::kTile / 2] { return reinterpret_cast<float(&)[C::kTile / 2]>(result); }
-  __device__ float (&pv())[C::kD / 2] { return reinterpret_cast<float(&)[C::kD / 2]>(result); }
-  __device__ Fragments<C::kD>& a() { return reinterpret_cast<Fragments<C::kD>&>(operand); }
-  __device__ Fragments<C::kTile>& p() { return reinterpret_cast<Fragments<C::kTile>&>(operand); }
-  __device__ void pin() {
-    sm90::pin(result);
-    pin_all(operand);
-  }
+  Fragments<C::kD> a_;
+  Fragments<C::kTile> p_;
+  float s_[C::kTile / 2], pv_[C::kD / 2];
+  __device__ Fragments<C::kD>& a() { return a_; }
+  __device__ Fragments<C::kTile>& p() { return p_; }
+  __device__ float (&s()) [C::kTile / 2] { return s_; } __device__ float (&pv()) [C::kD / 2] { return pv_; }
+};
+template <class C>
+struct Products<C, true> {
+  Fragments<C::kD> operand;
+  float result[C::kD / 2];
+  __device__ Fragments<C::kD>& a() { return operand; }
+  __device__ Fragments<C::kD>& p() { return operand; }
+  __device__ float (&s()) [C::kD / 2] { return result; } __device__ float (&pv()) [C::kD / 2] { return result; }
 };
 
-// A quad thread's share of a short row of ka or va: [i] has channels 32 i + (2c, +1 | 2c + 8, +9 | 2c + 16, +17 | 2c + 24,
-// +25). Rows r and r + 8 of the fragments may belong to different tokens, whose short rows differ.
+// A quad thread's share of a short row of ka or va: [i] has channels 32 i + (2c, +1 | 2c + 8, +9 | 2c + 16, +17 | 2c +
+// 24, +25). Rows r and r + 8 of the fragments may belong to different tokens, whose short rows differ.
 template <class C>
 struct ShortRow {
   static constexpr bool kTwo = C::kMaxTokens > 1;
@@ -455,11 +471,11 @@ __device__ inline void rescale(Accumulator<C>& state, const float (&s)[C::kTile 
   }
 }
 
-// What one consumer's step over a short row and a long tile needs besides its registers. Shared addresses of K tiles are
-// the same in all threads; the V tile lies kV - kK behind.
+// What one consumer's step over a short row and a long tile needs besides its registers. Shared addresses of K tiles
+// are the same in all threads; the V tile lies kV - kK behind.
 struct Step {
   uint32_t k_tile, next_k_tile;
-  uint64_t* next_k_full;         // to be waited for before the next step's S, or null
+  uint64_t* next_k_full;  // to be waited for before the next step's S, or null
   uint32_t next_parity;
   const char *ka, *next_ka;  // this thread's share of the short row; va lies kChunkRows rows behind
   int to_lower;              // bytes from the short row of fragment row r to that of r + 8
@@ -485,12 +501,13 @@ __device__ inline Band band_of(const Params& p, const Step& step, int shift) {
   return {max(0, step.last + shift - p.w_b + 1), step.last + shift};
 }
 
-// Columns outside the rows' bands become -inf; the others take the scale here (an infinite logit times a zero or negative
-// scale would not stay -inf).
+// Columns outside the rows' bands become -inf; the others take the scale here (an infinite logit times a zero or
+// negative scale would not stay -inf).
 template <class C>
 __device__ inline void scale_and_mask(const Params& p, const Step& step, float (&s)[C::kTile / 2]) {
   const float inf = __int_as_float(0x7F800000);
-  const int first_column = opaque(step.column) + threadIdx.x % 4 * 2;  // opaque: no comparison is worth a register in the loop
+  const int first_column =
+      opaque(step.column) + threadIdx.x % 4 * 2;  // opaque: no comparison is worth a register in the loop
   const Band upper = band_of<C>(p, step, step.upper_shift), lower = band_of<C>(p, step, step.lower_shift);
 #pragma unroll
   for (int j = 0; j < C::kTile / 8; ++j) {
@@ -518,8 +535,8 @@ __device__ inline void issue_pv(float (&pv)[C::kD / 2], const Fragments<C::kTile
 
 // P from S; returns whether some P was too large, i.e. m must be found.
 template <class C>
-__device__ inline bool soften(const Params& p, const Step& step, float (&s)[C::kTile / 2], bool find_maximum, Accumulator<C>& state,
-                              Fragments<C::kTile>& weights, RowPair& sum) {
+__device__ inline bool soften(const Params& p, const Step& step, float (&s)[C::kTile / 2], bool find_maximum,
+                              Accumulator<C>& state, Fragments<C::kTile>& weights, RowPair& sum) {
   if (step.masked) scale_and_mask<C>(p, step, s);
   const float c = step.masked ? 1.0f : p.scale_log2;
   if (find_maximum) rescale<C>(state, s, c);
@@ -527,33 +544,36 @@ __device__ inline bool soften(const Params& p, const Step& step, float (&s)[C::k
   return !(sum.upper <= kLargeSum && sum.lower <= kLargeSum);  // also if NaN
 }
 
-// acc += (P V) ∘ va with P = exp2(A Kᵀ·c - m), where A Kᵀ is on its way; then builds A of the next step and issues its S.
-// From PV to the next S it is this consumer's turn.
+// acc += (P V) ∘ va with P = exp2(A Kᵀ·c - m), where A Kᵀ is on its way; then builds A of the next step and issues its
+// S. From PV to the next S it is this consumer's turn.
 template <class C>
-__device__ inline void run(const Params& p, const Step& step, const Fragments<C::kD>& q, Products<C>& x, Accumulator<C>& state) {
+__device__ inline void run(const Params& p, const Step& step, const Fragments<C::kD>& q, Products<C>& x,
+                           Accumulator<C>& state) {
   constexpr int kToVa = Layout<C>::kChunkRows * Layout<C>::kShortRow;
   ShortRow<C> va, ka;
   RowPair sum;
   bool find_maximum = step.find_maximum;
   for (bool mine = false;; mine = true) {
     wgmma_wait();
-    x.pin();
+    pin(x.s());
+    pin_all(x.a());
     const bool large = soften<C>(p, step, x.s(), find_maximum, state, x.p(), sum);
     // Products are the whole warpgroup's: one warp that must start over makes all do so. The barrier of the turn orders
     // these stores before the loads below, and the loads before the next step's stores.
     if (!find_maximum && large) *reinterpret_cast<volatile int*>(step.large) = 1;
     if constexpr (C::kMaxTokens == 1) va.load(step.ka + kToVa, step.to_lower);
-    pin_all(x.operand);
+    pin_all(x.p());
     if (!mine) take_turn(step.consumer);
     issue_pv<C>(x.pv(), x.p(), step.k_tile);
     const bool again = *reinterpret_cast<volatile int*>(step.large) != 0;
-    wgmma_wait();
-    x.pin();
     if (find_maximum || !again) break;
+    wgmma_wait();
+    pin(x.pv());
+    pin_all(x.p());
     find_maximum = true;
     ka.load(step.ka, step.to_lower);
     multiply<C>(q, ka, x.a());
-    pin_all(x.operand);
+    pin_all(x.a());
     issue_s<C>(x.s(), x.a(), step.k_tile);
     named_barrier_wait(4 + step.consumer, 128);  // all have read
     *reinterpret_cast<volatile int*>(step.large) = 0;
@@ -561,12 +581,21 @@ __device__ inline void run(const Params& p, const Step& step, const Fragments<C:
   }
   state.l.upper += sum.upper;
   state.l.lower += sum.lower;
-  if constexpr (C::kMaxTokens > 1) va.load(step.ka + kToVa, step.to_lower);
-  ka.load(step.next_ka, step.to_lower);
-  fold<C>(x.pv(), va, state.acc);
+  wgmma_wait();
+  pin(x.pv());
+  pin_all(x.p());
+  if constexpr (C::kMaxTokens == 1) {
+    ka.load(step.next_ka, step.to_lower);
+    fold<C>(x.pv(), va, state.acc);
+  } else {  // two rows each: va and ka find room only one after the other
+    va.load(step.ka + kToVa, step.to_lower);
+    fold<C>(x.pv(), va, state.acc);
+    pin(state.acc);
+    ka.load(step.next_ka, step.to_lower);
+  }
   multiply<C>(q, ka, x.a());
   if (step.next_k_full != nullptr) mbarrier_wait(step.next_k_full, step.next_parity);
-  pin_all(x.operand);
+  pin_all(x.a());
   issue_s<C>(x.s(), x.a(), step.next_k_tile);
   pass_turn(step.consumer);
 }
@@ -728,12 +757,12 @@ __device__ void consume(const Params& p, char* shared, Barriers& bar, int consum
                           ((kShared ? consumer : 0) + step.upper_shift) * L::kShortRow;
       mbarrier_wait(&bar.chunk_full[chunks.slot()], chunks.parity());
       const int tile_count = it.tile_end - it.tile_begin;
-      if (mine == 0) {  // one step only, the other consumer's
-        for (int n = 0; n <= tile_count; ++n) {
+      if (mine == 0) {  // one step only, the other consumer's: its turn for the first S, then one for each tile
+        take_turn(consumer);
+        pass_turn(consumer);
+        for (int tile = 0; tile < tile_count; ++tile, ++tiles.count) {
           take_turn(consumer);
           pass_turn(consumer);
-        }
-        for (int tile = 0; tile < tile_count; ++tile, ++tiles.count) {
           if (lane == 0) mbarrier_arrive(&bar.tile_empty[tiles.slot()]);
         }
       } else {
@@ -741,7 +770,7 @@ __device__ void consume(const Params& p, char* shared, Barriers& bar, int consum
         ka.load(first, step.to_lower);
         multiply<C>(q, ka, x.a());
         mbarrier_wait(&k_full[tiles.slot()], tiles.parity());
-        pin_all(x.operand);
+        pin_all(x.a());
         take_turn(consumer);
         issue_s<C>(x.s(), x.a(), tile_at(tiles.slot()));
         pass_turn(consumer);
@@ -784,7 +813,8 @@ __device__ void consume(const Params& p, char* shared, Barriers& bar, int consum
           }
         }
         wgmma_wait();
-        x.pin();
+        pin(x.s());
+        pin_all(x.a());
       }
       __syncwarp();
       if (lane == 0) mbarrier_arrive(&bar.chunk_empty[chunks.slot()]);
@@ -857,7 +887,8 @@ __global__ void merge_parts_kernel(const Params p, int splits) {
   if (threadIdx.x == 0) p.lse[lse_index] = m + logf(sum);
 }
 
-// ---- host --------------------------------------------------------------------------------------------------------------
+// ---- host
+// --------------------------------------------------------------------------------------------------------------
 
 int device_sms() {
   static const int sms = [] {
@@ -876,18 +907,18 @@ struct Sides {
   int64_t rows_a, rows_b, w_a, w_b, a_offset, b_offset;
   bool swapped;  // the long side is (k2, v2)
 };
-int64_t reach(int64_t window, int64_t positions) { return window == 0 ? positions : std::min(window, positions); }
+int64_t reach(int64_t window, int64_t positions) {
+  return window == 0 ? positions : std::min(window, positions);
+}
 Sides sides_of(const SimplicialForwardArgs& x) {
   const int64_t positions = x.q_offset + x.Nq;
   const int64_t w1 = x.causal ? reach(x.w1, positions) : x.N1, w2 = x.causal ? reach(x.w2, positions) : x.N2;
   if (w2 <= w1) {
-    return {x.k2,         x.v2,         x.k1, x.v1, x.k2_strides, x.v2_strides, x.k1_strides,
-            x.v1_strides, x.N2,         x.N1, w2,   w1,           x.k2_offset,  x.k1_offset,
-            false};
+    return {x.k2, x.v2, x.k1, x.v1, x.k2_strides, x.v2_strides, x.k1_strides, x.v1_strides,
+            x.N2, x.N1, w2,   w1,   x.k2_offset,  x.k1_offset,  false};
   }
-  return {x.k1,         x.v1,         x.k2, x.v2, x.k1_strides, x.v1_strides, x.k2_strides,
-          x.v2_strides, x.N1,         x.N2, w1,   w2,           x.k1_offset,  x.k2_offset,
-          true};
+  return {x.k1, x.v1, x.k2, x.v2, x.k1_strides, x.v1_strides, x.k2_strides, x.v2_strides,
+          x.N1, x.N2, w1,   w2,   x.k1_offset,  x.k2_offset,  true};
 }
 
 // Shape of the work: rows of an item, tile, and into how many parts an item's pairs are split.
@@ -910,8 +941,8 @@ Plan plan_of(const SimplicialForwardArgs& x) {
   plan.token_blocks = (x.Nq + plan.tokens - 1) / plan.tokens;
   const int64_t columns = x.causal ? side.w_b + plan.tokens - 1 : side.rows_b;
   const auto tiles_of = [&](int tile) { return (columns + tile - 1) / tile; };
-  plan.tile = plan.max_tokens == 1   ? 128
-              : plan.max_tokens == 64 ? 96
+  plan.tile = plan.max_tokens == 1                        ? 128
+              : plan.max_tokens == 64                     ? 96
               : tiles_of(112) * 112 < tiles_of(128) * 128 ? 112
                                                           : 128;
   plan.items_unsplit = plan.token_blocks * plan.head_blocks * x.Hkv * x.B;
@@ -988,8 +1019,8 @@ cudaError_t fill_params(const SimplicialForwardArgs& x, const Plan& plan, Params
 
 template <class C>
 cudaError_t launch(const Params& p, cudaStream_t stream) {
-  static const cudaError_t prepared =
-      cudaFuncSetAttribute(simplicial_forward_kernel<C>, cudaFuncAttributeMaxDynamicSharedMemorySize, Layout<C>::kBytes);
+  static const cudaError_t prepared = cudaFuncSetAttribute(
+      simplicial_forward_kernel<C>, cudaFuncAttributeMaxDynamicSharedMemorySize, Layout<C>::kBytes);
   if (prepared != cudaSuccess) return prepared;
   const int grid = std::min(p.items, device_sms());
   simplicial_forward_kernel<C><<<grid, kThreads, Layout<C>::kBytes, stream>>>(p);

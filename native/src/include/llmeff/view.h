@@ -33,9 +33,10 @@ struct View {
   }
   LLMEFF_INLINE bool present() const { return data != nullptr; }
   LLMEFF_INLINE int64_t size() const {
-    int64_t n = 1;
-    for (int i = 0; i < rank; ++i) n *= shape[i];
-    return n;
+    // Without elements the other axes may be of any length: their product may wrap before it meets the 0.
+    uint64_t n = 1;
+    for (int i = 0; i < rank; ++i) n *= static_cast<uint64_t>(shape[i]);
+    return static_cast<int64_t>(n);
   }
   // Axis counted from the end: dim(-1) is the last.
   LLMEFF_INLINE int64_t dim(int axis) const { return shape[axis < 0 ? rank + axis : axis]; }

@@ -28,6 +28,7 @@ const layer = byKind(
       kind: z.literal("simplicial"),
       w1: positiveInteger().optional(),
       w2: positiveInteger().optional(),
+      numKvHeads: positiveInteger().optional(),
       form: oneOf(["trilinear", "determinant"]).optional(),
       k2Bias: finiteNumber().optional(),
       v2Bias: finiteNumber().optional(),

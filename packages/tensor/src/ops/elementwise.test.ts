@@ -31,8 +31,8 @@ const halfToEven = (x: number) => {
   return nearest - x === 0.5 && nearest % 2 !== 0 ? nearest - 1 : nearest;
 };
 
-/** Units in the last place that a float32 result may be off, over all float32 arguments. */
-const functions: Record<string, [reference: (x: number) => number, ulps: number]> = {
+/** Units in the last place that a float32 result may be off, over all float32 arguments; on a GPU where CUDA's own functions promise less. */
+const functions: Record<string, [reference: (x: number) => number, ulps: number, onGpu?: number]> = {
   neg: [(x) => -x, 0],
   abs: [Math.abs, 0],
   sign: [Math.sign, 0],
@@ -45,17 +45,17 @@ const functions: Record<string, [reference: (x: number) => number, ulps: number]
   sqrt: [Math.sqrt, 0.5],
   reciprocal: [(x) => 1 / x, 0.5],
   rsqrt: [(x) => 1 / Math.sqrt(x), 1.5],
-  exp: [Math.exp, 1],
+  exp: [Math.exp, 1, 2],
   expm1: [Math.expm1, 2],
   log: [Math.log, 1],
   log1p: [Math.log1p, 2],
   sin: [Math.sin, 2],
   cos: [Math.cos, 2],
-  tan: [Math.tan, 2],
+  tan: [Math.tan, 2, 4],
   asin: [Math.asin, 2],
   acos: [Math.acos, 2],
   atan: [Math.atan, 2],
-  sinh: [Math.sinh, 2],
+  sinh: [Math.sinh, 2, 3],
   cosh: [Math.cosh, 2],
   tanh: [Math.tanh, 2],
   erf: [erf, 2],
@@ -80,19 +80,23 @@ function ulp(value: number): number {
 
 describe("functions of one number", () => {
   const x = denseSample(100_003);
-  it.each(Object.entries(functions))("%s is right to its stated units in the last place", (name, [reference, ulps]) => {
-    const y = t.scope(() => byName[name as "exp"](t.tensor(x)).dataSync());
-    for (let i = 0; i < x.length; i++) {
-      const exact = reference(x[i]!);
-      const rounded = Math.fround(exact);
-      if (Object.is(y[i], rounded)) continue;
-      // Either side of the largest number counts as its neighbour.
-      const finite = Math.min(Math.max(exact, -(2 ** 128)), 2 ** 128);
-      const received = Math.min(Math.max(y[i]!, -(2 ** 128)), 2 ** 128);
-      const error = Math.abs(received - finite) / ulp(exact);
-      if (!(error <= ulps)) expect.fail(`${name}(${x[i]}) is ${y[i]}, expected ${exact}: ${error} ulp`);
-    }
-  });
+  it.each(Object.entries(functions))(
+    "%s is right to its stated units in the last place",
+    (name, [reference, onCpu, onGpu = onCpu]) => {
+      const ulps = t.defaultDevice() === "cpu" ? onCpu : onGpu;
+      const y = t.scope(() => byName[name as "exp"](t.tensor(x)).dataSync());
+      for (let i = 0; i < x.length; i++) {
+        const exact = reference(x[i]!);
+        const rounded = Math.fround(exact);
+        if (Object.is(y[i], rounded)) continue;
+        // Either side of the largest number counts as its neighbour.
+        const finite = Math.min(Math.max(exact, -(2 ** 128)), 2 ** 128);
+        const received = Math.min(Math.max(y[i]!, -(2 ** 128)), 2 ** 128);
+        const error = Math.abs(received - finite) / ulp(exact);
+        if (!(error <= ulps)) expect.fail(`${name}(${x[i]}) is ${y[i]}, expected ${exact}: ${error} ulp`);
+      }
+    },
+  );
 
   it.each(Object.entries(functions))("%s in float64 agrees with Math", (name, [reference]) => {
     const values = numbers(1001, 3, -4, 4);
