@@ -51,7 +51,8 @@ TEST(cuda_cross_entropy) {
           lab().expect("ce" + of, ce, error, 8);
           lab().expect("loss" + of, loss, error, 8);
           lab().expect("stats" + of, stats, error, 8);
-          lab().expect("dlogits" + of, dlogits, 2 * rounding(dtype) + error, 0.1 / static_cast<double>(rows));
+          // A probability has the error of lse, in float32; they are multiplied by dloss over the number of rows.
+          lab().expect("dlogits" + of, dlogits, 2 * rounding(dtype) + error, 1 / static_cast<double>(rows));
         }
 }
 

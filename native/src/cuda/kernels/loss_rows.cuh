@@ -189,12 +189,11 @@ __device__ void row_loss_grad(const T* logits, int n, int target, wide_t<T> lse,
   using W = wide_t<T>;
   const W weight = scale * (1 + 2 * options.z_loss * lse), floor = scale * options.smoothing / static_cast<W>(n),
           at_target = scale * (1 - options.smoothing);
-  const ExpFrom<W> power(lse);
   const auto grad = [&]<int kCount>(int i, Group<T, kCount> group) {
 #pragma unroll
     for (int e = 0; e < kCount; ++e) {
       const W z = capped<kCapped>(options, widen<W>(group.at[e]));
-      W d = power(z) * weight - floor;
+      W d = exp_of(z - lse) * weight - floor;  // exactly 1 at lse, from which 1 may be taken
       if (i + e == target) d -= at_target;
       if constexpr (kCapped) d *= 1 - (z * options.inverse_softcap) * (z * options.inverse_softcap);
       group.at[e] = narrow<T>(d);

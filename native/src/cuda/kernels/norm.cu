@@ -15,7 +15,7 @@
 namespace llmeff::cuda {
 namespace {
 
-constexpr int kThreads = 256;  // of a block at most; five of them on a multiprocessor have enough loads under way
+constexpr int kThreads = 256;  // of a block at most; four of them on a multiprocessor have enough loads under way
 
 struct Norm {
   const void *x, *residual, *weight, *bias;
@@ -27,7 +27,7 @@ struct Norm {
 };
 
 template <class T, int kPack, int kKept, bool kCentred>
-__global__ void __launch_bounds__(kThreads, sizeof(T) > 4 ? 3 : 5) norm_kernel(const __grid_constant__ Norm a) {
+__global__ void __launch_bounds__(kThreads, sizeof(T) > 4 ? 3 : 4) norm_kernel(const __grid_constant__ Norm a) {
   using W = wide_t<T>;
   const int64_t row = static_cast<int64_t>(blockIdx.x) * blockDim.y + threadIdx.y;
   if (row >= a.rows) return;

@@ -29,22 +29,26 @@ struct RowThreads {
 };
 
 // launch.operator()<kPack, kKept>(threads): 16-byte groups where the rows are aligned, single elements otherwise; kept
-// in registers if `most` threads have room.
+// in registers if `most` threads have room. A row that fits has one warp, which needs no barriers; in a wider one each
+// thread has less, so that more of them load at a time.
 template <class T, class F>
 void with_row_shape(int64_t n, bool aligned, int most, F&& launch) {
-  constexpr int kPack = Pack<T>::kSize, kKept = 4;
-  const auto threads_for = [&](int64_t groups) {
-    const int64_t x = std::min<int64_t>(most, round_up(ceil_div(groups, kKept), 32));
+  constexpr int kPack = Pack<T>::kSize, kMany = 4, kFew = 2;
+  const int64_t groups = aligned ? n / kPack : n;
+  const auto threads_for = [&](int kept) {
+    const int64_t x = std::min<int64_t>(most, round_up(ceil_div(groups, kept), 32));
     return RowThreads{dim3(static_cast<unsigned>(x), x == 32 ? 8 : 1)};
   };
-  if (aligned && n <= int64_t{most} * kKept * kPack)
-    launch.template operator()<kPack, kKept>(threads_for(n / kPack));
+  if (aligned && (groups <= 32 * kMany || (groups > most * kFew && groups <= most * kMany)))
+    launch.template operator()<kPack, kMany>(threads_for(kMany));
+  else if (aligned && groups <= most * kFew)
+    launch.template operator()<kPack, kFew>(threads_for(kFew));
   else if (aligned)
-    launch.template operator()<kPack, 0>(threads_for(n / kPack));
-  else if (n <= int64_t{most} * kKept)
-    launch.template operator()<1, kKept>(threads_for(n));
+    launch.template operator()<kPack, 0>(threads_for(kMany));
+  else if (groups <= most * kMany)
+    launch.template operator()<1, kMany>(threads_for(kMany));
   else
-    launch.template operator()<1, 0>(threads_for(n));
+    launch.template operator()<1, 0>(threads_for(kMany));
 }
 
 }  // namespace llmeff::cuda
