@@ -27,7 +27,12 @@
 //      645, got 631. Now a step is S 590, exponentials 1066, PV 800, fold and A 305 clocks.
 //      PV and S in halves, to fold one under the other: the compiler finds no registers (it serializes or spills).
 //
-// Version 5 elsewhere: 1024×32 641, 256×64 622, 128×128 610; Hq 128, 512×32 635; D 64, 512×32 497.
+//   6  As 5, the next short row of ka loaded before PV ends (240 registers a consumer): expected + 3 %, got 649 beside
+//      647 of version 5 in the same run: within noise here, + 3 % for groups of 8.
+//
+// Version 6, same run: 1024×32 661, 256×64 636, 128×128 628; Hq 128: 512×32 654, 128×128 647; N 8192, Hq 64, 512×32:
+// groups of 16 501, of 8 495 (tile 128 instead of 112: 467, against 524 in that comparison), of 1 410; D 64 509.
+// Decode of one token, 512×32: 22 µs.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>

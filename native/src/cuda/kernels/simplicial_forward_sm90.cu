@@ -58,7 +58,7 @@ struct Config {
   static constexpr int kStages = 2;
   static constexpr int kRows = 64 * kRowBlocks;
   // Registers of a thread; the launch's 168 · 384 are shared out in full.
-  static constexpr int kProducerRegisters = kD == 128 ? 40 : 56;
+  static constexpr int kProducerRegisters = kD == 128 ? 24 : 56;
   static constexpr int kConsumerRegisters = (168 * 3 - kProducerRegisters) / 2;
   static_assert(kTile % 16 == 0 && kTile <= 128);
   static_assert(kD == 64 || kD == 128);
@@ -582,11 +582,11 @@ __device__ inline void run(const Params& p, const Step& step, const Fragments<C:
   }
   state.l.upper += sum.upper;
   state.l.lower += sum.lower;
+  if constexpr (C::kMaxTokens == 1) ka.load(step.next_ka, step.to_lower);
   wgmma_wait();
   pin(x.pv());
   pin_all(x.p());
   if constexpr (C::kMaxTokens == 1) {
-    ka.load(step.next_ka, step.to_lower);
     fold<C>(x.pv(), va, state.acc);
   } else {  // two rows each: va and ka find room only one after the other
     va.load(step.ka + kToVa, step.to_lower);
