@@ -1,13 +1,38 @@
 // Workbench of the 2-simplicial attention forward kernel for Hopper: checks against a plain kernel in float64, and
 // times.
 //
-//   nvcc -O3 -std=c++20 -I. -gencode=arch=compute_90a,code=sm_90a -o simplicial_forward
+//   nvcc -O3 -std=c++20 -Inative/src -gencode=arch=compute_90a,code=sm_90a -o simplicial_forward
 //   native/dev/simplicial_forward.cu
 //   ./simplicial_forward check [first [count]]   shapes against the reference
 //   ./simplicial_forward time                    the shapes that the engine is judged by
 //   ./simplicial_forward tiles                   groups of 8 heads with either tile
 //
 // Tensor-core FLOPs are counted as 4 · D for every (query row, pair), exact pairs.
+//
+// Versions, one H200, B 1, N 32768, Hq 64, Hkv 1, D 128, windows 512 × 32, TFLOP/s (at most 4096 FLOP a clock and
+// multiprocessor; the clock falls from 1790 to 1520 MHz as the tensor cores fill, so 750 is about the ceiling):
+//
+//   1  Spec's plan. Turns S₁ S₂ PV₁ PV₂; S kept until its P is known to be in range; va in float32.
+//      Expected 600 to 680, got 571, without turns 589. A clock trace of a step: S 665, exponentials 1000 to 1100 (512
+//      expected), PV 655, fold 215 to 530, A 180, addresses 150 to 250.
+//   2  As 1, S in two products, exponentials of one under the other: expected + 5 %, got 552.
+//   3  As 1, a quarter of the exponentials by a cubic on the FMA units: expected the exponentials' time to fall, got
+//   533.
+//      What is scarce beside a running product is issue, not the exponent units. In version 4 an eighth cost 5 % too.
+//   4  P takes the place of S, and the rare step with too large a P is computed again; va in bfloat16, loaded before PV
+//      ends; A of the next step built beside the fold; descriptors from one base in uniform registers. Expected 650,
+//      got 607, without turns 617. Left out one at a time: exponentials 707, fold 634, both and A 747.
+//   5  The turn is held from PV to the issue of the next S, so exponentials lie under the other's PV, fold and S:
+//   expected
+//      645, got 631. Now a step is S 590, exponentials 1066, PV 800, fold and A 305 clocks.
+//      PV and S in halves, to fold one under the other: the compiler finds no registers (it serializes or spills).
+//
+//   6  As 5, the next short row of ka loaded before PV ends (240 registers a consumer): expected + 3 %, got 649 beside
+//      647 of version 5 in the same run: within noise here, + 3 % for groups of 8.
+//
+// Version 6, same run: 1024×32 661, 256×64 636, 128×128 628; Hq 128: 512×32 654, 128×128 647; N 8192, Hq 64, 512×32:
+// groups of 16 501, of 8 495 (tile 128 instead of 112: 467, against 524 in that comparison), of 1 410; D 64 509.
+// Decode of one token, 512×32: 22 µs.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>

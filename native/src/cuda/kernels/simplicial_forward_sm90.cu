@@ -14,8 +14,9 @@
 // Block: 3 warpgroups, persistent over items, longest first. Warpgroup 0 produces: one thread issues TMA (q, tiles of
 // kb and vb), three warps bring the chunks of 32 short rows, in the order in which a thread's fragments want them.
 // Warpgroups 1, 2 consume. kRowBlocks = 1: both own the same 64 rows and take even and odd steps; their (m, l, acc)
-// merge at the end. kRowBlocks = 2: each owns 64 of 128 rows and takes every step. They issue their products in turns
-// (S₁ S₂ PV₁ PV₂), so that one's exponentials run under the other's products.
+// merge at the end. kRowBlocks = 2: each owns 64 of 128 rows and takes every step. They take turns at the tensor cores,
+//   PV of this step, fold, A and S of the next | the other consumer's,
+// so that one's exponentials run under the other's products.
 //
 // No maximum is taken in the common case. m only has to keep exp2 within range: P = exp2(S·c - m) is computed with the
 // m at hand, in place, and its row sums, needed anyway, tell whether some P was large (or inf); only then S is computed
@@ -57,7 +58,7 @@ struct Config {
   static constexpr int kStages = 2;
   static constexpr int kRows = 64 * kRowBlocks;
   // Registers of a thread; the launch's 168 · 384 are shared out in full.
-  static constexpr int kProducerRegisters = kD == 128 ? 40 : 56;
+  static constexpr int kProducerRegisters = kD == 128 ? 24 : 56;
   static constexpr int kConsumerRegisters = (168 * 3 - kProducerRegisters) / 2;
   static_assert(kTile % 16 == 0 && kTile <= 128);
   static_assert(kD == 64 || kD == 128);
@@ -581,11 +582,11 @@ __device__ inline void run(const Params& p, const Step& step, const Fragments<C:
   }
   state.l.upper += sum.upper;
   state.l.lower += sum.lower;
+  if constexpr (C::kMaxTokens == 1) ka.load(step.next_ka, step.to_lower);
   wgmma_wait();
   pin(x.pv());
   pin_all(x.p());
   if constexpr (C::kMaxTokens == 1) {
-    ka.load(step.next_ka, step.to_lower);
     fold<C>(x.pv(), va, state.acc);
   } else {  // two rows each: va and ka find room only one after the other
     va.load(step.ka + kToVa, step.to_lower);
@@ -891,13 +892,10 @@ __global__ void merge_parts_kernel(const Params p, int splits) {
 // --------------------------------------------------------------------------------------------------------------
 
 int device_sms() {
-  static const int sms = [] {
-    int device = 0, count = 0;
-    cudaGetDevice(&device);
-    cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device);
-    return count > 0 ? count : 1;
-  }();
-  return sms;
+  int device = 0, count = 0;
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device);
+  return std::max(count, 1);
 }
 
 // The side with the longer reach goes to the tensor cores.
@@ -1019,8 +1017,9 @@ cudaError_t fill_params(const SimplicialForwardArgs& x, const Plan& plan, Params
 
 template <class C>
 cudaError_t launch(const Params& p, cudaStream_t stream) {
-  static const cudaError_t prepared = cudaFuncSetAttribute(
-      simplicial_forward_kernel<C>, cudaFuncAttributeMaxDynamicSharedMemorySize, Layout<C>::kBytes);
+  // At every launch: the limit belongs to the current device.
+  const cudaError_t prepared = cudaFuncSetAttribute(simplicial_forward_kernel<C>,
+                                                    cudaFuncAttributeMaxDynamicSharedMemorySize, Layout<C>::kBytes);
   if (prepared != cudaSuccess) return prepared;
   const int grid = std::min(p.items, device_sms());
   simplicial_forward_kernel<C><<<grid, kThreads, Layout<C>::kBytes, stream>>>(p);
