@@ -103,8 +103,10 @@ int main(int argc, char** argv) {
   const View p = array(DType::kBF16, {rows, columns}), q = array(DType::kBF16, {rows, columns}),
              r = array(DType::kBF16, {rows, columns});
   const View flags = array(DType::kBool, {rows, columns});
-  const View turned = with_strides(a, {columns, rows}, {1, columns}), turned_p = with_strides(p, {columns, rows}, {1, columns});
-  const View half = with_strides(a, {rows, columns / 2}, {columns, 1}), half_out = with_strides(c, {rows, columns / 2}, {columns / 2, 1});
+  const View turned = with_strides(a, {columns, rows}, {1, columns}),
+             turned_p = with_strides(p, {columns, rows}, {1, columns});
+  const View half = with_strides(a, {rows, columns / 2}, {columns, 1}),
+             half_out = with_strides(c, {rows, columns / 2}, {columns / 2, 1});
   const View row = with_strides(b, {rows, columns}, {0, 1}), column = with_strides(b, {rows, columns}, {1, 0});
   const double f32 = 4.0 * static_cast<double>(big), bf16 = f32 / 2;
 
@@ -127,9 +129,9 @@ int main(int argc, char** argv) {
   measure("pow float32", 3 * f32, [&] { gpu->binary(BinaryOp::kPow, In{a}, In{b}, Out{c}); });
   measure("less float32", 2.25 * f32, [&] { gpu->binary(BinaryOp::kLess, In{a}, In{b}, Out{flags}); });
   measure("where float32", 3.25 * f32, [&] { gpu->where(In{flags}, In{a}, In{b}, Out{c}); });
-  for (const auto& [name, op] : {std::pair{"relu", UnaryOp::kRelu}, std::pair{"gelu", UnaryOp::kGelu},
-                                 std::pair{"gelu_erf", UnaryOp::kGeluErf}, std::pair{"silu", UnaryOp::kSilu},
-                                 std::pair{"tanh", UnaryOp::kTanh}, std::pair{"exp", UnaryOp::kExp}}) {
+  for (const auto& [name, op] :
+       {std::pair{"relu", UnaryOp::kRelu}, std::pair{"gelu", UnaryOp::kGelu}, std::pair{"gelu_erf", UnaryOp::kGeluErf},
+        std::pair{"silu", UnaryOp::kSilu}, std::pair{"tanh", UnaryOp::kTanh}, std::pair{"exp", UnaryOp::kExp}}) {
     char line[64];
     std::snprintf(line, sizeof line, "%s float32", name);
     measure(line, 2 * f32, [&, op = op] { gpu->unary(op, In{a}, Out{c}); });
@@ -139,10 +141,13 @@ int main(int argc, char** argv) {
     measure(line, 3 * bf16, [&, op = op] { gpu->unary_grad(op, In{p}, In{q}, Out{r}); });
   }
 
-  const View one = array(DType::kF32, {1, 1}), per_row = array(DType::kF32, {rows, 1}), per_column = array(DType::kF32, {1, columns});
-  const View one_p = array(DType::kBF16, {1, 1}), per_row_p = array(DType::kBF16, {rows, 1}), per_column_p = array(DType::kBF16, {1, columns});
-  for (const auto& [name, op] : {std::pair{"sum", ReduceOp::kSum}, std::pair{"max", ReduceOp::kMax},
-                                 std::pair{"variance", ReduceOp::kVariance}, std::pair{"logsumexp", ReduceOp::kLogSumExp}}) {
+  const View one = array(DType::kF32, {1, 1}), per_row = array(DType::kF32, {rows, 1}),
+             per_column = array(DType::kF32, {1, columns});
+  const View one_p = array(DType::kBF16, {1, 1}), per_row_p = array(DType::kBF16, {rows, 1}),
+             per_column_p = array(DType::kBF16, {1, columns});
+  for (const auto& [name, op] :
+       {std::pair{"sum", ReduceOp::kSum}, std::pair{"max", ReduceOp::kMax}, std::pair{"variance", ReduceOp::kVariance},
+        std::pair{"logsumexp", ReduceOp::kLogSumExp}}) {
     char line[64];
     const auto time = [&](const char* what, const View& x, const View& out, ReduceOp reduce_op) {
       std::snprintf(line, sizeof line, "%s %s", name, what);
@@ -158,16 +163,19 @@ int main(int argc, char** argv) {
   const View tall = with_strides(p, {262144, 1024}, {1024, 1}), narrow = array(DType::kBF16, {1, 1024});
   measure("sum of columns, bfloat16 [262144, 1024]", bf16, [&] { gpu->reduce(ReduceOp::kSum, In{tall}, Out{narrow}); });
   const View short_rows = with_strides(a, {big / 64, 64}, {64, 1}), short_out = array(DType::kF32, {big / 64, 1});
-  measure("sum of rows, float32 [4194304, 64]", f32, [&] { gpu->reduce(ReduceOp::kSum, In{short_rows}, Out{short_out}); });
+  measure("sum of rows, float32 [4194304, 64]", f32,
+          [&] { gpu->reduce(ReduceOp::kSum, In{short_rows}, Out{short_out}); });
   const View positions = array(DType::kI32, {rows});
   measure("argmax of rows, float32", f32, [&] { gpu->arg_reduce(ReduceOp::kMax, In{a}, Out{positions}); });
 
   for (const int64_t n : {64, 1024, 4096, 16384, 65536}) {
     char line[64];
     const auto shaped = [&](const View& v) { return with_strides(v, {big / n, n}, {n, 1}); };
-    std::snprintf(line, sizeof line, "softmax float32 [%lld, %lld]", static_cast<long long>(big / n), static_cast<long long>(n));
+    std::snprintf(line, sizeof line, "softmax float32 [%lld, %lld]", static_cast<long long>(big / n),
+                  static_cast<long long>(n));
     measure(line, 2 * f32, [&] { gpu->softmax(In{shaped(a)}, Out{shaped(c)}); });
-    std::snprintf(line, sizeof line, "softmax bfloat16 [%lld, %lld]", static_cast<long long>(big / n), static_cast<long long>(n));
+    std::snprintf(line, sizeof line, "softmax bfloat16 [%lld, %lld]", static_cast<long long>(big / n),
+                  static_cast<long long>(n));
     measure(line, 2 * bf16, [&] { gpu->softmax(In{shaped(p)}, Out{shaped(r)}); });
     std::snprintf(line, sizeof line, "softmax gradient bfloat16 [.., %lld]", static_cast<long long>(n));
     measure(line, 3 * bf16, [&] { gpu->softmax_grad(In{shaped(p)}, In{shaped(q)}, Out{shaped(r)}); });
@@ -175,9 +183,11 @@ int main(int argc, char** argv) {
 
   const View ids = array(DType::kI32, {65536}, 16384);
   const View ids_rows = with_strides(ids, {65536, 4096}, {1, 0}), table = with_strides(p, {16384, 4096}, {4096, 1});
-  const View gathered = with_strides(r, {65536, 4096}, {4096, 1}), table_f32 = with_strides(c, {16384, 4096}, {4096, 1});
+  const View gathered = with_strides(r, {65536, 4096}, {4096, 1}),
+             table_f32 = with_strides(c, {16384, 4096}, {4096, 1});
   const View values_f32 = with_strides(a, {65536, 4096}, {4096, 1});
-  measure("gather rows bfloat16 [65536, 4096]", bytes_of(gathered) * 2, [&] { gpu->gather(In{table}, In{ids_rows}, 0, Out{gathered}); });
+  measure("gather rows bfloat16 [65536, 4096]", bytes_of(gathered) * 2,
+          [&] { gpu->gather(In{table}, In{ids_rows}, 0, Out{gathered}); });
   measure("scatter_add rows float32 [65536, 4096]", bytes_of(values_f32) + 2 * bytes_of(table_f32),
           [&] { gpu->scatter_add(In{values_f32}, In{ids_rows}, 0, InOut{table_f32}); });
   const View line = with_strides(a, {big}, {1}), line_out = with_strides(c, {big}, {1});
@@ -189,8 +199,10 @@ int main(int argc, char** argv) {
     View order = out;
     order.dtype = DType::kI32;
     measure(name, bytes_of(x) + bytes_of(order), [&] {
-      if (k == shape[1]) gpu->argsort(In{x}, false, Out{order});
-      else gpu->top_k(In{x}, true, Out{order});
+      if (k == shape[1])
+        gpu->argsort(In{x}, false, Out{order});
+      else
+        gpu->top_k(In{x}, true, Out{order});
     });
   };
   sort_case("argsort float32 [4096, 1024]", {4096, 1024}, 1024);

@@ -56,8 +56,7 @@ inline Twin broadcast(const Twin& x, unsigned axes) {
   return x.as(shape, strides);
 }
 
-inline constexpr double kSpecial[] = {0.0,   -0.0, kInf, -kInf, kNan,  1e-30, -88.5,
-                                      88.5, 1e4,  -1e4, 0.625, 1.0,   -1.0};
+inline constexpr double kSpecial[] = {0.0, -0.0, kInf, -kInf, kNan, 1e-30, -88.5, 88.5, 1e4, -1e4, 0.625, 1.0, -1.0};
 
 // In [-scale, scale) + offset, every third of the special ones if so asked.
 inline Twin numbers(DType dtype, const Shape& shape, Layout layout, double scale, bool special = false,
@@ -67,9 +66,12 @@ inline Twin numbers(DType dtype, const Shape& shape, Layout layout, double scale
   for (int64_t i = 0; i < x.capacity(); ++i) {
     const uint64_t draw = random.bits() % 40;
     const double value = special && draw < 13 ? kSpecial[draw] : offset + scale * random();
-    if (is_floating(dtype)) x.values()[i] = value;
-    else if (dtype == DType::kI32) x.integers()[i] = static_cast<int32_t>(std::lround(scale * random()));
-    else x.bytes()[i] = static_cast<uint8_t>(random.bits() % (dtype == DType::kBool ? 2 : 256));
+    if (is_floating(dtype))
+      x.values()[i] = value;
+    else if (dtype == DType::kI32)
+      x.integers()[i] = static_cast<int32_t>(std::lround(scale * random()));
+    else
+      x.bytes()[i] = static_cast<uint8_t>(random.bits() % (dtype == DType::kBool ? 2 : 256));
   }
   x.send(lab().cpu());
   return x;

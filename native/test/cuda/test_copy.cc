@@ -4,7 +4,7 @@
 namespace llmeff::test {
 namespace {
 
-const std::vector<Shape> kShapes = {{1},     {3},        {17},      {1000},           {5, 7},  {64, 64},
+const std::vector<Shape> kShapes = {{1},      {3},       {17},       {1000},         {5, 7},  {64, 64},
                                     {67, 70}, {3, 9, 8}, {4, 1, 33}, {2, 17, 3, 40}, {70000}, {16, 3, 64}};
 constexpr DType kAll[] = {DType::kF32, DType::kF64, DType::kBF16, DType::kF16, DType::kI32, DType::kU8, DType::kBool};
 

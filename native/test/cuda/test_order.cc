@@ -11,10 +11,15 @@ Twin with_ties(DType dtype, const Shape& shape, Layout layout) {
   Twin x = laid(dtype, shape, layout);
   for (int64_t i = 0; i < x.capacity(); ++i) {
     const uint64_t draw = lab().random.bits();
-    const double value = draw % 97 == 0 ? kNan : draw % 89 == 0 ? -kInf : draw % 83 == 0 ? -0.0
-                         : draw % 2 == 0 ? static_cast<double>(draw >> 8 & 31) - 16 : lab().random();
-    if (is_floating(dtype)) x.values()[i] = value;
-    else x.integers()[i] = static_cast<int32_t>(draw >> 8 & 1023) - 512;
+    const double value = draw % 97 == 0   ? kNan
+                         : draw % 89 == 0 ? -kInf
+                         : draw % 83 == 0 ? -0.0
+                         : draw % 2 == 0  ? static_cast<double>(draw >> 8 & 31) - 16
+                                          : lab().random();
+    if (is_floating(dtype))
+      x.values()[i] = value;
+    else
+      x.integers()[i] = static_cast<int32_t>(draw >> 8 & 1023) - 512;
   }
   x.send(lab().cpu());
   return x;
@@ -22,8 +27,8 @@ Twin with_ties(DType dtype, const Shape& shape, Layout layout) {
 
 TEST(cuda_argsort) {
   for (const DType dtype : kSorted)
-    for (const Shape& shape : {Shape{1}, Shape{2}, Shape{3, 17}, Shape{200, 8}, Shape{33, 64}, Shape{5, 1000}, Shape{3, 2049},
-                               Shape{4096}, Shape{4097}, Shape{2, 3, 5000}, Shape{100001}})
+    for (const Shape& shape : {Shape{1}, Shape{2}, Shape{3, 17}, Shape{200, 8}, Shape{33, 64}, Shape{5, 1000},
+                               Shape{3, 2049}, Shape{4096}, Shape{4097}, Shape{2, 3, 5000}, Shape{100001}})
       for (const bool descending : {false, true}) {
         const Twin x = with_ties(dtype, shape, any_layout()), out(DType::kI32, shape);
         lab().both([&](Kernels& kernels, auto side) { kernels.argsort(In{side(x)}, descending, Out{side(out)}); });

@@ -12,8 +12,7 @@ void check_random(Distribution distribution, const Shape& shape, Layout layout, 
   std::vector<T> memory(static_cast<size_t>(out.capacity()));
   View host = out.device();
   host.data = memory.data() + (static_cast<const T*>(out.host().data) != nullptr
-                                   ? (static_cast<const double*>(out.host().data) -
-                                      const_cast<Twin&>(out).values())
+                                   ? (static_cast<const double*>(out.host().data) - const_cast<Twin&>(out).values())
                                    : 0);
   lab().cpu().random(distribution, seed, stream, Out{host});
   lab().gpu().random(distribution, seed, stream, Out{out.device()});
@@ -26,8 +25,9 @@ void check_random(Distribution distribution, const Shape& shape, Layout layout, 
       rest /= host.shape[axis];
     }
     const double want = static_cast<double>(memory[static_cast<size_t>(at)]);
-    const bool equal = distribution == Distribution::kUniform ? got[static_cast<size_t>(at)] == want
-                                                              : close(got[static_cast<size_t>(at)], want, 8 * rounding(dtype));
+    const bool equal = distribution == Distribution::kUniform
+                           ? got[static_cast<size_t>(at)] == want
+                           : close(got[static_cast<size_t>(at)], want, 8 * rounding(dtype));
     CHECK(equal, "%s distribution %d of %s: element %lld is %.17g, not %.17g", name_of(dtype),
           static_cast<int>(distribution), text(shape).c_str(), static_cast<long long>(i), got[static_cast<size_t>(at)],
           want);
@@ -36,7 +36,8 @@ void check_random(Distribution distribution, const Shape& shape, Layout layout, 
 
 TEST(cuda_random) {
   for (const Distribution distribution : {Distribution::kUniform, Distribution::kNormal})
-    for (const Shape& shape : {Shape{1}, Shape{2}, Shape{3}, Shape{4}, Shape{5}, Shape{1027}, Shape{7, 33}, Shape{100000}})
+    for (const Shape& shape :
+         {Shape{1}, Shape{2}, Shape{3}, Shape{4}, Shape{5}, Shape{1027}, Shape{7, 33}, Shape{100000}})
       for (const Layout layout : kLayouts) {
         check_random<float>(distribution, shape, layout, 0x123456789ABCDEF0, -5);
         check_random<double>(distribution, shape, layout, -3, 0x1234567890);

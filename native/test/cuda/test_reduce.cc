@@ -30,15 +30,15 @@ void check_reduce(DType dtype, const Shape& shape, unsigned axes, Layout layout,
     }
     const Twin out = laid(dtype, to, any_layout());
     lab().both([&](Kernels& kernels, auto side) { kernels.reduce(op, In{side(x)}, Out{side(out)}); });
-    expect_near("reduce " + std::to_string(index) + " of " + text(shape) + " axes " + std::to_string(axes) + " layout " +
-                    std::to_string(static_cast<int>(layout)),
+    expect_near("reduce " + std::to_string(index) + " of " + text(shape) + " axes " + std::to_string(axes) +
+                    " layout " + std::to_string(static_cast<int>(layout)),
                 out, few_roundings(dtype, 16), magnitude_of(op, length));
   }
 }
 
 TEST(cuda_reduce_small) {
-  const std::vector<Shape> shapes = {{1},      {17},      {5, 7},    {130, 3}, {3, 130},       {16, 64},
-                                     {64, 16}, {3, 5, 9}, {4, 8, 32}, {33, 2, 70}, {2, 17, 3, 40}, {1, 33, 1}, {}};
+  const std::vector<Shape> shapes = {{1},       {17},       {5, 7},      {130, 3},       {3, 130},   {16, 64}, {64, 16},
+                                     {3, 5, 9}, {4, 8, 32}, {33, 2, 70}, {2, 17, 3, 40}, {1, 33, 1}, {}};
   for (const DType dtype : kFloating)
     for (const Shape& shape : shapes)
       for (unsigned axes = 0; axes < 1u << shape.size(); ++axes) {
@@ -49,9 +49,9 @@ TEST(cuda_reduce_small) {
 
 TEST(cuda_reduce_large) {
   const std::vector<std::pair<Shape, unsigned>> cases = {
-      {{300001}, 1}, {{524288}, 1},        {{5000, 8}, 1},      {{5000, 40}, 1}, {{3000, 256}, 1}, {{777, 1001}, 1},
-      {{777, 1001}, 2}, {{700, 1024}, 3}, {{2, 70000}, 2}, {{40, 5000}, 2}, {{3000, 96}, 2}, {{64, 40, 96}, 5},
-      {{64, 40, 96}, 2}, {{20000, 5}, 2}};
+      {{300001}, 1},    {{524288}, 1},     {{5000, 8}, 1},    {{5000, 40}, 1}, {{3000, 256}, 1},
+      {{777, 1001}, 1}, {{777, 1001}, 2},  {{700, 1024}, 3},  {{2, 70000}, 2}, {{40, 5000}, 2},
+      {{3000, 96}, 2},  {{64, 40, 96}, 5}, {{64, 40, 96}, 2}, {{20000, 5}, 2}};
   for (const DType dtype : kFloating)
     for (const auto& [shape, axes] : cases) {
       check_reduce(dtype, shape, axes, Layout::kContiguous, false);
@@ -62,9 +62,11 @@ TEST(cuda_reduce_large) {
 // About a mean that is large beside the deviation: a one-pass Σx² − (Σx)² has nothing left of it in float32.
 TEST(cuda_variance_off_centre) {
   for (const DType dtype : {DType::kF32, DType::kF64})
-    for (const auto& [shape, axes] : std::vector<std::pair<Shape, unsigned>>{{{100000}, 1}, {{50, 3000}, 2}, {{3000, 50}, 1}}) {
+    for (const auto& [shape, axes] :
+         std::vector<std::pair<Shape, unsigned>>{{{100000}, 1}, {{50, 3000}, 2}, {{3000, 50}, 1}}) {
       const Twin x = numbers(dtype, shape, Layout::kContiguous, 1, false, 1000), out(dtype, reduced(shape, axes));
-      lab().both([&](Kernels& kernels, auto side) { kernels.reduce(ReduceOp::kVariance, In{side(x)}, Out{side(out)}); });
+      lab().both(
+          [&](Kernels& kernels, auto side) { kernels.reduce(ReduceOp::kVariance, In{side(x)}, Out{side(out)}); });
       // Means of parts are merged in float64, where they have roundings of the size of the mean.
       expect_near("variance of " + text(shape), out, 16 * (dtype == DType::kF64 ? 1000 : 1) * rounding(dtype));
     }
@@ -81,7 +83,8 @@ TEST(cuda_log_sum_exp_of_infinities) {
       x.values()[3 * n] = -1e4;
       x.send(lab().cpu());
       const Twin out(dtype, {4, 1});
-      lab().both([&](Kernels& kernels, auto side) { kernels.reduce(ReduceOp::kLogSumExp, In{side(x)}, Out{side(out)}); });
+      lab().both(
+          [&](Kernels& kernels, auto side) { kernels.reduce(ReduceOp::kLogSumExp, In{side(x)}, Out{side(out)}); });
       expect_near("log-sum-exp of " + std::to_string(n), out, few_roundings(dtype, 16));
     }
 }
@@ -89,8 +92,8 @@ TEST(cuda_log_sum_exp_of_infinities) {
 TEST(cuda_reduce_integers) {
   for (const DType dtype : {DType::kI32, DType::kU8, DType::kBool})
     for (const ReduceOp op : {ReduceOp::kMax, ReduceOp::kMin})
-      for (const auto& [shape, axes] :
-           std::vector<std::pair<Shape, unsigned>>{{{1}, 1}, {{33, 65}, 1}, {{33, 65}, 2}, {{100000}, 1}, {{5000, 3}, 1}}) {
+      for (const auto& [shape, axes] : std::vector<std::pair<Shape, unsigned>>{
+               {{1}, 1}, {{33, 65}, 1}, {{33, 65}, 2}, {{100000}, 1}, {{5000, 3}, 1}}) {
         const Twin x = numbers(dtype, shape, Layout::kContiguous, 2e9), out(dtype, reduced(shape, axes));
         lab().both([&](Kernels& kernels, auto side) { kernels.reduce(op, In{side(x)}, Out{side(out)}); });
         expect_near("reduce " + std::to_string(static_cast<int>(op)) + " of " + text(shape), out, 0);
@@ -125,7 +128,9 @@ TEST(cuda_arg_reduce) {
           if (is_floating(dtype)) {
             for (int64_t i = 0; i < x.capacity(); ++i) {
               const uint64_t draw = lab().random.bits();
-              x.values()[i] = round == 1 && draw % 50 == 0 ? kNan : draw % 60 == 0 ? -kInf : static_cast<double>(draw >> 8 & 7);
+              x.values()[i] = round == 1 && draw % 50 == 0 ? kNan
+                              : draw % 60 == 0             ? -kInf
+                                                           : static_cast<double>(draw >> 8 & 7);
             }
             x.send(lab().cpu());
           }
@@ -138,11 +143,12 @@ TEST(cuda_arg_reduce) {
 
 TEST(cuda_cumsum) {
   for (const DType dtype : {DType::kF32, DType::kF64, DType::kBF16, DType::kF16, DType::kI32})
-    for (const Shape& shape : {Shape{1}, Shape{127}, Shape{129}, Shape{5, 40}, Shape{3, 7, 9}, Shape{50000}, Shape{3, 9000},
-                               Shape{9000, 3}, Shape{300, 70}, Shape{40, 3, 200}})
+    for (const Shape& shape : {Shape{1}, Shape{127}, Shape{129}, Shape{5, 40}, Shape{3, 7, 9}, Shape{50000},
+                               Shape{3, 9000}, Shape{9000, 3}, Shape{300, 70}, Shape{40, 3, 200}})
       for (int64_t axis = 0; axis < static_cast<int64_t>(shape.size()); ++axis)
         for (const bool reverse : {false, true}) {
-          const Twin x = numbers(dtype, shape, any_layout(), dtype == DType::kI32 ? 2e9 : 1), out = laid(dtype, shape, any_layout());
+          const Twin x = numbers(dtype, shape, any_layout(), dtype == DType::kI32 ? 2e9 : 1),
+                     out = laid(dtype, shape, any_layout());
           lab().both([&](Kernels& kernels, auto side) { kernels.cumsum(In{side(x)}, axis, reverse, Out{side(out)}); });
           // float32 is added up in float64: one rounding. float64 itself has another order than the CPU's.
           const double length = static_cast<double>(shape[static_cast<size_t>(axis)]);

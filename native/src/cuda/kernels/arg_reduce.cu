@@ -15,8 +15,10 @@ struct ArgMaximum {
   static constexpr bool kTurns = true, kPacks = __is_same(T, float), kPackedColumns = false;
   static constexpr int32_t kNowhere = 2147483647;  // after every position
   static __device__ W pad() {
-    if constexpr (__is_same(T, int32_t)) return -2147483647 - 1;
-    else return -infinity<T>();
+    if constexpr (__is_same(T, int32_t))
+      return -2147483647 - 1;
+    else
+      return -infinity<T>();
   }
   static __device__ State none() { return {pad(), kNowhere, 0}; }
   // NaN is better than any number; of equals the first.

@@ -140,19 +140,18 @@ __global__ void __launch_bounds__(kThreads)
     binary_strided_kernel(const __grid_constant__ Walk<3> walk, DType dtype, BinaryOp op, bool tests) {
   W a[kStridedItems] = {}, b[kStridedItems] = {};
   int32_t to[kStridedItems];
-  for_items(walk, [&](int item, const int32_t(&at)[3]) {
+  for_items(walk, [&](int item, const int32_t (&at)[3]) {
     a[item] = load_as<W>(dtype, walk.data[1], at[1]);
     b[item] = load_as<W>(dtype, walk.data[2], at[2]);
     to[item] = at[0];
   });
   if (tests) {
-    for_items(walk, [&](int item, const int32_t(&)[3]) {
-      walk.as<uint8_t>(0)[to[item]] = holds(op, a[item], b[item]);
-    });
+    for_items(walk,
+              [&](int item, const int32_t (&)[3]) { walk.as<uint8_t>(0)[to[item]] = holds(op, a[item], b[item]); });
     return;
   }
   apply(op, a, b);
-  for_items(walk, [&](int item, const int32_t(&)[3]) { store_as<W>(dtype, walk.data[0], to[item], a[item]); });
+  for_items(walk, [&](int item, const int32_t (&)[3]) { store_as<W>(dtype, walk.data[0], to[item], a[item]); });
 }
 
 template <class W>

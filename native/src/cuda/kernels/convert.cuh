@@ -66,8 +66,9 @@ __host__ __device__ inline void store_number(DType dtype, void* data, int64_t at
       static_cast<int32_t*>(data)[at] = to_int32(x);
       return;
     case DType::kU8:
-      static_cast<uint8_t*>(data)[at] =
-          static_cast<uint8_t>(wraps ? to_int32(x) & 0xFF : x > 0 ? (x < 255 ? static_cast<int32_t>(x) : 255) : 0);
+      static_cast<uint8_t*>(data)[at] = static_cast<uint8_t>(wraps   ? to_int32(x) & 0xFF
+                                                             : x > 0 ? (x < 255 ? static_cast<int32_t>(x) : 255)
+                                                                     : 0);
       return;
     default:
       static_cast<uint8_t*>(data)[at] = x != 0;

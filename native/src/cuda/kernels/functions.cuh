@@ -4,7 +4,6 @@
 
 #include <cuda_runtime.h>
 
-
 namespace llmeff::cuda {
 
 // A NaN in either operand stays.

@@ -1,6 +1,6 @@
 // Maxima and means of windows over x [B, C, H, W], a thread for each result. Padding never wins a maximum and is not
-// counted in a mean. Gradients are gathered: of the mean by each element of dx from the windows over it, in their order;
-// of the maximum by sorting the winners.
+// counted in a mean. Gradients are gathered: of the mean by each element of dx from the windows over it, in their
+// order; of the maximum by sorting the winners.
 #include "cuda/kernels/cuda_kernels.h"
 #include "cuda/kernels/elements.cuh"
 #include "cuda/kernels/scatter.h"
@@ -18,8 +18,8 @@ struct Windows {
 Windows windows_of(const View& x, const View& out, int64_t kernel_h, int64_t kernel_w, int64_t stride_h,
                    int64_t stride_w, int64_t padding_h, int64_t padding_w) {
   const auto narrow_size = [](int64_t n) { return static_cast<int>(n); };
-  return {narrow_size(kernel_h),     narrow_size(kernel_w),   narrow_size(stride_h),     narrow_size(stride_w),
-          narrow_size(padding_h),    narrow_size(padding_w),  narrow_size(x.shape[2]),   narrow_size(x.shape[3]),
+  return {narrow_size(kernel_h),     narrow_size(kernel_w),     narrow_size(stride_h),   narrow_size(stride_w),
+          narrow_size(padding_h),    narrow_size(padding_w),    narrow_size(x.shape[2]), narrow_size(x.shape[3]),
           narrow_size(out.shape[2]), narrow_size(out.shape[3]), x.shape[0] * x.shape[1], x.dtype};
 }
 
@@ -47,9 +47,8 @@ __device__ __forceinline__ bool find_result(int64_t planes, int rows, int column
 }
 
 template <class W>
-__global__ void __launch_bounds__(kThreads)
-    max_pool2d_kernel(const Windows w, const void* __restrict__ x, void* __restrict__ out,
-                      int32_t* __restrict__ indices) {
+__global__ void __launch_bounds__(kThreads) max_pool2d_kernel(const Windows w, const void* __restrict__ x,
+                                                              void* __restrict__ out, int32_t* __restrict__ indices) {
   Result at;
   if (!find_result(w.planes, w.out_height, w.out_width, &at)) return;
   const int64_t plane = at.plane * w.height * w.width;
@@ -116,7 +115,8 @@ void CudaKernels::max_pool2d(const In& x, int64_t kernel_h, int64_t kernel_w, in
   const unsigned blocks = blocks_for(out.size(), kThreads);
   if (x.dtype == DType::kF64)
     max_pool2d_kernel<double><<<blocks, kThreads, 0, cuda_.stream>>>(w, x.data, out.data, indices.as<int32_t>());
-  else max_pool2d_kernel<float><<<blocks, kThreads, 0, cuda_.stream>>>(w, x.data, out.data, indices.as<int32_t>());
+  else
+    max_pool2d_kernel<float><<<blocks, kThreads, 0, cuda_.stream>>>(w, x.data, out.data, indices.as<int32_t>());
   LLMEFF_LAUNCHED("max_pool2d_kernel");
 }
 
@@ -137,8 +137,10 @@ void CudaKernels::avg_pool2d(const In& x, int64_t kernel_h, int64_t kernel_w, in
                              int64_t padding_h, int64_t padding_w, const Out& out) {
   const Windows w = windows_of(x, out, kernel_h, kernel_w, stride_h, stride_w, padding_h, padding_w);
   const unsigned blocks = blocks_for(out.size(), kThreads);
-  if (x.dtype == DType::kF64) avg_pool2d_kernel<double><<<blocks, kThreads, 0, cuda_.stream>>>(w, x.data, out.data);
-  else avg_pool2d_kernel<float><<<blocks, kThreads, 0, cuda_.stream>>>(w, x.data, out.data);
+  if (x.dtype == DType::kF64)
+    avg_pool2d_kernel<double><<<blocks, kThreads, 0, cuda_.stream>>>(w, x.data, out.data);
+  else
+    avg_pool2d_kernel<float><<<blocks, kThreads, 0, cuda_.stream>>>(w, x.data, out.data);
   LLMEFF_LAUNCHED("avg_pool2d_kernel");
 }
 
@@ -148,7 +150,8 @@ void CudaKernels::avg_pool2d_grad(const In& dout, int64_t kernel_h, int64_t kern
   const unsigned blocks = blocks_for(dx.size(), kThreads);
   if (dx.dtype == DType::kF64)
     avg_pool2d_grad_kernel<double><<<blocks, kThreads, 0, cuda_.stream>>>(w, dout.data, dx.data);
-  else avg_pool2d_grad_kernel<float><<<blocks, kThreads, 0, cuda_.stream>>>(w, dout.data, dx.data);
+  else
+    avg_pool2d_grad_kernel<float><<<blocks, kThreads, 0, cuda_.stream>>>(w, dout.data, dx.data);
   LLMEFF_LAUNCHED("avg_pool2d_grad_kernel");
 }
 

@@ -11,8 +11,10 @@ namespace {
 // Folds x[0], … x[n − 1] pair by pair; n is a power of two.
 template <int n, class T, class F>
 __device__ __forceinline__ T fold_first(const T* x, const F& fold) {
-  if constexpr (n == 1) return x[0];
-  else return fold(fold_first<n / 2>(x, fold), fold_first<n / 2>(x + n / 2, fold));
+  if constexpr (n == 1)
+    return x[0];
+  else
+    return fold(fold_first<n / 2>(x, fold), fold_first<n / 2>(x + n / 2, fold));
 }
 template <class T, int n, class F>
 __device__ __forceinline__ T fold_tree(const T (&x)[n], const F& fold) {
@@ -77,8 +79,10 @@ struct Maximum {
   using State = T;
   static constexpr bool kTurns = true, kPacks = __is_same(T, float), kPackedColumns = kPacks;
   static __device__ State none() {
-    if constexpr (__is_same(T, int32_t)) return -2147483647 - 1;
-    else return -infinity<T>();
+    if constexpr (__is_same(T, int32_t))
+      return -2147483647 - 1;
+    else
+      return -infinity<T>();
   }
   static __device__ W pad() { return none(); }
   template <int n, class I>

@@ -104,9 +104,8 @@ __global__ void __launch_bounds__(kThreads)
     Total x[kTogether];
 #pragma unroll
     for (int i = 0; i < kTogether; ++i)
-      x[i] = first + i < end
-                 ? static_cast<Total>(load_as<W>(s.dtype, s.x, at[0] + s.x_start + (first + i) * s.x_step))
-                 : Total(0);
+      x[i] = first + i < end ? static_cast<Total>(load_as<W>(s.dtype, s.x, at[0] + s.x_start + (first + i) * s.x_step))
+                             : Total(0);
 #pragma unroll
     for (int i = 0; i < kTogether; ++i) {
       sum += x[i];

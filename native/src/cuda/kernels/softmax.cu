@@ -3,9 +3,11 @@
 //   dx = y ∘ (dy − Σ y∘dy),            dx = dy − e^y Σ dy
 // A row of −inf gives zeros (−inf in the logarithm); a NaN makes its whole row NaN.
 //
-//   short    rows of at most kLongest elements: a group of threads, up to a block, keeps the row in registers, so that it
+//   short    rows of at most kLongest elements: a group of threads, up to a block, keeps the row in registers, so that
+//   it
 //            is read once
-//   long     longer ones, and float64: a group reads twice, first for the maximum and the sum together (the sum is scaled
+//   long     longer ones, and float64: a group reads twice, first for the maximum and the sum together (the sum is
+//   scaled
 //            when the maximum rises), which the cache makes cheap
 // Rows that lie side by side in memory are brought behind each other first. Which threads add which elements depends on
 // the length and the dtype alone, so equal rows have equal results in every layout.
@@ -69,14 +71,18 @@ __device__ __forceinline__ int64_t item_of(const Rows& r, int64_t first, int lan
                                            : (i / 8 * r.group + lane) * 8 + i % 8);
 }
 
-// The kItems elements of a thread in the stretch of a row that begins at `first`: packs of 16 bytes, or single elements.
+// The kItems elements of a thread in the stretch of a row that begins at `first`: packs of 16 bytes, or single
+// elements.
 template <int kView, bool kPacks, class W>
 __device__ __forceinline__ void load_items(const Rows& r, int64_t base, int64_t first, int lane, W (&x)[kItems],
                                            W pad) {
   if constexpr (kPacks) {
-    if (r.dtype == DType::kF32) load_packs<kView, float>(r, base, first, lane, x, pad);
-    else if (r.dtype == DType::kBF16) load_packs<kView, bf16>(r, base, first, lane, x, pad);
-    else load_packs<kView, f16>(r, base, first, lane, x, pad);
+    if (r.dtype == DType::kF32)
+      load_packs<kView, float>(r, base, first, lane, x, pad);
+    else if (r.dtype == DType::kBF16)
+      load_packs<kView, bf16>(r, base, first, lane, x, pad);
+    else
+      load_packs<kView, f16>(r, base, first, lane, x, pad);
   } else {
 #pragma unroll
     for (int i = 0; i < kItems; ++i) {
@@ -89,9 +95,12 @@ template <int kView, bool kPacks, class W>
 __device__ __forceinline__ void store_items(const Rows& r, int64_t base, int64_t first, int lane,
                                             const W (&x)[kItems]) {
   if constexpr (kPacks) {
-    if (r.dtype == DType::kF32) store_packs<kView, float>(r, base, first, lane, x);
-    else if (r.dtype == DType::kBF16) store_packs<kView, bf16>(r, base, first, lane, x);
-    else store_packs<kView, f16>(r, base, first, lane, x);
+    if (r.dtype == DType::kF32)
+      store_packs<kView, float>(r, base, first, lane, x);
+    else if (r.dtype == DType::kBF16)
+      store_packs<kView, bf16>(r, base, first, lane, x);
+    else
+      store_packs<kView, f16>(r, base, first, lane, x);
   } else {
 #pragma unroll
     for (int i = 0; i < kItems; ++i) {
@@ -245,7 +254,8 @@ __global__ void __launch_bounds__(kLongThreads, kPacks ? 2 : 1) softmax_long_ker
 }
 
 template <class W, bool kPacks>
-__global__ void __launch_bounds__(kLongThreads, kPacks ? 2 : 1) softmax_grad_long_kernel(const __grid_constant__ Rows r) {
+__global__ void __launch_bounds__(kLongThreads, kPacks ? 2 : 1)
+    softmax_grad_long_kernel(const __grid_constant__ Rows r) {
   __shared__ double sums[32];
   const Place place = place_of(r);
   const int64_t stretch = int64_t{r.group} * kItems;
@@ -303,23 +313,33 @@ void launch_rows(Context& cuda, const View& a, const View& b, const View& c, int
   const unsigned blocks = blocks_for(r.axes.count, block / r.group);
   if (is_short) {
     if (gradient) {
-      if (packs) softmax_grad_short_kernel<true><<<blocks, block, 0, cuda.stream>>>(r);
-      else softmax_grad_short_kernel<false><<<blocks, block, 0, cuda.stream>>>(r);
+      if (packs)
+        softmax_grad_short_kernel<true><<<blocks, block, 0, cuda.stream>>>(r);
+      else
+        softmax_grad_short_kernel<false><<<blocks, block, 0, cuda.stream>>>(r);
     } else {
-      if (packs) softmax_short_kernel<true><<<blocks, block, 0, cuda.stream>>>(r);
-      else softmax_short_kernel<false><<<blocks, block, 0, cuda.stream>>>(r);
+      if (packs)
+        softmax_short_kernel<true><<<blocks, block, 0, cuda.stream>>>(r);
+      else
+        softmax_short_kernel<false><<<blocks, block, 0, cuda.stream>>>(r);
     }
     LLMEFF_LAUNCHED("softmax_short_kernel");
     return;
   }
   if (gradient) {
-    if (wide) softmax_grad_long_kernel<double, false><<<blocks, block, 0, cuda.stream>>>(r);
-    else if (packs) softmax_grad_long_kernel<float, true><<<blocks, block, 0, cuda.stream>>>(r);
-    else softmax_grad_long_kernel<float, false><<<blocks, block, 0, cuda.stream>>>(r);
+    if (wide)
+      softmax_grad_long_kernel<double, false><<<blocks, block, 0, cuda.stream>>>(r);
+    else if (packs)
+      softmax_grad_long_kernel<float, true><<<blocks, block, 0, cuda.stream>>>(r);
+    else
+      softmax_grad_long_kernel<float, false><<<blocks, block, 0, cuda.stream>>>(r);
   } else {
-    if (wide) softmax_long_kernel<double, false><<<blocks, block, 0, cuda.stream>>>(r);
-    else if (packs) softmax_long_kernel<float, true><<<blocks, block, 0, cuda.stream>>>(r);
-    else softmax_long_kernel<float, false><<<blocks, block, 0, cuda.stream>>>(r);
+    if (wide)
+      softmax_long_kernel<double, false><<<blocks, block, 0, cuda.stream>>>(r);
+    else if (packs)
+      softmax_long_kernel<float, true><<<blocks, block, 0, cuda.stream>>>(r);
+    else
+      softmax_long_kernel<float, false><<<blocks, block, 0, cuda.stream>>>(r);
   }
   LLMEFF_LAUNCHED("softmax_long_kernel");
 }

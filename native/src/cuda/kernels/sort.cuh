@@ -26,15 +26,15 @@ inline constexpr int kSortThreads = 512;
 
 struct Sorting {
   Axes<1> rows;
-  const void* x;  // or, with items, null
+  const void* x;      // or, with items, null
   const void* items;  // [rows][length]: candidates of an earlier pass
   DType dtype;
   int64_t stride, length;  // along a row
   bool descending;
-  int size;           // of a tile, a power of two
-  int in_block;       // items of a block: whole tiles
-  int64_t tiles;      // of a row
-  int64_t keep;       // the first items of each tile
+  int size;            // of a tile, a power of two
+  int in_block;        // items of a block: whole tiles
+  int64_t tiles;       // of a row
+  int64_t keep;        // the first items of each tile
   int32_t* positions;  // receives [rows][keep], if a row is one tile
   void* kept;          // else [rows][tiles · keep]; of a row at most `kept_length`
   int64_t kept_length;
@@ -57,8 +57,10 @@ __device__ __forceinline__ int32_t position_of(const WideItem& item) {
 // After every item.
 template <class I>
 __device__ __forceinline__ I last_item() {
-  if constexpr (__is_same(I, Item)) return ~Item{0};
-  else return {~uint64_t{0}, ~uint64_t{0}};
+  if constexpr (__is_same(I, Item))
+    return ~Item{0};
+  else
+    return {~uint64_t{0}, ~uint64_t{0}};
 }
 
 // The best has the smallest key. NaN has the largest in both orders, and −0 that of 0.
@@ -118,16 +120,18 @@ __global__ void __launch_bounds__(kSortThreads) sort_tiles_kernel(const __grid_c
     const int64_t tile = int64_t{blockIdx.x} * tiles + i / s.size, row = tile / s.tiles;
     const int64_t place = (tile - row * s.tiles) * s.keep + (i & mask);
     if (row >= s.rows.count || (i & mask) >= s.keep || place >= s.kept_length) continue;
-    if (s.positions != nullptr) s.positions[row * s.kept_length + place] = position_of(items[i]);
-    else static_cast<I*>(s.kept)[row * s.kept_length + place] = items[i];
+    if (s.positions != nullptr)
+      s.positions[row * s.kept_length + place] = position_of(items[i]);
+    else
+      static_cast<I*>(s.kept)[row * s.kept_length + place] = items[i];
   }
 }
 
 // Runs of `run` items, pair by pair. Positions, when wanted, are those of the first `keep` items of a row.
 template <class I>
-__global__ void __launch_bounds__(kThreads) merge_runs_kernel(const I* __restrict__ from, I* __restrict__ to,
-                                                              int32_t* __restrict__ positions, int64_t rows,
-                                                              int64_t length, int64_t run, int64_t keep) {
+__global__ void __launch_bounds__(kThreads)
+    merge_runs_kernel(const I* __restrict__ from, I* __restrict__ to, int32_t* __restrict__ positions, int64_t rows,
+                      int64_t length, int64_t run, int64_t keep) {
   const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (i >= rows * length) return;
   const int64_t row = i / length, e = i - row * length, mine = e / run, other = (mine ^ 1) * run;
@@ -136,12 +140,16 @@ __global__ void __launch_bounds__(kThreads) merge_runs_kernel(const I* __restric
   int64_t low = 0, high = other >= length ? 0 : min(run, length - other);
   while (low < high) {
     const int64_t middle = (low + high) / 2;
-    if (before(others[middle], item)) low = middle + 1;
-    else high = middle;
+    if (before(others[middle], item))
+      low = middle + 1;
+    else
+      high = middle;
   }
   const int64_t place = (mine & ~int64_t{1}) * run + (e - mine * run) + low;
-  if (positions == nullptr) to[row * length + place] = item;
-  else if (place < keep) positions[row * keep + place] = position_of(item);
+  if (positions == nullptr)
+    to[row * length + place] = item;
+  else if (place < keep)
+    positions[row * keep + place] = position_of(item);
 }
 
 inline Sorting sorting_of(const View& x, const Loop<1>& rows, int axis, bool descending) {
@@ -171,8 +179,8 @@ void choose_tiles(Sorting& s) {
 template <class W>
 void launch_sort_tiles(Context& cuda, const Sorting& s) {
   const int64_t half = s.in_block / 2, threads = half < 32 ? 32 : half < kSortThreads ? half : kSortThreads;
-  sort_tiles_kernel<W><<<blocks_for(s.rows.count * s.tiles, s.in_block / s.size), static_cast<unsigned>(threads), 0,
-                         cuda.stream>>>(s);
+  sort_tiles_kernel<W>
+      <<<blocks_for(s.rows.count * s.tiles, s.in_block / s.size), static_cast<unsigned>(threads), 0, cuda.stream>>>(s);
   LLMEFF_LAUNCHED("sort_tiles_kernel");
 }
 

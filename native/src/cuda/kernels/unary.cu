@@ -96,7 +96,8 @@ __device__ __forceinline__ void apply(UnaryOp op, int32_t (&x)[n]) {
     case UnaryOp::kAbs:
       return each(x, [](int32_t v) { return v < 0 ? static_cast<int32_t>(0u - static_cast<uint32_t>(v)) : v; });
     case UnaryOp::kSquare:
-      return each(x, [](int32_t v) { return static_cast<int32_t>(static_cast<uint32_t>(v) * static_cast<uint32_t>(v)); });
+      return each(x,
+                  [](int32_t v) { return static_cast<int32_t>(static_cast<uint32_t>(v) * static_cast<uint32_t>(v)); });
     default:
       return each(x, [](int32_t v) { return v > 0 ? 1 : v < 0 ? -1 : 0; });
   }
@@ -134,19 +135,19 @@ __global__ void __launch_bounds__(kThreads)
     unary_strided_kernel(const __grid_constant__ Walk<2> walk, DType dtype, UnaryOp op) {
   W x[kStridedItems] = {};
   int32_t to[kStridedItems];
-  for_items(walk, [&](int item, const int32_t(&at)[2]) {
+  for_items(walk, [&](int item, const int32_t (&at)[2]) {
     x[item] = load_as<W>(dtype, walk.data[1], at[1]);
     to[item] = at[0];
   });
   apply(op, x);
-  for_items(walk, [&](int item, const int32_t(&)[2]) { store_as<W>(dtype, walk.data[0], to[item], x[item]); });
+  for_items(walk, [&](int item, const int32_t (&)[2]) { store_as<W>(dtype, walk.data[0], to[item], x[item]); });
 }
 
 // kIsFinite, kIsNan of floating dtypes, kLogicalNot of bool.
 template <class W>
 __global__ void __launch_bounds__(kThreads)
     unary_test_kernel(const __grid_constant__ Walk<2> walk, DType dtype, UnaryOp op) {
-  for_items(walk, [&](int, const int32_t(&at)[2]) {
+  for_items(walk, [&](int, const int32_t (&at)[2]) {
     const W x = load_as<W>(dtype, walk.data[1], at[1]);
     walk.as<uint8_t>(0)[at[0]] = op == UnaryOp::kIsFinite ? x - x == W(0) : op == UnaryOp::kIsNan ? x != x : x == W(0);
   });
@@ -157,8 +158,10 @@ void launch_strided(Context& cuda, UnaryOp op, const View& x, const View& out, c
   const bool tests = op == UnaryOp::kIsFinite || op == UnaryOp::kIsNan || op == UnaryOp::kLogicalNot;
   for_each_walk<2>({&out, &x}, loop, 1, [&](const Walk<2>& walk) {
     const unsigned blocks = blocks_for(walk.count, kThreads * kStridedItems);
-    if (tests) unary_test_kernel<W><<<blocks, kThreads, 0, cuda.stream>>>(walk, x.dtype, op);
-    else unary_strided_kernel<W><<<blocks, kThreads, 0, cuda.stream>>>(walk, x.dtype, op);
+    if (tests)
+      unary_test_kernel<W><<<blocks, kThreads, 0, cuda.stream>>>(walk, x.dtype, op);
+    else
+      unary_strided_kernel<W><<<blocks, kThreads, 0, cuda.stream>>>(walk, x.dtype, op);
     LLMEFF_LAUNCHED("unary_strided_kernel");
   });
 }
@@ -189,8 +192,7 @@ void CudaKernels::unary(UnaryOp op, const In& x, const Out& out) {
   if (x.dtype != out.dtype || !has_packs<2>({&out, &x}, loop, width))
     return launch_strided<float>(cuda_, op, x, out, loop);
   for_each_walk<2>({&out, &x}, loop, width, [&](const Walk<2>& walk) {
-    unary_packs_kernel<<<blocks_for(walk.count, kThreads * kPacks), kThreads, 0, cuda_.stream>>>(walk, x.dtype,
-                                                                                                         op);
+    unary_packs_kernel<<<blocks_for(walk.count, kThreads * kPacks), kThreads, 0, cuda_.stream>>>(walk, x.dtype, op);
     LLMEFF_LAUNCHED("unary_packs_kernel");
   });
 }

@@ -96,13 +96,13 @@ __global__ void __launch_bounds__(kThreads)
     unary_grad_strided_kernel(const __grid_constant__ Walk<3> walk, DType dtype, UnaryOp op) {
   W x[kStridedItems] = {}, dy[kStridedItems] = {};
   int32_t to[kStridedItems];
-  for_items(walk, [&](int item, const int32_t(&at)[3]) {
+  for_items(walk, [&](int item, const int32_t (&at)[3]) {
     x[item] = load_as<W>(dtype, walk.data[1], at[1]);
     dy[item] = load_as<W>(dtype, walk.data[2], at[2]);
     to[item] = at[0];
   });
   apply(op, x, dy);
-  for_items(walk, [&](int item, const int32_t(&)[3]) { store_as<W>(dtype, walk.data[0], to[item], dy[item]); });
+  for_items(walk, [&](int item, const int32_t (&)[3]) { store_as<W>(dtype, walk.data[0], to[item], dy[item]); });
 }
 
 bool is_differentiable(UnaryOp op) {
@@ -125,7 +125,8 @@ void CudaKernels::unary_grad(UnaryOp op, const In& x, const In& dy, const Out& d
     const unsigned blocks = blocks_for(walk.count, kThreads * kStridedItems);
     if (x.dtype == DType::kF64)
       unary_grad_strided_kernel<double><<<blocks, kThreads, 0, cuda_.stream>>>(walk, x.dtype, op);
-    else unary_grad_strided_kernel<float><<<blocks, kThreads, 0, cuda_.stream>>>(walk, x.dtype, op);
+    else
+      unary_grad_strided_kernel<float><<<blocks, kThreads, 0, cuda_.stream>>>(walk, x.dtype, op);
     LLMEFF_LAUNCHED("unary_grad_strided_kernel");
   });
 }

@@ -10,11 +10,11 @@ template <class T>
 __global__ void __launch_bounds__(kThreads) where_strided_kernel(const __grid_constant__ Walk<4> walk) {
   T values[kStridedItems];
   int32_t to[kStridedItems];
-  for_items(walk, [&](int item, const int32_t(&at)[4]) {
+  for_items(walk, [&](int item, const int32_t (&at)[4]) {
     values[item] = walk.as<const uint8_t>(1)[at[1]] != 0 ? walk.as<const T>(2)[at[2]] : walk.as<const T>(3)[at[3]];
     to[item] = at[0];
   });
-  for_items(walk, [&](int item, const int32_t(&)[4]) { walk.as<T>(0)[to[item]] = values[item]; });
+  for_items(walk, [&](int item, const int32_t (&)[4]) { walk.as<T>(0)[to[item]] = values[item]; });
 }
 
 template <class T, int kWidth, int kView>
