@@ -70,18 +70,24 @@ describe.each(libraries.map(({ manifest }) => [manifest.name, manifest] as const
 });
 
 describe("platform packages", () => {
-  it("are the optional dependencies of @llmeff/native, at its version", () => {
+  const isCuda = ({ manifest }: (typeof platforms)[number]) => manifest.name.endsWith("-cuda");
+
+  it("are the optional dependencies of @llmeff/native, at its version; CUDA is for who asks for it", () => {
     const [{ manifest } = { manifest: undefined }] = native;
     expect(Object.keys(manifest?.optionalDependencies ?? {}).sort()).toEqual(
-      platforms.map((entry) => entry.manifest.name).sort(),
+      platforms
+        .filter((entry) => !isCuda(entry))
+        .map((entry) => entry.manifest.name)
+        .sort(),
     );
     for (const entry of platforms) expect(entry.manifest.version).toBe(manifest?.version);
   });
 
   it("name their operating system and processor", () => {
-    for (const { manifest } of platforms) {
-      expect(manifest.name).toBe(`@llmeff/native-${manifest.os?.join()}-${manifest.cpu?.join()}`);
-      expect(manifest.files).toEqual(["llmeff.node"]);
+    for (const entry of platforms) {
+      const { name, os, cpu, files } = entry.manifest;
+      expect(name).toBe(`@llmeff/native-${os?.join()}-${cpu?.join()}${isCuda(entry) ? "-cuda" : ""}`);
+      expect(files).toEqual([isCuda(entry) ? "llmeff-cuda.so" : "llmeff.node"]);
     }
   });
 });

@@ -149,7 +149,7 @@ void check_sonew(const Isa& isa, const Hyper& h, double tolerance) {
   auto p = Arrays<T>::random(random);
   auto m = Arrays<T>::zeros(), h0 = Arrays<T>::zeros(), h1 = Arrays<T>::zeros(), rms = Arrays<T>::zeros();
   const auto copies = Arrays<float>::zeros();
-  const auto vc = copies.views<Out>();
+  const auto vc = copies.views<InOut>();
   auto want = widen(p);
   std::vector<State> states;
   for (const int64_t n : kSizes) states.push_back({Doubles(n), Doubles(n), Doubles(n), Doubles(n)});
@@ -211,7 +211,7 @@ TEST(adamw_matches_the_formula) {
         auto p = Arrays<double>::random(random);
         auto m = Arrays<double>::zeros(), v = Arrays<double>::zeros(), top = Arrays<double>::zeros();
         const auto copies = Arrays<float>::zeros();
-        const auto vc = copies.views<Out>();
+        const auto vc = copies.views<InOut>();
         auto want = widen(p), want_m = widen(m), want_v = widen(v), want_top = widen(top);
         const double lr = 0.01, beta1 = 0.9, beta2 = 0.95, eps = 1e-6, decay = 0.1, scale = 0.5;
         for (int64_t step = 1; step <= 3; ++step) {
