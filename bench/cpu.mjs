@@ -21,7 +21,7 @@ export const title = "What the CPU engine promises (best of the rounds)";
 /** Losses of the first steps of the peers' GPT, to 4 decimals: every library must begin with these. */
 const firstLosses = [8.3795, 8.3341, 8.2622, 8.2067];
 
-const { rows, report, leaveOut } = promiseLines();
+const { rows, report, leaveOut, begin } = promiseLines();
 
 const over = (value, reference) => (reference === undefined ? undefined : value / reference);
 
@@ -296,8 +296,7 @@ async function smallOps({ smoke, rounds }) {
 }
 
 export async function run({ smoke, peers }) {
-  rows.length = 0;
-  absent.clear();
+  begin();
   if (!smoke) installTorch();
   if (peers) installPeers();
   else leaveOut("jax-js and TensorFlow.js", "npm run bench -- cpu --with-peers installs and measures them");

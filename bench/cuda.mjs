@@ -8,7 +8,7 @@ import { installTorch, torchLines } from "./lib/torch.mjs";
 
 export const title = "What the CUDA engine promises (medians, device time)";
 
-const { rows, report, leaveOut } = promiseLines();
+const { rows, report, leaveOut, begin } = promiseLines();
 const copyOfBars = 3.0;
 
 const ours = (task, smoke) => measure("measure/cuda.mjs", { task, smoke }, { device: "cuda" });
@@ -116,6 +116,7 @@ async function languageModel(smoke) {
 }
 
 export async function run({ smoke }) {
+  begin();
   installTorch();
   const ceiling = await ceilings(smoke);
   await attention(smoke, ceiling);

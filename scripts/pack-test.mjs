@@ -2,7 +2,7 @@
  * Proves that what would be published works at its users': packs every package, checks the tarballs' content and shape, installs them into
  * an empty npm project and an empty pnpm project with no compiler in reach, and trains there.
  */
-import { copyFileSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Checks } from "./lib/counted.mjs";
@@ -13,8 +13,11 @@ import { root, workspacePackages } from "./lib/workspace.mjs";
 
 /** All that a tarball may hold: code, its maps, documents. No data set, whatever its licence, travels with a package. */
 const allowedFiles =
-  /^(?:dist\/.+\.(?:js|js\.map|d\.ts|d\.ts\.map|html|css)|package\.json|README\.md|CHANGELOG\.md|LICENSE|llmeff\.node)$/;
+  /^(?:dist\/.+\.(?:js|js\.map|d\.ts|d\.ts\.map|html|css)|package\.json|README\.md|CHANGELOG\.md|LICENSE|llmeff\.node|llmeff-cuda\.so)$/;
 const sizeLimit = 2_000_000;
+const binaries = ["llmeff.node", "llmeff-cuda.so"];
+/** Whether this build has the CUDA device: where nvcc is. */
+const hasCuda = existsSync(join(root, "native", "build", "Release", "llmeff-cuda.so"));
 
 const thisPlatform = `@llmeff/native-${process.platform}-${process.arch}`;
 const folder = mkdtempSync(join(tmpdir(), "llmeff-pack-"));
@@ -44,7 +47,7 @@ function checkContent({ name, tarball, platform }) {
   const files = listTarball(tarball);
   const problems = files.flatMap(({ path, size }) => [
     ...(allowedFiles.test(path) ? [] : [`${path} does not belong into a package`]),
-    ...(size > sizeLimit && path !== "llmeff.node" ? [`${path} has ${size} bytes; the limit is ${sizeLimit}`] : []),
+    ...(size > sizeLimit && !binaries.includes(path) ? [`${path} has ${size} bytes; the limit is ${sizeLimit}`] : []),
   ]);
   const required = [
     "package.json",
@@ -52,6 +55,7 @@ function checkContent({ name, tarball, platform }) {
     "LICENSE",
     ...(platform ? [] : ["dist/"]),
     ...(name === thisPlatform ? ["llmeff.node"] : []),
+    ...(name === `${thisPlatform}-cuda` && hasCuda ? ["llmeff-cuda.so"] : []),
   ];
   const missing = required
     .filter((wanted) => !files.some(({ path }) => path.startsWith(wanted)))

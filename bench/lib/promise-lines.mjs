@@ -20,5 +20,11 @@ export function promiseLines() {
     console.log(`without ${peer}: ${why}`);
   }
 
-  return { rows, report, leaveOut };
+  /** Starts anew. */
+  function begin() {
+    rows.length = 0;
+    absent.clear();
+  }
+
+  return { rows, report, leaveOut, begin };
 }
