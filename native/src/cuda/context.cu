@@ -23,7 +23,9 @@ struct Context::Check : Failure {
 };
 
 Context::Context(const Facts& facts, cudaStream_t stream) : facts(facts), stream(stream) {
-  LLMEFF_CUDA(cudaMalloc(reinterpret_cast<void**>(&found_), kSlots * sizeof(*found_)));
+  // The one after the last slot is never all ones: what a guard looks at for a check that is known to have failed.
+  LLMEFF_CUDA(cudaMalloc(reinterpret_cast<void**>(&found_), (kSlots + 1) * sizeof(*found_)));
+  LLMEFF_CUDA(cudaMemsetAsync(found_ + kSlots, 0, sizeof(*found_), stream));
   LLMEFF_CUDA(cudaHostAlloc(reinterpret_cast<void**>(&found_on_host_), kSlots * sizeof(*found_), cudaHostAllocDefault));
   for (int slot = kSlots - 1; slot >= 0; --slot) free_slots_.push_back(slot);
 }
@@ -106,8 +108,12 @@ Guard Context::guard() {
   }
   Guard guard{};
   for (const FailurePointer& check : pending_) {
-    if (check->state == Failure::State::kPassed || guard.count == Guard::kMost - 1) continue;
-    guard.checks[guard.count++] = static_cast<const unsigned long long*>(check->check);
+    const Failure::State state = check->state;
+    if (state == Failure::State::kPassed || guard.count == Guard::kMost - 1) continue;
+    // The slot of a check that was settled meanwhile may be this call's own by now.
+    guard.checks[guard.count++] = state == Failure::State::kFailed
+                                      ? found_ + kSlots
+                                      : static_cast<const unsigned long long*>(check->check);
   }
   if (check_ != nullptr) guard.checks[guard.count++] = found_ + check_->slot;
   return guard;
