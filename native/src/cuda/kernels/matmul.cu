@@ -118,8 +118,9 @@ template <class W, class Matrix>
 void launch_plain(Context& cuda, const Product& p) {
   const auto blocks = [](int64_t n) { return (n + kTile - 1) / kTile; };
   if (blocks(p.m) > 65535)
-    fail("ERR_SHAPE", "[matmul] %lld rows are more than the plain kernel takes. Install cuBLASLt (libcublasLt.so.13).",
-         static_cast<long long>(p.m));
+    fail("ERR_SHAPE",
+         "[matmul] %lld rows are more than the plain kernel takes. Install cuBLASLt (libcublasLt.so.13 or .12; %s).",
+         static_cast<long long>(p.m), CublasLt::why_missing());
   const dim3 grid(static_cast<unsigned>(blocks(p.n)), static_cast<unsigned>(blocks(p.m)),
                   static_cast<unsigned>(std::min<int64_t>(p.batch, 65535)));
   const Matrix a{p.a.data, p.a.dtype, p.a.row_stride, p.a.column_stride, p.a.batch_stride};
