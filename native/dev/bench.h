@@ -22,12 +22,7 @@ class Gpu {
     cudaDeviceProp properties;
     LLMEFF_CUDA(cudaGetDeviceProperties(&properties, 0));
     LLMEFF_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-    cuda::Facts facts;
-    facts.multiprocessors = properties.multiProcessorCount;
-    facts.capability = 10 * properties.major + properties.minor;
-    facts.shared_bytes_per_block = properties.sharedMemPerBlockOptin;
-    facts.l2_bytes = static_cast<size_t>(properties.l2CacheSize);
-    context = new cuda::Context(facts, stream);
+    context = new cuda::Context(cuda::facts_of(0), stream);
     kernels = new cuda::CudaKernels(*context);
     std::printf("%s, %d multiprocessors\n", properties.name, properties.multiProcessorCount);
   }

@@ -16,6 +16,17 @@ constexpr int kSlots = 1024;
 
 }  // namespace
 
+Facts facts_of(int index) {
+  cudaDeviceProp properties;
+  LLMEFF_CUDA(cudaGetDeviceProperties(&properties, index));
+  Facts facts;
+  facts.index = index;
+  facts.multiprocessors = properties.multiProcessorCount;
+  facts.capability = 10 * properties.major + properties.minor;
+  facts.shared_bytes_per_block = properties.sharedMemPerBlockOptin;
+  return facts;
+}
+
 // A check of the values that one call was given.
 struct Context::Check : Failure {
   int slot;

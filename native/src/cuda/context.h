@@ -47,8 +47,10 @@ struct Facts {
   int multiprocessors = 0;
   int capability = 0;               // 10 · major + minor: 80, 90, 100
   size_t shared_bytes_per_block = 0;  // with the opt-in
-  size_t l2_bytes = 0;
 };
+
+// Of the GPU with that number.
+Facts facts_of(int index);
 
 class CublasLt;
 

@@ -53,18 +53,6 @@ std::vector<CudaDeviceInfo> devices() {
   return all;
 }
 
-Facts facts_of(int index) {
-  cudaDeviceProp properties;
-  LLMEFF_CUDA(cudaGetDeviceProperties(&properties, index));
-  Facts facts;
-  facts.index = index;
-  facts.multiprocessors = properties.multiProcessorCount;
-  facts.capability = 10 * properties.major + properties.minor;
-  facts.shared_bytes_per_block = properties.sharedMemPerBlockOptin;
-  facts.l2_bytes = static_cast<size_t>(properties.l2CacheSize);
-  return facts;
-}
-
 // Makes the GPU current for the calling thread, which may be any thread of JavaScript.
 int made_current(int index) {
   LLMEFF_CUDA(cudaSetDevice(index));

@@ -3,16 +3,9 @@
 namespace llmeff::test {
 
 Lab::Lab() : cpu_(cpu::best_kernels()) {
-  cudaDeviceProp properties;
-  LLMEFF_CUDA(cudaGetDeviceProperties(&properties, 0));
   cudaStream_t stream;
   LLMEFF_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-  cuda::Facts facts;
-  facts.multiprocessors = properties.multiProcessorCount;
-  facts.capability = 10 * properties.major + properties.minor;
-  facts.shared_bytes_per_block = properties.sharedMemPerBlockOptin;
-  facts.l2_bytes = static_cast<size_t>(properties.l2CacheSize);
-  context_ = std::make_unique<cuda::Context>(facts, stream);
+  context_ = std::make_unique<cuda::Context>(cuda::facts_of(0), stream);
   gpu_ = std::make_unique<cuda::CudaKernels>(*context_);
 }
 
