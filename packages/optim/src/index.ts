@@ -8,7 +8,7 @@ export type { AdamWHyper } from "./adamw-options.js";
 export { AdamW, type AdamWOptions } from "./fused-adamw.js";
 export { Sonew, type SonewOptions } from "./fused-sonew.js";
 export { type ParameterFilter, type ParamGroup, type ResolvedGroup, vectors } from "./groups.js";
-export type { CommonOptions, HyperSummary, Optimizer, OptimizerState } from "./optimizer-types.js";
+export type { CommonHyper, CommonOptions, HyperSummary, Optimizer, OptimizerState } from "./optimizer-types.js";
 export {
   constant,
   cosine,
@@ -40,3 +40,11 @@ export {
   type TreeMask,
   trace,
 } from "./transform.js";
+export {
+  type OptimizerOfOptions,
+  optimizerOf,
+  type StepHyper,
+  TransformOptimizer,
+  type TransformOptions,
+  type TransformRule,
+} from "./transform-optimizer.js";

@@ -5,7 +5,7 @@ import type { Operand } from "@llmeff/native";
 import type { Tensor } from "@llmeff/tensor";
 import type { ParamGroup, ResolvedGroup } from "./groups.js";
 import type { ScalarOrSchedule } from "./schedules.js";
-import type { Parameter } from "./storage.js";
+import type { Parameter, Storage } from "./storage.js";
 
 /** Changes parameters in place, step by step, given their gradients. */
 export interface Optimizer<P extends Parameter = Tensor> {
@@ -39,6 +39,8 @@ export interface OptimizerState<P extends Parameter> {
     format: 1;
     stepCount: number;
     steps: Record<string, number>;
+    /** Counts and other plain numbers in the state, named like the tensors; absent if there are none. */
+    numbers?: Record<string, number>;
     /** For comparison: `loadStateDict` keeps the optimizer's own. */
     hyper?: HyperSummary;
   };
@@ -78,14 +80,28 @@ export interface CommonHyper {
   weightDecay: number;
 }
 
-/** One parameter and its state. */
-export interface Slot<P> {
+/** Named state arrays and numbers. */
+export interface StateHolder<P> {
   readonly name: string;
+  readonly state: Readonly<Record<string, P>>;
+  readonly numbers: Record<string, number>;
+}
+
+/** One parameter and its state. */
+export interface Slot<P> extends StateHolder<P> {
   readonly param: P;
   readonly shape: readonly number[];
-  readonly state: Readonly<Record<string, P>>;
+  /** Elements of each state array when it was made. */
+  readonly sizes: Readonly<Record<string, number>>;
   steps: number;
 }
+
+/** Makes the state of a parameter; `param` is what is stepped, the float32 master if there is one. */
+export type MakeState<P extends Parameter, H> = (
+  storage: Storage<P>,
+  slot: { readonly name: string; readonly param: P; readonly shape: readonly number[] },
+  hyper: H,
+) => { state: Record<string, P>; numbers: Record<string, number> };
 
 /** What a kernel steps: the parameter, or its float32 master. */
 export const stepped = <P>(slot: Slot<P>): P => slot.state.master ?? slot.param;
@@ -97,8 +113,12 @@ export const roundings = <P>(slots: readonly Slot<P>[]): P[] =>
 export interface Bucket<P, H> {
   readonly slots: readonly Slot<P>[];
   readonly grads: readonly P[];
+  readonly group: ResolvedGroup<H>;
   readonly hyper: H & { learningRate: number };
   /** 1-based. */
   readonly step: number;
+  /** What the gradients are to be multiplied by: 1 or what clips them, and NaN if the step is to change nothing. Null: neither. */
+  readonly gradFactor: P | null;
+  /** `gradFactor` for a kernel. */
   readonly gradScale: Operand | null;
 }

@@ -1,7 +1,7 @@
 /**
- * What all fused optimizers share: parameter groups, clipping by global norm, step counts and saved state.
+ * What all optimizers share: parameter groups, clipping by global norm, step counts and saved state.
  */
-import { DeviceError, DTypeError, FormatError, type Operand, OptionError, ShapeError } from "@llmeff/native";
+import { DeviceError, DTypeError, FormatError, OptionError, ShapeError } from "@llmeff/native";
 import { checkKeys, checkNumber } from "./check.js";
 import { preview, type ResolvedGroup, resolveGroups } from "./groups.js";
 import type {
@@ -9,22 +9,36 @@ import type {
   CommonHyper,
   CommonOptions,
   HyperSummary,
+  MakeState,
   Optimizer,
   OptimizerState,
   Slot,
+  StateHolder,
 } from "./optimizer-types.js";
 import { asSchedule, type ScalarOrSchedule } from "./schedules.js";
-import { describe, deviceOf, type Parameter, type Storage, shapeOfParameter, sizeOf, storageOf } from "./storage.js";
+import {
+  bytesOf,
+  describe,
+  deviceOf,
+  type Parameter,
+  portrait,
+  type Storage,
+  shapeOfParameter,
+  sizeOf,
+  storageOf,
+} from "./storage.js";
 
 const commonKeys = ["groups", "decay", "maxGradNorm", "shapes"];
 
-export abstract class FusedOptimizer<P extends Parameter, H extends CommonHyper> implements Optimizer<P> {
+export abstract class BaseOptimizer<P extends Parameter, H extends CommonHyper> implements Optimizer<P> {
   /** Name of the method in saved states and messages. */
   abstract readonly kind: string;
   readonly paramGroups: readonly ResolvedGroup<H>[];
   protected readonly storage: Storage<P>;
   readonly #where: string;
   readonly #slots = new Map<string, Slot<P>>();
+  /** State that belongs to no parameter alone. */
+  protected readonly sharedState: StateHolder<P>[] = [];
   readonly #groupOf = new Map<string, ResolvedGroup<H>>();
   readonly #decaysAll: boolean;
   readonly #maxGradNorm: number | undefined;
@@ -32,13 +46,13 @@ export abstract class FusedOptimizer<P extends Parameter, H extends CommonHyper>
   #gradNorm: P | undefined;
   #stepCount = 0;
 
-  /** `hyper` holds every hyper-parameter with its default; `stateNames` says which arrays a parameter of a group needs. */
+  /** `hyper` holds every hyper-parameter with its default; `makeState` makes what is kept of a parameter in a group with such hyper-parameters. */
   protected constructor(
     where: string,
     params: Readonly<Record<string, P>>,
     hyper: H,
     options: CommonOptions<H>,
-    stateNames: (hyper: H) => readonly string[],
+    makeState: MakeState<P, H>,
     check: (where: string, hyper: H) => void,
   ) {
     const { groups = [], decay = "all", maxGradNorm, shapes = {} } = options;
@@ -77,11 +91,17 @@ export abstract class FusedOptimizer<P extends Parameter, H extends CommonHyper>
           configurable: true,
         });
       }
-      for (const name of group.params) this.#addSlot(name, params[name]!, shapeOf.get(name)!, group, stateNames(group));
+      for (const name of group.params) this.#addSlot(name, params[name]!, shapeOf.get(name)!, group, makeState);
     }
   }
 
-  #addSlot(name: string, param: P, shape: readonly number[], group: ResolvedGroup<H>, states: readonly string[]): void {
+  #addSlot(
+    name: string,
+    param: P,
+    shape: readonly number[],
+    group: ResolvedGroup<H>,
+    makeState: MakeState<P, H>,
+  ): void {
     const elements = shape.reduce((size, n) => size * n, 1);
     if (elements === 0)
       throw new ShapeError(`[${this.#where}] parameter "${name}" is empty: shape [${shape.join(", ")}].`);
@@ -91,10 +111,15 @@ export abstract class FusedOptimizer<P extends Parameter, H extends CommonHyper>
       );
     }
     const master = this.storage.master(param);
-    const state = Object.fromEntries(states.map((key) => [key, this.storage.zeros(shape)]));
+    const { state, numbers } = makeState(this.storage, { name, param: master ?? param, shape }, group);
     if (master !== undefined) state.master = master;
-    this.#slots.set(name, { name, param, shape, state, steps: 0 });
+    this.#slots.set(name, { name, param, shape, state, numbers, sizes: sizesOf(state), steps: 0 });
     this.#groupOf.set(name, group);
+  }
+
+  /** The parameters of a group. */
+  protected slotsOf(group: ResolvedGroup<H>): Slot<P>[] {
+    return group.params.map((name) => this.#slots.get(name)!);
   }
 
   get stepCount(): number {
@@ -114,8 +139,8 @@ export abstract class FusedOptimizer<P extends Parameter, H extends CommonHyper>
     const rates = new Map(this.paramGroups.map((group) => [group, this.#learningRateAt(group.learningRate)]));
     this.storage.run(() => {
       const dense = new Map(names.map((name) => [name, this.storage.contiguous(grads[name]!)]));
-      const gradScale = this.#clip([...dense.values()]);
-      const buckets = this.#buckets(dense, rates, gradScale);
+      const gradFactor = this.#clip([...dense.values()]);
+      const buckets = this.#buckets(dense, rates, gradFactor);
       // All operands are there before the first kernel is called: what fails until then fails the whole step.
       const kernels = buckets.map((bucket) => this.prepareBucket(bucket));
       for (const call of kernels) call();
@@ -133,15 +158,22 @@ export abstract class FusedOptimizer<P extends Parameter, H extends CommonHyper>
 
   stateDict(): OptimizerState<P> {
     const slots = [...this.#slots.values()];
+    const holders: StateHolder<P>[] = [...slots, ...this.sharedState];
+    const named = <T>(entriesOf: (holder: StateHolder<P>) => Readonly<Record<string, T>>) =>
+      Object.fromEntries(
+        holders.flatMap((holder) =>
+          Object.entries(entriesOf(holder)).map(([key, value]) => [`${holder.name}.${key}`, value]),
+        ),
+      );
+    const numbers = named(({ numbers }) => numbers);
     return {
-      tensors: Object.fromEntries(
-        slots.flatMap((slot) => Object.entries(slot.state).map(([key, array]) => [`${slot.name}.${key}`, array])),
-      ),
+      tensors: named(({ state }) => state),
       meta: {
         optimizer: this.kind,
         format: 1,
         stepCount: this.#stepCount,
         steps: Object.fromEntries(slots.map((slot) => [slot.name, slot.steps])),
+        ...(Object.keys(numbers).length > 0 ? { numbers } : {}),
         hyper: this.#hyper(),
       },
     };
@@ -162,10 +194,8 @@ export abstract class FusedOptimizer<P extends Parameter, H extends CommonHyper>
       if (other === undefined) {
         throw new FormatError(`[${where}] "${name}" is missing. The state has ${preview(Object.keys(tensors))}.`);
       }
-      if (describe(other) !== describe(array) || sizeOf(other) !== sizeOf(array)) {
-        throw new FormatError(
-          `[${where}] "${name}" must be a ${describe(array)} of ${sizeOf(array)} elements; received a ${describe(other)} of ${sizeOf(other)}.`,
-        );
+      if (portrait(other) !== portrait(array)) {
+        throw new FormatError(`[${where}] "${name}" must be a ${portrait(array)}; received a ${portrait(other)}.`);
       }
     }
     const unknown = Object.keys(tensors).filter((name) => !(name in own.tensors));
@@ -173,7 +203,12 @@ export abstract class FusedOptimizer<P extends Parameter, H extends CommonHyper>
       throw new FormatError(`[${where}] no parameter uses ${preview(unknown)}. Is this another model's state?`);
     for (const name of this.#slots.keys())
       checkNumber(where, `meta.steps["${name}"]`, meta.steps[name], "a non-negative integer", isCount);
+    for (const name of Object.keys(own.meta.numbers ?? {}))
+      checkNumber(where, `meta.numbers["${name}"]`, meta.numbers?.[name], "a finite number", Number.isFinite);
     for (const [name, array] of Object.entries(own.tensors)) this.storage.assign(array, tensors[name]!);
+    for (const { name, numbers } of [...this.#slots.values(), ...this.sharedState]) {
+      for (const key of Object.keys(numbers)) numbers[key] = meta.numbers![`${name}.${key}`]!;
+    }
     for (const slot of this.#slots.values()) slot.steps = meta.steps[slot.name]!;
     this.#stepCount = meta.stepCount;
   }
@@ -192,8 +227,7 @@ export abstract class FusedOptimizer<P extends Parameter, H extends CommonHyper>
   }
 
   stateBytes(): number {
-    const itemSize = this.storage.dtype === "float32" ? 4 : 8;
-    return Object.values(this.stateDict().tensors).reduce((bytes, array) => bytes + itemSize * sizeOf(array), 0);
+    return Object.values(this.stateDict().tensors).reduce((bytes, array) => bytes + bytesOf(array), 0);
   }
 
   dispose(): void {
@@ -240,22 +274,22 @@ export abstract class FusedOptimizer<P extends Parameter, H extends CommonHyper>
     return [...this.#slots.keys()].filter((name) => grads[name] !== undefined);
   }
 
-  #clip(grads: readonly P[]): Operand | null {
+  #clip(grads: readonly P[]): P | null {
     if (this.#gradNorm) this.storage.dispose(this.#gradNorm);
     this.#gradNorm = undefined;
     if (this.#maxGradNorm === undefined || grads.length === 0) return null;
     this.#gradNorm = this.storage.globalNorm(grads);
-    return this.storage.operand(this.storage.clipScale(this.#gradNorm, this.#maxGradNorm));
+    return this.storage.clipScale(this.#gradNorm, this.#maxGradNorm);
   }
 
   #buckets(
     grads: ReadonlyMap<string, P>,
     rates: ReadonlyMap<ResolvedGroup<H>, number>,
-    gradScale: Operand | null,
+    gradFactor: P | null,
   ): Bucket<P, H>[] {
     const buckets = new Map<
       string,
-      { slots: Slot<P>[]; grads: P[]; hyper: H & { learningRate: number }; step: number }
+      Pick<Bucket<P, H>, "hyper" | "group" | "step"> & { slots: Slot<P>[]; grads: P[] }
     >();
     for (const [name, grad] of grads) {
       const slot = this.#slots.get(name)!;
@@ -265,19 +299,39 @@ export abstract class FusedOptimizer<P extends Parameter, H extends CommonHyper>
       let bucket = buckets.get(key);
       if (!bucket) {
         const hyper = { ...group, learningRate: rates.get(group)!, weightDecay: decays ? group.weightDecay : 0 };
-        bucket = { slots: [], grads: [], hyper, step: slot.steps + 1 };
+        bucket = { slots: [], grads: [], group, hyper, step: slot.steps + 1 };
         buckets.set(key, bucket);
       }
       bucket.slots.push(slot);
       bucket.grads.push(grad);
     }
-    return [...buckets.values()].map((bucket) => ({ ...bucket, gradScale }));
+    const gradScale = gradFactor === null ? null : this.storage.operand(gradFactor);
+    return [...buckets.values()].map((bucket) => ({ ...bucket, gradFactor, gradScale }));
   }
 
   #learningRateAt(value: ScalarOrSchedule): number {
     const rate = asSchedule(value)(this.#stepCount);
     checkLearningRate(`${this.#where}] [step ${this.#stepCount}`, rate);
     return rate;
+  }
+}
+
+/** Base of the optimizers on one fused kernel, whose state arrays all have the shape of their parameter and start at 0. */
+export abstract class FusedOptimizer<P extends Parameter, H extends CommonHyper> extends BaseOptimizer<P, H> {
+  /** `stateNames` says which arrays a parameter of a group needs. */
+  protected constructor(
+    where: string,
+    params: Readonly<Record<string, P>>,
+    hyper: H,
+    options: CommonOptions<H>,
+    stateNames: (hyper: H) => readonly string[],
+    check: (where: string, hyper: H) => void,
+  ) {
+    const makeState: MakeState<P, H> = (storage, { shape }, group) => ({
+      state: Object.fromEntries(stateNames(group).map((key) => [key, storage.zeros(shape)])),
+      numbers: {},
+    });
+    super(where, params, hyper, options, makeState, check);
   }
 }
 
@@ -293,9 +347,10 @@ function checkLearningRate(where: string, value: ScalarOrSchedule): void {
 }
 
 /** A typed array loses its elements when its buffer is transferred, and may grow or shrink with it. */
-function requirePresent(where: string, { name, param, shape, state }: Slot<Parameter>): void {
-  const size = shape.reduce((product, n) => product * n, 1);
+function requirePresent(where: string, { name, param, shape, state, sizes }: Slot<Parameter>): void {
+  const paramSize = shape.reduce((product, n) => product * n, 1);
   for (const [what, array] of [["parameter", param] as const, ...Object.entries(state)]) {
+    const size = array === param ? paramSize : sizes[what]!;
     if (sizeOf(array) === size) continue;
     const which = array === param ? `parameter "${name}"` : `state "${name}.${what}"`;
     throw new ShapeError(
@@ -303,6 +358,10 @@ function requirePresent(where: string, { name, param, shape, state }: Slot<Param
         "Was its buffer transferred or resized? Make a new optimizer.",
     );
   }
+}
+
+function sizesOf(state: Readonly<Record<string, Parameter>>): Record<string, number> {
+  return Object.fromEntries(Object.entries(state).map(([key, array]) => [key, sizeOf(array)]));
 }
 
 const isCount = (x: number) => Number.isSafeInteger(x) && x >= 0;
