@@ -3,7 +3,9 @@
  */
 import type { Operand } from "@llmeff/native";
 import type { Tensor } from "@llmeff/tensor";
-import type { ParamGroup, ResolvedGroup } from "./groups.js";
+import type { GradGuardOptions } from "./grad-guard.js";
+import type { ParameterFilter, ParamGroup, ResolvedGroup } from "./groups.js";
+import type { StepHooks } from "./hooks.js";
 import type { ScalarOrSchedule } from "./schedules.js";
 import type { Parameter, Storage } from "./storage.js";
 
@@ -16,10 +18,14 @@ export interface Optimizer<P extends Parameter = Tensor> {
   set learningRate(value: ScalarOrSchedule);
   /** Groups in the order given, then the group of all other parameters. */
   readonly paramGroups: readonly ResolvedGroup<object>[];
+  /** Functions that are called before and after each step. */
+  readonly hooks: StepHooks<P>;
   /** Steps the parameters whose gradients are given; the others stay as they are. */
   step(grads: Readonly<Record<string, P>>): void;
-  /** Global norm of the last step's gradients before clipping; undefined unless `maxGradNorm` has it measured. Waits for that step. */
+  /** Global norm of the last step's gradients before clipping; undefined unless `maxGradNorm` or `nonFinite` has it measured. Waits for that step. */
   gradNorm(): Promise<number | undefined>;
+  /** Waits until the norms of all steps so far are known, and rejects if `nonFinite` is `"throw"` and one of them was not finite. */
+  settled(): Promise<void>;
   /** What a continuation needs: the state arrays themselves (not copies) by name, and plain data. */
   stateDict(): OptimizerState<P>;
   /** Continues from a saved state, bit by bit as if never interrupted. The arrays are copied from. */
@@ -48,31 +54,34 @@ export interface OptimizerState<P extends Parameter> {
 
 /** The hyper-parameters of an optimizer as JSON, but for learning rates, which may be functions. */
 export interface HyperSummary {
-  decay: "all" | "matrices";
-  /** Absent if the norm isn't measured. */
+  /** As given, or for a filter the names that it chose. */
+  decay: "all" | "matrices" | readonly string[];
+  /** Absent if none was given. */
   maxGradNorm?: number | "Infinity";
+  nonFinite?: "skip" | "throw";
   /** As in `paramGroups`; those that are undefined are absent. */
   groups: Record<string, number | string | boolean | readonly string[]>[];
 }
 
 /** Options that every fused optimizer takes beside its hyper-parameters. */
-export interface CommonOptions<H> {
+export interface CommonOptions<H> extends GradGuardOptions {
   /** Hyper-parameters of some parameters, by name pattern or test; the first match counts. */
   groups?: readonly ParamGroup<H>[];
-  /** `"matrices"`: weightDecay only of tensors with two or more axes (not norms and biases). Default `"all"`. */
-  decay?: "all" | "matrices";
   /**
-   * Scales all gradients so that their global norm is at most this. `Infinity` never scales, and still measures the norm and guards.
-   * Absent: neither. The norm never leaves the device.
-   *
-   * A step with a NaN or infinite norm changes no parameter and no state array, and is counted like any other, because the host doesn't know of
-   * it: the schedule goes on, and the bias corrections `1 − βᵗ` of later steps have a `t` that is larger by one. That matters among the
-   * first steps only: with AdamW's defaults a skipped first step makes the second one's update 0.74 times as long, and the hundredth's 1.005 times.
+   * Which parameters `weightDecay` is for. `"matrices"`: those with two or more axes (not norms and biases); or a filter, such as
+   * `allOf(matrices, not(embeddings))`. Default `"all"`.
    */
-  maxGradNorm?: number;
+  decay?: "all" | "matrices" | ParameterFilter;
   /** Shapes of typed arrays by name, where they matter (`decay`, SONew's `chain`, `order`, `vectors`); default: one axis. */
   shapes?: Readonly<Record<string, readonly number[]>>;
 }
+
+/** Parameters that are added to an optimizer, with their own hyper-parameters. */
+export type NewGroup<P, H> = Partial<H> & {
+  params: Readonly<Record<string, P>>;
+  frozen?: boolean;
+  shapes?: Readonly<Record<string, readonly number[]>>;
+};
 
 /** The hyper-parameters that the base class itself reads. */
 export interface CommonHyper {
@@ -93,6 +102,8 @@ export interface Slot<P> extends StateHolder<P> {
   readonly shape: readonly number[];
   /** Elements of each state array when it was made. */
   readonly sizes: Readonly<Record<string, number>>;
+  /** Whether its group's `weightDecay` is for it. */
+  readonly decays: boolean;
   steps: number;
 }
 

@@ -4,8 +4,9 @@
 import { OptionError } from "@llmeff/native";
 import { add, astype, equal, mul, type Tensor, type TensorTree, where } from "@llmeff/tensor";
 import { withDefaults } from "./check.js";
+import type { ResolvedGroup } from "./groups.js";
 import { BaseOptimizer } from "./optimizer.js";
-import type { Bucket, CommonHyper, CommonOptions, MakeState, Slot, StateHolder } from "./optimizer-types.js";
+import type { Bucket, CommonHyper, CommonOptions, MakeState, NewGroup, Slot, StateHolder } from "./optimizer-types.js";
 import type { ScalarOrSchedule } from "./schedules.js";
 import type { Parameter, Storage } from "./storage.js";
 import type { GradientTransformation, TransformState } from "./transform.js";
@@ -74,21 +75,26 @@ export class TransformOptimizer<P extends Parameter, H extends CommonHyper = Com
     this.#rule = rule;
     this.#forms = forms;
     if (!together) return;
-    if (options.decay === "matrices") {
+    if (options.decay !== undefined && options.decay !== "all") {
       throw new OptionError(
-        `[${name}] steps all parameters of a group together, which decay "matrices" would part. Use groups, or addDecayedWeights with a mask.`,
+        `[${name}] steps all parameters of a group together, which decay of some would part. Use groups, or addDecayedWeights with a mask.`,
       );
     }
-    for (const [i, group] of this.paramGroups.entries()) {
-      if (group.params.length === 0) continue;
-      const holderName = `groups.${i}`;
-      const holder = {
-        name: holderName,
-        ...initialState(forms, rule, this.storage, holderName, this.slotsOf(group), group),
-      };
-      this.sharedState.push(holder);
-      this.#groupState.set(group, holder);
-    }
+    for (const group of this.paramGroups) this.#addShared(group);
+  }
+
+  override addParamGroup(group: NewGroup<P, H>): void {
+    super.addParamGroup(group);
+    if (this.#rule.together) this.#addShared(this.paramGroups.at(-1)!);
+  }
+
+  #addShared(group: ResolvedGroup<H>): void {
+    const slots = this.slotsOf(group);
+    if (slots.length === 0) return;
+    const name = `groups.${this.paramGroups.indexOf(group)}`;
+    const holder = { name, ...initialState(this.#forms, this.#rule, this.storage, name, slots, group) };
+    this.sharedState.push(holder);
+    this.#groupState.set(group, holder);
   }
 
   protected override prepareBucket(bucket: Bucket<P, H>): () => void {
