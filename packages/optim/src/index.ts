@@ -6,8 +6,20 @@ export {
   scaleByAdam,
 } from "./adamw.js";
 export type { AdamWHyper } from "./adamw-options.js";
+export {
+  type AlgoperfCosineOptions,
+  type AlgoperfLinearOptions,
+  algoperfCosine,
+  algoperfLinear,
+} from "./algoperf-schedules.js";
 export { type ApplyIfFiniteState, applyIfFinite } from "./apply-if-finite.js";
 export { adaptiveGradClip, clipByBlockRms } from "./clip-blocks.js";
+export {
+  type CosineRestartsOptions,
+  cosineRestarts,
+  type OneCycleOptions,
+  oneCycle,
+} from "./cyclic-schedules.js";
 export { type EmaState, ema } from "./ema.js";
 export { AdamW, type AdamWOptions } from "./fused-adamw.js";
 export { Sonew, type SonewOptions } from "./fused-sonew.js";
@@ -37,6 +49,14 @@ export type {
 } from "./optimizer-types.js";
 export { ParameterEma, type ParameterEmaOptions, type ParameterEmaState } from "./parameter-ema.js";
 export { type PartitionState, partition } from "./partition.js";
+export {
+  type ExponentialOptions,
+  exponential,
+  type PolynomialOptions,
+  piecewiseConstant,
+  piecewiseLinear,
+  polynomial,
+} from "./piecewise-schedules.js";
 export {
   constant,
   cosine,
