@@ -39,6 +39,7 @@ export {
 export type { BeforeStep, StepHooks } from "./hooks.js";
 export { type InjectedState, injectHyperparams } from "./inject-hyperparams.js";
 export { type LookaheadState, lookahead } from "./lookahead.js";
+export type { BaseOptimizer } from "./optimizer.js";
 export type {
   CommonHyper,
   CommonOptions,
@@ -57,6 +58,14 @@ export {
   piecewiseLinear,
   polynomial,
 } from "./piecewise-schedules.js";
+export {
+  type MatricesToOptions,
+  matricesTo,
+  type Route,
+  RoutedOptimizer,
+  type RouteOptions,
+  route,
+} from "./route.js";
 export {
   constant,
   cosine,
