@@ -81,6 +81,9 @@ class Context {
   // Matrix products, opened at the first use; null where the library is not to be had.
   CublasLt* find_cublas_lt();
 
+  // For the device: what memory is held by and what helps, for the message of a call that finds none.
+  std::function<std::string()> memory_state;
+
   // For the device, around the kernels of a call. end() returns the call's check, null if it made none, whose result is to
   // be had by settle() once the stream has come so far; any thread may settle.
   void begin(const char* op, uint64_t ticket, const std::vector<FailurePointer>& pending);

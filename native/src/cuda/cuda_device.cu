@@ -75,9 +75,13 @@ class GpuMemory final : public SystemMemory {
   void* take(size_t bytes) override {
     made_current(index_);
     void* data = nullptr;
-    if (cudaMalloc(&data, bytes) == cudaSuccess) return data;
-    cudaGetLastError();
-    return nullptr;
+    const cudaError_t status = cudaMalloc(&data, bytes);
+    if (status == cudaErrorMemoryAllocation) {
+      cudaGetLastError();
+      return nullptr;
+    }
+    LLMEFF_CUDA(status);
+    return data;
   }
   void give(void* data, size_t) override {
     made_current(index_);
@@ -100,6 +104,7 @@ class CudaDevice final : public Device {
         allocator_(this, memory_),
         executor_(kQueueCapacity, (static_cast<uint64_t>(index) + 1) << 40),  // tickets of no two devices are equal
         completions_(index, context_.stream) {
+    context_.memory_state = [this] { return memory_state(); };
     submit([index](uint64_t) { cudaSetDevice(index); });
   }
 
@@ -113,14 +118,9 @@ class CudaDevice final : public Device {
       empty_cache();
       block = allocator_.allocate(bytes);
     }
-    if (block == nullptr) {
-      size_t free = 0, total = 0;
-      cudaMemGetInfo(&free, &total);
-      fail("ERR_OUT_OF_MEMORY",
-           "[%s] out of memory: %zu bytes were asked for while tensors hold %zu and %zu of %zu are free. Dispose tensors, "
-           "use scope(), or a smaller batch.",
-           name().c_str(), bytes, allocator_.use().live_bytes, free, total);
-    }
+    if (block == nullptr)
+      fail("ERR_OUT_OF_MEMORY", "[%s] out of memory: %zu bytes were asked for while %s", name().c_str(), bytes,
+           memory_state().c_str());
     Buffer buffer(block);
     if (allocator_.missed())
       if (auto surplus = allocator_.detach_surplus(); !surplus.empty())
@@ -227,6 +227,16 @@ class CudaDevice final : public Device {
     const char* op;
     cudaEvent_t start, end;
   };
+
+  std::string memory_state() const {
+    made_current(index_);
+    size_t free = 0, total = 0;
+    cudaMemGetInfo(&free, &total);
+    const auto [live, peak, cached, allocations] = allocator_.use();
+    return "tensors hold " + std::to_string(live) + ", " + std::to_string(cached) + " are kept for reuse and " +
+           std::to_string(free) + " of " + std::to_string(total) +
+           " are free. Dispose tensors, use scope(), emptyCache(), or a smaller batch.";
+  }
 
   FailurePointer lost(cudaError_t status, uint64_t ticket) {
     auto failure = std::make_shared<Failure>();
