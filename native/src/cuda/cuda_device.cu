@@ -48,7 +48,7 @@ std::vector<CudaDeviceInfo> devices() {
     cudaDeviceProp properties;
     LLMEFF_CUDA(cudaGetDeviceProperties(&properties, i));
     all.push_back({properties.name, properties.totalGlobalMem,
-                   std::to_string(properties.major) + "." + std::to_string(properties.minor), driver});
+                   formatted("%d.%d", properties.major, properties.minor), driver});
   }
   return all;
 }
@@ -108,7 +108,7 @@ class CudaDevice final : public Device {
     submit([index](uint64_t) { cudaSetDevice(index); });
   }
 
-  std::string name() const override { return "cuda:" + std::to_string(index_); }
+  std::string name() const override { return formatted("cuda:%d", index_); }
   Kernels& kernels() override { return kernels_; }
   bool takes_half() const override { return true; }
 
@@ -232,10 +232,10 @@ class CudaDevice final : public Device {
     made_current(index_);
     size_t free = 0, total = 0;
     cudaMemGetInfo(&free, &total);
-    const auto [live, peak, cached, allocations] = allocator_.use();
-    return "tensors hold " + std::to_string(live) + ", " + std::to_string(cached) + " are kept for reuse and " +
-           std::to_string(free) + " of " + std::to_string(total) +
-           " are free. Dispose tensors, use scope(), emptyCache(), or a smaller batch.";
+    const MemoryUse use = allocator_.use();
+    return formatted("tensors hold %zu, %zu are kept for reuse and %zu of %zu are free. Dispose tensors, use scope(), "
+                     "emptyCache(), or a smaller batch.",
+                     use.live_bytes, use.cached_bytes, free, total);
   }
 
   FailurePointer lost(cudaError_t status, uint64_t ticket) {
@@ -243,8 +243,9 @@ class CudaDevice final : public Device {
     failure->code = "ERR_CUDA";
     failure->op = "finish";
     failure->ticket = ticket;
-    failure->message.append("[").append(name()).append("] the GPU stopped: ").append(cudaGetErrorString(status));
-    failure->message.append(". Its memory is lost: restart the process and resume from a checkpoint.");
+    failure->message =
+        formatted("[cuda:%d] the GPU stopped: %s. Its memory is lost: restart the process and resume from a checkpoint.",
+                  index_, cudaGetErrorString(status));
     return failure;
   }
 
