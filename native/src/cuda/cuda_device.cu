@@ -243,9 +243,9 @@ class CudaDevice final : public Device {
     failure->code = "ERR_CUDA";
     failure->op = "finish";
     failure->ticket = ticket;
-    failure->message =
-        formatted("[cuda:%d] the GPU stopped: %s. Its memory is lost: restart the process and resume from a checkpoint.",
-                  index_, cudaGetErrorString(status));
+    failure->message = formatted(
+        "[cuda:%d] the GPU stopped: %s. Its memory is lost: restart the process and resume from a checkpoint.", index_,
+        cudaGetErrorString(status));
     return failure;
   }
 
@@ -269,7 +269,8 @@ Device& device(int index) {
   if (index < 0 || index >= count)
     fail("ERR_DEVICE", "[cuda] there is no cuda:%d; this machine has %d GPU%s, counted from 0.", index, count,
          count == 1 ? "" : "s");
-  return *new CudaDevice(index);  // never destroyed: tensors of other threads may outlive any moment at which it could be
+  // Never destroyed: tensors of other threads may outlive any moment at which it could be.
+  return *new CudaDevice(index);
 }
 
 constexpr CudaLibrary kLibrary = {CudaLibrary::kVersion, &devices, &device};
