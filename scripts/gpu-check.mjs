@@ -1,10 +1,10 @@
 /**
  * Checks the CUDA engine on this machine's GPU: builds it, runs its C++ tests, the same test suites that the CPU passes with
- * `LLMEFF_DEVICE=cuda`, NVIDIA's compute-sanitizer over the C++ tests, and the benchmark. `npm run gpu-check` sets up first; on a machine without npm
- * or network `node scripts/gpu-check.mjs --no-build` takes what is there.
+ * `LLMEFF_DEVICE=cuda`, failures on purpose, NVIDIA's compute-sanitizer over the C++ tests, and the benchmark. `npm run gpu-check` sets up first; on a machine
+ * without npm or network `node scripts/gpu-check.mjs --no-build` takes what is there.
  *
  *   npm run gpu-check                              everything
- *   npm run gpu-check -- kernels suites            these of: kernels, suites, memcheck, racecheck, bench
+ *   npm run gpu-check -- kernels suites            these of: kernels, suites, failures, memcheck, racecheck, bench
  *   npm run gpu-check -- --no-build                with native/build as it is; so with LLMEFF_NATIVE_PATH
  *   npm run gpu-check -- kernels --tests attention the C++ tests whose names contain this; also of memcheck and racecheck
  *   npm run gpu-check -- --smoke                   the benchmark at tiny sizes
@@ -72,10 +72,9 @@ function sanitized(tool, options = []) {
   };
 }
 
-async function onGpu() {
-  const env = { LLMEFF_DEVICE: "cuda" };
-  // A GPU is one for all: more processes on it wait for each other, and each holds memory.
-  const { files, crashed } = await runVitest([...suites, "--maxWorkers=4"], env);
+/** Vitest with tensors on the GPU. */
+async function onGpu(args) {
+  const { files, crashed } = await runVitest(args, { LLMEFF_DEVICE: "cuda" });
   for (const name of files.flatMap(({ skipped }) => skipped)) console.log(`not run on a GPU: ${name}`);
   const counts = files.flatMap((file) => [...file.suites.values()]);
   return counts.reduce(add, { passed: 0, failed: crashed ? 1 : 0 });
@@ -88,7 +87,10 @@ function bench(_filter, { smoke }) {
 
 const checks = {
   kernels,
-  suites: onGpu,
+  // A GPU is one for all: more processes on it wait for each other, and each holds memory.
+  suites: () => onGpu([...suites, "--maxWorkers=4"]),
+  // One at a time: some take all the memory that there is. Those of two GPUs are named as not run where there is one.
+  failures: () => onGpu(["test/gpu", "--no-file-parallelism"]),
   memcheck: sanitized("memcheck", ["--leak-check", "no"]),
   racecheck: sanitized("racecheck"),
   bench,

@@ -73,7 +73,7 @@ void run(Gpu& gpu, const char* what, const std::vector<int64_t>& sizes, double c
   print("SONew, graft, relative eps", 56, gpu.time([&] { sonew({}, Graft::kAdam, true); }, 5));
   float* norm;
   LLMEFF_CUDA(cudaMalloc(&norm, 4));
-  print("global norm", 4, gpu.time([&] { gpu.kernels->global_norm(list(g), Out{contiguous(norm, DType::kF32, {})}); }));
+  print("global norm", 4, gpu.time([&] { gpu.kernels->global_norm(list(g), Out{row_major(norm, DType::kF32, {})}); }));
   LLMEFF_CUDA(cudaFree(norm));
   for (const auto* arrays : {&p, &m, &v, &h1})
     for (const View& view : *arrays) LLMEFF_CUDA(cudaFree(view.data));

@@ -1,5 +1,5 @@
-// The part of cuBLASLt's interface that is used, declared here so that building needs nothing but the CUDA runtime. Names
-// and numbers are those of NVIDIA's documentation of version 12 and 13.
+// The part of cuBLASLt's interface that is used, declared here so that building needs nothing but the CUDA runtime.
+// Names and numbers are those of NVIDIA's documentation of version 12 and 13.
 #include "cuda/cublas_lt.h"
 
 #include <library_types.h>
@@ -29,7 +29,14 @@ enum MatmulAttribute : int {
 };
 enum Epilogue : int { kEpilogueDefault = 1, kRelu = 2, kBias = 4, kGelu = 32, kAux = 128 };
 enum LayoutAttribute : int { kBatchCount = 5, kBatchOffset = 6 };
-enum PreferenceAttribute : int { kMaxWorkspace = 1, kReductions = 3, kAlignmentA = 5, kAlignmentB = 6, kAlignmentC = 7, kAlignmentD = 8 };
+enum PreferenceAttribute : int {
+  kMaxWorkspace = 1,
+  kReductions = 3,
+  kAlignmentA = 5,
+  kAlignmentB = 6,
+  kAlignmentC = 7,
+  kAlignmentD = 8
+};
 
 struct Algorithm {
   uint64_t data[8];

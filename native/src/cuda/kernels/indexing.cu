@@ -46,9 +46,9 @@ int64_t element_at(const View& indices, int64_t offset) {
 
 ValueCheck check_indices(Context& cuda, const char* op, const View& indices, int64_t axis, int64_t size) {
   return cuda.check_values([=](int64_t offset, int32_t index) {
-    return "[" + std::string(op) + "] index " + std::to_string(index) + " at position " +
-           std::to_string(element_at(indices, offset)) + " is outside axis " + std::to_string(axis) + ", which has " +
-           std::to_string(size) + " elements";
+    return formatted("[%s] index %d at position %lld is outside axis %lld, which has %lld elements", op, index,
+                     static_cast<long long>(element_at(indices, offset)), static_cast<long long>(axis),
+                     static_cast<long long>(size));
   });
 }
 
