@@ -57,3 +57,10 @@ export function withDefaults<D extends object>(defaults: D, options: { [K in key
   const given = Object.keys(defaults).filter((key) => options[key as keyof D] !== undefined);
   return { ...defaults, ...Object.fromEntries(given.map((key) => [key, options[key as keyof D]])) };
 }
+
+/** Refuses an asynchronous function where its result is needed at once; its failure, which nobody will see, must not end the process. */
+export function refusePromise(where: string, result: unknown): void {
+  if (!(result instanceof Promise)) return;
+  result.catch(() => undefined);
+  throw new OptionError(`[${where}] expected a function that returns a value; received one that returns a Promise.`);
+}

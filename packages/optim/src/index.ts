@@ -7,8 +7,27 @@ export {
 export type { AdamWHyper } from "./adamw-options.js";
 export { AdamW, type AdamWOptions } from "./fused-adamw.js";
 export { Sonew, type SonewOptions } from "./fused-sonew.js";
-export { type ParameterFilter, type ParamGroup, type ResolvedGroup, vectors } from "./groups.js";
-export type { CommonOptions, HyperSummary, Optimizer, OptimizerState } from "./optimizer-types.js";
+export type { GradGuardOptions } from "./grad-guard.js";
+export {
+  allOf,
+  anyOf,
+  embeddings,
+  matrices,
+  not,
+  type ParameterFilter,
+  type ParamGroup,
+  type ResolvedGroup,
+  vectors,
+} from "./groups.js";
+export type { BeforeStep, StepHooks } from "./hooks.js";
+export type {
+  CommonHyper,
+  CommonOptions,
+  HyperSummary,
+  NewGroup,
+  Optimizer,
+  OptimizerState,
+} from "./optimizer-types.js";
 export {
   constant,
   cosine,
@@ -40,3 +59,11 @@ export {
   type TreeMask,
   trace,
 } from "./transform.js";
+export {
+  type OptimizerOfOptions,
+  optimizerOf,
+  type StepHyper,
+  TransformOptimizer,
+  type TransformOptions,
+  type TransformRule,
+} from "./transform-optimizer.js";

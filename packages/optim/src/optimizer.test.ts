@@ -425,7 +425,7 @@ describe("fused optimizers", () => {
       "state of another size",
       () => new AdamW({ a: ok }).loadStateDict(new AdamW({ a: new Float32Array(2) }).stateDict()),
       FormatError,
-      '"a.m" must be a Float32Array of 1 elements; received a Float32Array of 2.',
+      '"a.m" must be a Float32Array of 1 elements; received a Float32Array of 2 elements.',
     ],
   ])("refuse %s", (_what, act, ErrorClass, message) => {
     expect(act).toThrow(ErrorClass);

@@ -1,0 +1,98 @@
+/**
+ * States of transforms, which are trees, as the flat named arrays and numbers that a file holds, and back.
+ */
+import { OptionError } from "@llmeff/native";
+import { type DType, Tensor } from "@llmeff/tensor";
+import type { TransformState } from "./transform.js";
+
+/** What stays of a state when its arrays and numbers are taken out. */
+export interface StateForm {
+  /** With the name of the array or number in the place of each. */
+  readonly tree: FormTree;
+  readonly arrays: Readonly<Record<string, { readonly shape: readonly number[]; readonly dtype: DType }>>;
+}
+
+type FormTree =
+  | { readonly array: string }
+  | { readonly number: string }
+  | { readonly items: readonly FormTree[] }
+  | { readonly fields: Readonly<Record<string, FormTree>> };
+
+export interface FlatState {
+  arrays: Record<string, Tensor>;
+  numbers: Record<string, number>;
+  form: StateForm;
+}
+
+/**
+ * The arrays and numbers of a state by their path, without the name of `holder` at its end: `m` for `state.m["wte.weight"]` of the parameter
+ * "wte.weight".
+ *
+ * @throws {OptionError} if `expected` is given and the state has another form, or arrays of other shapes or dtypes
+ */
+export function flattenState(kind: string, holder: string, state: TransformState, expected?: StateForm): FlatState {
+  const arrays: Record<string, Tensor> = {};
+  const numbers: Record<string, number> = {};
+  const visit = (node: TransformState, path: string): FormTree => {
+    if (node instanceof Tensor) {
+      arrays[nameOf(path)] = node;
+      return { array: nameOf(path) };
+    }
+    if (typeof node === "number") {
+      numbers[nameOf(path)] = node;
+      return { number: nameOf(path) };
+    }
+    const below = (child: TransformState, key: string | number) =>
+      visit(child, path === "" ? `${key}` : `${path}.${key}`);
+    if (Array.isArray(node)) return { items: node.map(below) };
+    return { fields: Object.fromEntries(Object.entries(node).map(([key, child]) => [key, below(child, key)])) };
+  };
+  const nameOf = (path: string) => (path.endsWith(`.${holder}`) ? path.slice(0, -holder.length - 1) : path || "state");
+  const tree = visit(state, "");
+  const form = {
+    tree,
+    arrays: Object.fromEntries(Object.entries(arrays).map(([name, { shape, dtype }]) => [name, { shape, dtype }])),
+  };
+  if (expected !== undefined) requireForm(kind, holder, form, numbers, expected);
+  return { arrays, numbers, form };
+}
+
+function requireForm(
+  kind: string,
+  holder: string,
+  form: StateForm,
+  numbers: Readonly<Record<string, number>>,
+  expected: StateForm,
+): void {
+  const where = `[${kind}] the transform's state for "${holder}"`;
+  if (JSON.stringify(form.tree) !== JSON.stringify(expected.tree)) {
+    throw new OptionError(`${where} changed its form in a step; init and update must return the same keys.`);
+  }
+  for (const [name, { shape, dtype }] of Object.entries(form.arrays)) {
+    const was = expected.arrays[name]!;
+    if (dtype === was.dtype && shape.length === was.shape.length && shape.every((n, axis) => n === was.shape[axis]))
+      continue;
+    throw new OptionError(
+      `${where} had a ${was.dtype} array "${name}" of shape [${was.shape.join(", ")}] and now has a ${dtype} one of shape [${shape.join(", ")}].`,
+    );
+  }
+  for (const [name, value] of Object.entries(numbers)) {
+    if (!Number.isFinite(value))
+      throw new OptionError(`${where} has the number "${name}" = ${value}, which JSON can't hold.`);
+  }
+}
+
+/** The state of that form with these arrays and numbers. */
+export function rebuildState(
+  form: StateForm,
+  arrays: Readonly<Record<string, Tensor>>,
+  numbers: Readonly<Record<string, number>>,
+): TransformState {
+  const build = (node: FormTree): TransformState => {
+    if ("array" in node) return arrays[node.array]!;
+    if ("number" in node) return numbers[node.number]!;
+    if ("items" in node) return node.items.map(build);
+    return Object.fromEntries(Object.entries(node.fields).map(([key, child]) => [key, build(child)]));
+  };
+  return build(form.tree);
+}
