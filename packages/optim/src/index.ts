@@ -1,11 +1,25 @@
 export {
+  Adafactor,
+  type AdafactorHyper,
+  type AdafactorOptions,
+  adafactor,
+  clipByBlockRms,
+  type FactoredHyper,
+  type FactoredState,
+  scaleByFactoredRms,
+  scaleByParamRms,
+} from "./adafactor.js";
+export { Adagrad, type AdagradHyper, type AdagradOptions, adagrad, scaleByAdagrad } from "./adagrad.js";
+export {
   type AdamState,
   type AdamWTransformOptions,
+  adam,
   adamw,
   scaleByAdam,
 } from "./adamw.js";
 export type { AdamWHyper } from "./adamw-options.js";
-export { AdamW, type AdamWOptions } from "./fused-adamw.js";
+export type { DecayHyper, DecayMask } from "./decay.js";
+export { Adam, AdamW, type AdamWOptions } from "./fused-adamw.js";
 export { Sonew, type SonewOptions } from "./fused-sonew.js";
 export type { GradGuardOptions } from "./grad-guard.js";
 export {
@@ -20,6 +34,17 @@ export {
   vectors,
 } from "./groups.js";
 export type { BeforeStep, StepHooks } from "./hooks.js";
+export { Lamb, type LambHyper, type LambOptions, lamb, scaleByTrustRatio } from "./lamb.js";
+export { Lion, type LionHyper, type LionOptions, lion, scaleByLion } from "./lion.js";
+export {
+  type NAdamHyper,
+  type NAdamVariant,
+  NAdamW,
+  type NAdamWHyper,
+  type NAdamWOptions,
+  nadamw,
+  scaleByNAdam,
+} from "./nadamw.js";
 export type {
   CommonHyper,
   CommonOptions,
@@ -28,6 +53,24 @@ export type {
   Optimizer,
   OptimizerState,
 } from "./optimizer-types.js";
+export {
+  RMSprop,
+  type RMSpropHyper,
+  type RMSpropOptions,
+  type RmsHyper,
+  type RmsState,
+  rmsprop,
+  scaleByRms,
+} from "./rmsprop.js";
+export { SAM, type SAMOptions, type Steppable } from "./sam.js";
+export {
+  ScheduleFreeAdamW,
+  type ScheduleFreeAdamWHyper,
+  type ScheduleFreeAdamWOptions,
+  type ScheduleFreeState,
+  scheduleFreeAdamw,
+  scheduleFreeEvalParams,
+} from "./schedule-free.js";
 export {
   constant,
   cosine,
@@ -41,6 +84,8 @@ export {
   warmup,
   wsd,
 } from "./schedules.js";
+export { type MomentumHyper, SGD, type SGDHyper, type SGDOptions, scaleByMomentum, sgd } from "./sgd.js";
+export { SM3, type SM3Hyper, type SM3Options, type SM3State, type Sm3Scaling, scaleBySM3, sm3 } from "./sm3.js";
 export { type SonewState, type SonewTransformOptions, scaleBySonew, sonew } from "./sonew.js";
 export type { SonewGraft, SonewHyper } from "./sonew-options.js";
 export type { FloatDType, Parameter } from "./storage.js";
