@@ -8,20 +8,7 @@
  * Shazeer & Stern 2018, arXiv:1804.04235; semantics of PyTorch, with the original's as options. For models whose Adam state doesn't fit: it
  * needs rows + columns numbers for a matrix, and usually some more steps than Adam.
  */
-import {
-  accumulationDType,
-  add,
-  div,
-  maximum,
-  mean,
-  mul,
-  sqrt,
-  square,
-  sub,
-  type Tensor,
-  type TensorTree,
-  zeros,
-} from "@llmeff/tensor";
+import { accumulationDType, add, div, maximum, mean, mul, sqrt, square, sub, type Tensor, zeros } from "@llmeff/tensor";
 import { average } from "./adamw.js";
 import {
   checkBeta,
@@ -33,7 +20,9 @@ import {
   checkPositive,
   withDefaults,
 } from "./check.js";
+import { clipByBlockRms } from "./clip-blocks.js";
 import type { DecayMask } from "./decay.js";
+import { ema } from "./ema.js";
 import type { CommonOptions } from "./optimizer-types.js";
 import { asSchedule, type ScalarOrSchedule, type Schedule } from "./schedules.js";
 import type { Parameter } from "./storage.js";
@@ -41,9 +30,9 @@ import {
   chain,
   type GradientTransformation,
   scaleByLearningRate,
+  stateless,
   type TransformState,
   type TreeMask,
-  zerosOf,
 } from "./transform.js";
 import { TransformOptimizer, type TransformRule } from "./transform-optimizer.js";
 import { mapTrees } from "./trees.js";
@@ -161,41 +150,12 @@ const smallest = ({ dtype }: Tensor) => (dtype === "float64" ? 2 ** -1022 : 2 **
 
 const rms = (x: Tensor) => sqrt(mean(square(x)));
 
-/** Each tensor scaled down to a root mean square of at most `threshold`. */
-export function clipByBlockRms(threshold: number): GradientTransformation<Record<string, never>> {
-  checkPositive("clipByBlockRms", "threshold", threshold);
-  return {
-    init: () => ({}),
-    update: (grads, state) => ({
-      updates: mapTrees((g) => div(g, maximum(div(rms(g), threshold), 1)), grads),
-      state,
-    }),
-  };
-}
-
 /** Each tensor times the root mean square of its parameters, at least `least`. */
 export function scaleByParamRms(
   least = adafactorDefaults.eps2 as number,
 ): GradientTransformation<Record<string, never>> {
   checkNotNegative("scaleByParamRms", "least", least);
-  return {
-    init: () => ({}),
-    update: (grads, state, params) => ({
-      updates: mapTrees((g, p) => mul(g, maximum(rms(p), least)), grads, params),
-      state,
-    }),
-  };
-}
-
-/** The running average of the updates, from 0 on. */
-function averaged(beta: number): GradientTransformation<{ m: TensorTree }> {
-  return {
-    init: (params) => ({ m: zerosOf(params) }),
-    update(grads, state) {
-      const m = mapTrees((g, old) => average(old, g, beta), grads, state.m);
-      return { updates: m, state: { m } };
-    },
-  };
+  return stateless((grads, params) => mapTrees((g, p) => mul(g, maximum(rms(p), least)), grads, params));
 }
 
 /** Adds `−lr(step)·weightDecay·p`: decay that no scaling of the step touches. */
@@ -237,7 +197,7 @@ export function adafactor(
     clipByBlockRms(clipThreshold),
     scaleByParamRms(eps2),
     scaleByLearningRate((step) => Math.min(schedule(step), 1 / Math.sqrt(step + 1))),
-    ...(beta1 > 0 ? [averaged(beta1) as GradientTransformation] : []),
+    ...(beta1 > 0 ? [ema(beta1, { debias: false }) as GradientTransformation] : []),
     ...(weightDecay > 0 ? [decayedBy(schedule, weightDecay, options.mask) as GradientTransformation] : []),
   );
 }

@@ -1,9 +1,9 @@
+export { type AccumulateState, accumulate } from "./accumulate.js";
 export {
   Adafactor,
   type AdafactorHyper,
   type AdafactorOptions,
   adafactor,
-  clipByBlockRms,
   type FactoredHyper,
   type FactoredState,
   scaleByFactoredRms,
@@ -18,10 +18,26 @@ export {
   scaleByAdam,
 } from "./adamw.js";
 export type { AdamWHyper } from "./adamw-options.js";
+export {
+  type AlgoperfCosineOptions,
+  type AlgoperfLinearOptions,
+  algoperfCosine,
+  algoperfLinear,
+} from "./algoperf-schedules.js";
+export { type ApplyIfFiniteState, applyIfFinite } from "./apply-if-finite.js";
+export { adaptiveGradClip, clipByBlockRms } from "./clip-blocks.js";
+export {
+  type CosineRestartsOptions,
+  cosineRestarts,
+  type OneCycleOptions,
+  oneCycle,
+} from "./cyclic-schedules.js";
 export type { DecayHyper, DecayMask } from "./decay.js";
+export { type EmaState, ema } from "./ema.js";
 export { Adam, AdamW, type AdamWOptions } from "./fused-adamw.js";
 export { Sonew, type SonewOptions } from "./fused-sonew.js";
 export type { GradGuardOptions } from "./grad-guard.js";
+export { type GraftState, graft } from "./graft.js";
 export {
   allOf,
   anyOf,
@@ -34,8 +50,10 @@ export {
   vectors,
 } from "./groups.js";
 export type { BeforeStep, StepHooks } from "./hooks.js";
+export { type InjectedState, injectHyperparams } from "./inject-hyperparams.js";
 export { Lamb, type LambHyper, type LambOptions, lamb, scaleByTrustRatio } from "./lamb.js";
 export { Lion, type LionHyper, type LionOptions, lion, scaleByLion } from "./lion.js";
+export { type LookaheadState, lookahead } from "./lookahead.js";
 export {
   type NAdamHyper,
   type NAdamVariant,
@@ -53,6 +71,16 @@ export type {
   Optimizer,
   OptimizerState,
 } from "./optimizer-types.js";
+export { ParameterEma, type ParameterEmaOptions, type ParameterEmaState } from "./parameter-ema.js";
+export { type PartitionState, partition } from "./partition.js";
+export {
+  type ExponentialOptions,
+  exponential,
+  type PolynomialOptions,
+  piecewiseConstant,
+  piecewiseLinear,
+  polynomial,
+} from "./piecewise-schedules.js";
 export {
   RMSprop,
   type RMSpropHyper,
@@ -92,6 +120,7 @@ export type { FloatDType, Parameter } from "./storage.js";
 export {
   addDecayedWeights,
   applyUpdates,
+  centralize,
   chain,
   clip,
   clipByGlobalNorm,
@@ -100,6 +129,8 @@ export {
   masked,
   scale,
   scaleByLearningRate,
+  scaleBySchedule,
+  setToZero,
   type TransformState,
   type TreeMask,
   trace,

@@ -18,6 +18,7 @@ import {
   chain,
   type GradientTransformation,
   scaleByLearningRate,
+  stateless,
   type TransformState,
 } from "./transform.js";
 import { TransformOptimizer, type TransformRule } from "./transform-optimizer.js";
@@ -39,10 +40,7 @@ export function scaleByTrustRatio(): GradientTransformation<Record<string, never
     const zero = equal(minimum(length, norm), 0);
     return mul(g, where(zero, 1, div(length, where(zero, 1, norm))));
   };
-  return {
-    init: () => ({}),
-    update: (grads, state, params) => ({ updates: mapTrees(ratio, grads, params), state }),
-  };
+  return stateless((grads, params) => mapTrees(ratio, grads, params));
 }
 
 /**
