@@ -23,7 +23,7 @@ export {
   wsd,
 } from "./schedules.js";
 export { type SonewState, type SonewTransformOptions, scaleBySonew, sonew } from "./sonew.js";
-export type { SonewGraft, SonewHyper } from "./sonew-options.js";
+export type { SonewGraft, SonewHyper, StateDtype } from "./sonew-options.js";
 export type { FloatDType, Parameter } from "./storage.js";
 export {
   addDecayedWeights,

@@ -28,6 +28,11 @@ const kinds = [
   ["Sonew", (p: Params, options: object) => new Sonew(p, { eps: 1e-4, ...options })],
   ["Sonew rmspropNorm", (p: Params, options: object) => new Sonew(p, { graft: "rmspropNorm", eps: 1e-4, ...options })],
   [
+    "Sonew of band 4, edges dropped on both sides",
+    (p: Params, options: object) => new Sonew(p, { band: 4, drop: "isolate", gamma: 0.2, eps: 1e-4, ...options }),
+  ],
+  ["diagonal Sonew", (p: Params, options: object) => new Sonew(p, { band: 0, eps: 1e-4, ...options })],
+  [
     "Sonew col, rows, vectors by Adam",
     (p: Params, options: object) =>
       new Sonew(p, { order: "col", chain: "row", vectors: "adam", eps: 1e-4, ...options }),

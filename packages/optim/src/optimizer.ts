@@ -14,7 +14,17 @@ import type {
   Slot,
 } from "./optimizer-types.js";
 import { asSchedule, type ScalarOrSchedule } from "./schedules.js";
-import { describe, deviceOf, type Parameter, type Storage, shapeOfParameter, sizeOf, storageOf } from "./storage.js";
+import type { StateDtype } from "./sonew-options.js";
+import {
+  bytesOf,
+  describe,
+  deviceOf,
+  type Parameter,
+  type Storage,
+  shapeOfParameter,
+  sizeOf,
+  storageOf,
+} from "./storage.js";
 
 const commonKeys = ["groups", "decay", "maxGradNorm", "shapes"];
 
@@ -32,7 +42,10 @@ export abstract class FusedOptimizer<P extends Parameter, H extends CommonHyper>
   #gradNorm: P | undefined;
   #stepCount = 0;
 
-  /** `hyper` holds every hyper-parameter with its default; `stateNames` says which arrays a parameter of a group needs. */
+  /**
+   * `hyper` holds every hyper-parameter with its default; `stateNames` says which arrays a parameter of a group needs, `stateDtype` what they are stored
+   * in, by default what parameters are stepped in.
+   */
   protected constructor(
     where: string,
     params: Readonly<Record<string, P>>,
@@ -40,6 +53,7 @@ export abstract class FusedOptimizer<P extends Parameter, H extends CommonHyper>
     options: CommonOptions<H>,
     stateNames: (hyper: H) => readonly string[],
     check: (where: string, hyper: H) => void,
+    stateDtype: (hyper: H, shape: readonly number[]) => StateDtype | undefined = () => undefined,
   ) {
     const { groups = [], decay = "all", maxGradNorm, shapes = {} } = options;
     checkKeys(where, options, [...Object.keys(hyper), ...commonKeys]);
@@ -77,11 +91,21 @@ export abstract class FusedOptimizer<P extends Parameter, H extends CommonHyper>
           configurable: true,
         });
       }
-      for (const name of group.params) this.#addSlot(name, params[name]!, shapeOf.get(name)!, group, stateNames(group));
+      for (const name of group.params) {
+        const shape = shapeOf.get(name)!;
+        this.#addSlot(name, params[name]!, shape, group, stateNames(group), stateDtype(group, shape));
+      }
     }
   }
 
-  #addSlot(name: string, param: P, shape: readonly number[], group: ResolvedGroup<H>, states: readonly string[]): void {
+  #addSlot(
+    name: string,
+    param: P,
+    shape: readonly number[],
+    group: ResolvedGroup<H>,
+    states: readonly string[],
+    dtype: StateDtype = this.storage.dtype,
+  ): void {
     const elements = shape.reduce((size, n) => size * n, 1);
     if (elements === 0)
       throw new ShapeError(`[${this.#where}] parameter "${name}" is empty: shape [${shape.join(", ")}].`);
@@ -90,8 +114,9 @@ export abstract class FusedOptimizer<P extends Parameter, H extends CommonHyper>
         `[${this.#where}] parameter "${name}" is a strided view; optimizers step contiguous tensors. Use clone().`,
       );
     }
+    this.storage.checkStateDtype(this.#where, dtype);
     const master = this.storage.master(param);
-    const state = Object.fromEntries(states.map((key) => [key, this.storage.zeros(shape)]));
+    const state = Object.fromEntries(states.map((key) => [key, this.storage.zeros(shape, dtype)]));
     if (master !== undefined) state.master = master;
     this.#slots.set(name, { name, param, shape, state, steps: 0 });
     this.#groupOf.set(name, group);
@@ -192,8 +217,7 @@ export abstract class FusedOptimizer<P extends Parameter, H extends CommonHyper>
   }
 
   stateBytes(): number {
-    const itemSize = this.storage.dtype === "float32" ? 4 : 8;
-    return Object.values(this.stateDict().tensors).reduce((bytes, array) => bytes + itemSize * sizeOf(array), 0);
+    return Object.values(this.stateDict().tensors).reduce((bytes, array) => bytes + bytesOf(array), 0);
   }
 
   dispose(): void {

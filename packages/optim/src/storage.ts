@@ -12,6 +12,7 @@ import {
   div,
   globalNorm,
   isFloating,
+  itemSize,
   keep,
   minimum,
   mul,
@@ -20,6 +21,7 @@ import {
   Tensor,
   zeros,
 } from "@llmeff/tensor";
+import { checkStateDtype, type StateDtype } from "./sonew-options.js";
 
 /**
  * What the optimizers can step: a floating-point tensor, or a typed array that is changed in place. Of bfloat16 and float16 tensors the
@@ -35,8 +37,10 @@ export interface Storage<P extends Parameter> {
   operand(array: P): Operand;
   /** A float32 copy of a parameter in bfloat16 or float16, which belongs to the caller; undefined for others. */
   master(param: P): P | undefined;
-  /** A new array of zeros that belongs to the caller. */
-  zeros(shape: readonly number[]): P;
+  /** Refuses state of a dtype that doesn't go with these parameters. */
+  checkStateDtype(where: string, dtype: StateDtype): void;
+  /** A new array of zeros, of a dtype that has been checked, that belongs to the caller. */
+  zeros(shape: readonly number[], dtype: StateDtype): P;
   /** Contiguous values of a gradient; a temporary of `run` if a copy is needed. */
   contiguous(array: P): P;
   assign(target: P, source: P): void;
@@ -135,6 +139,9 @@ function requireApart(where: string, entries: readonly (readonly [string, Parame
 /** Number of elements. */
 export const sizeOf = (array: Parameter) => ("size" in array ? array.size : array.length);
 
+export const bytesOf = (array: Parameter) =>
+  array instanceof Tensor ? array.size * itemSize(array.dtype) : array.byteLength;
+
 /** The kind of a parameter in words: "float32 tensor", "Float32Array". */
 export function describe(value: unknown): string {
   if (value instanceof Tensor) return `${value.dtype} tensor`;
@@ -149,7 +156,8 @@ function tensorStorage({ dtype: paramDType, device }: Tensor): Storage<Tensor> {
     dtype,
     operand: (tensor) => tensor.handle,
     master: (param) => (paramDType === dtype ? undefined : keep(astype(detach(param), dtype))),
-    zeros: (shape) => keep(zeros(shape, { dtype, device })),
+    checkStateDtype: (where, state) => checkStateDtype(where, state, dtype),
+    zeros: (shape, state) => keep(zeros(shape, { dtype: state, device })),
     contiguous: (tensor) => (tensor.isContiguous ? tensor : tensor.clone()),
     assign: (target, source) => copyInto(target, source),
     reversed: (tensor, shape) => permute(tensor, reverse(shape)).clone(),
@@ -173,10 +181,18 @@ type FloatArray = Float32Array | Float64Array;
 
 function arrayStorage(ArrayType: Float32ArrayConstructor | Float64ArrayConstructor): Storage<FloatArray> {
   const sizeOf = (shape: readonly number[]) => shape.reduce((size, n) => size * n, 1);
+  const dtype = ArrayType === Float32Array ? "float32" : "float64";
   return {
-    dtype: ArrayType === Float32Array ? "float32" : "float64",
+    dtype,
     operand: (array) => array,
     master: () => undefined,
+    checkStateDtype: (where, state) => {
+      checkStateDtype(where, state, dtype);
+      if (state !== dtype)
+        throw new DTypeError(
+          `[${where}] there is no typed array of ${state}; state of a ${ArrayType.name} is ${dtype}. Use tensors.`,
+        );
+    },
     zeros: (shape) => new ArrayType(sizeOf(shape)),
     contiguous: (array) => array,
     assign: (target, source) => target.set(source),

@@ -90,11 +90,12 @@ class CudaKernels final : public Kernels {
   void adamw_step(const List<InOut>& params, const List<InOut>& copies, const List<In>& grads, const List<InOut>& m,
                   const List<InOut>& v, const List<InOut>& max_v, const In& grad_scale, double lr, double beta1,
                   double beta2, double eps, double weight_decay, bool decoupled, int64_t step) override;
-  void sonew_step(const List<InOut>& params, const List<InOut>& copies, const List<In>& grads, const List<InOut>& m,
-                  const List<InOut>& h0, const List<InOut>& h1, const List<InOut>& rms,
-                  const List<int64_t>& chain_length, const In& grad_scale, double lr, double beta1, double beta2, double eps, bool relative_eps,
-                  double gamma, bool absolute_gamma, Graft graft, double graft_eps, bool bias_correction,
-                  double weight_decay, int64_t step, const InOut& dropped) override;
+  void sonew_step(const List<InOut>& params, const List<InOut>& copies, const List<In>& grads,
+                  const List<InOut>& m, const List<InOut>& h, const List<InOut>& rms, const List<int64_t>& chain_length,
+                  const List<int64_t>& rounding_ids, const In& grad_scale, double lr, double beta1, double beta2,
+                  double eps, bool relative_eps, double gamma, bool absolute_gamma, bool isolate, Graft graft,
+                  double graft_eps, bool bias_correction, double weight_decay, int64_t step, int64_t seed,
+                  const InOut& dropped) override;
 
  private:
   Context& cuda_;
