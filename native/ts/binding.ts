@@ -321,10 +321,11 @@ export interface KernelTable {
     copies: readonly O[],
     grads: readonly O[],
     m: readonly O[],
-    h0: readonly O[],
-    h1: readonly O[],
+    /** The main diagonals of all tensors, then the first super-diagonals, … */
+    diagonals: readonly O[],
     rms: readonly O[],
     chainLength: readonly number[],
+    roundingIds: readonly number[],
     gradScale: Opt,
     lr: number,
     beta1: number,
@@ -333,11 +334,13 @@ export interface KernelTable {
     relativeEps: boolean,
     gamma: number,
     absoluteGamma: boolean,
+    isolate: boolean,
     graft: number,
     graftEps: number,
     biasCorrection: boolean,
     weightDecay: number,
     step: number,
+    seed: number,
     dropped: Opt,
   ): Ticket;
 }

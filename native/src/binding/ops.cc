@@ -63,7 +63,8 @@ void define_ops(Environment& environment, Napi::Env env, Napi::Object& exports) 
   define("simplicialAttentionGrad", &Kernels::simplicial_attention_grad);
   define("globalNorm", &Kernels::global_norm);
   define("optimizerStep", &Kernels::optimizer_step, {.optional = 1u << 6, .half = Half::kNative});  // grad_scale
-  define("sonewStep", &Kernels::sonew_step, {.optional = 1u << 8 | 1u << 21});  // grad_scale, dropped
+  define("sonewStep", &Kernels::sonew_step,
+         {.optional = 1u << 8 | 1u << 23, .half = Half::kNative});  // grad_scale, dropped
   exports.Set("op", op);
 }
 

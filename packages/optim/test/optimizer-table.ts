@@ -157,4 +157,13 @@ export const everyOptimizer: readonly Entry[] = [
     0.1,
     sonewRefused,
   ),
+  entry("diagonal Sonew", Sonew, sonew, { band: 0, eps: 1e-4 }, 0.1, sonewRefused),
+  entry(
+    "Sonew of band 4, edges dropped on both sides",
+    Sonew,
+    sonew,
+    { band: 4, drop: "isolate", gamma: 0.2, eps: 1e-4 },
+    0.1,
+    sonewRefused,
+  ),
 ];

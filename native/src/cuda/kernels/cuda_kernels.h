@@ -89,11 +89,12 @@ class CudaKernels final : public Kernels {
   void global_norm(const List<In>& xs, const Out& norm) override;
   void optimizer_step(UpdateRule rule, const List<InOut>& params, const List<InOut>& copies, const List<In>& grads,
                       const List<InOut>& states, const List<double>& factors, const In& grad_scale) override;
-  void sonew_step(const List<InOut>& params, const List<InOut>& copies, const List<In>& grads, const List<InOut>& m,
-                  const List<InOut>& h0, const List<InOut>& h1, const List<InOut>& rms,
-                  const List<int64_t>& chain_length, const In& grad_scale, double lr, double beta1, double beta2, double eps, bool relative_eps,
-                  double gamma, bool absolute_gamma, Graft graft, double graft_eps, bool bias_correction,
-                  double weight_decay, int64_t step, const InOut& dropped) override;
+  void sonew_step(const List<InOut>& params, const List<InOut>& copies, const List<In>& grads,
+                  const List<InOut>& m, const List<InOut>& h, const List<InOut>& rms, const List<int64_t>& chain_length,
+                  const List<int64_t>& rounding_ids, const In& grad_scale, double lr, double beta1, double beta2,
+                  double eps, bool relative_eps, double gamma, bool absolute_gamma, bool isolate, Graft graft,
+                  double graft_eps, bool bias_correction, double weight_decay, int64_t step, int64_t seed,
+                  const InOut& dropped) override;
 
  private:
   Context& cuda_;
