@@ -1,3 +1,4 @@
+export { type AccumulateState, accumulate } from "./accumulate.js";
 export {
   type AdamState,
   type AdamWTransformOptions,
@@ -5,9 +6,25 @@ export {
   scaleByAdam,
 } from "./adamw.js";
 export type { AdamWHyper } from "./adamw-options.js";
+export {
+  type AlgoperfCosineOptions,
+  type AlgoperfLinearOptions,
+  algoperfCosine,
+  algoperfLinear,
+} from "./algoperf-schedules.js";
+export { type ApplyIfFiniteState, applyIfFinite } from "./apply-if-finite.js";
+export { adaptiveGradClip, clipByBlockRms } from "./clip-blocks.js";
+export {
+  type CosineRestartsOptions,
+  cosineRestarts,
+  type OneCycleOptions,
+  oneCycle,
+} from "./cyclic-schedules.js";
+export { type EmaState, ema } from "./ema.js";
 export { AdamW, type AdamWOptions } from "./fused-adamw.js";
 export { Sonew, type SonewOptions } from "./fused-sonew.js";
 export type { GradGuardOptions } from "./grad-guard.js";
+export { type GraftState, graft } from "./graft.js";
 export {
   allOf,
   anyOf,
@@ -20,6 +37,8 @@ export {
   vectors,
 } from "./groups.js";
 export type { BeforeStep, StepHooks } from "./hooks.js";
+export { type InjectedState, injectHyperparams } from "./inject-hyperparams.js";
+export { type LookaheadState, lookahead } from "./lookahead.js";
 export type {
   CommonHyper,
   CommonOptions,
@@ -28,6 +47,16 @@ export type {
   Optimizer,
   OptimizerState,
 } from "./optimizer-types.js";
+export { ParameterEma, type ParameterEmaOptions, type ParameterEmaState } from "./parameter-ema.js";
+export { type PartitionState, partition } from "./partition.js";
+export {
+  type ExponentialOptions,
+  exponential,
+  type PolynomialOptions,
+  piecewiseConstant,
+  piecewiseLinear,
+  polynomial,
+} from "./piecewise-schedules.js";
 export {
   constant,
   cosine,
@@ -47,6 +76,7 @@ export type { FloatDType, Parameter } from "./storage.js";
 export {
   addDecayedWeights,
   applyUpdates,
+  centralize,
   chain,
   clip,
   clipByGlobalNorm,
@@ -55,6 +85,8 @@ export {
   masked,
   scale,
   scaleByLearningRate,
+  scaleBySchedule,
+  setToZero,
   type TransformState,
   type TreeMask,
   trace,

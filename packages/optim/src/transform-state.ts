@@ -2,7 +2,7 @@
  * States of transforms, which are trees, as the flat named arrays and numbers that a file holds, and back.
  */
 import { OptionError } from "@llmeff/native";
-import { type DType, Tensor } from "@llmeff/tensor";
+import { type DType, Tensor, where } from "@llmeff/tensor";
 import type { TransformState } from "./transform.js";
 
 /** What stays of a state when its arrays and numbers are taken out. */
@@ -95,4 +95,17 @@ export function rebuildState(
     return Object.fromEntries(Object.entries(node.fields).map(([key, child]) => [key, build(child)]));
   };
   return build(form.tree);
+}
+
+/** The arrays of `next` where `condition` (bool `[]`) holds, else those of `old`; numbers of `next`. */
+export function selectState<S extends TransformState>(condition: Tensor, next: S, old: S): S {
+  const select = (a: TransformState, b: TransformState): TransformState => {
+    if (a instanceof Tensor) return where(condition, a, b as Tensor);
+    if (typeof a === "number") return a;
+    if (Array.isArray(a)) return a.map((item, i) => select(item, (b as readonly TransformState[])[i]!));
+    return Object.fromEntries(
+      Object.entries(a).map(([key, item]) => [key, select(item, (b as Record<string, TransformState>)[key]!)]),
+    );
+  };
+  return select(next, old) as S;
 }
