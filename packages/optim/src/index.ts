@@ -38,27 +38,9 @@ export {
 } from "./groups.js";
 export type { BeforeStep, StepHooks } from "./hooks.js";
 export { type InjectedState, injectHyperparams } from "./inject-hyperparams.js";
-export type { RidgeMode } from "./inverse-root.js";
 export { type LookaheadState, lookahead } from "./lookahead.js";
-export { Muon, type MuonOptions, type MuonState, type MuonTransformOptions, muon, scaleByMuon } from "./muon.js";
-export type {
-  MuonDirectionHyper,
-  MuonHyper,
-  MuonMethod,
-  MuonOptimizerHyper,
-  MuonProductDType,
-  MuonScale,
-} from "./muon-options.js";
-export { type NewtonSchulzOptions, newtonSchulz } from "./newton-schulz.js";
-export {
-  OnlineConvex,
-  type OnlineConvexAlgorithm,
-  type OnlineConvexDirectionHyper,
-  type OnlineConvexHyper,
-  type OnlineConvexOptions,
-  type OnlineConvexState,
-  onlineConvex,
-} from "./online-convex.js";
+export * from "./matrix-rules.js";
+export type { BaseOptimizer } from "./optimizer.js";
 export type {
   CommonHyper,
   CommonOptions,
@@ -78,24 +60,13 @@ export {
   polynomial,
 } from "./piecewise-schedules.js";
 export {
-  PsgdKron,
-  type PsgdKronOptions,
-  type PsgdKronState,
-  type PsgdKronTransformOptions,
-  psgdKron,
-  scaleByPsgdKron,
-} from "./psgd-kron.js";
-export type { PsgdKronDirectionHyper, PsgdKronHyper } from "./psgd-kron-options.js";
-export {
-  RfdSon,
-  type RfdSonDirectionHyper,
-  type RfdSonHyper,
-  type RfdSonOptions,
-  type RfdSonState,
-  type RfdSonTransformOptions,
-  rfdSon,
-  scaleByRfdSon,
-} from "./rfd-son.js";
+  type MatricesToOptions,
+  matricesTo,
+  type Route,
+  RoutedOptimizer,
+  type RouteOptions,
+  route,
+} from "./route.js";
 export {
   constant,
   cosine,
@@ -109,16 +80,9 @@ export {
   warmup,
   wsd,
 } from "./schedules.js";
-export { Shampoo, type ShampooOptions, type ShampooTransformOptions, scaleByShampoo, shampoo } from "./shampoo.js";
-export type { RootMethod, ShampooDirectionHyper, ShampooHyper } from "./shampoo-options.js";
-export { Sketchy, type SketchyOptions, type SketchyTransformOptions, scaleBySketchy, sketchy } from "./sketchy.js";
-export type { SketchyDirectionHyper, SketchyHyper } from "./sketchy-options.js";
-export { Soap, type SoapOptions, type SoapState, type SoapTransformOptions, scaleBySoap, soap } from "./soap.js";
-export type { SoapDirectionHyper, SoapHyper } from "./soap-options.js";
 export { type SonewState, type SonewTransformOptions, scaleBySonew, sonew } from "./sonew.js";
 export type { SonewGraft, SonewHyper } from "./sonew-options.js";
 export type { FloatDType, Parameter } from "./storage.js";
-export type { ShampooGraft, TearfreeHyper } from "./tearfree-options.js";
 export {
   addDecayedWeights,
   applyUpdates,
