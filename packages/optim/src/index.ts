@@ -21,6 +21,7 @@ export {
   oneCycle,
 } from "./cyclic-schedules.js";
 export { type EmaState, ema } from "./ema.js";
+export { type CostEstimate, type CostOptions, estimateCost } from "./estimate-cost.js";
 export { AdamW, type AdamWOptions } from "./fused-adamw.js";
 export { Sonew, type SonewOptions } from "./fused-sonew.js";
 export type { GradGuardOptions } from "./grad-guard.js";
@@ -67,6 +68,7 @@ export {
   type RouteOptions,
   route,
 } from "./route.js";
+export type { RuleCostOptions, RuleName } from "./rule-costs.js";
 export {
   constant,
   cosine,
