@@ -113,7 +113,7 @@ function iterate(a: Tensor, options: CoupledNewtonOptions): NewtonRoot {
   const { p, dtype = "float64", tolerance = dtype === "float64" ? 1e-12 : 1e-6 } = options;
   const n = a.shape.at(-1)!;
   const identity = eye(n, undefined, { dtype, device: a.device });
-  const z = div((1 + p) / 2, maximum(sqrt(sum(square(a), { axis: [-2, -1], keepDims: true })), smallestNorm));
+  const z = div((1 + p) / 2, lengthOf(a));
   let m = mul(a, z);
   let x = mul(identity, pow(z, 1 / p));
   let error = distance(m, identity);
@@ -136,8 +136,13 @@ function iterate(a: Tensor, options: CoupledNewtonOptions): NewtonRoot {
   return { root: x, error };
 }
 
-/** Keeps the scale of a zero matrix finite; its square is a normal number of float32. */
-const smallestNorm = 1e-18;
+/** Keeps the scale of a zero matrix finite; its square is a normal number. */
+const smallestNorm = (x: Tensor) => (x.dtype === "float64" ? 1e-150 : 1e-18);
+
+/** The length of each matrix, `[…, 1, 1]`. */
+function lengthOf(x: Tensor): Tensor {
+  return maximum(sqrt(sum(square(x), { axis: [-2, -1], keepDims: true })), smallestNorm(x));
+}
 
 function distance(m: Tensor, identity: Tensor): Tensor {
   return max(abs(sub(m, identity)), { axis: [-2, -1], keepDims: true });
@@ -169,12 +174,11 @@ function powerOf(t: Tensor, p: number): Tensor {
  * unlucky start can miss. `[…, 1, 1]`.
  */
 function largestEigenvalue(a: Tensor): Tensor {
-  const normalized = (x: Tensor) =>
-    div(x, maximum(sqrt(sum(square(x), { axis: [-2, -1], keepDims: true })), smallestNorm));
+  const normalized = (x: Tensor) => div(x, lengthOf(x));
   let power = normalized(a);
   for (let k = 0; k < 12; k++) power = scope(() => normalized(matmul(power, power)));
   const trace = sum(diagonal(power), { axis: -1, keepDims: true }).unsqueeze(-1);
-  return div(sum(mul(a, power), { axis: [-2, -1], keepDims: true }), maximum(trace, smallestNorm));
+  return div(sum(mul(a, power), { axis: [-2, -1], keepDims: true }), maximum(trace, smallestNorm(a)));
 }
 
 function plusIdentity(a: Tensor, value: Tensor | number): Tensor {
