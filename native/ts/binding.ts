@@ -306,6 +306,11 @@ export interface KernelTable {
     dv1: O,
     dv2: O,
   ): Ticket;
+  eigh(a: O, values: O, vectors: O): Ticket;
+  qr(a: O, q: O, r: O): Ticket;
+  svd(a: O, u: O, s: O, vh: O): Ticket;
+  cholesky(a: O, l: O): Ticket;
+  triangularSolve(l: O, b: O, upper: boolean, transposed: boolean, left: boolean, x: O): Ticket;
   globalNorm(xs: readonly O[], norm: O): Ticket;
   optimizerStep(
     rule: UpdateRule,

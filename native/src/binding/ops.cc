@@ -61,6 +61,11 @@ void define_ops(Environment& environment, Napi::Env env, Napi::Object& exports) 
   define("attentionGrad", &Kernels::attention_grad, {.optional = 1u << 1 | 1u << 7 | 1u << 8 | 1u << 9});
   define("simplicialAttention", &Kernels::simplicial_attention);
   define("simplicialAttentionGrad", &Kernels::simplicial_attention_grad);
+  define("eigh", &Kernels::eigh);
+  define("qr", &Kernels::qr);
+  define("svd", &Kernels::svd);
+  define("cholesky", &Kernels::cholesky);
+  define("triangularSolve", &Kernels::triangular_solve);
   define("globalNorm", &Kernels::global_norm);
   define("optimizerStep", &Kernels::optimizer_step, {.optional = 1u << 6, .half = Half::kNative});  // grad_scale
   define("sonewStep", &Kernels::sonew_step,

@@ -78,3 +78,14 @@ export function refusePromise(where: string, result: unknown): void {
   result.catch(() => undefined);
   throw new OptionError(`[${where}] expected a function that returns a value; received one that returns a Promise.`);
 }
+
+/** A number of things or steps, or a limit. */
+export function checkCount(where: string, name: string, value: unknown, least = 0): void {
+  checkNumber(
+    where,
+    name,
+    value,
+    least === 0 ? "a non-negative integer" : `an integer of at least ${least}`,
+    (x) => Number.isSafeInteger(x) && x >= least,
+  );
+}

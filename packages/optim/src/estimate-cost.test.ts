@@ -1,6 +1,20 @@
 import { type Tensor, zeros } from "@llmeff/tensor";
 import { describe, expect, it } from "vitest";
-import { AdamW, estimateCost, type Optimizer, type RuleCostOptions, type RuleName, Sonew } from "./index.js";
+import {
+  AdamW,
+  estimateCost,
+  Muon,
+  OnlineConvex,
+  type Optimizer,
+  PsgdKron,
+  RfdSon,
+  type RuleCostOptions,
+  type RuleName,
+  Shampoo,
+  Sketchy,
+  Soap,
+  Sonew,
+} from "./index.js";
 
 const shapes = [[6, 4], [5], [3, 2, 7], [1], [2, 1, 3, 3]];
 type Make = (params: Record<string, Tensor>, options: object) => Optimizer<Tensor>;
@@ -11,6 +25,22 @@ const classes: [RuleName, Make, RuleCostOptions[RuleName]][] = [
   ["adamw", (p, o) => new AdamW(p, o), { amsgrad: true }],
   ["sonew", (p, o) => new Sonew(p, o), {}],
   ["sonew", (p, o) => new Sonew(p, o), { graft: "rmspropNorm" }],
+  ["muon", (p, o) => new Muon(p, o), {}],
+  ["shampoo", (p, o) => new Shampoo(p, o), {}],
+  ["shampoo", (p, o) => new Shampoo(p, o), { mergeDims: 4, blockSize: 3, graft: "none" }],
+  ["shampoo", (p, o) => new Shampoo(p, o), { mergeDims: 4, skipDimGt: 6, graft: "sgd", momentum: 0 }],
+  ["sketchy", (p, o) => new Sketchy(p, o), { mergeDims: 4, rank: 3 }],
+  ["sketchy", (p, o) => new Sketchy(p, o), { mergeDims: 4, rank: 2, blockSize: 4, skipRank1: false }],
+  ["soap", (p, o) => new Soap(p, o), {}],
+  ["soap", (p, o) => new Soap(p, o), { maxPrecondDim: 4 }],
+  ["psgdKron", (p, o) => new PsgdKron(p, o), {}],
+  ["psgdKron", (p, o) => new PsgdKron(p, o), { maxSkew: 2, maxSize: 5, momentum: 0 }],
+  ["rfdSon", (p, o) => new RfdSon(p, o), { rank: 3 }],
+  ...(["sAdagrad", "adagrad", "ogd"] as const).map((algorithm): [RuleName, Make, RuleCostOptions[RuleName]] => [
+    "onlineConvex",
+    (p, o) => new OnlineConvex(p, o),
+    { algorithm, sketchSize: 4 },
+  ]),
 ];
 
 describe("estimateCost", () => {

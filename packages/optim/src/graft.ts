@@ -1,4 +1,4 @@
-import { div, greater, mul, sqrt, square, sum, type Tensor, where, zerosLike } from "@llmeff/tensor";
+import { astype, div, globalNorm, greater, mul, type Tensor, where, zerosLike } from "@llmeff/tensor";
 import type { GradientTransformation, TransformState } from "./transform.js";
 import { mapTrees } from "./trees.js";
 
@@ -19,21 +19,24 @@ export function graft(
   magnitude: GradientTransformation,
   direction: GradientTransformation,
 ): GradientTransformation<GraftState> {
-  const norm = (x: Tensor) => sqrt(sum(square(x)));
   return {
     init: (params) => ({ magnitude: magnitude.init(params), direction: direction.init(params) }),
     update(grads, state, params) {
       const sized = magnitude.update(grads, state.magnitude, params);
       const directed = direction.update(grads, state.direction, params);
-      const updates = mapTrees(
-        (d, m) => {
-          const length = norm(d);
-          return mul(d, where(greater(length, 0), div(norm(m), length), zerosLike(length)));
-        },
-        directed.updates,
-        sized.updates,
-      );
+      const updates = mapTrees((d, m) => withLengthOf(m, d), directed.updates, sized.updates);
       return { updates, state: { magnitude: sized.state, direction: directed.state } };
     },
   };
+}
+
+/** The direction with the Euclidean length of `magnitude`; 0 stays 0. */
+export function withLengthOf(magnitude: Tensor, direction: Tensor): Tensor {
+  const length = norm(direction);
+  return mul(direction, where(greater(length, 0), div(norm(magnitude), length), zerosLike(length)));
+}
+
+/** `‖x‖`, added up in float64, in the dtype of `x`. */
+export function norm(x: Tensor): Tensor {
+  return astype(globalNorm([x]), x.dtype);
 }

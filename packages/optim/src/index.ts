@@ -55,6 +55,7 @@ export { type InjectedState, injectHyperparams } from "./inject-hyperparams.js";
 export { Lamb, type LambHyper, type LambOptions, lamb, scaleByTrustRatio } from "./lamb.js";
 export { Lion, type LionHyper, type LionOptions, lion, scaleByLion } from "./lion.js";
 export { type LookaheadState, lookahead } from "./lookahead.js";
+export * from "./matrix-rules.js";
 export type { BaseOptimizer } from "./optimizer.js";
 export {
   type NAdamHyper,

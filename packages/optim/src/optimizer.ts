@@ -241,7 +241,9 @@ export abstract class BaseOptimizer<P extends Parameter, H extends CommonHyper> 
   /** All that decides a step beside the learning rate, as JSON: no infinite numbers, no undefined. */
   #hyper(): HyperSummary {
     const groups = this.#groups.map(({ learningRate: _, ...hyper }) =>
-      Object.fromEntries(Object.entries(hyper).filter(([, value]) => value !== undefined)),
+      Object.fromEntries(
+        Object.entries(hyper).filter(([, value]) => value !== undefined && typeof value !== "function"),
+      ),
     ) as HyperSummary["groups"];
     const decaying = () => [...this.#slots.values()].filter(({ decays }) => decays).map(({ name }) => name);
     return {

@@ -42,6 +42,9 @@ export interface RuleCostOptions {
   sketchy: TearfreeCostOptions & { blockSize?: number; rank?: number; updateEvery?: number };
   muon: { nsSteps?: number };
   soap: { preconditionFrequency?: number; maxPrecondDim?: number };
+  psgdKron: { momentum?: number; updateEvery?: number; maxSize?: number; maxSkew?: number };
+  rfdSon: { rank?: number };
+  onlineConvex: { algorithm?: string; sketchSize?: number };
 }
 
 interface TearfreeCostOptions {
@@ -136,7 +139,35 @@ export const ruleCosts: { readonly [R in RuleName]: (shape: Shape, options: Rule
       flops: each + refresh / preconditionFrequency,
     });
   },
+  psgdKron: (shape, { momentum = 0.9, updateEvery = 1, maxSize = 8192, maxSkew = 1 }) => {
+    const n = product(shape);
+    const axes = shape.filter((d) => d > 1);
+    const isDense = (d: number) => d <= maxSize && d * d <= maxSkew * n;
+    const factors = total((axes.length === 0 ? [1] : axes).map((d) => (isDense(d) && d > 1 ? d * d : d) + 1));
+    // Q is squared and applied; to be fitted it is applied once more, multiplied with the second moment, and corrected.
+    const applied = total(axes.map((d) => (isDense(d) ? 2 * n * d : 2 * n)));
+    const cubes = total(axes.map((d) => (isDense(d) ? 2 * d ** 3 : 0)));
+    return added(elementwise(shape, momentum > 0 ? 1 : 0, 12), {
+      state: factors,
+      moved: factors * (1 + 2 / updateEvery),
+      flops: applied + cubes + (2 * applied + 2 * cubes) / updateEvery,
+    });
+  },
+  rfdSon: (shape, { rank = 4 }) => added(elementwise(shape, 1, 8), vectorSketch(shape, Math.min(rank, product(shape)))),
+  onlineConvex: (shape, { algorithm = "sAdagrad", sketchSize = 10 }) => {
+    if (algorithm === "ogd") return elementwise(shape, 0, 2);
+    if (algorithm === "adagrad") return elementwise(shape, 1, 5);
+    return added(elementwise(shape, 0, 3), vectorSketch(shape, Math.max(1, Math.min(sketchSize, product(shape)) - 1)));
+  },
 };
+
+/** A sketch of `k` directions of a tensor seen as one vector, and its product with a vector. */
+function vectorSketch(shape: Shape, k: number): TensorCost {
+  const n = product(shape);
+  const state = n * k + k + 1;
+  // The Gram matrix of k + 1 rows, its eigenvectors' image, and the update along the directions and beside them.
+  return { state, moved: 3 * state, flops: n * (2 * (k + 1) ** 2 + 2 * (k + 1) * k + 4 * k + 6) };
+}
 
 /** Graft and momentum of Shampoo and Sketchy, which all tensors have. */
 function tearfree(shape: Shape, { momentum = 0.9, graft = "rmsprop" }: TearfreeCostOptions): TensorCost {

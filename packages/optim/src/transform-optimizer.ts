@@ -10,7 +10,7 @@ import type { Bucket, CommonHyper, CommonOptions, MakeState, NewGroup, Slot, Sta
 import type { ScalarOrSchedule } from "./schedules.js";
 import type { Parameter, Storage } from "./storage.js";
 import type { GradientTransformation, TransformState } from "./transform.js";
-import { flattenState, rebuildState, type StateForm } from "./transform-state.js";
+import { flattenState, mergeStates, partOfState, rebuildState, type StateForm } from "./transform-state.js";
 
 /** Hyper-parameters as a step uses them: the schedule is read. */
 export type StepHyper<H> = Omit<H, "learningRate"> & { learningRate: number };
@@ -35,6 +35,11 @@ export interface TransformRule<H extends CommonHyper = CommonHyper> {
    * get gradients all together or not at all; for transforms that look at several, such as `clipByGlobalNorm`.
    */
   readonly together?: boolean;
+  /**
+   * `true`: states are as with `together: false`, one for each parameter, and the transform is called once for all parameters of a group that have
+   * taken as many steps; for transforms that make batches of parameters of one shape. Everything in their states but numbers must be by path.
+   */
+  readonly batched?: boolean;
 }
 
 /** A plain optimizer has these two hyper-parameters. */
@@ -99,16 +104,21 @@ export class TransformOptimizer<P extends Parameter, H extends CommonHyper = Com
   }
 
   protected override prepareBucket(bucket: Bucket<P, H>): () => void {
-    const { slots, grads, hyper, gradFactor } = bucket;
+    const { hyper, gradFactor } = bucket;
     const transform = this.#rule.transform(hyper);
     const factor = gradFactor === null ? undefined : this.storage.tensor(gradFactor, [], this.storage.dtype);
-    const units: Unit<P>[] = this.#rule.together
-      ? [this.#together(bucket)]
-      : slots.map((slot, i) => ({ holder: slot, slots: [slot], grads: [grads[i]!] }));
+    const units = this.#unitsOf(bucket);
     const writers = units.flatMap((unit) => this.#prepare(unit, transform, factor));
     return () => {
       for (const write of writers) write();
     };
+  }
+
+  #unitsOf(bucket: Bucket<P, H>): Unit<P>[] {
+    const { slots, grads } = bucket;
+    if (this.#rule.together) return [this.#together(bucket)];
+    if (this.#rule.batched) return [{ holders: slots, slots, grads }];
+    return slots.map((slot, i) => ({ holders: [slot], slots: [slot], grads: [grads[i]!] }));
   }
 
   #together({ slots, grads, group }: Bucket<P, H>): Unit<P> {
@@ -118,24 +128,27 @@ export class TransformOptimizer<P extends Parameter, H extends CommonHyper = Com
         `[${this.kind}.step] steps all parameters of a group together; the gradient of "${missing}" is missing.`,
       );
     }
-    return { holder: this.#groupState.get(group)!, slots, grads };
+    return { holders: [this.#groupState.get(group)!], slots, grads };
   }
 
-  /** Computes the step of the parameters that share a state, and returns what writes it to them. */
+  /** Computes the step of the parameters that are stepped together, and returns what writes it to them. */
   #prepare(
-    { holder, slots, grads }: Unit<P>,
+    { holders, slots, grads }: Unit<P>,
     transform: GradientTransformation,
     factor: Tensor | undefined,
   ): (() => void)[] {
     const { storage } = this;
-    const form = this.#forms.get(holder.name)!;
     const params = treeOf(storage, slots);
-    const before = Object.fromEntries(
-      Object.entries(form.arrays).map(([key, { shape, dtype }]) => [
-        key,
-        storage.tensor(holder.state[key]!, shape, dtype),
-      ]),
-    );
+    const held = holders.map((holder) => {
+      const form = this.#forms.get(holder.name)!;
+      const before = Object.fromEntries(
+        Object.entries(form.arrays).map(([key, { shape, dtype }]) => [
+          key,
+          storage.tensor(holder.state[key]!, shape, dtype),
+        ]),
+      );
+      return { holder, form, before };
+    });
     const gradTree = Object.fromEntries(
       slots.map(({ name, shape }, i) => {
         const grad = storage.tensor(grads[i]!, shape, storage.dtype);
@@ -143,19 +156,24 @@ export class TransformOptimizer<P extends Parameter, H extends CommonHyper = Com
         return [name, factor === undefined ? wide : mul(wide, factor)];
       }),
     );
-    const { updates, state } = transform.update(gradTree, rebuildState(form, before, holder.numbers), params);
-    const after = flattenState(this.kind, holder.name, state, form);
+    const states = held.map(({ holder, form, before }) => rebuildState(form, before, holder.numbers));
+    const { updates, state } = transform.update(gradTree, mergeStates(this.kind, states), params);
     // NaN tells that nothing is to be changed; it is the only value that differs from itself.
     const finite = factor === undefined ? undefined : equal(factor, factor);
     const chosen = (next: Tensor, old: Tensor) => (finite === undefined ? next : where(finite, next, old));
 
-    const inputs = new Set<Tensor>([...Object.values(before), ...Object.values(params)]);
-    const writers = Object.entries(after.arrays).flatMap(([key, next]) => {
-      const old = before[key]!;
-      if (next === old) return [];
-      const value = chosen(next, old);
-      // A state array that moves to another name must be read before that one is written.
-      return [storage.writer(holder.state[key]!, inputs.has(value) ? value.clone() : value)];
+    const inputs = new Set<Tensor>([...held.flatMap(({ before }) => Object.values(before)), ...Object.values(params)]);
+    const writers = held.flatMap(({ holder, form, before }) => {
+      const own = held.length === 1 ? state : partOfState(state, form);
+      const after = flattenState(this.kind, holder.name, own, form);
+      const arrays = Object.entries(after.arrays).flatMap(([key, next]) => {
+        const old = before[key]!;
+        if (next === old) return [];
+        const value = chosen(next, old);
+        // A state array that moves to another name must be read before that one is written.
+        return [storage.writer(holder.state[key]!, inputs.has(value) ? value.clone() : value)];
+      });
+      return [...arrays, () => Object.assign(holder.numbers, after.numbers)];
     });
     for (const slot of slots) {
       const param = params[slot.name]!;
@@ -163,14 +181,13 @@ export class TransformOptimizer<P extends Parameter, H extends CommonHyper = Com
       if (slot.state.master !== undefined) writers.push(storage.writer(slot.state.master, next));
       writers.push(storage.writer(slot.param, next));
     }
-    writers.push(() => Object.assign(holder.numbers, after.numbers));
     return writers;
   }
 }
 
-/** Parameters that share a transform's state, which `holder` holds. */
+/** Parameters that a transform steps in one call, and who holds their state or states. */
 interface Unit<P> {
-  readonly holder: StateHolder<P>;
+  readonly holders: readonly StateHolder<P>[];
   readonly slots: readonly Slot<P>[];
   readonly grads: readonly P[];
 }

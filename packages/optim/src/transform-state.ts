@@ -25,30 +25,32 @@ export interface FlatState {
 }
 
 /**
- * The arrays and numbers of a state by their path, without the name of `holder` at its end: `m` for `state.m["wte.weight"]` of the parameter
- * "wte.weight".
+ * The arrays and numbers of a state by their path, without the name of `holder` where that alone is the key: `m` for `state.m["wte.weight"]` of
+ * the parameter "wte.weight".
  *
  * @throws {OptionError} if `expected` is given and the state has another form, or arrays of other shapes or dtypes
  */
 export function flattenState(kind: string, holder: string, state: TransformState, expected?: StateForm): FlatState {
   const arrays: Record<string, Tensor> = {};
   const numbers: Record<string, number> = {};
-  const visit = (node: TransformState, path: string): FormTree => {
+  const visit = (node: TransformState, path: readonly (string | number)[]): FormTree => {
+    const name = path.join(".") || "state";
     if (node instanceof Tensor) {
-      arrays[nameOf(path)] = node;
-      return { array: nameOf(path) };
+      arrays[name] = node;
+      return { array: name };
     }
     if (typeof node === "number") {
-      numbers[nameOf(path)] = node;
-      return { number: nameOf(path) };
+      numbers[name] = node;
+      return { number: name };
     }
-    const below = (child: TransformState, key: string | number) =>
-      visit(child, path === "" ? `${key}` : `${path}.${key}`);
-    if (Array.isArray(node)) return { items: node.map(below) };
-    return { fields: Object.fromEntries(Object.entries(node).map(([key, child]) => [key, below(child, key)])) };
+    if (Array.isArray(node)) return { items: node.map((child: TransformState, i) => visit(child, [...path, i])) };
+    const entries = Object.entries(node);
+    const isHolders = entries.length === 1 && entries[0]![0] === holder;
+    return {
+      fields: Object.fromEntries(entries.map(([key, child]) => [key, visit(child, isHolders ? path : [...path, key])])),
+    };
   };
-  const nameOf = (path: string) => (path.endsWith(`.${holder}`) ? path.slice(0, -holder.length - 1) : path || "state");
-  const tree = visit(state, "");
+  const tree = visit(state, []);
   const form = {
     tree,
     arrays: Object.fromEntries(Object.entries(arrays).map(([name, { shape, dtype }]) => [name, { shape, dtype }])),
@@ -108,4 +110,50 @@ export function selectState<S extends TransformState>(condition: Tensor, next: S
     );
   };
   return select(next, old) as S;
+}
+
+/**
+ * The states of several parameters as the one that the transform would have had, had they been in one tree: everything in a state belongs to a
+ * parameter, under its name, but for numbers, which must be equal.
+ */
+export function mergeStates(kind: string, states: readonly TransformState[]): TransformState {
+  const first = states[0]!;
+  if (states.length === 1) return first;
+  if (first instanceof Tensor || typeof first === "number") {
+    if (states.every((state) => state === first)) return first;
+    throw new OptionError(
+      `[${kind}] the states of parameters that are stepped together differ in what isn't theirs alone. Load all of them from one file.`,
+    );
+  }
+  if (Array.isArray(first)) {
+    const lists = states as readonly (readonly TransformState[])[];
+    return first.map((_, i) =>
+      mergeStates(
+        kind,
+        lists.map((list) => list[i]!),
+      ),
+    );
+  }
+  const records = states as readonly { readonly [key: string]: TransformState }[];
+  const keys = new Set(records.flatMap((record) => Object.keys(record)));
+  return Object.fromEntries(
+    [...keys].map((key) => [
+      key,
+      mergeStates(
+        kind,
+        records.flatMap((record) => (key in record ? [record[key]!] : [])),
+      ),
+    ]),
+  );
+}
+
+/** What a merged state has in the places of a form. */
+export function partOfState(state: TransformState, { tree }: StateForm): TransformState {
+  const take = (node: TransformState, form: FormTree): TransformState => {
+    if ("items" in form) return form.items.map((item, i) => take((node as readonly TransformState[])[i]!, item));
+    if (!("fields" in form)) return node;
+    const record = node as { readonly [key: string]: TransformState };
+    return Object.fromEntries(Object.entries(form.fields).map(([key, child]) => [key, take(record[key]!, child)]));
+  };
+  return take(state, tree);
 }

@@ -127,6 +127,7 @@ export function trace(options: { decay: number; nesterov?: boolean }): GradientT
 /** `g + weightDecay · p`, for the parameters that `mask` chooses (default: all). */
 export function addDecayedWeights(weightDecay: number, mask: TreeMask = () => true): GradientTransformation<Empty> {
   checkNotNegative("addDecayedWeights", "weightDecay", weightDecay);
+  if (weightDecay === 0) return identity();
   return stateless((grads, params) =>
     mapTrees((g, p, path) => (mask(path, p) ? add(g, mul(p, weightDecay)) : g), grads, params),
   );

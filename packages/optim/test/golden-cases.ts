@@ -7,7 +7,7 @@ import { expect } from "vitest";
 export type FloatDType = "float32" | "float64";
 type FloatArray = Float32Array | Float64Array;
 
-interface RawCase {
+export interface RawCase {
   id: string;
   optimizer: string;
   hyper: Record<string, number | string | boolean>;
@@ -19,10 +19,15 @@ interface RawCase {
   dropped_per_step?: number[];
 }
 
-interface Problem {
+export interface GoldenProblem {
   shapes: number[][];
   params0: number[][];
   grads: number[][][];
+}
+
+export interface GoldenFile {
+  problems: Record<string, GoldenProblem>;
+  cases: RawCase[];
 }
 
 /** One case at one precision. */
@@ -32,7 +37,7 @@ export interface GoldenCase {
   optimizer: string;
   /** Under our names; what the file leaves out is left out. */
   options: Record<string, number | string | boolean>;
-  problem: Problem;
+  problem: GoldenProblem;
   /** Parameters after the steps that are keys. */
   expected: Record<string, number[][]>;
   /** Where to evaluate after them, where that is another point. */
@@ -43,7 +48,7 @@ export interface GoldenCase {
 
 const grafts: Record<string, string> = { adam_raw: "adamRaw", rmsprop_norm: "rmspropNorm" };
 
-function camelCase(name: string): string {
+export function camelCase(name: string): string {
   return name.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());
 }
 
@@ -62,7 +67,7 @@ export function goldenCases(
   path: string,
   chosen: (raw: { optimizer: string; hyper: RawCase["hyper"] }) => boolean,
 ): GoldenCase[] {
-  const file = JSON.parse(readFileSync(path, "utf8")) as { problems: Record<string, Problem>; cases: RawCase[] };
+  const file = JSON.parse(readFileSync(path, "utf8")) as GoldenFile;
   return file.cases.filter(chosen).flatMap((raw) => {
     const both: [FloatDType, number | null][] = [
       ["float64", raw.rtol64],
@@ -92,9 +97,9 @@ export function typedArray(dtype: FloatDType, values: readonly number[]): FloatA
   return dtype === "float32" ? Float32Array.from(values) : Float64Array.from(values);
 }
 
-/** `max|x − ref| ≤ rtol·max|ref − params0| + 1e-12`, in float32 `+ 2⁻²³·max|params0|`, per tensor. */
+/** `max|x − ref| ≤ rtol·max|ref − params0| + 1e-12`, per tensor; in float32 `+ 2⁻²³·max|params0|`, which is what rounding params0 costs. */
 export function expectGolden(
-  golden: GoldenCase,
+  golden: Pick<GoldenCase, "id" | "dtype" | "problem" | "expected" | "tolerance">,
   step: number,
   values: readonly ArrayLike<number>[],
   expected = golden.expected,

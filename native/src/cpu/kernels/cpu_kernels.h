@@ -80,6 +80,11 @@ class CpuKernels final : public Kernels {
                                  double k2_bias, double v2_bias, int64_t q_offset, int64_t k1_offset, int64_t k2_offset,
                                  bool determinant, const Out& dq, const Out& dk1, const Out& dk2, const Out& dv1,
                                  const Out& dv2) override;
+  void eigh(const In& a, const Out& values, const Out& vectors) override;
+  void qr(const In& a, const Out& q, const Out& r) override;
+  void svd(const In& a, const Out& u, const Out& s, const Out& vh) override;
+  void cholesky(const In& a, const Out& l) override;
+  void triangular_solve(const In& l, const In& b, bool upper, bool transposed, bool left, const Out& x) override;
   void global_norm(const List<In>& xs, const Out& norm) override;
   void optimizer_step(UpdateRule rule, const List<InOut>& params, const List<InOut>& copies, const List<In>& grads,
                       const List<InOut>& states, const List<double>& factors, const In& grad_scale) override;

@@ -267,6 +267,22 @@ class Kernels {
                                          int64_t k1_offset, int64_t k2_offset, bool determinant, const Out& dq,
                                          const Out& dk1, const Out& dk2, const Out& dv1, const Out& dv2) = 0;
 
+  // ---- linear algebra
+  // Of the matrices on the last two axes, one by one; float32 or float64, all arrays contiguous. A matrix with a NaN or an
+  // infinity gives NaN in all its results. ERR_LINALG, with the matrix's number in the batch, when an iteration does not
+  // converge.
+
+  // a[…, n, n] = vectors · diag(values) · vectorsᵀ, by its lower triangle; values[…, n] ascend, vectors are columns.
+  virtual void eigh(const In& a, const Out& values, const Out& vectors) = 0;
+  // a[…, m, n] = q[…, m, k] · r[…, k, n], k = min(m, n), by Householder reflections.
+  virtual void qr(const In& a, const Out& q, const Out& r) = 0;
+  // a[…, m, n] = u[…, m, k] · diag(s[…, k]) · vh[…, k, n]; s descends.
+  virtual void svd(const In& a, const Out& u, const Out& s, const Out& vh) = 0;
+  // a = l · lᵀ, by its lower triangle. ERR_LINALG on a pivot that is not positive.
+  virtual void cholesky(const In& a, const Out& l) = 0;
+  // op(l) · x = b, or x · op(l) = b when not left; op transposes, or not. Of l that triangle alone is read; batch by batch.
+  virtual void triangular_solve(const In& l, const In& b, bool upper, bool transposed, bool left, const Out& x) = 0;
+
   // ---- optimizers (optimizers.md §2, §3)
 
   // All arrays contiguous, equal sizes list by list; params, grads and state of one dtype. `copies` is empty, or has
