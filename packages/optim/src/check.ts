@@ -25,11 +25,6 @@ export function checkNotNegative(where: string, name: string, value: unknown): v
   checkNumber(where, name, value, "a number of at least 0", (x) => x >= 0 && Number.isFinite(x));
 }
 
-/** A number of steps or of something else that is counted. */
-export function checkCount(where: string, name: string, value: unknown): void {
-  checkNumber(where, name, value, "an integer of at least 0", (x) => Number.isSafeInteger(x) && x >= 0);
-}
-
 /** The factor of a running average. */
 export function checkBeta(where: string, name: string, value: unknown): void {
   checkNumber(where, name, value, "a number in [0, 1)", (x) => x >= 0 && x < 1);
@@ -85,7 +80,7 @@ export function checkCount(where: string, name: string, value: unknown, least = 
     where,
     name,
     value,
-    least === 0 ? "a non-negative integer" : `an integer of at least ${least}`,
+    `an integer of at least ${least}`,
     (x) => Number.isSafeInteger(x) && x >= least,
   );
 }
