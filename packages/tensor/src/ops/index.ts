@@ -58,6 +58,7 @@ export { embedding } from "./embedding.js";
 export { gather, indexAdd, indexSelect, oneHot, scatterAdd } from "./gather.js";
 export { addLayerNorm, type LayerNormOptions, layerNorm } from "./layer-norm.js";
 export { type LinearOptions, linear } from "./linear.js";
+export { linearMany } from "./linear-many.js";
 export { klDivergence } from "./losses/kl-divergence.js";
 export type { LossOptions, LossReduction } from "./losses/reduction.js";
 export { type HuberLossOptions, huberLoss, l1Loss, mseLoss } from "./losses/regression.js";
@@ -92,7 +93,7 @@ export {
   variance,
 } from "./reduce.js";
 export { addRmsNorm, type RmsNormOptions, rmsNorm } from "./rms-norm.js";
-export { type RopeOptions, type RopeTableOptions, rope, ropeTables } from "./rope.js";
+export { type RopeAngles, type RopeOptions, type RopeTableOptions, rope, ropeTables } from "./rope.js";
 export {
   type Llama3Scaling,
   type RopeFrequencies,
