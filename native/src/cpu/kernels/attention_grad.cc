@@ -275,8 +275,8 @@ void attention_grad_of(const Attention& x, const In& dout, const In& dlse, const
 
   const Gradient<T> all = Gradient<T>::of(dq);
   const int64_t row = x.heads * x.width;
-  const Backward<T> backward = {x,   dout, dlse,   q,                   k,                   v,
-                                o,   lse,  ranges, Gradient<T>::of(dk), Gradient<T>::of(dv), Logits<T>(x)};
+  const Backward<T> backward = {
+      x, dout, dlse, q, k, v, o, lse, ranges, Gradient<T>::of(dk), Gradient<T>::of(dv), Logits<T>(x)};
   BackwardScratch<T> sizes;
   const int64_t bytes = sizes.lay_out(x, rows, nullptr);
   parallel_for(heads * parts, [&](int64_t task, int worker) {
