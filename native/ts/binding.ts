@@ -395,6 +395,10 @@ export interface Binding {
   release(handle: Handle): void;
   /** Whether another handle names (part of) the same memory. */
   isShared(handle: Handle): boolean;
+  /** Whether another handle names some of the same elements, or ones that lie between them. */
+  isOverlapped(handle: Handle): boolean;
+  /** Elements from the first of `a` to the first of `b`; undefined if they don't name (parts of) the same memory. */
+  distance(a: Handle, b: Handle): number | undefined;
   /** Whether two handles name (part of) the same memory. */
   haveSharedMemory(a: Handle, b: Handle): boolean;
   upload(handle: Handle, data: TypedArray, dtype: number): void;

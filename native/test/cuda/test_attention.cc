@@ -82,6 +82,13 @@ Twin laid_out(DType dtype, int64_t b, int64_t n, int64_t h, int64_t d, int64_t p
       .as({b, n, h, d}, {h * n * (d + pad), d + pad, n * (d + pad), 1});
 }
 
+// A gradient [B, N, H, D]; its rows, with pad ≥ 0, with a gap of so many elements behind the heads.
+Twin gradient_place(DType dtype, int64_t b, int64_t n, int64_t h, int64_t d, int64_t pad) {
+  if (pad < 0) return Twin(dtype, {b, n, h, d});
+  const int64_t row = h * d + pad;
+  return Twin(dtype, {b, n, row}).as({b, n, h, d}, {n * row, row, d, 1});
+}
+
 void check(DType dtype, const Shape& x, int index, int64_t pad) {
   const double scale = 1 / std::sqrt(static_cast<double>(x.d));
   const DType stat = dtype == DType::kF64 ? DType::kF64 : DType::kF32;
@@ -103,7 +110,8 @@ void check(DType dtype, const Shape& x, int index, int64_t pad) {
     prefix = prefix.as({x.b, x.t}, {0, 1});
   }
   const Twin o(dtype, {x.b, x.t, x.h, x.dv}), lse(stat, {x.b, x.h, x.t});
-  const Twin dq(dtype, {x.b, x.t, x.h, x.d}), dk(dtype, {x.b, x.s, x.k, x.d}), dv(dtype, {x.b, x.s, x.k, x.dv});
+  const Twin dq = gradient_place(dtype, x.b, x.t, x.h, x.d, pad), dk = gradient_place(dtype, x.b, x.s, x.k, x.d, pad),
+             dv = gradient_place(dtype, x.b, x.s, x.k, x.dv, pad);
   lab().both([&](Kernels& kernels, auto side) {
     const auto in = [&](const Twin& twin) { return twin.present() ? In{side(twin)} : In{}; };
     kernels.attention(in(q), in(k), in(v), in(q_doc), in(k_doc), in(prefix), scale, x.causal, x.window, x.q_offset,

@@ -31,6 +31,10 @@ inline AttentionInput hopper_input(const View& x) {
   return {x.as<const bf16>(), x.strides[0], x.strides[1], x.strides[2]};
 }
 
+inline AttentionGradient hopper_gradient(const View& x) {
+  return {x.as<bf16>(), x.strides[0], x.strides[1]};
+}
+
 inline bool attention_hopper(Context& cuda, const View& q, const View& k, const View& v, const View& q_doc,
                              const View& prefix, double scale, bool causal, int64_t window, int64_t q_offset,
                              double softcap, const View& o, const View& lse) {
@@ -58,7 +62,7 @@ inline bool attention_grad_hopper(Context& cuda, const View& dout, const View& d
   args.dout = hopper_input(dout), args.o = hopper_input(o);
   args.q = hopper_input(q), args.k = hopper_input(k), args.v = hopper_input(v);
   args.lse = lse.as<const float>(), args.dlse = dlse.as<const float>();
-  args.dq = dq.as<bf16>(), args.dk = dk.as<bf16>(), args.dv = dv.as<bf16>();
+  args.dq = hopper_gradient(dq), args.dk = hopper_gradient(dk), args.dv = hopper_gradient(dv);
   if (!attention_backward_sm90_supports(args)) return false;
   args.scratch = cuda.scratch_bytes(attention_backward_sm90_scratch_bytes(args));
   LLMEFF_CUDA(attention_backward_sm90(args, cuda.stream));

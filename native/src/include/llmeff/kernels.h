@@ -192,7 +192,7 @@ class Kernels {
                                const In& rstd, const Out& dx, const Out& dweight, const Out& dbias) = 0;
   // Rotary embedding (models.md §2.2) of x [B, T, H, D] rows by the angles of cos, sin [T, R/2] (contiguous), R ≤ D
   // even: channels past R are copied. Pairs are (i, i + R/2), or (2i, 2i+1) when interleaved. inverse turns the other
-  // way (the gradient).
+  // way (the gradient). out may be x.
   virtual void rope(const In& x, const In& cos, const In& sin, bool interleaved, bool inverse, const Out& out) = 0;
   // out = silu(gate) ∘ up, rows of equal shape.
   virtual void swiglu(const In& gate, const In& up, const Out& out) = 0;
@@ -249,7 +249,8 @@ class Kernels {
   virtual void attention(const In& q, const In& k, const In& v, const In& q_doc, const In& k_doc, const In& prefix,
                          double scale, bool causal, int64_t window, int64_t q_offset, double softcap, const Out& o,
                          const Out& lse) = 0;
-  // dlse [B, H, T], optional, contiguous; dq, dk, dv contiguous. Rows without keys add nothing.
+  // dlse [B, H, T], optional, contiguous; dq, dk, dv with heads and channels contiguous, the other axes strided, as of
+  // one array for all three. Rows without keys add nothing.
   virtual void attention_grad(const In& dout, const In& dlse, const In& q, const In& k, const In& v, const In& o,
                               const In& lse, const In& q_doc, const In& k_doc, const In& prefix, double scale,
                               bool causal, int64_t window, int64_t q_offset, double softcap, const Out& dq,

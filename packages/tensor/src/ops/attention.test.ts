@@ -10,8 +10,12 @@ import {
   DTypeError,
   mergeAttention,
   OptionError,
+  randomNormal,
+  rope as ropeOf,
+  ropeTables,
   ShapeError,
   scope,
+  split,
   type Tensor,
   tensor,
   valueAndGrad,
@@ -279,6 +283,58 @@ describe("attention with masks", () => {
     expect(call).toThrow(type);
     expect(call).toThrow(message);
   });
+});
+
+describe("attention with rope", () => {
+  const [B, T, D] = [2, 37, 12];
+
+  for (const dtype of ["float32", "float64", "bfloat16"] as const) {
+    const tables = (turned: number, interleaved: boolean) => ({
+      ...ropeTables(T, turned, { dtype: dtype === "float64" ? "float64" : "float32" }),
+      interleaved,
+    });
+    const normal = (seed: number, shape: number[]) => randomNormal({ seed }, shape, { dtype });
+
+    it.each([
+      [4, 4, 12, false],
+      [4, 2, 8, false],
+      [4, 1, 12, true],
+      [3, 3, 6, true],
+    ])(`gives the bits of rope on queries and keys before it, ${dtype}, %d and %d heads, %d turned, %s`, (...row) => {
+      const [H, K, turned, interleaved] = row;
+      scope(() => {
+        const rope = tables(turned, interleaved);
+        const turn = (x: Tensor) => ropeOf(x, rope.cos, rope.sin, { interleaved });
+        const weights = normal(9, [B, T, H, D]);
+        const run = (attend: (q: Tensor, k: Tensor, v: Tensor) => Tensor, qkv: Tensor) =>
+          valueAndGrad((p) => {
+            const [q, k, v] = split(p, [H, K, K], 2) as [Tensor, Tensor, Tensor];
+            return attend(q, k, v).mul(weights).sum();
+          }, qkv);
+        const heads = normal(1, [B, T, H + 2 * K, D]);
+        const apart = (x: Tensor) => x.add(0);
+        const before = run((q, k, v) => attention(turn(q), turn(k), v, { window: 20 }), heads);
+        for (const place of [(x: Tensor) => x, apart]) {
+          const inside = run((q, k, v) => attention(place(q), place(k), place(v), { rope, window: 20 }), heads);
+          expect(inside.value.dataSync()).toEqual(before.value.dataSync());
+          expect(inside.grads.dataSync()).toEqual(before.grads.dataSync());
+        }
+      });
+    });
+  }
+
+  it(
+    "refuses tables that don't fit, and keys of other positions",
+    inScope(() => {
+      const [q, k, v] = qkv({ T: 3, S: 5, H: 2, K: 2, D: 4 });
+      const rope = ropeTables(3, 4, { dtype: "float64" });
+      expect(() => attention(q, k, v, { rope })).toThrow("rope turns queries and keys at the same positions");
+      expect(() => attention(q, q, q, { rope: ropeTables(4, 4, { dtype: "float64" }) })).toThrow("tables must be");
+      expect(() => attention(q, q, q, { rope: ropeTables(3, 4) })).toThrow(DTypeError);
+      const still = { cos: rope.cos.slice(1, 0, 0), sin: rope.sin.slice(1, 0, 0) };
+      expect(attention(q, q, q, { rope: still }).dataSync()).toEqual(attention(q, q, q).dataSync());
+    }),
+  );
 });
 
 describe("mergeAttention", () => {
