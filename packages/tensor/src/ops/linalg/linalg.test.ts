@@ -125,13 +125,12 @@ describe.each(floatDTypes)("%s", (dtype) => {
       const half = Math.SQRT1_2;
       expectClose(values(t.abs(vectors)), [half, half, half, half], { rtol: 4 * roundoff });
       expect(values(vectors)[0]! * values(vectors)[2]!).toBeLessThan(0);
-      expect(values(t.eigh(matrix([[-3]])).values)).toEqual([-3]);
+      expectClose(values(t.eigh(matrix([[-3]])).values), [-3], { rtol: roundoff });
     });
 
     it("reads lower triangles alone", () => {
       const a = symmetric([2, 9, 9], 5, dtype);
-      const masked = t.tril(a).add(t.triu(t.full([2, 9, 9], nan, { dtype }), 1).mul(1));
-      const junk = t.where(t.greater(t.tril(t.ones([2, 9, 9], { dtype })), 0), a, masked.mul(nan));
+      const junk = t.maskedFill(a, t.equal(t.tril(t.ones([2, 9, 9])), 0), nan);
       expect(values(t.eigh(junk).values)).toEqual(values(t.eigh(a).values));
     });
 
@@ -141,8 +140,8 @@ describe.each(floatDTypes)("%s", (dtype) => {
       expectEigh(symmetric([n, n], n, dtype).T, "transposed");
     });
 
-    it("gives a batch the bits of its matrices one by one", () => {
-      const a = symmetric([3, 40, 40], 4, dtype);
+    it("gives a batch the bits of its matrices one by one, on the CPU", () => {
+      const a = t.toDevice(symmetric([3, 40, 40], 4, dtype), "cpu");
       const all = t.eigh(a);
       for (let i = 0; i < 3; i++) {
         const one = t.eigh(a.slice(0, i, i + 1));
@@ -154,14 +153,11 @@ describe.each(floatDTypes)("%s", (dtype) => {
     it("finds known spectra", () => {
       // The second difference on n points: 2 − 2 cos(kπ / (n + 1)).
       const n = 60;
-      const x = t
-        .eye(n, n, { dtype })
-        .mul(2)
-        .sub(t.roll(t.eye(n, n, { dtype }), 1, 0))
-        .sub(t.roll(t.eye(n, n, { dtype }), -1, 0));
-      const chain = t
-        .where(t.greater(t.abs(t.arange(n).unsqueeze(1).sub(t.arange(n))), 1), 0, x.astype(dtype))
-        .astype(dtype);
+      const beside = t
+        .eye(n + 1, n + 1, { dtype })
+        .slice(0, 0, n)
+        .slice(1, 1, n + 1);
+      const chain = identity(n, dtype).mul(2).sub(beside).sub(beside.T);
       const expected = Array.from({ length: n }, (_, k) => 2 - 2 * Math.cos(((k + 1) * Math.PI) / (n + 1)));
       expectClose(expectEigh(chain, "chain"), expected, { atol: 16 * n * roundoff });
     });
@@ -176,10 +172,9 @@ describe.each(floatDTypes)("%s", (dtype) => {
         { atol: bound(50, dtype, 1) },
       );
       expect(expectEigh(t.zeros([7, 7], { dtype }), "zeros")).toEqual(new Array(7).fill(0));
-      expect(expectEigh(identity(6, dtype), "identity")).toEqual(new Array(6).fill(1));
-      expect(expectEigh(t.eye(4, 4, { dtype }).mul(t.tensor([3, -1, 2, 0], { dtype })), "diagonal")).toEqual([
-        -1, 0, 2, 3,
-      ]);
+      expectClose(expectEigh(identity(6, dtype), "identity"), new Array(6).fill(1), { rtol: 8 * roundoff });
+      const diagonal = identity(4, dtype).mul(t.tensor([3, -1, 2, 0], { dtype }));
+      expectClose(expectEigh(diagonal, "diagonal"), [-1, 0, 2, 3], { atol: 8 * roundoff });
     });
 
     it("finds the small eigenvalues of graded matrices, and takes any scale", () => {
@@ -204,7 +199,7 @@ describe.each(floatDTypes)("%s", (dtype) => {
         const a = symmetric([3, 5, 5], 8, dtype).dataSync().slice();
         a[25 + 5] = bad; // below the diagonal of the second
         const { values: found, vectors } = t.eigh(t.tensor(a, { shape: [3, 5, 5] }));
-        const finite = (x: Tensor) => x.dataSync().reduce((count, v) => count + (Number.isNaN(v) ? 0 : 1), 0);
+        const finite = (x: Tensor) => values(x).filter((v) => !Number.isNaN(v)).length;
         expect([0, 1, 2].map((i) => finite(found.slice(0, i, i + 1)))).toEqual([5, 0, 5]);
         expect([0, 1, 2].map((i) => finite(vectors.slice(0, i, i + 1)))).toEqual([25, 0, 25]);
       }
@@ -223,7 +218,7 @@ describe.each(floatDTypes)("%s", (dtype) => {
       expectClose(values(s), [3, 2], { rtol: 4 * roundoff });
       expectClose(values(t.abs(u)), [1, 0, 0, 1, 0, 0], { atol: 4 * roundoff });
       expectClose(values(t.abs(vh)), [0, 1, 1, 0], { atol: 4 * roundoff });
-      expect(values(t.svd(matrix([[-3]])).s)).toEqual([3]);
+      expectClose(values(t.svd(matrix([[-3]])).s), [3], { rtol: roundoff });
     });
 
     it.each(shapes)("takes random matrices [%i, %i], alone and in batches", (m, n) => {
@@ -249,7 +244,7 @@ describe.each(floatDTypes)("%s", (dtype) => {
       expectClose(expectSvd(t.ones([9, 6], { dtype }), "ones"), [Math.sqrt(54), 0, 0, 0, 0, 0], {
         atol: bound(9, dtype, 1),
       });
-      expect(expectSvd(identity(5, dtype), "identity")).toEqual([1, 1, 1, 1, 1]);
+      expectClose(expectSvd(identity(5, dtype), "identity"), [1, 1, 1, 1, 1], { rtol: 8 * roundoff });
     });
 
     it("takes graded matrices and any scale", () => {
@@ -333,17 +328,14 @@ describe.each(floatDTypes)("%s", (dtype) => {
 
   describe("cholesky", () => {
     it("computes a worked example", () => {
-      expect(
-        values(
-          t.cholesky(
-            matrix([
-              [4, 99],
-              [6, 10],
-            ]),
-          ),
-        ),
-      ).toEqual([2, 0, 3, 1]);
-      expect(values(t.cholesky(matrix([[9]])))).toEqual([3]);
+      const l = t.cholesky(
+        matrix([
+          [4, 99],
+          [6, 10],
+        ]),
+      );
+      expectClose(values(l), [2, 0, 3, 1], { rtol: 4 * roundoff });
+      expectClose(values(t.cholesky(matrix([[9]]))), [3], { rtol: roundoff });
     });
 
     it.each(sizes)("takes matrices of size %i, alone and in batches", (n) => {
@@ -495,19 +487,19 @@ describe.each(floatDTypes)("%s", (dtype) => {
 });
 
 describe("what is refused", () => {
+  const { eigh, svd, qr, cholesky } = t;
+
   it("names the argument, and says what to do", () => {
     const half = t.zeros([2, 2], { dtype: "bfloat16" });
-    for (const name of ["eigh", "svd", "qr", "cholesky"] as const) {
-      expect(() => t[name](half)).toThrow(
+    for (const [name, of] of Object.entries({ eigh, svd, qr, cholesky })) {
+      expect(() => of(half)).toThrow(
         `[${name}] a must be float32 or float64; received bfloat16. Compute in float32: a.astype("float32").`,
       );
-      expect(() => t[name](t.zeros([2, 2], { dtype: "int32" }))).toThrow(t.DTypeError);
-      expect(() => t[name](t.zeros([3]))).toThrow(`[${name}] a must be […, M, N]; received [3].`);
+      expect(() => of(t.zeros([2, 2], { dtype: "int32" }))).toThrow(t.DTypeError);
+      expect(() => of(t.zeros([3]))).toThrow(`[${name}] a must be […, M, N]; received [3].`);
     }
-    for (const name of ["eigh", "cholesky"] as const)
-      expect(() => t[name](t.zeros([2, 3]))).toThrow(
-        `[${name}] expected square matrices […, N, N]; a is [2, 3] float32.`,
-      );
+    for (const [name, of] of Object.entries({ eigh, cholesky }))
+      expect(() => of(t.zeros([2, 3]))).toThrow(`[${name}] expected square matrices […, N, N]; a is [2, 3] float32.`);
     expect(() => t.triangularSolve(t.zeros([2, 2]), t.zeros([3, 2]))).toThrow(
       "[triangularSolve] b must be […, 2, K] for l [2, 2]; received [3, 2].",
     );
