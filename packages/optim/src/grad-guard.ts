@@ -46,6 +46,15 @@ export class GradGuard<P extends Parameter> {
     this.#storage = storage;
   }
 
+  /** The options as JSON; those that weren't given are absent. */
+  summary(): { maxGradNorm?: number | "Infinity"; nonFinite?: "skip" | "throw" } {
+    const { maxGradNorm, nonFinite } = this;
+    return {
+      ...(maxGradNorm === undefined ? {} : { maxGradNorm: Number.isFinite(maxGradNorm) ? maxGradNorm : "Infinity" }),
+      ...(nonFinite === undefined ? {} : { nonFinite }),
+    };
+  }
+
   get measures(): boolean {
     return this.maxGradNorm !== undefined || this.nonFinite !== undefined;
   }
@@ -108,7 +117,11 @@ export class GradGuard<P extends Parameter> {
 }
 
 /** Refuses an optimizer that clips by itself where the gradients of several are clipped together. @internal */
-export function requireUnguarded(where: string, name: string, guard: GradGuardOptions): void {
+export function requireUnguarded(
+  where: string,
+  name: string,
+  guard: Readonly<Pick<GradGuard<Parameter>, keyof GradGuardOptions>>,
+): void {
   for (const key of ["maxGradNorm", "nonFinite"] as const) {
     if (guard[key] === undefined) continue;
     throw new OptionError(

@@ -7,7 +7,8 @@ import type { Parameter } from "./storage.js";
 /** Sees the gradients of a step before anything is checked or measured; what it returns, if anything, takes their place. */
 export type BeforeStep<P extends Parameter> = (
   grads: Readonly<Record<string, P>>,
-) => Readonly<Record<string, P>> | undefined;
+) => // biome-ignore lint/suspicious/noConfusingVoidType: a hook that only looks returns nothing.
+Readonly<Record<string, P>> | void;
 
 /** Hooks in the order in which they were added. */
 export class StepHooks<P extends Parameter> {

@@ -34,6 +34,7 @@ export {
 } from "./cyclic-schedules.js";
 export type { DecayHyper, DecayMask } from "./decay.js";
 export { type EmaState, ema } from "./ema.js";
+export { type CostEstimate, type CostOptions, estimateCost } from "./estimate-cost.js";
 export { Adam, AdamW, type AdamWOptions } from "./fused-adamw.js";
 export { Sonew, type SonewOptions } from "./fused-sonew.js";
 export type { GradGuardOptions } from "./grad-guard.js";
@@ -63,6 +64,7 @@ export {
   nadamw,
   scaleByNAdam,
 } from "./nadamw.js";
+export type { BaseOptimizer } from "./optimizer.js";
 export type {
   CommonHyper,
   CommonOptions,
@@ -90,6 +92,15 @@ export {
   rmsprop,
   scaleByRms,
 } from "./rmsprop.js";
+export {
+  type MatricesToOptions,
+  matricesTo,
+  type Route,
+  RoutedOptimizer,
+  type RouteOptions,
+  route,
+} from "./route.js";
+export type { RuleCostOptions, RuleName } from "./rule-costs.js";
 export { SAM, type SAMOptions, type Steppable } from "./sam.js";
 export {
   ScheduleFreeAdamW,

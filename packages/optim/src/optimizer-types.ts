@@ -54,8 +54,8 @@ export interface OptimizerState<P extends Parameter> {
 
 /** The hyper-parameters of an optimizer as JSON, but for learning rates, which may be functions. */
 export interface HyperSummary {
-  /** As given, or for a filter the names that it chose. */
-  decay: "all" | "matrices" | readonly string[];
+  /** As given, or for a filter the names that it chose; where several optimizers step as one it is in the groups. */
+  decay?: "all" | "matrices" | readonly string[];
   /** Absent if none was given. */
   maxGradNorm?: number | "Infinity";
   nonFinite?: "skip" | "throw";

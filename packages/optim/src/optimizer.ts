@@ -2,7 +2,7 @@
  * What all optimizers share: parameter groups, clipping by global norm, step counts and saved state.
  */
 import { OptionError, ShapeError } from "@llmeff/native";
-import { checkKeys, checkNumber } from "./check.js";
+import { checkKeys, checkNotNegative, checkNumber } from "./check.js";
 import { checkGrads } from "./grad-checks.js";
 import { GradGuard } from "./grad-guard.js";
 import { decayTest, type ResolvedGroup, resolveGroups } from "./groups.js";
@@ -143,6 +143,7 @@ export abstract class BaseOptimizer<P extends Parameter, H extends CommonHyper> 
 
   #checkHyper(where: string, hyper: H): void {
     checkLearningRate(where, hyper.learningRate);
+    checkNotNegative(where, "weightDecay", hyper.weightDecay);
     this.#check(where, hyper);
   }
 
@@ -170,12 +171,17 @@ export abstract class BaseOptimizer<P extends Parameter, H extends CommonHyper> 
     this.hooks.after();
   }
 
+  /** Checks the gradients of a step, and returns the names of those that it uses. @internal */
+  checkStep(grads: Readonly<Record<string, P>>): string[] {
+    return checkGrads(`${this.#where}.step`, this.#slots, this.#frozen, grads);
+  }
+
   /**
    * Checks a step and gets all that it needs, and returns the function that takes it. Call both inside of one `run` of the storage. `factor` is that of
    * a guard which measured these gradients and others. @internal
    */
   prepareStep(grads: Readonly<Record<string, P>>, factor?: P | null): () => void {
-    const names = checkGrads(`${this.#where}.step`, this.#slots, this.#frozen, grads);
+    const names = this.checkStep(grads);
     for (const [i, group] of this.#groups.entries()) this.#checkHyper(`${this.#where}.step] [paramGroups[${i}]`, group);
     const rates = new Map(this.#groups.map((group) => [group, this.#learningRateAt(group.learningRate)]));
     const dense = new Map(names.map((name) => [name, this.storage.contiguous(grads[name]!)]));
@@ -236,12 +242,10 @@ export abstract class BaseOptimizer<P extends Parameter, H extends CommonHyper> 
     const groups = this.#groups.map(({ learningRate: _, ...hyper }) =>
       Object.fromEntries(Object.entries(hyper).filter(([, value]) => value !== undefined)),
     ) as HyperSummary["groups"];
-    const { maxGradNorm, nonFinite } = this.guard;
     const decaying = () => [...this.#slots.values()].filter(({ decays }) => decays).map(({ name }) => name);
     return {
       decay: this.#decay === "all" || this.#decay === "matrices" ? this.#decay : decaying(),
-      ...(maxGradNorm === undefined ? {} : { maxGradNorm: Number.isFinite(maxGradNorm) ? maxGradNorm : "Infinity" }),
-      ...(nonFinite === undefined ? {} : { nonFinite }),
+      ...this.guard.summary(),
       groups,
     };
   }
@@ -311,7 +315,8 @@ export abstract class FusedOptimizer<P extends Parameter, H extends CommonHyper>
   }
 }
 
-function checkLearningRate(where: string, value: ScalarOrSchedule): void {
+/** @internal */
+export function checkLearningRate(where: string, value: ScalarOrSchedule): void {
   if (typeof value === "function") return;
   checkNumber(
     where,

@@ -273,9 +273,9 @@ describe("TransformOptimizer", () => {
       },
     );
     expect(messages).toEqual([
-      '[transform] the transform\'s state for "groups.0" changed its form in a step; init and update must return the same keys.',
-      '[transform] the transform\'s state for "groups.0" has the number "n" = Infinity, which JSON can\'t hold.',
-      '[transform] the transform\'s state for "groups.0" had a float64 array "m.p" of shape [1] and now has a float64 one of shape [1, 1].',
+      '[transform] the transform\'s state for "p" changed its form in a step; init and update must return the same keys.',
+      '[transform] the transform\'s state for "p" has the number "n" = Infinity, which JSON can\'t hold.',
+      '[transform] the transform\'s state for "p" had a float64 array "m" of shape [1] and now has a float64 one of shape [1, 1].',
     ]);
   });
 

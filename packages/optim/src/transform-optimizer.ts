@@ -91,7 +91,8 @@ export class TransformOptimizer<P extends Parameter, H extends CommonHyper = Com
   #addShared(group: ResolvedGroup<H>): void {
     const slots = this.slotsOf(group);
     if (slots.length === 0) return;
-    const name = `groups.${this.paramGroups.indexOf(group)}`;
+    const [first, ...others] = slots.map((slot) => slot.name);
+    const name = others.length === 0 ? first! : `${first}+${others.length}`;
     const holder = { name, ...initialState(this.#forms, this.#rule, this.storage, name, slots, group) };
     this.sharedState.push(holder);
     this.#groupState.set(group, holder);
