@@ -67,7 +67,7 @@ void define_ops(Environment& environment, Napi::Env env, Napi::Object& exports) 
   define("cholesky", &Kernels::cholesky);
   define("triangularSolve", &Kernels::triangular_solve);
   define("globalNorm", &Kernels::global_norm);
-  define("adamwStep", &Kernels::adamw_step, {.optional = 1u << 6});             // grad_scale
+  define("optimizerStep", &Kernels::optimizer_step, {.optional = 1u << 6, .half = Half::kNative});  // grad_scale
   define("sonewStep", &Kernels::sonew_step, {.optional = 1u << 8 | 1u << 21});  // grad_scale, dropped
   exports.Set("op", op);
 }
