@@ -30,13 +30,13 @@ export function graft(
   };
 }
 
-/** The direction with the Euclidean length of `magnitude`; 0 stays 0. */
-export function withLengthOf(magnitude: Tensor, direction: Tensor): Tensor {
-  const length = norm(direction);
-  return mul(direction, where(greater(length, 0), div(norm(magnitude), length), zerosLike(length)));
+/** The direction with the Euclidean length of `magnitude`, as `lengthOf` measures both; 0 stays 0. */
+export function withLengthOf(magnitude: Tensor, direction: Tensor, lengthOf: (x: Tensor) => Tensor = norm): Tensor {
+  const length = lengthOf(direction);
+  return mul(direction, where(greater(length, 0), div(lengthOf(magnitude), length), zerosLike(length)));
 }
 
 /** `‖x‖`, added up in float64, in the dtype of `x`. */
-export function norm(x: Tensor): Tensor {
+function norm(x: Tensor): Tensor {
   return astype(globalNorm([x]), x.dtype);
 }

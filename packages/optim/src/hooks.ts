@@ -25,7 +25,7 @@ export class StepHooks<P extends Parameter> {
   }
 
   /**
-   * Calls `hook` after each step that didn't throw; the step is queued then, and perhaps not done.
+   * Calls `hook` after each step that didn't throw; the step is queued then, and perhaps not done. What the hook throws doesn't undo it.
    *
    * @returns removes the hook
    */

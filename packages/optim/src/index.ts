@@ -56,7 +56,6 @@ export { Lamb, type LambHyper, type LambOptions, lamb, scaleByTrustRatio } from 
 export { Lion, type LionHyper, type LionOptions, lion, scaleByLion } from "./lion.js";
 export { type LookaheadState, lookahead } from "./lookahead.js";
 export * from "./matrix-rules.js";
-export type { BaseOptimizer } from "./optimizer.js";
 export {
   type NAdamHyper,
   type NAdamVariant,
@@ -66,6 +65,7 @@ export {
   nadamw,
   scaleByNAdam,
 } from "./nadamw.js";
+export type { BaseOptimizer } from "./optimizer.js";
 export type {
   CommonHyper,
   CommonOptions,
@@ -85,15 +85,6 @@ export {
   polynomial,
 } from "./piecewise-schedules.js";
 export {
-  type MatricesToOptions,
-  matricesTo,
-  type Route,
-  RoutedOptimizer,
-  type RouteOptions,
-  route,
-} from "./route.js";
-export type { RuleCostOptions, RuleName } from "./rule-costs.js";
-export {
   RMSprop,
   type RMSpropHyper,
   type RMSpropOptions,
@@ -102,6 +93,15 @@ export {
   rmsprop,
   scaleByRms,
 } from "./rmsprop.js";
+export {
+  type MatricesToOptions,
+  matricesTo,
+  type Route,
+  RoutedOptimizer,
+  type RouteOptions,
+  route,
+} from "./route.js";
+export type { RuleCostOptions, RuleName } from "./rule-costs.js";
 export { SAM, type SAMOptions, type Steppable } from "./sam.js";
 export {
   ScheduleFreeAdamW,

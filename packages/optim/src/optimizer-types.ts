@@ -24,7 +24,7 @@ export interface Optimizer<P extends Parameter = Tensor> {
   step(grads: Readonly<Record<string, P>>): void;
   /** Global norm of the last step's gradients before clipping; undefined unless `maxGradNorm` or `nonFinite` has it measured. Waits for that step. */
   gradNorm(): Promise<number | undefined>;
-  /** Waits until the norms of all steps so far are known, and rejects if `nonFinite` is `"throw"` and one of them was not finite. */
+  /** With `nonFinite: "throw"`: waits for the norms of all steps so far, and rejects if one was not finite, once. Else there is nothing to wait for. */
   settled(): Promise<void>;
   /** What a continuation needs: the state arrays themselves (not copies) by name, and plain data. */
   stateDict(): OptimizerState<P>;

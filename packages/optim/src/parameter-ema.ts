@@ -83,7 +83,8 @@ export class ParameterEma<P extends Parameter> {
   #takeIn(average: P, param: P): void {
     const share = 1 - this.#decay;
     if (average instanceof Tensor) {
-      const wide = astype(param as Tensor, average.dtype);
+      const p = param as Tensor;
+      const wide = p.dtype === average.dtype ? p : astype(p, average.dtype);
       copyInto(average, add(mul(average, this.#decay), mul(wide, share)));
       return;
     }

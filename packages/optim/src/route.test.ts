@@ -27,7 +27,10 @@ const gradsAt = (step: number): Arrays =>
   );
 const toTensors = (arrays: Arrays): Record<string, Tensor> =>
   Object.fromEntries(
-    Object.entries(arrays).map(([name, x]) => [name, tensor(x, { shape: shapes[name as "up.weight"] ?? [x.length] })]),
+    Object.entries(arrays).map(([name, x]) => [
+      name,
+      tensor(x, { shape: shapes[name as "up.weight"] ?? [x.length], device: "cpu" }),
+    ]),
   );
 const sonewOptions = { eps: 1e-4, learningRate: 0.02 };
 const adamwOptions = { learningRate: 0.1, weightDecay: 0.3 };

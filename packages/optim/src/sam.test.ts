@@ -1,6 +1,6 @@
 import { memory, scope, sub, type Tensor, tensor, valueAndGrad } from "@llmeff/tensor";
 import { describe, expect, it } from "vitest";
-import { AdamW, Lamb, SAM, SGD } from "./index.js";
+import { AdamW, Lamb, route, SAM, SGD } from "./index.js";
 
 describe("SAM", () => {
   it("takes a step by hand", () => {
@@ -71,6 +71,19 @@ describe("SAM", () => {
     const plain = tensor([1, 2, -3]).astype("bfloat16");
     new Lamb({ p: plain }, { learningRate: 0.1 }).step({ p: grad });
     expect(p.dataSync()).toEqual(plain.dataSync());
+  });
+
+  it("wraps a route", () => {
+    const p = { a: Float64Array.of(3), b: Float64Array.of(4) };
+    const routed = route(p, [
+      { params: ["a"], optimizer: (own) => new SGD(own, { learningRate: 0.1 }) },
+      { optimizer: (own) => new SGD(own, { learningRate: 0.2 }) },
+    ]);
+    const sam = new SAM(routed, { rho: 1 });
+    sam.ascend({ a: p.a.slice(), b: p.b.slice() });
+    expect(p.a[0]).toBeCloseTo(3.6, 11);
+    sam.step({ a: Float64Array.of(1), b: Float64Array.of(1) });
+    expect([p.a[0], p.b[0]]).toEqual([2.9, 3.8]);
   });
 
   it.each([[Number.NaN], [Number.POSITIVE_INFINITY], [0]])("stays where it is with gradients of %d", (bad) => {

@@ -1,6 +1,6 @@
 import { tensor } from "@llmeff/tensor";
 import { describe, expect, it } from "vitest";
-import { ScheduleFreeAdamW } from "./index.js";
+import { route, ScheduleFreeAdamW } from "./index.js";
 
 const gradAt = (step: number) => Float64Array.from({ length: 5 }, (_, i) => Math.sin(3 * i + 7 * step) + 0.1);
 const start = () => Float64Array.of(1, -1, 0.5, 2, -3);
@@ -83,6 +83,23 @@ describe("ScheduleFreeAdamW", () => {
     optimizer.eval();
     single.eval();
     expect(b).toEqual(alone);
+  });
+
+  it("keeps the weights of several in one route apart", () => {
+    const run = (from: number, to: number, p: { a: Float64Array; b: Float64Array }, saved?: object) => {
+      const optimizer = route(p, [
+        { params: ["a"], optimizer: (own) => new ScheduleFreeAdamW(own, options) },
+        { optimizer: (own) => new ScheduleFreeAdamW(own, { ...options, learningRate: 0.02 }) },
+      ]);
+      if (saved) optimizer.loadStateDict(saved as ReturnType<typeof optimizer.stateDict>);
+      for (let step = from; step < to; step++) optimizer.step({ a: gradAt(step), b: gradAt(step) });
+      return optimizer;
+    };
+    const straight = { a: start(), b: start() };
+    run(0, 6, straight);
+    const resumed = { a: start(), b: start() };
+    run(3, 6, resumed, structuredClone(run(0, 3, resumed).stateDict()));
+    expect(resumed).toEqual(straight);
   });
 
   it("steps nothing while a rate of 0 leaves nothing to average", () => {

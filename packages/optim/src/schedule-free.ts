@@ -15,7 +15,7 @@ import { checkBeta, checkCount, checkKeys, checkNotNegative, checkNumber, withDe
 import type { DecayMask } from "./decay.js";
 import { ElementwiseOptimizer, type ElementwiseRule, prepareElementwise } from "./elementwise.js";
 import type { ResolvedGroup } from "./groups.js";
-import type { Bucket, CommonOptions, NewGroup, StateHolder } from "./optimizer-types.js";
+import type { Bucket, CommonOptions, NewGroup } from "./optimizer-types.js";
 import { asSchedule, type ScalarOrSchedule } from "./schedules.js";
 import type { Parameter } from "./storage.js";
 import { type GradientTransformation, zerosOf } from "./transform.js";
@@ -120,49 +120,46 @@ const scheduleFreeRule: ElementwiseRule<ScheduleFreeAdamWHyper> = {
  * optimizer.train();
  */
 export class ScheduleFreeAdamW<P extends Parameter> extends ElementwiseOptimizer<P, ScheduleFreeAdamWHyper> {
-  readonly #mode: StateHolder<P> = { name: "mode", state: {}, numbers: { training: 1 } };
-  readonly #weights = new Map<object, StateHolder<P>>();
-
   constructor(params: Readonly<Record<string, P>>, options: ScheduleFreeAdamWOptions = {}) {
     super(scheduleFreeRule, params, options);
-    this.sharedState.push(this.#mode);
-    for (const group of this.paramGroups) this.#addWeights(group);
+    for (const group of this.paramGroups) this.#addNumbers(group);
   }
 
   override addParamGroup(group: NewGroup<P, ScheduleFreeAdamWHyper>): void {
     if (!this.training)
       throw new OptionError("[ScheduleFreeAdamW.addParamGroup] call train() before adding parameters.");
     super.addParamGroup(group);
-    this.#addWeights(this.paramGroups.at(-1)!);
+    this.#addNumbers(this.paramGroups.at(-1)!);
   }
 
-  #addWeights(group: ResolvedGroup<ScheduleFreeAdamWHyper>): void {
-    const holder = { name: `groups.${this.paramGroups.indexOf(group)}`, state: {}, numbers: { ...noWeights() } };
-    this.#weights.set(group, holder);
-    this.sharedState.push(holder);
+  #addNumbers(group: ResolvedGroup<ScheduleFreeAdamWHyper>): void {
+    Object.assign(this.#numbersOf(group), noWeights(), { training: 1 });
+  }
+
+  /** What a group remembers, which is kept and saved with its first parameter. */
+  #numbersOf(group: ResolvedGroup<ScheduleFreeAdamWHyper>): Record<string, number> {
+    return this.slotsOf(group)[0]?.numbers ?? {};
   }
 
   /** Whether the parameters are `y`, where gradients are taken, and not the average `x`. */
   get training(): boolean {
-    return this.#mode.numbers.training === 1;
+    return this.paramGroups.every((group) => this.#numbersOf(group).training !== 0);
   }
 
   /** Puts `y` into the parameters, which is where to take gradients. Does nothing while training. */
   train(): void {
     if (this.training) return;
-    this.#move((beta1) => 1 - beta1);
-    this.#mode.numbers.training = 1;
+    this.#move((beta1) => 1 - beta1, 1);
   }
 
   /** Puts the average `x` into the parameters, which is what to evaluate and to save. Does nothing if it is there. */
   eval(): void {
     if (!this.training) return;
-    this.#move((beta1) => 1 - 1 / beta1);
-    this.#mode.numbers.training = 0;
+    this.#move((beta1) => 1 - 1 / beta1, 0);
   }
 
-  /** Moves all parameters by `weight` of their way to `z`. */
-  #move(weight: (beta1: number) => number): void {
+  /** Moves all parameters by `weight` of their way to `z`, where they are for training (1) or evaluation (0). */
+  #move(weight: (beta1: number) => number, training: 0 | 1): void {
     this.storage.run(() => {
       const calls = this.paramGroups.map((group) => {
         const slots = this.slotsOf(group).filter(({ steps }) => steps > 0); // before that all three points are one
@@ -174,6 +171,10 @@ export class ScheduleFreeAdamW<P extends Parameter> extends ElementwiseOptimizer
       });
       for (const call of calls) call();
     });
+    for (const group of this.paramGroups) {
+      const numbers = this.#numbersOf(group);
+      if ("training" in numbers) numbers.training = training;
+    }
   }
 
   override prepareStep(grads: Readonly<Record<string, P>>, factor?: P | null): () => void {
@@ -185,7 +186,7 @@ export class ScheduleFreeAdamW<P extends Parameter> extends ElementwiseOptimizer
 
   protected override prepareBucket(bucket: Bucket<P, ScheduleFreeAdamWHyper>): () => void {
     const { slots, hyper, step, group } = bucket;
-    const { numbers } = this.#weights.get(group)!;
+    const numbers = this.#numbersOf(group);
     const { rate, weight, after } = advance(hyper, numbers as unknown as Weights);
     const call = prepareElementwise(this.rule.name, this.storage, bucket, {
       rule: UpdateRule.scheduleFree,

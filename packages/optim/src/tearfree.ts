@@ -2,14 +2,13 @@
  * The pipeline that Shampoo and Sketchy share, after google-research/precondition's "tearfree": `momentum(graft(precondition(g)))`. What
  * preconditions is given; it sees the tensors that aren't skipped, axes merged.
  */
-import { add, div, mul, sqrt, square, type Tensor, type TensorTree } from "@llmeff/tensor";
-import { norm, withLengthOf } from "./graft.js";
-import { type ByPath, type Leaves, leavesOf } from "./leaves.js";
+import { add, div, mul, sqrt, square, sum, type Tensor, type TensorTree } from "@llmeff/tensor";
+import { withLengthOf } from "./graft.js";
+import { type ByPath, batchKey, batchOf, groupBy, itemOf, type Leaves, leavesOf, withLeaves } from "./leaves.js";
 import { mergeSmallDims } from "./merge-dims.js";
 import type { TearfreeHyper } from "./tearfree-options.js";
 import type { GradientTransformation, TransformState } from "./transform.js";
 import { zerosOf } from "./transform.js";
-import { mapTrees } from "./trees.js";
 
 /** Preconditions tensors of one axis or more; its state is kept by path. */
 export interface Preconditioner<S extends TransformState> {
@@ -52,34 +51,77 @@ export function tearfree<S extends TransformState>(
       const old = state as unknown as TearfreeState<S>;
       const count = old.count + 1;
       const { directions, state: factors } = preconditioner.update(chosen(grads), old.factors, count);
-      const secondMoment = hasSecondMoment
-        ? mapTrees((g, v) => accumulate(v, square(graftInput(g, hyper)), hyper.graftBeta2), grads, old.graft)
-        : undefined;
-      const grafted = mapTrees(
-        (g, v, path) => {
-          const direction = directions.get(path)?.reshape(g.shape);
-          if (hyper.graft === "none") return direction ?? g;
-          const reference = graftReference(g, v, hyper);
-          return direction === undefined || count <= hyper.startStep ? reference : withLengthOf(reference, direction);
-        },
-        grads,
-        secondMoment ?? grads,
-      );
-      const next = (momentum?: TensorTree) =>
-        ({
+      const [moments, buffers] = [old.graft, old.momentum].map((tree) => (tree ? leavesOf(tree) : undefined));
+      const leaves = leavesOf(grads);
+      const results = { updates: new Map(), graft: new Map(), momentum: new Map() };
+      for (const group of groupBy(leaves, ([, grad]) => batchKey(grad))) {
+        const [first, { shape, size }] = group[0]!;
+        const rowsOf = (from: Leaves) => batchOf(group.map(([path]) => from.get(path)!.reshape([size])));
+        // Tensors of one shape all have a direction, or none has.
+        const direction = directions.has(first) ? rowsOf(directions) : undefined;
+        const rows = {
+          g: rowsOf(leaves),
+          direction,
+          graft: moments && rowsOf(moments),
+          momentum: buffers && rowsOf(buffers),
+        };
+        const next = afterwards(rows, count, hyper);
+        for (const [i, [path]] of group.entries()) {
+          for (const key of ["updates", "graft", "momentum"] as const) {
+            const batch = next[key];
+            if (batch) results[key].set(path, itemOf(batch, i, shape));
+          }
+        }
+      }
+      return {
+        updates: withLeaves(grads, results.updates),
+        state: {
           count,
           factors,
-          ...(momentum ? { momentum } : {}),
-          ...(secondMoment ? { graft: secondMoment } : {}),
-        }) as TransformState;
-      if (hyper.momentum === 0) return { updates: grafted, state: next() };
-      const fresh = hyper.ema ? mapTrees((u) => mul(u, 1 - hyper.momentum), grafted) : grafted;
-      const advance = (u: Tensor, b: Tensor) => add(mul(b, hyper.momentum), u);
-      const momentum = mapTrees(advance, fresh, old.momentum);
-      const updates = hyper.nesterov ? mapTrees(advance, fresh, momentum) : momentum;
-      return { updates, state: next(momentum) };
+          ...(buffers ? { momentum: withLeaves(old.momentum, results.momentum) } : {}),
+          ...(moments ? { graft: withLeaves(old.graft, results.graft) } : {}),
+        } as TransformState,
+      };
     },
   };
+}
+
+/** Tensors of one shape, each as a row. */
+interface Rows {
+  g: Tensor;
+  /** Absent where the graft is followed alone, or nothing is done. */
+  direction: Tensor | undefined;
+  graft: Tensor | undefined;
+  momentum: Tensor | undefined;
+}
+
+/** Graft and momentum. */
+function afterwards(
+  { g, direction, graft, momentum }: Rows,
+  count: number,
+  hyper: TearfreeHyper,
+): { updates: Tensor; graft: Tensor | undefined; momentum: Tensor | undefined } {
+  const secondMoment = graft && accumulate(graft, square(graftInput(g, hyper)), hyper.graftBeta2);
+  const u = grafted(g, direction, secondMoment, count, hyper);
+  if (momentum === undefined) return { updates: u, graft: secondMoment, momentum };
+  const fresh = hyper.ema ? mul(u, 1 - hyper.momentum) : u;
+  const next = add(mul(momentum, hyper.momentum), fresh);
+  const updates = hyper.nesterov ? add(mul(next, hyper.momentum), fresh) : next;
+  return { updates, graft: secondMoment, momentum: next };
+}
+
+function grafted(
+  g: Tensor,
+  direction: Tensor | undefined,
+  secondMoment: Tensor | undefined,
+  count: number,
+  hyper: TearfreeHyper,
+): Tensor {
+  if (hyper.graft === "none") return direction ?? g;
+  const reference = secondMoment ? div(graftInput(g, hyper), sqrt(add(secondMoment, hyper.graftEps))) : g;
+  return direction === undefined || count <= hyper.startStep
+    ? reference
+    : withLengthOf(reference, direction, rowLengths);
 }
 
 /** Judged by the shape before merging. Without a graft there is nothing else to follow. */
@@ -93,10 +135,9 @@ export function accumulate(old: Tensor, sample: Tensor, decay: number): Tensor {
 }
 
 function graftInput(g: Tensor, { graft }: TearfreeHyper): Tensor {
-  return graft === "rmspropNorm" ? div(g, add(norm(g), 1e-16)) : g;
+  return graft === "rmspropNorm" ? div(g, add(rowLengths(g), 1e-16)) : g;
 }
 
-function graftReference(g: Tensor, secondMoment: Tensor, hyper: TearfreeHyper): Tensor {
-  if (hyper.graft === "sgd") return g;
-  return div(graftInput(g, hyper), sqrt(add(secondMoment, hyper.graftEps)));
+function rowLengths(x: Tensor): Tensor {
+  return sqrt(sum(square(x), { axis: 1, keepDims: true }));
 }

@@ -42,7 +42,7 @@ export interface TransformRule<H extends CommonHyper = CommonHyper> {
   readonly batched?: boolean;
 }
 
-/** A plain optimizer has these two hyper-parameters. */
+/** Options of an optimizer with such hyper-parameters. */
 export type TransformOptions<H extends CommonHyper> = Partial<H> & CommonOptions<H>;
 
 /**

@@ -7,7 +7,7 @@ import { expect } from "vitest";
 export type FloatDType = "float32" | "float64";
 type FloatArray = Float32Array | Float64Array;
 
-export interface RawCase {
+interface RawCase {
   id: string;
   optimizer: string;
   hyper: Record<string, number | string | boolean>;
@@ -19,15 +19,10 @@ export interface RawCase {
   dropped_per_step?: number[];
 }
 
-export interface GoldenProblem {
+interface Problem {
   shapes: number[][];
   params0: number[][];
   grads: number[][][];
-}
-
-export interface GoldenFile {
-  problems: Record<string, GoldenProblem>;
-  cases: RawCase[];
 }
 
 /** One case at one precision. */

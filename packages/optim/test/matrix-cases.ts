@@ -1,7 +1,6 @@
 /**
  * The cases of `optimizers.json` for the rules of matrices and for the online convex suite: our transform and our optimizer of each.
  */
-import { readFileSync } from "node:fs";
 import {
   type GradientTransformation,
   Muon,
@@ -18,15 +17,10 @@ import {
   sketchy,
   soap,
 } from "../src/index.js";
-import { camelCase, type FloatDType, type GoldenFile, type GoldenProblem, type RawCase } from "./golden-cases.js";
+import { camelCase, type GoldenCase, goldenCases } from "./golden-cases.js";
 
 /** One case at one precision. */
-export interface MatrixCase {
-  id: string;
-  dtype: FloatDType;
-  problem: GoldenProblem;
-  expected: Record<string, number[][]>;
-  tolerance: number;
+export interface MatrixCase extends GoldenCase {
   transform: () => GradientTransformation;
   optimizer: <P extends Parameter>(
     params: Record<string, P>,
@@ -34,19 +28,17 @@ export interface MatrixCase {
   ) => Optimizer<P>;
 }
 
-type Hyper = Record<string, number | string | boolean>;
+type Hyper = GoldenCase["options"];
 
 const renamed: Record<string, string> = { alg: "algorithm", ell: "sketchSize", adamLr: "adamLearningRate" };
 
-/** Options under our names, without the learning rate. */
+/** Options and choices under our names. */
 function optionsOf(hyper: Hyper): Hyper {
   return Object.fromEntries(
-    Object.entries(hyper)
-      .filter(([key]) => key !== "lr")
-      .map(([key, value]) => {
-        const name = camelCase(key);
-        return [renamed[name] ?? name, typeof value === "string" ? camelCase(value) : value];
-      }),
+    Object.entries(hyper).map(([key, value]) => [
+      renamed[key] ?? key,
+      typeof value === "string" ? camelCase(value) : value,
+    ]),
   );
 }
 
@@ -54,41 +46,41 @@ type Methods = Record<string, (hyper: Hyper) => Pick<MatrixCase, "transform" | "
 
 /** By the file's name of a method; the first arguments are its default learning rates. */
 const methods: Methods = {
-  shampoo: ({ lr = 1e-3, ...hyper }) => ({
-    transform: () => shampoo(Number(lr), optionsOf(hyper)),
-    optimizer: (params, shapes) => new Shampoo(params, { learningRate: Number(lr), shapes, ...optionsOf(hyper) }),
+  shampoo: ({ learningRate = 1e-3, ...hyper }) => ({
+    transform: () => shampoo(Number(learningRate), optionsOf(hyper)),
+    optimizer: (params, shapes) =>
+      new Shampoo(params, { learningRate: Number(learningRate), shapes, ...optionsOf(hyper) }),
   }),
-  s_shampoo: ({ lr = 1e-3, ...hyper }) => ({
-    transform: () => sketchy(Number(lr), optionsOf(hyper)),
-    optimizer: (params, shapes) => new Sketchy(params, { learningRate: Number(lr), shapes, ...optionsOf(hyper) }),
+  s_shampoo: ({ learningRate = 1e-3, ...hyper }) => ({
+    transform: () => sketchy(Number(learningRate), optionsOf(hyper)),
+    optimizer: (params, shapes) =>
+      new Sketchy(params, { learningRate: Number(learningRate), shapes, ...optionsOf(hyper) }),
   }),
-  oco: ({ lr = 0.1, ...hyper }) => {
+  oco: ({ learningRate = 0.1, ...hyper }) => {
     const options: Partial<OnlineConvexDirectionHyper> = { sketchSize: 4, ...optionsOf(hyper) };
     return {
-      transform: () => onlineConvex(Number(lr), options),
-      optimizer: (params, shapes) => new OnlineConvex(params, { learningRate: Number(lr), shapes, ...options }),
+      transform: () => onlineConvex(Number(learningRate), options),
+      optimizer: (params, shapes) =>
+        new OnlineConvex(params, { learningRate: Number(learningRate), shapes, ...options }),
     };
   },
   // In the precision of the case on every device.
-  muon: ({ lr = 0.02, ...hyper }) => ({
-    transform: () => muon(Number(lr), { productDType: "same", ...optionsOf(hyper) }),
+  muon: ({ learningRate = 0.02, ...hyper }) => ({
+    transform: () => muon(Number(learningRate), { productDType: "same", ...optionsOf(hyper) }),
     optimizer: (params, shapes) =>
-      new Muon(params, { learningRate: Number(lr), shapes, productDType: "same", ...optionsOf(hyper) }),
+      new Muon(params, { learningRate: Number(learningRate), shapes, productDType: "same", ...optionsOf(hyper) }),
   }),
-  soap: ({ lr = 3e-3, ...hyper }) => ({
-    transform: () => soap(Number(lr), optionsOf(hyper)),
-    optimizer: (params, shapes) => new Soap(params, { learningRate: Number(lr), shapes, ...optionsOf(hyper) }),
+  soap: ({ learningRate = 3e-3, ...hyper }) => ({
+    transform: () => soap(Number(learningRate), optionsOf(hyper)),
+    optimizer: (params, shapes) =>
+      new Soap(params, { learningRate: Number(learningRate), shapes, ...optionsOf(hyper) }),
   }),
 };
 
 /** Every case of these methods, in float64 and where the file allows it in float32. */
 export function matrixCases(path: string): MatrixCase[] {
-  const file = JSON.parse(readFileSync(path, "utf8")) as GoldenFile;
-  const caseOf = (raw: RawCase, dtype: FloatDType, tolerance: number | null): MatrixCase[] => {
-    const method = methods[raw.optimizer];
-    if (method === undefined || tolerance === null) return [];
-    const problem = file.problems[raw.problem]!;
-    return [{ id: `${raw.id} ${dtype}`, dtype, problem, expected: raw.params, tolerance, ...method(raw.hyper) }];
-  };
-  return file.cases.flatMap((raw) => [...caseOf(raw, "float64", raw.rtol64), ...caseOf(raw, "float32", raw.rtol32)]);
+  return goldenCases(path, ({ optimizer }) => optimizer in methods).map((golden) => ({
+    ...golden,
+    ...methods[golden.optimizer]!(golden.options),
+  }));
 }
