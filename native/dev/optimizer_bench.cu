@@ -58,15 +58,29 @@ void run(Gpu& gpu, const char* what, const std::vector<int64_t>& sizes, double c
     std::printf("  %-28s %8.3f ms  %.0f B: %.3f TB/s, %.3f of the copy\n", name, seconds * 1e3, bytes, rate * 1e-12,
                 rate / copy);
   };
-  const auto adamw = [&](const List<InOut>& copies) {
-    gpu.kernels->adamw_step(list(p), copies, list(g), list(m), list(v), {}, {}, 1e-3, 0.9, 0.999, 1e-8, 0.01, true, 10);
+  std::vector<InOut> states;
+  for (const auto* arrays : {&m, &v, &h1}) states.insert(states.end(), arrays->begin(), arrays->end());
+  const auto step = [&](UpdateRule rule, int64_t state_count, const std::vector<double>& factors,
+                        const List<InOut>& copies) {
+    gpu.kernels->optimizer_step(rule, list(p), copies, list(g),
+                                {states.data(), state_count * static_cast<int64_t>(p.size())},
+                                {factors.data(), static_cast<int64_t>(factors.size())}, {});
   };
+  const std::vector<double> adam = {0, 0.99, 0.9, 0.1, 0.999, 0.001, 10, 1e-8, 1e-3, 0};
   const auto sonew = [&](const List<InOut>& copies, Graft graft, bool relative) {
     gpu.kernels->sonew_step(list(p), copies, list(g), list(m), list(v), list(h1), {}, list(chains), {}, 1e-3, 0.9, 0.99,
                             1e-8, relative, 1e-6, false, graft, 1e-8, true, 0.01, 10, {});
   };
-  print("AdamW", 28, gpu.time([&] { adamw({}); }));
-  print("AdamW, copies", 30, gpu.time([&] { adamw(list(copies)); }));
+  print("SGD", 12, gpu.time([&] { step(UpdateRule::kSgd, 0, {0, 1, 1e-3}, {}); }));
+  print("SGD, momentum", 20, gpu.time([&] { step(UpdateRule::kMomentum, 1, {0, 1, 0.9, 1, 1e-3, 0}, {}); }));
+  print("RMSprop", 20, gpu.time([&] { step(UpdateRule::kRmsprop, 1, {0, 1, 0.99, 0.01, 1e-8, 0, 1e-3}, {}); }));
+  print("Lion", 20, gpu.time([&] { step(UpdateRule::kLion, 1, {1, 0.9, 0.1, 0.99, 0.01, 1e-4}, {}); }));
+  print("AdamW", 28, gpu.time([&] { step(UpdateRule::kAdam, 2, adam, {}); }));
+  print("AdamW, copies", 30, gpu.time([&] { step(UpdateRule::kAdam, 2, adam, list(copies)); }));
+  print("AdamW, amsgrad", 36, gpu.time([&] { step(UpdateRule::kAmsgrad, 3, adam, {}); }));
+  print("Schedule-Free AdamW", 28, gpu.time([&] {
+    step(UpdateRule::kScheduleFree, 2, {0.999, 0.001, 10, 1e-8, 0.01, 0.9, 0.1, 1e-3, 1e-3}, {});
+  }));
   print("SONew", 36, gpu.time([&] { sonew({}, Graft::kNone, false); }));
   print("SONew, Adam graft", 44, gpu.time([&] { sonew({}, Graft::kAdam, false); }));
   print("SONew, Adam graft, copies", 46, gpu.time([&] { sonew(list(copies), Graft::kAdam, false); }));

@@ -71,6 +71,21 @@ export const ReduceOp = { sum: 0, mean: 1, max: 2, min: 3, prod: 4, variance: 5,
 export const Activation = { none: 0, relu: 1, gelu: 2, geluErf: 3, silu: 4 } as const;
 export const Distribution = { uniform: 0, normal: 1 } as const;
 export const Graft = { none: 0, adam: 1, adamRaw: 2, sgd: 3, momentum: 4, rmspropNorm: 5 } as const;
+/** Element-wise optimizers: `native/src/include/llmeff/update_rules.h` has what they compute, their states and their factors. */
+export const UpdateRule = {
+  sgd: 0,
+  momentum: 1,
+  adagrad: 2,
+  rmsprop: 3,
+  rmspropMomentum: 4,
+  rmspropCentered: 5,
+  rmspropCenteredMomentum: 6,
+  adam: 7,
+  amsgrad: 8,
+  lion: 9,
+  scheduleFree: 10,
+} as const;
+export type UpdateRule = (typeof UpdateRule)[keyof typeof UpdateRule];
 
 type O = Operand;
 type Opt = OptionalOperand;
@@ -292,21 +307,14 @@ export interface KernelTable {
     dv2: O,
   ): Ticket;
   globalNorm(xs: readonly O[], norm: O): Ticket;
-  adamwStep(
+  optimizerStep(
+    rule: UpdateRule,
     params: readonly O[],
     copies: readonly O[],
     grads: readonly O[],
-    m: readonly O[],
-    v: readonly O[],
-    maxV: readonly O[],
+    states: readonly O[],
+    factors: readonly number[],
     gradScale: Opt,
-    lr: number,
-    beta1: number,
-    beta2: number,
-    eps: number,
-    weightDecay: number,
-    decoupled: boolean,
-    step: number,
   ): Ticket;
   sonewStep(
     params: readonly O[],

@@ -62,7 +62,7 @@ void define_ops(Environment& environment, Napi::Env env, Napi::Object& exports) 
   define("simplicialAttention", &Kernels::simplicial_attention);
   define("simplicialAttentionGrad", &Kernels::simplicial_attention_grad);
   define("globalNorm", &Kernels::global_norm);
-  define("adamwStep", &Kernels::adamw_step, {.optional = 1u << 6});             // grad_scale
+  define("optimizerStep", &Kernels::optimizer_step, {.optional = 1u << 6, .half = Half::kNative});  // grad_scale
   define("sonewStep", &Kernels::sonew_step, {.optional = 1u << 8 | 1u << 21});  // grad_scale, dropped
   exports.Set("op", op);
 }

@@ -25,9 +25,23 @@ export function checkNotNegative(where: string, name: string, value: unknown): v
   checkNumber(where, name, value, "a number of at least 0", (x) => x >= 0 && Number.isFinite(x));
 }
 
+/** A number of steps or of something else that is counted. */
+export function checkCount(where: string, name: string, value: unknown): void {
+  checkNumber(where, name, value, "an integer of at least 0", (x) => Number.isSafeInteger(x) && x >= 0);
+}
+
 /** The factor of a running average. */
 export function checkBeta(where: string, name: string, value: unknown): void {
   checkNumber(where, name, value, "a number in [0, 1)", (x) => x >= 0 && x < 1);
+}
+
+/** The options of weight decay that the first-order rules have. */
+export function checkDecay(
+  where: string,
+  { weightDecay, decoupled }: { weightDecay: number; decoupled: boolean },
+): void {
+  checkNotNegative(where, "weightDecay", weightDecay);
+  checkBoolean(where, "decoupled", decoupled);
 }
 
 export function checkBoolean(where: string, name: string, value: unknown): void {

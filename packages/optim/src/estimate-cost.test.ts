@@ -1,6 +1,22 @@
 import { type Tensor, zeros } from "@llmeff/tensor";
 import { describe, expect, it } from "vitest";
-import { AdamW, estimateCost, type Optimizer, type RuleCostOptions, type RuleName, Sonew } from "./index.js";
+import {
+  Adafactor,
+  Adagrad,
+  AdamW,
+  estimateCost,
+  Lamb,
+  Lion,
+  NAdamW,
+  type Optimizer,
+  RMSprop,
+  type RuleCostOptions,
+  type RuleName,
+  ScheduleFreeAdamW,
+  SGD,
+  SM3,
+  Sonew,
+} from "./index.js";
 
 const shapes = [[6, 4], [5], [3, 2, 7], [1], [2, 1, 3, 3]];
 type Make = (params: Record<string, Tensor>, options: object) => Optimizer<Tensor>;
@@ -9,6 +25,18 @@ type Make = (params: Record<string, Tensor>, options: object) => Optimizer<Tenso
 const classes: [RuleName, Make, RuleCostOptions[RuleName]][] = [
   ["adamw", (p, o) => new AdamW(p, o), {}],
   ["adamw", (p, o) => new AdamW(p, o), { amsgrad: true }],
+  ["sgd", (p, o) => new SGD(p, o), {}],
+  ["sgd", (p, o) => new SGD(p, o), { momentum: 0.9 }],
+  ["adagrad", (p, o) => new Adagrad(p, o), {}],
+  ["rmsprop", (p, o) => new RMSprop(p, o), {}],
+  ["rmsprop", (p, o) => new RMSprop(p, o), { centered: true, momentum: 0.9 }],
+  ["nadamw", (p, o) => new NAdamW(p, o), {}],
+  ["lion", (p, o) => new Lion(p, o), {}],
+  ["lamb", (p, o) => new Lamb(p, o), {}],
+  ["scheduleFreeAdamW", (p, o) => new ScheduleFreeAdamW(p, o), {}],
+  ["adafactor", (p, o) => new Adafactor(p, o), {}],
+  ["adafactor", (p, o) => new Adafactor(p, o), { beta1: 0.9, minFactoredDim: 4 }],
+  ["sm3", (p, o) => new SM3(p, o), {}],
   ["sonew", (p, o) => new Sonew(p, o), {}],
   ["sonew", (p, o) => new Sonew(p, o), { graft: "rmspropNorm" }],
 ];

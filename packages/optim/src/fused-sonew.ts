@@ -1,5 +1,7 @@
-import { engine, Graft } from "@llmeff/native";
+import { engine, Graft, UpdateRule } from "@llmeff/native";
 import { withDefaults } from "./check.js";
+import { prepareElementwise } from "./elementwise.js";
+import { adamFactors } from "./fused-adamw.js";
 import { FusedOptimizer } from "./optimizer.js";
 import { type Bucket, type CommonOptions, roundings, type Slot, stepped } from "./optimizer-types.js";
 import { checkSonew, defaultGamma, type SonewHyper, sonewDefaults } from "./sonew-options.js";
@@ -59,25 +61,15 @@ export class Sonew<P extends Parameter> extends FusedOptimizer<P, SonewHyper> {
     };
   }
 
-  #prepareAdam({ slots, grads, hyper, step, gradScale }: Bucket<P, SonewHyper>): () => void {
-    const operands = (arrays: readonly P[]) => arrays.map((array) => this.storage.operand(array));
-    return engine().op.adamwStep.bind(
-      null,
-      operands(slots.map(stepped)),
-      operands(roundings(slots)),
-      operands(grads),
-      operands(slots.map((slot) => slot.state.m!)),
-      operands(slots.map((slot) => slot.state.h0!)),
-      [],
-      gradScale,
-      hyper.learningRate,
-      hyper.beta1,
-      hyper.beta2,
-      hyper.graftEps,
-      hyper.weightDecay,
-      true,
-      hyper.biasCorrection ? step : uncorrectedStep,
-    );
+  #prepareAdam(bucket: Bucket<P, SonewHyper>): () => void {
+    const { hyper, step } = bucket;
+    const t = hyper.biasCorrection ? step : uncorrectedStep;
+    const adam = { ...hyper, eps: hyper.graftEps, decoupled: true };
+    return prepareElementwise("Sonew", this.storage, bucket, {
+      rule: UpdateRule.adam,
+      states: ["m", "h0"],
+      factors: adamFactors(adam, t, hyper.learningRate / (1 - hyper.beta1 ** t), 0),
+    });
   }
 
   #prepareSonew({ slots, grads, hyper, step, gradScale }: Bucket<P, SonewHyper>): () => void {

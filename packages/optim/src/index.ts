@@ -1,7 +1,19 @@
 export { type AccumulateState, accumulate } from "./accumulate.js";
 export {
+  Adafactor,
+  type AdafactorHyper,
+  type AdafactorOptions,
+  adafactor,
+  type FactoredHyper,
+  type FactoredState,
+  scaleByFactoredRms,
+  scaleByParamRms,
+} from "./adafactor.js";
+export { Adagrad, type AdagradHyper, type AdagradOptions, adagrad, scaleByAdagrad } from "./adagrad.js";
+export {
   type AdamState,
   type AdamWTransformOptions,
+  adam,
   adamw,
   scaleByAdam,
 } from "./adamw.js";
@@ -20,9 +32,10 @@ export {
   type OneCycleOptions,
   oneCycle,
 } from "./cyclic-schedules.js";
+export type { DecayHyper, DecayMask } from "./decay.js";
 export { type EmaState, ema } from "./ema.js";
 export { type CostEstimate, type CostOptions, estimateCost } from "./estimate-cost.js";
-export { AdamW, type AdamWOptions } from "./fused-adamw.js";
+export { Adam, AdamW, type AdamWOptions } from "./fused-adamw.js";
 export { Sonew, type SonewOptions } from "./fused-sonew.js";
 export type { GradGuardOptions } from "./grad-guard.js";
 export { type GraftState, graft } from "./graft.js";
@@ -39,7 +52,18 @@ export {
 } from "./groups.js";
 export type { BeforeStep, StepHooks } from "./hooks.js";
 export { type InjectedState, injectHyperparams } from "./inject-hyperparams.js";
+export { Lamb, type LambHyper, type LambOptions, lamb, scaleByTrustRatio } from "./lamb.js";
+export { Lion, type LionHyper, type LionOptions, lion, scaleByLion } from "./lion.js";
 export { type LookaheadState, lookahead } from "./lookahead.js";
+export {
+  type NAdamHyper,
+  type NAdamVariant,
+  NAdamW,
+  type NAdamWHyper,
+  type NAdamWOptions,
+  nadamw,
+  scaleByNAdam,
+} from "./nadamw.js";
 export type { BaseOptimizer } from "./optimizer.js";
 export type {
   CommonHyper,
@@ -60,6 +84,15 @@ export {
   polynomial,
 } from "./piecewise-schedules.js";
 export {
+  RMSprop,
+  type RMSpropHyper,
+  type RMSpropOptions,
+  type RmsHyper,
+  type RmsState,
+  rmsprop,
+  scaleByRms,
+} from "./rmsprop.js";
+export {
   type MatricesToOptions,
   matricesTo,
   type Route,
@@ -68,6 +101,15 @@ export {
   route,
 } from "./route.js";
 export type { RuleCostOptions, RuleName } from "./rule-costs.js";
+export { SAM, type SAMOptions, type Steppable } from "./sam.js";
+export {
+  ScheduleFreeAdamW,
+  type ScheduleFreeAdamWHyper,
+  type ScheduleFreeAdamWOptions,
+  type ScheduleFreeState,
+  scheduleFreeAdamw,
+  scheduleFreeEvalParams,
+} from "./schedule-free.js";
 export {
   constant,
   cosine,
@@ -81,6 +123,8 @@ export {
   warmup,
   wsd,
 } from "./schedules.js";
+export { type MomentumHyper, SGD, type SGDHyper, type SGDOptions, scaleByMomentum, sgd } from "./sgd.js";
+export { SM3, type SM3Hyper, type SM3Options, type SM3State, type Sm3Scaling, scaleBySM3, sm3 } from "./sm3.js";
 export { type SonewState, type SonewTransformOptions, scaleBySonew, sonew } from "./sonew.js";
 export type { SonewGraft, SonewHyper } from "./sonew-options.js";
 export type { FloatDType, Parameter } from "./storage.js";

@@ -69,6 +69,11 @@ export abstract class BaseOptimizer<P extends Parameter, H extends CommonHyper> 
     this.#add(params, shapes, groups);
   }
 
+  /** The parameters by name. */
+  get params(): Readonly<Record<string, P>> {
+    return this.#params;
+  }
+
   /** Groups in the order given, then the group of all other parameters, then those added later. */
   get paramGroups(): readonly ResolvedGroup<H>[] {
     return this.#groups;

@@ -119,6 +119,11 @@ export class RoutedOptimizer<P extends Parameter> implements Optimizer<P> {
     if (learningRate !== undefined) this.learningRate = learningRate;
   }
 
+  /** The parameters by name, in the order of the routes. */
+  get params(): Readonly<Record<string, P>> {
+    return Object.assign({}, ...this.parts.map((part) => part.params));
+  }
+
   get kind(): string {
     return `route(${this.parts.map((part) => part.kind).join(",")})`;
   }

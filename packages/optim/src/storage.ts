@@ -141,8 +141,9 @@ function requireApart(where: string, entries: readonly (readonly [string, Parame
   }
 }
 
-/** Number of elements. */
-export const sizeOf = (array: Parameter) => ("size" in array ? array.size : array.length);
+/** Number of elements. Of a typed array by its bytes: V8's compiled code may find the old `length` after its buffer was transferred. */
+export const sizeOf = (array: Parameter) =>
+  array instanceof Tensor ? array.size : array.byteLength / array.BYTES_PER_ELEMENT;
 
 /** Bytes of the elements. */
 export const bytesOf = (array: Parameter) =>
@@ -264,11 +265,10 @@ export function shapeOfParameter(
   given?: readonly number[],
 ): readonly number[] {
   if (value instanceof Tensor) return value.shape;
-  if (given === undefined) return [value.length];
-  if (given.reduce((size, n) => size * n, 1) !== value.length) {
-    throw new ShapeError(
-      `[${where}] shapes["${name}"] is [${given.join(", ")}] but the array has ${value.length} elements.`,
-    );
+  const length = sizeOf(value);
+  if (given === undefined) return [length];
+  if (given.reduce((size, n) => size * n, 1) !== length) {
+    throw new ShapeError(`[${where}] shapes["${name}"] is [${given.join(", ")}] but the array has ${length} elements.`);
   }
   return given;
 }

@@ -18,7 +18,8 @@ for (let step = 1; step <= 3; step++) {
   const g = make((i) => Math.sin(i * step) / (1 + (i % 7)));
   op.globalNorm(g, norm);
   op.sonewStep(p, [], g, m, h0, h1, [], [0, 0, 100, 0], norm, 0.01, 0.9, 0.99, 1e-4, step === 2, 0.1, false, 1, 1e-8, true, 0.1, step, null);
-  op.adamwStep(p, [], g, m, v, [], norm, 0.01, 0.9, 0.99, 1e-8, 0.1, true, step);
+  const adam = 7, factors = [0, 0.99, 0.9, 0.1, 0.99, 0.01, 1 / Math.sqrt(1 - 0.99 ** step), 1e-8, 0.01 / (1 - 0.9 ** step), 0];
+  op.optimizerStep(adam, p, [], g, [...m, ...v], factors, norm);
 }
 const hash = createHash("sha256");
 for (const x of [p, m, h0, h1, v, [norm]].flat()) hash.update(new Uint8Array(x.buffer));

@@ -87,9 +87,8 @@ class CudaKernels final : public Kernels {
                                  bool determinant, const Out& dq, const Out& dk1, const Out& dk2, const Out& dv1,
                                  const Out& dv2) override;
   void global_norm(const List<In>& xs, const Out& norm) override;
-  void adamw_step(const List<InOut>& params, const List<InOut>& copies, const List<In>& grads, const List<InOut>& m,
-                  const List<InOut>& v, const List<InOut>& max_v, const In& grad_scale, double lr, double beta1,
-                  double beta2, double eps, double weight_decay, bool decoupled, int64_t step) override;
+  void optimizer_step(UpdateRule rule, const List<InOut>& params, const List<InOut>& copies, const List<In>& grads,
+                      const List<InOut>& states, const List<double>& factors, const In& grad_scale) override;
   void sonew_step(const List<InOut>& params, const List<InOut>& copies, const List<In>& grads, const List<InOut>& m,
                   const List<InOut>& h0, const List<InOut>& h1, const List<InOut>& rms,
                   const List<int64_t>& chain_length, const In& grad_scale, double lr, double beta1, double beta2, double eps, bool relative_eps,

@@ -84,6 +84,21 @@ enum class Distribution : int { kUniform, kNormal };
 inline constexpr int kDistributionCount = 2;
 enum class Graft : int { kNone, kAdam, kAdamRaw, kSgd, kMomentum, kRmspropNorm };
 inline constexpr int kGraftCount = 6;
+// update_rules.h has what they compute, their states and their factors.
+enum class UpdateRule : int {
+  kSgd,
+  kMomentum,
+  kAdagrad,
+  kRmsprop,
+  kRmspropMomentum,
+  kRmspropCentered,
+  kRmspropCenteredMomentum,
+  kAdam,
+  kAmsgrad,
+  kLion,
+  kScheduleFree
+};
+inline constexpr int kUpdateRuleCount = 11;
 
 class Kernels {
  public:
@@ -254,17 +269,17 @@ class Kernels {
 
   // ---- optimizers (optimizers.md §2, §3)
 
-  // All arrays contiguous, equal sizes list by list; params, grads and state of one dtype. `copies` is empty, or has for
-  // each parameter an array of its size, usually of a 16-bit dtype, that receives the new parameter, rounded.
+  // All arrays contiguous, equal sizes list by list; params, grads and state of one dtype. `copies` is empty, or has
+  // for each parameter an array of its size, usually of a 16-bit dtype, that receives the new parameter, rounded.
 
   // norm [] = sqrt(Σ over all arrays of Σ x²), accumulated in float64.
   virtual void global_norm(const List<In>& xs, const Out& norm) = 0;
-  // AdamW; `step` is 1-based. grad_scale [] (optional) multiplies every gradient; when it is not finite nothing is
-  // changed. max_v is empty unless amsgrad. decoupled = false adds weight_decay·p to the gradient instead.
-  virtual void adamw_step(const List<InOut>& params, const List<InOut>& copies, const List<In>& grads,
-                          const List<InOut>& m, const List<InOut>& v, const List<InOut>& max_v, const In& grad_scale,
-                          double lr, double beta1, double beta2, double eps, double weight_decay, bool decoupled,
-                          int64_t step) = 0;
+  // One step of an element-wise rule. states: the first state of every parameter, then the second of every one, and so
+  // on. Parameters and states are float32 or float64, gradients the same, or of 16 bits with float32. grad_scale []
+  // (optional, float32 or float64) multiplies every gradient; when it is not finite nothing is changed.
+  virtual void optimizer_step(UpdateRule rule, const List<InOut>& params, const List<InOut>& copies,
+                              const List<In>& grads, const List<InOut>& states, const List<double>& factors,
+                              const In& grad_scale) = 0;
   // Tridiagonal SONew, fused; params, grads, m, h0 (diagonal) and h1 (super-diagonal, n entries with a zero tail) of
   // each tensor. A chain is a run of chain_length[i] consecutive elements (0: the whole tensor), chains do not touch.
   // rms is the extra state of Graft::kRmspropNorm and empty otherwise. Gradients are only read. dropped (optional,
