@@ -32,7 +32,7 @@ export function loadImages() {
     const j = Math.floor(next() * (i + 1));
     [images[i], images[j]] = [images[j], images[i]];
   }
-  return { test: images.slice(0, 500), valid: images.slice(500, 1000), train: images.slice(1000) };
+  return { test: images.slice(0, 250), valid: images.slice(250, 500), train: images.slice(500) };
 }
 
 /** `count` of the images, drawn with the numbers of `next`, one after the other in one array. */

@@ -52,7 +52,7 @@ await compare(Object.keys(optimizers), [0.001, 0.003, 0.01, 0.03, 0.1], async (n
     batch.dispose();
   }
   const lossOn = (images) => {
-    const loss = model.evaluate(images, images, { batchSize: 500 });
+    const loss = model.evaluate(images, images, { batchSize: 250 });
     return loss.dataSync()[0];
   };
   const losses = { valid: lossOn(validImages), test: lossOn(testImages) };
