@@ -57,7 +57,7 @@ async function dotProduct() {
     const run = () => op.attention(q.handle, k.handle, v.handle, ...mask, o.handle, lse.handle);
     const forward = await medianMs(run, { repeats });
     const tensors = [dout, null, q, k, v, o, lse].map((x) => x?.handle);
-    const back = () => op.attentionGrad(...tensors, ...mask, dq.handle, dk.handle, dv.handle);
+    const back = () => op.attentionGrad(...tensors, ...mask, null, null, false, dq.handle, dk.handle, dv.handle);
     const backward = await medianMs(back, { repeats });
     for (const x of [o, dq, dk, dv]) checkFinite("attention", x);
     const flops = (4 * D * H * B * T * T) / 2;

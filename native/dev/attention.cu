@@ -219,6 +219,8 @@ Problem make_problem(const AttentionShape& x, bool with_dlse, uint64_t seed) {
                 {o, x.T * x.H * x.D, x.H * x.D, x.D},
                 lse,
                 p.dlse,
+                nullptr,
+                nullptr,
                 {device_array<__nv_bfloat16>(p.out_count), x.T * x.H * x.D, x.H * x.D},
                 {device_array<__nv_bfloat16>(p.key_count), x.S * x.K * x.D, x.K * x.D},
                 {device_array<__nv_bfloat16>(p.key_count), x.S * x.K * x.D, x.K * x.D},

@@ -194,7 +194,7 @@ void check(const Isa& isa, const Shape& x, int index, double tolerance) {
                            view<Out>(o.data(), {x.b, x.t, x.h, x.dv}), view<Out>(lse.data(), {x.b, x.h, x.t}));
     isa.kernels->attention_grad(vdout, vdlse, vq, vk, vv, view<In>(o.data(), {x.b, x.t, x.h, x.dv}),
                                 view<In>(lse.data(), {x.b, x.h, x.t}), vq_doc, vk_doc, vprefix, scale, x.causal,
-                                x.window, x.q_offset, x.softcap, dq.out(), dk.out(), dv.out());
+                                x.window, x.q_offset, x.softcap, In{}, In{}, false, dq.out(), dk.out(), dv.out());
     const struct {
       const char* name;
       double error;
@@ -263,7 +263,8 @@ void check_spread(const Isa& isa, const Spread& x, int index, double bad) {
                              x.q_offset, x.softcap, rows(o, Out{}), view<Out>(lse.data(), {1, x.h, x.t}));
       isa.kernels->attention_grad(rows(dout, In{}), In{}, rows(q, In{}), rows(k, In{}), rows(v, In{}), rows(o, In{}),
                                   view<In>(lse.data(), {1, x.h, x.t}), In{}, In{}, In{}, 0.5, x.causal, x.window,
-                                  x.q_offset, x.softcap, rows(dq, Out{}), rows(dk, Out{}), rows(dv, Out{}));
+                                  x.q_offset, x.softcap, In{}, In{}, false, rows(dq, Out{}), rows(dk, Out{}),
+                                  rows(dv, Out{}));
       // Row i of head 0 computes with the bad number; a key is reached when some such row sees it.
       const bool by_key = target == kKey || target == kValue;
       const auto meets = [&](int64_t i) { return by_key ? sees(i, at) : i == at; };

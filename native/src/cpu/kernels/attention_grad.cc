@@ -302,11 +302,16 @@ void attention_grad_of(const Attention& x, const In& dout, const In& dlse, const
 
 void CpuKernels::attention_grad(const In& dout, const In& dlse, const In& q, const In& k, const In& v, const In& o,
                                 const In& lse, const In& q_doc, const In& k_doc, const In& prefix, double scale,
-                                bool causal, int64_t window, int64_t q_offset, double softcap, const Out& dq,
-                                const Out& dk, const Out& dv) {
+                                bool causal, int64_t window, int64_t q_offset, double softcap, const In& cos,
+                                const In& sin, bool interleaved, const Out& dq, const Out& dk, const Out& dv) {
   const Attention x = attention_shape(q, k, v, q_doc, k_doc, prefix, scale, causal, window, q_offset, softcap);
-  if (q.dtype == DType::kF64) return attention_grad_of<double>(x, dout, dlse, q, k, v, o, lse, dq, dk, dv);
-  attention_grad_of<float>(x, dout, dlse, q, k, v, o, lse, dq, dk, dv);
+  if (q.dtype == DType::kF64)
+    attention_grad_of<double>(x, dout, dlse, q, k, v, o, lse, dq, dk, dv);
+  else
+    attention_grad_of<float>(x, dout, dlse, q, k, v, o, lse, dq, dk, dv);
+  if (!cos.present()) return;
+  rope(In{dq}, cos, sin, interleaved, true, dq);
+  rope(In{dk}, cos, sin, interleaved, true, dk);
 }
 
 }  // namespace llmeff::cpu::LLMEFF_ISA

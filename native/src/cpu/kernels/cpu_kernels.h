@@ -70,7 +70,8 @@ class CpuKernels final : public Kernels {
                  const Out& lse) override;
   void attention_grad(const In& dout, const In& dlse, const In& q, const In& k, const In& v, const In& o, const In& lse,
                       const In& q_doc, const In& k_doc, const In& prefix, double scale, bool causal, int64_t window,
-                      int64_t q_offset, double softcap, const Out& dq, const Out& dk, const Out& dv) override;
+                      int64_t q_offset, double softcap, const In& cos, const In& sin, bool interleaved, const Out& dq,
+                      const Out& dk, const Out& dv) override;
   void simplicial_attention(const In& q, const In& k1, const In& k2, const In& v1, const In& v2, double scale,
                             bool causal, int64_t w1, int64_t w2, double k2_bias, double v2_bias, int64_t q_offset,
                             int64_t k1_offset, int64_t k2_offset, bool determinant, const Out& o,

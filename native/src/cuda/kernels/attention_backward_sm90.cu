@@ -228,6 +228,8 @@ struct Consumer {
     const int64_t t = m * kTileRows + (kWidth == 64 ? 64 * group : 0) + thread / 32 * 16 + thread % 32 / 4;
     __nv_bfloat16* const row = p.dq.data + work.batch * p.dq.batch_stride + t * p.dq.row_stride +
                                int64_t{head} * kWidth + (kWidth == 128 ? 64 * group : 0);
+    if constexpr (kWidth == 64)
+      if (p.cos != nullptr) turn_back(dq, p.cos, p.sin, t, t < p.rule.T, t + 8 < p.rule.T);
     store_rows<64>(dq, 1.0f, 1.0f, t < p.rule.T ? row : nullptr,
                    t + 8 < p.rule.T ? row + 8 * p.dq.row_stride : nullptr);
   }
@@ -255,6 +257,8 @@ struct Consumer {
                          j + 8 < p.rule.S ? row + 8 * to.row_stride : nullptr);
     };
     store(dv, 1.0f, p.dv);
+    if constexpr (kWidth == 64)
+      if (p.cos != nullptr) turn_back(dk, p.cos, p.sin, j, j < p.rule.S, j + 8 < p.rule.S);
     store(dk, p.scale, p.dk);
   }
 };
@@ -398,6 +402,7 @@ cudaError_t launch(const AttentionBackwardArgs& args, cudaStream_t stream) {
   p.lse = lse, p.delta = delta;
   p.dq_sum = reinterpret_cast<float*>(scratch + layout.sums);
   p.counter = reinterpret_cast<int*>(scratch + layout.zeros), p.flags = p.counter + 1;
+  p.cos = args.cos, p.sin = args.sin;
   p.dq = args.dq, p.dk = args.dk, p.dv = args.dv;
   const auto kernel = attention_backward_sm90_kernel<kWidth, kSoftcap>;
   constexpr int kShared = sizeof(BackwardShared<kWidth>);

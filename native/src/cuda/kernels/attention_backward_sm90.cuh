@@ -42,6 +42,7 @@ struct BackwardParams {
   float* dq_sum;             // [B·H, query_tiles][kDqTile]
   int* flags;                // [B·H, query_tiles]
   int* counter;
+  const float *cos, *sin;  // [T, 32] or null
   AttentionGradient dq, dk, dv;
 };
 

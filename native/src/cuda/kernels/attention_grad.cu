@@ -66,11 +66,25 @@ Out without_gaps(Context& cuda, const Out& x) {
 
 void CudaKernels::attention_grad(const In& dout, const In& dlse, const In& q, const In& k, const In& v, const In& o,
                                  const In& lse, const In& q_doc, const In& k_doc, const In& prefix, double scale,
-                                 bool causal, int64_t window, int64_t q_offset, double softcap, const Out& dq,
-                                 const Out& dk, const Out& dv) {
+                                 bool causal, int64_t window, int64_t q_offset, double softcap, const In& cos,
+                                 const In& sin, bool interleaved, const Out& dq, const Out& dk, const Out& dv) {
+  const bool inside = hopper_turns(q, cos, sin, interleaved);
   if (attention_grad_hopper(cuda_, dout, dlse, q, k, v, o, lse, q_doc, prefix, scale, causal, window, q_offset, softcap,
-                            dq, dk, dv))
-    return;
+                            inside ? cos : In{}, inside ? sin : In{}, dq, dk, dv)) {
+    if (inside) return;
+  } else {
+    attention_grad_portable(dout, dlse, q, k, v, o, lse, q_doc, k_doc, prefix, scale, causal, window, q_offset, softcap,
+                            dq, dk, dv);
+  }
+  if (!cos.present()) return;
+  rope(In{dq}, cos, sin, interleaved, true, dq);
+  rope(In{dk}, cos, sin, interleaved, true, dk);
+}
+
+void CudaKernels::attention_grad_portable(const In& dout, const In& dlse, const In& q, const In& k, const In& v,
+                                          const In& o, const In& lse, const In& q_doc, const In& k_doc,
+                                          const In& prefix, double scale, bool causal, int64_t window, int64_t q_offset,
+                                          double softcap, const Out& dq, const Out& dk, const Out& dv) {
   with_floating(q.dtype, [&]<class T>(TypeTag<T>) {
     using W = wide_t<T>;
     AttentionRows<T> rows =

@@ -42,8 +42,9 @@ struct AttentionForwardArgs {
 struct AttentionBackwardArgs {
   AttentionShape shape;
   AttentionInput dout, q, k, v, o;
-  const float* lse;   // [B, H, T], of the forward pass
-  const float* dlse;  // [B, H, T] or null
+  const float* lse;        // [B, H, T], of the forward pass
+  const float* dlse;       // [B, H, T] or null
+  const float *cos, *sin;  // [T, 32] of positions that dq and dk are turned back by, with D = 64 and S = T; or null
   AttentionGradient dq, dk, dv;
   void* scratch;  // attention_backward_sm90_scratch_bytes, 16-byte aligned
 };

@@ -250,11 +250,12 @@ class Kernels {
                          double scale, bool causal, int64_t window, int64_t q_offset, double softcap, const Out& o,
                          const Out& lse) = 0;
   // dlse [B, H, T], optional, contiguous; dq, dk, dv with heads and channels contiguous, the other axes strided, as of
-  // one array for all three. Rows without keys add nothing.
+  // one array for all three. Rows without keys add nothing. With tables cos and sin as rope's, both or neither, q and k
+  // are ones that rope turned by them: dq and dk are turned back, into the gradients of what it turned.
   virtual void attention_grad(const In& dout, const In& dlse, const In& q, const In& k, const In& v, const In& o,
                               const In& lse, const In& q_doc, const In& k_doc, const In& prefix, double scale,
-                              bool causal, int64_t window, int64_t q_offset, double softcap, const Out& dq,
-                              const Out& dk, const Out& dv) = 0;
+                              bool causal, int64_t window, int64_t q_offset, double softcap, const In& cos,
+                              const In& sin, bool interleaved, const Out& dq, const Out& dk, const Out& dv) = 0;
   // 2-simplicial attention (simplicial-attention.md §2–§4): q [B, T, H, D], k1 [B, S1, K, D], k2 [B, S2, K, D], v1 [B,
   // S1, K, Dv], v2 [B, S2, K, Dv] (channels contiguous, others strided), o [B, T, H, Dv], lse [B, H, T] contiguous.
   // Windows w1, w2 (0 = unlimited); offsets are the absolute positions of row 0 of q, of (k1, v1), of (k2, v2).

@@ -138,14 +138,13 @@ const attentionOp = defineOp<Settings, readonly [Tensor, Tensor]>({
       window,
       qOffset,
       softcap,
+      cos?.handle ?? null,
+      sin?.handle ?? null,
+      interleaved,
       dq.handle,
       dk.handle,
       dv.handle,
     );
-    if (cos && sin) {
-      const both = joined([dq, dk], 2);
-      for (const x of both ? [both] : [dq, dk]) turn(x, { cos, sin, interleaved }, true, x);
-    }
     return [dq, dk, dv, ...kept.map(() => null)];
   },
 });

@@ -53,7 +53,7 @@ describe("linearMany", () => {
       }, params),
     );
     const calls = Object.fromEntries(ops.map(({ op, calls }) => [op, calls]));
-    expect(calls).toMatchObject({ copy: 5, rope: 2, matmulTransposed: 2, matmul: 4 });
+    expect(calls).toMatchObject({ copy: 5, rope: 1, matmulTransposed: 2, matmul: 4 });
     expect(calls.addAll).toBeUndefined();
   });
 

@@ -22,13 +22,9 @@ export interface RopeAngles extends RopeOptions {
   sin: Tensor;
 }
 
-/** `x` turned by the angles of contiguous tables, or back if `inverse`; into `out`, which may be `x`, or a new tensor. @internal */
-export function turn(
-  x: Tensor,
-  { cos, sin, interleaved = false }: RopeAngles,
-  inverse: boolean,
-  out: Tensor = Tensor.allocate(x.dtype, x.shape),
-): Tensor {
+/** `x` turned by the angles of contiguous tables, or back if `inverse`. @internal */
+export function turn(x: Tensor, { cos, sin, interleaved = false }: RopeAngles, inverse: boolean): Tensor {
+  const out = Tensor.allocate(x.dtype, x.shape);
   engine().op.rope(rows(x).handle, cos.handle, sin.handle, interleaved, inverse, out.handle);
   return out;
 }
