@@ -32,7 +32,7 @@ export interface GoldenCase {
   optimizer: string;
   /** Under our names; what the file leaves out is left out. */
   options: Record<string, number | string | boolean>;
-  problem: GoldenProblem;
+  problem: Problem;
   /** Parameters after the steps that are keys. */
   expected: Record<string, number[][]>;
   /** Where to evaluate after them, where that is another point. */
@@ -62,7 +62,7 @@ export function goldenCases(
   path: string,
   chosen: (raw: { optimizer: string; hyper: RawCase["hyper"] }) => boolean,
 ): GoldenCase[] {
-  const file = JSON.parse(readFileSync(path, "utf8")) as GoldenFile;
+  const file = JSON.parse(readFileSync(path, "utf8")) as { problems: Record<string, Problem>; cases: RawCase[] };
   return file.cases.filter(chosen).flatMap((raw) => {
     const both: [FloatDType, number | null][] = [
       ["float64", raw.rtol64],
@@ -94,19 +94,19 @@ export function typedArray(dtype: FloatDType, values: readonly number[]): FloatA
 
 /** `max|x − ref| ≤ rtol·max|ref − params0| + 1e-12`, per tensor; in float32 `+ 2⁻²³·max|params0|`, which is what rounding params0 costs. */
 export function expectGolden(
-  golden: Pick<GoldenCase, "id" | "dtype" | "problem" | "expected" | "tolerance">,
+  golden: GoldenCase,
   step: number,
   values: readonly ArrayLike<number>[],
   expected = golden.expected,
 ): void {
   const reference = expected[step];
   if (!reference) return;
-  const { tolerance, problem, dtype } = golden;
+  const { tolerance, problem } = golden;
   for (const [i, want] of reference.entries()) {
     const start = problem.params0[i]!;
     const got = Array.from(values[i]!);
     const largest = (xs: readonly number[]) => xs.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
-    const rounding = dtype === "float32" ? 2 ** -23 * largest(start) : 0;
+    const rounding = golden.dtype === "float32" ? 2 ** -23 * largest(start) : 0;
     const limit = tolerance * largest(want.map((x, j) => x - start[j]!)) + 1e-12 + rounding;
     // NaN must not pass: Math.max keeps it and the comparison fails.
     const error = largest(got.map((x, j) => x - want[j]!));
