@@ -26,8 +26,8 @@ export function checkNotNegative(where: string, name: string, value: unknown): v
 }
 
 /** A number of steps or of something else that is counted. */
-export function checkCount(where: string, name: string, value: unknown): void {
-  checkNumber(where, name, value, "an integer of at least 0", (x) => Number.isSafeInteger(x) && x >= 0);
+export function checkCount(where: string, name: string, value: unknown, least = 0): void {
+  checkNumber(where, name, value, `an integer of at least ${least}`, (x) => Number.isSafeInteger(x) && x >= least);
 }
 
 /** The factor of a running average. */
@@ -77,15 +77,4 @@ export function refusePromise(where: string, result: unknown): void {
   if (!(result instanceof Promise)) return;
   result.catch(() => undefined);
   throw new OptionError(`[${where}] expected a function that returns a value; received one that returns a Promise.`);
-}
-
-/** A number of things or steps, or a limit. */
-export function checkCount(where: string, name: string, value: unknown, least = 0): void {
-  checkNumber(
-    where,
-    name,
-    value,
-    least === 0 ? "a non-negative integer" : `an integer of at least ${least}`,
-    (x) => Number.isSafeInteger(x) && x >= least,
-  );
 }
