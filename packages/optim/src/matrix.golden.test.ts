@@ -47,7 +47,7 @@ function replay<P extends Parameter>(
     Object.fromEntries(arrays.map((values, i) => [`tensor${i}`, make(values, problem.shapes[i]!)]));
   const params = record(problem.params0);
   const shapes = Object.fromEntries(problem.shapes.map((shape, i) => [`tensor${i}`, shape]));
-  const optimizer = golden.optimizer(params, shapes);
+  const optimizer = golden.make(params, shapes);
   for (const [i, grads] of problem.grads.entries()) {
     optimizer.step(record(grads));
     expectGolden(golden, i + 1, Object.values(params).map(read));

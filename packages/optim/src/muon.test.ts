@@ -83,7 +83,7 @@ describe("scaleByMuon", () => {
     expect(() => scaleByMuon({ momentum: 1 })).toThrow(
       "[scaleByMuon] momentum must be a number in [0, 1); received 1.",
     );
-    expect(() => muon(0.1, { nsSteps: 2.5 })).toThrow("[muon] nsSteps must be a non-negative integer; received 2.5.");
+    expect(() => muon(0.1, { nsSteps: 2.5 })).toThrow("[muon] nsSteps must be an integer of at least 0; received 2.5.");
     expect(() => muon(0.1, { scale: "big" as "none" })).toThrow("[muon] scale must be one of");
     expect(() => muon(0.1, { lr: 1 } as object)).toThrow('[muon] unknown option "lr"');
   });

@@ -22,7 +22,7 @@ import { camelCase, type GoldenCase, goldenCases } from "./golden-cases.js";
 /** One case at one precision. */
 export interface MatrixCase extends GoldenCase {
   transform: () => GradientTransformation;
-  optimizer: <P extends Parameter>(
+  make: <P extends Parameter>(
     params: Record<string, P>,
     shapes: Readonly<Record<string, readonly number[]>>,
   ) => Optimizer<P>;
@@ -42,38 +42,34 @@ function optionsOf(hyper: Hyper): Hyper {
   );
 }
 
-type Methods = Record<string, (hyper: Hyper) => Pick<MatrixCase, "transform" | "optimizer">>;
+type Methods = Record<string, (hyper: Hyper) => Pick<MatrixCase, "transform" | "make">>;
 
 /** By the file's name of a method; the first arguments are its default learning rates. */
 const methods: Methods = {
   shampoo: ({ learningRate = 1e-3, ...hyper }) => ({
     transform: () => shampoo(Number(learningRate), optionsOf(hyper)),
-    optimizer: (params, shapes) =>
-      new Shampoo(params, { learningRate: Number(learningRate), shapes, ...optionsOf(hyper) }),
+    make: (params, shapes) => new Shampoo(params, { learningRate: Number(learningRate), shapes, ...optionsOf(hyper) }),
   }),
   s_shampoo: ({ learningRate = 1e-3, ...hyper }) => ({
     transform: () => sketchy(Number(learningRate), optionsOf(hyper)),
-    optimizer: (params, shapes) =>
-      new Sketchy(params, { learningRate: Number(learningRate), shapes, ...optionsOf(hyper) }),
+    make: (params, shapes) => new Sketchy(params, { learningRate: Number(learningRate), shapes, ...optionsOf(hyper) }),
   }),
   oco: ({ learningRate = 0.1, ...hyper }) => {
     const options: Partial<OnlineConvexDirectionHyper> = { sketchSize: 4, ...optionsOf(hyper) };
     return {
       transform: () => onlineConvex(Number(learningRate), options),
-      optimizer: (params, shapes) =>
-        new OnlineConvex(params, { learningRate: Number(learningRate), shapes, ...options }),
+      make: (params, shapes) => new OnlineConvex(params, { learningRate: Number(learningRate), shapes, ...options }),
     };
   },
   // In the precision of the case on every device.
   muon: ({ learningRate = 0.02, ...hyper }) => ({
     transform: () => muon(Number(learningRate), { productDType: "same", ...optionsOf(hyper) }),
-    optimizer: (params, shapes) =>
+    make: (params, shapes) =>
       new Muon(params, { learningRate: Number(learningRate), shapes, productDType: "same", ...optionsOf(hyper) }),
   }),
   soap: ({ learningRate = 3e-3, ...hyper }) => ({
     transform: () => soap(Number(learningRate), optionsOf(hyper)),
-    optimizer: (params, shapes) =>
-      new Soap(params, { learningRate: Number(learningRate), shapes, ...optionsOf(hyper) }),
+    make: (params, shapes) => new Soap(params, { learningRate: Number(learningRate), shapes, ...optionsOf(hyper) }),
   }),
 };
 
