@@ -25,14 +25,11 @@ export function checkNotNegative(where: string, name: string, value: unknown): v
   checkNumber(where, name, value, "a number of at least 0", (x) => x >= 0 && Number.isFinite(x));
 }
 
-<<<<<<< HEAD
-=======
 /** A number of steps or of something else that is counted. */
 export function checkCount(where: string, name: string, value: unknown, least = 0): void {
   checkNumber(where, name, value, `an integer of at least ${least}`, (x) => Number.isSafeInteger(x) && x >= least);
 }
 
->>>>>>> matrix
 /** The factor of a running average. */
 export function checkBeta(where: string, name: string, value: unknown): void {
   checkNumber(where, name, value, "a number in [0, 1)", (x) => x >= 0 && x < 1);
@@ -81,17 +78,3 @@ export function refusePromise(where: string, result: unknown): void {
   result.catch(() => undefined);
   throw new OptionError(`[${where}] expected a function that returns a value; received one that returns a Promise.`);
 }
-<<<<<<< HEAD
-
-/** A number of things or steps, or a limit. */
-export function checkCount(where: string, name: string, value: unknown, least = 0): void {
-  checkNumber(
-    where,
-    name,
-    value,
-    `an integer of at least ${least}`,
-    (x) => Number.isSafeInteger(x) && x >= least,
-  );
-}
-=======
->>>>>>> matrix
