@@ -71,7 +71,6 @@ describe.skipIf(!onGpu)("out of memory on a GPU", () => {
     emptyCache();
     const { tensors } = memory();
     const blocks = [...fill(4 * gibibyte), ...fill(gibibyte / 4), ...fill(2 ** 24), ...fill(2 ** 20), ...fill(4096)];
-    // Batches are numbered by calls: the same one is then tried again.
     const error = errorOf(() => run.enqueue());
     expect(error).toBeInstanceOf(OutOfMemoryError);
     expect(memory().tensors).toBe(tensors + blocks.length);
@@ -86,14 +85,14 @@ describe.skipIf(!onGpu)("out of memory on a GPU", () => {
   });
 
   it("of a kernel's own memory fails the read, and works after emptyCache()", async () => {
-    // What was disposed is kept for reuse: the results find room there, the kernel's memory doesn't.
-    const n = 2 ** 28;
-    using x = tensor(Float32Array.of(3, 1, 2))
-      .reshape([3, 1])
-      .mul(ones([1, n / 4]))
-      .reshape([(3 * n) / 4]);
-    const blocks = [...fill(gibibyte), ...fill(2 ** 24)];
-    disposeAll(blocks);
+    // What was disposed is kept for reuse: the results, of the size of x, find room there, the kernel's memory doesn't.
+    const columns = 2 ** 26;
+    using x = scope(() =>
+      tensor([[3], [1], [2]])
+        .mul(ones([1, columns]))
+        .reshape([3 * columns]),
+    );
+    disposeAll(fill(4 * x.size));
     const sorted = () => scope(() => sort(x).values.slice(0, 0, 1));
     {
       using bad = sorted();

@@ -23,7 +23,6 @@ export class Run {
   readonly params: Record<string, Tensor>;
   readonly optimizer: AdamW<Tensor> | Sonew<Tensor>;
   readonly #model: Transformer;
-  #step = 0;
 
   constructor(
     readonly size: Size,
@@ -45,7 +44,7 @@ export class Run {
   /** Enqueues one step and returns its loss, for the caller to read and dispose. `change` may spoil the gradients. */
   enqueue(change: (grads: Record<string, Tensor>) => Record<string, Tensor> = (grads) => grads): Tensor {
     const { seqLen, batchSize } = this.size;
-    const at = this.#step++;
+    const at = this.optimizer.stepCount; // a step that failed is tried again with its batch
     return scope(() => {
       const numbers = (offset: number) =>
         Int32Array.from({ length: batchSize * seqLen }, (_, i) => (Math.imul(i + at, 7) + offset) % 61);
