@@ -1,6 +1,6 @@
 // QR by Householder reflections: the diagonal of r has the signs that LAPACK gives it.
 #include "cpu_kernels.h"
-#include "eigen.h"
+#include "householder.h"
 
 #include <Eigen/Householder>
 #include <Eigen/QR>
@@ -27,8 +27,8 @@ void factor(const T* a, T* q, T* r, int64_t m, int64_t n) {
   for (int64_t i = 0; i < k; ++i)
     for (int64_t j = 0; j < n; ++j)
       r[i * n + j] = j < i ? 0 : static_cast<T>(__builtin_ldexp(work(i, j), scale[j]));
-  Matrix<T> basis = Matrix<T>::Identity(m, k);
-  basis.applyOnTheLeft(eigen::householderSequence(work, taus));
+  Matrix<T> basis(m, k);
+  reflected_identity(work, taus, 0, basis);
   eigen::Map<RowMatrix<T>>(q, m, k) = basis;
 }
 
