@@ -1,6 +1,6 @@
-// Eigenvalues and eigenvectors of symmetric matrices: Householder reflections to tridiagonal form, then implicit QL or QR
-// sweeps (as LAPACK's steqr chooses them, for graded matrices), whose rotations the vectors take many sweeps at once. The
-// tridiagonal matrix is in float64 whatever the dtype: its share of the time is small.
+// Eigenvalues and eigenvectors of symmetric matrices: Householder reflections to tridiagonal form, then implicit QL or
+// QR sweeps (as LAPACK's steqr chooses them, for graded matrices), whose rotations the vectors take many sweeps at
+// once. The tridiagonal matrix is in float64 whatever the dtype: its share of the time is small.
 #include "cpu_kernels.h"
 #include "householder.h"
 #include "llmeff/error.h"
@@ -24,8 +24,8 @@ struct Tridiagonal {
   }
 };
 
-// A sweep with Wilkinson's shift over the block of `size` + 1 rows, from its far end to the near end, where it converges:
-// position j is row far + way·j.
+// A sweep with Wilkinson's shift over the block of `size` + 1 rows, from its far end to the near end, where it
+// converges: position j is row far + way·j.
 template <class T>
 void sweep(const Tridiagonal& t, int64_t far, int64_t way, int64_t size, RotatedColumns<T>& vectors) {
   const auto d = [&](int64_t j) -> double& { return t.d[far + way * j]; };

@@ -33,8 +33,8 @@ double smaller_singular_value(double f, double g, double h) {
   return 2 * (low / sum * au);
 }
 
-// A block of `size` + 1 rows of a bidiagonal matrix, walked from its far end to the near one, where it converges: position
-// j is row far + way·j. Walked backwards, it is the transpose that is upper bidiagonal.
+// A block of `size` + 1 rows of a bidiagonal matrix, walked from its far end to the near one, where it converges:
+// position j is row far + way·j. Walked backwards, it is the transpose that is upper bidiagonal.
 struct Block {
   double *d_, *e_;
   int64_t far, way, size;
@@ -118,8 +118,8 @@ struct Bidiagonal {
   }
 };
 
-// Looks for an entry beside the diagonal that is 0 beside its neighbours; if there is none, `least` is about the smallest
-// singular value.
+// Looks for an entry beside the diagonal that is 0 beside its neighbours; if there is none, `least` is about the
+// smallest singular value.
 bool split_block(const Block& b, double tolerance, double& least) {
   if (size_of(b.e(b.size - 1)) <= tolerance * size_of(b.d(b.size))) {
     b.e(b.size - 1) = 0;
@@ -196,8 +196,8 @@ bool decompose(Matrix<T>& a, Result<T> left, T* values, Result<T> right, bool al
   const auto& band = reduced.bidiagonal().coeffs();
   Vector<double> d = band.row(1).template cast<double>(), e(n);
   e.head(n - 1) = band.row(0).tail(n - 1).template cast<double>();
-  // Reflections of the left side lie in the columns, those of the right in the rows, and their factors in the place of the
-  // two diagonals.
+  // Reflections of the left side lie in the columns, those of the right in the rows, and their factors in the place of
+  // the two diagonals.
   Matrix<T> basis(m, n);
   reflected_identity(packed, packed.diagonal(), 0, basis);
   RotatedColumns<T> lefts(basis, alone);
