@@ -1,4 +1,5 @@
-// What factors of matrices are held to, in float64: products give the matrix back, columns are orthonormal. All by rows.
+// What factors of matrices are held to, in float64: products give the matrix back, columns are orthonormal. All by
+// rows.
 #pragma once
 
 #include <cmath>
@@ -10,7 +11,8 @@ namespace llmeff::test {
 using Numbers64 = std::vector<double>;
 
 // [m, k] · [k, n]; `transposed`: the second is [n, k].
-inline Numbers64 product_of(const double* a, const double* b, int64_t m, int64_t k, int64_t n, bool transposed = false) {
+inline Numbers64 product_of(const double* a, const double* b, int64_t m, int64_t k, int64_t n,
+                            bool transposed = false) {
   Numbers64 out(static_cast<size_t>(m * n));
   for (int64_t i = 0; i < m; ++i)
     for (int64_t j = 0; j < n; ++j) {

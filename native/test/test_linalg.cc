@@ -1,5 +1,5 @@
-// Factorizations on every instruction set: the factors give the matrix back and are orthonormal, batches have the bits of
-// single matrices, and what isn't finite or has no factors is told.
+// Factorizations on every instruction set: the factors give the matrix back and are orthonormal, batches have the bits
+// of single matrices, and what isn't finite or has no factors is told.
 #include <limits>
 #include <string>
 
@@ -98,7 +98,8 @@ void expect_cholesky(const Isa& isa, int64_t n) {
       isa.kernels->triangular_solve(view<In>(l.data(), {n, n}), view<In>(b.data(), {rows, columns}), false, transposed,
                                     left, view<Out>(solved.data(), {rows, columns}));
       const Numbers64 op = transposed ? transpose_of(wl.data(), n, n) : wl, wx = wide(solved), wb = wide(b);
-      const Numbers64 product = left ? product_of(op.data(), wx.data(), n, n, k) : product_of(wx.data(), op.data(), k, n, n);
+      const Numbers64 product =
+          left ? product_of(op.data(), wx.data(), n, n, k) : product_of(wx.data(), op.data(), k, n, n);
       CHECK(distance_of(product.data(), wb.data(), rows * columns) <= factor_bound(n, kEps<T>) * static_cast<double>(n),
             "%s %d %d %lld", isa.name, left, transposed, static_cast<long long>(n));
     }

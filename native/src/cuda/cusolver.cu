@@ -1,5 +1,5 @@
-// The parts of the interfaces of cuSOLVER and cuBLAS that are used, declared here so that building needs nothing but the
-// CUDA runtime. Names and numbers are those of NVIDIA's documentation of CUDA 12 and 13.
+// The parts of the interfaces of cuSOLVER and cuBLAS that are used, declared here so that building needs nothing but
+// the CUDA runtime. Names and numbers are those of NVIDIA's documentation of CUDA 12 and 13.
 #include "cuda/cusolver.h"
 
 #include <library_types.h>
@@ -45,21 +45,22 @@ struct Functions {
   int (*destroy_params)(Handle);
   int (*syevd_size)(Handle, Handle params, int vectors, int uplo, int64_t n, int a_type, const void* a, int64_t lda,
                     int w_type, const void* w, int compute, size_t* device, size_t* host);
-  int (*syevd)(Handle, Handle params, int vectors, int uplo, int64_t n, int a_type, void* a, int64_t lda, int w_type, void* w,
-               int compute, void* device, size_t device_size, void* host, size_t host_size, int* info);
+  int (*syevd)(Handle, Handle params, int vectors, int uplo, int64_t n, int a_type, void* a, int64_t lda, int w_type,
+               void* w, int compute, void* device, size_t device_size, void* host, size_t host_size, int* info);
   // Of CUDA 12.6 or newer; null before.
-  int (*syev_batched_size)(Handle, Handle params, int vectors, int uplo, int64_t n, int a_type, const void* a, int64_t lda,
-                           int w_type, const void* w, int compute, size_t* device, size_t* host, int64_t batch);
-  int (*syev_batched)(Handle, Handle params, int vectors, int uplo, int64_t n, int a_type, void* a, int64_t lda, int w_type,
-                      void* w, int compute, void* device, size_t device_size, void* host, size_t host_size, int* info,
-                      int64_t batch);
+  int (*syev_batched_size)(Handle, Handle params, int vectors, int uplo, int64_t n, int a_type, const void* a,
+                           int64_t lda, int w_type, const void* w, int compute, size_t* device, size_t* host,
+                           int64_t batch);
+  int (*syev_batched)(Handle, Handle params, int vectors, int uplo, int64_t n, int a_type, void* a, int64_t lda,
+                      int w_type, void* w, int compute, void* device, size_t device_size, void* host, size_t host_size,
+                      int* info, int64_t batch);
   int (*geqrf_size)(Handle, Handle params, int64_t m, int64_t n, int a_type, const void* a, int64_t lda, int tau_type,
                     const void* tau, int compute, size_t* device, size_t* host);
   int (*geqrf)(Handle, Handle params, int64_t m, int64_t n, int a_type, void* a, int64_t lda, int tau_type, void* tau,
                int compute, void* device, size_t device_size, void* host, size_t host_size, int* info);
   int (*gesvd_size)(Handle, Handle params, signed char u_job, signed char vt_job, int64_t m, int64_t n, int a_type,
-                    const void* a, int64_t lda, int s_type, const void* s, int u_type, const void* u, int64_t ldu, int vt_type,
-                    const void* vt, int64_t ldvt, int compute, size_t* device, size_t* host);
+                    const void* a, int64_t lda, int s_type, const void* s, int u_type, const void* u, int64_t ldu,
+                    int vt_type, const void* vt, int64_t ldvt, int compute, size_t* device, size_t* host);
   int (*gesvd)(Handle, Handle params, signed char u_job, signed char vt_job, int64_t m, int64_t n, int a_type, void* a,
                int64_t lda, int s_type, void* s, int u_type, void* u, int64_t ldu, int vt_type, void* vt, int64_t ldvt,
                int compute, void* device, size_t device_size, void* host, size_t host_size, int* info);
@@ -204,18 +205,18 @@ void Cusolver::eigh(Context& cuda, DType dtype, int64_t n, void* a, void* values
   const int type = data_type(dtype);
   size_t device_size = 0, host_size = 0;
   if (batch > 1 && n <= kBatchedEigh && f.syev_batched_size != nullptr && f.syev_batched != nullptr) {
-    check_status(f.syev_batched_size(state_->solver, state_->params, kVectors, kUpper, n, type, a, n, type, values, type,
-                                     &device_size, &host_size, batch),
+    check_status(f.syev_batched_size(state_->solver, state_->params, kVectors, kUpper, n, type, a, n, type, values,
+                                     type, &device_size, &host_size, batch),
                  "cusolverDnXsyevBatched_bufferSize");
     void* const device = cuda.scratch_bytes(device_size);
     void* const host = state_->host_scratch(cuda, host_size);
-    check_status(f.syev_batched(state_->solver, state_->params, kVectors, kUpper, n, type, a, n, type, values, type, device,
-                                device_size, host, host_size, info, batch),
+    check_status(f.syev_batched(state_->solver, state_->params, kVectors, kUpper, n, type, a, n, type, values, type,
+                                device, device_size, host, host_size, info, batch),
                  "cusolverDnXsyevBatched");
     return;
   }
-  check_status(f.syevd_size(state_->solver, state_->params, kVectors, kUpper, n, type, a, n, type, values, type, &device_size,
-                            &host_size),
+  check_status(f.syevd_size(state_->solver, state_->params, kVectors, kUpper, n, type, a, n, type, values, type,
+                            &device_size, &host_size),
                "cusolverDnXsyevd_bufferSize");
   void* const device = cuda.scratch_bytes(device_size);
   void* const host = state_->host_scratch(cuda, host_size);
@@ -230,13 +231,14 @@ void Cusolver::qr(Context& cuda, DType dtype, int64_t m, int64_t n, void* a, voi
   const int type = data_type(dtype);
   const int64_t k = m < n ? m : n;
   size_t device_size = 0, host_size = 0;
-  check_status(f.geqrf_size(state_->solver, state_->params, m, n, type, a, m, type, tau, type, &device_size, &host_size),
-               "cusolverDnXgeqrf_bufferSize");
+  check_status(
+      f.geqrf_size(state_->solver, state_->params, m, n, type, a, m, type, tau, type, &device_size, &host_size),
+      "cusolverDnXgeqrf_bufferSize");
   void* const device = cuda.scratch_bytes(device_size);
   void* const host = state_->host_scratch(cuda, host_size);
   for (int64_t i = 0; i < batch; ++i)
-    check_status(f.geqrf(state_->solver, state_->params, m, n, type, at(a, i, m * n, dtype), m, type, at(tau, i, k, dtype),
-                         type, device, device_size, host, host_size, info + i),
+    check_status(f.geqrf(state_->solver, state_->params, m, n, type, at(a, i, m * n, dtype), m, type,
+                         at(tau, i, k, dtype), type, device, device_size, host, host_size, info + i),
                  "cusolverDnXgeqrf");
 }
 
@@ -245,8 +247,8 @@ void Cusolver::orthonormal(Context& cuda, DType dtype, int64_t m, int64_t k, voi
   state_->with(dtype, [&]<class T>(const Typed<T>& f, T) {
     const int rows = narrow(m), columns = narrow(k);
     int size = 0;
-    check_status(f.orgqr_size(state_->solver, rows, columns, columns, static_cast<T*>(a), rows, static_cast<const T*>(tau),
-                              &size),
+    check_status(f.orgqr_size(state_->solver, rows, columns, columns, static_cast<T*>(a), rows,
+                              static_cast<const T*>(tau), &size),
                  "cusolverDnSorgqr_bufferSize");
     T* const work = cuda.scratch<T>(size);
     for (int64_t i = 0; i < batch; ++i)
@@ -261,15 +263,15 @@ void Cusolver::svd(Context& cuda, DType dtype, int64_t m, int64_t n, void* a, vo
   const Functions& f = state_->f;
   const int type = data_type(dtype);
   size_t device_size = 0, host_size = 0;
-  check_status(f.gesvd_size(state_->solver, state_->params, kReduced, kReduced, m, n, type, a, m, type, s, type, u, m, type,
-                            vt, n, type, &device_size, &host_size),
+  check_status(f.gesvd_size(state_->solver, state_->params, kReduced, kReduced, m, n, type, a, m, type, s, type, u, m,
+                            type, vt, n, type, &device_size, &host_size),
                "cusolverDnXgesvd_bufferSize");
   void* const device = cuda.scratch_bytes(device_size);
   void* const host = state_->host_scratch(cuda, host_size);
   for (int64_t i = 0; i < batch; ++i)
-    check_status(f.gesvd(state_->solver, state_->params, kReduced, kReduced, m, n, type, at(a, i, m * n, dtype), m, type,
-                         at(s, i, n, dtype), type, at(u, i, m * n, dtype), m, type, at(vt, i, n * n, dtype), n, type, device,
-                         device_size, host, host_size, info + i),
+    check_status(f.gesvd(state_->solver, state_->params, kReduced, kReduced, m, n, type, at(a, i, m * n, dtype), m,
+                         type, at(s, i, n, dtype), type, at(u, i, m * n, dtype), m, type, at(vt, i, n * n, dtype), n,
+                         type, device, device_size, host, host_size, info + i),
                  "cusolverDnXgesvd");
 }
 
@@ -291,22 +293,23 @@ void Cusolver::cholesky(Context& cuda, DType dtype, int64_t n, void* a, int64_t 
   void* const device = cuda.scratch_bytes(device_size);
   void* const host = state_->host_scratch(cuda, host_size);
   for (int64_t i = 0; i < batch; ++i)
-    check_status(f.potrf(state_->solver, state_->params, kUpper, n, type, at(a, i, n * n, dtype), n, type, device, device_size,
-                         host, host_size, info + i),
+    check_status(f.potrf(state_->solver, state_->params, kUpper, n, type, at(a, i, n * n, dtype), n, type, device,
+                         device_size, host, host_size, info + i),
                  "cusolverDnXpotrf");
 }
 
-void Cusolver::solve(Context& cuda, DType dtype, int64_t m, int64_t n, const void* t, bool upper, bool transposed, bool left,
-                     void* b, int64_t batch) {
+void Cusolver::solve(Context& cuda, DType dtype, int64_t m, int64_t n, const void* t, bool upper, bool transposed,
+                     bool left, void* b, int64_t batch) {
   state_->with(dtype, [&]<class T>(const Typed<T>& f, T) {
     const int rows = narrow(m), columns = narrow(n), size = left ? rows : columns;
-    const int side = left ? kLeft : kRight, triangle = upper ? kUpper : kLower, op = transposed ? kTranspose : kNoTranspose;
+    const int side = left ? kLeft : kRight, triangle = upper ? kUpper : kLower,
+              op = transposed ? kTranspose : kNoTranspose;
     const T one = 1;
     if (batch > 1 && size <= kBatchedSolve && batch <= INT32_MAX) {
       T** const triangles = addresses(cuda, static_cast<T*>(const_cast<void*>(t)), int64_t{size} * size, batch);
       T** const sides = addresses(cuda, static_cast<T*>(b), m * n, batch);
-      check_status(f.trsm_batched(state_->blas, side, triangle, op, kNonUnit, rows, columns, &one, triangles, size, sides, rows,
-                                  static_cast<int>(batch)),
+      check_status(f.trsm_batched(state_->blas, side, triangle, op, kNonUnit, rows, columns, &one, triangles, size,
+                                  sides, rows, static_cast<int>(batch)),
                    "cublasStrsmBatched");
       return;
     }
@@ -322,7 +325,8 @@ Cusolver& cusolver_for(Context& cuda, const char* op) {
   Cusolver* const library = cuda.find_cusolver();
   if (library == nullptr)
     fail("ERR_DEVICE",
-         "[%s] on a GPU needs cuSOLVER (libcusolver.so.12 or .11) and cuBLAS (libcublas.so.13 or .12): %s. Install the CUDA "
+         "[%s] on a GPU needs cuSOLVER (libcusolver.so.12 or .11) and cuBLAS (libcublas.so.13 or .12): %s. Install the "
+         "CUDA "
          "toolkit, or compute on the device \"cpu\".",
          op, Cusolver::why_missing());
   return *library;

@@ -1,5 +1,5 @@
-// cuSOLVER's factorizations and cuBLAS's triangular solves, opened at run time: one binary serves machines with and without
-// them.
+// cuSOLVER's factorizations and cuBLAS's triangular solves, opened at run time: one binary serves machines with and
+// without them.
 #pragma once
 
 #include "cuda/context.h"
@@ -24,12 +24,13 @@ class Cusolver {
   void orthonormal(Context& cuda, DType dtype, int64_t m, int64_t k, void* a, int64_t stride, const void* tau,
                    int64_t batch, int* info);
   // a [m, n], m ≥ n, is lost; u [m, n], s [n], vt [n, n].
-  void svd(Context& cuda, DType dtype, int64_t m, int64_t n, void* a, void* u, void* s, void* vt, int64_t batch, int* info);
+  void svd(Context& cuda, DType dtype, int64_t m, int64_t n, void* a, void* u, void* s, void* vt, int64_t batch,
+           int* info);
   // a [n, n], by its upper triangle, becomes r with rᵀ·r = a there.
   void cholesky(Context& cuda, DType dtype, int64_t n, void* a, int64_t batch, int* info);
   // b [m, n] becomes op(t)⁻¹·b, or b·op(t)⁻¹ where t stands right.
-  void solve(Context& cuda, DType dtype, int64_t m, int64_t n, const void* t, bool upper, bool transposed, bool left, void* b,
-             int64_t batch);
+  void solve(Context& cuda, DType dtype, int64_t m, int64_t n, const void* t, bool upper, bool transposed, bool left,
+             void* b, int64_t batch);
 
  private:
   Cusolver() = default;

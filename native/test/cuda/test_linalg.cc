@@ -60,7 +60,8 @@ void check_svd_and_qr(DType dtype, int64_t m, int64_t n, int64_t batch) {
   const Numbers64 wu = u.received(cpu), ws = s.received(cpu), wv = vh.received(cpu), wq = q.received(cpu),
                   wr = r.received(cpu), want = a.wanted(cpu);
   for (int64_t b = 0; b < batch; ++b) {
-    const double *const ub = wu.data() + b * m * k, *const vb = wv.data() + b * k * n, *const qb = wq.data() + b * m * k;
+    const double *const ub = wu.data() + b * m * k, *const vb = wv.data() + b * k * n,
+                        *const qb = wq.data() + b * m * k;
     const Numbers64 usv = product_of(scaled_columns(ub, ws.data() + b * k, m, k).data(), vb, m, k, n);
     const Numbers64 qr = product_of(qb, wr.data() + b * k * n, m, k, n);
     check("svd of " + what, dtype, distance_of(usv.data(), want.data() + b * m * n, m * n), bound);
@@ -91,8 +92,9 @@ void check_cholesky(DType dtype, int64_t n, int64_t batch) {
     lab().both([&](Kernels& kernels, auto side) {
       kernels.triangular_solve(In{side(t)}, In{side(b)}, upper, transposed, left, Out{side(x)});
     });
-    lab().expect("triangular_solve " + std::to_string(bits) + " of " + std::to_string(batch) + " × " + std::to_string(n), x,
-                 bound_of(dtype, n), 1);
+    lab().expect(
+        "triangular_solve " + std::to_string(bits) + " of " + std::to_string(batch) + " × " + std::to_string(n), x,
+        bound_of(dtype, n), 1);
   }
 }
 
@@ -118,8 +120,8 @@ TEST(cuda_factorizations_not_finite) {
     a.values()[36 + 6] = kNan;
     a.values()[72 + 1] = kInf;  // above the diagonal: not read by eigh and cholesky
     a.send(lab().cpu());
-    const Twin values(dtype, {3, 6}), vectors(dtype, {3, 6, 6}), l(dtype, {3, 6, 6}), q(dtype, {3, 6, 6}), r(dtype, {3, 6, 6}),
-        u(dtype, {3, 6, 6}), s(dtype, {3, 6}), vh(dtype, {3, 6, 6});
+    const Twin values(dtype, {3, 6}), vectors(dtype, {3, 6, 6}), l(dtype, {3, 6, 6}), q(dtype, {3, 6, 6}),
+        r(dtype, {3, 6, 6}), u(dtype, {3, 6, 6}), s(dtype, {3, 6}), vh(dtype, {3, 6, 6});
     Kernels& gpu = lab().gpu();
     for (const FailurePointer& found :
          {lab().alone([&] { gpu.eigh(In{a.device()}, Out{values.device()}, Out{vectors.device()}); }),
@@ -148,8 +150,8 @@ TEST(cuda_cholesky_not_definite) {
       CHECK(found != nullptr && found->state == Failure::State::kFailed && found->code == "ERR_LINALG", "of %lld",
             static_cast<long long>(n));
       if (found != nullptr)
-        CHECK(found->message.find("matrix 1 of the batch is not positive definite: pivot 3 is") != std::string::npos, "%s",
-              found->message.c_str());
+        CHECK(found->message.find("matrix 1 of the batch is not positive definite: pivot 3 is") != std::string::npos,
+              "%s", found->message.c_str());
     }
 }
 

@@ -29,8 +29,8 @@ void factor(const T* a, T* l, int64_t n, int64_t batch) {
          static_cast<long long>(batch), static_cast<long long>(pivot));
 }
 
-// Solves in place, on a matrix by columns that is the transpose of ours: x·t = b for l·x = b, t·x = b for x·l = b, with t
-// the transpose of l.
+// Solves in place, on a matrix by columns that is the transpose of ours: x·t = b for l·x = b, t·x = b for x·l = b, with
+// t the transpose of l.
 template <class T, int Mode, class Triangle, class Side>
 void solve_by(const Triangle& triangle, Side x, bool left) {
   if (left)

@@ -1,6 +1,6 @@
-// Eigen as the kernels use it: its whole namespace is one of this instruction set's, so that no function of it is shared
-// between instruction sets. Its matrices are by columns; ours, by rows, are their transposes, and copies that are needed
-// anyway turn them.
+// Eigen as the kernels use it: its whole namespace is one of this instruction set's, so that no function of it is
+// shared between instruction sets. Its matrices are by columns; ours, by rows, are their transposes, and copies that
+// are needed anyway turn them.
 #pragma once
 
 #define EIGEN_MPL2_ONLY

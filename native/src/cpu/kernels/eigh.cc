@@ -1,7 +1,8 @@
-// Eigenvalues and eigenvectors of symmetric matrices: Householder reflections to tridiagonal form, then implicit QL or QR
-// sweeps (as LAPACK's steqr chooses them, for graded matrices), whose rotations the vectors take many sweeps at once. The
-// tridiagonal matrix is in float64 whatever the dtype: its share of the time is small.
+// Eigenvalues and eigenvectors of symmetric matrices: Householder reflections to tridiagonal form, then implicit QL or
+// QR sweeps (as LAPACK's steqr chooses them, for graded matrices), whose rotations the vectors take many sweeps at
+// once. The tridiagonal matrix is in float64 whatever the dtype: its share of the time is small.
 #include "cpu_kernels.h"
+#include "householder.h"
 #include "llmeff/error.h"
 #include "rotations.h"
 
@@ -23,8 +24,8 @@ struct Tridiagonal {
   }
 };
 
-// A sweep with Wilkinson's shift over the block of `size` + 1 rows, from its far end to the near end, where it converges:
-// position j is row far + way·j.
+// A sweep with Wilkinson's shift over the block of `size` + 1 rows, from its far end to the near end, where it
+// converges: position j is row far + way·j.
 template <class T>
 void sweep(const Tridiagonal& t, int64_t far, int64_t way, int64_t size, RotatedColumns<T>& vectors) {
   const auto d = [&](int64_t j) -> double& { return t.d[far + way * j]; };
@@ -84,10 +85,11 @@ void decompose(const T* a, T* values, T* vectors, int64_t n, int64_t batch, bool
   Vector<double> d = matrix.diagonal().template cast<double>(), e(n);
   Matrix<T> basis = Matrix<T>::Identity(n, n);
   if (n > 1) {
-    const eigen::Tridiagonalization<Matrix<T>> reduced(matrix);
-    d = reduced.diagonal().template cast<double>();
-    e.head(n - 1) = reduced.subDiagonal().template cast<double>();
-    basis = reduced.matrixQ();
+    Vector<T> taus(n - 1);
+    eigen::internal::tridiagonalization_inplace(matrix, taus);
+    d = matrix.diagonal().template cast<double>();
+    e.head(n - 1) = matrix.template diagonal<-1>().template cast<double>();
+    reflected_identity(matrix, taus, 1, basis);
   }
   RotatedColumns<T> columns(basis, alone);
   const double eps = sizeof(T) == 8 ? 0x1p-53 : 0x1p-24;

@@ -1,6 +1,6 @@
 // QR by Householder reflections: the diagonal of r has the signs that LAPACK gives it.
 #include "cpu_kernels.h"
-#include "eigen.h"
+#include "householder.h"
 
 #include <Eigen/Householder>
 #include <Eigen/QR>
@@ -25,10 +25,9 @@ void factor(const T* a, T* q, T* r, int64_t m, int64_t n) {
   Vector<T> taus(k), scratch(n);
   eigen::internal::householder_qr_inplace_blocked<Matrix<T>, Vector<T>>::run(work, taus, 48, scratch.data());
   for (int64_t i = 0; i < k; ++i)
-    for (int64_t j = 0; j < n; ++j)
-      r[i * n + j] = j < i ? 0 : static_cast<T>(__builtin_ldexp(work(i, j), scale[j]));
-  Matrix<T> basis = Matrix<T>::Identity(m, k);
-  basis.applyOnTheLeft(eigen::householderSequence(work, taus));
+    for (int64_t j = 0; j < n; ++j) r[i * n + j] = j < i ? 0 : static_cast<T>(__builtin_ldexp(work(i, j), scale[j]));
+  Matrix<T> basis(m, k);
+  reflected_identity(work, taus, 0, basis);
   eigen::Map<RowMatrix<T>>(q, m, k) = basis;
 }
 

@@ -1,6 +1,6 @@
 // Givens rotations of neighbouring columns, as the QR iterations of eigh and svd make them: recorded by sweep, and
-// applied many sweeps at once to the vectors, which lie in panels of rows that stay in the cache and do not depend on each
-// other.
+// applied many sweeps at once to the vectors, which lie in panels of rows that stay in the cache and do not depend on
+// each other.
 #pragma once
 
 #include "eigen.h"
@@ -27,8 +27,13 @@ class RotatedColumns {
   // The columns begin as those of `from`. `alone`: no other matrix is worked on at the same time.
   template <class From>
   RotatedColumns(const From& from, bool alone)
-      : rows_(from.rows()), columns_(from.cols()), panels_(ceil_div(rows_, kRows)), alone_(alone),
-        numbers_(panels_ * kRows * columns_), cosines_(larger(kSweeps * columns_, 4096)), sines_(cosines_.size()),
+      : rows_(from.rows()),
+        columns_(from.cols()),
+        panels_(ceil_div(rows_, kRows)),
+        alone_(alone),
+        numbers_(panels_ * kRows * columns_),
+        cosines_(larger(kSweeps * columns_, 4096)),
+        sines_(cosines_.size()),
         runs_(kRunNumbers * cosines_.size()) {
     each_panel([&](int64_t panel) {
       T* const to = numbers(panel);
@@ -38,8 +43,8 @@ class RotatedColumns {
     });
   }
 
-  // A sweep of `most` rotations at most begins with columns (first, first + 1); each further one is one column on, or with
-  // a step of −1 back.
+  // A sweep of `most` rotations at most begins with columns (first, first + 1); each further one is one column on, or
+  // with a step of −1 back.
   void begin(int64_t first, int64_t step, int64_t most) {
     if (used_ + most > cosines_.size()) apply();
     int64_t* const run = &runs_[kRunNumbers * run_count_++];

@@ -2,6 +2,7 @@
 // without a shift where that would cost the small singular values their digits), whose rotations the vectors take many
 // sweeps at once. The bidiagonal matrix is in float64 whatever the dtype.
 #include "cpu_kernels.h"
+#include "householder.h"
 #include "llmeff/error.h"
 #include "rotations.h"
 
@@ -32,8 +33,8 @@ double smaller_singular_value(double f, double g, double h) {
   return 2 * (low / sum * au);
 }
 
-// A block of `size` + 1 rows of a bidiagonal matrix, walked from its far end to the near one, where it converges: position
-// j is row far + way·j. Walked backwards, it is the transpose that is upper bidiagonal.
+// A block of `size` + 1 rows of a bidiagonal matrix, walked from its far end to the near one, where it converges:
+// position j is row far + way·j. Walked backwards, it is the transpose that is upper bidiagonal.
 struct Block {
   double *d_, *e_;
   int64_t far, way, size;
@@ -117,8 +118,8 @@ struct Bidiagonal {
   }
 };
 
-// Looks for an entry beside the diagonal that is 0 beside its neighbours; if there is none, `least` is about the smallest
-// singular value.
+// Looks for an entry beside the diagonal that is 0 beside its neighbours; if there is none, `least` is about the
+// smallest singular value.
 bool split_block(const Block& b, double tolerance, double& least) {
   if (size_of(b.e(b.size - 1)) <= tolerance * size_of(b.d(b.size))) {
     b.e(b.size - 1) = 0;
@@ -190,15 +191,18 @@ bool decompose(Matrix<T>& a, Result<T> left, T* values, Result<T> right, bool al
   const int scale = exponent_of(a.cwiseAbs().maxCoeff());
   scale_by(a.data(), m * n, -scale);
   eigen::internal::UpperBidiagonalization<Matrix<T>> reduced(a);
+  const Matrix<T>& packed = reduced.householder();
   // The library's rows of a band matrix: what is above the diagonal, shifted by one, then the diagonal.
   const auto& band = reduced.bidiagonal().coeffs();
   Vector<double> d = band.row(1).template cast<double>(), e(n);
   e.head(n - 1) = band.row(0).tail(n - 1).template cast<double>();
-  Matrix<T> basis = Matrix<T>::Identity(m, n);
-  basis.applyOnTheLeft(reduced.householderU());
+  // Reflections of the left side lie in the columns, those of the right in the rows, and their factors in the place of
+  // the two diagonals.
+  Matrix<T> basis(m, n);
+  reflected_identity(packed, packed.diagonal(), 0, basis);
   RotatedColumns<T> lefts(basis, alone);
-  basis = Matrix<T>::Identity(n, n);
-  basis.applyOnTheLeft(reduced.householderV());
+  basis.resize(n, n);
+  reflected_identity(packed.topRows(n).transpose(), packed.template diagonal<1>().head(n - 1), 1, basis);
   RotatedColumns<T> rights(basis, alone);
   const double eps = sizeof(T) == 8 ? 0x1p-53 : 0x1p-24;
   if (!iterate(Bidiagonal(d.data(), e.data(), n, eps), lefts, rights)) return false;

@@ -35,8 +35,8 @@ void CudaKernels::cholesky(const In& a, const Out& l) {
                  std::to_string(pivot) + " is not positive. Add a multiple of the identity.";
         },
         "ERR_LINALG");
-    pivots_kernel<<<static_cast<unsigned>((batch * n + 255) / 256), 256, 0, cuda_.stream>>>(work, n, info, found.bad, batch,
-                                                                                            check);
+    pivots_kernel<<<static_cast<unsigned>((batch * n + 255) / 256), 256, 0, cuda_.stream>>>(work, n, info, found.bad,
+                                                                                            batch, check);
     LLMEFF_LAUNCHED("pivots_kernel");
   });
 }
@@ -44,8 +44,8 @@ void CudaKernels::cholesky(const In& a, const Out& l) {
 // By columns x and b are transposed: xᵀ·op(l)ᵀ = bᵀ for l on the left.
 void CudaKernels::triangular_solve(const In& l, const In& b, bool upper, bool transposed, bool left, const Out& x) {
   Cusolver& library = cusolver_for(cuda_, "triangularSolve");
-  LLMEFF_CUDA(cudaMemcpyAsync(x.data, b.data, static_cast<size_t>(b.size() * item_size(b.dtype)), cudaMemcpyDeviceToDevice,
-                              cuda_.stream));
+  LLMEFF_CUDA(cudaMemcpyAsync(x.data, b.data, static_cast<size_t>(b.size() * item_size(b.dtype)),
+                              cudaMemcpyDeviceToDevice, cuda_.stream));
   library.solve(cuda_, b.dtype, b.dim(-1), b.dim(-2), l.data, !upper, transposed, !left, x.data, batches_of(b));
 }
 

@@ -1,6 +1,6 @@
-// What is around a factorization by the library: matrices by rows are copied into matrices by columns and back, scaled by
-// a power of two so that no square in between overflows or vanishes, and matrices that aren't finite are kept from it (it
-// might not end) and give NaN.
+// What is around a factorization by the library: matrices by rows are copied into matrices by columns and back, scaled
+// by a power of two so that no square in between overflows or vanishes, and matrices that aren't finite are kept from
+// it (it might not end) and give NaN.
 #pragma once
 
 #include <cmath>
@@ -114,11 +114,12 @@ Placed<T> by_columns(T* data, int64_t rows, int64_t columns) {
 
 enum class Way { kIn, kInUnscaled, kOut, kOutUnscaled };
 
-// In: to = from / 2^exponent, or as it is; the identity for a bad matrix. Out: to = from · 2^exponent, or as it is; NaN for
-// a bad one. What is not of the part is 0. Blocks of 32×32, so that neither side is read or written in single numbers.
+// In: to = from / 2^exponent, or as it is; the identity for a bad matrix. Out: to = from · 2^exponent, or as it is; NaN
+// for a bad one. What is not of the part is 0. Blocks of 32×32, so that neither side is read or written in single
+// numbers.
 template <class T>
-__global__ void move_kernel(Placed<T> from, Placed<T> to, int64_t rows, int64_t columns, Part part, Survey survey, Way way,
-                            int64_t batch) {
+__global__ void move_kernel(Placed<T> from, Placed<T> to, int64_t rows, int64_t columns, Part part, Survey survey,
+                            Way way, int64_t batch) {
   __shared__ T tile[32][33];
   const int64_t i0 = static_cast<int64_t>(blockIdx.y) * 32, j0 = static_cast<int64_t>(blockIdx.x) * 32;
   for (int64_t b = blockIdx.z; b < batch; b += gridDim.z) {
