@@ -89,7 +89,7 @@ async function simplicial(smoke, { product }) {
 }
 
 async function optimizers(smoke, { copy }) {
-  const [adamw, sonew] = await ours("optimizers", smoke);
+  const [adamw, sonew, ...others] = await ours("optimizers", smoke);
   const [, fused] = await torch(["adamw"], smoke);
   const line = ({ name, parameters, terabytes, ms }) => ({
     name,
@@ -103,6 +103,8 @@ async function optimizers(smoke, { copy }) {
   const peer = { peer: "PyTorch AdamW(fused=True)", peerValue: fused?.value };
   report({ ...line(adamw), ...peer, bar: 2.65 / copyOfBars });
   report({ ...line(sonew), bar: 2.5 / copyOfBars });
+  for (const other of others)
+    report({ ...line(other), bytesPerParameter: other.bytes, psPerParameter: other.psPerParameter });
 }
 
 async function languageModel(smoke) {

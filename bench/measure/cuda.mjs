@@ -57,7 +57,7 @@ async function dotProduct() {
     const run = () => op.attention(q.handle, k.handle, v.handle, ...mask, o.handle, lse.handle);
     const forward = await medianMs(run, { repeats });
     const tensors = [dout, null, q, k, v, o, lse].map((x) => x?.handle);
-    const back = () => op.attentionGrad(...tensors, ...mask, dq.handle, dk.handle, dv.handle);
+    const back = () => op.attentionGrad(...tensors, ...mask, null, null, false, dq.handle, dk.handle, dv.handle);
     const backward = await medianMs(back, { repeats });
     for (const x of [o, dq, dk, dv]) checkFinite("attention", x);
     const flops = (4 * D * H * B * T * T) / 2;
@@ -104,11 +104,31 @@ async function optimizers() {
   for (const [name, bytes, optimizer] of [
     ["AdamW", 28, () => new AdamW(params, { learningRate: 1e-4 })],
     ["SONew, Adam graft", 44, () => new Sonew(params, { learningRate: 1e-4 })],
+    ...[0, 1, 4, 10].flatMap((band) =>
+      (band === 1 ? ["none"] : ["none", "adam"]).map((graft) => [
+        `SONew, band ${band}${graft === "adam" ? ", Adam graft" : ""}`,
+        4 * ((graft === "adam" ? 9 : 7) + 2 * band),
+        () => new Sonew(params, { learningRate: graft === "adam" ? 1e-4 : 1e-9, eps: 1e-6, band, graft }),
+      ]),
+    ),
+    [
+      "SONew, bfloat16 state, Adam graft",
+      32,
+      () => new Sonew(params, { learningRate: 1e-4, eps: 1e-6, stateDtype: "bfloat16" }),
+    ],
   ]) {
     const made = optimizer();
     const ms = await medianMs(() => made.step(grads), { repeats });
     checkFinite(name, params.p0);
-    emit({ name, parameters: count * size, ms, terabytes: (bytes * count * size) / ms / 1e9 });
+    const parameters = count * size;
+    emit({
+      name,
+      bytes,
+      parameters,
+      ms,
+      psPerParameter: (1e9 * ms) / parameters,
+      terabytes: (bytes * parameters) / ms / 1e9,
+    });
     made.dispose();
   }
 }

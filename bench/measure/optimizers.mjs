@@ -3,7 +3,7 @@
  * are timed.
  */
 import { engine } from "@llmeff/native";
-import { AdamW, Sonew } from "@llmeff/optim";
+import { Adagrad, AdamW, Lion, NAdamW, RMSprop, ScheduleFreeAdamW, SGD, Sonew } from "@llmeff/optim";
 import { sync, tensor } from "@llmeff/tensor";
 import { childOptions, emit, expect } from "../lib/child.mjs";
 import { time } from "../lib/timing.mjs";
@@ -47,7 +47,15 @@ class PlainAdamW {
   dispose() {}
 }
 
+const common = { learningRate, weightDecay };
 const make = {
+  sgd: (params) => new SGD(params, { ...common, decoupled: true }),
+  "sgd-momentum": (params) => new SGD(params, { ...common, decoupled: true, momentum: 0.9 }),
+  adagrad: (params) => new Adagrad(params, { ...common, decoupled: true }),
+  rmsprop: (params) => new RMSprop(params, { ...common, decoupled: true }),
+  lion: (params) => new Lion(params, common),
+  nadamw: (params) => new NAdamW(params, { ...common, variant: "optax" }),
+  "schedule-free": (params) => new ScheduleFreeAdamW(params, common),
   adamw: (params) => new AdamW(params, { learningRate, weightDecay }),
   sonew: (params) => new Sonew(params, { learningRate, weightDecay, graft: "none", eps }),
   "sonew-graft": (params) => new Sonew(params, { learningRate, weightDecay, eps }),
@@ -80,9 +88,20 @@ function sonewDirection(g) {
   return z.map((x, j) => x - (j > 0 ? psi[j - 1] * z[j - 1] : 0));
 }
 
-/** What the first step does to parameters, by the formulas: Adam's direction is then the sign of the gradient. */
+/**
+ * What the first step does to parameters, by the formulas. That of many methods is the sign of the gradient: RMSprop's average starts at 0 and isn't
+ * corrected, Nesterov's momentum in optax's form is.
+ */
+const firstDirections = {
+  sgd: (g) => g,
+  "sgd-momentum": (g) => g,
+  rmsprop: (g) => Math.sign(g) / Math.sqrt(0.01),
+  nadamw: (g) => Math.sign(g) * ((0.9 * 0.1) / (1 - 0.9 ** 2) + 1),
+  ...Object.fromEntries(["adagrad", "lion", "adamw", "plain-adamw", "schedule-free"].map((name) => [name, Math.sign])),
+};
 function direction(method, g) {
-  if (method.endsWith("adamw")) return Float64Array.from(g, Math.sign);
+  const first = firstDirections[method];
+  if (first) return Float64Array.from(g, first);
   const u = sonewDirection(g);
   if (method === "sonew") return u;
   const length = Math.sqrt(u.reduce((sum, x) => sum + x * x, 0));

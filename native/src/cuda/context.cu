@@ -5,6 +5,7 @@
 
 #include "cuda/check.h"
 #include "cuda/cublas_lt.h"
+#include "cuda/cusolver.h"
 #include "cuda/kernels/cuda_kernels.h"
 
 namespace llmeff::cuda {
@@ -42,6 +43,7 @@ Context::Context(const Facts& facts, cudaStream_t stream) : facts(facts), stream
 }
 
 Context::~Context() {
+  delete cusolver_;
   delete cublas_lt_;
   for (void* const chunk : chunks_) cudaFree(chunk);
   cudaFree(found_);
@@ -102,13 +104,13 @@ int Context::take_slot() {
   }
 }
 
-ValueCheck Context::check_values(Message message) {
+ValueCheck Context::check_values(Message message, const char* code) {
   check_ = std::make_shared<Check>();
   check_->slot = take_slot();
   check_->tell = std::move(message);
   check_->op = op_;
   check_->ticket = ticket_;
-  check_->code = "ERR_INDEX";
+  check_->code = code;
   check_->state = Failure::State::kPending;
   check_->check = found_ + check_->slot;
   LLMEFF_CUDA(cudaMemsetAsync(found_ + check_->slot, 0xFF, sizeof(*found_), stream));
@@ -157,6 +159,11 @@ void Context::settle(Failure& failure) {
 CublasLt* Context::find_cublas_lt() {
   if (cublas_lt_ == nullptr) cublas_lt_ = CublasLt::open(*this);
   return cublas_lt_;
+}
+
+Cusolver* Context::find_cusolver() {
+  if (cusolver_ == nullptr) cusolver_ = Cusolver::open(*this);
+  return cusolver_;
 }
 
 CudaKernels::~CudaKernels() = default;

@@ -54,6 +54,7 @@ struct Facts {
 Facts facts_of(int index);
 
 class CublasLt;
+class Cusolver;
 
 class Context {
  public:
@@ -75,12 +76,14 @@ class Context {
 
   // For a kernel of this call, once: message(position, value) tells the user what was wrong.
   using Message = std::function<std::string(int64_t position, int32_t value)>;
-  ValueCheck check_values(Message message);
+  ValueCheck check_values(Message message, const char* code = "ERR_INDEX");
   // The checks that this call's updates in place depend on, the one above included.
   Guard guard();
 
   // Matrix products, opened at the first use; null where the library is not to be had.
   CublasLt* find_cublas_lt();
+  // Factorizations, likewise.
+  Cusolver* find_cusolver();
 
   // For the device: what memory is held by and what helps, for the message of a call that finds none.
   std::function<std::string()> memory_state;
@@ -106,6 +109,7 @@ class Context {
   const char* op_ = "";
   uint64_t ticket_ = 0;
   CublasLt* cublas_lt_ = nullptr;
+  Cusolver* cusolver_ = nullptr;
 };
 
 }  // namespace llmeff::cuda
