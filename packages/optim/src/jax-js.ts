@@ -3,6 +3,8 @@ import { OptionError, ShapeError } from "@llmeff/native";
 import { type ForeignArray, float32Values, type MakeOptimizer, Stepper } from "./foreign.js";
 import type { Optimizer } from "./optimizer-types.js";
 
+export type { MakeOptimizer } from "./foreign.js";
+
 /** An array of jax-js; every use but through `ref` takes it. */
 export interface JaxArray {
   readonly shape: number[];

@@ -3,6 +3,8 @@ import { DeviceError, OptionError } from "@llmeff/native";
 import { type ForeignArray, float32Values, type MakeOptimizer, Stepper } from "./foreign.js";
 import type { Optimizer } from "./optimizer-types.js";
 
+export type { MakeOptimizer } from "./foreign.js";
+
 interface TfTensor {
   readonly shape: number[];
   dataSync(): unknown;
