@@ -64,7 +64,7 @@ void run(Gpu& gpu, const char* what, const std::vector<int64_t>& sizes, double c
                 rate / copy);
   };
   std::vector<InOut> states;
-  for (const auto* arrays : {&m, &v, &h1}) states.insert(states.end(), arrays->begin(), arrays->end());
+  for (const auto* arrays : {&m, &v, &edges[0]}) states.insert(states.end(), arrays->begin(), arrays->end());
   const auto step = [&](UpdateRule rule, int64_t state_count, const std::vector<double>& factors,
                         const List<InOut>& copies) {
     gpu.kernels->optimizer_step(rule, list(p), copies, list(g),

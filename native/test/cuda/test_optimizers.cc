@@ -134,7 +134,7 @@ TEST(cuda_steps_that_must_not_happen_change_nothing) {
             },
             pending);
         for (const FailurePointer& check : pending) context.settle(*check);
-        for (const Twins* twins : {&p, &m, &banded}) expect_all("state", *twins, 0);
+        for (const Twins* twins : std::initializer_list<const Twins*>{&p, &m, &banded}) expect_all("state", *twins, 0);
       }
 }
 
