@@ -47,10 +47,18 @@ class PlainAdamW {
   dispose() {}
 }
 
+function sonewName(band) {
+  return band === 1 ? "sonew" : `sonew${band}`;
+}
+
 const make = {
   adamw: (params) => new AdamW(params, { learningRate, weightDecay }),
-  sonew: (params) => new Sonew(params, { learningRate, weightDecay, graft: "none", eps }),
-  "sonew-graft": (params) => new Sonew(params, { learningRate, weightDecay, eps }),
+  ...Object.fromEntries(
+    [0, 1, 4, 10].flatMap((band) => [
+      [sonewName(band), (params) => new Sonew(params, { learningRate, weightDecay, graft: "none", eps, band })],
+      [`${sonewName(band)}-graft`, (params) => new Sonew(params, { learningRate, weightDecay, eps, band })],
+    ]),
+  ),
   "plain-adamw": (params) => new PlainAdamW(params),
 };
 
@@ -69,22 +77,28 @@ function firstStep(method, n, coat) {
   return after;
 }
 
-/** SONew's first direction by the formulas of the paper in float64: the averages are g and the products of neighbours. */
-function sonewDirection(g) {
-  const n = g.length;
-  const psi = Float64Array.from(g, (x, j) => (j + 1 < n ? (x * g[j + 1]) / (g[j + 1] ** 2 + eps) : 0));
-  const z = psi.map((ratio, j) => {
-    const next = j + 1 < n ? g[j + 1] : 0;
-    return (g[j] - ratio * next) / (g[j] ** 2 + eps - ratio * g[j] * next);
-  });
-  return z.map((x, j) => x - (j > 0 ? psi[j - 1] * z[j - 1] : 0));
+/**
+ * SONew's first direction by the formulas of the paper in float64. The statistics of a window I after j are then gⱼg_I and
+ * g_I g_Iᵀ + eps, whose inverse is known: L[I, j] = −g_I gⱼ / (eps + |g_I|²), S = eps · (1 + gⱼ² / (eps + |g_I|²)).
+ */
+function sonewDirection(g, band) {
+  const u = new Float64Array(g.length);
+  for (let j = 0; j < g.length; j++) {
+    const window = g.subarray(j + 1, j + 1 + band);
+    const squares = window.reduce((sum, x) => sum + x * x, 0);
+    const z = g[j] / (eps + squares + g[j] ** 2);
+    u[j] += z;
+    for (const [k, x] of window.entries()) u[j + 1 + k] -= ((x * g[j]) / (eps + squares)) * z;
+  }
+  return u;
 }
 
 /** What the first step does to parameters, by the formulas: Adam's direction is then the sign of the gradient. */
 function direction(method, g) {
   if (method.endsWith("adamw")) return Float64Array.from(g, Math.sign);
-  const u = sonewDirection(g);
-  if (method === "sonew") return u;
+  const [name, graft] = method.split("-");
+  const u = sonewDirection(g, Number(name.slice("sonew".length) || 1));
+  if (graft === undefined) return u;
   const length = Math.sqrt(u.reduce((sum, x) => sum + x * x, 0));
   return u.map((x) => (x * Math.sqrt(g.length)) / length);
 }
