@@ -1,4 +1,4 @@
-import { engine, Graft } from "@llmeff/native";
+import { engine, Graft, OptionError } from "@llmeff/native";
 import { withDefaults } from "./check.js";
 import { FusedOptimizer } from "./optimizer.js";
 import { type Bucket, type CommonOptions, roundings, type Slot, stepped } from "./optimizer-types.js";
@@ -92,7 +92,7 @@ export class Sonew<P extends Parameter> extends FusedOptimizer<P, SonewHyper> {
     const params = slots.map((slot) => reversed(stepped(slot), slot));
     // The kernel writes roundings in the order of its chains.
     const copies = slots.some((slot) => isReversed(slot, hyper)) ? [] : roundings(slots);
-    const state = (key: string) => operands(slots.map((slot) => slot.state[key]!));
+    const state = (key: string) => operands(slots.map((slot) => stateOf(slot, key)));
     const call = engine().op.sonewStep.bind(
       null,
       operands(params),
@@ -132,6 +132,15 @@ export class Sonew<P extends Parameter> extends FusedOptimizer<P, SonewHyper> {
 
 /** A step number whose powers of beta are 0, so that Adam's bias correction divides by 1. */
 const uncorrectedStep = Number.MAX_SAFE_INTEGER;
+
+/** A slot's array of state; there may be none when a group's `band` or `graft` was changed. */
+function stateOf<P extends Parameter>({ name, state }: Slot<P>, key: string): P {
+  const array = state[key];
+  if (array !== undefined) return array;
+  throw new OptionError(
+    `[Sonew.step] "${name}" has no state "${key}": a wider band, or the graft "rmspropNorm", can't be chosen after the optimizer was made. Make a new one.`,
+  );
+}
 
 /** The names of a tensor's diagonals of statistics. */
 const diagonals = ({ band }: SonewHyper) => Array.from({ length: band + 1 }, (_, k) => `h${k}`);
