@@ -7,11 +7,18 @@ import { fixed, percent, printTable } from "./lib/report.mjs";
 export const title = "Optimizer steps, float32 (best of the samples)";
 
 /**
- * Bytes a parameter that the step must move: p, g, m, v read and p, m, v written; SONew of band b has b more arrays of state. A graft's length
+ * Bytes a parameter that the step must move: p, g and the state read, p and the state written; SONew of band b has b + 2 arrays of state. A graft's length
  * is known only after a whole pass: tridiagonal SONew reads m, h0, h1, p again in a second one and writes p, with other bands u is written,
  * and read with p. `leastBytes`: of the scheme that moves least, which writes u, in the tridiagonal method into the gradient, which it destroys.
  */
 const methods = {
+  sgd: { label: "SGD", bytes: 12, leastBytes: 12, arrays: 2 },
+  "sgd-momentum": { label: "SGD, momentum", bytes: 20, leastBytes: 20, arrays: 3 },
+  adagrad: { label: "Adagrad", bytes: 20, leastBytes: 20, arrays: 3 },
+  rmsprop: { label: "RMSprop", bytes: 20, leastBytes: 20, arrays: 3 },
+  lion: { label: "Lion", bytes: 20, leastBytes: 20, arrays: 3 },
+  nadamw: { label: "NAdamW", bytes: 28, leastBytes: 28, arrays: 4 },
+  "schedule-free": { label: "Schedule-Free AdamW", bytes: 28, leastBytes: 28, arrays: 4 },
   adamw: { label: "AdamW", bytes: 28, leastBytes: 28, arrays: 4 },
   sonew: { label: "SONew, no graft", bytes: 36, leastBytes: 36, arrays: 5 },
   "sonew-graft": { label: "SONew, Adam graft", bytes: 48, leastBytes: 44, arrays: 5 },
@@ -46,6 +53,11 @@ export async function run({ smoke }) {
       ...[0, 4, 10].flatMap((band) =>
         [`sonew${band}`, `sonew${band}-graft`].map((method) => ({ method, coat: "tensors", n })),
       ),
+      ...["sgd", "sgd-momentum", "adagrad", "rmsprop", "lion", "nadamw", "schedule-free"].map((method) => ({
+        method,
+        coat: "tensors",
+        n,
+      })),
       ...(threads === 1 ? [{ method: "plain-adamw", coat: "Float32Array", n }] : []),
     ]);
     if (!smoke) {

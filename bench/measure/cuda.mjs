@@ -15,7 +15,8 @@ import {
   zeros,
 } from "@llmeff/tensor";
 import { childOptions, emit, expect } from "../lib/child.mjs";
-import { medianMs, simplicialPairs } from "../lib/gpu.mjs";
+import { medianMs } from "../lib/gpu.mjs";
+import { simplicialPairs, simplicialShapes } from "../lib/simplicial.mjs";
 
 const { task, smoke } = childOptions();
 const repeats = smoke ? 2 : 20;
@@ -56,7 +57,7 @@ async function dotProduct() {
     const run = () => op.attention(q.handle, k.handle, v.handle, ...mask, o.handle, lse.handle);
     const forward = await medianMs(run, { repeats });
     const tensors = [dout, null, q, k, v, o, lse].map((x) => x?.handle);
-    const back = () => op.attentionGrad(...tensors, ...mask, dq.handle, dk.handle, dv.handle);
+    const back = () => op.attentionGrad(...tensors, ...mask, null, null, false, dq.handle, dk.handle, dv.handle);
     const backward = await medianMs(back, { repeats });
     for (const x of [o, dq, dk, dv]) checkFinite("attention", x);
     const flops = (4 * D * H * B * T * T) / 2;
@@ -68,18 +69,8 @@ async function dotProduct() {
 
 /** FLOPs: 4·D a query head and pair forward, 10·D backward (the least work). */
 async function simplicial() {
-  const shapes = smoke
-    ? [[256, 64, 1, 32, 8, true]]
-    : [
-        [32768, 64, 1, 512, 32, true],
-        [32768, 64, 1, 1024, 32, false],
-        [32768, 64, 1, 256, 64, false],
-        [32768, 64, 1, 128, 128, false],
-        [32768, 128, 1, 512, 32, false],
-        [8192, 64, 8, 512, 32, false],
-      ];
   const D = 128;
-  for (const [N, Hq, Hkv, w1, w2, both] of shapes) {
+  for (const { N, Hq, Hkv, w1, w2, both } of simplicialShapes(smoke)) {
     const [q, dout, o, dq] = Array.from({ length: 4 }, () => normal([1, N, Hq, D]));
     const [k1, k2, v1, v2, dk1, dk2, dv1, dv2] = Array.from({ length: 8 }, () => normal([1, N, Hkv, D]));
     const lse = zeros([1, Hq, N]);

@@ -3,7 +3,7 @@
  * are timed.
  */
 import { engine } from "@llmeff/native";
-import { AdamW, Sonew } from "@llmeff/optim";
+import { Adagrad, AdamW, Lion, NAdamW, RMSprop, ScheduleFreeAdamW, SGD, Sonew } from "@llmeff/optim";
 import { sync, tensor } from "@llmeff/tensor";
 import { childOptions, emit, expect } from "../lib/child.mjs";
 import { time } from "../lib/timing.mjs";
@@ -47,11 +47,20 @@ class PlainAdamW {
   dispose() {}
 }
 
+const common = { learningRate, weightDecay };
+
 function sonewName(band) {
   return band === 1 ? "sonew" : `sonew${band}`;
 }
 
 const make = {
+  sgd: (params) => new SGD(params, { ...common, decoupled: true }),
+  "sgd-momentum": (params) => new SGD(params, { ...common, decoupled: true, momentum: 0.9 }),
+  adagrad: (params) => new Adagrad(params, { ...common, decoupled: true }),
+  rmsprop: (params) => new RMSprop(params, { ...common, decoupled: true }),
+  lion: (params) => new Lion(params, common),
+  nadamw: (params) => new NAdamW(params, { ...common, variant: "optax" }),
+  "schedule-free": (params) => new ScheduleFreeAdamW(params, common),
   adamw: (params) => new AdamW(params, { learningRate, weightDecay }),
   ...Object.fromEntries(
     [0, 1, 4, 10].flatMap((band) => [
@@ -98,10 +107,21 @@ function sonewDirection(g, band) {
   return { u, size };
 }
 
-/** What the first step does to parameters, by the formulas: Adam's direction is then the sign of the gradient. */
+/**
+ * What the first step does to parameters, by the formulas. That of many methods is the sign of the gradient: RMSprop's average starts at 0 and isn't
+ * corrected, Nesterov's momentum in optax's form is.
+ */
+const firstDirections = {
+  sgd: (g) => g,
+  "sgd-momentum": (g) => g,
+  rmsprop: (g) => Math.sign(g) / Math.sqrt(0.01),
+  nadamw: (g) => Math.sign(g) * ((0.9 * 0.1) / (1 - 0.9 ** 2) + 1),
+  ...Object.fromEntries(["adagrad", "lion", "adamw", "plain-adamw", "schedule-free"].map((name) => [name, Math.sign])),
+};
 function direction(method, g) {
-  if (method.endsWith("adamw")) {
-    const u = Float64Array.from(g, Math.sign);
+  const first = firstDirections[method];
+  if (first) {
+    const u = Float64Array.from(g, first);
     return { u, size: u.map(Math.abs) };
   }
   const [name, graft] = method.split("-");

@@ -63,9 +63,15 @@ void run(Gpu& gpu, const char* what, const std::vector<int64_t>& sizes, double c
     std::printf("  %-28s %8.3f ms  %.0f B: %.3f TB/s, %.3f of the copy\n", name, seconds * 1e3, bytes, rate * 1e-12,
                 rate / copy);
   };
-  const auto adamw = [&](const List<InOut>& copies) {
-    gpu.kernels->adamw_step(list(p), copies, list(g), list(m), list(v), {}, {}, 1e-3, 0.9, 0.999, 1e-8, 0.01, true, 10);
+  std::vector<InOut> states;
+  for (const auto* arrays : {&m, &v, &h1}) states.insert(states.end(), arrays->begin(), arrays->end());
+  const auto step = [&](UpdateRule rule, int64_t state_count, const std::vector<double>& factors,
+                        const List<InOut>& copies) {
+    gpu.kernels->optimizer_step(rule, list(p), copies, list(g),
+                                {states.data(), state_count * static_cast<int64_t>(p.size())},
+                                {factors.data(), static_cast<int64_t>(factors.size())}, {});
   };
+  const std::vector<double> adam = {0, 0.99, 0.9, 0.1, 0.999, 0.001, 10, 1e-8, 1e-3, 0};
   const std::vector<int64_t> ids(sizes.size(), 0);
   const auto sonew_of = [&](const List<InOut>& copies, Graft graft, bool relative, const std::vector<InOut>& first,
                             const std::vector<InOut>& diagonals, bool isolate) {
@@ -80,8 +86,16 @@ void run(Gpu& gpu, const char* what, const std::vector<int64_t>& sizes, double c
   const auto sonew = [&](const List<InOut>& copies, Graft graft, bool relative) {
     sonew_of(copies, graft, relative, m, diagonals_of(1), false);
   };
-  print("AdamW", 28, gpu.time([&] { adamw({}); }));
-  print("AdamW, copies", 30, gpu.time([&] { adamw(list(copies)); }));
+  print("SGD", 12, gpu.time([&] { step(UpdateRule::kSgd, 0, {0, 1, 1e-3}, {}); }));
+  print("SGD, momentum", 20, gpu.time([&] { step(UpdateRule::kMomentum, 1, {0, 1, 0.9, 1, 1e-3, 0}, {}); }));
+  print("RMSprop", 20, gpu.time([&] { step(UpdateRule::kRmsprop, 1, {0, 1, 0.99, 0.01, 1e-8, 0, 1e-3}, {}); }));
+  print("Lion", 20, gpu.time([&] { step(UpdateRule::kLion, 1, {1, 0.9, 0.1, 0.99, 0.01, 1e-4}, {}); }));
+  print("AdamW", 28, gpu.time([&] { step(UpdateRule::kAdam, 2, adam, {}); }));
+  print("AdamW, copies", 30, gpu.time([&] { step(UpdateRule::kAdam, 2, adam, list(copies)); }));
+  print("AdamW, amsgrad", 36, gpu.time([&] { step(UpdateRule::kAmsgrad, 3, adam, {}); }));
+  print("Schedule-Free AdamW", 28, gpu.time([&] {
+    step(UpdateRule::kScheduleFree, 2, {0.999, 0.001, 10, 1e-8, 0.01, 0.9, 0.1, 1e-3, 1e-3}, {});
+  }));
   print("SONew", 36, gpu.time([&] { sonew({}, Graft::kNone, false); }));
   print("SONew, Adam graft", 44, gpu.time([&] { sonew({}, Graft::kAdam, false); }));
   print("SONew, Adam graft, copies", 46, gpu.time([&] { sonew(list(copies), Graft::kAdam, false); }));
@@ -101,7 +115,7 @@ void run(Gpu& gpu, const char* what, const std::vector<int64_t>& sizes, double c
   print("SONew, bfloat16 state", 24, gpu.time([&] { sonew_of({}, Graft::kNone, false, narrow_m, narrow, false); }));
   float* norm;
   LLMEFF_CUDA(cudaMalloc(&norm, 4));
-  print("global norm", 4, gpu.time([&] { gpu.kernels->global_norm(list(g), Out{contiguous(norm, DType::kF32, {})}); }));
+  print("global norm", 4, gpu.time([&] { gpu.kernels->global_norm(list(g), Out{row_major(norm, DType::kF32, {})}); }));
   LLMEFF_CUDA(cudaFree(norm));
   std::vector<std::vector<InOut>> made = {p, m, v, narrow_m};
   made.insert(made.end(), edges.begin(), edges.end());

@@ -1,4 +1,4 @@
-// AdamW and the global norm on the GPU: sizes around every chunk, several tensors in one call, some of them not
+// The element-wise rules and the global norm on the GPU: sizes around every chunk, several tensors in one call, some of them not
 // aligned, copies, and steps of all optimizers that must not happen. test_sonew.cc has SONew.
 #include "twins.h"
 
@@ -20,31 +20,68 @@ TEST(cuda_global_norm) {
   lab().expect("norm of 700", norm, 2 * rounding(DType::kF32));
 }
 
-TEST(cuda_adamw) {
-  for (const DType dtype : kDTypes)
-    for (const DType grad_dtype : grad_dtypes(dtype))
-      for (const int options : {0, 1, 2, 3})
-        for (const bool copied : {false, true}) {
-          const bool decoupled = options & 1, amsgrad = options & 2;
-          const std::vector<int64_t> sizes = options == 0 ? std::vector<int64_t>(600, 5) : kSizes;
-          const Twins p = uniform(dtype, sizes), g = uniform(grad_dtype, sizes), m = uniform(dtype, sizes),
-                      v = uniform(dtype, sizes, 0.5, 0.5), top = amsgrad ? uniform(dtype, sizes, 0.5, 0.5) : Twins();
-          const DType copy = options % 2 == 0 ? DType::kBF16 : DType::kF16;
-          const Twins copies = copied ? outputs(copy, sizes) : Twins();
-          const Twin scale = lab().uniform(dtype == DType::kF64 ? DType::kF64 : DType::kF32, {}, 0.5, 1);
-          lab().both([&](Kernels& kernels, auto side) {
-            kernels.adamw_step(Views<InOut>(p, side), Views<InOut>(copies, side), Views<In>(g, side),
-                               Views<InOut>(m, side), Views<InOut>(v, side), Views<InOut>(top, side), In{side(scale)},
-                               0.01, 0.9, 0.95, 1e-3, 0.1, decoupled, 3);
-          });
-          // Steps are at most lr·m/√v·(corrections): √v may be small, but not below eps.
-          const double error = rounding(dtype) + 16 * arithmetic(dtype);
-          expect_all("p", p, 2 * error);
-          expect_all("m", m, error);
-          expect_all("v", v, error);
-          if (amsgrad) expect_all("max v", top, error);
-          if (copied) expect_all("copy", copies, rounding(copy) + 32 * arithmetic(dtype));
-        }
+// Factors in the ranges that they have; a rule takes as many of them as it needs.
+struct ElementwiseRule {
+  UpdateRule rule;
+  int states;
+  std::vector<double> factors;
+};
+const ElementwiseRule kRules[] = {
+    {UpdateRule::kSgd, 0, {0.1, 0.98, 0.01}},
+    {UpdateRule::kMomentum, 1, {0.1, 0.98, 0.8, 0.7, 0.02, 0.01}},
+    {UpdateRule::kAdagrad, 1, {0.1, 0.98, 1e-3, 0.01}},
+    {UpdateRule::kRmsprop, 1, {0.1, 0.98, 0.95, 0.05, 1e-3, 0, 0.01}},
+    {UpdateRule::kRmspropMomentum, 2, {0.1, 0.98, 0.95, 0.05, 1e-3, 0.9, 0.01}},
+    {UpdateRule::kRmspropCentered, 2, {0.1, 0.98, 0.95, 0.05, 1e-1, 0, 0.01}},
+    {UpdateRule::kRmspropCenteredMomentum, 3, {0.1, 0.98, 0.95, 0.05, 1e-1, 0.9, 0.01}},
+    {UpdateRule::kAdam, 2, {0.1, 0.98, 0.9, 0.1, 0.95, 0.05, 2, 1e-3, 0.02, 0.01}},
+    {UpdateRule::kAmsgrad, 3, {0.1, 0.98, 0.9, 0.1, 0.95, 0.05, 2, 1e-3, 0.02, 0.01}},
+    {UpdateRule::kLion, 1, {0.98, 0.9, 0.1, 0.95, 0.05, 0.01}},
+    {UpdateRule::kScheduleFree, 2, {0.95, 0.05, 2, 1e-3, 0.1, 0.7, 0.3, 0.01, 0.02}},
+};
+static_assert(sizeof(kRules) / sizeof(kRules[0]) == kUpdateRuleCount);
+
+struct ElementwiseState {
+  Twins all;  // first states first
+  explicit ElementwiseState(const ElementwiseRule& r, DType dtype, const std::vector<int64_t>& sizes) {
+    // Far enough from 0 for averages of squares, also for the second moment of what is centered; Lion's average is so
+    // far from 0 that no gradient changes the sign of its sum.
+    for (int k = 0; k < r.states; ++k)
+      for (const Twin& twin : uniform(dtype, sizes, 0.25, r.rule == UpdateRule::kLion ? 0.5 : k == 1 ? 0.3 : 0.7))
+        all.push_back(twin);
+  }
+};
+
+void check_rule(const ElementwiseRule& r, DType dtype, DType grad_dtype, DType copy_dtype, bool copied,
+                const std::vector<int64_t>& sizes) {
+  const Twins p = uniform(dtype, sizes), g = uniform(grad_dtype, sizes),
+              copies = copied ? outputs(copy_dtype, sizes) : Twins();
+  const ElementwiseState states(r, dtype, sizes);
+  const Twin scale = lab().uniform(dtype, {}, 0.5, 1);
+  lab().both([&](Kernels& kernels, auto side) {
+    kernels.optimizer_step(r.rule, Views<InOut>(p, side), Views<InOut>(copies, side), Views<In>(g, side),
+                           Views<InOut>(states.all, side), {r.factors.data(), static_cast<int64_t>(r.factors.size())},
+                           In{side(scale)});
+  });
+  // Steps are at most rate · g / eps, and 0.2: a rounding of the denominator is far below one of the parameter.
+  const double error = rounding(dtype) + 16 * arithmetic(dtype);
+  const std::string what = "rule " + std::to_string(static_cast<int>(r.rule)) + " ";
+  expect_all((what + "p").c_str(), p, 2 * error);
+  expect_all((what + "state").c_str(), states.all, 2 * error, 10);
+  if (copied) expect_all((what + "copy").c_str(), copies, rounding(copy_dtype) + 32 * arithmetic(dtype));
+}
+
+TEST(cuda_elementwise_rules) {
+  for (const ElementwiseRule& r : kRules)
+    for (const DType dtype : {DType::kF32, DType::kF64})
+      for (const DType grad_dtype : grad_dtypes(dtype))
+        for (const bool copied : {false, true})
+          check_rule(r, dtype, grad_dtype, grad_dtype == DType::kF32 ? DType::kBF16 : DType::kF16, copied, kSizes);
+}
+
+TEST(cuda_elementwise_rules_of_many_tensors) {
+  for (const ElementwiseRule& r : kRules)
+    check_rule(r, DType::kF32, DType::kF32, DType::kF32, true, std::vector<int64_t>(600, 5));
 }
 
 TEST(cuda_steps_that_must_not_happen_change_nothing) {
@@ -84,13 +121,20 @@ TEST(cuda_steps_that_must_not_happen_change_nothing) {
                                        Views<InOut>(diagonals, side), {}, {chains.data(), 2}, {chains.data(), 2},
                                        In{factor.device()}, 0.1, 0.9, 0.99, 1e-8, false, 0, false, false, graft, 1e-8,
                                        true, 0.1, 1, 0, {});
-              lab().gpu().adamw_step(Views<InOut>(p, side), {}, Views<In>(g, side), Views<InOut>(m, side),
-                                     Views<InOut>(h0, side), {}, In{factor.device()}, 0.1, 0.9, 0.99, 1e-8, 0.1, true,
-                                     1);
+              for (const ElementwiseRule& r : kRules) {
+                std::vector<InOut> states;
+                for (const Twins* twins : {&m, &h0, &h1})
+                  if (static_cast<int>(states.size() / sizes.size()) < r.states)
+                    for (const Twin& twin : *twins) states.push_back(InOut{twin.device()});
+                lab().gpu().optimizer_step(r.rule, Views<InOut>(p, side), {}, Views<In>(g, side),
+                                           {states.data(), static_cast<int64_t>(states.size())},
+                                           {r.factors.data(), static_cast<int64_t>(r.factors.size())},
+                                           In{factor.device()});
+              }
             },
             pending);
         for (const FailurePointer& check : pending) context.settle(*check);
-        for (const Twins* twins : {&p, &m, &banded}) expect_all("state", *twins, 0);
+        for (const Twins* twins : std::initializer_list<const Twins*>{&p, &m, &banded}) expect_all("state", *twins, 0);
       }
 }
 

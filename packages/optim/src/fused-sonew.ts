@@ -1,5 +1,7 @@
-import { engine, Graft, OptionError } from "@llmeff/native";
+import { engine, Graft, OptionError, UpdateRule } from "@llmeff/native";
 import { withDefaults } from "./check.js";
+import { prepareElementwise } from "./elementwise.js";
+import { adamFactors } from "./fused-adamw.js";
 import { FusedOptimizer } from "./optimizer.js";
 import { type Bucket, type CommonOptions, roundings, type Slot, stepped } from "./optimizer-types.js";
 import { checkSonew, defaultGamma, type SonewHyper, sonewDefaults } from "./sonew-options.js";
@@ -23,7 +25,6 @@ export interface SonewOptions extends Partial<SonewHyper>, CommonOptions<SonewHy
  */
 export class Sonew<P extends Parameter> extends FusedOptimizer<P, SonewHyper> {
   readonly kind = "sonew";
-  readonly #roundingIds: ReadonlyMap<string, number>;
   readonly #dropped: ReturnType<FusedOptimizer<P, SonewHyper>["storage"]["counter"]>;
 
   constructor(params: Readonly<Record<string, P>>, options: SonewOptions = {}) {
@@ -32,7 +33,6 @@ export class Sonew<P extends Parameter> extends FusedOptimizer<P, SonewHyper> {
     const stateDtype = (group: SonewHyper, shape: readonly number[]) =>
       takesAdam(shape, group) ? undefined : group.stateDtype;
     super("Sonew", params, hyper, options, states, checkSonew, stateDtype);
-    this.#roundingIds = new Map(Object.keys(params).map((name, i) => [name, i]));
     this.#dropped = this.storage.counter();
   }
 
@@ -63,29 +63,20 @@ export class Sonew<P extends Parameter> extends FusedOptimizer<P, SonewHyper> {
     };
   }
 
-  #prepareAdam({ slots, grads, hyper, step, gradScale }: Bucket<P, SonewHyper>): () => void {
-    const operands = (arrays: readonly P[]) => arrays.map((array) => this.storage.operand(array));
-    return engine().op.adamwStep.bind(
-      null,
-      operands(slots.map(stepped)),
-      operands(roundings(slots)),
-      operands(grads),
-      operands(slots.map((slot) => slot.state.m!)),
-      operands(slots.map((slot) => slot.state.h0!)),
-      [],
-      gradScale,
-      hyper.learningRate,
-      hyper.beta1,
-      hyper.beta2,
-      hyper.graftEps,
-      hyper.weightDecay,
-      true,
-      hyper.biasCorrection ? step : uncorrectedStep,
-    );
+  #prepareAdam(bucket: Bucket<P, SonewHyper>): () => void {
+    const { hyper, step } = bucket;
+    const t = hyper.biasCorrection ? step : uncorrectedStep;
+    const adam = { ...hyper, eps: hyper.graftEps, decoupled: true };
+    return prepareElementwise("Sonew", this.storage, bucket, {
+      rule: UpdateRule.adam,
+      states: ["m", "h0"],
+      factors: adamFactors(adam, t, hyper.learningRate / (1 - hyper.beta1 ** t), 0),
+    });
   }
 
   #prepareSonew({ slots, grads, hyper, step, gradScale }: Bucket<P, SonewHyper>): () => void {
     const { storage } = this;
+    const ids = new Map(Object.keys(this.params).map((name, i) => [name, i]));
     const operands = (arrays: readonly P[]) => arrays.map((array) => storage.operand(array));
     const reversed = (array: P, slot: Slot<P>) =>
       isReversed(slot, hyper) ? storage.reversed(array, slot.shape) : array;
@@ -102,7 +93,7 @@ export class Sonew<P extends Parameter> extends FusedOptimizer<P, SonewHyper> {
       diagonals(hyper).flatMap(state),
       hyper.graft === "rmspropNorm" ? state("rms") : [],
       slots.map((slot) => chainLength(slot.shape, hyper)),
-      slots.map((slot) => this.#roundingIds.get(slot.name)!),
+      slots.map((slot) => ids.get(slot.name)!),
       gradScale,
       hyper.learningRate,
       hyper.beta1,

@@ -8,6 +8,7 @@ import {
   astype,
   copyInto,
   type Device,
+  type DType,
   detach,
   div,
   globalNorm,
@@ -19,6 +20,7 @@ import {
   permute,
   scope,
   Tensor,
+  tensor,
   zeros,
 } from "@llmeff/tensor";
 import { checkStateDtype, type StateDtype } from "./sonew-options.js";
@@ -52,6 +54,12 @@ export interface Storage<P extends Parameter> {
   globalNorm(grads: readonly P[]): P;
   /** `min(1, maxNorm / (norm + 1e-6))`, or NaN where the norm is not finite; a temporary of `run`. */
   clipScale(norm: P, maxNorm: number): P;
+  /** The array as a tensor of that shape: itself, or a copy that is a temporary of `run`. */
+  tensor(array: P, shape: readonly number[], dtype: DType): Tensor;
+  /** A copy of a tensor that belongs to the caller. */
+  own(tensor: Tensor): P;
+  /** Waits for the values of `source` where they must be waited for, and returns what writes them to `target`, which may be narrower. */
+  writer(target: P, source: Tensor): () => void;
   /** A float64 counter. */
   counter(): Tensor | Float64Array;
   read(array: Parameter): Promise<number>;
@@ -136,17 +144,27 @@ function requireApart(where: string, entries: readonly (readonly [string, Parame
   }
 }
 
-/** Number of elements. */
-export const sizeOf = (array: Parameter) => ("size" in array ? array.size : array.length);
+/** Number of elements. Of a typed array by its bytes: V8's compiled code may find the old `length` after its buffer was transferred. */
+export const sizeOf = (array: Parameter) =>
+  array instanceof Tensor ? array.size : array.byteLength / array.BYTES_PER_ELEMENT;
 
+/** Bytes of the elements. */
 export const bytesOf = (array: Parameter) =>
-  array instanceof Tensor ? array.size * itemSize(array.dtype) : array.byteLength;
+  array instanceof Tensor ? itemSize(array.dtype) * array.size : array.byteLength;
 
 /** The kind of a parameter in words: "float32 tensor", "Float32Array". */
 export function describe(value: unknown): string {
   if (value instanceof Tensor) return `${value.dtype} tensor`;
   if (typeof value !== "object" || value === null) return String(value);
   return value.constructor?.name ?? "object";
+}
+
+/** Kind and shape of an array in words: "float32 tensor of shape [2, 3]", "Float32Array of 6 elements". */
+export function portrait(value: unknown): string {
+  if (value instanceof Tensor) return `${describe(value)} of shape [${value.shape.join(", ")}]`;
+  return ArrayBuffer.isView(value) && "length" in value
+    ? `${describe(value)} of ${value.length} elements`
+    : describe(value);
 }
 
 function tensorStorage({ dtype: paramDType, device }: Tensor): Storage<Tensor> {
@@ -170,6 +188,9 @@ function tensorStorage({ dtype: paramDType, device }: Tensor): Storage<Tensor> {
       if (maxNorm === Number.POSITIVE_INFINITY) return add(guard, 1);
       return add(minimum(div(maxNorm, add(norm, clipEps)), 1), guard);
     },
+    tensor: (tensor) => tensor,
+    own: (tensor) => keep(tensor.clone()),
+    writer: (target, source) => () => copyInto(target, source),
     counter: () => keep(zeros([], { dtype: "float64", device })),
     read: (tensor) => (tensor as Tensor).item(),
     dispose: (tensor) => (tensor as Tensor).dispose(),
@@ -214,13 +235,22 @@ function arrayStorage(ArrayType: Float32ArrayConstructor | Float64ArrayConstruct
     },
     clipScale: (norm, maxNorm) => {
       const value = norm[0]!;
-      const scale = maxNorm === Number.POSITIVE_INFINITY ? 1 : Math.min(1, maxNorm / (value + clipEps));
+      // In the precision of the arrays, so that tensors and arrays are stepped to the same bits.
+      const round = ArrayType === Float32Array ? Math.fround : (x: number) => x;
+      const factor = round(round(maxNorm) / round(value + round(clipEps)));
+      const scale = maxNorm === Number.POSITIVE_INFINITY ? 1 : Math.min(1, factor);
       return new ArrayType([Number.isFinite(value) ? scale : Number.NaN]);
+    },
+    tensor: (array, shape, dtype) => tensor(array, { shape, dtype, device: "cpu" }),
+    own: (tensor) => tensor.dataSync() as FloatArray,
+    writer: (target, source) => {
+      const values = source.dataSync() as FloatArray;
+      return () => target.set(values);
     },
     counter: () => new Float64Array(1),
     read: async (array) => (array as FloatArray)[0]!,
     dispose: () => {},
-    run: (step) => step(),
+    run: (step) => scope(step),
   };
 }
 
@@ -247,11 +277,10 @@ export function shapeOfParameter(
   given?: readonly number[],
 ): readonly number[] {
   if (value instanceof Tensor) return value.shape;
-  if (given === undefined) return [value.length];
-  if (given.reduce((size, n) => size * n, 1) !== value.length) {
-    throw new ShapeError(
-      `[${where}] shapes["${name}"] is [${given.join(", ")}] but the array has ${value.length} elements.`,
-    );
+  const length = sizeOf(value);
+  if (given === undefined) return [length];
+  if (given.reduce((size, n) => size * n, 1) !== length) {
+    throw new ShapeError(`[${where}] shapes["${name}"] is [${given.join(", ")}] but the array has ${length} elements.`);
   }
   return given;
 }

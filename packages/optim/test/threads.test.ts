@@ -26,7 +26,10 @@ for (const [band, isolate] of [[1, false], [0, false], [3, true], [10, false]]) 
   changed.push(...p, ...m, ...diagonals);
 }
 const p = make(Math.cos), m = zeros(), v = zeros();
-for (let step = 1; step <= 3; step++) op.adamwStep(p, [], gradsOf(step), m, v, [], norm, 0.01, 0.9, 0.99, 1e-8, 0.1, true, step);
+for (let step = 1; step <= 3; step++) {
+  const adam = 7, factors = [0, 0.99, 0.9, 0.1, 0.99, 0.01, 1 / Math.sqrt(1 - 0.99 ** step), 1e-8, 0.01 / (1 - 0.9 ** step), 0];
+  op.optimizerStep(adam, p, [], gradsOf(step), [...m, ...v], factors, norm);
+}
 const hash = createHash("sha256");
 for (const x of [...changed, ...p, ...m, ...v, norm]) hash.update(new Uint8Array(x.buffer));
 console.log(hash.digest("hex"));

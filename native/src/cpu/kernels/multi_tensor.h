@@ -63,7 +63,7 @@ LLMEFF_INLINE void copy_params(const T* p, const InOut& copy, int64_t begin, int
 
 // Full vectors, and the last one of an array with its n < kLanes elements and zeros after them.
 template <bool kFull, class T>
-LLMEFF_INLINE Vec<T> load_n(const T* p, int64_t n) {
+LLMEFF_INLINE auto load_n(const T* p, int64_t n) {
   if constexpr (kFull)
     return load(p);
   else

@@ -27,7 +27,7 @@ struct TensorTable {
 
   bool full() const { return count == kMost; }
   int chunks() const { return first_chunk[count]; }
-  void add(int64_t n, int chunk, std::initializer_list<const View*> views) {
+  void add(int64_t n, int chunk, const View* const (&views)[kArrays]) {
     size[count] = n;
     aligned[count] = true;
     int k = 0;
