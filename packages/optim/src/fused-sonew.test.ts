@@ -195,6 +195,15 @@ describe("Sonew", () => {
     expect(seeded.stateDict().tensors["a.h0"]!.dataSync()).not.toEqual(state["a.h0"]!.dataSync());
   });
 
+  it("refuses a band that its state doesn't have, and changes nothing", () => {
+    const p = Float32Array.of(1, 2, 3);
+    const optimizer = new Sonew({ p });
+    (optimizer.paramGroups[0] as { band: number }).band = 2;
+    expect(() => optimizer.step({ p: Float32Array.of(1, 1, 1) })).toThrow('[Sonew.step] "p" has no state "h2"');
+    expect([...p]).toEqual([1, 2, 3]);
+    expect(optimizer.stepCount).toBe(0);
+  });
+
   it("counts what the stability rule drops", async () => {
     const p = new Float64Array(4);
     const optimizer = new Sonew({ p }, { gamma: 0.5, eps: 1e-6 });

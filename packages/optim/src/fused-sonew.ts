@@ -1,4 +1,4 @@
-import { engine, Graft, UpdateRule } from "@llmeff/native";
+import { engine, Graft, OptionError, UpdateRule } from "@llmeff/native";
 import { withDefaults } from "./check.js";
 import { prepareElementwise } from "./elementwise.js";
 import { adamFactors } from "./fused-adamw.js";
@@ -76,14 +76,14 @@ export class Sonew<P extends Parameter> extends FusedOptimizer<P, SonewHyper> {
 
   #prepareSonew({ slots, grads, hyper, step, gradScale }: Bucket<P, SonewHyper>): () => void {
     const { storage } = this;
-    const names = Object.keys(this.params);
+    const ids = new Map(Object.keys(this.params).map((name, i) => [name, i]));
     const operands = (arrays: readonly P[]) => arrays.map((array) => storage.operand(array));
     const reversed = (array: P, slot: Slot<P>) =>
       isReversed(slot, hyper) ? storage.reversed(array, slot.shape) : array;
     const params = slots.map((slot) => reversed(stepped(slot), slot));
     // The kernel writes roundings in the order of its chains.
     const copies = slots.some((slot) => isReversed(slot, hyper)) ? [] : roundings(slots);
-    const state = (key: string) => operands(slots.map((slot) => slot.state[key]!));
+    const state = (key: string) => operands(slots.map((slot) => stateOf(slot, key)));
     const call = engine().op.sonewStep.bind(
       null,
       operands(params),
@@ -93,7 +93,7 @@ export class Sonew<P extends Parameter> extends FusedOptimizer<P, SonewHyper> {
       diagonals(hyper).flatMap(state),
       hyper.graft === "rmspropNorm" ? state("rms") : [],
       slots.map((slot) => chainLength(slot.shape, hyper)),
-      slots.map((slot) => names.indexOf(slot.name)),
+      slots.map((slot) => ids.get(slot.name)!),
       gradScale,
       hyper.learningRate,
       hyper.beta1,
@@ -123,6 +123,15 @@ export class Sonew<P extends Parameter> extends FusedOptimizer<P, SonewHyper> {
 
 /** A step number whose powers of beta are 0, so that Adam's bias correction divides by 1. */
 const uncorrectedStep = Number.MAX_SAFE_INTEGER;
+
+/** A slot's array of state; there may be none when a group's `band` or `graft` was changed. */
+function stateOf<P extends Parameter>({ name, state }: Slot<P>, key: string): P {
+  const array = state[key];
+  if (array !== undefined) return array;
+  throw new OptionError(
+    `[Sonew.step] "${name}" has no state "${key}": a wider band, or the graft "rmspropNorm", can't be chosen after the optimizer was made. Make a new one.`,
+  );
+}
 
 /** The names of a tensor's diagonals of statistics. */
 const diagonals = ({ band }: SonewHyper) => Array.from({ length: band + 1 }, (_, k) => `h${k}`);

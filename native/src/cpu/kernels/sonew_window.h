@@ -42,38 +42,49 @@ struct Column {
 };
 
 // Of the elements at q. kCut: no window reaches the first failing element after its own.
+//
+// Column by column, each entry in one go: entries are written once, where the usual order, row updates of all that is
+// left, would write each of them up to b times, and a window of 66 vectors doesn't fit in registers.
 template <int B, bool kCut, class T>
 LLMEFF_INLINE Column<B, T> eliminate(const Factors<T>& f, const Tile<T>& tile, int64_t q) {
-  Vec<T> at[B + 1][B + 1], diagonal[B + 1];
-  static_for<B + 1>([&](auto row) __attribute__((always_inline)) {
-    constexpr int r = decltype(row)::value;
-    diagonal[r] = at[r][r] = load(tile.h[0] + q + r);
-    Vec<T> joined = splat<T>(1);
-    static_for<B - r>([&](auto step) __attribute__((always_inline)) {
-      constexpr int c = r + 1 + decltype(step)::value;
-      at[r][c] = load(tile.h[c - r] + q + r);
-      if constexpr (kCut) {
-        joined = load(tile.failed + q + c) > T{0} ? Vec<T>{} : joined;
-        at[r][c] *= joined;
-      }
+  Vec<T> cut[B + 1];  // kCut: 1 where no element up to this one, after the first, failed
+  if constexpr (kCut) {
+    cut[0] = splat<T>(1);
+    static_for<B>([&](auto step) __attribute__((always_inline)) {
+      constexpr int c = decltype(step)::value + 1;
+      cut[c] = load(tile.failed + q + c) > T{0} ? Vec<T>{} : cut[c - 1];
     });
-  });
-  static_for<B>([&](auto step) __attribute__((always_inline)) {
-    constexpr int p = B - decltype(step)::value;
-    const Vec<T> pivot = at[p][p];
-    const Vec<T> inverse = pivot > diagonal[p] * f.pivot_floor ? T{1} / pivot : Vec<T>{};
-    static_for<p>([&](auto row) __attribute__((always_inline)) {
-      constexpr int r = decltype(row)::value;
-      const Vec<T> u = at[r][p] * inverse;
-      static_for<p - r>([&](auto column) __attribute__((always_inline)) {
-        constexpr int c = r + decltype(column)::value;
-        at[r][c] = minus_product(at[r][c], u, at[c][p]);
-      });
-      at[r][p] = u;
-    });
-  });
+  }
+  // at[r][c] = U[r][c]·D[c], inverse[c] = 1 / D[c]
+  Vec<T> at[B + 1][B + 1], inverse[B + 1];
   Column<B, T> made;
-  made.schur = at[0][0];
+  static_for<B + 1>([&](auto step) __attribute__((always_inline)) {
+    constexpr int p = B - decltype(step)::value;
+    Vec<T> row[B + 1];  // U[p][c] of the columns that are done
+    static_for<B - p>([&](auto column) __attribute__((always_inline)) {
+      constexpr int c = p + 1 + decltype(column)::value;
+      row[c] = at[p][c] * inverse[c];
+    });
+    const auto less_done = [&](Vec<T> entry, auto r) __attribute__((always_inline)) {
+      static_for<B - p>([&](auto column) __attribute__((always_inline)) {
+        constexpr int c = B - decltype(column)::value;
+        entry = minus_product(entry, at[decltype(r)::value][c], row[c]);
+      });
+      return entry;
+    };
+    const Vec<T> diagonal = load(tile.h[0] + q + p);
+    const Vec<T> pivot = less_done(diagonal, std::integral_constant<int, p>{});
+    if constexpr (p == 0)
+      made.schur = pivot;
+    else
+      inverse[p] = pivot > diagonal * f.pivot_floor ? T{1} / pivot : Vec<T>{};
+    static_for<p>([&](auto step_up) __attribute__((always_inline)) {
+      constexpr int r = p - 1 - decltype(step_up)::value;
+      Vec<T> entry = load(tile.h[p - r] + q + r);
+      if constexpr (kCut) entry *= cut[p];
+      at[r][p] = less_done(entry, std::integral_constant<int, r>{});
+    });
+  });
   static_for<B>([&](auto step) __attribute__((always_inline)) {
     constexpr int p = decltype(step)::value + 1;
     Vec<T> l = -at[0][p];
@@ -81,7 +92,7 @@ LLMEFF_INLINE Column<B, T> eliminate(const Factors<T>& f, const Tile<T>& tile, i
       constexpr int r = decltype(before)::value + 1;
       l = minus_product(l, made.l[r], at[r][p]);
     });
-    made.l[p] = l;
+    made.l[p] = l * inverse[p];
   });
   return made;
 }

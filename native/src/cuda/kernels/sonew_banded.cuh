@@ -168,10 +168,21 @@ struct Column {
   W schur, l[B + 1];  // l[0] is 1
 };
 
-// The window of the element at q of the rows. cut: it ends before the first failing element after its own.
-template <int B, class W>
-__device__ __forceinline__ Column<B, W> eliminate(const W* diagonals, const uint8_t* failed, W pivot_floor, int q,
-                                                  bool cut) {
+// 1 / pivot, and 0 where that says nothing: a pivot that may be rounding alone. Without the branches of a division for
+// numbers that are not normal, of which a window has B: to about one unit in the last place.
+__device__ __forceinline__ float inverse_of(float pivot, float least) {
+  float guess;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(guess) : "f"(pivot));
+  const float inverse = fmaf(guess, fmaf(-pivot, guess, 1.0f), guess);
+  return pivot > fmaxf(least, 0x1p-126f) && pivot < 0x1p126f ? inverse : 0.0f;
+}
+__device__ __forceinline__ double inverse_of(double pivot, double least) {
+  return pivot > least ? 1 / pivot : 0.0;
+}
+
+// The window of the element at q of the rows. kCut: it ends before the first failing element after its own.
+template <int B, bool kCut, class W>
+__device__ __forceinline__ Column<B, W> eliminate(const W* diagonals, const uint8_t* failed, W pivot_floor, int q) {
   W at[B + 1][B + 1], diagonal[B + 1];
 #pragma unroll
   for (int r = 0; r <= B; ++r) {
@@ -179,7 +190,7 @@ __device__ __forceinline__ Column<B, W> eliminate(const W* diagonals, const uint
 #pragma unroll
     for (int c = r + 1; c <= B; ++c) at[r][c] = diagonals[(c - r) * kRow<B> + q + r];
   }
-  if (cut) {
+  if constexpr (kCut) {
     int end = B + 1;
 #pragma unroll
     for (int c = B; c > 0; --c)
@@ -192,7 +203,7 @@ __device__ __forceinline__ Column<B, W> eliminate(const W* diagonals, const uint
   }
 #pragma unroll
   for (int p = B; p > 0; --p) {
-    const W pivot = at[p][p], inverse = pivot > diagonal[p] * pivot_floor ? W{1} / pivot : W{0};
+    const W inverse = inverse_of(at[p][p], diagonal[p] * pivot_floor);
 #pragma unroll
     for (int r = 0; r < p; ++r) {
       const W u = at[r][p] * inverse;
@@ -350,32 +361,40 @@ __global__ void __launch_bounds__(kTileThreads, kBlocksPerMultiprocessor<B, W>)
   __syncthreads();
 
   int dropped = 0;
-#pragma unroll 1
-  for (int round = kind.isolate ? 0 : 1; round < 2; ++round) {
-    const bool cut = kind.isolate && round == 1;
-    const int count = kChunk + (round == 0 ? 2 * B : B);
-#pragma unroll 1
-    for (int i = threadIdx.x; i < count; i += kTileThreads) {
-      const int q = kLead - B + i;
-      const Column<B, W> made = eliminate<B>(row_h, failed, f.pivot_floor, q, cut);
-      const W a = row_h[q];
-      bool kept = made.schur > fma(a, f.gamma, f.now.gamma_floor);  // NaN does not pass
-      if (!cut) dropped += !kept && i >= B && i < B + kChunk && begin + i - B < n;
-      if (round == 0) {
-        failed[q] = !kept;
-        continue;
-      }
-      if (cut) kept = !failed[q] && made.schur > 0;
-      W w = row_m[q];
+  // Whether the element at q passes the stability rule, NaN does not; counts those of the chunk that don't.
+  const auto passes = [&](W schur, int q) {
+    const bool kept = schur > fma(row_h[q], f.gamma, f.now.gamma_floor);
+    dropped += !kept && q >= kLead && q < kLead + kChunk && begin + q - kLead < n;
+    return kept;
+  };
+  const auto write = [&](const Column<B, W>& made, int q, bool kept) {
+    W w = row_m[q];
 #pragma unroll
-      for (int k = 1; k <= B; ++k) w = fma(made.l[k], row_m[q + k], w);
-      const W z = kept ? w / made.schur : row_m[q] / a;
-      row_g[q] = z;
+    for (int k = 1; k <= B; ++k) w = fma(made.l[k], row_m[q + k], w);
+    const W z = (kept ? w : row_m[q]) / (kept ? made.schur : row_h[q]);
+    row_g[q] = z;
 #pragma unroll
-      for (int k = 1; k <= B; ++k) row_y[(k - 1) * kRow<B> + q] = kept ? made.l[k] * z : W{0};
-    }
+    for (int k = 1; k <= B; ++k) row_y[(k - 1) * kRow<B> + q] = kept ? made.l[k] * z : W{0};
+  };
+  constexpr int kFrom = kLead - B, kTo = kLead + kChunk;
+  if (kind.isolate) {
+#pragma unroll 1
+    for (int q = kFrom + threadIdx.x; q < kTo + B; q += kTileThreads)
+      failed[q] = !passes(eliminate<B, false>(row_h, failed, f.pivot_floor, q).schur, q);
     __syncthreads();
+#pragma unroll 1
+    for (int q = kFrom + threadIdx.x; q < kTo; q += kTileThreads) {
+      const Column<B, W> made = eliminate<B, true>(row_h, failed, f.pivot_floor, q);
+      write(made, q, !failed[q] && made.schur > 0);
+    }
+  } else {
+#pragma unroll 1
+    for (int q = kFrom + threadIdx.x; q < kTo; q += kTileThreads) {
+      const Column<B, W> made = eliminate<B, false>(row_h, failed, f.pivot_floor, q);
+      write(made, q, passes(made.schur, q));
+    }
   }
+  __syncthreads();
 
   const W rate = static_cast<W>(f.now.lr * f.now.update_scale);
 #pragma unroll

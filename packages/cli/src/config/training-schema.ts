@@ -123,14 +123,19 @@ const optimizer = byKind(
     object({
       kind: z.literal("sonew"),
       ...commonToOptimizers,
+      /** 0 to 10. */
+      band: wholeNumber().optional(),
       epsMode: oneOf(["absolute", "relative"]).optional(),
       gamma: nonNegativeNumber().optional(),
+      gammaMode: oneOf(["relative", "absolute"]).optional(),
+      drop: oneOf(["forward", "isolate"]).optional(),
       graft: oneOf(["none", "adam", "adamRaw", "sgd", "momentum", "rmspropNorm"]).optional(),
       graftEps: positiveNumber().optional(),
       order: oneOf(["row", "col"]).optional(),
       chain: oneOf(["tensor", "row"]).optional(),
       vectors: oneOf(["sonew", "adam"]).optional(),
       biasCorrection: flag().optional(),
+      stateDtype: oneOf(["float32", "bfloat16"]).optional(),
     }),
   ],
 );
