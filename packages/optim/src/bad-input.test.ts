@@ -70,7 +70,7 @@ const badStates: [string, (saved: Saved) => unknown, string][] = [
   ["no meta", ({ tensors }) => ({ tensors }), "received undefined, format undefined"],
   ["another format", ({ tensors, meta }) => ({ tensors, meta: { ...meta, format: 2 } }), "format 2"],
   ["another optimizer's", ({ tensors, meta }) => ({ tensors, meta: { ...meta, optimizer: "x" } }), "received x"],
-  ["no arrays", ({ meta }) => ({ meta }), 'expected arrays by name in "tensors"; received undefined'],
+  ["no tensors", ({ meta }) => ({ meta }), 'expected arrays by name in "tensors"; received undefined'],
   ["a missing array", (s) => ({ ...s, tensors: without(s.tensors, firstArray(s)) }), "is missing"],
   [
     "one array too many",
@@ -97,9 +97,9 @@ const badStates: [string, (saved: Saved) => unknown, string][] = [
   ],
 ];
 
-const all = [...optimizers.map(({ name, make }) => ({ name, make })), { name: "route", make: routed }];
+describe.each([...optimizers, routed])("$name", ({ make }) => {
+  const hasArrays = Object.keys(make(start(), { shapes }).stateDict().tensors).length > 0;
 
-describe.each(all)("$name", ({ make }) => {
   it.each(badGrads)("refuses gradients: %s", (_what, change, ErrorClass, message) => {
     const params = start();
     const optimizer = make(params, { shapes, maxGradNorm: 1 });
@@ -120,33 +120,38 @@ describe.each(all)("$name", ({ make }) => {
     expect(snapshot(params, optimizer)).toEqual(before);
   });
 
-  it.each(badStates)("refuses a saved state: %s", (_what, change, message) => {
-    const [params, other] = [start(), start()];
-    const [optimizer, saver] = [make(params, { shapes }), make(other, { shapes })];
-    optimizer.step(gradsAt(0));
-    for (let step = 0; step < 3; step++) saver.step(gradsAt(step));
-    const before = snapshot(params, optimizer);
-    const load = () => optimizer.loadStateDict(change(saver.stateDict()) as Saved);
-    expect(load).toThrow(FormatError);
-    expect(load).toThrow(message);
-    expect(snapshot(params, optimizer)).toEqual(before);
-  });
+  it.each(badStates.filter(([what]) => hasArrays || !what.includes("array")))(
+    "refuses a saved state: %s",
+    (_what, change, message) => {
+      const [params, other] = [start(), start()];
+      const [optimizer, saver] = [make(params, { shapes }), make(other, { shapes })];
+      optimizer.step(gradsAt(0));
+      for (let step = 0; step < 3; step++) saver.step(gradsAt(step));
+      const before = snapshot(params, optimizer);
+      const load = () => optimizer.loadStateDict(change(saver.stateDict()) as Saved);
+      expect(load).toThrow(FormatError);
+      expect(load).toThrow(message);
+      expect(snapshot(params, optimizer)).toEqual(before);
+    },
+  );
 
-  it("refuses a saved state whose arrays have another shape, or were disposed", () => {
-    const [params, other] = [toTensors(start()), toTensors(start())];
-    const [optimizer, saver] = [make(params), make(other)];
-    saver.step(toTensors(gradsAt(0)));
-    const before = snapshot(params, optimizer);
-    const { tensors, meta } = saver.stateDict();
-    const name = Object.keys(tensors).find((key) => tensors[key]!.rank === 2)!;
-    const transposed = { ...tensors, [name]: tensors[name]!.reshape([tensors[name]!.size]) };
-    expect(() => optimizer.loadStateDict({ tensors: transposed, meta })).toThrow(
-      `"${name}" must be a float32 tensor of`,
-    );
-    Object.values(tensors).at(-1)!.dispose();
-    expect(() => optimizer.loadStateDict({ tensors, meta })).toThrow("was disposed");
-    expect(snapshot(params, optimizer)).toEqual(before);
-  });
+  if (hasArrays) {
+    it("refuses a saved state whose arrays have another shape, or were disposed", () => {
+      const [params, other] = [toTensors(start()), toTensors(start())];
+      const [optimizer, saver] = [make(params), make(other)];
+      saver.step(toTensors(gradsAt(0)));
+      const before = snapshot(params, optimizer);
+      const { tensors, meta } = saver.stateDict();
+      const name = Object.keys(tensors).find((key) => tensors[key]!.rank === 2)!;
+      const transposed = { ...tensors, [name]: tensors[name]!.reshape([tensors[name]!.size]) };
+      expect(() => optimizer.loadStateDict({ tensors: transposed, meta })).toThrow(
+        `"${name}" must be a float32 tensor of`,
+      );
+      Object.values(tensors).at(-1)!.dispose();
+      expect(() => optimizer.loadStateDict({ tensors, meta })).toThrow("was disposed");
+      expect(snapshot(params, optimizer)).toEqual(before);
+    });
+  }
 
   it.each([-1, Number.NaN, Number.POSITIVE_INFINITY])("refuses a learning rate of %d", (learningRate) => {
     expect(() => make(start(), { shapes, learningRate })).toThrow("learningRate must be");
@@ -254,15 +259,17 @@ describe.each(all)("$name", ({ make }) => {
   });
 });
 
-describe.each(optimizers)("$name: hyper-parameters", ({ make, betas, notNegative }) => {
-  const outside = [
-    ...betas.flatMap((name) => [-0.1, 1, 1.5, Number.NaN, "0.9"].map((value) => ({ name, value }))),
-    ...[...notNegative, "weightDecay"].flatMap((name) => [-1e-9, Number.NaN].map((value) => ({ name, value }))),
-  ];
+describe.each(optimizers)("$name: hyper-parameters", ({ make, refused }) => {
+  // Those of a single option, whose message names it.
+  const outside = refused.flatMap((options) => {
+    const entries = Object.entries(options);
+    return entries.length === 1 ? [{ name: entries[0]![0], value: entries[0]![1] }] : [];
+  });
 
   it("are refused outside their domains: for all, for a group, and when changed later", () => {
+    expect(outside).not.toEqual([]);
     for (const { name, value } of outside) {
-      const label = `${name} = ${value}`;
+      const label = `${name} = ${String(value)}`;
       expect(() => make(start(), { shapes, [name]: value }), label).toThrow(`${name} must be`);
       const groups = [{ params: ["bias"], [name]: value }];
       expect(() => make(start(), { shapes, groups }), label).toThrow(`[groups[0]] ${name} must be`);

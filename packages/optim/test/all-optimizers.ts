@@ -1,8 +1,7 @@
 /**
- * Every optimizer class, once for each form of its state: a new one is one line, and goes through the suites over all of them.
+ * The table of optimizers with those besides its classes: transforms as optimizers, and several rules as one.
  */
 import {
-  AdamW,
   addDecayedWeights,
   type CommonHyper,
   type CommonOptions,
@@ -16,55 +15,47 @@ import {
   scaleByAdam,
   trace,
 } from "../src/index.js";
+import { everyOptimizer } from "./optimizer-table.js";
 
 export type Options = Partial<CommonHyper> & CommonOptions<CommonHyper> & { [hyper: string]: unknown };
 type Params<P extends Parameter> = Readonly<Record<string, P>>;
-type Make = <P extends Parameter>(params: Params<P>, options?: Options) => Optimizer<P>;
 
-interface Entry {
+export interface Entry {
   name: string;
-  make: Make;
-  /** Hyper-parameters that are factors of averages: in [0, 1). */
-  betas: readonly string[];
-  /** Hyper-parameters that are at least 0. */
-  notNegative: readonly string[];
+  make<P extends Parameter>(params: Params<P>, options?: Options): Optimizer<P>;
+  /** Each with options outside their domain. */
+  refused: readonly { readonly [option: string]: unknown }[];
 }
 
-const entry = (
-  name: string,
-  make: unknown,
-  betas: readonly string[] = [],
-  notNegative: readonly string[] = [],
-): Entry => ({ name, make: make as Entry["make"], betas, notNegative });
-
-/** Single optimizers, made for small problems. */
-export const optimizers: readonly Entry[] = [
-  entry("AdamW", (p: Params<Parameter>, o?: object) => new AdamW(p, o), ["beta1", "beta2"], ["eps", "weightDecay"]),
-  entry(
-    "AdamW with amsgrad",
-    (p: Params<Parameter>, o?: object) => new AdamW(p, { amsgrad: true, ...o }),
-    ["beta1", "beta2"],
-    ["eps", "weightDecay"],
-  ),
-  entry(
-    "Sonew",
-    (p: Params<Parameter>, o?: object) => new Sonew(p, { eps: 1e-4, ...o }),
-    ["beta1", "beta2"],
-    ["eps", "weightDecay", "graftEps"],
-  ),
-  entry("optimizerOf, a transform for each parameter", (p: Params<Parameter>, o?: object) =>
-    optimizerOf(p, ({ learningRate }) => chain(scaleByAdam(), scale(-learningRate)), { together: false, ...o }),
-  ),
-  entry("optimizerOf, one transform for all", (p: Params<Parameter>, o?: object) =>
-    optimizerOf(
-      p,
-      ({ learningRate, weightDecay }) =>
-        chain(trace({ decay: 0.9 }), addDecayedWeights(weightDecay), scale(-learningRate)),
-      { ...o },
-    ),
-  ),
+const ofTransforms: readonly Entry[] = [
+  {
+    name: "optimizerOf, a transform for each parameter",
+    make: (params, options) =>
+      optimizerOf(params, ({ learningRate }) => chain(scaleByAdam(), scale(-learningRate)), {
+        together: false,
+        ...options,
+      }),
+    refused: [{ weightDecay: -1 }],
+  },
+  {
+    name: "optimizerOf, one transform for all",
+    make: (params, options) =>
+      optimizerOf(
+        params,
+        ({ learningRate, weightDecay }) =>
+          chain(trace({ decay: 0.9 }), addDecayedWeights(weightDecay), scale(-learningRate)),
+        options,
+      ),
+    refused: [{ weightDecay: Number.NaN }],
+  },
 ];
 
+/** Single optimizers. */
+export const optimizers: readonly Entry[] = [...everyOptimizer, ...ofTransforms];
+
 /** Two rules as one optimizer. */
-export const routed: Make = ((p: Params<Parameter>, o?: object) =>
-  matricesTo(p, (matrices, shapes) => new Sonew(matrices, { eps: 1e-4, shapes }), o)) as never;
+export const routed: Entry = {
+  name: "route",
+  make: (params, options) => matricesTo(params, (p, shapes) => new Sonew(p, { eps: 1e-4, shapes }), options),
+  refused: [],
+};
