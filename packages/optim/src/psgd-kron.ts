@@ -19,6 +19,7 @@ import {
   pow,
   prod,
   randomNormal,
+  scope,
   sqrt,
   square,
   stack,
@@ -98,14 +99,16 @@ export function scaleByPsgdKron(options: Partial<PsgdKronDirectionHyper> = {}): 
       const factors: Record<string, KronFactors> = {};
       const entries = [...leavesOf(grads)].map(([path, g]) => ({ path, g, seen: withoutUnits(g) }));
       for (const group of groupBy(entries, ({ seen }) => batchKey(seen))) {
-        const mean = batchOf(group.map(({ path, seen }) => means.get(path)!.reshape(seen.shape)));
-        let kron = batchOfFactors(group.map(({ path }) => stateOf("scaleByPsgdKron", old.factors, path)));
-        if ((count - 1) % hyper.updateEvery === 0) {
-          const sample = hyper.whiten === "momentum" ? mean : batchOf(group.map(({ seen }) => seen));
-          kron = fit(kron, sample, hyper, { seed: hyper.seed, stream: count });
-          if (count % balanceEvery === 0) kron = balanced(kron);
-        }
-        const u = clipped(precondition(kron, mean), hyper);
+        const { kron, u } = scope(() => {
+          const mean = batchOf(group.map(({ path, seen }) => means.get(path)!.reshape(seen.shape)));
+          let kron = batchOfFactors(group.map(({ path }) => stateOf("scaleByPsgdKron", old.factors, path)));
+          if ((count - 1) % hyper.updateEvery === 0) {
+            const sample = hyper.whiten === "momentum" ? mean : batchOf(group.map(({ seen }) => seen));
+            kron = fit(kron, sample, hyper, { seed: hyper.seed, stream: count });
+            if (count % balanceEvery === 0) kron = balanced(kron);
+          }
+          return { kron, u: clipped(precondition(kron, mean), hyper) };
+        });
         for (const [j, { path, g }] of group.entries()) {
           updates.set(path, itemOf(u, j, g.shape));
           factors[path] = kron.map(({ q, curvature }) => ({ q: itemOf(q, j), curvature: itemOf(curvature, j) }));

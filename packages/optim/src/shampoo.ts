@@ -67,19 +67,21 @@ function shampooPreconditioner(hyper: ShampooDirectionHyper): Preconditioner<Sha
           const factors = stateOf("scaleByShampoo", state, path);
           return { statistics: factors.statistics[index]!, roots: factors.roots[index]! };
         });
-        const g = batch.stacked();
-        const kept = shape.map((_, axis) => batchOf(old.map((piece) => piece.roots[axis]!)));
-        const moments =
-          isDue(hyper.statEvery) || isDue(hyper.rootEvery)
-            ? shape.map((_, axis) => batchOf(old.map((piece) => piece.statistics[axis]!)))
+        const { direction, nextMoments, nextRoots } = scope(() => {
+          const g = batch.stacked();
+          const stacked = (key: keyof (typeof old)[number]) =>
+            shape.map((_, axis) => batchOf(old.map((piece) => piece[key][axis]!)));
+          const moments = isDue(hyper.statEvery) || isDue(hyper.rootEvery) ? stacked("statistics") : [];
+          const nextMoments = isDue(hyper.statEvery)
+            ? moments.map((moment, axis) => accumulate(moment, gramOf(g, axis), hyper.beta2))
             : undefined;
-        const nextMoments = isDue(hyper.statEvery)
-          ? moments!.map((moment, axis) => accumulate(moment, gramOf(g, axis), hyper.beta2))
-          : undefined;
-        const nextRoots = isDue(hyper.rootEvery)
-          ? (nextMoments ?? moments!).map((moment, axis) => rootOf(moment, kept[axis]!, 2 * shape.length, hyper))
-          : undefined;
-        distribute(batch, modeProducts(g, nextRoots ?? kept), directions);
+          const kept = stacked("roots");
+          const nextRoots = isDue(hyper.rootEvery)
+            ? (nextMoments ?? moments).map((moment, axis) => rootOf(moment, kept[axis]!, 2 * shape.length, hyper))
+            : undefined;
+          return { direction: modeProducts(g, nextRoots ?? kept), nextMoments, nextRoots };
+        });
+        distribute(batch, direction, directions);
         for (const [i, piece] of pieces.entries()) {
           statistics.set(piece, nextMoments?.map((moment) => itemOf(moment, i)) ?? [...old[i]!.statistics]);
           roots.set(piece, nextRoots?.map((root) => itemOf(root, i)) ?? [...old[i]!.roots]);
