@@ -258,6 +258,9 @@ export interface KernelTable {
     window: number,
     qOffset: number,
     softcap: number,
+    cos: Opt,
+    sin: Opt,
+    interleaved: boolean,
     dq: O,
     dk: O,
     dv: O,
@@ -326,10 +329,11 @@ export interface KernelTable {
     copies: readonly O[],
     grads: readonly O[],
     m: readonly O[],
-    h0: readonly O[],
-    h1: readonly O[],
+    /** The main diagonals of all tensors, then the first super-diagonals, … */
+    diagonals: readonly O[],
     rms: readonly O[],
     chainLength: readonly number[],
+    roundingIds: readonly number[],
     gradScale: Opt,
     lr: number,
     beta1: number,
@@ -338,11 +342,13 @@ export interface KernelTable {
     relativeEps: boolean,
     gamma: number,
     absoluteGamma: boolean,
+    isolate: boolean,
     graft: number,
     graftEps: number,
     biasCorrection: boolean,
     weightDecay: number,
     step: number,
+    seed: number,
     dropped: Opt,
   ): Ticket;
 }
@@ -392,6 +398,10 @@ export interface Binding {
   release(handle: Handle): void;
   /** Whether another handle names (part of) the same memory. */
   isShared(handle: Handle): boolean;
+  /** Whether another handle names some of the same elements, or ones that lie between them. */
+  isOverlapped(handle: Handle): boolean;
+  /** Elements from the first of `a` to the first of `b`; undefined if they don't name (parts of) the same memory. */
+  distance(a: Handle, b: Handle): number | undefined;
   /** Whether two handles name (part of) the same memory. */
   haveSharedMemory(a: Handle, b: Handle): boolean;
   upload(handle: Handle, data: TypedArray, dtype: number): void;

@@ -57,7 +57,13 @@ void* Context::scratch_bytes(size_t bytes) {
     size_t capacity = capacity_ == 0 ? kFirstChunk : capacity_ + capacity_ / 2;
     if (capacity < bytes) capacity = bytes;
     void* chunk = nullptr;
-    LLMEFF_CUDA(cudaMalloc(&chunk, capacity));
+    const cudaError_t status = cudaMalloc(&chunk, capacity);
+    if (status == cudaErrorMemoryAllocation && memory_state) {
+      cudaGetLastError();
+      fail("ERR_OUT_OF_MEMORY", "[%s] out of memory: the kernel itself needs %zu bytes while %s", op_, capacity,
+           memory_state().c_str());
+    }
+    LLMEFF_CUDA(status);
     chunks_.push_back(chunk);
     capacity_ = capacity;
     used_ = 0;

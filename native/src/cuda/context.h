@@ -18,7 +18,8 @@ namespace llmeff::cuda {
 
 // Handed to a kernel that checks values, such as ids. After a bad one it goes on with a zero in its place.
 struct ValueCheck {
-  unsigned long long* found;  // the first bad one: its position in the upper half, the value in the lower; else all ones
+  // The first bad one: its position in the upper half, the value in the lower; else all ones.
+  unsigned long long* found;
 
 #ifdef __CUDACC__
   __device__ void bad(int64_t position, int32_t value) const {
@@ -84,8 +85,11 @@ class Context {
   // Factorizations, likewise.
   Cusolver* find_cusolver();
 
-  // For the device, around the kernels of a call. end() returns the call's check, null if it made none, whose result is to
-  // be had by settle() once the stream has come so far; any thread may settle.
+  // For the device: what memory is held by and what helps, for the message of a call that finds none.
+  std::function<std::string()> memory_state;
+
+  // For the device, around the kernels of a call. end() returns the call's check, null if it made none, whose result is
+  // to be had by settle() once the stream has come so far; any thread may settle.
   void begin(const char* op, uint64_t ticket, const std::vector<FailurePointer>& pending);
   FailurePointer end();
   void settle(Failure& check);

@@ -61,7 +61,9 @@ const kinds: [string, Make, object][] = [
 ];
 
 const toTensors = (p: Params): Record<string, Tensor> =>
-  Object.fromEntries(Object.entries(p).map(([name, x]) => [name, tensor(x, { shape: shapes[name as "a"], device: "cpu" })]));
+  Object.fromEntries(
+    Object.entries(p).map(([name, x]) => [name, tensor(x, { shape: shapes[name as "a"], device: "cpu" })]),
+  );
 
 describe.each(kinds)("%s", (_name, make, descent) => {
   it("steps parameters together as it steps each alone, also those that missed a step", () => {

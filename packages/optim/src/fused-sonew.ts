@@ -10,11 +10,11 @@ import type { Parameter } from "./storage.js";
 export interface SonewOptions extends Partial<SonewHyper>, CommonOptions<SonewHyper> {}
 
 /**
- * Tridiagonal SONew (Devvrit et al. 2023, arXiv:2311.10085): an online Newton method whose second-moment matrix keeps only products of
- * neighbouring coordinates. Three numbers of state a parameter, and one fused kernel a step that reads memory once (twice with a graft).
+ * SONew (Devvrit et al. 2023, arXiv:2311.10085): an online Newton method whose second-moment matrix keeps only products of coordinates at most
+ * `band` apart. band + 2 numbers of state a parameter, and one fused kernel a step that reads memory once (twice with a graft).
  *
- * `p ← p − lr · (s · L D Lᵀ m̂ + weightDecay · p)`, where `L D Lᵀ` is the positive definite matrix with a tridiagonal inverse pattern that is nearest in
- * LogDet divergence to the inverse of the averaged `g gᵀ`, and `s` the graft's factor.
+ * `p ← p − lr · (s · L D Lᵀ m̂ + weightDecay · p)`, where `L D Lᵀ` is the positive definite matrix with that band that is nearest in LogDet divergence
+ * to the inverse of the averaged `g gᵀ`, and `s` the graft's factor.
  *
  * @param params - tensors, or typed arrays, which are changed in place
  * @throws {OptionError} for a hyper-parameter outside its domain or an unknown option
@@ -29,8 +29,10 @@ export class Sonew<P extends Parameter> extends FusedOptimizer<P, SonewHyper> {
 
   constructor(params: Readonly<Record<string, P>>, options: SonewOptions = {}) {
     const hyper = withDefaults<SonewHyper>({ learningRate: 1e-3, ...sonewDefaults }, options);
-    const states = (group: SonewHyper) => ["m", "h0", "h1", ...(group.graft === "rmspropNorm" ? ["rms"] : [])];
-    super("Sonew", params, hyper, options, states, checkSonew);
+    const states = (group: SonewHyper) => ["m", ...diagonals(group), ...(group.graft === "rmspropNorm" ? ["rms"] : [])];
+    const stateDtype = (group: SonewHyper, shape: readonly number[]) =>
+      takesAdam(shape, group) ? undefined : group.stateDtype;
+    super("Sonew", params, hyper, options, states, checkSonew, stateDtype);
     this.#dropped = this.storage.counter();
   }
 
@@ -46,7 +48,7 @@ export class Sonew<P extends Parameter> extends FusedOptimizer<P, SonewHyper> {
 
   protected override prepareBucket(bucket: Bucket<P, SonewHyper>): () => void {
     const { slots, grads, hyper } = bucket;
-    const byAdam = slots.map((slot) => hyper.vectors === "adam" && slot.shape.length < 2);
+    const byAdam = slots.map((slot) => takesAdam(slot.shape, hyper));
     const pick = (adam: boolean): Bucket<P, SonewHyper> => ({
       ...bucket,
       slots: slots.filter((_, i) => byAdam[i] === adam),
@@ -74,6 +76,7 @@ export class Sonew<P extends Parameter> extends FusedOptimizer<P, SonewHyper> {
 
   #prepareSonew({ slots, grads, hyper, step, gradScale }: Bucket<P, SonewHyper>): () => void {
     const { storage } = this;
+    const names = Object.keys(this.params);
     const operands = (arrays: readonly P[]) => arrays.map((array) => storage.operand(array));
     const reversed = (array: P, slot: Slot<P>) =>
       isReversed(slot, hyper) ? storage.reversed(array, slot.shape) : array;
@@ -87,23 +90,25 @@ export class Sonew<P extends Parameter> extends FusedOptimizer<P, SonewHyper> {
       operands(copies),
       operands(grads.map((grad, i) => reversed(grad, slots[i]!))),
       state("m"),
-      state("h0"),
-      state("h1"),
+      diagonals(hyper).flatMap(state),
       hyper.graft === "rmspropNorm" ? state("rms") : [],
       slots.map((slot) => chainLength(slot.shape, hyper)),
+      slots.map((slot) => names.indexOf(slot.name)),
       gradScale,
       hyper.learningRate,
       hyper.beta1,
       hyper.beta2,
       hyper.eps,
       hyper.epsMode === "relative",
-      hyper.gamma ?? defaultGamma(storage.dtype),
+      hyper.gamma ?? defaultGamma(hyper.stateDtype ?? storage.dtype),
       hyper.gammaMode === "absolute",
+      hyper.drop === "isolate",
       Graft[hyper.graft],
       hyper.graftEps,
       hyper.biasCorrection,
       hyper.weightDecay,
       step,
+      hyper.seed,
       typeof this.#dropped === "object" && "handle" in this.#dropped ? this.#dropped.handle : this.#dropped,
     );
     return () => {
@@ -118,6 +123,11 @@ export class Sonew<P extends Parameter> extends FusedOptimizer<P, SonewHyper> {
 
 /** A step number whose powers of beta are 0, so that Adam's bias correction divides by 1. */
 const uncorrectedStep = Number.MAX_SAFE_INTEGER;
+
+/** The names of a tensor's diagonals of statistics. */
+const diagonals = ({ band }: SonewHyper) => Array.from({ length: band + 1 }, (_, k) => `h${k}`);
+
+const takesAdam = (shape: readonly number[], { vectors }: SonewHyper) => vectors === "adam" && shape.length < 2;
 
 /** Whether the chain runs through a transposed copy. With fewer than two axes both orders are the same. */
 function isReversed(slot: Slot<Parameter>, hyper: SonewHyper): boolean {

@@ -127,7 +127,7 @@ export {
 export { type MomentumHyper, SGD, type SGDHyper, type SGDOptions, scaleByMomentum, sgd } from "./sgd.js";
 export { SM3, type SM3Hyper, type SM3Options, type SM3State, type Sm3Scaling, scaleBySM3, sm3 } from "./sm3.js";
 export { type SonewState, type SonewTransformOptions, scaleBySonew, sonew } from "./sonew.js";
-export type { SonewGraft, SonewHyper } from "./sonew-options.js";
+export type { SonewGraft, SonewHyper, StateDtype } from "./sonew-options.js";
 export type { FloatDType, Parameter } from "./storage.js";
 export {
   addDecayedWeights,

@@ -21,6 +21,7 @@ import type {
 } from "./optimizer-types.js";
 import { namedArrays, namedNumbers, prepareLoad } from "./saved-state.js";
 import { asSchedule, type ScalarOrSchedule } from "./schedules.js";
+import type { StateDtype } from "./sonew-options.js";
 import { bytesOf, type Parameter, type Storage, shapeOfParameter, sizeOf, storageOf } from "./storage.js";
 
 const commonKeys = ["groups", "decay", "maxGradNorm", "nonFinite", "shapes"];
@@ -300,7 +301,7 @@ export abstract class BaseOptimizer<P extends Parameter, H extends CommonHyper> 
 
 /** Base of the optimizers on one fused kernel, whose state arrays all have the shape of their parameter and start at 0. */
 export abstract class FusedOptimizer<P extends Parameter, H extends CommonHyper> extends BaseOptimizer<P, H> {
-  /** `stateNames` says which arrays a parameter of a group needs. */
+  /** `stateNames` says which arrays a parameter of a group needs, `stateDtype` what they are stored in, by default what parameters are stepped in. */
   protected constructor(
     where: string,
     params: Readonly<Record<string, P>>,
@@ -308,11 +309,14 @@ export abstract class FusedOptimizer<P extends Parameter, H extends CommonHyper>
     options: CommonOptions<H>,
     stateNames: (hyper: H) => readonly string[],
     check: (where: string, hyper: H) => void,
+    stateDtype: (hyper: H, shape: readonly number[]) => StateDtype | undefined = () => undefined,
   ) {
-    const makeState: MakeState<P, H> = (storage, { shape }, group) => ({
-      state: Object.fromEntries(stateNames(group).map((key) => [key, storage.zeros(shape)])),
-      numbers: {},
-    });
+    const makeState: MakeState<P, H> = (storage, { shape }, group) => {
+      const dtype = stateDtype(group, shape) ?? storage.dtype;
+      storage.checkStateDtype(where, dtype);
+      const state = Object.fromEntries(stateNames(group).map((key) => [key, storage.zeros(shape, dtype)]));
+      return { state, numbers: {} };
+    };
     super(where, params, hyper, options, makeState, check);
   }
 }

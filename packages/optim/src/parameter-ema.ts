@@ -56,7 +56,7 @@ export class ParameterEma<P extends Parameter> {
     this.#decay = decay;
     this.#debias = debias;
     for (const [name, param] of this.#params) {
-      const average = this.#storage.zeros("shape" in param ? param.shape : [param.length]);
+      const average = this.#storage.zeros("shape" in param ? param.shape : [param.length], this.#storage.dtype);
       if (!debias) this.#storage.assign(average, param);
       this.#averages.set(name, average);
     }

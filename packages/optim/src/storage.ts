@@ -23,6 +23,7 @@ import {
   tensor,
   zeros,
 } from "@llmeff/tensor";
+import { checkStateDtype, type StateDtype } from "./sonew-options.js";
 
 /**
  * What the optimizers can step: a floating-point tensor, or a typed array that is changed in place. Of bfloat16 and float16 tensors the
@@ -38,8 +39,10 @@ export interface Storage<P extends Parameter> {
   operand(array: P): Operand;
   /** A float32 copy of a parameter in bfloat16 or float16, which belongs to the caller; undefined for others. */
   master(param: P): P | undefined;
-  /** A new array of zeros that belongs to the caller. */
-  zeros(shape: readonly number[]): P;
+  /** Refuses state of a dtype that doesn't go with these parameters. */
+  checkStateDtype(where: string, dtype: StateDtype): void;
+  /** A new array of zeros, of a dtype that has been checked, that belongs to the caller. */
+  zeros(shape: readonly number[], dtype: StateDtype): P;
   /** Contiguous values of a gradient; a temporary of `run` if a copy is needed. */
   contiguous(array: P): P;
   assign(target: P, source: P): void;
@@ -171,7 +174,8 @@ function tensorStorage({ dtype: paramDType, device }: Tensor): Storage<Tensor> {
     dtype,
     operand: (tensor) => tensor.handle,
     master: (param) => (paramDType === dtype ? undefined : keep(astype(detach(param), dtype))),
-    zeros: (shape) => keep(zeros(shape, { dtype, device })),
+    checkStateDtype: (where, state) => checkStateDtype(where, state, dtype),
+    zeros: (shape, state) => keep(zeros(shape, { dtype: state, device })),
     contiguous: (tensor) => (tensor.isContiguous ? tensor : tensor.clone()),
     assign: (target, source) => copyInto(target, source),
     reversed: (tensor, shape) => permute(tensor, reverse(shape)).clone(),
@@ -198,10 +202,18 @@ type FloatArray = Float32Array | Float64Array;
 
 function arrayStorage(ArrayType: Float32ArrayConstructor | Float64ArrayConstructor): Storage<FloatArray> {
   const sizeOf = (shape: readonly number[]) => shape.reduce((size, n) => size * n, 1);
+  const dtype = ArrayType === Float32Array ? "float32" : "float64";
   return {
-    dtype: ArrayType === Float32Array ? "float32" : "float64",
+    dtype,
     operand: (array) => array,
     master: () => undefined,
+    checkStateDtype: (where, state) => {
+      checkStateDtype(where, state, dtype);
+      if (state !== dtype)
+        throw new DTypeError(
+          `[${where}] there is no typed array of ${state}; state of a ${ArrayType.name} is ${dtype}. Use tensors.`,
+        );
+    },
     zeros: (shape) => new ArrayType(sizeOf(shape)),
     contiguous: (array) => array,
     assign: (target, source) => target.set(source),

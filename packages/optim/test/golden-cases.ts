@@ -48,9 +48,8 @@ export function camelCase(name: string): string {
 }
 
 function optionsOf(hyper: RawCase["hyper"]): GoldenCase["options"] {
-  const entries = Object.entries(hyper).filter(([key]) => key !== "band");
   return Object.fromEntries(
-    entries.map(([key, value]) => {
+    Object.entries(hyper).map(([key, value]) => {
       if (key === "lr") return ["learningRate", value];
       if (key === "graft") return ["graft", grafts[String(value)] ?? value];
       return [camelCase(key), value];
@@ -114,4 +113,33 @@ export function expectGolden(
     expect(got).toHaveLength(want.length);
     expect(error, `${golden.id}, step ${step}, tensor ${i}: largest error`).toBeLessThanOrEqual(limit);
   }
+}
+
+/** One of the file's factorisations: `L[j][k − 1]` is L[j + k, j], absent where the window is cut. */
+export interface FactorUnit {
+  n: number;
+  band: number;
+  gamma: number;
+  gamma_mode: "relative" | "absolute";
+  drop: "forward" | "isolate";
+  /** With δ. */
+  diagonals: number[][];
+  schur: number[];
+  dropped: number[];
+  L: number[][];
+  D: number[];
+  m: number[];
+  u: number[];
+  rtol: number;
+}
+
+export function factorUnits(path: string): FactorUnit[] {
+  return (JSON.parse(readFileSync(path, "utf8")) as { units: { sonew_factor: FactorUnit[] } }).units.sonew_factor;
+}
+
+/** `max|x − ref| ≤ rtol·max|ref| + 1e-12` */
+export function expectUnit(what: string, got: ArrayLike<number>, want: readonly number[], rtol: number): void {
+  const limit = rtol * want.reduce((most, x) => Math.max(most, Math.abs(x)), 0) + 1e-12;
+  expect(got, what).toHaveLength(want.length);
+  for (const [i, x] of want.entries()) expect(Math.abs(got[i]! - x), `${what}[${i}]`).toBeLessThanOrEqual(limit);
 }

@@ -194,4 +194,13 @@ export const everyOptimizer: readonly Entry[] = [
   entry("Soap", Soap, soap, { preconditionFrequency: 2 }, 0.1, soapRefused),
   entry("PsgdKron", PsgdKron, psgdKron, {}, 0.05, psgdKronRefused),
   entry("RfdSon", RfdSon, rfdSon, { rank: 2 }, 8, [{ rank: 0 }, { alpha: 0 }, { beta1: 1 }, { weightDecay: -1 }]),
+  entry("diagonal Sonew", Sonew, sonew, { band: 0, eps: 1e-4 }, 0.1, sonewRefused),
+  entry(
+    "Sonew of band 4, edges dropped on both sides",
+    Sonew,
+    sonew,
+    { band: 4, drop: "isolate", gamma: 0.2, eps: 1e-4 },
+    0.1,
+    sonewRefused,
+  ),
 ];

@@ -150,12 +150,18 @@ const training = object({
   stopAt: object({ metric: oneOf(["validationLoss", "accuracy"]), value: finiteNumber() }).optional(),
 });
 
+/** What a model can be trained in. */
+export const trainingDTypes = ["float32", "bfloat16"] as const;
+export type TrainingDType = (typeof trainingDTypes)[number];
+
 export const trainingSchema = object({
   name: folderName(),
   /** Of the initial weights, and of the batches unless `data.seed` is given; default 0. */
   seed: wholeNumber().optional(),
   /** Where the model runs; default what `LLMEFF_DEVICE` says, else the CPU. */
   device: deviceChoice().optional(),
+  /** Of parameters and activations; the optimizer keeps float32 masters of bfloat16 parameters. Default float32. */
+  dtype: oneOf(trainingDTypes).optional(),
   model,
   data,
   optimizer,
