@@ -13,6 +13,9 @@ import torch
 options = json.loads(sys.argv[1])
 layers, d, ffn, words = (options[key] for key in ("layers", "d", "ffn", "words"))
 device = options.get("device", "cuda")
+if not hasattr(torch.optim, "Muon"):
+    print(f"PyTorch {torch.__version__} has no Muon: its figures are left out.", file=sys.stderr)
+    sys.exit(0)
 
 
 def finish():

@@ -61,7 +61,9 @@ const kinds: [string, Make, object][] = [
 ];
 
 const toTensors = (p: Params): Record<string, Tensor> =>
-  Object.fromEntries(Object.entries(p).map(([name, x]) => [name, tensor(x, { shape: shapes[name as "a"] })]));
+  Object.fromEntries(
+    Object.entries(p).map(([name, x]) => [name, tensor(x, { shape: shapes[name as "a"], device: "cpu" })]),
+  );
 
 describe.each(kinds)("%s", (_name, make, descent) => {
   it("steps parameters together as it steps each alone, also those that missed a step", () => {
@@ -147,5 +149,33 @@ describe.each(kinds)("%s", (_name, make, descent) => {
 
   it("refuses options that it doesn't know", () => {
     expect(() => make(start(), { momentun: 0.9 })).toThrow('unknown option "momentun"');
+  });
+});
+
+describe("a batched rule", () => {
+  it("names the state of a parameter without the parameter inside", () => {
+    const { tensors, meta } = new Shampoo(
+      { w: new Float32Array(6) },
+      { shapes: { w: [2, 3] }, mergeDims: 2 },
+    ).stateDict();
+    expect(Object.keys(tensors).sort()).toEqual([
+      "w.0.factors.roots.0.0",
+      "w.0.factors.roots.0.1",
+      "w.0.factors.statistics.0.0",
+      "w.0.factors.statistics.0.1",
+      "w.0.graft",
+      "w.0.momentum",
+    ]);
+    expect(meta.numbers).toEqual({ "w.0.count": 0, "w.2.count": 0 });
+  });
+
+  it("refuses states of different steps where parameters have taken as many", () => {
+    const optimizer = new Shampoo(start(), { shapes });
+    optimizer.step(gradsAt(0));
+    const { tensors, meta } = optimizer.stateDict();
+    optimizer.loadStateDict({ tensors, meta: { ...meta, numbers: { ...meta.numbers, "b.0.count": 7 } } });
+    expect(() => optimizer.step(gradsAt(1))).toThrow(
+      "[shampoo] the states of parameters that are stepped together differ in what isn't theirs alone.",
+    );
   });
 });

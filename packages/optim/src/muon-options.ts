@@ -89,6 +89,7 @@ export function checkMuonDirection(where: string, hyper: MuonDirectionHyper): vo
 export function checkMuon(where: string, hyper: Omit<MuonHyper, "learningRate">): void {
   checkMuonDirection(where, hyper);
   checkNotNegative(where, "weightDecay", hyper.weightDecay);
+  if (typeof hyper.adamLearningRate !== "function") checkNotNegative(where, "adamLearningRate", hyper.adamLearningRate);
   checkBeta(where, "adamBeta1", hyper.adamBeta1);
   checkBeta(where, "adamBeta2", hyper.adamBeta2);
   checkNotNegative(where, "adamEps", hyper.adamEps);

@@ -2,7 +2,7 @@
  * Muon: momentum, orthogonalized by Newton–Schulz iterations.
  */
 import { ShapeError } from "@llmeff/native";
-import { type DType, mul, sub, type Tensor, type TensorTree } from "@llmeff/tensor";
+import { type DType, mul, scope, sub, type Tensor, type TensorTree } from "@llmeff/tensor";
 import { adamw, average } from "./adamw.js";
 import { checkKeys, checkNotNegative, withDefaults } from "./check.js";
 import { batchKey, batchOf, groupBy, itemOf, leavesOf, withLeaves } from "./leaves.js";
@@ -74,12 +74,15 @@ function orthogonalized<T extends TensorTree>(
   const next = new Map<string, Tensor>();
   const entries = [...leavesOf(grads)].map(([path, grad]) => ({ path, grad: asMatrix(path, grad) }));
   for (const group of groupBy(entries, ({ grad }) => batchKey(grad))) {
-    const g = batchOf(group.map(({ grad }) => grad));
-    const m = average(batchOf(group.map(({ path }) => asMatrix(path, old.get(path)!))), g, hyper.momentum);
-    const u = newtonSchulz(hyper.nesterov ? average(m, g, hyper.momentum) : m, {
-      steps: hyper.nsSteps,
-      dtype: productDType(g, hyper),
-      scale: factor * scaleOf(g, hyper.scale),
+    const { m, u } = scope(() => {
+      const g = batchOf(group.map(({ grad }) => grad));
+      const m = average(batchOf(group.map(({ path }) => asMatrix(path, old.get(path)!))), g, hyper.momentum);
+      const u = newtonSchulz(hyper.nesterov ? average(m, g, hyper.momentum) : m, {
+        steps: hyper.nsSteps,
+        dtype: productDType(g, hyper),
+        scale: factor * scaleOf(g, hyper.scale),
+      });
+      return { m, u };
     });
     for (const [i, { path }] of group.entries()) {
       const { shape } = old.get(path)!;

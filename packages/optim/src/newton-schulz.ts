@@ -52,7 +52,7 @@ export function newtonSchulz(x: Tensor, options: NewtonSchulzOptions = {}): Tens
     const tall = x.shape.at(-2)! > x.shape.at(-1)!;
     const wide = tall ? transpose(x) : x;
     const length = sqrt(sum(square(wide), { axis: [-2, -1], keepDims: true }));
-    let y = mul(div(wide, add(length, 1e-7)), fourthRootOfC);
+    let y = mul(wide, div(fourthRootOfC, add(length, 1e-7)));
     if (y.dtype !== dtype) y = astype(y, dtype);
     for (let step = 0; step < steps; step++) y = iterate(y);
     const out = mul(y.dtype === x.dtype ? y : astype(y, x.dtype), scale / fourthRootOfC);

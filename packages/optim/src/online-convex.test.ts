@@ -60,16 +60,22 @@ describe("onlineConvex", () => {
   });
 
   it("refuses what is outside its domain", () => {
-    const g = random(1, [3]);
     expect(() => onlineConvex(0.1, { algorithm: "adaFd" })).toThrow(
       "[onlineConvex] delta must be a positive number; received 0.",
     );
     expect(() => onlineConvex(0.1, { sketchSize: 0 })).toThrow(
       "[onlineConvex] sketchSize must be an integer of at least 1; received 0.",
     );
-    expect(() => after(onlineConvex(0, { algorithm: "rfdSon" }), [g])).toThrow(
-      "[onlineConvex] [step 0] learningRate must be a positive number; received 0.",
-    );
+  });
+
+  it.each(["rfdSon", "fdSon"] as const)("%s with the learning rate 0 stands still and learns nothing", (algorithm) => {
+    const grads = several(2, 4);
+    const warm = (step: number) => (step === 0 ? 0 : 0.5);
+    const u = after(onlineConvex(warm, { algorithm, delta: 0.1 }), grads);
+    // The second gradient is the first that enters, with the weight of step 2.
+    const weight = algorithm === "rfdSon" ? 1 / (2 * 0.5) : 1 / (Math.SQRT2 * 0.5);
+    expectClose(u, grads[1]!.div(grads[1]!.square().sum().mul(weight).add(0.1)).neg(), 1e-12);
+    expectClose(after(onlineConvex(0, { algorithm, delta: 0.1 }), grads), grads[0]!.mul(0), 0);
   });
 
   it.each(["sAdagrad", "rfdSon", "adagrad"] as const)("%s learns a logistic regression from a stream", (algorithm) => {

@@ -2,7 +2,7 @@
  * The online convex suite of Sketchy (arXiv:2302.03764, section 6): algorithms on one vector, whose sketch holds the largest directions of its
  * gradients. Tensors are seen as vectors.
  */
-import { add, div, equal, mul, sqrt, square, type Tensor, where, zeros } from "@llmeff/tensor";
+import { add, div, equal, mul, sqrt, square, type Tensor, where, zeros, zerosLike } from "@llmeff/tensor";
 import { checkCount, checkKeys, checkNotNegative, checkOneOf, checkPositive, withDefaults } from "./check.js";
 import type { Sketch } from "./frequent-directions.js";
 import { type ByPath, batchKey, batchOf, groupBy, itemOf, leavesOf, stateOf, withLeaves } from "./leaves.js";
@@ -28,8 +28,8 @@ const algorithms = ["sAdagrad", "rfdSon", "fdSon", "adaFd", "ogd", "adagrad"] as
  * `u = Pᵀ(f(α + e²) ⊙ P g) + f(α) (g − PᵀP g)`:
  *
  * - `"sAdagrad"`: κ = 1, `f(x) = x^(−1/2)`, step `lr · u`
- * - `"rfdSon"`: κ = ½, `f(x) = 1/x`, gradients enter the sketch times `1/√(t lr)`, step `u`
- * - `"fdSon"`: κ = 0, `f(x) = 1/x`, gradients enter times `1/√(√t lr)`, step `u`
+ * - `"rfdSon"`: κ = ½, `f(x) = 1/x`, gradients enter the sketch times `1/√(t lr)`, step `u`; with `lr = 0` none enters and the step is 0
+ * - `"fdSon"`: κ = 0, `f(x) = 1/x`, gradients enter times `1/√(√t lr)`, step `u`, and so with `lr = 0`
  * - `"adaFd"`: κ = 0, step `lr · (g − Pᵀ(e/(delta + e) ⊙ P g)) / delta`
  * - `"ogd"`: step `lr/√(t + delta) · g`
  * - `"adagrad"`: step `lr · g/√(Σ g²)`, element by element
@@ -103,7 +103,6 @@ const directionsOf = (x: Tensor, { sketchSize }: OnlineConvexDirectionHyper) => 
  * For streams of convex losses, such as online logistic regression; of a network's tensors each is a vector of its own, for which
  * `scaleByRfdSon` is the form with momentum. State: `(ℓ − 1)(d + 1) + 1` numbers with a sketch, d for `"adagrad"`.
  *
- * @throws {OptionError} at a step with learning rate 0 of `"rfdSon"` and `"fdSon"`, which divide by it
  * @see Feinberg et al., arXiv:2302.03764, section 6; Luo et al., _Robust Frequent Directions with Application in Online Learning_, JMLR 2019
  *
  * @example
@@ -133,7 +132,7 @@ export function onlineConvex(
     update(grads, state) {
       const t = state.count + 1;
       const rate = schedule(state.count);
-      checkRate(rate, t, hyper.algorithm);
+      checkNotNegative(`onlineConvex] [step ${state.count}`, "learningRate", rate);
       const updates = new Map<string, Tensor>();
       const sketches: Record<string, VectorSketch> = {};
       const squares: Record<string, Tensor> = {};
@@ -143,8 +142,11 @@ export function onlineConvex(
         let u: Tensor;
         if (rule !== undefined) {
           const old = batchOfVectorSketches(group.map(({ path }) => stateOf("onlineConvex", state.sketches, path)));
-          const sketch = addRows(old, mul(g, rule.weight(t, rate)), directionsOf(group[0]!.flat, hyper), hyper.rankTol);
-          u = mul(sketchedStep(sketch, g, rule, hyper), rule.newton ? -1 : -rate);
+          const isStill = rule.newton && rate === 0;
+          const sketch = isStill
+            ? old
+            : addRows(old, mul(g, rule.weight(t, rate)), directionsOf(group[0]!.flat, hyper), hyper.rankTol);
+          u = isStill ? zerosLike(g) : mul(sketchedStep(sketch, g, rule, hyper), rule.newton ? -1 : -rate);
           for (const [i, { path }] of group.entries()) sketches[path] = itemOfVectorSketches(sketch, i);
         } else if (hyper.algorithm === "adagrad") {
           const sums = add(batchOf(group.map(({ path }) => stateOf("onlineConvex", state.squares, path))), square(g));
@@ -167,12 +169,6 @@ function sketchedStep(
   if (algorithm !== "adaFd") return applySpectrum(sketch, g, { offset: delta, ...rule });
   const shares = div(sketch.s, add(sketch.s, delta));
   return div(g.sub(spread(sketch.u, shares, g)), delta);
-}
-
-function checkRate(rate: number, t: number, algorithm: OnlineConvexAlgorithm): void {
-  const at = `onlineConvex] [step ${t - 1}`;
-  if (sketchRules[algorithm]?.newton) checkPositive(at, "learningRate", rate);
-  else checkNotNegative(at, "learningRate", rate);
 }
 
 const onlineConvexRule: TransformRule<OnlineConvexHyper> = {

@@ -19,6 +19,7 @@ import {
   pow,
   prod,
   randomNormal,
+  scope,
   sqrt,
   square,
   stack,
@@ -97,15 +98,17 @@ export function scaleByPsgdKron(options: Partial<PsgdKronDirectionHyper> = {}): 
       const updates = new Map<string, Tensor>();
       const factors: Record<string, KronFactors> = {};
       const entries = [...leavesOf(grads)].map(([path, g]) => ({ path, g, seen: withoutUnits(g) }));
-      for (const [i, group] of groupBy(entries, ({ seen }) => batchKey(seen)).entries()) {
-        const mean = batchOf(group.map(({ path, seen }) => means.get(path)!.reshape(seen.shape)));
-        let kron = batchOfFactors(group.map(({ path }) => stateOf("scaleByPsgdKron", old.factors, path)));
-        if ((count - 1) % hyper.updateEvery === 0) {
-          const sample = hyper.whiten === "momentum" ? mean : batchOf(group.map(({ seen }) => seen));
-          kron = fit(kron, sample, hyper, { seed: hyper.seed, stream: count * maxBatches + i });
-          if (count % balanceEvery === 0) kron = balanced(kron);
-        }
-        const u = clipped(precondition(kron, mean), hyper);
+      for (const group of groupBy(entries, ({ seen }) => batchKey(seen))) {
+        const { kron, u } = scope(() => {
+          const mean = batchOf(group.map(({ path, seen }) => means.get(path)!.reshape(seen.shape)));
+          let kron = batchOfFactors(group.map(({ path }) => stateOf("scaleByPsgdKron", old.factors, path)));
+          if ((count - 1) % hyper.updateEvery === 0) {
+            const sample = hyper.whiten === "momentum" ? mean : batchOf(group.map(({ seen }) => seen));
+            kron = fit(kron, sample, hyper, { seed: hyper.seed, stream: count });
+            if (count % balanceEvery === 0) kron = balanced(kron);
+          }
+          return { kron, u: clipped(precondition(kron, mean), hyper) };
+        });
         for (const [j, { path, g }] of group.entries()) {
           updates.set(path, itemOf(u, j, g.shape));
           factors[path] = kron.map(({ q, curvature }) => ({ q: itemOf(q, j), curvature: itemOf(curvature, j) }));
@@ -115,9 +118,6 @@ export function scaleByPsgdKron(options: Partial<PsgdKronDirectionHyper> = {}): 
     },
   };
 }
-
-/** Keeps the random numbers of the batches of a step apart from those of the next. */
-const maxBatches = 4096;
 
 function withoutUnits(x: Tensor): Tensor {
   const shape = x.shape.filter((size) => size !== 1);
@@ -163,7 +163,8 @@ function fit(
   { preconditionerRate, betaL, damping }: PsgdKronDirectionHyper,
   key: { seed: number; stream: number },
 ): { q: Tensor; curvature: Tensor }[] {
-  const noise = randomNormal(key, g.shape, { dtype: g.dtype, device: g.device });
+  // The same for all of a batch: what a parameter gets doesn't depend on those beside it.
+  const noise = randomNormal(key, [1, ...g.shape.slice(1)], { dtype: g.dtype, device: g.device });
   const size = add(mul(abs(g), g.dtype === "float64" ? 2 ** -52 : 2 ** -23), damping);
   const h = precondition(kron, add(g, mul(noise, size)));
   const elements = g.size / g.shape[0]!;

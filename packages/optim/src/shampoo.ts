@@ -1,7 +1,7 @@
 /**
  * Shampoo: gradients multiplied on every axis with an inverse root of that axis's second moment.
  */
-import { eye, lessEqual, scope, type Tensor, where } from "@llmeff/tensor";
+import { concat, eye, lessEqual, scope, type Tensor, where } from "@llmeff/tensor";
 import { assemble, blockBatches, distribute, PieceMap } from "./blocks.js";
 import { checkKeys, withDefaults } from "./check.js";
 import { coupledNewton, inverseRoot } from "./inverse-root.js";
@@ -67,19 +67,21 @@ function shampooPreconditioner(hyper: ShampooDirectionHyper): Preconditioner<Sha
           const factors = stateOf("scaleByShampoo", state, path);
           return { statistics: factors.statistics[index]!, roots: factors.roots[index]! };
         });
-        const g = batch.stacked();
-        const kept = shape.map((_, axis) => batchOf(old.map((piece) => piece.roots[axis]!)));
-        const moments =
-          isDue(hyper.statEvery) || isDue(hyper.rootEvery)
-            ? shape.map((_, axis) => batchOf(old.map((piece) => piece.statistics[axis]!)))
+        const { direction, nextMoments, nextRoots } = scope(() => {
+          const g = batch.stacked();
+          const stacked = (key: keyof (typeof old)[number]) =>
+            shape.map((_, axis) => batchOf(old.map((piece) => piece[key][axis]!)));
+          const moments = isDue(hyper.statEvery) || isDue(hyper.rootEvery) ? stacked("statistics") : [];
+          const nextMoments = isDue(hyper.statEvery)
+            ? moments.map((moment, axis) => accumulate(moment, gramOf(g, axis), hyper.beta2))
             : undefined;
-        const nextMoments = isDue(hyper.statEvery)
-          ? moments!.map((moment, axis) => accumulate(moment, gramOf(g, axis), hyper.beta2))
-          : undefined;
-        const nextRoots = isDue(hyper.rootEvery)
-          ? (nextMoments ?? moments!).map((moment, axis) => rootOf(moment, kept[axis]!, 2 * shape.length, hyper))
-          : undefined;
-        distribute(batch, modeProducts(g, nextRoots ?? kept), directions);
+          const kept = stacked("roots");
+          const nextRoots = isDue(hyper.rootEvery)
+            ? (nextMoments ?? moments).map((moment, axis) => rootOf(moment, kept[axis]!, 2 * shape.length, hyper))
+            : undefined;
+          return { direction: modeProducts(g, nextRoots ?? kept), nextMoments, nextRoots };
+        });
+        distribute(batch, direction, directions);
         for (const [i, piece] of pieces.entries()) {
           statistics.set(piece, nextMoments?.map((moment) => itemOf(moment, i)) ?? [...old[i]!.statistics]);
           roots.set(piece, nextRoots?.map((root) => itemOf(root, i)) ?? [...old[i]!.roots]);
@@ -96,8 +98,23 @@ function factorsOf(statistics: PieceMap<Tensor[]>, roots: PieceMap<Tensor[]>): R
   );
 }
 
+/** Numbers in the matrices whose roots are computed together: enough to fill a GPU, few enough for the float64 temporaries. */
+const rootBatch = 2 ** 25;
+
 /** `(L + ridge)^(−1/p)` of a batch; matrices whose root fails keep the previous one. */
-function rootOf(moment: Tensor, previous: Tensor, p: number, { eps, ridge, root }: ShampooDirectionHyper): Tensor {
+function rootOf(moment: Tensor, previous: Tensor, p: number, hyper: ShampooDirectionHyper): Tensor {
+  const [count, n] = [moment.shape[0]!, moment.shape[1]!];
+  const together = Math.max(1, Math.floor(rootBatch / n ** 2));
+  if (count <= together) return rootsOf(moment, previous, p, hyper);
+  const starts = Array.from({ length: Math.ceil(count / together) }, (_, i) => i * together);
+  return scope(() => {
+    const part = (x: Tensor, start: number) => x.slice(0, start, Math.min(count, start + together));
+    return concat(starts.map((start) => rootsOf(part(moment, start), part(previous, start), p, hyper)));
+  });
+}
+
+function rootsOf(moment: Tensor, previous: Tensor, p: number, hyper: ShampooDirectionHyper): Tensor {
+  const { eps, ridge, root } = hyper;
   if (root === "eigh") return inverseRoot(moment, { p, eps, ridge });
   return scope(() => {
     const { root: next, error } = coupledNewton(moment, { p, eps, ridge });

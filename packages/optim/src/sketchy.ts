@@ -1,7 +1,7 @@
 /**
  * Sketchy (S-Shampoo): Shampoo whose second moments are low-rank sketches.
  */
-import { type Tensor, zeros } from "@llmeff/tensor";
+import { scope, type Tensor, zeros } from "@llmeff/tensor";
 import { assemble, blockBatches, distribute, PieceMap } from "./blocks.js";
 import { checkKeys, withDefaults } from "./check.js";
 import { applySketch, type Sketch, updateSketch } from "./frequent-directions.js";
@@ -47,14 +47,17 @@ function sketchyPreconditioner(hyper: SketchyDirectionHyper): Preconditioner<Ske
       for (const batch of blockBatches(grads, hyper.blockSize)) {
         const { pieces, shape } = batch;
         const old = pieces.map(({ path, index }) => stateOf("scaleBySketchy", state, path)[index]!);
-        const g = batch.stacked();
-        const stacked = shape.map((_, axis) => batchOfSketches(old.map((axes) => axes[axis]!)));
-        const next = due ? stacked.map((sketch, axis) => updateSketch(sketch, unfold(g, axis), hyper)) : stacked;
-        const options = { exponent: -1 / (2 * shape.length), eps: hyper.eps, relativeEps: hyper.relativeEps };
-        const direction = next.reduce(
-          (x, sketch, axis) => fold(applySketch(sketch, unfold(x, axis), options), x.shape, axis),
-          g,
-        );
+        const { direction, next } = scope(() => {
+          const g = batch.stacked();
+          const stacked = shape.map((_, axis) => batchOfSketches(old.map((axes) => axes[axis]!)));
+          const next = due ? stacked.map((sketch, axis) => updateSketch(sketch, unfold(g, axis), hyper)) : stacked;
+          const options = { exponent: -1 / (2 * shape.length), eps: hyper.eps, relativeEps: hyper.relativeEps };
+          const direction = next.reduce(
+            (x, sketch, axis) => fold(applySketch(sketch, unfold(x, axis), options), x.shape, axis),
+            g,
+          );
+          return { direction, next };
+        });
         distribute(batch, direction, directions);
         for (const [i, piece] of pieces.entries()) {
           sketches.set(piece, due ? next.map((sketch) => itemOfSketches(sketch, i)) : old[i]!);

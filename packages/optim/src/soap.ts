@@ -13,6 +13,7 @@ import {
   matmul,
   mul,
   qr,
+  scope,
   sqrt,
   square,
   sum,
@@ -87,20 +88,22 @@ export function scaleBySoap(options: Partial<SoapDirectionHyper> = {}): Gradient
       const nextV = new Map<string, Tensor>();
       const rotations: Record<string, Rotations> = {};
       for (const group of groupBy(leavesOf(grads), ([, grad]) => batchKey(grad))) {
-        const g = batchOf(group.map(([, grad]) => grad));
         const old = group.map(([path]) => stateOf("scaleBySoap", state.rotations, path));
-        const axes = Object.keys(old[0]!).map((axis) => ({
-          axis: Number(axis),
-          moment: batchOf(old.map((rotation) => rotation[axis]!.moment)),
-          basis: batchOf(old.map((rotation) => rotation[axis]!.basis)),
-        }));
-        const moments = {
-          m: batchOf(group.map(([path]) => ms.get(path)!)),
-          v: batchOf(group.map(([path]) => vs.get(path)!)),
-        };
-        const next = first
-          ? { ...moments, u: zerosLike(g), axes: begin(g, axes, hyper) }
-          : step(g, moments, axes, count - 1, hyper);
+        const next = scope(() => {
+          const g = batchOf(group.map(([, grad]) => grad));
+          const axes = Object.keys(old[0]!).map((axis) => ({
+            axis: Number(axis),
+            moment: batchOf(old.map((rotation) => rotation[axis]!.moment)),
+            basis: batchOf(old.map((rotation) => rotation[axis]!.basis)),
+          }));
+          const moments = {
+            m: batchOf(group.map(([path]) => ms.get(path)!)),
+            v: batchOf(group.map(([path]) => vs.get(path)!)),
+          };
+          return first
+            ? { ...moments, u: zerosLike(g), axes: begin(g, axes, hyper) }
+            : step(g, moments, axes, count - 1, hyper);
+        });
         for (const [i, [path]] of group.entries()) {
           updates.set(path, itemOf(next.u, i));
           nextM.set(path, itemOf(next.m, i));

@@ -2,7 +2,7 @@
  * The pipeline that Shampoo and Sketchy share, after google-research/precondition's "tearfree": `momentum(graft(precondition(g)))`. What
  * preconditions is given; it sees the tensors that aren't skipped, axes merged.
  */
-import { add, div, mul, sqrt, square, sum, type Tensor, type TensorTree } from "@llmeff/tensor";
+import { add, div, mul, scope, sqrt, square, sum, type Tensor, type TensorTree } from "@llmeff/tensor";
 import { withLengthOf } from "./graft.js";
 import { type ByPath, batchKey, batchOf, groupBy, itemOf, type Leaves, leavesOf, withLeaves } from "./leaves.js";
 import { mergeSmallDims } from "./merge-dims.js";
@@ -56,16 +56,17 @@ export function tearfree<S extends TransformState>(
       const results = { updates: new Map(), graft: new Map(), momentum: new Map() };
       for (const group of groupBy(leaves, ([, grad]) => batchKey(grad))) {
         const [first, { shape, size }] = group[0]!;
-        const rowsOf = (from: Leaves) => batchOf(group.map(([path]) => from.get(path)!.reshape([size])));
-        // Tensors of one shape all have a direction, or none has.
-        const direction = directions.has(first) ? rowsOf(directions) : undefined;
-        const rows = {
-          g: rowsOf(leaves),
-          direction,
-          graft: moments && rowsOf(moments),
-          momentum: buffers && rowsOf(buffers),
-        };
-        const next = afterwards(rows, count, hyper);
+        const next = scope(() => {
+          const rowsOf = (from: Leaves) => batchOf(group.map(([path]) => from.get(path)!.reshape([size])));
+          const rows = {
+            g: rowsOf(leaves),
+            // Tensors of one shape all have a direction, or none has.
+            direction: directions.has(first) ? rowsOf(directions) : undefined,
+            graft: moments && rowsOf(moments),
+            momentum: buffers && rowsOf(buffers),
+          };
+          return afterwards(rows, count, hyper);
+        });
         for (const [i, [path]] of group.entries()) {
           for (const key of ["updates", "graft", "momentum"] as const) {
             const batch = next[key];

@@ -10,7 +10,7 @@ import type { Bucket, CommonHyper, CommonOptions, MakeState, NewGroup, Slot, Sta
 import type { ScalarOrSchedule } from "./schedules.js";
 import type { Parameter, Storage } from "./storage.js";
 import type { GradientTransformation, TransformState } from "./transform.js";
-import { flattenState, mergeStates, partOfState, rebuildState, type StateForm } from "./transform-state.js";
+import { flattenState, mergeStates, readState, rebuildState, type StateForm } from "./transform-state.js";
 
 /** Hyper-parameters as a step uses them: the schedule is read. */
 export type StepHyper<H> = Omit<H, "learningRate"> & { learningRate: number };
@@ -164,8 +164,7 @@ export class TransformOptimizer<P extends Parameter, H extends CommonHyper = Com
 
     const inputs = new Set<Tensor>([...held.flatMap(({ before }) => Object.values(before)), ...Object.values(params)]);
     const writers = held.flatMap(({ holder, form, before }) => {
-      const own = held.length === 1 ? state : partOfState(state, form);
-      const after = flattenState(this.kind, holder.name, own, form);
+      const after = readState(this.kind, holder.name, state, form, held.length > 1);
       const arrays = Object.entries(after.arrays).flatMap(([key, next]) => {
         const old = before[key]!;
         if (next === old) return [];
@@ -215,7 +214,7 @@ function initialState<P extends Parameter, H extends CommonHyper>(
   storage.run(() => {
     const params: TensorTree = treeOf(storage, slots);
     const initial: TransformState = rule.transform({ ...hyper, learningRate: 0 }).init(params);
-    const flat = flattenState(rule.kind, holder, initial);
+    const flat = flattenState(holder, initial);
     forms.set(holder, flat.form);
     numbers = flat.numbers;
     state = Object.fromEntries(Object.entries(flat.arrays).map(([key, array]) => [key, storage.own(array)]));

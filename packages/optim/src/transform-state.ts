@@ -27,10 +27,8 @@ export interface FlatState {
 /**
  * The arrays and numbers of a state by their path, without the name of `holder` where that alone is the key: `m` for `state.m["wte.weight"]` of
  * the parameter "wte.weight".
- *
- * @throws {OptionError} if `expected` is given and the state has another form, or arrays of other shapes or dtypes
  */
-export function flattenState(kind: string, holder: string, state: TransformState, expected?: StateForm): FlatState {
+export function flattenState(holder: string, state: TransformState): FlatState {
   const arrays: Record<string, Tensor> = {};
   const numbers: Record<string, number> = {};
   const visit = (node: TransformState, path: readonly (string | number)[]): FormTree => {
@@ -55,33 +53,62 @@ export function flattenState(kind: string, holder: string, state: TransformState
     tree,
     arrays: Object.fromEntries(Object.entries(arrays).map(([name, { shape, dtype }]) => [name, { shape, dtype }])),
   };
-  if (expected !== undefined) requireForm(kind, holder, form, numbers, expected);
   return { arrays, numbers, form };
 }
 
-function requireForm(
+/**
+ * The arrays and numbers that a state has in the places of a form. A merged state has those of other parameters beside them.
+ *
+ * @throws {OptionError} if it lacks one, or, unless `merged`, has others; for an array of another shape or dtype, and a number that isn't finite
+ */
+export function readState(
   kind: string,
   holder: string,
+  state: TransformState,
   form: StateForm,
-  numbers: Readonly<Record<string, number>>,
-  expected: StateForm,
-): void {
+  merged: boolean,
+): Pick<FlatState, "arrays" | "numbers"> {
   const where = `[${kind}] the transform's state for "${holder}"`;
-  if (JSON.stringify(form.tree) !== JSON.stringify(expected.tree)) {
-    throw new OptionError(`${where} changed its form in a step; init and update must return the same keys.`);
-  }
-  for (const [name, { shape, dtype }] of Object.entries(form.arrays)) {
-    const was = expected.arrays[name]!;
-    if (dtype === was.dtype && shape.length === was.shape.length && shape.every((n, axis) => n === was.shape[axis]))
-      continue;
-    throw new OptionError(
-      `${where} had a ${was.dtype} array "${name}" of shape [${was.shape.join(", ")}] and now has a ${dtype} one of shape [${shape.join(", ")}].`,
-    );
-  }
-  for (const [name, value] of Object.entries(numbers)) {
-    if (!Number.isFinite(value))
-      throw new OptionError(`${where} has the number "${name}" = ${value}, which JSON can't hold.`);
-  }
+  const arrays: Record<string, Tensor> = {};
+  const numbers: Record<string, number> = {};
+  const changed = () =>
+    new OptionError(`${where} changed its form in a step; init and update must return the same keys.`);
+  const visit = (node: TransformState | undefined, tree: FormTree): void => {
+    if ("array" in tree) {
+      if (!(node instanceof Tensor)) throw changed();
+      requireSame(where, tree.array, node, form.arrays[tree.array]!);
+      arrays[tree.array] = node;
+    } else if ("number" in tree) {
+      if (typeof node !== "number") throw changed();
+      requireFinite(where, tree.number, node);
+      numbers[tree.number] = node;
+    } else if ("items" in tree) {
+      if (!Array.isArray(node) || node.length !== tree.items.length) throw changed();
+      for (let i = 0; i < tree.items.length; i++) visit(node[i], tree.items[i]!);
+    } else {
+      if (typeof node !== "object" || node instanceof Tensor || Array.isArray(node)) throw changed();
+      const record = node as { readonly [key: string]: TransformState };
+      const keys = Object.keys(tree.fields);
+      if (!merged && Object.keys(record).length !== keys.length) throw changed();
+      for (const key of keys) visit(record[key], tree.fields[key]!);
+    }
+  };
+  visit(state, form.tree);
+  return { arrays, numbers };
+}
+
+function requireSame(where: string, name: string, array: Tensor, was: StateForm["arrays"][string]): void {
+  const { shape, dtype } = array;
+  if (dtype === was.dtype && shape.length === was.shape.length && shape.every((n, axis) => n === was.shape[axis]))
+    return;
+  throw new OptionError(
+    `${where} had a ${was.dtype} array "${name}" of shape [${was.shape.join(", ")}] and now has a ${dtype} one of shape [${shape.join(", ")}].`,
+  );
+}
+
+function requireFinite(where: string, name: string, value: number): void {
+  if (!Number.isFinite(value))
+    throw new OptionError(`${where} has the number "${name}" = ${value}, which JSON can't hold.`);
 }
 
 /** The state of that form with these arrays and numbers. */
@@ -145,15 +172,4 @@ export function mergeStates(kind: string, states: readonly TransformState[]): Tr
       ),
     ]),
   );
-}
-
-/** What a merged state has in the places of a form. */
-export function partOfState(state: TransformState, { tree }: StateForm): TransformState {
-  const take = (node: TransformState, form: FormTree): TransformState => {
-    if ("items" in form) return form.items.map((item, i) => take((node as readonly TransformState[])[i]!, item));
-    if (!("fields" in form)) return node;
-    const record = node as { readonly [key: string]: TransformState };
-    return Object.fromEntries(Object.entries(form.fields).map(([key, child]) => [key, take(record[key]!, child)]));
-  };
-  return take(state, tree);
 }

@@ -15,19 +15,31 @@ import {
   Lion,
   lamb,
   lion,
+  Muon,
+  muon,
   NAdamW,
   nadamw,
   type Optimizer,
   type Parameter,
+  PsgdKron,
+  psgdKron,
+  RfdSon,
   RMSprop,
+  rfdSon,
   rmsprop,
   ScheduleFreeAdamW,
   SGD,
+  Shampoo,
+  Sketchy,
   SM3,
+  Soap,
   Sonew,
   scheduleFreeAdamw,
   sgd,
+  shampoo,
+  sketchy,
   sm3,
+  soap,
   sonew,
 } from "../src/index.js";
 
@@ -43,6 +55,8 @@ export interface Entry {
   rate: number;
   /** Each with one option outside its domain. */
   refused: Options[];
+  /** What `weightDecay` is for. */
+  decays: "all" | "matrices";
 }
 
 type Class = new (params: never, options: never) => unknown;
@@ -55,6 +69,7 @@ function entry(
   options: Options,
   rate: number,
   refused: Options[],
+  decays: Entry["decays"] = "all",
 ): Entry {
   const Made = Class as new <P extends Parameter>(params: Record<string, P>, given: object) => Optimizer<P>;
   const made = transform as ((learningRate: number, given: object) => GradientTransformation) | null;
@@ -64,6 +79,7 @@ function entry(
     transform: made && ((learningRate, given = {}) => made(learningRate, { ...options, ...given })),
     rate,
     refused,
+    decays,
   };
 }
 
@@ -93,6 +109,19 @@ const adafactorRefused = [
   { variant: "optax" },
   { minFactoredDim: 1.5 },
   { weightDecay: -1 },
+];
+
+const muonRefused = [{ momentum: 1 }, { nsSteps: -1 }, { scale: "big" }, { weightDecay: -1 }, { adamBeta2: 1 }];
+const tearfreeRefused = [{ momentum: 1 }, { graft: "adam" }, { graftBeta2: 0 }, { startStep: -1 }, { weightDecay: -1 }];
+const shampooRefused = [...tearfreeRefused, { beta2: 0 }, { eps: -1 }, { rootEvery: 0 }, { root: "svd" }, { ridge: 1 }];
+const sketchyRefused = [...tearfreeRefused, { rank: 0 }, { updateEvery: 0.5 }, { tailDecay: "none" }, { rankTol: -1 }];
+const soapRefused = [...betas, ...eps, { weightDecay: -1 }, { preconditionFrequency: 0 }, { maxPrecondDim: -1 }];
+const psgdKronRefused = [
+  { momentum: 1 },
+  { whiten: "both" },
+  { preconditionerRate: 1 },
+  { clipRms: 0 },
+  { maxSkew: -1 },
 ];
 
 /** One line each. */
@@ -157,6 +186,14 @@ export const everyOptimizer: readonly Entry[] = [
     0.1,
     sonewRefused,
   ),
+  entry("Muon", Muon, muon, { adamLearningRate: 0.1 }, 0.1, muonRefused, "matrices"),
+  entry("Shampoo", Shampoo, shampoo, { mergeDims: 2 }, 0.1, shampooRefused),
+  entry("Shampoo without a graft", Shampoo, shampoo, { graft: "none", blockSize: 2, momentum: 0 }, 0.1, shampooRefused),
+  entry("Shampoo by coupled Newton", Shampoo, shampoo, { mergeDims: 2, root: "coupledNewton" }, 0.1, shampooRefused),
+  entry("Sketchy", Sketchy, sketchy, { mergeDims: 2, rank: 2, updateEvery: 2 }, 0.1, sketchyRefused),
+  entry("Soap", Soap, soap, { preconditionFrequency: 2 }, 0.1, soapRefused),
+  entry("PsgdKron", PsgdKron, psgdKron, {}, 0.05, psgdKronRefused),
+  entry("RfdSon", RfdSon, rfdSon, { rank: 2 }, 8, [{ rank: 0 }, { alpha: 0 }, { beta1: 1 }, { weightDecay: -1 }]),
   entry("diagonal Sonew", Sonew, sonew, { band: 0, eps: 1e-4 }, 0.1, sonewRefused),
   entry(
     "Sonew of band 4, edges dropped on both sides",
