@@ -51,7 +51,8 @@ describe.each(methods)("%s", (_name, rootOf) => {
       1e-6,
       "relative",
     );
-    expectClose(both.slice(0, 0, 1), rootOf(a, 4, 1e-6, "relative"), 1e-11);
+    // Roundings of 1000, which differ between batches and single matrices, are 1e-13 · 3 of the smallest eigenvalue's 2e-3.
+    expectClose(both.slice(0, 0, 1), rootOf(a, 4, 1e-6, "relative"), 1e-10);
     expectClose(both.slice(0, 1, 2), rootOf(b, 4, 1e-6, "relative"), 1e-11);
   });
 });

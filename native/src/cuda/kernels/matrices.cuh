@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cmath>
+#include <type_traits>
 
 #include "cuda/check.h"
 #include "cuda/context.h"
@@ -115,11 +116,13 @@ Placed<T> by_columns(T* data, int64_t rows, int64_t columns) {
 enum class Way { kIn, kInUnscaled, kOut, kOutUnscaled };
 
 // In: to = from / 2^exponent, or as it is; the identity for a bad matrix. Out: to = from · 2^exponent, or as it is; NaN
-// for a bad one. What is not of the part is 0. Blocks of 32×32, so that neither side is read or written in single
-// numbers.
-template <class T>
-__global__ void move_kernel(Placed<T> from, Placed<T> to, int64_t rows, int64_t columns, Part part, Survey survey,
+// for a bad one. What is not of the part is 0. The survey is of the narrower type, that of the operation's operands.
+// Blocks of 32×32, so that neither side is read or written in single numbers.
+template <class A, class B>
+__global__ void move_kernel(Placed<A> from, Placed<B> to, int64_t rows, int64_t columns, Part part, Survey survey,
                             Way way, int64_t batch) {
+  using Surveyed = std::conditional_t<(sizeof(A) < sizeof(B)), A, B>;
+  using T = std::conditional_t<(sizeof(A) < sizeof(B)), B, A>;
   __shared__ T tile[32][33];
   const int64_t i0 = static_cast<int64_t>(blockIdx.y) * 32, j0 = static_cast<int64_t>(blockIdx.x) * 32;
   for (int64_t b = blockIdx.z; b < batch; b += gridDim.z) {
@@ -129,12 +132,12 @@ __global__ void move_kernel(Placed<T> from, Placed<T> to, int64_t rows, int64_t 
       const int di = from.column == 1 ? step : threadIdx.x, dj = from.column == 1 ? threadIdx.x : step;
       const int64_t i = i0 + di, j = j0 + dj;
       if (i >= rows || j >= columns) continue;
-      T x = belongs(part, i, j) ? from.at(b, i, j) : T(0);
+      T x = belongs(part, i, j) ? static_cast<T>(from.at(b, i, j)) : T(0);
       if (bad) {
         x = way == Way::kIn || way == Way::kInUnscaled ? T(i == j) : static_cast<T>(NAN);
       } else if (way == Way::kIn || way == Way::kOut) {
         const int64_t group = survey.per_matrix > 1 ? b * survey.per_matrix + j : b;
-        const int exponent = exponent_of(T{}, survey.largest[group]);
+        const int exponent = exponent_of(Surveyed{}, survey.largest[group]);
         if (exponent != 0) x = static_cast<T>(ldexp(static_cast<double>(x), way == Way::kIn ? -exponent : exponent));
       }
       tile[di][dj] = x;
@@ -142,14 +145,14 @@ __global__ void move_kernel(Placed<T> from, Placed<T> to, int64_t rows, int64_t 
     __syncthreads();
     for (int step = threadIdx.y; step < 32; step += 8) {
       const int di = to.column == 1 ? step : threadIdx.x, dj = to.column == 1 ? threadIdx.x : step;
-      if (i0 + di < rows && j0 + dj < columns) to.at(b, i0 + di, j0 + dj) = tile[di][dj];
+      if (i0 + di < rows && j0 + dj < columns) to.at(b, i0 + di, j0 + dj) = static_cast<B>(tile[di][dj]);
     }
     __syncthreads();
   }
 }
 
-template <class T>
-void move(Context& cuda, Placed<T> from, Placed<T> to, int64_t rows, int64_t columns, Part part, const Survey& survey,
+template <class A, class B>
+void move(Context& cuda, Placed<A> from, Placed<B> to, int64_t rows, int64_t columns, Part part, const Survey& survey,
           Way way, int64_t batch) {
   const auto blocks = [](int64_t count) { return static_cast<unsigned>((count + 31) / 32); };
   const dim3 grid(blocks(columns), blocks(rows), static_cast<unsigned>(batch < 65535 ? batch : 65535));
