@@ -238,7 +238,10 @@ describe.each(everyOptimizer)("$name", ({ make, transform, rate, refused, decays
     const tx = transform!(rate / 5);
     // On the CPU, as typed arrays are: a matrix of rank 7 leaves SOAP the choice of four of its eleven axes.
     const device = "cpu";
-    const tree = (x: Float64Array) => ({ matrix: tensor(x, { shape: [7, 11], device }), vector: tensor(x, { device }) });
+    const tree = (x: Float64Array) => ({
+      matrix: tensor(x, { shape: [7, 11], device }),
+      vector: tensor(x, { device }),
+    });
     let p = tree(start);
     let state = tx.init(p);
     for (let step = 0; step < 20; step++) {
