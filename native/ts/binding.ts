@@ -72,6 +72,9 @@ export const Activation = { none: 0, relu: 1, gelu: 2, geluErf: 3, silu: 4 } as 
 export const Distribution = { uniform: 0, normal: 1 } as const;
 export const Graft = { none: 0, adam: 1, adamRaw: 2, sgd: 3, momentum: 4, rmspropNorm: 5 } as const;
 
+/** A number; in a program that is being recorded also a bigint, the position of the number among those that each run is given. */
+export type Scalar = number | bigint;
+
 type O = Operand;
 type Opt = OptionalOperand;
 /** A queued call's number, in order of submission. */
@@ -83,15 +86,15 @@ type Ticket = number;
  */
 export interface KernelTable {
   copy(x: O, out: O): Ticket;
-  fill(value: number, out: O): Ticket;
-  random(distribution: number, seed: number, stream: number, out: O): Ticket;
+  fill(value: Scalar, out: O): Ticket;
+  random(distribution: number, seed: Scalar, stream: Scalar, out: O): Ticket;
   unary(op: number, x: O, out: O): Ticket;
   unaryGrad(op: number, x: O, dy: O, dx: O): Ticket;
   binary(op: number, a: O, b: O, out: O): Ticket;
   addAll(xs: readonly O[], out: O): Ticket;
   where(condition: O, a: O, b: O, out: O): Ticket;
   reduce(op: number, x: O, out: O): Ticket;
-  dropout(x: O, rate: number, seed: number, stream: number, out: O): Ticket;
+  dropout(x: O, rate: number, seed: Scalar, stream: Scalar, out: O): Ticket;
   gather(x: O, indices: O, axis: number, out: O): Ticket;
   scatterAdd(x: O, indices: O, axis: number, out: O): Ticket;
   cumsum(x: O, axis: number, reverse: boolean, out: O): Ticket;
@@ -300,13 +303,13 @@ export interface KernelTable {
     v: readonly O[],
     maxV: readonly O[],
     gradScale: Opt,
-    lr: number,
+    lr: Scalar,
     beta1: number,
     beta2: number,
     eps: number,
     weightDecay: number,
     decoupled: boolean,
-    step: number,
+    step: Scalar,
   ): Ticket;
   sonewStep(
     params: readonly O[],
@@ -318,7 +321,7 @@ export interface KernelTable {
     rms: readonly O[],
     chainLength: readonly number[],
     gradScale: Opt,
-    lr: number,
+    lr: Scalar,
     beta1: number,
     beta2: number,
     eps: number,
@@ -329,7 +332,7 @@ export interface KernelTable {
     graftEps: number,
     biasCorrection: boolean,
     weightDecay: number,
-    step: number,
+    step: Scalar,
     dropped: Opt,
   ): Ticket;
 }
@@ -391,6 +394,16 @@ export interface Binding {
   readSync<T extends TypedArray>(handle: Handle, into: T): T;
   /** Copies between arrays of one dtype and shape on two devices; queued on both. */
   transfer(from: Handle, to: Handle): void;
+  /** From here on kernels on the device are not queued but added to a new program, in whose memory new arrays are; nothing else may be asked of it. */
+  recordProgram(device: number): void;
+  /** The program that was recorded, by number, or (`keep` false) 0 and it is forgotten. */
+  endProgram(keep: boolean): number;
+  /** Makes a program ready to run, which then takes as many numbers. @throws the error of a call that can't be repeated */
+  compileProgram(program: number, numbers: Float64Array): void;
+  /** Queues all its calls with these numbers. */
+  runProgram(program: number, numbers: Float64Array): void;
+  /** Gives up its memory when what was queued has run. */
+  releaseProgram(program: number): void;
   // Of a device; default the CPU.
   synchronize(device?: number): Promise<void>;
   /** Milliseconds on the device's clock when all work that was queued before had been computed; differences mean something. */

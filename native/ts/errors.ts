@@ -83,6 +83,13 @@ export class OutOfMemoryError extends LlmeffError {
   }
 }
 
+/** Something in a captured step that can't be captured. */
+export class CaptureError extends LlmeffError {
+  constructor(message: string, options?: ErrorOptions) {
+    super("ERR_CAPTURE", message, options);
+  }
+}
+
 /** The native addon could not be loaded. */
 export class NativeLoadError extends LlmeffError {
   constructor(message: string, options?: ErrorOptions) {
@@ -98,6 +105,7 @@ const byCode: Record<string, new (message: string) => LlmeffError> = {
   ERR_OPTION: OptionError,
   ERR_INDEX: IndexOutOfRangeError,
   ERR_OUT_OF_MEMORY: OutOfMemoryError,
+  ERR_CAPTURE: CaptureError,
 };
 
 /** An error of the engine with the call that caused it; `ticket` is 0 when it happened inside the call itself. */

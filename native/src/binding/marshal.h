@@ -13,6 +13,7 @@
 #include "llmeff/device.h"
 #include "llmeff/error.h"
 #include "llmeff/kernels.h"
+#include "llmeff/program.h"
 
 namespace llmeff::binding {
 
@@ -37,6 +38,7 @@ ArrayArgument<V> array_argument(const Array& array) {
 // What the arguments of one call have in common.
 struct CallContext {
   const HandleTable& handles;
+  Program* program = nullptr;  // that the call is recorded in, if it is
   Device* device = nullptr;
   bool host = false;   // some argument is a typed array: the call must end before it returns
   bool empty = false;  // some array has no elements
@@ -56,10 +58,12 @@ bool CallContext::read(const Napi::Value& value, ArrayArgument<V>& argument) {
   if (is_number(value, handle)) {
     const Array& array = handles.at(handle);
     argument = array_argument<V>(array);
-    if (array.buffer)
+    if (array.buffer) {
       check_device(array.buffer.device());
-    else
+      if (program != nullptr) program->use(array.buffer);
+    } else {
       empty = true;
+    }
     return true;
   }
   if (value.IsNull() || value.IsUndefined()) return false;
@@ -105,7 +109,10 @@ struct Reader {
   template <class P>
   requires std::is_arithmetic_v<P>
   void operator()(Argument<P>& argument, size_t i) const {
-    if constexpr (std::is_same_v<P, bool>)
+    if (context.program != nullptr && info[i].IsBigInt()) {
+      bool exact = false;
+      argument.number = context.program->number(info[i].As<Napi::BigInt>().Uint64Value(&exact));
+    } else if constexpr (std::is_same_v<P, bool>)
       argument.value = info[i].ToBoolean().Value();
     else if constexpr (std::is_integral_v<P>)
       argument.value = integer_argument(info[i]);
@@ -156,17 +163,22 @@ struct Traits {
   Half half = Half::kWidened;
 };
 
-// Queues one kernel. Returns its ticket; 0 when there was nothing to do.
+// Queues one kernel, or adds it to the program that is being recorded. Returns its ticket; 0 when there was nothing to do.
 template <class... P>
-uint64_t call_kernel(const Arguments& info, const HandleTable& handles, const char* op, void (Kernels::*method)(P...),
-                     Traits traits) {
+uint64_t call_kernel(const Arguments& info, const HandleTable& handles, Program* program, const char* op,
+                     void (Kernels::*method)(P...), Traits traits) {
   static_assert(sizeof...(P) <= Arguments::kMost);
   if (info.Length() != sizeof...(P))
     fail("ERR_OPTION", "[native] %s takes %zu arguments; received %zu.", op, sizeof...(P), info.Length());
-  CallContext context{handles};
+  CallContext context{handles, program};
   Call<P...> call(method, Reader{context, info, op, traits.optional, traits.transposed});
   if (context.empty || context.device == nullptr) return 0;
   Device& device = *context.device;
+  if (program != nullptr) {
+    if (context.host)
+      fail("ERR_CAPTURE", "[%s] can't be part of a captured step: it works on typed arrays. Use tensors.", op);
+    return program->add(op, traits.half, std::move(call));
+  }
   if (!context.host) return submit_call(device, op, traits.half, std::move(call), [](const FailurePointer&) {});
   FailurePointer failure;
   const uint64_t ticket =

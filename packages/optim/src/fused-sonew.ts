@@ -59,7 +59,7 @@ export class Sonew<P extends Parameter> extends FusedOptimizer<P, SonewHyper> {
     };
   }
 
-  #prepareAdam({ slots, grads, hyper, step, gradScale }: Bucket<P, SonewHyper>): () => void {
+  #prepareAdam({ slots, grads, hyper, learningRate, step, gradScale }: Bucket<P, SonewHyper>): () => void {
     const operands = (arrays: readonly P[]) => arrays.map((array) => this.storage.operand(array));
     return engine().op.adamwStep.bind(
       null,
@@ -70,7 +70,7 @@ export class Sonew<P extends Parameter> extends FusedOptimizer<P, SonewHyper> {
       operands(slots.map((slot) => slot.state.h0!)),
       [],
       gradScale,
-      hyper.learningRate,
+      learningRate,
       hyper.beta1,
       hyper.beta2,
       hyper.graftEps,
@@ -80,7 +80,7 @@ export class Sonew<P extends Parameter> extends FusedOptimizer<P, SonewHyper> {
     );
   }
 
-  #prepareSonew({ slots, grads, hyper, step, gradScale }: Bucket<P, SonewHyper>): () => void {
+  #prepareSonew({ slots, grads, hyper, learningRate, step, gradScale }: Bucket<P, SonewHyper>): () => void {
     const { storage } = this;
     const operands = (arrays: readonly P[]) => arrays.map((array) => storage.operand(array));
     const reversed = (array: P, slot: Slot<P>) =>
@@ -100,7 +100,7 @@ export class Sonew<P extends Parameter> extends FusedOptimizer<P, SonewHyper> {
       hyper.graft === "rmspropNorm" ? state("rms") : [],
       slots.map((slot) => chainLength(slot.shape, hyper)),
       gradScale,
-      hyper.learningRate,
+      learningRate,
       hyper.beta1,
       hyper.beta2,
       hyper.eps,

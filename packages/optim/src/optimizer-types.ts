@@ -1,7 +1,7 @@
 /**
  * What an optimizer is to its users, and the data that the fused ones hand from the base class to their kernels.
  */
-import type { Operand } from "@llmeff/native";
+import type { Operand, Scalar } from "@llmeff/native";
 import type { Tensor } from "@llmeff/tensor";
 import type { ParamGroup, ResolvedGroup } from "./groups.js";
 import type { ScalarOrSchedule } from "./schedules.js";
@@ -97,8 +97,9 @@ export const roundings = <P>(slots: readonly Slot<P>[]): P[] =>
 export interface Bucket<P, H> {
   readonly slots: readonly Slot<P>[];
   readonly grads: readonly P[];
-  readonly hyper: H & { learningRate: number };
+  readonly hyper: H;
+  readonly learningRate: Scalar;
   /** 1-based. */
-  readonly step: number;
+  readonly step: Scalar;
   readonly gradScale: Operand | null;
 }

@@ -1,7 +1,8 @@
 /**
  * What all fused optimizers share: parameter groups, clipping by global norm, step counts and saved state.
  */
-import { DeviceError, DTypeError, FormatError, type Operand, OptionError, ShapeError } from "@llmeff/native";
+import { DeviceError, DTypeError, FormatError, type Operand, OptionError, type Scalar, ShapeError } from "@llmeff/native";
+import { currentRecording, hostEffect, hostNumber, isCapturing, scalarOf } from "@llmeff/tensor";
 import { checkKeys, checkNumber } from "./check.js";
 import { preview, type ResolvedGroup, resolveGroups } from "./groups.js";
 import type {
@@ -31,6 +32,8 @@ export abstract class FusedOptimizer<P extends Parameter, H extends CommonHyper>
   #learningRate: ScalarOrSchedule;
   #gradNorm: P | undefined;
   #stepCount = 0;
+  /** Steps that the capture under way has taken so far: in its replays each of them has a learning rate and a count of its own. */
+  #captured: { recording: unknown; steps: number } = { recording: undefined, steps: 0 };
 
   /** `hyper` holds every hyper-parameter with its default; `stateNames` says which arrays a parameter of a group needs. */
   protected constructor(
@@ -102,7 +105,7 @@ export abstract class FusedOptimizer<P extends Parameter, H extends CommonHyper>
   }
 
   get learningRate(): number {
-    return this.#learningRateAt(this.#learningRate);
+    return this.#learningRateAt(this.#learningRate, this.#stepCount);
   }
   set learningRate(value: ScalarOrSchedule) {
     checkLearningRate(this.#where, value);
@@ -111,17 +114,39 @@ export abstract class FusedOptimizer<P extends Parameter, H extends CommonHyper>
 
   step(grads: Readonly<Record<string, P>>): void {
     const names = this.#checkGrads(grads);
-    const rates = new Map(this.paramGroups.map((group) => [group, this.#learningRateAt(group.learningRate)]));
+    const ahead = this.#stepsAhead();
+    const rates = new Map(this.paramGroups.map((group) => [group, this.#rateOf(group, ahead)]));
+    if (!isCapturing()) this.#setNorm(undefined);
     this.storage.run(() => {
       const dense = new Map(names.map((name) => [name, this.storage.contiguous(grads[name]!)]));
-      const gradScale = this.#clip([...dense.values()]);
-      const buckets = this.#buckets(dense, rates, gradScale);
+      const { gradScale, norm } = this.#clip([...dense.values()]);
+      const buckets = this.#buckets(dense, rates, gradScale, ahead);
       // All operands are there before the first kernel is called: what fails until then fails the whole step.
       const kernels = buckets.map((bucket) => this.prepareBucket(bucket));
       for (const call of kernels) call();
-      for (const { slots, step } of buckets) for (const slot of slots) slot.steps = step;
+      const measured = norm && this.storage.alias(norm);
+      hostEffect(
+        () => {
+          for (const { slots } of buckets) for (const slot of slots) slot.steps++;
+          this.#stepCount++;
+          this.#setNorm(measured && this.storage.alias(measured));
+        },
+        () => measured && this.storage.dispose(measured),
+      );
     });
-    this.#stepCount++;
+    if (isCapturing()) this.#captured.steps++;
+  }
+
+  #setNorm(norm: P | undefined): void {
+    if (this.#gradNorm) this.storage.dispose(this.#gradNorm);
+    this.#gradNorm = norm;
+  }
+
+  /** Steps that a replay of the capture under way will have taken before this one; outside of captures 0. */
+  #stepsAhead(): number {
+    const recording = currentRecording();
+    if (this.#captured.recording !== recording) this.#captured = { recording, steps: 0 };
+    return this.#captured.steps;
   }
 
   /** Gets the operands of a bucket's kernel, and returns the function that calls it. */
@@ -198,8 +223,7 @@ export abstract class FusedOptimizer<P extends Parameter, H extends CommonHyper>
 
   dispose(): void {
     for (const array of Object.values(this.stateDict().tensors)) this.storage.dispose(array);
-    if (this.#gradNorm) this.storage.dispose(this.#gradNorm);
-    this.#gradNorm = undefined;
+    this.#setNorm(undefined);
   }
   [Symbol.dispose](): void {
     this.dispose();
@@ -240,43 +264,58 @@ export abstract class FusedOptimizer<P extends Parameter, H extends CommonHyper>
     return [...this.#slots.keys()].filter((name) => grads[name] !== undefined);
   }
 
-  #clip(grads: readonly P[]): Operand | null {
-    if (this.#gradNorm) this.storage.dispose(this.#gradNorm);
-    this.#gradNorm = undefined;
-    if (this.#maxGradNorm === undefined || grads.length === 0) return null;
-    this.#gradNorm = this.storage.globalNorm(grads);
-    return this.storage.operand(this.storage.clipScale(this.#gradNorm, this.#maxGradNorm));
+  #clip(grads: readonly P[]): { gradScale: Operand | null; norm: P | undefined } {
+    if (this.#maxGradNorm === undefined || grads.length === 0) return { gradScale: null, norm: undefined };
+    const norm = this.storage.globalNorm(grads);
+    return { gradScale: this.storage.operand(this.storage.clipScale(norm, this.#maxGradNorm)), norm };
   }
 
   #buckets(
     grads: ReadonlyMap<string, P>,
-    rates: ReadonlyMap<ResolvedGroup<H>, number>,
+    rates: ReadonlyMap<ResolvedGroup<H>, Scalar>,
     gradScale: Operand | null,
+    ahead: number,
   ): Bucket<P, H>[] {
-    const buckets = new Map<
-      string,
-      { slots: Slot<P>[]; grads: P[]; hyper: H & { learningRate: number }; step: number }
-    >();
+    const buckets = new Map<string, Omit<Bucket<P, H>, "gradScale"> & { slots: Slot<P>[]; grads: P[] }>();
     for (const [name, grad] of grads) {
       const slot = this.#slots.get(name)!;
       const group = this.#groupOf.get(name)!;
       const decays = this.#decaysAll || slot.shape.length >= 2;
       const key = `${this.paramGroups.indexOf(group)}/${slot.steps}/${decays}`;
-      let bucket = buckets.get(key);
-      if (!bucket) {
-        const hyper = { ...group, learningRate: rates.get(group)!, weightDecay: decays ? group.weightDecay : 0 };
-        bucket = { slots: [], grads: [], hyper, step: slot.steps + 1 };
-        buckets.set(key, bucket);
+      const bucket = buckets.get(key);
+      if (bucket) {
+        bucket.slots.push(slot);
+        bucket.grads.push(grad);
+        continue;
       }
-      bucket.slots.push(slot);
-      bucket.grads.push(grad);
+      const slots = [slot];
+      buckets.set(key, {
+        slots,
+        grads: [grad],
+        hyper: { ...group, weightDecay: decays ? group.weightDecay : 0 },
+        learningRate: rates.get(group)!,
+        step: scalarOf(this.#where, hostNumber(() => this.#commonSteps(slots) + ahead + 1)),
+      });
     }
     return [...buckets.values()].map((bucket) => ({ ...bucket, gradScale }));
   }
 
-  #learningRateAt(value: ScalarOrSchedule): number {
-    const rate = asSchedule(value)(this.#stepCount);
-    checkLearningRate(`${this.#where}] [step ${this.#stepCount}`, rate);
+  /** Of slots that were at one step when they came together; in a captured step, at every replay. */
+  #commonSteps(slots: readonly Slot<P>[]): number {
+    const other = slots.find(({ steps }) => steps !== slots[0]!.steps);
+    if (other === undefined) return slots[0]!.steps;
+    throw new OptionError(
+      `[${this.#where}.step] "${slots[0]!.name}" has taken ${slots[0]!.steps} steps and "${other.name}" ${other.steps}; they were captured at one step. Capture the step again.`,
+    );
+  }
+
+  #rateOf(group: ResolvedGroup<H>, ahead: number): Scalar {
+    return scalarOf(this.#where, hostNumber(() => this.#learningRateAt(group.learningRate, this.#stepCount + ahead)));
+  }
+
+  #learningRateAt(value: ScalarOrSchedule, step: number): number {
+    const rate = asSchedule(value)(step);
+    checkLearningRate(`${this.#where}] [step ${step}`, rate);
     return rate;
   }
 }
