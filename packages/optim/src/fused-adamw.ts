@@ -28,7 +28,14 @@ export class AdamW<P extends Parameter> extends FusedOptimizer<P, AdamWHyper> {
     super("AdamW", params, hyper, options, (group) => (group.amsgrad ? ["m", "v", "maxV"] : ["m", "v"]), checkAdamW);
   }
 
-  protected override prepareBucket({ slots, grads, hyper, learningRate, step, gradScale }: Bucket<P, AdamWHyper>): () => void {
+  protected override prepareBucket({
+    slots,
+    grads,
+    hyper,
+    learningRate,
+    step,
+    gradScale,
+  }: Bucket<P, AdamWHyper>): () => void {
     const { operand } = this.storage;
     const state = (key: string) => slots.map((slot) => operand(slot.state[key]!));
     return engine().op.adamwStep.bind(

@@ -1,7 +1,15 @@
 /**
  * What all fused optimizers share: parameter groups, clipping by global norm, step counts and saved state.
  */
-import { DeviceError, DTypeError, FormatError, type Operand, OptionError, type Scalar, ShapeError } from "@llmeff/native";
+import {
+  DeviceError,
+  DTypeError,
+  FormatError,
+  type Operand,
+  OptionError,
+  type Scalar,
+  ShapeError,
+} from "@llmeff/native";
 import { currentRecording, hostEffect, hostNumber, isCapturing, scalarOf } from "@llmeff/tensor";
 import { checkKeys, checkNumber } from "./check.js";
 import { preview, type ResolvedGroup, resolveGroups } from "./groups.js";
@@ -294,7 +302,10 @@ export abstract class FusedOptimizer<P extends Parameter, H extends CommonHyper>
         grads: [grad],
         hyper: { ...group, weightDecay: decays ? group.weightDecay : 0 },
         learningRate: rates.get(group)!,
-        step: scalarOf(this.#where, hostNumber(() => this.#commonSteps(slots) + ahead + 1)),
+        step: scalarOf(
+          this.#where,
+          hostNumber(() => this.#commonSteps(slots) + ahead + 1),
+        ),
       });
     }
     return [...buckets.values()].map((bucket) => ({ ...bucket, gradScale }));
@@ -310,7 +321,10 @@ export abstract class FusedOptimizer<P extends Parameter, H extends CommonHyper>
   }
 
   #rateOf(group: ResolvedGroup<H>, ahead: number): Scalar {
-    return scalarOf(this.#where, hostNumber(() => this.#learningRateAt(group.learningRate, this.#stepCount + ahead)));
+    return scalarOf(
+      this.#where,
+      hostNumber(() => this.#learningRateAt(group.learningRate, this.#stepCount + ahead)),
+    );
   }
 
   #learningRateAt(value: ScalarOrSchedule, step: number): number {

@@ -105,14 +105,17 @@ class Step<K extends string, R> {
     const { inputs, warmup = 2, device } = options;
     if (typeof fn !== "function") throw new OptionError(`[captureStep] fn must be a function; received ${typeof fn}.`);
     if (typeof inputs !== "object" || inputs === null || inputs instanceof Tensor) {
-      throw new OptionError("[captureStep] inputs must be tensors or forms by name, { tokens: { shape: [8, 128], dtype: \"int32\" } }.");
+      throw new OptionError(
+        '[captureStep] inputs must be tensors or forms by name, { tokens: { shape: [8, 128], dtype: "int32" } }.',
+      );
     }
     if (!Number.isSafeInteger(warmup) || warmup < 1) {
       throw new OptionError(`[captureStep] warmup must be an integer of at least 1; received ${String(warmup)}.`);
     }
     const forms = Object.entries(inputs) as [K, Tensor | InputForm][];
     const example = forms.map(([, form]) => form).find((form) => form instanceof Tensor);
-    this.#device = device === undefined && example ? (example as Tensor).deviceNumber : chosenDevice("captureStep", device);
+    this.#device =
+      device === undefined && example ? (example as Tensor).deviceNumber : chosenDevice("captureStep", device);
     for (const [, { shape, dtype = "float32" }] of forms) {
       checkShape("captureStep", shape);
       checkDType("captureStep", dtype);
@@ -134,7 +137,9 @@ class Step<K extends string, R> {
   call(inputs: Readonly<Record<K, InputValue>>): R {
     if (this.#disposed) throw new DisposedError("[captureStep] the step was disposed. Capture it again.");
     if (isCapturing() || currentTape() !== undefined) {
-      throw new OptionError("[captureStep] a captured step can't be part of another one, nor of a loss. Call it outside.");
+      throw new OptionError(
+        "[captureStep] a captured step can't be part of another one, nor of a loss. Call it outside.",
+      );
     }
     this.#check(inputs);
     if (this.#program) return this.#replay(this.#program, inputs, numbersOf(this.#program.recording));
@@ -186,7 +191,10 @@ class Step<K extends string, R> {
       const inputs = new Set(Object.values<Tensor>(this.#inputs));
       const tensors = tensorsOf(result);
       return tensors.some((tensor) => inputs.has(tensor))
-        ? (replaceTensors(result, tensors.map((tensor) => (inputs.has(tensor) ? clone(tensor) : tensor))) as R)
+        ? (replaceTensors(
+            result,
+            tensors.map((tensor) => (inputs.has(tensor) ? clone(tensor) : tensor)),
+          ) as R)
         : result;
     });
   }
@@ -228,7 +236,11 @@ class Step<K extends string, R> {
     );
   }
 
-  #replay({ number, recording, result, tensors }: Program, inputs: Readonly<Record<K, InputValue>>, numbers: Float64Array): R {
+  #replay(
+    { number, recording, result, tensors }: Program,
+    inputs: Readonly<Record<K, InputValue>>,
+    numbers: Float64Array,
+  ): R {
     this.#take(inputs);
     engine().runProgram(number, numbers);
     const copies = noGrad(() => tensors.map(clone));

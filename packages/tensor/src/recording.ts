@@ -129,7 +129,11 @@ export function refuseReading(where: string): void {
 /** @internal */
 export function refuseUpload(where: string): void {
   const why = "it takes values from JavaScript, which a replay would not see change";
-  refuseWhileCapturing(where, why, "Make the tensor outside, or let it be an input; numbers: full(shape, hostNumber(…)).");
+  refuseWhileCapturing(
+    where,
+    why,
+    "Make the tensor outside, or let it be an input; numbers: full(shape, hostNumber(…)).",
+  );
 }
 
 /** @internal */

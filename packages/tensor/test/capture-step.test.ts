@@ -43,11 +43,11 @@ describe("captureStep", () => {
     const [wanted, losses]: [number[], Tensor[]] = [[], []];
     for (let i = 0; i < 10; i++) {
       const { tokens, targets } = batchAt(i);
-      wanted.push(
-        scope(() => descend(plain, t.tensor(tokens, { shape }), t.tensor(targets, { shape })).itemSync()),
-      );
+      wanted.push(scope(() => descend(plain, t.tensor(tokens, { shape }), t.tensor(targets, { shape })).itemSync()));
       // Typed arrays and tensors alike.
-      losses.push(i % 2 === 0 ? step({ tokens, targets }) : scope(() => step({ tokens: t.tensor(tokens, { shape }), targets })));
+      losses.push(
+        i % 2 === 0 ? step({ tokens, targets }) : scope(() => step({ tokens: t.tensor(tokens, { shape }), targets })),
+      );
       expect(step.mode).toBe(i < 2 ? "eager" : "captured");
     }
     expect(await Promise.all(losses.map((value) => value.item()))).toEqual(wanted);
@@ -77,7 +77,12 @@ describe("captureStep", () => {
       () => {
         const dropped = t.dropout(x, 0.5, { seed: 3, stream: hostNumber(() => at) });
         const noise = t.randomUniform({ seed: hostNumber(() => 10 + at), stream: 1 }, [8]);
-        const scaled = x.mul(t.full([], hostNumber(() => 1 / (1 + at))));
+        const scaled = x.mul(
+          t.full(
+            [],
+            hostNumber(() => 1 / (1 + at)),
+          ),
+        );
         hostEffect(() => seen.push(at));
         return [dropped, noise, scaled] as const;
       },
@@ -155,7 +160,9 @@ describe("captureStep", () => {
     for (let i = 0; i < 5; i++) {
       if (i === 2) {
         const before = memory();
-        expect(() => step(batchAt(i))).toThrow(expect.objectContaining({ code: "ERR_CAPTURE", message: expect.stringContaining(`[${name}]`) }));
+        expect(() => step(batchAt(i))).toThrow(
+          expect.objectContaining({ code: "ERR_CAPTURE", message: expect.stringContaining(`[${name}]`) }),
+        );
         await sync();
         expect(memory().tensors).toBe(before.tensors);
       }
@@ -203,8 +210,12 @@ describe("captureStep", () => {
     ];
     for (const [inputs, message] of wrong) expect(() => step(inputs as never)).toThrow(message);
     expect(bits(params)).toEqual(before);
-    expect(() => captureStep(() => x, { inputs: {}, warmup: 0 })).toThrow("[captureStep] warmup must be an integer of at least 1; received 0.");
-    expect(() => captureStep(() => x, { inputs: null as never })).toThrow("[captureStep] inputs must be tensors or forms by name");
+    expect(() => captureStep(() => x, { inputs: {}, warmup: 0 })).toThrow(
+      "[captureStep] warmup must be an integer of at least 1; received 0.",
+    );
+    expect(() => captureStep(() => x, { inputs: null as never })).toThrow(
+      "[captureStep] inputs must be tensors or forms by name",
+    );
     expect(() => captureStep(3 as never, { inputs: {} })).toThrow("[captureStep] fn must be a function");
   });
 

@@ -5,8 +5,8 @@ import {
   add,
   captureStep,
   checkpoint,
-  dropout,
   type DType,
+  dropout,
   type HostNumber,
   hostNumber,
   memory,
@@ -58,12 +58,22 @@ const adamw = (options: object) => (params: Params) => new AdamW(params, { learn
 const cases: Record<string, Case> = {
   "AdamW with a schedule and clipping": { optimizer: adamw({ maxGradNorm: 0.5, weightDecay: 0.1, decay: "matrices" }) },
   "AdamW with amsgrad and groups": {
-    optimizer: adamw({ amsgrad: true, groups: [{ params: /norm/, learningRate: (step: number) => 1e-3 / (step + 1) }] }),
+    optimizer: adamw({
+      amsgrad: true,
+      groups: [{ params: /norm/, learningRate: (step: number) => 1e-3 / (step + 1) }],
+    }),
   },
   "SONew with a graft": { optimizer: (params) => new Sonew(params, { learningRate: schedule, maxGradNorm: 1 }) },
   "SONew by columns with relative eps": {
     optimizer: (params) =>
-      new Sonew(params, { learningRate: schedule, order: "col", chain: "row", vectors: "adam", epsMode: "relative", biasCorrection: true }),
+      new Sonew(params, {
+        learningRate: schedule,
+        order: "col",
+        chain: "row",
+        vectors: "adam",
+        epsMode: "relative",
+        biasCorrection: true,
+      }),
   },
   "SONew with normed RMSProp": {
     optimizer: (params) => new Sonew(params, { learningRate: schedule, graft: "rmspropNorm" }),
@@ -82,11 +92,18 @@ const cases: Record<string, Case> = {
 };
 
 /** One step on all micro-batches. */
-function trainStep({ loss = model.loss.bind(model), microBatches = 1 }: Case, params: Params, optimizer: Optimizer, inputs: Params, at: () => number) {
+function trainStep(
+  { loss = model.loss.bind(model), microBatches = 1 }: Case,
+  params: Params,
+  optimizer: Optimizer,
+  inputs: Params,
+  at: () => number,
+) {
   const stream = hostNumber(at);
   const parts = Array.from({ length: microBatches }, (_, i) =>
     valueAndGrad(
-      (p: Params) => mul(loss(p, { tokens: inputs[`tokens${i}`]!, targets: inputs[`targets${i}`]! }, stream), 1 / microBatches),
+      (p: Params) =>
+        mul(loss(p, { tokens: inputs[`tokens${i}`]!, targets: inputs[`targets${i}`]! }, stream), 1 / microBatches),
       params,
     ),
   );
@@ -203,7 +220,8 @@ describe("captured training", () => {
     const [plain, captured] = [run(one), run(one)];
     const twice = (of: typeof plain) => (inputs: Params) => [of.step(inputs), of.step(inputs)] as const;
     const form = { shape, dtype: "int32" } as const;
-    using step = captureStep(twice(captured), { inputs: { tokens0: form, targets0: form }, warmup: 1 });
+    const inputs: Record<string, typeof form> = { tokens0: form, targets0: form };
+    using step = captureStep(twice(captured), { inputs, warmup: 1 });
     for (let i = 0; i < 5; i++) {
       step(inputsAt(i));
       scope(() => void twice(plain)(tensors(inputsAt(i))));
@@ -234,7 +252,9 @@ describe("captured training", () => {
   });
 
   it("refuses a replay whose parameters are no longer at one step, and a rate that is none, with nothing changed", async () => {
-    const one: Case = { optimizer: (params) => new AdamW(params, { learningRate: (i) => (i === 5 ? Number.NaN : 0.01) }) };
+    const one: Case = {
+      optimizer: (params) => new AdamW(params, { learningRate: (i) => (i === 5 ? Number.NaN : 0.01) }),
+    };
     const captured = run(one);
     using step = captured.capture();
     for (let i = 0; i < 5; i++) step(inputsAt(i)).dispose();

@@ -1,8 +1,16 @@
 import { Distribution, DTypeCode, DTypeError, engine, OptionError, type Scalar, ShapeError } from "@llmeff/native";
 import { chosenDevice, type DeviceChoice } from "../device.js";
 import { checkDType, type DType, dtypeOf, isFloating, type TypedArray } from "../dtype.js";
+import {
+  type HostNumber,
+  isCapturing,
+  ReplayedNumber,
+  refuseTransfer,
+  refuseUpload,
+  refuseWhileCapturing,
+  scalarOf,
+} from "../recording.js";
 import { checkShape, formatShape, maxRank, type Shape, sizeOf } from "../shape.js";
-import { type HostNumber, isCapturing, refuseTransfer, refuseUpload, refuseWhileCapturing, ReplayedNumber, scalarOf } from "../recording.js";
 import { Tensor } from "../tensor.js";
 import { checkTensor } from "./arguments.js";
 
@@ -91,7 +99,8 @@ export function tensor(data: NestedNumbers | TypedArray, options: TensorOptions 
 }
 
 function checkNumber(where: string, value: HostNumber): void {
-  if (typeof value !== "number" && !(value instanceof ReplayedNumber)) throw new OptionError(`[${where}] value must be a number; received ${typeof value}.`);
+  if (typeof value !== "number" && !(value instanceof ReplayedNumber))
+    throw new OptionError(`[${where}] value must be a number; received ${typeof value}.`);
 }
 
 /** A tensor of one value everywhere; default dtype float32. */
