@@ -39,7 +39,8 @@ TEST(program_memory_is_reused_within_it_and_returns_when_it_is_released) {
     Stored part(device, DType::kF32, {1000}, program.get());
     CHECK(last == nullptr || part.view().data == last, "a new block");
     last = part.view().data;
-    program->add("fill", Half::kNative, numbered(&Kernels::fill, Argument<double>{static_cast<double>(i), -1}, part.out()));
+    program->add("fill", Half::kNative,
+                 numbered(&Kernels::fill, Argument<double>{static_cast<double>(i), -1}, part.out()));
     record_add(*program, total, part, total);
   }
   // Nobody else gets it.
@@ -55,7 +56,8 @@ TEST(program_memory_is_reused_within_it_and_returns_when_it_is_released) {
   program->release();
   program = nullptr;
   device.synchronize();
-  CHECK(device.memory().live_bytes == before + total.bytes() + left.bytes(), "%zu", device.memory().live_bytes - before);
+  CHECK(device.memory().live_bytes == before + total.bytes() + left.bytes(), "%zu",
+        device.memory().live_bytes - before);
 }
 
 TEST(program_failures_are_those_of_one_run) {
@@ -69,8 +71,7 @@ TEST(program_failures_are_those_of_one_run) {
   for (const Stored* array : {&table, &ids, &sum}) program->use(array->buffer());
   program->add("embedding", Half::kNative, numbered(&Kernels::embedding, table.in(), ids.in(), rows.out()));
   // Two halves of one array: what the other half keeps must not keep the failure of an earlier run.
-  for (int half : {0, 1})
-    program->add("copy", Half::kNative, numbered(&Kernels::copy, rows.in(), both.row_out(half)));
+  for (int half : {0, 1}) program->add("copy", Half::kNative, numbered(&Kernels::copy, rows.in(), both.row_out(half)));
   record_add(*program, sum, rows, sum);
   const auto code_of = [](const Stored& array) {
     const FailurePointer failure = array.failure();

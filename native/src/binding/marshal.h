@@ -163,7 +163,8 @@ struct Traits {
   Half half = Half::kWidened;
 };
 
-// Queues one kernel, or adds it to the program that is being recorded. Returns its ticket; 0 when there was nothing to do.
+// Queues one kernel, or adds it to the program that is being recorded. Returns its ticket; 0 when there was nothing to
+// do.
 template <class... P>
 uint64_t call_kernel(const Arguments& info, const HandleTable& handles, Program* program, const char* op,
                      void (Kernels::*method)(P...), Traits traits) {

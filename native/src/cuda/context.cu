@@ -90,16 +90,25 @@ void Context::begin(const char* op, uint64_t ticket, const std::vector<FailurePo
   op_ = op;
   ticket_ = ticket;
   pending_ = pending;
-  if (check_ != nullptr) {  // of a call that threw
-    if (graph_ == nullptr) {
-      std::lock_guard lock(slots_mutex_);
-      free_slots_.push_back(check_->slot);
-    }
-    check_ = nullptr;
-  }
+  forget_check();
   used_ = 0;
-  // Rare: only while calls still grow. cudaFree waits for the work that uses an arena, which nothing may do during a capture.
+  // Rare: only while calls still grow. cudaFree waits for the work that uses an arena; during a capture nothing may.
   if (graph_ == nullptr) outgrown_.clear();
+}
+
+// Of a call that threw.
+void Context::forget_check() {
+  if (check_ == nullptr) return;
+  if (graph_ == nullptr) {
+    std::lock_guard lock(slots_mutex_);
+    free_slots_.push_back(check_->slot);
+  }
+  check_ = nullptr;
+}
+
+void Context::capture(GraphChecks* graph) {
+  forget_check();
+  graph_ = graph;
 }
 
 int Context::take_slot() {

@@ -113,7 +113,7 @@ class Context {
   void settle(Failure& check);
 
   // While calls are captured into a graph their checks and guards work with its slots; null: no longer.
-  void capture(GraphChecks* graph) { graph_ = graph; }
+  void capture(GraphChecks* graph);
   bool capturing() const { return graph_ != nullptr; }
   // The call's, as begin() was told.
   const std::vector<FailurePointer>& pending() const { return pending_; }
@@ -129,6 +129,7 @@ class Context {
  private:
   struct Check;
   int take_slot();
+  void forget_check();
   Guard graph_guard();
 
   std::shared_ptr<DeviceMemory> arena_;

@@ -205,14 +205,13 @@ class CudaDevice final : public Device {
     for (const auto& [op, time] : times) all.push_back(time);
     return all;
   }
-  void compile(Program& program) override {
-    program.compiled = std::make_unique<Graph>(context_, *this, program);
-  }
+  void compile(Program& program) override { program.compiled = std::make_unique<Graph>(context_, *this, program); }
   // Whoever measures calls wants to know of each; so their kernels are then launched one by one.
   void run(Program& program) override {
     auto* const graph = static_cast<Graph*>(program.compiled.get());
-    if (graph == nullptr || measuring_ || !graph->applies()) return Device::run(program);
+    if (graph == nullptr || measuring_) return Device::run(program);
     try {
+      if (graph->outside_failure() != nullptr) return Device::run(program);
       Graph::Results results = graph->launch([this](size_t bytes) { return pinned_.take(bytes); });
       if (results.checks.empty()) return;
       completions_.add([this, results = std::move(results)](cudaError_t) {

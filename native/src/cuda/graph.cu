@@ -93,19 +93,11 @@ struct Discarded {
 
 Graph::Graph(Context& cuda, Device& device, Program& program)
     : cuda_(cuda), device_(device), program_(program), checks_(2 * static_cast<int>(program.calls().size()) + 1) {
-  // The calls must not see checks that are not theirs.
   LLMEFF_CUDA(cudaStreamSynchronize(cuda.stream));
-  for (const Contents& contents : program.outside()) {
-    if (!contents.may_have_failed()) continue;
-    std::vector<FailurePointer> pending;
-    add_pending(contents.failure(), pending);
-    for (const FailurePointer& check : pending)
-      while (check->state == Failure::State::kPending) std::this_thread::yield();
-    if (const FailurePointer failure = happened(contents.failure())) throw Error(failure->code, failure->message);
-    contents.set(nullptr);
-  }
+  if (const FailurePointer failure = outside_failure()) throw Error(failure->code, failure->message);
   try {
-    // Of a call that needs more scratch memory than there was the earlier ones know nothing: then all are captured again.
+    // Of a call that needs more scratch memory than there was the earlier ones know nothing: then all are captured
+    // again.
     do {
       cuda.begin("captureStep", 0, {});
       cuda.end();
@@ -171,14 +163,19 @@ void Graph::collect_dependents() {
   for (const Contents& contents : program_.outside()) contents.set(nullptr);
 }
 
-bool Graph::applies() const {
-  return std::none_of(program_.outside().begin(), program_.outside().end(), [](const Contents& contents) {
-    if (!contents.may_have_failed()) return false;
-    const FailurePointer failure = contents.failure();
+FailurePointer Graph::outside_failure() const {
+  bool waited = false;
+  for (const Contents& contents : program_.outside()) {
+    if (!contents.may_have_failed()) continue;
     std::vector<FailurePointer> pending;
-    add_pending(failure, pending);
-    return !pending.empty() || happened(failure) != nullptr;
-  });
+    add_pending(contents.failure(), pending);
+    if (!pending.empty() && !std::exchange(waited, true)) LLMEFF_CUDA(cudaStreamSynchronize(cuda_.stream));
+    for (const FailurePointer& check : pending)
+      while (check->state == Failure::State::kPending) std::this_thread::yield();
+    if (const FailurePointer failure = happened(contents.failure())) return failure;
+    contents.set(nullptr);
+  }
+  return nullptr;
 }
 
 void Graph::update_kernels() {
@@ -204,6 +201,7 @@ void Graph::update_kernels() {
       cuda_.end();
       ends.push_back(last_node(cuda_.stream));
     }
+    if (cuda_.arena() != arena_) fail("ERR_INTERNAL", "[captureStep] a call takes more scratch memory than it did.");
     again = capture.end();
   } catch (...) {
     restore();

@@ -1,9 +1,9 @@
 // A recorded program as a CUDA graph: its calls are captured once, and every run launches them together.
 //
-// Kernels are given their numbers by value, in a graph as elsewhere: the same code, the same bits. Before a launch the calls
-// whose numbers have changed are captured again by themselves, and the parameters of their kernels take the place of
-// those in the graph. (Numbers in the GPU's memory would cost kernels that are bound by memory registers and a load, and every
-// one that takes numbers would need a second form.)
+// Kernels are given their numbers by value, in a graph as elsewhere: the same code, the same bits. Before a launch the
+// calls whose numbers have changed are captured again by themselves, and the parameters of their kernels take the place
+// of those in the graph. (Numbers in the GPU's memory would cost kernels that are bound by memory registers and a load,
+// and every one that takes numbers would need a second form.)
 //
 // Scratch memory is the context's arena, which the graph keeps also when eager calls outgrow it: they take turns on one
 // stream. Checks of values have slots of the graph's own.
@@ -26,9 +26,9 @@ class Graph final : public Program::Compiled {
   Graph(Context& cuda, Device& device, Program& program);
   ~Graph() override;
 
-  // Whether nothing that the program uses of the outside has failed or may turn out to have. Otherwise a run must look at
-  // its calls one by one.
-  bool applies() const;
+  // Why something that the program uses of the outside is not what it should be: then a run must look at its calls one
+  // by one. Null: all is well. Waits for checks that are still to be made, of which the graph's guards know nothing.
+  FailurePointer outside_failure() const;
 
   // What the checks of a launch will find.
   struct Results {

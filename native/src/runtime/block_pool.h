@@ -1,5 +1,5 @@
-// Memory of a recorded program: blocks that nobody else gets as long as the program may run. While it is recorded, blocks
-// that are released serve its later calls, as they will run in this order; afterwards they wait.
+// Memory of a recorded program: blocks that nobody else gets as long as the program may run. While it is recorded,
+// blocks that are released serve its later calls, as they will run in this order; afterwards they wait.
 #pragma once
 
 #include <cstddef>
@@ -31,8 +31,8 @@ class BlockPool : public std::enable_shared_from_this<BlockPool> {
 
   Device& device_;
   std::mutex mutex_;
-  std::multimap<size_t, Block*> free_;         // by capacity
-  std::unordered_map<Block*, size_t> asked_;   // what the device counts each of them as
+  std::multimap<size_t, Block*> free_;        // by capacity
+  std::unordered_map<Block*, size_t> asked_;  // what the device counts each of them as
   std::vector<Block*> blocks_;
   bool closed_ = false;
 };

@@ -33,8 +33,8 @@ Stored random(std::vector<int64_t> shape, int64_t stream, DType dtype = DType::k
   return made;
 }
 
-// A training step in small: lookups that check their ids, more of them than a guard has room for, dropout, a product, and an
-// update in place that takes numbers.
+// A training step in small: lookups that check their ids, more of them than a guard has room for, dropout, a product,
+// and an update in place that takes numbers.
 struct Step {
   static constexpr int kLookups = 12;
   static constexpr int64_t kRows = 64, kWidth = 96;
@@ -67,10 +67,10 @@ struct Step {
                           Argument<Activation>{Activation::kNone}, Argument<const Out&>{}, product.out()));
     program->add("globalNorm", Half::kNative, numbered(&Kernels::global_norm, product.list<In>(), norm.out()));
     program->add("adamwStep", Half::kNative,
-                 numbered(&Kernels::adamw_step, param.list<InOut>(), Argument<const List<InOut>&>{},
-                          product.list<In>(), m.list<InOut>(), v.list<InOut>(), Argument<const List<InOut>&>{},
-                          Argument<const In&>{}, Argument<double>{0, program->number(0)}, Argument<double>{0.9},
-                          Argument<double>{0.95}, Argument<double>{1e-8}, Argument<double>{0.1}, Argument<bool>{true},
+                 numbered(&Kernels::adamw_step, param.list<InOut>(), Argument<const List<InOut>&>{}, product.list<In>(),
+                          m.list<InOut>(), v.list<InOut>(), Argument<const List<InOut>&>{}, Argument<const In&>{},
+                          Argument<double>{0, program->number(0)}, Argument<double>{0.9}, Argument<double>{0.95},
+                          Argument<double>{1e-8}, Argument<double>{0.1}, Argument<bool>{true},
                           Argument<int64_t>{0, program->number(1)}));
   }
 

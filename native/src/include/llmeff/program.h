@@ -1,8 +1,8 @@
 // Calls that are recorded instead of queued, to be run again and again: the body of a training step whose shapes stay.
 //
-// Nothing is computed while a program is recorded. What its calls make lives in memory of its own, which nobody else gets
-// until the program releases it; what they use of the outside is held. Both are where the calls found them in every run.
-// Numbers that change from run to run are named by position and set before each.
+// Nothing is computed while a program is recorded. What its calls make lives in memory of its own, which nobody else
+// gets until the program releases it; what they use of the outside is held. Both are where the calls found them in
+// every run. Numbers that change from run to run are named by position and set before each.
 #pragma once
 
 #include <atomic>
@@ -69,7 +69,7 @@ class Program final : public Memory {
   // Gives up its memory. Runs that were queued before still come before all who get it next.
   void release();
 
-  size_t numbers() const { return numbers_; }  // how many it takes
+  size_t numbers() const { return numbers_; }                    // how many it takes
   const std::vector<double>& values() const { return values_; }  // of the numbers, in the present run
 
   // For work on the stream, before it is run.
