@@ -104,8 +104,12 @@ export class Tensor {
    *
    * @throws the error of the operation that should have made them, if it failed
    */
-  async data(): Promise<TypedArray> {
-    refuseReading("data");
+  data(): Promise<TypedArray> {
+    refuseReading("data"); // at the call, not by a promise that a step can't await
+    return this.#read();
+  }
+
+  async #read(): Promise<TypedArray> {
     try {
       return await engine().read(this.handle, allocateTypedArray(this.dtype, this.size));
     } catch (error) {
@@ -124,10 +128,14 @@ export class Tensor {
   }
 
   /** The value of a tensor with one element. */
-  async item(): Promise<number> {
+  item(): Promise<number> {
     refuseReading("item");
+    return this.#readSingle();
+  }
+
+  async #readSingle(): Promise<number> {
     this.#checkSingle();
-    return numberOf(this.dtype, await this.data());
+    return numberOf(this.dtype, await this.#read());
   }
 
   /** `item`, holding up the thread until the value is there. */
@@ -304,8 +312,12 @@ function located(error: unknown): unknown {
  *
  * @throws the oldest failure that no read has reported
  */
-export async function sync(device?: DeviceChoice): Promise<void> {
+export function sync(device?: DeviceChoice): Promise<void> {
   refuseReading("sync");
+  return synchronized(device);
+}
+
+async function synchronized(device?: DeviceChoice): Promise<void> {
   const numbers = device === undefined ? devicesInUse() : [deviceNumber("sync", device)];
   const outcomes = await Promise.allSettled(numbers.map((number) => engine().synchronize(number)));
   for (const outcome of outcomes) if (outcome.status === "rejected") throw located(outcome.reason);

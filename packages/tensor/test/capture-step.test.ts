@@ -127,14 +127,14 @@ describe("captureStep", () => {
 
   const x = t.ones([2]);
   const refused: [string, () => unknown][] = [
-    ["item", () => void x.sum().item()],
-    ["data", () => void x.data()],
+    ["item", () => x.sum().item()],
+    ["data", () => x.data()],
     ["dataSync", () => x.dataSync()],
     ["itemSync", () => x.sum().itemSync()],
     ["tensor", () => t.tensor([1, 2])],
     ["arange", () => t.arange(3)],
-    ["sync", () => void sync()],
-    ["deviceTime", () => void t.deviceTime()],
+    ["sync", () => sync()],
+    ["deviceTime", () => t.deviceTime()],
     ["profile", () => t.profile(() => x.add(1))],
     ["emptyCache", () => t.emptyCache()],
     ["dropout", () => t.dropout(x, 0.5, { seed: 1, stream: 2 })],
@@ -148,8 +148,7 @@ describe("captureStep", () => {
         const value = descend(captured, tokens, targets);
         if (++calls !== 3) return value;
         try {
-          const result = call();
-          void Promise.resolve(result).catch(() => undefined);
+          call();
         } catch {
           // The capture fails though its step goes on.
         }
