@@ -155,6 +155,7 @@ export class ParameterEma<P extends Parameter> {
    */
   loadStateDict({ tensors, meta }: ParameterEmaState<P>): void {
     const where = "ParameterEma.loadStateDict";
+    refuseChange(where);
     if (meta?.kind !== "parameter-ema" || meta.format !== 1 || meta.debias !== this.#debias) {
       throw new FormatError(
         `[${where}] expected a parameter-ema of format 1 with debias ${this.#debias}; received ${JSON.stringify(meta)}.`,

@@ -21,6 +21,7 @@ import { BaseOptimizer, checkLearningRate } from "./optimizer.js";
 import type { CommonHyper, HyperSummary, Optimizer, OptimizerState } from "./optimizer-types.js";
 import { requireKind } from "./saved-state.js";
 import { asSchedule, type ScalarOrSchedule } from "./schedules.js";
+import { refuseChange } from "./step-numbers.js";
 import { type Parameter, type Storage, shapeOfParameter, storageOf } from "./storage.js";
 
 type Shapes = Readonly<Record<string, readonly number[]>>;
@@ -204,6 +205,7 @@ export class RoutedOptimizer<P extends Parameter> implements Optimizer<P> {
 
   loadStateDict(saved: OptimizerState<P>): void {
     const where = "route.loadStateDict";
+    refuseChange(where);
     const { tensors, meta } = requireKind(where, this.kind, saved);
     const own = this.parts.map((part) => part.stateDict());
     const known = new Set(own.flatMap((state) => Object.keys(state.tensors)));
