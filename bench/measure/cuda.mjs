@@ -3,6 +3,7 @@ import { Transformer } from "@llmeff/models";
 import { engine } from "@llmeff/native";
 import { AdamW, Sonew } from "@llmeff/optim";
 import {
+  captureStep,
   copyInto,
   matmul,
   memory,
@@ -15,7 +16,7 @@ import {
   zeros,
 } from "@llmeff/tensor";
 import { childOptions, emit, expect } from "../lib/child.mjs";
-import { medianMs } from "../lib/gpu.mjs";
+import { medianMs, wallMs } from "../lib/gpu.mjs";
 import { simplicialPairs, simplicialShapes } from "../lib/simplicial.mjs";
 
 const { task, smoke } = childOptions();
@@ -136,6 +137,7 @@ async function optimizers() {
 const models = smoke
   ? [{ name: "tiny", layers: 1, d: 64, heads: 2, ffn: 128, vocabulary: 256, B: 2, T: 64 }]
   : [
+      { name: "6 layers, small batch", layers: 6, d: 384, heads: 6, ffn: 1024, vocabulary: 8192, B: 2, T: 256 },
       { name: "4 layers", layers: 4, d: 256, heads: 4, ffn: 688, vocabulary: 8192, B: 64, T: 512 },
       { name: "12 layers", layers: 12, d: 768, heads: 12, ffn: 2048, vocabulary: 50304, B: 32, T: 1024 },
       {
@@ -172,15 +174,21 @@ async function languageModel() {
       return tensor(data, { shape });
     };
     const batch = { tokens: ids(1), targets: ids(77) };
-    const step = () => {
-      const { value, grads } = valueAndGrad((p) => model.loss(p, batch), params);
+    const step = (of = batch) => {
+      const { value, grads } = valueAndGrad((p) => model.loss(p, of), params);
       optimizer.step(grads);
       return value;
     };
     const first = scope(() => step().itemSync());
     resetPeakMemory();
-    const ms = await medianMs(step, { repeats: pairs ? 5 : repeats, warmup: pairs ? 1 : 5 });
+    const few = { repeats: pairs ? 5 : repeats, warmup: pairs ? 2 : 5 };
+    const ms = await medianMs(step, few);
+    const wall = await wallMs(step, few);
     const peakGiB = memory().peakBytes / 2 ** 30;
+    const captured = captureStep(step, { inputs: batch, warmup: 1 });
+    const msCaptured = await medianMs(() => captured(batch), few);
+    const wallCaptured = await wallMs(() => captured(batch), few);
+    captured.dispose();
     const last = scope(() => step().itemSync());
     expect(
       last < first && Math.abs(first - Math.log(vocabulary)) < 0.5,
@@ -193,6 +201,8 @@ async function languageModel() {
       name,
       shape: `d ${d}, FFN ${ffn}, vocabulary ${vocabulary}, B ${B}, T ${T}`,
       ms,
+      wall,
+      captured: { ms: msCaptured, wall: wallCaptured },
       tokens: ((B * T) / ms) * 1e3,
       peakGiB,
       first,

@@ -14,7 +14,7 @@ View distinct(const View& view) {
   return once;
 }
 
-View widened(const View& narrow, Device& device, Buffer& buffer) {
+View widened(const View& narrow, Memory& memory, Buffer& buffer) {
   View wide = narrow;
   const View once = distinct(narrow);
   int64_t count = 1;
@@ -23,7 +23,7 @@ View widened(const View& narrow, Device& device, Buffer& buffer) {
     count *= once.shape[axis];
   }
   wide.dtype = DType::kF32;
-  buffer = device.allocate(static_cast<size_t>(count * item_size(wide.dtype)));
+  buffer = memory.allocate(static_cast<size_t>(count * item_size(wide.dtype)));
   wide.data = buffer.data();
   return wide;
 }

@@ -87,6 +87,9 @@ export const UpdateRule = {
 } as const;
 export type UpdateRule = (typeof UpdateRule)[keyof typeof UpdateRule];
 
+/** A number; in a program that is being recorded also a bigint, the position of the number among those that each run is given. */
+export type Scalar = number | bigint;
+
 type O = Operand;
 type Opt = OptionalOperand;
 /** A queued call's number, in order of submission. */
@@ -98,15 +101,15 @@ type Ticket = number;
  */
 export interface KernelTable {
   copy(x: O, out: O): Ticket;
-  fill(value: number, out: O): Ticket;
-  random(distribution: number, seed: number, stream: number, out: O): Ticket;
+  fill(value: Scalar, out: O): Ticket;
+  random(distribution: number, seed: Scalar, stream: Scalar, out: O): Ticket;
   unary(op: number, x: O, out: O): Ticket;
   unaryGrad(op: number, x: O, dy: O, dx: O): Ticket;
   binary(op: number, a: O, b: O, out: O): Ticket;
   addAll(xs: readonly O[], out: O): Ticket;
   where(condition: O, a: O, b: O, out: O): Ticket;
   reduce(op: number, x: O, out: O): Ticket;
-  dropout(x: O, rate: number, seed: number, stream: number, out: O): Ticket;
+  dropout(x: O, rate: number, seed: Scalar, stream: Scalar, out: O): Ticket;
   gather(x: O, indices: O, axis: number, out: O): Ticket;
   scatterAdd(x: O, indices: O, axis: number, out: O): Ticket;
   cumsum(x: O, axis: number, reverse: boolean, out: O): Ticket;
@@ -321,7 +324,7 @@ export interface KernelTable {
     copies: readonly O[],
     grads: readonly O[],
     states: readonly O[],
-    factors: readonly number[],
+    factors: readonly Scalar[],
     gradScale: Opt,
   ): Ticket;
   sonewStep(
@@ -335,7 +338,7 @@ export interface KernelTable {
     chainLength: readonly number[],
     roundingIds: readonly number[],
     gradScale: Opt,
-    lr: number,
+    lr: Scalar,
     beta1: number,
     beta2: number,
     eps: number,
@@ -347,7 +350,7 @@ export interface KernelTable {
     graftEps: number,
     biasCorrection: boolean,
     weightDecay: number,
-    step: number,
+    step: Scalar,
     seed: number,
     dropped: Opt,
   ): Ticket;
@@ -414,6 +417,16 @@ export interface Binding {
   readSync<T extends TypedArray>(handle: Handle, into: T): T;
   /** Copies between arrays of one dtype and shape on two devices; queued on both. */
   transfer(from: Handle, to: Handle): void;
+  /** From here on kernels on the device are not queued but added to a new program, in whose memory new arrays are; nothing else may be asked of it. */
+  recordProgram(device: number): void;
+  /** The program that was recorded, by number, or (`keep` false) 0 and it is forgotten. */
+  endProgram(keep: boolean): number;
+  /** Makes a program ready to run, which then takes as many numbers. @throws the error of a call that can't be repeated */
+  compileProgram(program: number, numbers: Float64Array): void;
+  /** Queues all its calls with these numbers. */
+  runProgram(program: number, numbers: Float64Array): void;
+  /** Gives up its memory when what was queued has run. */
+  releaseProgram(program: number): void;
   // Of a device; default the CPU.
   synchronize(device?: number): Promise<void>;
   /** Milliseconds on the device's clock when all work that was queued before had been computed; differences mean something. */

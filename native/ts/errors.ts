@@ -90,6 +90,13 @@ export class OutOfMemoryError extends LlmeffError {
   }
 }
 
+/** Something in a captured step that can't be captured. */
+export class CaptureError extends LlmeffError {
+  constructor(message: string, options?: ErrorOptions) {
+    super("ERR_CAPTURE", message, options);
+  }
+}
+
 /** The native addon could not be loaded. */
 export class NativeLoadError extends LlmeffError {
   constructor(message: string, options?: ErrorOptions) {
@@ -106,6 +113,7 @@ const byCode: Record<string, new (message: string) => LlmeffError> = {
   ERR_INDEX: IndexOutOfRangeError,
   ERR_LINALG: LinearAlgebraError,
   ERR_OUT_OF_MEMORY: OutOfMemoryError,
+  ERR_CAPTURE: CaptureError,
 };
 
 /** An error of the engine with the call that caused it; `ticket` is 0 when it happened inside the call itself. */

@@ -7,6 +7,7 @@ export type {
   NativeMemory,
   Operand,
   OptionalOperand,
+  Scalar,
 } from "./binding.js";
 export { Activation, BinaryOp, Distribution, DTypeCode, Graft, ReduceOp, UnaryOp, UpdateRule } from "./binding.js";
 export * from "./errors.js";

@@ -52,6 +52,7 @@ class Addon : public Napi::Addon<Addon> {
     define_transfers(environment_, env, exports);
     define_facts(environment_, env, exports);
     define_ops(environment_, env, exports);
+    define_programs(environment_, env, exports);
   }
 
  private:

@@ -32,13 +32,13 @@ int64_t checked_size(const Integers& shape, DType dtype) {
   return bytes;
 }
 
-Array allocate(const Arguments& info) {
+Array allocate(Environment& environment, const Arguments& info) {
   Device& device = device_argument(info[0]);
   const DType dtype = dtype_argument(info[1]);
   const Integers shape(info, 2, info.Length() < 2 ? 0 : info.Length() - 2);
   const int64_t bytes = checked_size(shape, dtype);
   Array array;
-  if (bytes > 0) array.buffer = device.allocate(static_cast<size_t>(bytes));
+  if (bytes > 0) array.buffer = environment.memory_of(device).allocate(static_cast<size_t>(bytes));
   array.view = contiguous_view(array.buffer ? array.buffer.data() : nullptr, dtype, shape.values, shape.rank);
   return array;
 }
@@ -83,7 +83,7 @@ Array view_of(const Environment& environment, const Arguments& info) {
 void define_arrays(Environment& environment, Napi::Env env, Napi::Object& exports) {
   // create(device, dtype, ...shape) → handle; contents undefined.
   environment.define(env, exports, "create", [&environment](const Arguments& info) {
-    return Napi::Number::New(info.Env(), environment.handles.insert(allocate(info)));
+    return Napi::Number::New(info.Env(), environment.handles.insert(allocate(environment, info)));
   });
   // view(handle, dtype, offset, ...shape, ...strides) → handle of the same memory; offset and strides in elements from
   // the start of the view.

@@ -5,12 +5,15 @@
 #include <napi.h>
 
 #include <memory>
+#include <unordered_map>
 #include <vector>
 
 #include "binding/arguments.h"
 #include "binding/errors.h"
 #include "binding/handles.h"
 #include "binding/promises.h"
+#include "llmeff/error.h"
+#include "llmeff/program.h"
 
 namespace llmeff::binding {
 
@@ -39,7 +42,22 @@ struct Environment {
     object.Set(name, value);
   }
 
+  // Where new arrays on a device have their memory.
+  Memory& memory_of(Device& device) {
+    if (recording != nullptr && &recording->device() == &device) return *recording;
+    return device;
+  }
+  // For what a program can't do again; throws Error(ERR_CAPTURE) while one is recorded.
+  void refuse_while_recording(const char* name) const {
+    if (recording != nullptr)
+      fail("ERR_CAPTURE", "[%s] can't be part of a captured step: it would not happen again when the step is replayed.",
+           name);
+  }
+
   HandleTable handles;
+  std::unordered_map<uint32_t, std::shared_ptr<Program>> programs;
+  uint32_t next_program = 1;
+  std::shared_ptr<Program> recording;  // that calls are added to instead of being queued; null: none
   Errors errors;
   Promises promises;
   std::vector<std::shared_ptr<void>> functions;
@@ -50,5 +68,6 @@ void define_arrays(Environment& environment, Napi::Env env, Napi::Object& export
 void define_transfers(Environment& environment, Napi::Env env, Napi::Object& exports);  // transfers.cc
 void define_facts(Environment& environment, Napi::Env env, Napi::Object& exports);      // facts.cc
 void define_ops(Environment& environment, Napi::Env env, Napi::Object& exports);        // ops.cc
+void define_programs(Environment& environment, Napi::Env env, Napi::Object& exports);   // programs.cc
 
 }  // namespace llmeff::binding

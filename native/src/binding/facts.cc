@@ -28,7 +28,8 @@ void define_facts(Environment& environment, Napi::Env env, Napi::Object& exports
     device_argument(info[0]).reset_peak();
     return info.Env().Undefined();
   });
-  environment.define(env, exports, "emptyCache", [](const Arguments& info) {
+  environment.define(env, exports, "emptyCache", [&environment](const Arguments& info) {
+    environment.refuse_while_recording("emptyCache");
     device_argument(info[0]).empty_cache();
     return info.Env().Undefined();
   });

@@ -13,6 +13,7 @@
 #include "llmeff/device.h"
 #include "llmeff/error.h"
 #include "llmeff/kernels.h"
+#include "llmeff/program.h"
 
 namespace llmeff::binding {
 
@@ -37,6 +38,7 @@ ArrayArgument<V> array_argument(const Array& array) {
 // What the arguments of one call have in common.
 struct CallContext {
   const HandleTable& handles;
+  Program* program = nullptr;  // that the call is recorded in, if it is
   Device* device = nullptr;
   bool host = false;   // some argument is a typed array: the call must end before it returns
   bool empty = false;  // some array has no elements
@@ -56,10 +58,12 @@ bool CallContext::read(const Napi::Value& value, ArrayArgument<V>& argument) {
   if (is_number(value, handle)) {
     const Array& array = handles.at(handle);
     argument = array_argument<V>(array);
-    if (array.buffer)
+    if (array.buffer) {
       check_device(array.buffer.device());
-    else
+      if (program != nullptr) program->use(array.buffer);
+    } else {
       empty = true;
+    }
     return true;
   }
   if (value.IsNull() || value.IsUndefined()) return false;
@@ -106,10 +110,19 @@ struct Reader {
   uint32_t optional;    // bit i: argument i is an array that may be absent
   uint32_t transposed;  // bit i: argument i is given with its last two axes exchanged
 
+  // Whether a value is not a number but names one of those that every run of the program is given.
+  bool named(const Napi::Value& value) const { return context.program != nullptr && value.IsBigInt(); }
+  int number_of(const Napi::Value& value) const {
+    bool exact = false;
+    return context.program->number(value.As<Napi::BigInt>().Uint64Value(&exact));
+  }
+
   template <class P>
-  requires std::is_arithmetic_v<P>
+    requires std::is_arithmetic_v<P>
   void operator()(Argument<P>& argument, size_t i) const {
-    if constexpr (std::is_same_v<P, bool>)
+    if (named(info[i])) {
+      argument.number = number_of(info[i]);
+    } else if constexpr (std::is_same_v<P, bool>)
       argument.value = info[i].ToBoolean().Value();
     else if constexpr (std::is_integral_v<P>)
       argument.value = integer_argument(info[i]);
@@ -118,7 +131,7 @@ struct Reader {
   }
 
   template <class P>
-  requires std::is_enum_v<P>
+    requires std::is_enum_v<P>
   void operator()(Argument<P>& argument, size_t i) const {
     const int64_t number = integer_argument(info[i]);
     if (number < 0 || number >= enum_count<P>())
@@ -127,7 +140,7 @@ struct Reader {
   }
 
   template <class V>
-  requires std::is_base_of_v<View, V>
+    requires std::is_base_of_v<View, V>
   void operator()(Argument<const V&>& argument, size_t i) const {
     if (!context.read(info[i], argument) && (optional >> i & 1) == 0)
       fail("ERR_OPTION", "[native] argument %zu of %s is absent.", i, op);
@@ -139,10 +152,16 @@ struct Reader {
     if (info[i].IsNull() || info[i].IsUndefined()) return;
     const auto list = info[i].As<Napi::Array>();
     for (uint32_t k = 0; k < list.Length(); ++k) {
-      if constexpr (std::is_same_v<V, int64_t>) {
-        argument.numbers.push_back(integer_argument(list.Get(k)));
-      } else if constexpr (std::is_same_v<V, double>) {
-        argument.numbers.push_back(number_argument(list.Get(k)));
+      if constexpr (std::is_arithmetic_v<V>) {
+        const Napi::Value entry = list.Get(k);
+        if (named(entry)) {
+          argument.replaced.emplace_back(argument.numbers.size(), number_of(entry));
+          argument.numbers.push_back(V{});
+        } else if constexpr (std::is_integral_v<V>) {
+          argument.numbers.push_back(integer_argument(entry));
+        } else {
+          argument.numbers.push_back(number_argument(entry));
+        }
       } else {
         auto& array = argument.arrays.emplace_back();
         if (!context.read(list.Get(k), array))
@@ -162,17 +181,23 @@ struct Traits {
   Half half = Half::kWidened;
 };
 
-// Queues one kernel. Returns its ticket; 0 when there was nothing to do.
+// Queues one kernel, or adds it to the program that is being recorded. Returns its ticket; 0 when there was nothing to
+// do.
 template <class... P>
-uint64_t call_kernel(const Arguments& info, const HandleTable& handles, const char* op, void (Kernels::*method)(P...),
-                     Traits traits) {
+uint64_t call_kernel(const Arguments& info, const HandleTable& handles, Program* program, const char* op,
+                     void (Kernels::*method)(P...), Traits traits) {
   static_assert(sizeof...(P) <= Arguments::kMost);
   if (info.Length() != sizeof...(P))
     fail("ERR_OPTION", "[native] %s takes %zu arguments; received %zu.", op, sizeof...(P), info.Length());
-  CallContext context{handles};
+  CallContext context{handles, program};
   Call<P...> call(method, Reader{context, info, op, traits.optional, traits.transposed});
   if (context.empty || context.device == nullptr) return 0;
   Device& device = *context.device;
+  if (program != nullptr) {
+    if (context.host)
+      fail("ERR_CAPTURE", "[%s] can't be part of a captured step: it works on typed arrays. Use tensors.", op);
+    return program->add(op, traits.half, std::move(call));
+  }
   if (!context.host) return submit_call(device, op, traits.half, std::move(call), [](const FailurePointer&) {});
   FailurePointer failure;
   const uint64_t ticket =

@@ -9,7 +9,8 @@ void define_ops(Environment& environment, Napi::Env env, Napi::Object& exports) 
   Napi::Object op = Napi::Object::New(env);
   const auto define = [&]<class... P>(const char* name, void (Kernels::*method)(P...), Traits traits = {}) {
     environment.define(env, op, name, [&environment, name, method, traits](const Arguments& info) {
-      const uint64_t ticket = call_kernel(info, environment.handles, name, method, traits);
+      const uint64_t ticket =
+          call_kernel(info, environment.handles, environment.recording.get(), name, method, traits);
       return Napi::Number::New(info.Env(), static_cast<double>(ticket));
     });
   };

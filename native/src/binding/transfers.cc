@@ -21,7 +21,7 @@ Argument<const V&> argument_of(const View& view) {
 }
 template <class V>
 Argument<const V&> argument_of(const Array& array) {
-  return {array_argument<V>(array)};
+  return {array_argument<V>(array), {}};
 }
 
 // Queues a copy. done(failure or null) is called once it has been made; what `done` holds lives until then.
@@ -216,8 +216,10 @@ Napi::Value clock(Environment& environment, const Arguments& info) {
 
 void define_transfers(Environment& environment, Napi::Env env, Napi::Object& exports) {
   const auto define = [&](const char* name, Napi::Value (*call)(Environment&, const Arguments&)) {
-    environment.define(env, exports, name,
-                       [&environment, call](const Arguments& info) { return call(environment, info); });
+    environment.define(env, exports, name, [&environment, call, name](const Arguments& info) {
+      environment.refuse_while_recording(name);
+      return call(environment, info);
+    });
   };
   define("upload", upload);
   define("read", read);

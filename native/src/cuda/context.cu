@@ -1,5 +1,6 @@
 #include "cuda/context.h"
 
+#include <algorithm>
 #include <thread>
 #include <utility>
 
@@ -12,8 +13,24 @@ namespace llmeff::cuda {
 namespace {
 
 constexpr size_t kAlignment = 256;
-constexpr size_t kFirstChunk = size_t{16} << 20;
+constexpr size_t kFirstArena = size_t{16} << 20;
 constexpr int kSlots = 1024;
+
+// One check that fails when any of several has failed.
+__global__ void join_checks_kernel(const __grid_constant__ Guard checks, unsigned long long* all) {
+  if (checks.closed()) *all = 0;
+}
+
+void* allocated(size_t bytes) {
+  void* data = nullptr;
+  LLMEFF_CUDA(cudaMalloc(&data, bytes));
+  return data;
+}
+
+int take_slot(GraphChecks& graph) {
+  if (graph.used == graph.slots) fail("ERR_INTERNAL", "[cuda] a graph has more checks of values than calls.");
+  return graph.used++;
+}
 
 }  // namespace
 
@@ -26,6 +43,14 @@ Facts facts_of(int index) {
   facts.capability = 10 * properties.major + properties.minor;
   facts.shared_bytes_per_block = properties.sharedMemPerBlockOptin;
   return facts;
+}
+
+DeviceMemory::DeviceMemory(size_t bytes) : DeviceMemory(allocated(bytes), bytes) {}
+
+DeviceMemory::DeviceMemory(void* data, size_t bytes) : data(data), bytes(bytes) {}
+
+DeviceMemory::~DeviceMemory() {
+  cudaFree(data);
 }
 
 // A check of the values that one call was given.
@@ -45,48 +70,60 @@ Context::Context(const Facts& facts, cudaStream_t stream) : facts(facts), stream
 Context::~Context() {
   delete cusolver_;
   delete cublas_lt_;
-  for (void* const chunk : chunks_) cudaFree(chunk);
   cudaFree(found_);
   cudaFreeHost(found_on_host_);
 }
 
 void* Context::scratch_bytes(size_t bytes) {
   bytes = (bytes + kAlignment - 1) / kAlignment * kAlignment;
-  if (used_ + bytes > capacity_) {
-    // What the present call has taken stays where it is; begin() keeps the largest chunk alone.
-    size_t capacity = capacity_ == 0 ? kFirstChunk : capacity_ + capacity_ / 2;
-    if (capacity < bytes) capacity = bytes;
-    void* chunk = nullptr;
-    const cudaError_t status = cudaMalloc(&chunk, capacity);
-    if (status == cudaErrorMemoryAllocation && memory_state) {
-      cudaGetLastError();
-      fail("ERR_OUT_OF_MEMORY", "[%s] out of memory: the kernel itself needs %zu bytes while %s", op_, capacity,
-           memory_state().c_str());
-    }
-    LLMEFF_CUDA(status);
-    chunks_.push_back(chunk);
-    capacity_ = capacity;
+  const size_t capacity = arena_ == nullptr ? 0 : arena_->bytes;
+  if (used_ + bytes > capacity) {
+    // What the present call has taken stays where it is until the next one begins.
+    auto larger = make_arena(std::max(bytes, capacity == 0 ? kFirstArena : capacity + capacity / 2));
+    if (arena_ != nullptr) outgrown_.push_back(arena_);
+    arena_ = std::move(larger);
     used_ = 0;
   }
-  void* const taken = static_cast<char*>(chunks_.back()) + used_;
+  void* const taken = static_cast<char*>(arena_->data) + used_;
   used_ += bytes;
   return taken;
+}
+
+std::shared_ptr<DeviceMemory> Context::make_arena(size_t bytes) const {
+  void* data = nullptr;
+  const cudaError_t status = cudaMalloc(&data, bytes);
+  if (status == cudaErrorMemoryAllocation && memory_state) {
+    cudaGetLastError();
+    fail("ERR_OUT_OF_MEMORY", "[%s] out of memory: the kernel itself needs %zu bytes while %s", op_, bytes,
+         memory_state().c_str());
+  }
+  LLMEFF_CUDA(status);
+  return std::make_shared<DeviceMemory>(data, bytes);
 }
 
 void Context::begin(const char* op, uint64_t ticket, const std::vector<FailurePointer>& pending) {
   op_ = op;
   ticket_ = ticket;
   pending_ = pending;
-  if (check_ != nullptr) {  // of a call that threw
+  forget_check();
+  used_ = 0;
+  // Rare: only while calls still grow. cudaFree waits for the work that uses an arena; during a capture nothing may.
+  if (graph_ == nullptr) outgrown_.clear();
+}
+
+// Of a call that threw.
+void Context::forget_check() {
+  if (check_ == nullptr) return;
+  if (graph_ == nullptr) {
     std::lock_guard lock(slots_mutex_);
     free_slots_.push_back(check_->slot);
-    check_ = nullptr;
   }
-  used_ = 0;
-  if (chunks_.size() <= 1) return;
-  // Rare: only while calls still grow. cudaFree waits for the work that uses a chunk.
-  for (size_t i = 0; i + 1 < chunks_.size(); ++i) cudaFree(chunks_[i]);
-  chunks_.erase(chunks_.begin(), chunks_.end() - 1);
+  check_ = nullptr;
+}
+
+void Context::capture(GraphChecks* graph) {
+  forget_check();
+  graph_ = graph;
 }
 
 int Context::take_slot() {
@@ -106,18 +143,20 @@ int Context::take_slot() {
 
 ValueCheck Context::check_values(Message message, const char* code) {
   check_ = std::make_shared<Check>();
-  check_->slot = take_slot();
+  check_->slot = graph_ == nullptr ? take_slot() : cuda::take_slot(*graph_);
   check_->tell = std::move(message);
   check_->op = op_;
   check_->ticket = ticket_;
   check_->code = code;
   check_->state = Failure::State::kPending;
-  check_->check = found_ + check_->slot;
-  LLMEFF_CUDA(cudaMemsetAsync(found_ + check_->slot, 0xFF, sizeof(*found_), stream));
-  return {found_ + check_->slot};
+  unsigned long long* const found = (graph_ == nullptr ? found_ : graph_->found()) + check_->slot;
+  check_->check = found;
+  if (graph_ == nullptr) LLMEFF_CUDA(cudaMemsetAsync(found, 0xFF, sizeof(*found), stream));
+  return {found};
 }
 
 Guard Context::guard() {
+  if (graph_ != nullptr) return graph_guard();
   // The GPU is far behind: the checks are waited for, so that those left are few.
   const auto is_pending = [](const FailurePointer& check) { return check->state == Failure::State::kPending; };
   if (pending_.size() >= Guard::kMost) {
@@ -130,30 +169,61 @@ Guard Context::guard() {
     const Failure::State state = check->state;
     if (state == Failure::State::kPassed || guard.count == Guard::kMost - 1) continue;
     // The slot of a check that was settled meanwhile may be this call's own by now.
-    guard.checks[guard.count++] = state == Failure::State::kFailed
-                                      ? found_ + kSlots
-                                      : static_cast<const unsigned long long*>(check->check);
+    guard.checks[guard.count++] =
+        state == Failure::State::kFailed ? found_ + kSlots : static_cast<const unsigned long long*>(check->check);
   }
   if (check_ != nullptr) guard.checks[guard.count++] = found_ + check_->slot;
   return guard;
 }
 
+// As above, of a graph: its checks are pending in every launch, and nobody can wait for them.
+Guard Context::graph_guard() {
+  Guard guard{};
+  if (check_ != nullptr) guard.checks[guard.count++] = static_cast<const unsigned long long*>(check_->check);
+  if (pending_.size() + static_cast<size_t>(guard.count) <= Guard::kMost) {
+    for (const FailurePointer& check : pending_)
+      guard.checks[guard.count++] = static_cast<const unsigned long long*>(check->check);
+    return guard;
+  }
+  unsigned long long* const all = graph_->found() + cuda::take_slot(*graph_);
+  for (size_t i = 0; i < pending_.size(); i += Guard::kMost) {
+    Guard some{};
+    for (size_t j = i; j < pending_.size() && some.count < Guard::kMost; ++j)
+      some.checks[some.count++] = static_cast<const unsigned long long*>(pending_[j]->check);
+    join_checks_kernel<<<1, 1, 0, stream>>>(some, all);
+    LLMEFF_LAUNCHED("join_checks_kernel");
+  }
+  guard.checks[guard.count++] = all;
+  return guard;
+}
+
+int Context::slot_of(const Failure& check) {
+  return static_cast<const Check&>(check).slot;
+}
+
+std::string Context::message_of(const Failure& check, unsigned long long found) {
+  return static_cast<const Check&>(check).tell(static_cast<int64_t>(found >> 32), static_cast<int32_t>(found));
+}
+
 FailurePointer Context::end() {
-  pending_.clear();
+  if (graph_ == nullptr) pending_.clear();
   if (check_ == nullptr) return nullptr;
+  if (graph_ != nullptr) {
+    graph_->checks.push_back(check_);
+    return std::exchange(check_, nullptr);
+  }
   LLMEFF_CUDA(cudaMemcpyAsync(found_on_host_ + check_->slot, found_ + check_->slot, sizeof(*found_),
                               cudaMemcpyDeviceToHost, stream));
   return std::exchange(check_, nullptr);
 }
 
 void Context::settle(Failure& failure) {
-  auto& check = static_cast<Check&>(failure);
-  const unsigned long long found = found_on_host_[check.slot];
-  if (found != ~0ull)
-    failure.message = check.tell(static_cast<int64_t>(found >> 32), static_cast<int32_t>(found & 0xFFFFFFFF));
+  const int slot = slot_of(failure);
+  const unsigned long long found = found_on_host_[slot];
+  if (found != ~0ull) failure.message = message_of(failure, found);
   failure.state = found == ~0ull ? Failure::State::kPassed : Failure::State::kFailed;
   std::lock_guard lock(slots_mutex_);
-  free_slots_.push_back(check.slot);
+  free_slots_.push_back(slot);
 }
 
 CublasLt* Context::find_cublas_lt() {
@@ -162,6 +232,10 @@ CublasLt* Context::find_cublas_lt() {
 }
 
 Cusolver* Context::find_cusolver() {
+  // It works with memory of the host, which is another one when a graph runs.
+  if (capturing())
+    fail("ERR_CAPTURE", "[%s] can't be part of a captured step on a GPU: cuSOLVER is not recorded. Call it outside.",
+         op_);
   if (cusolver_ == nullptr) cusolver_ = Cusolver::open(*this);
   return cusolver_;
 }

@@ -10,6 +10,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "llmeff/device.h"
@@ -46,7 +47,7 @@ struct Guard {
 struct Facts {
   int index = 0;
   int multiprocessors = 0;
-  int capability = 0;               // 10 · major + minor: 80, 90, 100
+  int capability = 0;                 // 10 · major + minor: 80, 90, 100
   size_t shared_bytes_per_block = 0;  // with the opt-in
 };
 
@@ -55,6 +56,31 @@ Facts facts_of(int index);
 
 class CublasLt;
 class Cusolver;
+
+// Memory of the GPU for as long as somebody holds it.
+class DeviceMemory {
+ public:
+  explicit DeviceMemory(size_t bytes);  // throws Error
+  DeviceMemory(void* data, size_t bytes);
+  DeviceMemory(const DeviceMemory&) = delete;
+  DeviceMemory& operator=(const DeviceMemory&) = delete;
+  ~DeviceMemory();
+
+  void* const data;
+  const size_t bytes;
+};
+
+// What the checks of values of the calls in a graph find: a slot each, which every launch begins with all ones.
+struct GraphChecks {
+  explicit GraphChecks(int slots) : slots(slots), memory(static_cast<size_t>(slots) * sizeof(unsigned long long)) {}
+
+  unsigned long long* found() const { return static_cast<unsigned long long*>(memory.data); }
+
+  const int slots;
+  const DeviceMemory memory;
+  int used = 0;
+  std::vector<FailurePointer> checks;  // that were made, in the order of their slots
+};
 
 class Context {
  public:
@@ -94,12 +120,30 @@ class Context {
   FailurePointer end();
   void settle(Failure& check);
 
+  // While calls are captured into a graph their checks and guards work with its slots; null: no longer.
+  void capture(GraphChecks* graph);
+  bool capturing() const { return graph_ != nullptr; }
+  // The call's, as begin() was told.
+  const std::vector<FailurePointer>& pending() const { return pending_; }
+  // Of a check in a graph: where it is, and what to tell when that was found there.
+  static int slot_of(const Failure& check);
+  static std::string message_of(const Failure& check, unsigned long long found);
+
+  // The arena, which may stay in use by graphs when calls outgrow it. Null: nothing was ever asked of it.
+  const std::shared_ptr<DeviceMemory>& arena() const { return arena_; }
+  // From the next call on.
+  void set_arena(std::shared_ptr<DeviceMemory> arena) { arena_ = std::move(arena), outgrown_.clear(); }
+
  private:
   struct Check;
   int take_slot();
+  void forget_check();
+  Guard graph_guard();
+  std::shared_ptr<DeviceMemory> make_arena(size_t bytes) const;
 
-  std::vector<void*> chunks_;  // of the arena; the last is the one in use
-  size_t capacity_ = 0, used_ = 0;
+  std::shared_ptr<DeviceMemory> arena_;
+  std::vector<std::shared_ptr<DeviceMemory>> outgrown_;  // arenas of the present call
+  size_t used_ = 0;
   // Results of checks on the GPU and, copied after them, on the host.
   unsigned long long *found_ = nullptr, *found_on_host_ = nullptr;
   std::mutex slots_mutex_;
@@ -108,6 +152,7 @@ class Context {
   std::shared_ptr<Check> check_;
   const char* op_ = "";
   uint64_t ticket_ = 0;
+  GraphChecks* graph_ = nullptr;
   CublasLt* cublas_lt_ = nullptr;
   Cusolver* cusolver_ = nullptr;
 };

@@ -10,11 +10,13 @@
 #include "cuda/check.h"
 #include "cuda/completions.h"
 #include "cuda/context.h"
+#include "cuda/graph.h"
 #include "cuda/kernels/cuda_kernels.h"
 #include "cuda/pinned.h"
 #include "llmeff/call.h"
 #include "llmeff/cuda.h"
 #include "llmeff/error.h"
+#include "llmeff/program.h"
 #include "runtime/allocator.h"
 #include "runtime/executor.h"
 
@@ -165,16 +167,15 @@ class CudaDevice final : public Device {
 
   void begin(const char* op, uint64_t ticket, const std::vector<FailurePointer>& pending) override {
     context_.begin(op, ticket, pending);
-    if (measuring_) measured_.push_back({op, recorded(), nullptr});
+    if (measures_calls()) measured_.push_back({op, recorded(), nullptr});
   }
   FailurePointer end(uint64_t) override {
-    if (measuring_) measured_.back().end = recorded();
+    if (measures_calls()) measured_.back().end = recorded();
     const FailurePointer check = context_.end();
-    if (check == nullptr) return nullptr;
+    if (check == nullptr || context_.capturing()) return check;
     completions_.add([this, check](cudaError_t) {
       context_.settle(*check);
-      if (check->state == Failure::State::kFailed && (unobserved_ == nullptr || unobserved_->observed))
-        unobserved_ = check;
+      note(check);
     });
     return check;
   }
@@ -204,6 +205,25 @@ class CudaDevice final : public Device {
     for (const auto& [op, time] : times) all.push_back(time);
     return all;
   }
+  void compile(Program& program) override { program.compiled = std::make_unique<Graph>(context_, *this, program); }
+  // Whoever measures calls wants to know of each; so their kernels are then launched one by one.
+  void run(Program& program) override {
+    auto* const graph = static_cast<Graph*>(program.compiled.get());
+    if (graph == nullptr || measuring_) return Device::run(program);
+    try {
+      if (graph->outside_failure() != nullptr) return Device::run(program);
+      Graph::Results results = graph->launch([this](size_t bytes) { return pinned_.take(bytes); });
+      if (results.checks.empty()) return;
+      completions_.add([this, results = std::move(results)](cudaError_t) {
+        results.settle();
+        for (const FailurePointer& check : results.checks) note(check);
+      });
+    } catch (...) {
+      const FailurePointer failure = current_failure("captureStep", 0);
+      record(failure);
+      graph->fail_all(failure);
+    }
+  }
   FailurePointer take_unobserved_check() override {
     const FailurePointer check = std::exchange(unobserved_, nullptr);
     return check != nullptr && !check->observed ? check : nullptr;
@@ -215,6 +235,13 @@ class CudaDevice final : public Device {
   void release(Block* block) override { allocator_.release(block); }
 
  private:
+  bool measures_calls() const { return measuring_ && !context_.capturing(); }
+  // A check that has been settled, on the completions' thread.
+  void note(const FailurePointer& check) {
+    if (check->state == Failure::State::kFailed && (unobserved_ == nullptr || unobserved_->observed))
+      unobserved_ = check;
+  }
+
   // An event that is recorded now.
   cudaEvent_t recorded() {
     cudaEvent_t event;

@@ -1,17 +1,17 @@
 /**
  * Optimizers that treat every element alike, on the engine's one kernel for all of them.
  */
-import { engine, OptionError, type UpdateRule } from "@llmeff/native";
+import { engine, OptionError, type Scalar, type UpdateRule } from "@llmeff/native";
 import { withDefaults } from "./check.js";
 import { FusedOptimizer } from "./optimizer.js";
 import { type Bucket, type CommonHyper, type CommonOptions, roundings, stepped } from "./optimizer-types.js";
 import type { Parameter, Storage } from "./storage.js";
 
 /** What the kernel computes in one step: the rule, its states by name, and its numbers, in the order of the engine's `update_rules.h`. */
-export interface ElementwiseStep {
+export interface ElementwiseStep<N extends Scalar = number> {
   readonly rule: UpdateRule;
   readonly states: readonly string[];
-  readonly factors: readonly number[];
+  readonly factors: readonly N[];
 }
 
 /** How an element-wise optimizer steps. */
@@ -24,7 +24,7 @@ export interface ElementwiseRule<H extends CommonHyper> {
   readonly defaults: H;
   /** Throws an `OptionError` for hyper-parameters outside their domain, but for `learningRate`, which the optimizer checks. */
   readonly check: (where: string, hyper: H) => void;
-  /** The step with 1-based number `step`. Its states must depend on nothing but the hyper-parameters. */
+  /** The step with 1-based number `step`. Its rule and states must depend on neither that nor the learning rate. */
   readonly step: (hyper: H & { learningRate: number }, step: number) => ElementwiseStep;
 }
 
@@ -48,7 +48,9 @@ export abstract class ElementwiseOptimizer<P extends Parameter, H extends Common
   }
 
   protected override prepareBucket(bucket: Bucket<P, H>): () => void {
-    return prepareElementwise(this.rule.name, this.storage, bucket, this.rule.step(bucket.hyper, bucket.step));
+    const { rule, states } = this.rule.step({ ...bucket.hyper, learningRate: 0 }, 1);
+    const factors = bucket.scalars((hyper, step) => this.rule.step(hyper, step).factors);
+    return prepareElementwise(this.rule.name, this.storage, bucket, { rule, states, factors });
   }
 }
 
@@ -57,7 +59,7 @@ export function prepareElementwise<P extends Parameter>(
   where: string,
   { operand }: Storage<P>,
   { slots, grads, gradScale }: Pick<Bucket<P, unknown>, "slots" | "grads" | "gradScale">,
-  { rule, states, factors }: ElementwiseStep,
+  { rule, states, factors }: ElementwiseStep<Scalar>,
 ): () => void {
   const arrays = states.flatMap((key) =>
     slots.map(({ name, state }) => {

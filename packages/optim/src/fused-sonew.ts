@@ -1,4 +1,4 @@
-import { engine, Graft, OptionError, UpdateRule } from "@llmeff/native";
+import { engine, Graft, OptionError, type Scalar, UpdateRule } from "@llmeff/native";
 import { withDefaults } from "./check.js";
 import { prepareElementwise } from "./elementwise.js";
 import { adamFactors } from "./fused-adamw.js";
@@ -64,18 +64,17 @@ export class Sonew<P extends Parameter> extends FusedOptimizer<P, SonewHyper> {
   }
 
   #prepareAdam(bucket: Bucket<P, SonewHyper>): () => void {
-    const { hyper, step } = bucket;
-    const t = hyper.biasCorrection ? step : uncorrectedStep;
-    const adam = { ...hyper, eps: hyper.graftEps, decoupled: true };
-    return prepareElementwise("Sonew", this.storage, bucket, {
-      rule: UpdateRule.adam,
-      states: ["m", "h0"],
-      factors: adamFactors(adam, t, hyper.learningRate / (1 - hyper.beta1 ** t), 0),
+    const factors = bucket.scalars((hyper, step) => {
+      const t = hyper.biasCorrection ? step : uncorrectedStep;
+      const adam = { ...hyper, eps: hyper.graftEps, decoupled: true };
+      return adamFactors(adam, t, hyper.learningRate / (1 - hyper.beta1 ** t), 0);
     });
+    return prepareElementwise("Sonew", this.storage, bucket, { rule: UpdateRule.adam, states: ["m", "h0"], factors });
   }
 
-  #prepareSonew({ slots, grads, hyper, step, gradScale }: Bucket<P, SonewHyper>): () => void {
+  #prepareSonew({ slots, grads, hyper, gradScale, scalars }: Bucket<P, SonewHyper>): () => void {
     const { storage } = this;
+    const [learningRate, step] = scalars(({ learningRate }, step) => [learningRate, step]) as [Scalar, Scalar];
     const ids = new Map(Object.keys(this.params).map((name, i) => [name, i]));
     const operands = (arrays: readonly P[]) => arrays.map((array) => storage.operand(array));
     const reversed = (array: P, slot: Slot<P>) =>
@@ -95,7 +94,7 @@ export class Sonew<P extends Parameter> extends FusedOptimizer<P, SonewHyper> {
       slots.map((slot) => chainLength(slot.shape, hyper)),
       slots.map((slot) => ids.get(slot.name)!),
       gradScale,
-      hyper.learningRate,
+      learningRate,
       hyper.beta1,
       hyper.beta2,
       hyper.eps,

@@ -2,6 +2,7 @@
  * The global norm of a step's gradients: what clips them, and what happens when it isn't finite.
  */
 import { NonFiniteError, OptionError } from "@llmeff/native";
+import { hostCheck, hostEffect } from "@llmeff/tensor";
 import { checkNumber, checkOneOf } from "./check.js";
 import type { Parameter, Storage } from "./storage.js";
 
@@ -60,16 +61,26 @@ export class GradGuard<P extends Parameter> {
   }
 
   /**
-   * What the gradients of a step are to be multiplied by, NaN if they aren't finite; null if nothing is measured. Call it inside of `run`.
+   * What the gradients of a step are to be multiplied by, NaN if they aren't finite; null if nothing is measured. Call it inside of `run`. `step` gives
+   * the number of the step for a message.
    *
    * @throws {NonFiniteError} at once for typed arrays, if that was chosen
    */
-  factor(grads: readonly P[], step: number): P | null {
-    this.#forget();
-    if (!this.measures || grads.length === 0) return null;
+  factor(grads: readonly P[], step: () => number): P | null {
+    if (!this.measures || grads.length === 0) {
+      hostEffect(() => this.#forget());
+      return null;
+    }
     const norm = this.#storage.globalNorm(grads);
-    this.#norm = norm;
-    if (this.nonFinite === "throw") this.#watch(norm, step);
+    const measured = this.#storage.alias(norm);
+    hostEffect(
+      () => {
+        this.#forget();
+        this.#norm = this.#storage.alias(measured);
+        if (this.nonFinite === "throw") this.#watch(this.#norm, step());
+      },
+      () => this.#storage.dispose(measured),
+    );
     return this.#storage.clipScale(norm, this.maxGradNorm ?? Number.POSITIVE_INFINITY);
   }
 
@@ -89,8 +100,12 @@ export class GradGuard<P extends Parameter> {
     this.#watched = Promise.all([this.#watched, checked.catch((error) => (this.#failure ??= error))]).then(() => {});
   }
 
-  /** Throws what is known of earlier steps, once. */
+  /** Throws what is known of earlier steps, once; for a captured step, before each replay. */
   throwFailure(): void {
+    hostCheck(() => this.#throwFailure());
+  }
+
+  #throwFailure(): void {
     const failure = this.#failure;
     this.#failure = undefined;
     if (failure !== undefined) throw failure;
@@ -99,7 +114,7 @@ export class GradGuard<P extends Parameter> {
   /** Waits for the norms of all steps so far, and throws the failure of one of them that was not thrown yet. */
   async settled(): Promise<void> {
     await this.#watched;
-    this.throwFailure();
+    this.#throwFailure();
   }
 
   async norm(): Promise<number | undefined> {

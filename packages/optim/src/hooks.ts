@@ -1,6 +1,7 @@
 /**
  * Functions that run before and after each step of an optimizer.
  */
+import { hostEffect } from "@llmeff/tensor";
 import { refusePromise } from "./check.js";
 import type { Parameter } from "./storage.js";
 
@@ -16,7 +17,8 @@ export class StepHooks<P extends Parameter> {
   readonly #after: (() => void)[] = [];
 
   /**
-   * Calls `hook` before each step. What it throws fails the step, which then changes nothing.
+   * Calls `hook` before each step. What it throws fails the step, which then changes nothing. In a captured step it is part of what is captured: its
+   * operations are replayed, its JavaScript runs once.
    *
    * @returns removes the hook
    */
@@ -25,7 +27,8 @@ export class StepHooks<P extends Parameter> {
   }
 
   /**
-   * Calls `hook` after each step that didn't throw; the step is queued then, and perhaps not done. What the hook throws doesn't undo it.
+   * Calls `hook` after each step that didn't throw; the step is queued then, and perhaps not done. What the hook throws doesn't undo it. Of a captured
+   * step: after each replay, all of whose operations are queued then.
    *
    * @returns removes the hook
    */
@@ -46,7 +49,9 @@ export class StepHooks<P extends Parameter> {
 
   /** @internal */
   after(): void {
-    for (const hook of [...this.#after]) hook();
+    hostEffect(() => {
+      for (const hook of [...this.#after]) hook();
+    });
   }
 }
 

@@ -7,6 +7,7 @@ import type { GradGuardOptions } from "./grad-guard.js";
 import type { ParameterFilter, ParamGroup, ResolvedGroup } from "./groups.js";
 import type { StepHooks } from "./hooks.js";
 import type { ScalarOrSchedule } from "./schedules.js";
+import type { NumberSource } from "./step-numbers.js";
 import type { Parameter, Storage } from "./storage.js";
 
 /** Changes parameters in place, step by step, given their gradients. */
@@ -121,13 +122,12 @@ export const roundings = <P>(slots: readonly Slot<P>[]): P[] =>
   slots.filter((slot) => slot.state.master !== undefined).map((slot) => slot.param);
 
 /** Slots with one set of hyper-parameters and one step number: what a kernel is called for. */
-export interface Bucket<P, H> {
+export interface Bucket<P, H> extends NumberSource<H> {
   readonly slots: readonly Slot<P>[];
   readonly grads: readonly P[];
   readonly group: ResolvedGroup<H>;
-  readonly hyper: H & { learningRate: number };
-  /** 1-based. */
-  readonly step: number;
+  /** The group's, with the `weightDecay` of these slots. The learning rate is that of `now` and `scalars`. */
+  readonly hyper: H;
   /** What the gradients are to be multiplied by: 1 or what clips them, and NaN if the step is to change nothing. Null: neither. */
   readonly gradFactor: P | null;
   /** `gradFactor` for a kernel. */

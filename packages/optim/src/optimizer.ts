@@ -2,6 +2,7 @@
  * What all optimizers share: parameter groups, clipping by global norm, step counts and saved state.
  */
 import { OptionError, ShapeError } from "@llmeff/native";
+import { hostCheck, hostEffect, isCapturing } from "@llmeff/tensor";
 import { checkKeys, checkNotNegative, checkNumber } from "./check.js";
 import { checkGrads } from "./grad-checks.js";
 import { GradGuard } from "./grad-guard.js";
@@ -22,6 +23,7 @@ import type {
 import { namedArrays, namedNumbers, prepareLoad } from "./saved-state.js";
 import { asSchedule, type ScalarOrSchedule } from "./schedules.js";
 import type { StateDtype } from "./sonew-options.js";
+import { numberSource, refuseChange, requireSameHyper, StepsAhead } from "./step-numbers.js";
 import { bytesOf, type Parameter, type Storage, shapeOfParameter, sizeOf, storageOf } from "./storage.js";
 
 const commonKeys = ["groups", "decay", "maxGradNorm", "nonFinite", "shapes"];
@@ -46,6 +48,7 @@ export abstract class BaseOptimizer<P extends Parameter, H extends CommonHyper> 
   readonly #groupOf = new Map<string, ResolvedGroup<H>>();
   readonly #frozen = new Set<string>();
   #learningRate: ScalarOrSchedule;
+  readonly #ahead = new StepsAhead();
   #stepCount = 0;
 
   /** `hyper` holds every hyper-parameter with its default; `makeState` makes what is kept of a parameter in a group with such hyper-parameters. */
@@ -88,6 +91,7 @@ export abstract class BaseOptimizer<P extends Parameter, H extends CommonHyper> 
    */
   addParamGroup({ params, shapes = {}, ...hyper }: NewGroup<P, H>): void {
     const where = `${this.#where}.addParamGroup`;
+    refuseChange(where);
     const taken = Object.keys(params).find((name) => Object.hasOwn(this.#params, name));
     if (taken !== undefined) throw new OptionError(`[${where}] there is a parameter "${taken}" already.`);
     storageOf(where, { ...params, ...this.#params });
@@ -158,7 +162,7 @@ export abstract class BaseOptimizer<P extends Parameter, H extends CommonHyper> 
   }
 
   get learningRate(): number {
-    return this.#learningRateAt(this.#learningRate);
+    return this.#learningRateAt(this.#learningRate, this.#stepCount);
   }
   set learningRate(value: ScalarOrSchedule) {
     checkLearningRate(this.#where, value);
@@ -183,18 +187,27 @@ export abstract class BaseOptimizer<P extends Parameter, H extends CommonHyper> 
    */
   prepareStep(grads: Readonly<Record<string, P>>, factor?: P | null): () => void {
     const names = this.checkStep(grads);
-    for (const [i, group] of this.#groups.entries()) this.#checkHyper(`${this.#where}.step] [paramGroups[${i}]`, group);
-    const rates = new Map(this.#groups.map((group) => [group, this.#learningRateAt(group.learningRate)]));
+    hostCheck(() => this.#checkGroups());
+    requireSameHyper(this.#where, this.#groups);
+    const rates = new Map(this.#groups.map((group) => [group, this.#rateOf(group)]));
     const dense = new Map(names.map((name) => [name, this.storage.contiguous(grads[name]!)]));
-    const gradFactor = factor === undefined ? this.guard.factor([...dense.values()], this.#stepCount) : factor;
+    const gradFactor = factor === undefined ? this.guard.factor([...dense.values()], () => this.#stepCount) : factor;
     const buckets = this.#buckets(dense, rates, gradFactor);
     // All operands are there before the first kernel is called: what fails until then fails the whole step.
     const kernels = buckets.map((bucket) => this.prepareBucket(bucket));
     return () => {
       for (const call of kernels) call();
-      for (const { slots, step } of buckets) for (const slot of slots) slot.steps = step;
-      this.#stepCount++;
+      const slots = buckets.flatMap((bucket) => bucket.slots);
+      this.#ahead.count(slots);
+      hostEffect(() => {
+        for (const slot of slots) slot.steps++;
+        this.#stepCount++;
+      });
     };
+  }
+
+  #checkGroups(): void {
+    for (const [i, group] of this.#groups.entries()) this.#checkHyper(`${this.#where}.step] [paramGroups[${i}]`, group);
   }
 
   /** Gets the operands of a bucket's kernel, and returns the function that calls it. */
@@ -226,6 +239,7 @@ export abstract class BaseOptimizer<P extends Parameter, H extends CommonHyper> 
   }
 
   loadStateDict(saved: OptimizerState<P>): void {
+    refuseChange(`${this.#where}.loadStateDict`);
     this.prepareLoad(`${this.#where}.loadStateDict`, saved)();
   }
 
@@ -267,34 +281,43 @@ export abstract class BaseOptimizer<P extends Parameter, H extends CommonHyper> 
 
   #buckets(
     grads: ReadonlyMap<string, P>,
-    rates: ReadonlyMap<ResolvedGroup<H>, number>,
+    rates: ReadonlyMap<ResolvedGroup<H>, () => number>,
     gradFactor: P | null,
   ): Bucket<P, H>[] {
-    const buckets = new Map<
-      string,
-      Pick<Bucket<P, H>, "hyper" | "group" | "step"> & { slots: Slot<P>[]; grads: P[] }
-    >();
+    const buckets = new Map<string, Pick<Bucket<P, H>, "hyper" | "group"> & { slots: Slot<P>[]; grads: P[] }>();
     for (const [name, grad] of grads) {
       const slot = this.#slots.get(name)!;
       const group = this.#groupOf.get(name)!;
       const { decays } = slot;
-      const key = `${this.#groups.indexOf(group)}/${slot.steps}/${decays}`;
+      const key = `${this.#groups.indexOf(group)}/${slot.steps + this.#ahead.of(slot)}/${decays}`;
       let bucket = buckets.get(key);
       if (!bucket) {
-        const hyper = { ...group, learningRate: rates.get(group)!, weightDecay: decays ? group.weightDecay : 0 };
-        bucket = { slots: [], grads: [], group, hyper, step: slot.steps + 1 };
+        bucket = { slots: [], grads: [], group, hyper: { ...group, weightDecay: decays ? group.weightDecay : 0 } };
         buckets.set(key, bucket);
       }
       bucket.slots.push(slot);
       bucket.grads.push(grad);
     }
     const gradScale = gradFactor === null ? null : this.storage.operand(gradFactor);
-    return [...buckets.values()].map((bucket) => ({ ...bucket, gradFactor, gradScale }));
+    return [...buckets.values()].map((bucket) => {
+      const rate = rates.get(bucket.group)!;
+      const step = this.#ahead.next(this.#where, bucket.slots);
+      const numbers = numberSource(this.#where, bucket.hyper, () => ({ learningRate: rate(), step: step() }));
+      return { ...bucket, ...numbers, gradFactor, gradScale };
+    });
   }
 
-  #learningRateAt(value: ScalarOrSchedule): number {
-    const rate = asSchedule(value)(this.#stepCount);
-    checkLearningRate(`${this.#where}] [step ${this.#stepCount}`, rate);
+  /** The learning rate of a group in the step that is prepared: known now, but in a captured step, where every replay has its own. */
+  #rateOf(group: ResolvedGroup<H>): () => number {
+    const ahead = this.#ahead.steps;
+    const rate = () => this.#learningRateAt(group.learningRate, this.#stepCount + ahead);
+    const now = rate();
+    return isCapturing() ? rate : () => now;
+  }
+
+  #learningRateAt(value: ScalarOrSchedule, step: number): number {
+    const rate = asSchedule(value)(step);
+    checkLearningRate(`${this.#where}] [step ${step}`, rate);
     return rate;
   }
 }

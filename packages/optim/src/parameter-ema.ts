@@ -2,8 +2,9 @@
  * A running average of parameters, to evaluate and to keep instead of the last ones.
  */
 import { FormatError, OptionError } from "@llmeff/native";
-import { add, astype, copyInto, div, keep, mul, scope, Tensor } from "@llmeff/tensor";
+import { add, astype, copyInto, div, hostEffect, keep, mul, scope, Tensor } from "@llmeff/tensor";
 import { checkBeta, checkBoolean, checkKeys } from "./check.js";
+import { refuseChange } from "./step-numbers.js";
 import { bytesOf, type Parameter, portrait, type Storage, storageOf } from "./storage.js";
 
 export interface ParameterEmaOptions {
@@ -77,7 +78,7 @@ export class ParameterEma<P extends Parameter> {
     this.#storage.run(() => {
       for (const [name, param] of this.#params) this.#takeIn(this.#averages.get(name)!, param);
     });
-    this.#count++;
+    hostEffect(() => this.#count++);
   }
 
   #takeIn(average: P, param: P): void {
@@ -98,6 +99,7 @@ export class ParameterEma<P extends Parameter> {
    * @throws {OptionError} if it is there already, or has no value yet (`debias` before the first `update`)
    */
   swap(): void {
+    refuseChange("ParameterEma.swap");
     this.#requireSwapped("swap", false);
     if (this.#debias && this.#count === 0) {
       throw new OptionError("[ParameterEma.swap] a debiased average has no value before the first update().");
@@ -119,6 +121,7 @@ export class ParameterEma<P extends Parameter> {
    * @throws {OptionError} if the average isn't in their place
    */
   restore(): void {
+    refuseChange("ParameterEma.restore");
     this.#requireSwapped("restore", true);
     for (const [name, param] of this.#params) {
       const saved = this.#saved!.get(name)!;
@@ -152,6 +155,7 @@ export class ParameterEma<P extends Parameter> {
    */
   loadStateDict({ tensors, meta }: ParameterEmaState<P>): void {
     const where = "ParameterEma.loadStateDict";
+    refuseChange(where);
     if (meta?.kind !== "parameter-ema" || meta.format !== 1 || meta.debias !== this.#debias) {
       throw new FormatError(
         `[${where}] expected a parameter-ema of format 1 with debias ${this.#debias}; received ${JSON.stringify(meta)}.`,

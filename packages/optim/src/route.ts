@@ -2,7 +2,7 @@
  * Several optimizers, each for some of the parameters, as one.
  */
 import { OptionError } from "@llmeff/native";
-import type { Tensor } from "@llmeff/tensor";
+import { hostEffect, type Tensor } from "@llmeff/tensor";
 import { checkKeys, checkPositive } from "./check.js";
 import { AdamW, type AdamWOptions } from "./fused-adamw.js";
 import { GradGuard, type GradGuardOptions, requireUnguarded } from "./grad-guard.js";
@@ -21,6 +21,7 @@ import { BaseOptimizer, checkLearningRate } from "./optimizer.js";
 import type { CommonHyper, HyperSummary, Optimizer, OptimizerState } from "./optimizer-types.js";
 import { requireKind } from "./saved-state.js";
 import { asSchedule, type ScalarOrSchedule } from "./schedules.js";
+import { refuseChange } from "./step-numbers.js";
 import { type Parameter, type Storage, shapeOfParameter, storageOf } from "./storage.js";
 
 type Shapes = Readonly<Record<string, readonly number[]>>;
@@ -164,12 +165,12 @@ export class RoutedOptimizer<P extends Parameter> implements Optimizer<P> {
     this.#storage.run(() => {
       const measured = this.parts.flatMap((part, i) => part.checkStep(shares[i]!).map((name) => shares[i]![name]!));
       const dense = this.#guard.measures ? measured.map((grad) => this.#storage.contiguous(grad)) : [];
-      const factor = this.#guard.factor(dense, this.#stepCount);
+      const factor = this.#guard.factor(dense, () => this.#stepCount);
       // What fails until all are ready fails the whole step.
       const ready = this.parts.map((part, i) => part.prepareStep(shares[i]!, factor));
       for (const take of ready) take();
     });
-    this.#stepCount++;
+    hostEffect(() => this.#stepCount++);
     for (const { hooks } of [...this.parts, this]) hooks.after();
   }
 
@@ -204,6 +205,7 @@ export class RoutedOptimizer<P extends Parameter> implements Optimizer<P> {
 
   loadStateDict(saved: OptimizerState<P>): void {
     const where = "route.loadStateDict";
+    refuseChange(where);
     const { tensors, meta } = requireKind(where, this.kind, saved);
     const own = this.parts.map((part) => part.stateDict());
     const known = new Set(own.flatMap((state) => Object.keys(state.tensors)));

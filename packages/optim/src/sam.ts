@@ -11,6 +11,7 @@ import { OptionError, ShapeError } from "@llmeff/native";
 import { abs, add, astype, div, globalNorm, isFinite as isFiniteNumber, mul, type Tensor, where } from "@llmeff/tensor";
 import { checkBoolean, checkKeys, checkPositive } from "./check.js";
 import type { Optimizer } from "./optimizer-types.js";
+import { refuseChange } from "./step-numbers.js";
 import { type Parameter, portrait, type Storage, sizeOf, storageOf } from "./storage.js";
 
 export interface SAMOptions {
@@ -66,6 +67,11 @@ export class SAM<P extends Parameter> {
 
   /** Moves the parameters whose gradients are given uphill. */
   ascend(grads: Named<P>): void {
+    refuseChange("SAM.ascend");
+    this.#ascend(grads);
+  }
+
+  #ascend(grads: Named<P>): void {
     if (this.#before)
       throw new OptionError("[SAM.ascend] the parameters are uphill; call step(grads) or descend() first.");
     const named = Object.entries(grads).filter(([, grad]) => grad !== undefined);
@@ -93,6 +99,11 @@ export class SAM<P extends Parameter> {
 
   /** Puts the parameters back to where they were before `ascend`, to the bit. Does nothing if they are there. */
   descend(): void {
+    refuseChange("SAM.descend");
+    this.#descend();
+  }
+
+  #descend(): void {
     for (const [name, copy] of this.#before ?? []) {
       this.#storage.assign(this.base.params[name]!, copy);
       this.#storage.dispose(copy);
@@ -115,13 +126,13 @@ export class SAM<P extends Parameter> {
       return undefined;
     }
     const first = gradsOrTake();
-    this.ascend(first.grads);
+    this.#ascend(first.grads);
     try {
       const { grads } = gradsOrTake();
-      this.descend();
+      this.#descend();
       this.base.step(grads);
     } finally {
-      this.descend();
+      this.#descend();
     }
     return first;
   }

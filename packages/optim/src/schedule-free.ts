@@ -17,6 +17,7 @@ import { ElementwiseOptimizer, type ElementwiseRule, prepareElementwise } from "
 import type { ResolvedGroup } from "./groups.js";
 import type { Bucket, CommonOptions, NewGroup } from "./optimizer-types.js";
 import { asSchedule, type ScalarOrSchedule } from "./schedules.js";
+import { refuseChange } from "./step-numbers.js";
 import type { Parameter } from "./storage.js";
 import { type GradientTransformation, zerosOf } from "./transform.js";
 import { mapTrees } from "./trees.js";
@@ -160,6 +161,7 @@ export class ScheduleFreeAdamW<P extends Parameter> extends ElementwiseOptimizer
 
   /** Moves all parameters by `weight` of their way to `z`, where they are for training (1) or evaluation (0). */
   #move(weight: (beta1: number) => number, training: 0 | 1): void {
+    refuseChange(training === 1 ? "ScheduleFreeAdamW.train" : "ScheduleFreeAdamW.eval");
     this.storage.run(() => {
       const calls = this.paramGroups.map((group) => {
         const slots = this.slotsOf(group).filter(({ steps }) => steps > 0); // before that all three points are one
@@ -185,7 +187,9 @@ export class ScheduleFreeAdamW<P extends Parameter> extends ElementwiseOptimizer
   }
 
   protected override prepareBucket(bucket: Bucket<P, ScheduleFreeAdamWHyper>): () => void {
-    const { slots, hyper, step, group } = bucket;
+    const { slots, group } = bucket;
+    const { learningRate, step } = bucket.now();
+    const hyper = { ...bucket.hyper, learningRate };
     const numbers = this.#numbersOf(group);
     const { rate, weight, after } = advance(hyper, numbers as unknown as Weights);
     const call = prepareElementwise(this.rule.name, this.storage, bucket, {

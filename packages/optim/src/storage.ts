@@ -50,7 +50,9 @@ export interface Storage<P extends Parameter> {
   reversed(array: P, shape: readonly number[]): P;
   /** Undoes `reversed` into `target`, which has `shape`. */
   assignReversed(target: P, source: P, shape: readonly number[]): void;
-  /** The global norm of the gradients, which belongs to the caller. */
+  /** The same memory under a name that belongs to the caller. */
+  alias(array: P): P;
+  /** The global norm of the gradients; a temporary of `run`. */
   globalNorm(grads: readonly P[]): P;
   /** `min(1, maxNorm / (norm + 1e-6))`, or NaN where the norm is not finite; a temporary of `run`. */
   clipScale(norm: P, maxNorm: number): P;
@@ -181,7 +183,8 @@ function tensorStorage({ dtype: paramDType, device }: Tensor): Storage<Tensor> {
     reversed: (tensor, shape) => permute(tensor, reverse(shape)).clone(),
     assignReversed: (target, source, shape) =>
       copyInto(target, permute(source.reshape([...shape].reverse()), reverse(shape))),
-    globalNorm: (grads) => keep(globalNorm(grads)),
+    alias: (tensor) => keep(detach(tensor)),
+    globalNorm,
     clipScale: (norm, maxNorm) => {
       // Finite norms: + 0. Infinity · 0 and NaN · 0 are NaN, which tells the kernel to change nothing.
       const guard = mul(norm, 0);
@@ -228,6 +231,7 @@ function arrayStorage(ArrayType: Float32ArrayConstructor | Float64ArrayConstruct
       forEachReversed(shape, (i, j) => {
         target[i] = source[j]!;
       }),
+    alias: (array) => array,
     globalNorm: (grads) => {
       const norm = new ArrayType(1);
       engine().op.globalNorm(grads, norm);

@@ -105,7 +105,7 @@ export class TransformOptimizer<P extends Parameter, H extends CommonHyper = Com
 
   protected override prepareBucket(bucket: Bucket<P, H>): () => void {
     const { hyper, gradFactor } = bucket;
-    const transform = this.#rule.transform(hyper);
+    const transform = this.#rule.transform({ ...hyper, learningRate: bucket.now().learningRate });
     const factor = gradFactor === null ? undefined : this.storage.tensor(gradFactor, [], this.storage.dtype);
     const units = this.#unitsOf(bucket);
     const writers = units.flatMap((unit) => this.#prepare(unit, transform, factor));

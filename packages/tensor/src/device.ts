@@ -1,6 +1,7 @@
 /** Where tensors live, and on which device new ones are made. Inside of the engine a device is a number: 0 the CPU, 1 + i CUDA device i. */
 import { cpus, totalmem } from "node:os";
 import { DeviceError, engine } from "@llmeff/native";
+import { refuseReading } from "./recording.js";
 
 /** `"cuda"` is the first GPU, `"cuda:0"`; `tensor.device` has the number. */
 export type Device = "cpu" | "cuda" | `cuda:${number}`;
@@ -162,7 +163,12 @@ function standardNumber(): number {
  * const y = matmul(x, x);
  * console.log(`${(await deviceTime()) - start} ms`);
  */
-export async function deviceTime(device: DeviceChoice = defaultDevice()): Promise<number> {
+export function deviceTime(device?: DeviceChoice): Promise<number> {
+  refuseReading("deviceTime");
+  return readClock(device);
+}
+
+async function readClock(device: DeviceChoice = defaultDevice()): Promise<number> {
   const [milliseconds] = await engine().clock(deviceNumber("deviceTime", device), new Float64Array(1));
   return milliseconds!;
 }
@@ -183,6 +189,7 @@ export interface OpTime {
  * console.table(ops);
  */
 export function profile<R>(fn: () => R, device: DeviceChoice = defaultDevice()): { result: R; ops: OpTime[] } {
+  refuseReading("profile");
   const number = deviceNumber("profile", device);
   engine().measureOps(number, true);
   let ops: OpTime[] = [];

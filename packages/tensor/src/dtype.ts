@@ -38,6 +38,11 @@ export function allocateTypedArray(dtype: DType, size: number): TypedArray {
   return new typedArrays[dtype](size);
 }
 
+/** Whether a typed array is of the kind that holds elements of a dtype. */
+export function holds(data: unknown, dtype: DType): data is TypedArray {
+  return data instanceof typedArrays[dtype];
+}
+
 /** Whether values of this dtype may carry gradients. */
 export function isFloating(dtype: DType): boolean {
   return dtype === "float32" || dtype === "float64" || dtype === "bfloat16" || dtype === "float16";

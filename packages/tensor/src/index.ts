@@ -8,6 +8,13 @@ export {
   type OpResult,
   type ResultGradients,
 } from "./autograd.js";
+export {
+  type CapturedStep,
+  type CaptureStepOptions,
+  captureStep,
+  type InputForm,
+  type InputValue,
+} from "./capture-step.js";
 export { checkpoint } from "./checkpoint.js";
 export { customGrad, type GradientFor, type GradientOf } from "./custom-grad.js";
 export {
@@ -27,6 +34,18 @@ export {
 export { accumulationDType, type DType, isFloating, itemSize, type TypedArray } from "./dtype.js";
 export * from "./ops/index.js";
 export type { GradientOptions } from "./parameter-gradients.js";
+export {
+  currentRecording,
+  type HostNumber,
+  hostCheck,
+  hostEffect,
+  hostNumber,
+  isCapturing,
+  type Recording,
+  ReplayedNumber,
+  refuseWhileCapturing,
+  scalarOf,
+} from "./recording.js";
 export {
   decodeSafetensors,
   encodeSafetensors,

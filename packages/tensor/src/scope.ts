@@ -1,5 +1,6 @@
 import { engine, type Handle, OptionError } from "@llmeff/native";
 import { type DeviceChoice, defaultDevice, deviceNumber } from "./device.js";
+import { refuseWhileCapturing } from "./recording.js";
 import { Tensor } from "./tensor.js";
 import { tensorsOf } from "./tree.js";
 
@@ -143,6 +144,7 @@ export function resetPeakMemory(device?: DeviceChoice): void {
 
 /** Returns the free blocks that are held for reuse to the system. */
 export function emptyCache(device?: DeviceChoice): void {
+  refuseWhileCapturing("emptyCache", "it waits for all queued work", "Call it outside of the step.");
   engine().emptyCache(numberOf("emptyCache", device));
 }
 

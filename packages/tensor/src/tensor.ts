@@ -11,6 +11,7 @@ import {
 } from "./device.js";
 import { allocateTypedArray, type DType, isFloating, type TypedArray } from "./dtype.js";
 import * as ops from "./ops/index.js";
+import { currentRecording, refuseReading } from "./recording.js";
 import { type Owner, register, scope, unregister } from "./scope.js";
 import { contiguousStrides, formatShape, isContiguous, type Shape, sizeOf } from "./shape.js";
 import type { Tape } from "./tape.js";
@@ -103,7 +104,12 @@ export class Tensor {
    *
    * @throws the error of the operation that should have made them, if it failed
    */
-  async data(): Promise<TypedArray> {
+  data(): Promise<TypedArray> {
+    refuseReading("data"); // at the call, not by a promise that a step can't await
+    return this.#read();
+  }
+
+  async #read(): Promise<TypedArray> {
     try {
       return await engine().read(this.handle, allocateTypedArray(this.dtype, this.size));
     } catch (error) {
@@ -113,6 +119,7 @@ export class Tensor {
 
   /** `data`, holding up the thread until the values are there. */
   dataSync(): TypedArray {
+    refuseReading("dataSync");
     try {
       return engine().readSync(this.handle, allocateTypedArray(this.dtype, this.size));
     } catch (error) {
@@ -121,13 +128,19 @@ export class Tensor {
   }
 
   /** The value of a tensor with one element. */
-  async item(): Promise<number> {
+  item(): Promise<number> {
+    refuseReading("item");
+    return this.#readSingle();
+  }
+
+  async #readSingle(): Promise<number> {
     this.#checkSingle();
-    return numberOf(this.dtype, await this.data());
+    return numberOf(this.dtype, await this.#read());
   }
 
   /** `item`, holding up the thread until the value is there. */
   itemSync(): number {
+    refuseReading("itemSync");
     this.#checkSingle();
     return numberOf(this.dtype, this.dataSync());
   }
@@ -257,19 +270,36 @@ export class Tensor {
 /** Where calls were made whose failure shows only when the work runs (token ids out of range): the last few hundred. */
 const callSites = new Map<number, Error>();
 const callSiteLimit = 256;
+/** Those of captured steps, as long as these may be replayed. */
+const capturedSites = new Map<number, Error>();
 
 /** Remembers the caller of a queued operation that can fail on its values. @internal */
 export function rememberCallSite(ticket: number): void {
   if (ticket === 0) return;
+  const recording = currentRecording();
+  if (recording) {
+    recording.sites.set(ticket, callSite("captured here"));
+    return;
+  }
   callSites.set(ticket, callSite("queued here"));
   if (callSites.size > callSiteLimit) callSites.delete(callSites.keys().next().value!);
+}
+
+/** @internal */
+export function keepCallSites(sites: ReadonlyMap<number, Error>): void {
+  for (const [ticket, site] of sites) capturedSites.set(ticket, site);
+}
+
+/** @internal */
+export function forgetCallSites(sites: ReadonlyMap<number, Error>): void {
+  for (const ticket of sites.keys()) capturedSites.delete(ticket);
 }
 
 /** Adds to an engine's error the place where its operation was called. */
 function located(error: unknown): unknown {
   if (!(error instanceof LlmeffError)) return error;
   const origin = nativeOrigin(error);
-  const site = origin && callSites.get(origin.ticket);
+  const site = origin && (callSites.get(origin.ticket) ?? capturedSites.get(origin.ticket));
   if (site?.stack) {
     const frames = site.stack.split("\n").slice(3).join("\n");
     error.stack = `${error.name}: ${error.message}\n  queued\n${frames}\n  found\n${error.stack?.split("\n").slice(1).join("\n")}`;
@@ -282,7 +312,12 @@ function located(error: unknown): unknown {
  *
  * @throws the oldest failure that no read has reported
  */
-export async function sync(device?: DeviceChoice): Promise<void> {
+export function sync(device?: DeviceChoice): Promise<void> {
+  refuseReading("sync");
+  return synchronized(device);
+}
+
+async function synchronized(device?: DeviceChoice): Promise<void> {
   const numbers = device === undefined ? devicesInUse() : [deviceNumber("sync", device)];
   const outcomes = await Promise.allSettled(numbers.map((number) => engine().synchronize(number)));
   for (const outcome of outcomes) if (outcome.status === "rejected") throw located(outcome.reason);

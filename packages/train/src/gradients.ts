@@ -1,12 +1,13 @@
 /** The loss of one optimizer step and its gradients, over one or more micro-batches. */
 import { type Batch, IGNORE_INDEX } from "@llmeff/data";
-import { add, OptionError, scope, Tensor, tensor, valueAndGrad } from "@llmeff/tensor";
+import { add, full, type HostNumber, OptionError, scope, Tensor, tensor, valueAndGrad } from "@llmeff/tensor";
 import type { Objective, ObjectiveContext, TrainBatch } from "./options.js";
 
 export interface LossAndGradients {
   loss: number;
-  /** Owned by the caller. */
   grads: Record<string, Tensor>;
+  /** Gives the gradients up. */
+  release(): void;
 }
 
 /**
@@ -22,7 +23,7 @@ export async function lossAndGradients(
   objective: Objective,
   params: Record<string, Tensor>,
   batches: readonly Batch[],
-  context: Omit<ObjectiveContext, "microBatch">,
+  { seed, step }: { seed: number; step: number },
 ): Promise<LossAndGradients> {
   const weights = microBatchWeights(batches);
   let loss = 0;
@@ -31,7 +32,10 @@ export async function lossAndGradients(
     for (const [microBatch, batch] of batches.entries()) {
       const weight = weights[microBatch]!;
       if (weight === 0) continue;
-      const own = differentiate(objective, params, batch, weight, { ...context, microBatch });
+      const own = scope(() => {
+        const stream = streamOf(step, microBatch, batches.length);
+        return differentiate(objective, params, tensorsOf(batch, params), weight, { seed, step, microBatch, stream });
+      });
       using value = own.value;
       grads = grads === undefined ? own.grads : addAndDispose(grads, own.grads);
       loss += await value.item();
@@ -40,7 +44,13 @@ export async function lossAndGradients(
     if (grads) disposeAll(grads);
     throw error;
   }
-  return { loss, grads: grads! };
+  const owned = grads!;
+  return { loss, grads: owned, release: () => disposeAll(owned) };
+}
+
+/** Numbers the micro-batches of all steps; `step` counts from 1. */
+export function streamOf(step: number, microBatch: number, microBatches: number): number {
+  return (step - 1) * microBatches + microBatch;
 }
 
 /** Number of positions that carry loss. */
@@ -60,35 +70,34 @@ export function tensorsOf({ tokens, targets, batchSize, seqLen }: Batch, params:
   return { tokens: tensor(tokens, options), targets: tensor(targets, options) };
 }
 
-function microBatchWeights(batches: readonly Batch[]): number[] {
+/** What the loss of each micro-batch counts: its part of the valid targets. */
+export function microBatchWeights(batches: readonly Batch[]): number[] {
   const counts = batches.map(({ targets }) => countTargets(targets));
   const total = counts.reduce((a, b) => a + b, 0);
   return total === 0 ? counts.map(() => 1 / counts.length) : counts.map((count) => count / total);
 }
 
-function differentiate(
+/** The weighted loss of a micro-batch and its gradients. */
+export function differentiate(
   objective: Objective,
   params: Record<string, Tensor>,
-  batch: Batch,
-  weight: number,
+  inputs: TrainBatch,
+  weight: HostNumber,
   context: ObjectiveContext,
 ): { value: Tensor; grads: Record<string, Tensor> } {
-  return scope(() => {
-    const inputs = tensorsOf(batch, params);
-    const { value, grads } = valueAndGrad((tracked) => {
-      const loss: unknown = objective(tracked, inputs, context);
-      if (!(loss instanceof Tensor)) {
-        throw new OptionError(
-          `[train] objective must return a Tensor with the mean loss; received ${loss instanceof Promise ? "a Promise" : typeof loss}.`,
-        );
-      }
-      return weight === 1 ? loss : loss.mul(weight);
-    }, params);
-    return { value, grads };
-  });
+  const { value, grads } = valueAndGrad((tracked) => {
+    const loss: unknown = objective(tracked, inputs, context);
+    if (!(loss instanceof Tensor)) {
+      throw new OptionError(
+        `[train] objective must return a Tensor with the mean loss; received ${loss instanceof Promise ? "a Promise" : typeof loss}.`,
+      );
+    }
+    return weight === 1 ? loss : loss.mul(full([], weight, { dtype: loss.dtype, device: loss.device }));
+  }, params);
+  return { value, grads };
 }
 
-function addAndDispose(a: Record<string, Tensor>, b: Record<string, Tensor>): Record<string, Tensor> {
+export function addAndDispose(a: Record<string, Tensor>, b: Record<string, Tensor>): Record<string, Tensor> {
   try {
     return scope(() => Object.fromEntries(Object.entries(a).map(([name, grad]) => [name, add(grad, b[name]!)])));
   } finally {

@@ -1,7 +1,7 @@
 /** The options of `train`, and their check. */
 import type { BatchSource, JsonObject } from "@llmeff/data";
 import type { Optimizer } from "@llmeff/optim";
-import { OptionError, Tensor } from "@llmeff/tensor";
+import { type HostNumber, OptionError, Tensor } from "@llmeff/tensor";
 
 /** One micro-batch, on the device of the parameters. */
 export interface TrainBatch {
@@ -14,10 +14,12 @@ export interface TrainBatch {
 /** Keys for random numbers inside an objective: the same in an interrupted and in an uninterrupted run. */
 export interface ObjectiveContext {
   seed: number;
-  /** From 1. */
-  step: number;
+  /** From 1. @throws {CaptureError} when the step is captured, in whose replays it would stay as it is: use `stream` */
+  readonly step: number;
   /** From 0. */
   microBatch: number;
+  /** Another one for each micro-batch of each step: the stream of a key, `dropout(x, 0.1, { seed, stream })`. */
+  stream: HostNumber;
 }
 
 /** The loss of a micro-batch: a tensor with one element, the mean over the valid targets. */
@@ -49,6 +51,12 @@ export interface TrainOptions {
   steps: number;
   /** Micro-batches a step; default 1. */
   gradientAccumulation?: number;
+  /**
+   * Computes losses and gradients in captured steps, see `captureStep` of @llmeff/tensor: the same bits in less time where the GPU would wait for
+   * JavaScript. The objective is then called for three steps only, so it must do the same each time, and takes its random numbers by
+   * `context.stream`. Steps whose batches have another shape than the first, or micro-batches without targets, run uncaptured. Default false.
+   */
+  captureStep?: boolean;
   evaluate?: (context: EvaluateContext) => Promise<Record<string, number>> | Record<string, number>;
   /** Steps between evaluations; the last step is evaluated in any case. Default only the last. */
   evaluateEvery?: number;
@@ -83,6 +91,7 @@ const defaulted = [
   "seed",
   "config",
   "maxSkippedSteps",
+  "captureStep",
   "clock",
 ] as const;
 
@@ -93,6 +102,7 @@ const keys: Record<keyof TrainOptions, true> = {
   data: true,
   steps: true,
   gradientAccumulation: true,
+  captureStep: true,
   evaluate: true,
   evaluateEvery: true,
   stopWhen: true,
@@ -117,7 +127,7 @@ export function resolveOptions(options: TrainOptions): ResolvedTrainOptions {
   requireMethods("data", data, ["next", "state", "restore"], "Use a BatchSource of @llmeff/data.");
   requirePositive("steps", steps);
   const { gradientAccumulation = 1, evaluateEvery = steps, resume = false, seed = 0, config = {} } = options;
-  const { maxSkippedSteps = 10, clock = () => performance.now() } = options;
+  const { maxSkippedSteps = 10, captureStep = false, clock = () => performance.now() } = options;
   requirePositive("gradientAccumulation", gradientAccumulation);
   requirePositive("evaluateEvery", evaluateEvery);
   requirePositive("maxSkippedSteps", maxSkippedSteps);
@@ -132,6 +142,8 @@ export function resolveOptions(options: TrainOptions): ResolvedTrainOptions {
     throw new OptionError("[train] stopWhen judges what evaluate measures; received stopWhen without evaluate.");
   }
   requireJson("config", config);
+  if (typeof captureStep !== "boolean")
+    throw new OptionError(`[train] captureStep must be true or false; received ${show(captureStep)}.`);
   if (typeof resume !== "boolean")
     throw new OptionError(`[train] resume must be true or false; received ${show(resume)}.`);
   if (resume && checkpoint === undefined) {
@@ -139,7 +151,7 @@ export function resolveOptions(options: TrainOptions): ResolvedTrainOptions {
   }
   return {
     ...options,
-    ...{ gradientAccumulation, evaluateEvery, resume, seed, config, maxSkippedSteps, clock },
+    ...{ gradientAccumulation, evaluateEvery, resume, seed, config, maxSkippedSteps, captureStep, clock },
     checkpoint: checkpoint === undefined ? undefined : resolveCheckpoint(checkpoint, steps),
   };
 }

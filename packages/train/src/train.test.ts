@@ -235,10 +235,10 @@ describe("train", () => {
       }),
     );
     expect(seen).toEqual([
-      { seed: 9, step: 1, microBatch: 0 },
-      { seed: 9, step: 1, microBatch: 1 },
-      { seed: 9, step: 2, microBatch: 0 },
-      { seed: 9, step: 2, microBatch: 1 },
+      { seed: 9, step: 1, microBatch: 0, stream: 0 },
+      { seed: 9, step: 1, microBatch: 1, stream: 1 },
+      { seed: 9, step: 2, microBatch: 0, stream: 2 },
+      { seed: 9, step: 2, microBatch: 1, stream: 3 },
     ]);
   });
 });

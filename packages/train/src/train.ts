@@ -1,9 +1,10 @@
 /** The training loop. */
 import type { Batch } from "@llmeff/data";
 import { NonFiniteError, OptionError, sync } from "@llmeff/tensor";
+import { CapturedGradients } from "./captured-gradients.js";
 import { listSteps, removeTemporaries } from "./checkpoint.js";
 import type { EvaluationEvent, StepEvent, TrainEvent } from "./events.js";
-import { disposeAll, lossAndGradients } from "./gradients.js";
+import { lossAndGradients } from "./gradients.js";
 import { type ResolvedTrainOptions, resolveOptions, type TrainOptions } from "./options.js";
 import { checkpointRun, freshRun, lastCheckpoint, type RunState, resumeRun } from "./run-state.js";
 
@@ -31,6 +32,19 @@ export function train(options: TrainOptions): AsyncGenerator<TrainEvent, void, u
 }
 
 async function* events(options: ResolvedTrainOptions): AsyncGenerator<TrainEvent, void, undefined> {
+  const { params, objective, seed } = options;
+  const captured = options.captureStep ? new CapturedGradients(objective, params, seed) : undefined;
+  try {
+    yield* eventsOf(options, captured);
+  } finally {
+    captured?.dispose();
+  }
+}
+
+async function* eventsOf(
+  options: ResolvedTrainOptions,
+  captured: CapturedGradients | undefined,
+): AsyncGenerator<TrainEvent, void, undefined> {
   const { steps, checkpoint, signal } = options;
   if (checkpoint) await removeTemporaries(checkpoint.directory);
   const resumed = options.resume ? await resumeRun(options) : undefined;
@@ -55,14 +69,18 @@ async function* events(options: ResolvedTrainOptions): AsyncGenerator<TrainEvent
     }
     if (done) return;
     if (signal?.aborted) throw signal.reason;
-    const event = await trainStep(options, run);
+    const event = await trainStep(options, run, captured);
     if (event) yield event;
   }
 }
 
 /** One step. @returns undefined if the signal aborted while its data were fetched: the step didn't happen */
-async function trainStep(options: ResolvedTrainOptions, run: RunState): Promise<StepEvent | undefined> {
-  const { params, objective, optimizer, data, gradientAccumulation, seed, clock } = options;
+async function trainStep(
+  options: ResolvedTrainOptions,
+  run: RunState,
+  captured: CapturedGradients | undefined,
+): Promise<StepEvent | undefined> {
+  const { params, objective, optimizer, data, gradientAccumulation, clock } = options;
   const begin = clock();
   const batches: Batch[] = [];
   try {
@@ -73,7 +91,9 @@ async function trainStep(options: ResolvedTrainOptions, run: RunState): Promise<
   }
   const step = run.step + 1;
   const { learningRate } = optimizer; // a schedule may throw: before there are gradients to free
-  const { loss, grads } = await lossAndGradients(objective, params, batches, { seed, step });
+  const { loss, grads, release } = captured
+    ? await captured.compute(batches, step)
+    : await lossAndGradients(objective, params, batches, { seed: options.seed, step });
   let gradNorm: number | undefined;
   try {
     if (!Number.isFinite(loss)) {
@@ -85,7 +105,7 @@ async function trainStep(options: ResolvedTrainOptions, run: RunState): Promise<
     optimizer.step(grads);
     gradNorm = await optimizer.gradNorm();
   } finally {
-    disposeAll(grads);
+    release();
   }
   await sync();
   const skipped = gradNorm !== undefined && !Number.isFinite(gradNorm);

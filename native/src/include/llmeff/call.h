@@ -28,7 +28,7 @@ inline bool is_half(DType dtype) {
 
 // A float32 array for the values of `narrow`, row-major; its broadcast axes stay broadcast. `buffer` receives its
 // memory.
-View widened(const View& narrow, Device& device, Buffer& buffer);
+View widened(const View& narrow, Memory& memory, Buffer& buffer);
 // An array's elements, each once: broadcast axes cut to size 1.
 View distinct(const View& view);
 
@@ -36,10 +36,21 @@ View distinct(const View& view);
 template <class P>
 struct Argument {
   P value{};
+  int number = -1;  // of a recorded call: which of the program's numbers it is; -1: none, it stays as it is
 
   P get() { return value; }
   template <class F>
   void each_array(F&&) {}
+  bool takes_number() const { return number >= 0; }
+  void set_number(const double* numbers) {
+    if constexpr (std::is_arithmetic_v<P>)
+      if (number >= 0) value = static_cast<P>(numbers[number]);
+  }
+};
+
+struct WithoutNumber {
+  bool takes_number() const { return false; }
+  void set_number(const double*) {}
 };
 
 template <class V>
@@ -50,11 +61,12 @@ struct ArrayArgument {
   bool partial = false;
   std::unique_ptr<View> narrow;  // the array itself when `view` is a float32 copy of it
 
-  void widen(Device& device, std::vector<Buffer>& scratch) {
+  void widen(Memory& memory, std::vector<Buffer>& scratch) {
     if (!view.present() || !is_half(view.dtype)) return;
     narrow = std::make_unique<View>(view);
-    static_cast<View&>(view) = widened(*narrow, device, scratch.emplace_back());
+    static_cast<View&>(view) = widened(*narrow, memory, scratch.emplace_back());
   }
+  static constexpr bool kWritten = !std::is_same_v<V, In>;
   FailurePointer inherited() const { return !std::is_same_v<V, Out> || partial ? contents.failure() : nullptr; }
   void load(Kernels& kernels) const {
     if constexpr (!std::is_same_v<V, Out>)
@@ -80,8 +92,8 @@ struct ArrayArgument {
 };
 
 template <class V>
-requires std::is_base_of_v<View, V>
-struct Argument<const V&> : ArrayArgument<V> {
+  requires std::is_base_of_v<View, V>
+struct Argument<const V&> : ArrayArgument<V>, WithoutNumber {
   const V& get() { return this->view; }
   template <class F>
   void each_array(F&& f) {
@@ -90,7 +102,7 @@ struct Argument<const V&> : ArrayArgument<V> {
 };
 
 template <class V>
-struct Argument<const List<V>&> {
+struct Argument<const List<V>&> : WithoutNumber {
   std::vector<ArrayArgument<V>> arrays;
   std::vector<V> views;
   List<V> list;
@@ -108,10 +120,17 @@ struct Argument<const List<V>&> {
 };
 
 template <class N>
-requires std::is_arithmetic_v<N>
+  requires std::is_arithmetic_v<N>
 struct Argument<const List<N>&> {
   std::vector<N> numbers;
+  // Of a recorded call: which of them (position in the list) are which of the program's numbers.
+  std::vector<std::pair<size_t, int>> replaced;
   List<N> list;
+
+  bool takes_number() const { return !replaced.empty(); }
+  void set_number(const double* given) {
+    for (const auto& [position, number] : replaced) numbers[position] = static_cast<N>(given[number]);
+  }
 
   const List<N>& get() {
     list = {numbers.data(), static_cast<int64_t>(numbers.size())};
@@ -135,13 +154,31 @@ class Call {
   Call(Method method, const R& read) : method_(method) {
     [&]<size_t... I>(std::index_sequence<I...>) {
       (read(std::get<I>(arguments_), I), ...);
-    }
-    (std::index_sequence_for<P...>{});
+    }(std::index_sequence_for<P...>{});
   }
 
   template <class F>
   void each_array(F&& f) {
     std::apply([&](auto&... argument) { (argument.each_array(f), ...); }, arguments_);
+  }
+
+  // Makes its arrays float32 where they are narrower; `scratch` receives their memory.
+  void widen(Memory& memory, std::vector<Buffer>& scratch) {
+    each_array([&](auto& array) { array.widen(memory, scratch); });
+  }
+
+  bool takes_numbers() const {
+    return std::apply([](const auto&... argument) { return (argument.takes_number() || ...); }, arguments_);
+  }
+  void set_numbers(const double* numbers) {
+    std::apply([&](auto&... argument) { (argument.set_number(numbers), ...); }, arguments_);
+  }
+
+  // On the stream: the kernels alone, whatever has failed.
+  void launch(Kernels& kernels) {
+    each_array([&](const auto& array) { array.load(kernels); });
+    std::apply([&](auto&... argument) { (kernels.*method_)(argument.get()...); }, arguments_);
+    each_array([&](const auto& array) { array.store(kernels); });
   }
 
   // On the stream. Returns the failure or null; of a device that runs ahead also what may turn out to be one.
@@ -158,11 +195,8 @@ class Call {
     const bool began = failure == nullptr;
     if (began) {
       try {
-        Kernels& kernels = device.kernels();
         device.begin(op, ticket, pending);
-        each_array([&](const auto& array) { array.load(kernels); });
-        std::apply([&](auto&... argument) { (kernels.*method_)(argument.get()...); }, arguments_);
-        each_array([&](const auto& array) { array.store(kernels); });
+        launch(device.kernels());
         own = device.end(ticket);
       } catch (...) {
         failure = current_failure(op, ticket);
@@ -190,7 +224,7 @@ template <class Done, class... P>
 uint64_t submit_call(Device& device, const char* op, Half half, Call<P...> call, Done done) {
   // Released at the end of this function: stream-ordered memory serves work that was submitted before.
   std::vector<Buffer> scratch;
-  if (half == Half::kWidened && !device.takes_half()) call.each_array([&](auto& array) { array.widen(device, scratch); });
+  if (half == Half::kWidened && !device.takes_half()) call.widen(device, scratch);
   return device.submit([&device, op, call = std::move(call), done = std::move(done)](uint64_t ticket) mutable {
     done(call.run(device, op, ticket));
   });

@@ -20,7 +20,7 @@ struct CudaDeviceInfo {
 // What llmeff-cuda.so gives by its only symbol, llmeff_cuda_library. Both functions throw Error(ERR_DEVICE) when there is
 // nothing to use.
 struct CudaLibrary {
-  static constexpr int kVersion = 1;  // of this interface; engine and library are of one release
+  static constexpr int kVersion = 2;  // of this interface; engine and library are of one release
 
   int version;
   std::vector<CudaDeviceInfo> (*devices)();

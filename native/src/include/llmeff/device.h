@@ -42,7 +42,9 @@ void add_pending(const FailurePointer& failure, std::vector<FailurePointer>& pen
 // All of these checks as one; null for none.
 FailurePointer joined(const std::vector<FailurePointer>& pending);
 
+class BlockPool;
 class Device;
+class Program;
 
 // A block of device memory. It is made once and has one owner after another; each is told apart by its number.
 struct Block {
@@ -55,6 +57,7 @@ struct Block {
   uint64_t owner = 0;              // its number
   std::atomic<uint32_t> users{0};  // the buffers that share it
   Block* next = nullptr;           // in the cache
+  std::shared_ptr<BlockPool> pool;  // that it returns to; null: the device's cache
 
   // Only touched by work on the stream: why the contents of the owner `failed` are not what their last writer should
   // have made; null when they are.
@@ -68,6 +71,7 @@ class Contents {
   Contents() = default;
   explicit Contents(Block* block) : block_(block), owner_(block->owner) {}
 
+  const Block* block() const { return block_; }
   bool may_have_failed() const { return holds_failure(); }
   FailurePointer failure() const { return holds_failure() ? block_->failure : nullptr; }
   // What the last writer made of them.
@@ -84,7 +88,7 @@ class Contents {
   uint64_t owner_ = 0;
 };
 
-// Shared ownership of a block, which returns to the device's cache with the last of its users.
+// Shared ownership of a block, which returns to where it came from with the last of its users.
 class Buffer {
  public:
   Buffer() = default;
@@ -105,9 +109,19 @@ class Buffer {
   size_t bytes() const { return block_->bytes; }
   bool shared() const { return block_ != nullptr && block_->users.load(std::memory_order_relaxed) > 1; }
   Contents contents() const { return Contents(block_); }
+  bool is_of(const BlockPool& pool) const { return block_ != nullptr && block_->pool.get() == &pool; }
 
  private:
+  friend class BlockPool;
   Block* block_ = nullptr;
+};
+
+// Where arrays get their memory.
+class Memory {
+ public:
+  virtual ~Memory() = default;
+  // Throws Error(ERR_OUT_OF_MEMORY). Not for work on the stream.
+  virtual Buffer allocate(size_t bytes) = 0;
 };
 
 // What the calls of one op took of the device's time.
@@ -128,18 +142,15 @@ struct Work {
   void (*run)(Work* work, uint64_t ticket);  // once; destroys what the work holds
 };
 
-class Device {
+class Device : public Memory {
  public:
   static constexpr size_t kLargestWork = size_t{16} << 10;
 
-  virtual ~Device() = default;
   virtual std::string name() const = 0;
   virtual Kernels& kernels() = 0;
   // Whether every kernel takes bfloat16 and float16 arrays; otherwise the call layer gives some float32 copies.
   virtual bool takes_half() const { return false; }
 
-  // Throws Error(ERR_OUT_OF_MEMORY). Not for work on the stream.
-  virtual Buffer allocate(size_t bytes) = 0;
   virtual MemoryUse memory() const = 0;
   virtual void reset_peak() = 0;
   virtual void empty_cache() = 0;
@@ -184,6 +195,11 @@ class Device {
   // Within such a done(): the oldest check that failed and nobody has been told of.
   virtual FailurePointer take_unobserved_check() { return nullptr; }
 
+  // For work on the stream: makes a recorded program ready to run, once. Throws Error.
+  virtual void compile(Program&) {}
+  // For work on the stream: runs it with the numbers that it has by now, as if its calls had been queued one by one.
+  virtual void run(Program& program);
+
   // The oldest failure that nobody has been told of, for work that has run; to be called on the stream.
   FailurePointer take_unobserved();
   void record(FailurePointer failure) {
@@ -196,6 +212,7 @@ class Device {
   virtual void* reserve(size_t bytes) = 0;
   virtual uint64_t publish() noexcept = 0;
 
+  friend class BlockPool;
   friend class Buffer;
   virtual void release(Block* block) = 0;
 
@@ -203,8 +220,14 @@ class Device {
   FailurePointer unobserved_;
 };
 
+void return_to_pool(Block* block);
+
 inline Buffer::~Buffer() {
-  if (block_ != nullptr && block_->users.fetch_sub(1, std::memory_order_acq_rel) == 1) block_->device->release(block_);
+  if (block_ == nullptr || block_->users.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+  if (block_->pool == nullptr)
+    block_->device->release(block_);
+  else
+    return_to_pool(block_);
 }
 
 Device& cpu_device();

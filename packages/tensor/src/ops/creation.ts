@@ -1,6 +1,15 @@
-import { Distribution, DTypeCode, DTypeError, engine, OptionError, ShapeError } from "@llmeff/native";
+import { Distribution, DTypeCode, DTypeError, engine, OptionError, type Scalar, ShapeError } from "@llmeff/native";
 import { chosenDevice, type DeviceChoice } from "../device.js";
 import { checkDType, type DType, dtypeOf, isFloating, type TypedArray } from "../dtype.js";
+import {
+  type HostNumber,
+  isCapturing,
+  ReplayedNumber,
+  refuseTransfer,
+  refuseUpload,
+  refuseWhileCapturing,
+  scalarOf,
+} from "../recording.js";
 import { checkShape, formatShape, maxRank, type Shape, sizeOf } from "../shape.js";
 import { Tensor } from "../tensor.js";
 import { checkTensor } from "./arguments.js";
@@ -58,6 +67,7 @@ function isTypedArray(data: unknown): data is TypedArray {
  * tensor(new Int32Array(6), { shape: [2, 3] }); // int32 [2, 3]
  */
 export function tensor(data: NestedNumbers | TypedArray, options: TensorOptions & { shape?: Shape } = {}): Tensor {
+  refuseUpload("tensor");
   if (options.dtype !== undefined) checkDType("tensor", options.dtype);
   let values: TypedArray;
   let natural: Shape;
@@ -88,12 +98,13 @@ export function tensor(data: NestedNumbers | TypedArray, options: TensorOptions 
   return out;
 }
 
-function checkNumber(where: string, value: number): void {
-  if (typeof value !== "number") throw new OptionError(`[${where}] value must be a number; received ${typeof value}.`);
+function checkNumber(where: string, value: HostNumber): void {
+  if (typeof value !== "number" && !(value instanceof ReplayedNumber))
+    throw new OptionError(`[${where}] value must be a number; received ${typeof value}.`);
 }
 
 /** A tensor of one value everywhere; default dtype float32. */
-export function full(shape: Shape, value: number, options: TensorOptions = {}): Tensor {
+export function full(shape: Shape, value: HostNumber, options: TensorOptions = {}): Tensor {
   checkShape("full", shape);
   const { dtype = "float32" } = options;
   checkDType("full", dtype);
@@ -102,9 +113,9 @@ export function full(shape: Shape, value: number, options: TensorOptions = {}): 
 }
 
 /** `full` for checked arguments, on a device by its number. @internal */
-export function filled(value: number, dtype: DType, shape: Shape, device?: number): Tensor {
+export function filled(value: HostNumber, dtype: DType, shape: Shape, device?: number): Tensor {
   const out = Tensor.allocate(dtype, shape, device);
-  engine().op.fill(value, out.handle);
+  engine().op.fill(scalarOf("full", value), out.handle);
   return out;
 }
 
@@ -129,23 +140,40 @@ export function onesLike(x: Tensor): Tensor {
 /** Names a stream of random numbers; the same key gives the same numbers in every call, on every device. */
 export interface RandomKey {
   /** Integer, shared by a whole run. */
-  seed: number;
-  /** Integer that tells this use from the others of the run; default 0. */
-  stream?: number;
+  seed: HostNumber;
+  /** Integer that tells this use from the others of the run; default 0. In a captured step it must change: `hostNumber(() => …)`. */
+  stream?: HostNumber;
 }
 
-/** The key with its stream filled in. */
-export function checkKey(where: string, key: RandomKey): Required<RandomKey> {
+/** A key as the engine takes it. */
+export interface EngineKey {
+  seed: Scalar;
+  stream: Scalar;
+}
+
+/** The key with its stream filled in. In a captured step a key of plain numbers, which gives the same numbers in every replay, is refused. */
+export function checkKey(where: string, key: RandomKey): EngineKey {
   if (typeof key !== "object" || key === null) {
     throw new OptionError(`[${where}] key must be { seed, stream }; received ${JSON.stringify(key)}.`);
   }
   const { seed, stream = 0 } = key;
-  for (const [name, value] of Object.entries({ seed, stream })) {
-    if (!Number.isSafeInteger(value)) {
-      throw new OptionError(`[${where}] ${name} must be an integer; received ${value}.`);
-    }
+  const checkInteger = (name: string, value: number) => {
+    if (Number.isSafeInteger(value)) return;
+    throw new OptionError(`[${where}] ${name} must be an integer; received ${value}.`);
+  };
+  const parts = { seed, stream };
+  for (const [name, value] of Object.entries(parts)) {
+    if (value instanceof ReplayedNumber) value.check((x) => checkInteger(name, x));
+    else checkInteger(name, value);
   }
-  return { seed, stream };
+  if (isCapturing() && typeof seed === "number" && typeof stream === "number") {
+    refuseWhileCapturing(
+      where,
+      "its key would be the same in every replay, and so would its random numbers",
+      "Use a key that changes: { seed, stream: hostNumber(() => step) }.",
+    );
+  }
+  return { seed: scalarOf(where, seed), stream: scalarOf(where, stream) };
 }
 
 function random(where: "randomUniform" | "randomNormal", key: RandomKey, shape: Shape, options: TensorOptions): Tensor {
@@ -190,6 +218,7 @@ export function copyInto(target: Tensor, source: Tensor): Tensor {
     );
   }
   if (source.deviceNumber !== target.deviceNumber) {
+    refuseTransfer("copyInto");
     if (source.dtype === target.dtype) engine().transfer(source.handle, target.handle);
     else {
       using converted = Tensor.allocate(target.dtype, source.shape, source.deviceNumber);
@@ -208,9 +237,9 @@ export function copyInto(target: Tensor, source: Tensor): Tensor {
 }
 
 /** Sets every element, in place; infinities and NaN too. */
-export function fill(target: Tensor, value: number): Tensor {
+export function fill(target: Tensor, value: HostNumber): Tensor {
   checkTensor("fill", "target", target);
   checkNumber("fill", value);
-  engine().op.fill(value, target.handle);
+  engine().op.fill(scalarOf("fill", value), target.handle);
   return target;
 }

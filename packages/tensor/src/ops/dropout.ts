@@ -2,9 +2,9 @@ import { engine, OptionError } from "@llmeff/native";
 import { defineOp } from "../autograd.js";
 import { Tensor } from "../tensor.js";
 import { checkFloating } from "./arguments.js";
-import { checkKey, type RandomKey } from "./creation.js";
+import { checkKey, type EngineKey, type RandomKey } from "./creation.js";
 
-interface Dropping extends Required<RandomKey> {
+interface Dropping extends EngineKey {
   rate: number;
 }
 

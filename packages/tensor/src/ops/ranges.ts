@@ -2,6 +2,7 @@
 import { DTypeCode, engine, OptionError } from "@llmeff/native";
 import { chosenDevice, type DeviceChoice } from "../device.js";
 import { checkDType, type DType } from "../dtype.js";
+import { refuseUpload } from "../recording.js";
 import { Tensor } from "../tensor.js";
 import { checkCount, checkFinite } from "./arguments.js";
 import { fill, type TensorOptions, zeros } from "./creation.js";
@@ -15,6 +16,7 @@ function computed(
   value: (i: number) => number,
 ): Tensor {
   checkDType(where, dtype);
+  refuseUpload(where);
   const out = Tensor.allocate(dtype, [count], chosenDevice(where, device)); // refuses what there is no memory for
   const values = new Float64Array(count);
   for (let i = 0; i < count; i++) values[i] = value(i);

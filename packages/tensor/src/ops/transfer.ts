@@ -2,11 +2,13 @@
 import { engine } from "@llmeff/native";
 import { defineOp } from "../autograd.js";
 import { type DeviceChoice, deviceNumber } from "../device.js";
+import { refuseTransfer } from "../recording.js";
 import { Tensor } from "../tensor.js";
 import { mapTree, type TensorTree } from "../tree.js";
 
 /** A copy on another device, row-major. @internal */
 export function transferred(x: Tensor, device: number): Tensor {
+  refuseTransfer("toDevice");
   const out = Tensor.allocate(x.dtype, x.shape, device);
   engine().transfer(x.handle, out.handle);
   return out;

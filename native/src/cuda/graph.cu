@@ -1,0 +1,272 @@
+#include "cuda/graph.h"
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <thread>
+#include <unordered_set>
+#include <utility>
+
+#include "cuda/check.h"
+
+namespace llmeff::cuda {
+namespace {
+
+// The graph's last node so far; null before the first. Calls are captured on one stream, so that nodes form a chain.
+cudaGraphNode_t last_node(cudaStream_t stream) {
+  cudaStreamCaptureStatus status;
+  const cudaGraphNode_t* nodes = nullptr;
+  size_t count = 0;
+#if CUDART_VERSION >= 13000
+  LLMEFF_CUDA(cudaStreamGetCaptureInfo(stream, &status, nullptr, nullptr, &nodes, nullptr, &count));
+#else
+  LLMEFF_CUDA(cudaStreamGetCaptureInfo_v2(stream, &status, nullptr, nullptr, &nodes, &count));
+#endif
+  if (status != cudaStreamCaptureStatusActive || count > 1)
+    fail("ERR_CUDA", "[captureStep] the capture ended before its calls did.");
+  return count == 0 ? nullptr : nodes[0];
+}
+
+cudaGraphNode_t node_before(cudaGraphNode_t node) {
+  cudaGraphNode_t before = nullptr;
+  size_t count = 0;
+#if CUDART_VERSION >= 13000
+  LLMEFF_CUDA(cudaGraphNodeGetDependencies(node, nullptr, nullptr, &count));
+  if (count == 1) LLMEFF_CUDA(cudaGraphNodeGetDependencies(node, &before, nullptr, &count));
+#else
+  LLMEFF_CUDA(cudaGraphNodeGetDependencies(node, nullptr, &count));
+  if (count == 1) LLMEFF_CUDA(cudaGraphNodeGetDependencies(node, &before, &count));
+#endif
+  if (count > 1) fail("ERR_INTERNAL", "[captureStep] a call that takes numbers has kernels side by side.");
+  return before;
+}
+
+// The kernels after one node up to another, in order.
+std::vector<cudaGraphNode_t> kernels_between(cudaGraphNode_t first, cudaGraphNode_t last) {
+  std::vector<cudaGraphNode_t> kernels;
+  for (cudaGraphNode_t node = last; node != first; node = node_before(node)) {
+    cudaGraphNodeType type;
+    LLMEFF_CUDA(cudaGraphNodeGetType(node, &type));
+    if (type == cudaGraphNodeTypeKernel) kernels.push_back(node);
+  }
+  std::reverse(kernels.begin(), kernels.end());
+  return kernels;
+}
+
+// A capture of the context's stream, which ends with it in any case.
+class Capture {
+ public:
+  Capture(Context& cuda, GraphChecks& checks) : cuda_(cuda) {
+    // Relaxed: what allocates or waits on other threads meanwhile has nothing to do with this stream.
+    LLMEFF_CUDA(cudaStreamBeginCapture(cuda.stream, cudaStreamCaptureModeRelaxed));
+    cuda.capture(&checks);
+  }
+  Capture(const Capture&) = delete;
+  Capture& operator=(const Capture&) = delete;
+  ~Capture() {
+    cuda_.capture(nullptr);
+    if (ended_) return;
+    cudaGraph_t broken = nullptr;
+    cudaStreamEndCapture(cuda_.stream, &broken);
+    if (broken != nullptr) cudaGraphDestroy(broken);
+    cudaGetLastError();
+  }
+  cudaGraph_t end() {
+    cudaGraph_t graph = nullptr;
+    ended_ = true;
+    LLMEFF_CUDA(cudaStreamEndCapture(cuda_.stream, &graph));
+    return graph;
+  }
+
+ private:
+  Context& cuda_;
+  bool ended_ = false;
+};
+
+// What nobody needs at the end of a scope.
+struct Discarded {
+  cudaGraph_t graph;
+  ~Discarded() { cudaGraphDestroy(graph); }
+};
+
+}  // namespace
+
+Graph::Graph(Context& cuda, Device& device, Program& program)
+    : cuda_(cuda), device_(device), program_(program), checks_(2 * static_cast<int>(program.calls().size()) + 1) {
+  LLMEFF_CUDA(cudaStreamSynchronize(cuda.stream));
+  if (const FailurePointer failure = outside_failure()) throw Error(failure->code, failure->message);
+  try {
+    // Of a call that needs more scratch memory than there was the earlier ones know nothing: then all are captured
+    // again.
+    do {
+      cuda.begin("captureStep", 0, {});
+      cuda.end();
+      arena_ = cuda.arena();
+      capture();
+    } while (cuda.arena() != arena_);
+    collect_dependents();
+    LLMEFF_CUDA(cudaGraphInstantiate(&executable_, graph_, 0));
+  } catch (...) {
+    program.forget_failures();
+    for (const Contents& contents : program.outside()) contents.set(nullptr);
+    if (graph_ != nullptr) cudaGraphDestroy(graph_);
+    throw;
+  }
+  numbers_ = program.values();
+}
+
+Graph::~Graph() {
+  cudaGraphExecDestroy(executable_);
+  cudaGraphDestroy(graph_);
+}
+
+void Graph::capture() {
+  if (graph_ != nullptr) cudaGraphDestroy(std::exchange(graph_, nullptr));
+  checks_.used = 0;
+  checks_.checks.clear();
+  varying_.clear();
+  program_.forget_failures();
+  for (const Contents& contents : program_.outside()) contents.set(nullptr);
+  struct Place {
+    cudaGraphNode_t first, last;
+  };
+  std::vector<Place> places;  // of the calls that vary
+  Capture capture(cuda_, checks_);
+  for (const auto& call : program_.calls()) {
+    const int first_slot = checks_.used;
+    const cudaGraphNode_t first = call->takes_numbers ? last_node(cuda_.stream) : nullptr;
+    if (const FailurePointer failure = happened(call->run(device_))) {
+      failure->observed = true;
+      throw Error(failure->code, failure->message);
+    }
+    if (!call->takes_numbers) continue;
+    varying_.push_back({call.get(), cuda_.pending(), first_slot, {}});
+    places.push_back({first, last_node(cuda_.stream)});
+  }
+  graph_ = capture.end();
+  for (size_t i = 0; i < varying_.size(); ++i) varying_[i].kernels = kernels_between(places[i].first, places[i].last);
+}
+
+void Graph::collect_dependents() {
+  std::map<const Failure*, size_t> positions;
+  for (size_t i = 0; i < checks_.checks.size(); ++i) positions.emplace(checks_.checks[i].get(), i);
+  for (const auto& call : program_.calls()) call->add_written(written_);
+  std::unordered_set<const Block*> seen;
+  for (const Contents& contents : written_) {
+    if (!contents.may_have_failed() || !seen.insert(contents.block()).second) continue;
+    std::vector<FailurePointer> pending;
+    add_pending(contents.failure(), pending);
+    Dependent& dependent = dependents_.emplace_back(Dependent{contents, {}});
+    for (const FailurePointer& check : pending) dependent.checks.push_back(positions.at(check.get()));
+  }
+  program_.forget_failures();
+  for (const Contents& contents : program_.outside()) contents.set(nullptr);
+}
+
+FailurePointer Graph::outside_failure() const {
+  bool waited = false;
+  for (const Contents& contents : program_.outside()) {
+    if (!contents.may_have_failed()) continue;
+    std::vector<FailurePointer> pending;
+    add_pending(contents.failure(), pending);
+    if (!pending.empty() && !std::exchange(waited, true)) LLMEFF_CUDA(cudaStreamSynchronize(cuda_.stream));
+    for (const FailurePointer& check : pending)
+      while (check->state == Failure::State::kPending) std::this_thread::yield();
+    if (const FailurePointer failure = happened(contents.failure())) return failure;
+    contents.set(nullptr);
+  }
+  return nullptr;
+}
+
+void Graph::update_kernels() {
+  if (numbers_ == program_.values()) return;
+  // As they were captured: with the graph's scratch memory, guards and slots.
+  const std::shared_ptr<DeviceMemory> arena = cuda_.arena();
+  const int used = checks_.used;
+  const size_t made = checks_.checks.size();
+  std::vector<cudaGraphNode_t> ends;
+  cudaGraph_t again = nullptr;
+  const auto restore = [&] {
+    cuda_.set_arena(arena);
+    checks_.used = used;
+    checks_.checks.resize(made);
+  };
+  try {
+    cuda_.set_arena(arena_);
+    Capture capture(cuda_, checks_);
+    for (const Varying& varying : varying_) {
+      checks_.used = varying.first_slot;
+      cuda_.begin(varying.call->op, varying.call->ticket, varying.pending);
+      varying.call->launch(device_.kernels());
+      cuda_.end();
+      ends.push_back(last_node(cuda_.stream));
+    }
+    if (cuda_.arena() != arena_) fail("ERR_INTERNAL", "[captureStep] a call takes more scratch memory than it did.");
+    again = capture.end();
+  } catch (...) {
+    restore();
+    throw;
+  }
+  restore();
+  const Discarded discarded{again};
+  cudaGraphNode_t before = nullptr;
+  for (size_t i = 0; i < varying_.size(); before = ends[i++]) {
+    const std::vector<cudaGraphNode_t> kernels = kernels_between(before, ends[i]);
+    if (kernels.size() != varying_[i].kernels.size())
+      fail("ERR_INTERNAL", "[%s] takes other kernels with other numbers.", varying_[i].call->op);
+    for (size_t k = 0; k < kernels.size(); ++k) {
+      cudaKernelNodeParams params;
+      LLMEFF_CUDA(cudaGraphKernelNodeGetParams(kernels[k], &params));
+      LLMEFF_CUDA(cudaGraphExecKernelNodeSetParams(executable_, varying_[i].kernels[k], &params));
+    }
+  }
+  numbers_ = program_.values();
+}
+
+Graph::Results Graph::launch(const Staging& staging) {
+  update_kernels();
+  const size_t bytes = static_cast<size_t>(checks_.used) * sizeof(unsigned long long);
+  if (bytes > 0) LLMEFF_CUDA(cudaMemsetAsync(checks_.found(), 0xFF, bytes, cuda_.stream));
+  LLMEFF_CUDA(cudaGraphLaunch(executable_, cuda_.stream));
+  Results results;
+  if (checks_.checks.empty()) return results;
+  const std::shared_ptr<void> staged = staging(bytes);
+  results.found = {staged, static_cast<unsigned long long*>(staged.get())};
+  LLMEFF_CUDA(cudaMemcpyAsync(results.found.get(), checks_.found(), bytes, cudaMemcpyDeviceToHost, cuda_.stream));
+  results.templates = checks_.checks;
+  for (const FailurePointer& check : checks_.checks) {
+    auto made = std::make_shared<Failure>();
+    made->code = check->code;
+    made->op = check->op;
+    made->ticket = check->ticket;
+    made->state = Failure::State::kPending;
+    made->check = check->check;
+    results.checks.push_back(std::move(made));
+  }
+  // Arrays that depend on the same checks share what joins them.
+  std::map<std::vector<size_t>, FailurePointer> joint;
+  for (const Dependent& dependent : dependents_) {
+    FailurePointer& failure = joint[dependent.checks];
+    if (failure == nullptr) {
+      std::vector<FailurePointer> checks;
+      for (const size_t position : dependent.checks) checks.push_back(results.checks[position]);
+      failure = joined(checks);
+    }
+    dependent.contents.set(failure);
+  }
+  return results;
+}
+
+void Graph::Results::settle() const {
+  for (size_t i = 0; i < checks.size(); ++i) {
+    const unsigned long long value = found[Context::slot_of(*templates[i])];
+    if (value != ~0ull) checks[i]->message = Context::message_of(*templates[i], value);
+    checks[i]->state = value == ~0ull ? Failure::State::kPassed : Failure::State::kFailed;
+  }
+}
+
+void Graph::fail_all(const FailurePointer& failure) const {
+  for (const Contents& contents : written_) contents.set(failure);
+}
+
+}  // namespace llmeff::cuda
