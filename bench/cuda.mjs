@@ -4,6 +4,7 @@
  */
 import { measure } from "./lib/child.mjs";
 import { promiseLines } from "./lib/promise-lines.mjs";
+import { simplicialShapes } from "./lib/simplicial.mjs";
 import { installTorch, torchLines } from "./lib/torch.mjs";
 
 export const title = "What the CUDA engine promises (medians, device time)";
@@ -60,18 +61,35 @@ async function attention(smoke, { product }) {
   }
 }
 
+/** By shape, what our draft in Triton does: TFLOP/s, or why there is no figure. */
+async function simplicialPeer(smoke) {
+  const shapes = simplicialShapes(smoke).map(({ N, Hq, Hkv, w1, w2 }) => [N, Hq, Hkv, w1, w2]);
+  const lines = await torchLines("peers/simplicial_triton.py", { shapes, repeats: smoke ? 2 : 5 });
+  const missing = lines === undefined ? "there is no PyTorch" : lines.find((line) => line.missing)?.missing;
+  if (missing !== undefined) leaveOut("the draft in Triton", missing);
+  return (i) => {
+    const found = missing === undefined ? lines.filter(({ shape }) => shape !== undefined)[i] : { error: missing };
+    if (found.error !== undefined) return { peer: `Triton draft, not measured: ${found.error}` };
+    return { peer: "Triton draft", peerValue: found.forward };
+  };
+}
+
 async function simplicial(smoke, { product }) {
-  for (const { shape, forward, backward } of await ours("simplicial", smoke)) {
+  const lines = await ours("simplicial", smoke);
+  const peerOf = await simplicialPeer(smoke);
+  for (const [i, { shape, forward, backward }] of lines.entries()) {
     const bar = shape.includes("Hkv 8") ? 350 : shape.includes("Hq 64") && shape.includes("512×32") ? 600 : 560;
     const line = { shape, unit: "TFLOP/s", ceiling: product };
-    report({ ...line, name: "2-simplicial attention, forward", value: forward, ratio: forward, bar });
+    const peer = peerOf(i);
+    const ofPeer = over(forward, peer.peerValue);
+    report({ ...line, ...peer, name: "2-simplicial attention, forward", value: forward, ratio: forward, bar, ofPeer });
     if (backward !== null)
       report({ ...line, name: "2-simplicial attention, backward", value: backward, ratio: backward, bar: 270 });
   }
 }
 
 async function optimizers(smoke, { copy }) {
-  const [adamw, sonew] = await ours("optimizers", smoke);
+  const [adamw, sonew, ...others] = await ours("optimizers", smoke);
   const [, fused] = await torch(["adamw"], smoke);
   const line = ({ name, parameters, terabytes, ms }) => ({
     name,
@@ -85,6 +103,8 @@ async function optimizers(smoke, { copy }) {
   const peer = { peer: "PyTorch AdamW(fused=True)", peerValue: fused?.value };
   report({ ...line(adamw), ...peer, bar: 2.65 / copyOfBars });
   report({ ...line(sonew), bar: 2.5 / copyOfBars });
+  for (const other of others)
+    report({ ...line(other), bytesPerParameter: other.bytes, psPerParameter: other.psPerParameter });
 }
 
 async function languageModel(smoke) {

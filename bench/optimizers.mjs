@@ -7,14 +7,31 @@ import { fixed, percent, printTable } from "./lib/report.mjs";
 export const title = "Optimizer steps, float32 (best of the samples)";
 
 /**
- * Bytes a parameter that the step must move: p, g, m, v read and p, m, v written; SONew has one more array of state, and with a graft,
- * whose length is known only after a whole pass, reads m, h0, h1, p again and writes p in a second one. `leastBytes`: of the scheme that
- * moves least, which keeps the update in the gradient and so destroys that.
+ * Bytes a parameter that the step must move: p, g and the state read, p and the state written; SONew of band b has b + 2 arrays of state. A graft's length
+ * is known only after a whole pass: tridiagonal SONew reads m, h0, h1, p again in a second one and writes p, with other bands u is written,
+ * and read with p. `leastBytes`: of the scheme that moves least, which writes u, in the tridiagonal method into the gradient, which it destroys.
  */
 const methods = {
+  sgd: { label: "SGD", bytes: 12, leastBytes: 12, arrays: 2 },
+  "sgd-momentum": { label: "SGD, momentum", bytes: 20, leastBytes: 20, arrays: 3 },
+  adagrad: { label: "Adagrad", bytes: 20, leastBytes: 20, arrays: 3 },
+  rmsprop: { label: "RMSprop", bytes: 20, leastBytes: 20, arrays: 3 },
+  lion: { label: "Lion", bytes: 20, leastBytes: 20, arrays: 3 },
+  nadamw: { label: "NAdamW", bytes: 28, leastBytes: 28, arrays: 4 },
+  "schedule-free": { label: "Schedule-Free AdamW", bytes: 28, leastBytes: 28, arrays: 4 },
   adamw: { label: "AdamW", bytes: 28, leastBytes: 28, arrays: 4 },
   sonew: { label: "SONew, no graft", bytes: 36, leastBytes: 36, arrays: 5 },
   "sonew-graft": { label: "SONew, Adam graft", bytes: 48, leastBytes: 44, arrays: 5 },
+  ...Object.fromEntries(
+    [0, 4, 10].flatMap((band) => {
+      const [plain, graft] = [28 + 8 * band, 36 + 8 * band];
+      const label = `SONew, band ${band}`;
+      return [
+        [`sonew${band}`, { label: `${label}, no graft`, bytes: plain, leastBytes: plain, arrays: 4 + band }],
+        [`sonew${band}-graft`, { label: `${label}, Adam graft`, bytes: graft, leastBytes: graft, arrays: 4 + band }],
+      ];
+    }),
+  ),
   "plain-adamw": { label: "AdamW in JavaScript (peer)", bytes: 28, leastBytes: 28, arrays: 4 },
 };
 
@@ -33,6 +50,14 @@ export async function run({ smoke }) {
       ...["adamw", "sonew", "sonew-graft"].flatMap((method) =>
         ["tensors", "Float32Array"].map((coat) => ({ method, coat, n })),
       ),
+      ...[0, 4, 10].flatMap((band) =>
+        [`sonew${band}`, `sonew${band}-graft`].map((method) => ({ method, coat: "tensors", n })),
+      ),
+      ...["sgd", "sgd-momentum", "adagrad", "rmsprop", "lion", "nadamw", "schedule-free"].map((method) => ({
+        method,
+        coat: "tensors",
+        n,
+      })),
       ...(threads === 1 ? [{ method: "plain-adamw", coat: "Float32Array", n }] : []),
     ]);
     if (!smoke) {

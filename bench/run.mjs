@@ -17,6 +17,7 @@ import { describeMachine } from "./lib/machine.mjs";
 import { installPeers } from "./lib/peers.mjs";
 import { writeResults } from "./lib/report.mjs";
 import * as matmul from "./matmul.mjs";
+import * as matrixOptimizers from "./matrix-optimizers.mjs";
 import * as optimizers from "./optimizers.mjs";
 import * as smallOps from "./small-ops.mjs";
 import * as trainStep from "./train-step.mjs";
@@ -25,6 +26,7 @@ const benchmarks = {
   matmul,
   attention,
   optimizers,
+  "matrix-optimizers": matrixOptimizers,
   "train-step": trainStep,
   "event-loop": eventLoop,
   contention,

@@ -1,19 +1,21 @@
 /**
  * Checks the CUDA engine on this machine's GPU: builds it, runs its C++ tests, the same test suites that the CPU passes with
- * `LLMEFF_DEVICE=cuda`, NVIDIA's compute-sanitizer over the C++ tests, and the benchmark. `npm run gpu-check` sets up first; on a machine without npm
- * or network `node scripts/gpu-check.mjs --no-build` takes what is there.
+ * `LLMEFF_DEVICE=cuda`, failures on purpose, NVIDIA's compute-sanitizer over the C++ tests, and the benchmark. `npm run gpu-check` sets up first; on a machine
+ * without npm or network `node scripts/gpu-check.mjs --no-build` takes what is there.
  *
  *   npm run gpu-check                              everything
- *   npm run gpu-check -- kernels suites            these of: kernels, suites, memcheck, racecheck, bench
+ *   npm run gpu-check -- kernels suites            these of: kernels, suites, failures, memcheck, racecheck, bench
  *   npm run gpu-check -- --no-build                with native/build as it is; so with LLMEFF_NATIVE_PATH
- *   npm run gpu-check -- kernels --tests attention the C++ tests whose names contain this; also of memcheck and racecheck
+ *   npm run gpu-check -- kernels --tests attention the C++ tests whose names contain this; also of memcheck and racecheck,
+ *                                                where racecheck takes by itself those of kernels with shared memory
  *   npm run gpu-check -- --smoke                   the benchmark at tiny sizes
  */
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { availableParallelism, tmpdir } from "node:os";
+import { existsSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { dirname, join } from "node:path";
 import { parseArgs } from "node:util";
 import { addonPath, buildDir, isUpToDate, runCmakeJs } from "../native/scripts/cmake-js.mjs";
+import { sanitize, sanitizerPath } from "./lib/compute-sanitizer.mjs";
 import { add, format, runCounted } from "./lib/counted.mjs";
 import { capture, run } from "./lib/process.mjs";
 import { runVitest } from "./lib/vitest.mjs";
@@ -46,36 +48,30 @@ function buildKernelTests() {
   );
 }
 
-/** Where compute-sanitizer is: on the PATH, or where the CUDA toolkit is installed. */
-function sanitizerPath() {
-  const candidates = ["compute-sanitizer", "/usr/local/cuda/bin/compute-sanitizer"];
-  return candidates.find((path) => capture(path, ["--version"]).status === 0);
-}
-
 function kernels(filter) {
   if (!existsSync(cudaTests)) return fail(`there is no ${cudaTests}. Leave --no-build out, or build its target.`);
   return runCounted(cudaTests, filter);
 }
 
-function sanitized(tool, options = []) {
-  return async (filter) => {
+/** What uses shared memory, which is all that racecheck looks at; the values in it make no difference. */
+const sharing =
+  /^(?!.*(?:not_finite|infinit|nan_|outside)).*(?:attention|simplicial|linear|cross_entropy|norm|softmax|reduce|variance|log_sum_exp|argsort|top_k|cumsum|embedding_grad|sonew|copy|conv2d|factorizations)/;
+
+function sanitized(tool, options, concerns = /./) {
+  return (filter) => {
     const sanitizer = sanitizerPath();
     if (sanitizer === undefined) return fail("compute-sanitizer is not here. It comes with the CUDA toolkit.");
     if (!existsSync(cudaTests)) return fail(`there is no ${cudaTests}. Leave --no-build out, or build its target.`);
-    // Its report goes to a file, lest it hide the tests' last line, which counts them; what it finds makes the exit code 99.
-    const report = join(mkdtempSync(join(tmpdir(), "llmeff-gpu-")), "report.txt");
-    const args = ["--tool", tool, ...options, "--error-exitcode", "99", "--print-limit", "20", "--log-file", report];
-    const counts = await runCounted(sanitizer, [...args, cudaTests, ...filter]);
-    if (existsSync(report)) console.log(readFileSync(report, "utf8").trim());
-    rmSync(dirname(report), { recursive: true });
-    return counts;
+    const tests = capture(cudaTests, ["--list"]).stdout.trim().split("\n");
+    const chosen = tests.filter((name) => (filter.length > 0 ? name.includes(filter[0]) : concerns.test(name)));
+    if (chosen.length === 0) return fail(`there is no test with ${filter[0]} in its name.`);
+    return sanitize({ sanitizer, tool, options, program: cudaTests, tests: chosen });
   };
 }
 
-async function onGpu() {
-  const env = { LLMEFF_DEVICE: "cuda" };
-  // A GPU is one for all: more processes on it wait for each other, and each holds memory.
-  const { files, crashed } = await runVitest([...suites, "--maxWorkers=4"], env);
+/** Vitest with tensors on the GPU. */
+async function onGpu(args) {
+  const { files, crashed } = await runVitest(args, { LLMEFF_DEVICE: "cuda" });
   for (const name of files.flatMap(({ skipped }) => skipped)) console.log(`not run on a GPU: ${name}`);
   const counts = files.flatMap((file) => [...file.suites.values()]);
   return counts.reduce(add, { passed: 0, failed: crashed ? 1 : 0 });
@@ -88,9 +84,12 @@ function bench(_filter, { smoke }) {
 
 const checks = {
   kernels,
-  suites: onGpu,
+  // A GPU is one for all: more processes on it wait for each other, and each holds memory.
+  suites: () => onGpu([...suites, "--maxWorkers=4"]),
+  // One at a time: some take all the memory that there is. Those of two GPUs are named as not run where there is one.
+  failures: () => onGpu(["test/gpu", "--no-file-parallelism"]),
   memcheck: sanitized("memcheck", ["--leak-check", "no"]),
-  racecheck: sanitized("racecheck"),
+  racecheck: sanitized("racecheck", [], sharing),
   bench,
 };
 

@@ -18,10 +18,3 @@ export async function medianMs(work, { repeats = 20, warmup = 3 } = {}) {
   }
   return median(times);
 }
-
-/** Pairs that causal 2-simplicial attention over windows w1 and w2 looks at in N positions. */
-export function simplicialPairs(N, w1, w2) {
-  let pairs = 0;
-  for (let i = 1; i <= N; i++) pairs += Math.min(i, w1) * Math.min(i, w2);
-  return pairs;
-}

@@ -15,7 +15,8 @@ import {
   zeros,
 } from "@llmeff/tensor";
 import { childOptions, emit, expect } from "../lib/child.mjs";
-import { medianMs, simplicialPairs } from "../lib/gpu.mjs";
+import { medianMs } from "../lib/gpu.mjs";
+import { simplicialPairs, simplicialShapes } from "../lib/simplicial.mjs";
 
 const { task, smoke } = childOptions();
 const repeats = smoke ? 2 : 20;
@@ -56,7 +57,7 @@ async function dotProduct() {
     const run = () => op.attention(q.handle, k.handle, v.handle, ...mask, o.handle, lse.handle);
     const forward = await medianMs(run, { repeats });
     const tensors = [dout, null, q, k, v, o, lse].map((x) => x?.handle);
-    const back = () => op.attentionGrad(...tensors, ...mask, dq.handle, dk.handle, dv.handle);
+    const back = () => op.attentionGrad(...tensors, ...mask, null, null, false, dq.handle, dk.handle, dv.handle);
     const backward = await medianMs(back, { repeats });
     for (const x of [o, dq, dk, dv]) checkFinite("attention", x);
     const flops = (4 * D * H * B * T * T) / 2;
@@ -68,18 +69,8 @@ async function dotProduct() {
 
 /** FLOPs: 4·D a query head and pair forward, 10·D backward (the least work). */
 async function simplicial() {
-  const shapes = smoke
-    ? [[256, 64, 1, 32, 8, true]]
-    : [
-        [32768, 64, 1, 512, 32, true],
-        [32768, 64, 1, 1024, 32, false],
-        [32768, 64, 1, 256, 64, false],
-        [32768, 64, 1, 128, 128, false],
-        [32768, 128, 1, 512, 32, false],
-        [8192, 64, 8, 512, 32, false],
-      ];
   const D = 128;
-  for (const [N, Hq, Hkv, w1, w2, both] of shapes) {
+  for (const { N, Hq, Hkv, w1, w2, both } of simplicialShapes(smoke)) {
     const [q, dout, o, dq] = Array.from({ length: 4 }, () => normal([1, N, Hq, D]));
     const [k1, k2, v1, v2, dk1, dk2, dv1, dv2] = Array.from({ length: 8 }, () => normal([1, N, Hkv, D]));
     const lse = zeros([1, Hq, N]);
@@ -113,11 +104,31 @@ async function optimizers() {
   for (const [name, bytes, optimizer] of [
     ["AdamW", 28, () => new AdamW(params, { learningRate: 1e-4 })],
     ["SONew, Adam graft", 44, () => new Sonew(params, { learningRate: 1e-4 })],
+    ...[0, 1, 4, 10].flatMap((band) =>
+      (band === 1 ? ["none"] : ["none", "adam"]).map((graft) => [
+        `SONew, band ${band}${graft === "adam" ? ", Adam graft" : ""}`,
+        4 * ((graft === "adam" ? 9 : 7) + 2 * band),
+        () => new Sonew(params, { learningRate: graft === "adam" ? 1e-4 : 1e-9, eps: 1e-6, band, graft }),
+      ]),
+    ),
+    [
+      "SONew, bfloat16 state, Adam graft",
+      32,
+      () => new Sonew(params, { learningRate: 1e-4, eps: 1e-6, stateDtype: "bfloat16" }),
+    ],
   ]) {
     const made = optimizer();
     const ms = await medianMs(() => made.step(grads), { repeats });
     checkFinite(name, params.p0);
-    emit({ name, parameters: count * size, ms, terabytes: (bytes * count * size) / ms / 1e9 });
+    const parameters = count * size;
+    emit({
+      name,
+      bytes,
+      parameters,
+      ms,
+      psPerParameter: (1e9 * ms) / parameters,
+      terabytes: (bytes * parameters) / ms / 1e9,
+    });
     made.dispose();
   }
 }

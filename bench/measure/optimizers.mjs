@@ -3,7 +3,7 @@
  * are timed.
  */
 import { engine } from "@llmeff/native";
-import { AdamW, Sonew } from "@llmeff/optim";
+import { Adagrad, AdamW, Lion, NAdamW, RMSprop, ScheduleFreeAdamW, SGD, Sonew } from "@llmeff/optim";
 import { sync, tensor } from "@llmeff/tensor";
 import { childOptions, emit, expect } from "../lib/child.mjs";
 import { time } from "../lib/timing.mjs";
@@ -47,10 +47,27 @@ class PlainAdamW {
   dispose() {}
 }
 
+const common = { learningRate, weightDecay };
+
+function sonewName(band) {
+  return band === 1 ? "sonew" : `sonew${band}`;
+}
+
 const make = {
+  sgd: (params) => new SGD(params, { ...common, decoupled: true }),
+  "sgd-momentum": (params) => new SGD(params, { ...common, decoupled: true, momentum: 0.9 }),
+  adagrad: (params) => new Adagrad(params, { ...common, decoupled: true }),
+  rmsprop: (params) => new RMSprop(params, { ...common, decoupled: true }),
+  lion: (params) => new Lion(params, common),
+  nadamw: (params) => new NAdamW(params, { ...common, variant: "optax" }),
+  "schedule-free": (params) => new ScheduleFreeAdamW(params, common),
   adamw: (params) => new AdamW(params, { learningRate, weightDecay }),
-  sonew: (params) => new Sonew(params, { learningRate, weightDecay, graft: "none", eps }),
-  "sonew-graft": (params) => new Sonew(params, { learningRate, weightDecay, eps }),
+  ...Object.fromEntries(
+    [0, 1, 4, 10].flatMap((band) => [
+      [sonewName(band), (params) => new Sonew(params, { learningRate, weightDecay, graft: "none", eps, band })],
+      [`${sonewName(band)}-graft`, (params) => new Sonew(params, { learningRate, weightDecay, eps, band })],
+    ]),
+  ),
   "plain-adamw": (params) => new PlainAdamW(params),
 };
 
@@ -69,33 +86,57 @@ function firstStep(method, n, coat) {
   return after;
 }
 
-/** SONew's first direction by the formulas of the paper in float64: the averages are g and the products of neighbours. */
-function sonewDirection(g) {
-  const n = g.length;
-  const psi = Float64Array.from(g, (x, j) => (j + 1 < n ? (x * g[j + 1]) / (g[j + 1] ** 2 + eps) : 0));
-  const z = psi.map((ratio, j) => {
-    const next = j + 1 < n ? g[j + 1] : 0;
-    return (g[j] - ratio * next) / (g[j] ** 2 + eps - ratio * g[j] * next);
-  });
-  return z.map((x, j) => x - (j > 0 ? psi[j - 1] * z[j - 1] : 0));
+/**
+ * SONew's first direction by the formulas of the paper in float64. The statistics of a window I after j are then gⱼg_I and
+ * g_I g_Iᵀ + eps, whose inverse is known: L[I, j] = −g_I gⱼ / (eps + |g_I|²), S = eps · (1 + gⱼ² / (eps + |g_I|²)). `size`: the sum of the terms'
+ * magnitudes, which is what rounding is a part of.
+ */
+function sonewDirection(g, band) {
+  const [u, size] = [new Float64Array(g.length), new Float64Array(g.length)];
+  const add = (j, term) => {
+    u[j] += term;
+    size[j] += Math.abs(term);
+  };
+  for (let j = 0; j < g.length; j++) {
+    const window = g.subarray(j + 1, j + 1 + band);
+    const squares = window.reduce((sum, x) => sum + x * x, 0);
+    const z = g[j] / (eps + squares + g[j] ** 2);
+    add(j, z);
+    for (const [k, x] of window.entries()) add(j + 1 + k, ((-x * g[j]) / (eps + squares)) * z);
+  }
+  return { u, size };
 }
 
-/** What the first step does to parameters, by the formulas: Adam's direction is then the sign of the gradient. */
+/**
+ * What the first step does to parameters, by the formulas. That of many methods is the sign of the gradient: RMSprop's average starts at 0 and isn't
+ * corrected, Nesterov's momentum in optax's form is.
+ */
+const firstDirections = {
+  sgd: (g) => g,
+  "sgd-momentum": (g) => g,
+  rmsprop: (g) => Math.sign(g) / Math.sqrt(0.01),
+  nadamw: (g) => Math.sign(g) * ((0.9 * 0.1) / (1 - 0.9 ** 2) + 1),
+  ...Object.fromEntries(["adagrad", "lion", "adamw", "plain-adamw", "schedule-free"].map((name) => [name, Math.sign])),
+};
 function direction(method, g) {
-  if (method.endsWith("adamw")) return Float64Array.from(g, Math.sign);
-  const u = sonewDirection(g);
-  if (method === "sonew") return u;
-  const length = Math.sqrt(u.reduce((sum, x) => sum + x * x, 0));
-  return u.map((x) => (x * Math.sqrt(g.length)) / length);
+  const first = firstDirections[method];
+  if (first) {
+    const u = Float64Array.from(g, first);
+    return { u, size: u.map(Math.abs) };
+  }
+  const [name, graft] = method.split("-");
+  const { u, size } = sonewDirection(g, Number(name.slice("sonew".length) || 1));
+  const scale = graft === undefined ? 1 : Math.sqrt(g.length / u.reduce((sum, x) => sum + x * x, 0));
+  return { u: u.map((x) => x * scale), size: size.map((x) => x * scale) };
 }
 
 function check(method, coat) {
   const n = 10007;
   const [before, after] = [values(n, 1), firstStep(method, n, coat)];
-  const u = direction(method, values(n, 2));
+  const { u, size } = direction(method, values(n, 2));
   for (let i = 0; i < n; i++) {
     const expected = before[i] - learningRate * (u[i] + weightDecay * before[i]);
-    const tolerance = 1e-3 * learningRate * Math.abs(u[i]) + 2 ** -22;
+    const tolerance = 1e-3 * learningRate * size[i] + 2 ** -22;
     expect(
       Math.abs(after[i] - expected) <= tolerance,
       `${method} on ${coat} at ${i}: ${after[i]}, expected ${expected}`,

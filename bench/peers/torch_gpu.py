@@ -4,7 +4,6 @@ Takes one JSON argument {"tasks": ["ceilings", "adamw", "attention", "lm"], "smo
 The model is a Llama-style decoder (RMSNorm, rotary positions, SwiGLU, untied head), bfloat16 autocast, float32 weights.
 """
 import json
-import statistics
 import sys
 
 import torch
@@ -12,26 +11,10 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from gpu_timing import emit, median_ms
+
 torch.backends.cuda.matmul.allow_tf32 = True
 torch.set_float32_matmul_precision("high")
-
-
-def emit(**line):
-    print(json.dumps(line), flush=True)
-
-
-def median_ms(work, repeats=20, warmup=3):
-    for _ in range(warmup):
-        work()
-    times = []
-    for _ in range(repeats):
-        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        start.record()
-        work()
-        end.record()
-        torch.cuda.synchronize()
-        times.append(start.elapsed_time(end))
-    return statistics.median(times)
 
 
 def ceilings(smoke):

@@ -219,9 +219,11 @@ Problem make_problem(const AttentionShape& x, bool with_dlse, uint64_t seed) {
                 {o, x.T * x.H * x.D, x.H * x.D, x.D},
                 lse,
                 p.dlse,
-                device_array<__nv_bfloat16>(p.out_count),
-                device_array<__nv_bfloat16>(p.key_count),
-                device_array<__nv_bfloat16>(p.key_count),
+                nullptr,
+                nullptr,
+                {device_array<__nv_bfloat16>(p.out_count), x.T * x.H * x.D, x.H * x.D},
+                {device_array<__nv_bfloat16>(p.key_count), x.S * x.K * x.D, x.K * x.D},
+                {device_array<__nv_bfloat16>(p.key_count), x.S * x.K * x.D, x.K * x.D},
                 nullptr};
   p.backward.scratch = device_array<char>(attention_backward_sm90_scratch_bytes(p.backward));
   return p;
@@ -308,19 +310,20 @@ bool check(const AttentionShape& x, bool with_dlse, bool backward, uint64_t seed
     std::vector<__nv_bfloat16> before[3];
     const AttentionBackwardArgs& a = p.backward;
     for (int run = 0; run < 3; ++run) {
-      poison(a.dq, p.out_count * 2), poison(a.dk, p.key_count * 2), poison(a.dv, p.key_count * 2);
+      poison(a.dq.data, p.out_count * 2), poison(a.dk.data, p.key_count * 2), poison(a.dv.data, p.key_count * 2);
       poison(a.scratch, attention_backward_sm90_scratch_bytes(a));
       CHECK(attention_backward_sm90(a, nullptr));
       CHECK(cudaDeviceSynchronize());
       if (run == 0) {
-        before[0] = fetched(a.dq, p.out_count), before[1] = fetched(a.dk, p.key_count);
-        before[2] = fetched(a.dv, p.key_count);
-      } else if (!same_bits(a.dq, before[0]) || !same_bits(a.dk, before[1]) || !same_bits(a.dv, before[2])) {
+        before[0] = fetched(a.dq.data, p.out_count), before[1] = fetched(a.dk.data, p.key_count);
+        before[2] = fetched(a.dv.data, p.key_count);
+      } else if (!same_bits(a.dq.data, before[0]) || !same_bits(a.dk.data, before[1]) ||
+                 !same_bits(a.dv.data, before[2])) {
         std::printf(" CHANGES"), right = false;
       }
     }
-    const double dq = distance(a.dq, r.dq, p.out_count), dk = distance(a.dk, r.dk, p.key_count),
-                 dv = distance(a.dv, r.dv, p.key_count);
+    const double dq = distance(a.dq.data, r.dq, p.out_count), dk = distance(a.dk.data, r.dk, p.key_count),
+                 dv = distance(a.dv.data, r.dv, p.key_count);
     std::printf(" dq %.1e dk %.1e dv %.1e", dq, dk, dv);
     right = right && dq < 8e-3 && dk < 8e-3 && dv < 8e-3;
   }

@@ -13,6 +13,7 @@
 #include "cuda/check.h"
 #include "cuda/context.h"
 #include "cuda/kernels/cuda_kernels.h"
+#include "../test/row_major.h"
 
 namespace llmeff::bench {
 
@@ -63,20 +64,6 @@ class Gpu {
   cuda::CudaKernels* kernels;
 };
 
-inline View contiguous(void* data, DType dtype, const std::vector<int64_t>& shape) {
-  View v;
-  v.data = data;
-  v.dtype = dtype;
-  v.rank = static_cast<int>(shape.size());
-  int64_t step = 1;
-  for (int i = v.rank - 1; i >= 0; --i) {
-    v.shape[i] = shape[static_cast<size_t>(i)];
-    v.strides[i] = step;
-    step *= v.shape[i];
-  }
-  return v;
-}
-
 // splitmix64 of the position
 __device__ inline uint64_t bits_at(uint64_t i) {
   uint64_t z = i * 0x9E3779B97F4A7C15u;
@@ -113,7 +100,7 @@ inline uint64_t next_seed() {
 }
 
 inline View Gpu::random(DType dtype, const std::vector<int64_t>& shape, float low, float high) {
-  View v = contiguous(nullptr, dtype, shape);
+  View v = row_major(nullptr, dtype, shape);
   LLMEFF_CUDA(cudaMalloc(&v.data, static_cast<size_t>(v.size() * item_size(dtype))));
   const auto fill = [&]<class T>(T*) {
     random_kernel<<<2048, 256, 0, stream>>>(v.as<T>(), v.size(), next_seed(), low, high);
@@ -127,7 +114,7 @@ inline View Gpu::random(DType dtype, const std::vector<int64_t>& shape, float lo
 }
 
 inline View Gpu::integers(const std::vector<int64_t>& shape, int high) {
-  View v = contiguous(nullptr, DType::kI32, shape);
+  View v = row_major(nullptr, DType::kI32, shape);
   LLMEFF_CUDA(cudaMalloc(&v.data, static_cast<size_t>(v.size() * 4)));
   integers_kernel<<<2048, 256, 0, stream>>>(v.as<int32_t>(), v.size(), next_seed(), high);
   LLMEFF_LAUNCHED("integers_kernel");

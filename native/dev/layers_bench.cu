@@ -41,9 +41,9 @@ void run(Gpu& gpu, int64_t rows, int64_t width, double copy) {
   const int64_t length = 1024, size = 64, heads = width / size;
   const View qkv = gpu.random(b, {rows / length, length, 3 * width}), cos = gpu.random(f, {length, size / 2}),
              sin = gpu.random(f, {length, size / 2});
-  View q = contiguous(qkv.data, b, {rows / length, length, heads, size});
+  View q = row_major(qkv.data, b, {rows / length, length, heads, size});
   q.strides[0] = length * 3 * width, q.strides[1] = 3 * width;
-  const View turned = contiguous(y.data, b, {rows / length, length, heads, size});
+  const View turned = row_major(y.data, b, {rows / length, length, heads, size});
   print("rope of q", 2 * array, time([&] { k.rope(In{q}, In{cos}, In{sin}, false, false, Out{turned}); }));
   print("rope, interleaved", 2 * array, time([&] { k.rope(In{q}, In{cos}, In{sin}, true, false, Out{turned}); }));
   const int vocabulary = 50304;

@@ -141,6 +141,31 @@ In strided(const std::vector<T>& data, std::vector<T>& storage, int64_t b, int64
   return view<In>(storage.data(), {b, n, h, d}, {h * n * step, step, n * step, 1});
 }
 
+// The place of a gradient [B, N, H, D]: rows follow each other, or with gaps as of one array for several.
+template <class T>
+class Gradient {
+ public:
+  Gradient(int64_t b, int64_t n, int64_t h, int64_t d, bool apart)
+      : b_(b), n_(n), h_(h), d_(d), row_(h * d + (apart ? 5 : 0)), storage_(b * n * row_, NAN) {}
+
+  Out out() { return view<Out>(storage_.data(), {b_, n_, h_, d_}, {n_ * row_, row_, d_, 1}); }
+  std::vector<T> values() const {
+    std::vector<T> all;
+    for (int64_t row = 0; row < b_ * n_; ++row)
+      all.insert(all.end(), storage_.begin() + row * row_, storage_.begin() + row * row_ + h_ * d_);
+    return all;
+  }
+  bool gaps_untouched() const {
+    for (int64_t i = 0; i < b_ * n_ * row_; ++i)
+      if (i % row_ >= h_ * d_ && !std::isnan(storage_[static_cast<size_t>(i)])) return false;
+    return true;
+  }
+
+ private:
+  int64_t b_, n_, h_, d_, row_;
+  std::vector<T> storage_;
+};
+
 template <class T>
 void check(const Isa& isa, const Shape& x, int index, double tolerance) {
   Numbers random(static_cast<uint64_t>(index) + 77);
@@ -163,26 +188,26 @@ void check(const Isa& isa, const Shape& x, int index, double tolerance) {
     const In vk = apart ? strided(k, ks, x.b, x.s, x.k, x.d) : view<In>(k.data(), {x.b, x.s, x.k, x.d});
     const In vv = apart ? strided(v, vs, x.b, x.s, x.k, x.dv) : view<In>(v.data(), {x.b, x.s, x.k, x.dv});
     const In vdout = apart ? strided(dout, douts, x.b, x.t, x.h, x.dv) : view<In>(dout.data(), {x.b, x.t, x.h, x.dv});
-    std::vector<T> o(dout.size(), NAN), lse(want.lse.size(), NAN), dq(q.size(), NAN), dk(k.size(), NAN),
-        dv(v.size(), NAN);
+    std::vector<T> o(dout.size(), NAN), lse(want.lse.size(), NAN);
+    Gradient<T> dq(x.b, x.t, x.h, x.d, apart), dk(x.b, x.s, x.k, x.d, apart), dv(x.b, x.s, x.k, x.dv, apart);
     isa.kernels->attention(vq, vk, vv, vq_doc, vk_doc, vprefix, scale, x.causal, x.window, x.q_offset, x.softcap,
                            view<Out>(o.data(), {x.b, x.t, x.h, x.dv}), view<Out>(lse.data(), {x.b, x.h, x.t}));
     isa.kernels->attention_grad(vdout, vdlse, vq, vk, vv, view<In>(o.data(), {x.b, x.t, x.h, x.dv}),
                                 view<In>(lse.data(), {x.b, x.h, x.t}), vq_doc, vk_doc, vprefix, scale, x.causal,
-                                x.window, x.q_offset, x.softcap, view<Out>(dq.data(), {x.b, x.t, x.h, x.d}),
-                                view<Out>(dk.data(), {x.b, x.s, x.k, x.d}),
-                                view<Out>(dv.data(), {x.b, x.s, x.k, x.dv}));
+                                x.window, x.q_offset, x.softcap, In{}, In{}, false, dq.out(), dk.out(), dv.out());
     const struct {
       const char* name;
       double error;
     } results[] = {{"o", difference(o, want.o)},
                    {"lse", difference(lse, want.lse)},
-                   {"dq", difference(dq, want.dq)},
-                   {"dk", difference(dk, want.dk)},
-                   {"dv", difference(dv, want.dv)}};
+                   {"dq", difference(dq.values(), want.dq)},
+                   {"dk", difference(dk.values(), want.dk)},
+                   {"dv", difference(dv.values(), want.dv)}};
     for (const auto& result : results)
       CHECK(result.error <= allowed, "%s %d-byte shape %d %s, %s: error %g > %g", isa.name, static_cast<int>(sizeof(T)),
             index, apart ? "strided" : "contiguous", result.name, result.error, allowed);
+    for (const Gradient<T>* gradient : {&dq, &dk, &dv})
+      CHECK(gradient->gaps_untouched(), "%s %d-byte shape %d", isa.name, static_cast<int>(sizeof(T)), index);
   }
 }
 
@@ -238,7 +263,8 @@ void check_spread(const Isa& isa, const Spread& x, int index, double bad) {
                              x.q_offset, x.softcap, rows(o, Out{}), view<Out>(lse.data(), {1, x.h, x.t}));
       isa.kernels->attention_grad(rows(dout, In{}), In{}, rows(q, In{}), rows(k, In{}), rows(v, In{}), rows(o, In{}),
                                   view<In>(lse.data(), {1, x.h, x.t}), In{}, In{}, In{}, 0.5, x.causal, x.window,
-                                  x.q_offset, x.softcap, rows(dq, Out{}), rows(dk, Out{}), rows(dv, Out{}));
+                                  x.q_offset, x.softcap, In{}, In{}, false, rows(dq, Out{}), rows(dk, Out{}),
+                                  rows(dv, Out{}));
       // Row i of head 0 computes with the bad number; a key is reached when some such row sees it.
       const bool by_key = target == kKey || target == kValue;
       const auto meets = [&](int64_t i) { return by_key ? sees(i, at) : i == at; };

@@ -77,6 +77,36 @@ describe("handles", () => {
     expect(read(view, 1)).toEqual([2]);
     native.release(view);
   });
+
+  it("tell how far apart they begin and whether elements have two names", () => {
+    const base = array([1, 2, 3, 4, 5, 6]);
+    const other = array([1, 2]);
+    const left = native.view(base, float32, 0, 2, 2, 3, 1);
+    const right = native.view(base, float32, 2, 2, 3);
+    const behind = native.view(base, float32, 5, 1, 1);
+    expect(native.distance(base, right)).toBe(2);
+    expect(native.distance(behind, right)).toBe(-3);
+    expect(native.distance(base, other)).toBeUndefined();
+    expect(native.isOverlapped(base)).toBe(true);
+    native.release(base);
+    expect(native.isOverlapped(left)).toBe(true); // the other lies between its rows
+    expect(native.isOverlapped(other)).toBe(false);
+    native.release(behind);
+    native.release(left);
+    expect(native.isOverlapped(right)).toBe(false);
+    const pieces = [native.view(right, float32, 0, 1, 1), native.view(right, float32, 3, 1, 1)];
+    native.release(right);
+    for (const piece of pieces) expect(native.isOverlapped(piece)).toBe(false);
+    expect(native.distance(pieces[0]!, pieces[1]!)).toBe(3);
+    for (const handle of [...pieces, other]) native.release(handle);
+  });
+
+  it("of nothing are apart from everything", () => {
+    const nothing = native.create(0, float32, 0);
+    expect(native.distance(nothing, nothing)).toBeUndefined();
+    expect(native.isOverlapped(nothing)).toBe(false);
+    native.release(nothing);
+  });
 });
 
 describe("view", () => {

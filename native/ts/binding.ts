@@ -71,6 +71,21 @@ export const ReduceOp = { sum: 0, mean: 1, max: 2, min: 3, prod: 4, variance: 5,
 export const Activation = { none: 0, relu: 1, gelu: 2, geluErf: 3, silu: 4 } as const;
 export const Distribution = { uniform: 0, normal: 1 } as const;
 export const Graft = { none: 0, adam: 1, adamRaw: 2, sgd: 3, momentum: 4, rmspropNorm: 5 } as const;
+/** Element-wise optimizers: `native/src/include/llmeff/update_rules.h` has what they compute, their states and their factors. */
+export const UpdateRule = {
+  sgd: 0,
+  momentum: 1,
+  adagrad: 2,
+  rmsprop: 3,
+  rmspropMomentum: 4,
+  rmspropCentered: 5,
+  rmspropCenteredMomentum: 6,
+  adam: 7,
+  amsgrad: 8,
+  lion: 9,
+  scheduleFree: 10,
+} as const;
+export type UpdateRule = (typeof UpdateRule)[keyof typeof UpdateRule];
 
 type O = Operand;
 type Opt = OptionalOperand;
@@ -243,6 +258,9 @@ export interface KernelTable {
     window: number,
     qOffset: number,
     softcap: number,
+    cos: Opt,
+    sin: Opt,
+    interleaved: boolean,
     dq: O,
     dk: O,
     dv: O,
@@ -291,32 +309,31 @@ export interface KernelTable {
     dv1: O,
     dv2: O,
   ): Ticket;
+  eigh(a: O, values: O, vectors: O): Ticket;
+  qr(a: O, q: O, r: O): Ticket;
+  svd(a: O, u: O, s: O, vh: O): Ticket;
+  cholesky(a: O, l: O): Ticket;
+  triangularSolve(l: O, b: O, upper: boolean, transposed: boolean, left: boolean, x: O): Ticket;
   globalNorm(xs: readonly O[], norm: O): Ticket;
-  adamwStep(
+  optimizerStep(
+    rule: UpdateRule,
     params: readonly O[],
     copies: readonly O[],
     grads: readonly O[],
-    m: readonly O[],
-    v: readonly O[],
-    maxV: readonly O[],
+    states: readonly O[],
+    factors: readonly number[],
     gradScale: Opt,
-    lr: number,
-    beta1: number,
-    beta2: number,
-    eps: number,
-    weightDecay: number,
-    decoupled: boolean,
-    step: number,
   ): Ticket;
   sonewStep(
     params: readonly O[],
     copies: readonly O[],
     grads: readonly O[],
     m: readonly O[],
-    h0: readonly O[],
-    h1: readonly O[],
+    /** The main diagonals of all tensors, then the first super-diagonals, … */
+    diagonals: readonly O[],
     rms: readonly O[],
     chainLength: readonly number[],
+    roundingIds: readonly number[],
     gradScale: Opt,
     lr: number,
     beta1: number,
@@ -325,11 +342,13 @@ export interface KernelTable {
     relativeEps: boolean,
     gamma: number,
     absoluteGamma: boolean,
+    isolate: boolean,
     graft: number,
     graftEps: number,
     biasCorrection: boolean,
     weightDecay: number,
     step: number,
+    seed: number,
     dropped: Opt,
   ): Ticket;
 }
@@ -379,6 +398,10 @@ export interface Binding {
   release(handle: Handle): void;
   /** Whether another handle names (part of) the same memory. */
   isShared(handle: Handle): boolean;
+  /** Whether another handle names some of the same elements, or ones that lie between them. */
+  isOverlapped(handle: Handle): boolean;
+  /** Elements from the first of `a` to the first of `b`; undefined if they don't name (parts of) the same memory. */
+  distance(a: Handle, b: Handle): number | undefined;
   /** Whether two handles name (part of) the same memory. */
   haveSharedMemory(a: Handle, b: Handle): boolean;
   upload(handle: Handle, data: TypedArray, dtype: number): void;

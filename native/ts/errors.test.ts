@@ -12,6 +12,7 @@ const codes = {
   FormatError: "ERR_FORMAT",
   IoError: "ERR_IO",
   NonFiniteError: "ERR_NON_FINITE",
+  LinearAlgebraError: "ERR_LINALG",
   OutOfMemoryError: "ERR_OUT_OF_MEMORY",
   NativeLoadError: "ERR_NATIVE_LOAD",
 } as const;

@@ -76,6 +76,13 @@ export class NonFiniteError extends LlmeffError {
   }
 }
 
+/** A matrix that a decomposition does not exist for, such as the Cholesky factor of one that isn't positive definite. */
+export class LinearAlgebraError extends LlmeffError {
+  constructor(message: string, options?: ErrorOptions) {
+    super("ERR_LINALG", message, options);
+  }
+}
+
 /** The device has no memory left. */
 export class OutOfMemoryError extends LlmeffError {
   constructor(message: string, options?: ErrorOptions) {
@@ -97,6 +104,7 @@ const byCode: Record<string, new (message: string) => LlmeffError> = {
   ERR_DISPOSED: DisposedError,
   ERR_OPTION: OptionError,
   ERR_INDEX: IndexOutOfRangeError,
+  ERR_LINALG: LinearAlgebraError,
   ERR_OUT_OF_MEMORY: OutOfMemoryError,
 };
 

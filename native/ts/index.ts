@@ -8,6 +8,6 @@ export type {
   Operand,
   OptionalOperand,
 } from "./binding.js";
-export { Activation, BinaryOp, Distribution, DTypeCode, Graft, ReduceOp, UnaryOp } from "./binding.js";
+export { Activation, BinaryOp, Distribution, DTypeCode, Graft, ReduceOp, UnaryOp, UpdateRule } from "./binding.js";
 export * from "./errors.js";
 export { engine } from "./load.js";

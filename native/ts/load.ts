@@ -73,6 +73,6 @@ export function engine(): Binding {
   throw new NativeLoadError(
     `[@llmeff/native] no usable binary for ${process.platform}-${process.arch}. Tried: ${failures.join(", ")}.\n` +
       "  To fix: install with optional dependencies (pnpm add @llmeff/native --force, or npm install --include=optional), " +
-      "or build from source (needs cmake and a C++20 compiler): npm run build:native in a checkout of llmeff.",
+      "or build from source (needs cmake, a C++20 compiler and the headers of Eigen): npm run build:native in a checkout of llmeff.",
   );
 }

@@ -1,4 +1,4 @@
-/** Checks for a C++20 compiler, CMake and Ninja or make; installs them on Debian as root, says what to type elsewhere. */
+/** Checks for a C++20 compiler, CMake, Ninja or make, and the headers of Eigen; installs them on Debian as root, says what to type elsewhere. */
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -37,8 +37,18 @@ function generatorWorks() {
   return ["ninja", "make"].some((tool) => capture(tool, ["--version"]).status === 0);
 }
 
+/** Where CMake looks for headers, too. */
+const includeFolders = ["/usr/include", "/usr/local/include", "/opt/homebrew/include", "/opt/local/include"];
+
+function eigenIsThere() {
+  const given = (process.env.CMAKE_PREFIX_PATH ?? "").split(/[:;]/).filter(Boolean);
+  return [...given.map((prefix) => join(prefix, "include")), ...includeFolders].some((folder) =>
+    ["", "eigen3"].some((name) => existsSync(join(folder, name, "Eigen", "Core"))),
+  );
+}
+
 function missingTools() {
-  const checks = { compiler: compilerWorks, cmake: cmakeWorks, generator: generatorWorks };
+  const checks = { compiler: compilerWorks, cmake: cmakeWorks, generator: generatorWorks, eigen: eigenIsThere };
   return Object.keys(checks).filter((tool) => !checks[tool]());
 }
 
@@ -51,11 +61,33 @@ const installers = [
     compiler: "g++",
     cmake: "cmake",
     generator: "ninja-build",
+    eigen: "libeigen3-dev",
   },
-  { tool: "dnf", command: "dnf install -y", compiler: "gcc-c++", cmake: "cmake", generator: "ninja-build" },
-  { tool: "pacman", command: "pacman -S --needed", compiler: "gcc", cmake: "cmake", generator: "ninja" },
-  { tool: "apk", command: "apk add", compiler: "g++", cmake: "cmake", generator: "ninja" },
-  { tool: "zypper", command: "zypper install", compiler: "gcc-c++", cmake: "cmake", generator: "ninja" },
+  {
+    tool: "dnf",
+    command: "dnf install -y",
+    compiler: "gcc-c++",
+    cmake: "cmake",
+    generator: "ninja-build",
+    eigen: "eigen3-devel",
+  },
+  {
+    tool: "pacman",
+    command: "pacman -S --needed",
+    compiler: "gcc",
+    cmake: "cmake",
+    generator: "ninja",
+    eigen: "eigen",
+  },
+  { tool: "apk", command: "apk add", compiler: "g++", cmake: "cmake", generator: "ninja", eigen: "eigen-dev" },
+  {
+    tool: "zypper",
+    command: "zypper install",
+    compiler: "gcc-c++",
+    cmake: "cmake",
+    generator: "ninja",
+    eigen: "eigen3-devel",
+  },
 ];
 
 function isRoot() {
@@ -88,7 +120,12 @@ function installOnDebian(missing) {
   run("apt-get", ["install", "--yes", "--no-install-recommends", ...packages], { env });
 }
 
-const names = { compiler: "a C++20 compiler", cmake: `CMake ≥ ${minimumCmake.join(".")}`, generator: "Ninja or make" };
+const names = {
+  compiler: "a C++20 compiler",
+  cmake: `CMake ≥ ${minimumCmake.join(".")}`,
+  generator: "Ninja or make",
+  eigen: "the headers of Eigen",
+};
 
 export function ensureToolchain() {
   let missing = missingTools();

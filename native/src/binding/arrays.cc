@@ -98,6 +98,18 @@ void define_arrays(Environment& environment, Napi::Env env, Napi::Object& export
   environment.define(env, exports, "isShared", [&environment](const Arguments& info) {
     return Napi::Boolean::New(info.Env(), environment.handles.at(number_argument(info[0])).buffer.shared());
   });
+  // isOverlapped(handle) → whether another handle names some of the same elements, or ones between them.
+  environment.define(env, exports, "isOverlapped", [&environment](const Arguments& info) {
+    return Napi::Boolean::New(info.Env(), environment.handles.overlapped(number_argument(info[0])));
+  });
+  // distance(a, b) → elements from the first of a to the first of b; undefined if they are not of one block.
+  environment.define(env, exports, "distance", [&environment](const Arguments& info) -> Napi::Value {
+    const Array &a = environment.handles.at(number_argument(info[0])),
+                &b = environment.handles.at(number_argument(info[1]));
+    if (!a.buffer || !b.buffer || a.buffer.data() != b.buffer.data()) return info.Env().Undefined();
+    const int64_t bytes = static_cast<const char*>(b.view.data) - static_cast<const char*>(a.view.data);
+    return Napi::Number::New(info.Env(), static_cast<double>(bytes) / static_cast<double>(item_size(a.view.dtype)));
+  });
   // haveSharedMemory(a, b) → whether both handles name memory of one block.
   environment.define(env, exports, "haveSharedMemory", [&environment](const Arguments& info) {
     const Buffer& a = environment.handles.at(number_argument(info[0])).buffer;

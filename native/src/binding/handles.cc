@@ -8,6 +8,20 @@ namespace {
 // handle = generation · 2^24 + slot, exact in a double.
 constexpr double kSlots = 16777216.0;
 
+// The bytes from the first to the last element, of an array that has some.
+struct Extent {
+  const char *begin, *end;
+
+  explicit Extent(const View& view) : begin(static_cast<const char*>(view.data)), end(begin) {
+    const int64_t item = item_size(view.dtype);
+    end += item;
+    for (int axis = 0; axis < view.rank; ++axis) {
+      const int64_t reach = (view.shape[axis] - 1) * view.strides[axis] * item;
+      (reach < 0 ? begin : end) += reach;
+    }
+  }
+};
+
 }  // namespace
 
 const HandleTable::Slot* HandleTable::find(double handle) const {
@@ -42,6 +56,18 @@ const Array& HandleTable::at(double handle) const {
   if (slot == nullptr)
     fail("ERR_DISPOSED", "[native] handle %.0f does not name a live array; it was disposed or never created.", handle);
   return slot->array;
+}
+
+bool HandleTable::overlapped(double handle) const {
+  const Array& array = at(handle);
+  if (!array.buffer || !array.buffer.shared()) return false;
+  const Extent own(array.view);
+  for (const Slot& slot : slots_) {
+    if (!slot.live || &slot.array == &array || !slot.array.buffer) continue;
+    const Extent other(slot.array.view);
+    if (other.begin < own.end && own.begin < other.end) return true;
+  }
+  return false;
 }
 
 void HandleTable::release(double handle) {

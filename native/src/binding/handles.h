@@ -19,6 +19,8 @@ class HandleTable {
   double insert(Array array);
   const Array& at(double handle) const;  // throws Error(ERR_DISPOSED)
   void release(double handle);           // a released handle is ignored
+  // Whether another array has elements between the first and the last of this one in memory.
+  bool overlapped(double handle) const;
   size_t live() const { return slots_.size() - free_.size(); }
 
  private:

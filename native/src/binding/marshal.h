@@ -93,6 +93,10 @@ template <>
 inline int enum_count<Graft>() {
   return kGraftCount;
 }
+template <>
+inline int enum_count<UpdateRule>() {
+  return kUpdateRuleCount;
+}
 
 // Read what JavaScript passes for a kernel's parameter. Refused: an absent array unless it may be absent.
 struct Reader {
@@ -137,6 +141,8 @@ struct Reader {
     for (uint32_t k = 0; k < list.Length(); ++k) {
       if constexpr (std::is_same_v<V, int64_t>) {
         argument.numbers.push_back(integer_argument(list.Get(k)));
+      } else if constexpr (std::is_same_v<V, double>) {
+        argument.numbers.push_back(number_argument(list.Get(k)));
       } else {
         auto& array = argument.arrays.emplace_back();
         if (!context.read(list.Get(k), array))

@@ -57,13 +57,20 @@ void define_ops(Environment& environment, Napi::Env env, Napi::Object& exports) 
   define("crossEntropyGrad", &Kernels::cross_entropy_grad);
   define("linearCrossEntropy", &Kernels::linear_cross_entropy, {.optional = 1u << 10 | 1u << 11});  // dhidden, dweight
   define("attention", &Kernels::attention, {.optional = 1u << 3 | 1u << 4 | 1u << 5});  // q_doc, k_doc, prefix
-  // dlse, the same
-  define("attentionGrad", &Kernels::attention_grad, {.optional = 1u << 1 | 1u << 7 | 1u << 8 | 1u << 9});
+  // dlse, the same, cos, sin
+  define("attentionGrad", &Kernels::attention_grad,
+         {.optional = 1u << 1 | 1u << 7 | 1u << 8 | 1u << 9 | 1u << 15 | 1u << 16});
   define("simplicialAttention", &Kernels::simplicial_attention);
   define("simplicialAttentionGrad", &Kernels::simplicial_attention_grad);
+  define("eigh", &Kernels::eigh);
+  define("qr", &Kernels::qr);
+  define("svd", &Kernels::svd);
+  define("cholesky", &Kernels::cholesky);
+  define("triangularSolve", &Kernels::triangular_solve);
   define("globalNorm", &Kernels::global_norm);
-  define("adamwStep", &Kernels::adamw_step, {.optional = 1u << 6});             // grad_scale
-  define("sonewStep", &Kernels::sonew_step, {.optional = 1u << 8 | 1u << 21});  // grad_scale, dropped
+  define("optimizerStep", &Kernels::optimizer_step, {.optional = 1u << 6, .half = Half::kNative});  // grad_scale
+  define("sonewStep", &Kernels::sonew_step,
+         {.optional = 1u << 8 | 1u << 23, .half = Half::kNative});  // grad_scale, dropped
   exports.Set("op", op);
 }
 

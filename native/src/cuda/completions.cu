@@ -14,7 +14,8 @@ constexpr std::chrono::microseconds kPatience{50};
 
 }  // namespace
 
-Completions::Completions(int device, cudaStream_t stream) : stream_(stream), thread_([this, device] { loop(device); }) {}
+Completions::Completions(int device, cudaStream_t stream)
+    : stream_(stream), thread_([this, device] { loop(device); }) {}
 
 cudaEvent_t Completions::take_event() {
   {

@@ -5,6 +5,7 @@
 
 #include "cuda/check.h"
 #include "cuda/cublas_lt.h"
+#include "cuda/cusolver.h"
 #include "cuda/kernels/cuda_kernels.h"
 
 namespace llmeff::cuda {
@@ -42,6 +43,7 @@ Context::Context(const Facts& facts, cudaStream_t stream) : facts(facts), stream
 }
 
 Context::~Context() {
+  delete cusolver_;
   delete cublas_lt_;
   for (void* const chunk : chunks_) cudaFree(chunk);
   cudaFree(found_);
@@ -55,7 +57,13 @@ void* Context::scratch_bytes(size_t bytes) {
     size_t capacity = capacity_ == 0 ? kFirstChunk : capacity_ + capacity_ / 2;
     if (capacity < bytes) capacity = bytes;
     void* chunk = nullptr;
-    LLMEFF_CUDA(cudaMalloc(&chunk, capacity));
+    const cudaError_t status = cudaMalloc(&chunk, capacity);
+    if (status == cudaErrorMemoryAllocation && memory_state) {
+      cudaGetLastError();
+      fail("ERR_OUT_OF_MEMORY", "[%s] out of memory: the kernel itself needs %zu bytes while %s", op_, capacity,
+           memory_state().c_str());
+    }
+    LLMEFF_CUDA(status);
     chunks_.push_back(chunk);
     capacity_ = capacity;
     used_ = 0;
@@ -96,13 +104,13 @@ int Context::take_slot() {
   }
 }
 
-ValueCheck Context::check_values(Message message) {
+ValueCheck Context::check_values(Message message, const char* code) {
   check_ = std::make_shared<Check>();
   check_->slot = take_slot();
   check_->tell = std::move(message);
   check_->op = op_;
   check_->ticket = ticket_;
-  check_->code = "ERR_INDEX";
+  check_->code = code;
   check_->state = Failure::State::kPending;
   check_->check = found_ + check_->slot;
   LLMEFF_CUDA(cudaMemsetAsync(found_ + check_->slot, 0xFF, sizeof(*found_), stream));
@@ -151,6 +159,11 @@ void Context::settle(Failure& failure) {
 CublasLt* Context::find_cublas_lt() {
   if (cublas_lt_ == nullptr) cublas_lt_ = CublasLt::open(*this);
   return cublas_lt_;
+}
+
+Cusolver* Context::find_cusolver() {
+  if (cusolver_ == nullptr) cusolver_ = Cusolver::open(*this);
+  return cusolver_;
 }
 
 CudaKernels::~CudaKernels() = default;

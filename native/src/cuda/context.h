@@ -18,7 +18,8 @@ namespace llmeff::cuda {
 
 // Handed to a kernel that checks values, such as ids. After a bad one it goes on with a zero in its place.
 struct ValueCheck {
-  unsigned long long* found;  // the first bad one: its position in the upper half, the value in the lower; else all ones
+  // The first bad one: its position in the upper half, the value in the lower; else all ones.
+  unsigned long long* found;
 
 #ifdef __CUDACC__
   __device__ void bad(int64_t position, int32_t value) const {
@@ -53,6 +54,7 @@ struct Facts {
 Facts facts_of(int index);
 
 class CublasLt;
+class Cusolver;
 
 class Context {
  public:
@@ -74,15 +76,20 @@ class Context {
 
   // For a kernel of this call, once: message(position, value) tells the user what was wrong.
   using Message = std::function<std::string(int64_t position, int32_t value)>;
-  ValueCheck check_values(Message message);
+  ValueCheck check_values(Message message, const char* code = "ERR_INDEX");
   // The checks that this call's updates in place depend on, the one above included.
   Guard guard();
 
   // Matrix products, opened at the first use; null where the library is not to be had.
   CublasLt* find_cublas_lt();
+  // Factorizations, likewise.
+  Cusolver* find_cusolver();
 
-  // For the device, around the kernels of a call. end() returns the call's check, null if it made none, whose result is to
-  // be had by settle() once the stream has come so far; any thread may settle.
+  // For the device: what memory is held by and what helps, for the message of a call that finds none.
+  std::function<std::string()> memory_state;
+
+  // For the device, around the kernels of a call. end() returns the call's check, null if it made none, whose result is
+  // to be had by settle() once the stream has come so far; any thread may settle.
   void begin(const char* op, uint64_t ticket, const std::vector<FailurePointer>& pending);
   FailurePointer end();
   void settle(Failure& check);
@@ -102,6 +109,7 @@ class Context {
   const char* op_ = "";
   uint64_t ticket_ = 0;
   CublasLt* cublas_lt_ = nullptr;
+  Cusolver* cusolver_ = nullptr;
 };
 
 }  // namespace llmeff::cuda

@@ -1,5 +1,3 @@
-// The part of cuBLASLt's interface that is used, declared here so that building needs nothing but the CUDA runtime. Names
-// and numbers are those of NVIDIA's documentation of version 12 and 13.
 #include "cuda/cublas_lt.h"
 
 #include <library_types.h>
@@ -10,72 +8,13 @@
 #include <memory>
 
 #include "cuda/check.h"
+#include "cuda/cublas_lt_choice.h"
 #include "cuda/product.h"
-#include "cuda/shared_library.h"
 
 namespace llmeff::cuda {
 namespace {
 
-enum ComputeType : int { kCompute32F = 68, kCompute32FFastTf32 = 77, kCompute64F = 70 };
-enum MatmulAttribute : int {
-  kTransA = 3,
-  kTransB = 4,
-  kEpilogue = 7,
-  kBiasPointer = 8,
-  kAuxPointer = 11,
-  kAuxLd = 12,
-  kAuxBatchStride = 13,
-  kBiasDataType = 26
-};
-enum Epilogue : int { kEpilogueDefault = 1, kRelu = 2, kBias = 4, kGelu = 32, kAux = 128 };
-enum LayoutAttribute : int { kBatchCount = 5, kBatchOffset = 6 };
-enum PreferenceAttribute : int { kMaxWorkspace = 1, kReductions = 3, kAlignmentA = 5, kAlignmentB = 6, kAlignmentC = 7, kAlignmentD = 8 };
-
-struct Algorithm {
-  uint64_t data[8];
-};
-struct Heuristic {
-  Algorithm algorithm;
-  size_t workspace;
-  int status;
-  float waves;
-  int reserved[4];
-};
-
-using Handle = void*;
-
-struct Functions {
-  int (*create)(Handle*);
-  int (*destroy)(Handle);
-  int (*matmul_create)(Handle*, int compute, int scale_type);
-  int (*matmul_destroy)(Handle);
-  int (*matmul_set)(Handle, int attribute, const void*, size_t);
-  int (*layout_create)(Handle*, int type, uint64_t rows, uint64_t columns, int64_t ld);
-  int (*layout_destroy)(Handle);
-  int (*layout_set)(Handle, int attribute, const void*, size_t);
-  int (*preference_create)(Handle*);
-  int (*preference_destroy)(Handle);
-  int (*preference_set)(Handle, int attribute, const void*, size_t);
-  int (*heuristic)(Handle, Handle matmul, Handle a, Handle b, Handle c, Handle d, Handle preference, int wanted,
-                   Heuristic*, int* found);
-  int (*run)(Handle, Handle matmul, const void* alpha, const void* a, Handle a_layout, const void* b, Handle b_layout,
-             const void* beta, const void* c, Handle c_layout, void* d, Handle d_layout, const Algorithm*,
-             void* workspace, size_t workspace_bytes, cudaStream_t);
-
-  bool find(const SharedLibrary& library) {
-    return library.find(create, "cublasLtCreate") && library.find(destroy, "cublasLtDestroy") &&
-           library.find(matmul_create, "cublasLtMatmulDescCreate") &&
-           library.find(matmul_destroy, "cublasLtMatmulDescDestroy") &&
-           library.find(matmul_set, "cublasLtMatmulDescSetAttribute") &&
-           library.find(layout_create, "cublasLtMatrixLayoutCreate") &&
-           library.find(layout_destroy, "cublasLtMatrixLayoutDestroy") &&
-           library.find(layout_set, "cublasLtMatrixLayoutSetAttribute") &&
-           library.find(preference_create, "cublasLtMatmulPreferenceCreate") &&
-           library.find(preference_destroy, "cublasLtMatmulPreferenceDestroy") &&
-           library.find(preference_set, "cublasLtMatmulPreferenceSetAttribute") &&
-           library.find(heuristic, "cublasLtMatmulAlgoGetHeuristic") && library.find(run, "cublasLtMatmul");
-  }
-};
+using namespace lt;
 
 int data_type(DType dtype) {
   switch (dtype) {
@@ -101,9 +40,9 @@ struct Key {
 // A product that the library was asked about before; no algorithm: it doesn't take it.
 struct Plan {
   Handle matmul = nullptr, a = nullptr, b = nullptr, d = nullptr;
-  Algorithm algorithm{};
-  size_t workspace = 0;
-  bool usable = false;
+  // In the order of the library's guess; one, when the choice is made.
+  Heuristic candidates[kMostCandidates];
+  int count = 0;
 };
 
 // log2 of the largest power of two up to 256 that divides the address.
@@ -164,7 +103,10 @@ struct CublasLt::State {
     Plan plan;
     const bool wide = key.d_type == CUDA_R_64F;
     const bool single = key.a_type == CUDA_R_32F;
-    f.matmul_create(&plan.matmul, wide ? kCompute64F : single && tf32 ? kCompute32FFastTf32 : kCompute32F,
+    f.matmul_create(&plan.matmul,
+                    wide             ? kCompute64F
+                    : single && tf32 ? kCompute32FFastTf32
+                                     : kCompute32F,
                     wide ? CUDA_R_64F : CUDA_R_32F);
     // The library's A is our b, its B our a.
     const int trans_a = key.transposed >> 1 & 1, trans_b = key.transposed & 1;
@@ -198,14 +140,44 @@ struct CublasLt::State {
       f.preference_set(preference, attribute, &bytes, sizeof bytes);
     };
     align(kAlignmentA, 4), align(kAlignmentB, 0), align(kAlignmentC, 8), align(kAlignmentD, 8);
-    Heuristic best{};
+    const int wanted = is_measured(key) ? kMostCandidates : 1;
     int found = 0;
-    const int status = f.heuristic(handle, plan.matmul, plan.a, plan.b, plan.d, plan.d, preference, 1, &best, &found);
+    const int status =
+        f.heuristic(handle, plan.matmul, plan.a, plan.b, plan.d, plan.d, preference, wanted, plan.candidates, &found);
     f.preference_destroy(preference);
-    plan.usable = status == 0 && found == 1 && best.status == 0;
-    plan.algorithm = best.algorithm;
-    plan.workspace = best.workspace;
+    while (status == 0 && plan.count < found && plan.candidates[plan.count].status == 0) ++plan.count;
     return plan;
+  }
+
+  // Smaller products have little to gain; batched ones are rare, and `pre` would have to be compared too.
+  static bool is_measured(const Key& key) {
+    const double operations =
+        2.0 * static_cast<double>(key.m) * static_cast<double>(key.n) * static_cast<double>(key.k);
+    return key.batch == 1 && (key.epilogue & kAux) == 0 && operations >= 0x1p33;
+  }
+
+  // Leaves one candidate; while the stream is captured all stay, and the first is used, whose bits are the same.
+  void choose(Context& cuda, const Key& key, const Product& p, const void* alpha, const void* beta, Plan& plan) const {
+    cudaStreamCaptureStatus capture;
+    LLMEFF_CUDA(cudaStreamIsCapturing(cuda.stream, &capture));
+    if (capture != cudaStreamCaptureStatusNone) return;
+    const auto extent = [](DType dtype, bool transposed, int64_t rows, int64_t columns, int64_t ld) {
+      return Extent{dtype, transposed ? (columns - 1) * ld + rows : (rows - 1) * ld + columns};
+    };
+    const Trial trial = {handle,
+                         plan.matmul,
+                         plan.a,
+                         plan.b,
+                         plan.d,
+                         extent(p.b.dtype, (key.transposed & 2) != 0, p.k, p.n, key.ldb),
+                         extent(p.a.dtype, (key.transposed & 1) != 0, p.m, p.k, key.lda),
+                         extent(p.out.dtype, false, p.m, p.n, key.ldd),
+                         {p.bias_dtype, p.bias != nullptr ? p.n : 0},
+                         alpha,
+                         beta,
+                         workspace};
+    plan.candidates[0] = plan.candidates[fastest_alike(cuda, f, trial, plan.candidates, plan.count)];
+    plan.count = 1;
   }
 };
 
@@ -254,7 +226,9 @@ bool CublasLt::product(Context& cuda, const Product& p) {
   key.a_type = data_type(p.a.dtype), key.b_type = data_type(p.b.dtype), key.d_type = data_type(p.out.dtype);
   key.transposed = (a.transposed ? 1 : 0) | (b.transposed ? 2 : 0);
   key.accumulate = p.accumulate ? 1 : 0;
-  key.epilogue = (p.activation == Activation::kGelu ? kGelu : p.activation == Activation::kRelu ? kRelu : 0) |
+  key.epilogue = (p.activation == Activation::kGelu   ? kGelu
+                  : p.activation == Activation::kRelu ? kRelu
+                                                      : 0) |
                  (p.bias != nullptr ? kBias : 0) | (p.pre != nullptr ? kAux : 0);
   if (key.epilogue == 0) key.epilogue = kEpilogueDefault;
   if (p.bias != nullptr) key.bias_type = data_type(p.bias_dtype);
@@ -264,17 +238,19 @@ bool CublasLt::product(Context& cuda, const Product& p) {
   auto [entry, fresh] = state_->plans.try_emplace(key);
   Plan& plan = entry->second;
   if (fresh) plan = state_->plan(key);
-  if (!plan.usable) return false;
-  if (p.bias != nullptr) state_->f.matmul_set(plan.matmul, kBiasPointer, &p.bias, sizeof p.bias);
-  if (p.pre != nullptr) state_->f.matmul_set(plan.matmul, kAuxPointer, &p.pre, sizeof p.pre);
+  if (plan.count == 0) return false;
   const double wide[2] = {p.accumulate ? 1.0 : 0.0, 1.0};
   const float single[2] = {p.accumulate ? 1.0f : 0.0f, 1.0f};
   const bool in_double = p.out.dtype == DType::kF64;
   const void* const beta = in_double ? static_cast<const void*>(&wide[0]) : &single[0];
   const void* const alpha = in_double ? static_cast<const void*>(&wide[1]) : &single[1];
+  if (plan.count > 1) state_->choose(cuda, key, p, alpha, beta, plan);
+  if (p.bias != nullptr) state_->f.matmul_set(plan.matmul, kBiasPointer, &p.bias, sizeof p.bias);
+  if (p.pre != nullptr) state_->f.matmul_set(plan.matmul, kAuxPointer, &p.pre, sizeof p.pre);
+  const Heuristic& chosen = plan.candidates[0];
   const int status =
       state_->f.run(state_->handle, plan.matmul, alpha, p.b.data, plan.a, p.a.data, plan.b, beta, p.out.data, plan.d,
-                    p.out.data, plan.d, &plan.algorithm, state_->workspace, plan.workspace, cuda.stream);
+                    p.out.data, plan.d, &chosen.algorithm, state_->workspace, chosen.workspace, cuda.stream);
   if (status != 0)
     fail("ERR_CUDA", "[matmul] cuBLASLt failed with status %d on [%lld, %lld] · [%lld, %lld].", status,
          static_cast<long long>(p.m), static_cast<long long>(p.k), static_cast<long long>(p.k),

@@ -48,7 +48,7 @@ std::vector<CudaDeviceInfo> devices() {
     cudaDeviceProp properties;
     LLMEFF_CUDA(cudaGetDeviceProperties(&properties, i));
     all.push_back({properties.name, properties.totalGlobalMem,
-                   std::to_string(properties.major) + "." + std::to_string(properties.minor), driver});
+                   formatted("%d.%d", properties.major, properties.minor), driver});
   }
   return all;
 }
@@ -75,9 +75,13 @@ class GpuMemory final : public SystemMemory {
   void* take(size_t bytes) override {
     made_current(index_);
     void* data = nullptr;
-    if (cudaMalloc(&data, bytes) == cudaSuccess) return data;
-    cudaGetLastError();
-    return nullptr;
+    const cudaError_t status = cudaMalloc(&data, bytes);
+    if (status == cudaErrorMemoryAllocation) {
+      cudaGetLastError();
+      return nullptr;
+    }
+    LLMEFF_CUDA(status);
+    return data;
   }
   void give(void* data, size_t) override {
     made_current(index_);
@@ -100,10 +104,11 @@ class CudaDevice final : public Device {
         allocator_(this, memory_),
         executor_(kQueueCapacity, (static_cast<uint64_t>(index) + 1) << 40),  // tickets of no two devices are equal
         completions_(index, context_.stream) {
+    context_.memory_state = [this] { return memory_state(); };
     submit([index](uint64_t) { cudaSetDevice(index); });
   }
 
-  std::string name() const override { return "cuda:" + std::to_string(index_); }
+  std::string name() const override { return formatted("cuda:%d", index_); }
   Kernels& kernels() override { return kernels_; }
   bool takes_half() const override { return true; }
 
@@ -113,14 +118,9 @@ class CudaDevice final : public Device {
       empty_cache();
       block = allocator_.allocate(bytes);
     }
-    if (block == nullptr) {
-      size_t free = 0, total = 0;
-      cudaMemGetInfo(&free, &total);
-      fail("ERR_OUT_OF_MEMORY",
-           "[%s] out of memory: %zu bytes were asked for while tensors hold %zu and %zu of %zu are free. Dispose tensors, "
-           "use scope(), or a smaller batch.",
-           name().c_str(), bytes, allocator_.use().live_bytes, free, total);
-    }
+    if (block == nullptr)
+      fail("ERR_OUT_OF_MEMORY", "[%s] out of memory: %zu bytes were asked for while %s", name().c_str(), bytes,
+           memory_state().c_str());
     Buffer buffer(block);
     if (allocator_.missed())
       if (auto surplus = allocator_.detach_surplus(); !surplus.empty())
@@ -228,13 +228,24 @@ class CudaDevice final : public Device {
     cudaEvent_t start, end;
   };
 
+  std::string memory_state() const {
+    made_current(index_);
+    size_t free = 0, total = 0;
+    cudaMemGetInfo(&free, &total);
+    const MemoryUse use = allocator_.use();
+    return formatted("tensors hold %zu, %zu are kept for reuse and %zu of %zu are free. Dispose tensors, use scope(), "
+                     "emptyCache(), or a smaller batch.",
+                     use.live_bytes, use.cached_bytes, free, total);
+  }
+
   FailurePointer lost(cudaError_t status, uint64_t ticket) {
     auto failure = std::make_shared<Failure>();
     failure->code = "ERR_CUDA";
     failure->op = "finish";
     failure->ticket = ticket;
-    failure->message.append("[").append(name()).append("] the GPU stopped: ").append(cudaGetErrorString(status));
-    failure->message.append(". Its memory is lost: restart the process and resume from a checkpoint.");
+    failure->message = formatted(
+        "[cuda:%d] the GPU stopped: %s. Its memory is lost: restart the process and resume from a checkpoint.", index_,
+        cudaGetErrorString(status));
     return failure;
   }
 
@@ -258,7 +269,8 @@ Device& device(int index) {
   if (index < 0 || index >= count)
     fail("ERR_DEVICE", "[cuda] there is no cuda:%d; this machine has %d GPU%s, counted from 0.", index, count,
          count == 1 ? "" : "s");
-  return *new CudaDevice(index);  // never destroyed: tensors of other threads may outlive any moment at which it could be
+  // Never destroyed: tensors of other threads may outlive any moment at which it could be.
+  return *new CudaDevice(index);
 }
 
 constexpr CudaLibrary kLibrary = {CudaLibrary::kVersion, &devices, &device};

@@ -15,8 +15,8 @@ namespace llmeff::cuda {
 
 class PinnedMemory {
  public:
-  // Goes back to the cache with its last owner, who makes sure that the GPU is done with it. Any thread of a process whose
-  // current device is this one.
+  // Goes back to the cache with its last owner, who makes sure that the GPU is done with it. Any thread of a process
+  // whose current device is this one.
   std::shared_ptr<void> take(size_t bytes) {
     const int size_class = std::bit_width(bytes < kSmallest ? kSmallest - 1 : bytes - 1);
     void* data = nullptr;

@@ -15,7 +15,7 @@ class SharedLibrary {
     SharedLibrary library;
     for (const char* const folder : {"", "/usr/local/cuda/lib64/", "/opt/cuda/lib64/"})
       for (const char* const name : names) {
-        library.handle_ = dlopen((std::string(folder) + name).c_str(), RTLD_NOW | RTLD_LOCAL);
+        library.handle_ = dlopen(std::string(folder).append(name).c_str(), RTLD_NOW | RTLD_LOCAL);
         if (library.handle_ != nullptr) return library;
         if (library.why_.empty()) library.why_ = dlerror();
       }

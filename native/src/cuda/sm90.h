@@ -1,6 +1,6 @@
-// Hopper (sm_90a) instructions, one inline function each: mbarriers, bulk tensor copies (TMA), warpgroup matrix products
-// (wgmma), register reallocation, named barriers; and the host's tensor maps. Only layouts are explained here; who
-// waits for whom is each kernel's own matter.
+// Hopper (sm_90a) instructions, one inline function each: mbarriers, bulk tensor copies (TMA), warpgroup matrix
+// products (wgmma), register reallocation, named barriers; and the host's tensor maps. Only layouts are explained here;
+// who waits for whom is each kernel's own matter.
 //
 // Shared-memory tiles. Every tile is a stack of "panels": `rows` rows of 64 bf16 channels, 128 bytes a row, with the
 // 128-byte swizzle (16-byte column c of row r lies at column c ^ (r % 8)), which is how a TMA box of 64 channels
@@ -9,8 +9,10 @@
 // (then fence_async_shared() in every writing thread, before the barrier that hands the tile over).
 //
 // Fragments, for thread t of a warpgroup (warp w = t / 32, lane l = t % 32), r = 16 w + l / 4, c = 2 (l % 4):
-//   accumulators d[N / 2] of m64nN:  d[4j], d[4j + 1] = (r, 8j + c), (r, 8j + c + 1);  d[4j + 2], d[4j + 3] same in row r + 8
-//   operand a[4] of m64k16 (bf16x2): a[0] = (r, c..c+1), a[1] = (r + 8, c..), a[2] = (r, c + 8..), a[3] = (r + 8, c + 8..)
+//   accumulators d[N / 2] of m64nN:  d[4j], d[4j + 1] = (r, 8j + c), (r, 8j + c + 1);
+//                                    d[4j + 2], d[4j + 3] the same in row r + 8
+//   operand a[4] of m64k16 (bf16x2): a[0] = (r, c..c+1), a[1] = (r + 8, c..),
+//                                    a[2] = (r, c + 8..), a[3] = (r + 8, c + 8..)
 // So 16 columns of an accumulator, packed in pairs, are the operand a of a following product over those columns.
 #pragma once
 
@@ -25,7 +27,7 @@ namespace llmeff::cuda::sm90 {
 constexpr int kPanelChannels = 64;
 constexpr int kPanelRowBytes = 128;
 
-// ---- tensor maps (host) ----------------------------------------------------------------------------------------------
+// ---- tensor maps (host) ---------------------------------------------------------------------------------------------
 
 // A bf16 array [B, T, H, D] with strides in elements, channels contiguous.
 struct Bf16Array {
@@ -44,9 +46,9 @@ inline bool tma_can_read(const Bf16Array& x) {
 // Boxes of `rows` rows × `heads` heads × 64 channels, swizzled; a box lands as rows × heads × 128 bytes. Coordinates
 // are (channel, head, row, batch); rows and channels past the end read as zero and are not written.
 inline cudaError_t make_tensor_map(CUtensorMap* map, const Bf16Array& x, int rows, int heads = 1) {
-  using Encode = CUresult (*)(CUtensorMap*, CUtensorMapDataType, cuuint32_t, void*, const cuuint64_t*, const cuuint64_t*,
-                              const cuuint32_t*, const cuuint32_t*, CUtensorMapInterleave, CUtensorMapSwizzle,
-                              CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
+  using Encode = CUresult (*)(CUtensorMap*, CUtensorMapDataType, cuuint32_t, void*, const cuuint64_t*,
+                              const cuuint64_t*, const cuuint32_t*, const cuuint32_t*, CUtensorMapInterleave,
+                              CUtensorMapSwizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
   static const Encode encode = [] {
     void* function = nullptr;
     cudaDriverEntryPointQueryResult found;
@@ -70,19 +72,20 @@ inline cudaError_t make_tensor_map(CUtensorMap* map, const Bf16Array& x, int row
   return result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
 }
 
-// ---- shared memory ---------------------------------------------------------------------------------------------------
+// ---- shared memory --------------------------------------------------------------------------------------------------
 
 __device__ inline uint32_t shared_address(const void* p) { return uint32_t(__cvta_generic_to_shared(p)); }
 
 // Byte of (row, channel) inside one panel.
 __device__ inline uint32_t swizzled(int row, int channel) {
-  return uint32_t(row) * kPanelRowBytes + ((uint32_t(channel / 8) ^ uint32_t(row % 8)) * 16) + uint32_t(channel % 8) * 2;
+  return uint32_t(row) * kPanelRowBytes + ((uint32_t(channel / 8) ^ uint32_t(row % 8)) * 16) +
+         uint32_t(channel % 8) * 2;
 }
 
 // Makes ordinary shared-memory stores visible to TMA and wgmma.
 __device__ inline void fence_async_shared() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
-// ---- mbarriers -------------------------------------------------------------------------------------------------------
+// ---- mbarriers ------------------------------------------------------------------------------------------------------
 
 __device__ inline void mbarrier_init(uint64_t* barrier, uint32_t arrivals) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(arrivals) : "memory");
@@ -120,7 +123,7 @@ __device__ inline void mbarrier_wait(uint64_t* barrier, uint32_t parity) {
 #endif
 }
 
-// ---- bulk tensor copies ----------------------------------------------------------------------------------------------
+// ---- bulk tensor copies ---------------------------------------------------------------------------------------------
 
 __device__ inline void prefetch_tensor_map(const CUtensorMap* map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
@@ -146,7 +149,7 @@ __device__ inline void tma_store_wait_read() {
   asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(kPending) : "memory");
 }
 
-// ---- roles and barriers of part of a block -----------------------------------------------------------------------------
+// ---- roles and barriers of part of a block --------------------------------------------------------------------------
 
 // All warps of a warpgroup; the kernel needs __launch_bounds__(threads, 1).
 template <int kRegisters>
@@ -165,7 +168,7 @@ __device__ inline void named_barrier_arrive(int id, int threads) {
   asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 
-// ---- matrix operands in shared memory ----------------------------------------------------------------------------------
+// ---- matrix operands in shared memory -------------------------------------------------------------------------------
 
 // How an operand's panels lie to the product's depth k: kMajorK when the 64 channels of a panel row are k (K of QKᵀ),
 // kMajorMN when the rows are k and the channels are the output's columns (V of PV).
@@ -188,7 +191,7 @@ __device__ inline uint64_t advance(uint64_t descriptor, int bytes) {
   return (descriptor & 0xFFFFFFFF00000000ull) | uint32_t(uint32_t(descriptor) + uint32_t(bytes >> 4));
 }
 
-// ---- warpgroup matrix products -----------------------------------------------------------------------------------------
+// ---- warpgroup matrix products --------------------------------------------------------------------------------------
 
 // Before the first product that reads registers (operand a, accumulators) written by other instructions.
 __device__ inline void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
@@ -213,16 +216,17 @@ __device__ inline void pin(uint32_t (&x)[kCount]) {
 // d = a·b + (accumulate ? d : 0), m64nNk16, bf16 operands, float32 accumulators.
 //   wgmma_rs<N, major of b>(d, a, b, accumulate):                operand a in registers
 //   wgmma_ss<N, major of a, major of b>(d, a, b, accumulate):    operand a in shared memory
-// wgmma_rs<N, major of b, bytes> advances b by a constant inside the instruction's text: out of a loop's reach, where the
-// compiler would otherwise keep one pair of registers for every k-step's descriptor.
+// wgmma_rs<N, major of b, bytes> advances b by a constant inside the instruction's text: out of a loop's reach, where
+// the compiler would otherwise keep one pair of registers for every k-step's descriptor.
 template <int N, Major kMajorB, int kAdvance>
 struct WgmmaRs;
 template <int N, Major kMajorA, Major kMajorB>
 struct WgmmaSs;
 
 // Operand lists. The accumulators are %0.. and what follows them counts on, so each N needs its own text.
-#define LLMEFF_D8(i) \
-  "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), "+f"(d[i + 6]), "+f"(d[i + 7])
+#define LLMEFF_D8(i)                                                                                          \
+  "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), "+f"(d[i + 6]), \
+      "+f"(d[i + 7])
 #define LLMEFF_D16(i) LLMEFF_D8(i), LLMEFF_D8(i + 8)
 #define LLMEFF_D32(i) LLMEFF_D16(i), LLMEFF_D16(i + 16)
 
@@ -233,27 +237,29 @@ struct WgmmaSs;
 #define LLMEFF_T56 LLMEFF_T48 ",%48,%49,%50,%51,%52,%53,%54,%55"
 #define LLMEFF_T64 LLMEFF_T56 ",%56,%57,%58,%59,%60,%61,%62,%63"
 
-#define LLMEFF_WGMMA(N, TEXT, LIST, A0, A1, A2, A3, B, P, TA, TB)                                                       \
-  template <Major kMajorB, int kAdvance>                                                                              \
-  struct WgmmaRs<N, kMajorB, kAdvance> {                                                                               \
-    __device__ static void run(float (&d)[N / 2], const uint32_t (&a)[4], uint64_t b, int accumulate) {               \
-      asm volatile("{\n .reg .pred p;\n .reg .b32 low, high;\n .reg .b64 b;\n setp.ne.b32 p, %" P ", 0;\n"              \
-                   " mov.b64 {low, high}, %" B ";\n add.u32 low, low, %" TB ";\n mov.b64 b, {low, high};\n"            \
-                   " wgmma.mma_async.sync.aligned.m64n" #N "k16.f32.bf16.bf16 {" TEXT "}, {%" A0 ",%" A1 ",%" A2       \
-                   ",%" A3 "}, b, p, 1, 1, %" TA ";\n}"                                                                \
-                   : LIST                                                                                             \
-                   : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate), "n"(int(kMajorB)),           \
-                     "n"(kAdvance / 16));                                                                             \
-    }                                                                                                                 \
-  };                                                                                                                  \
-  template <Major kMajorA, Major kMajorB>                                                                             \
-  struct WgmmaSs<N, kMajorA, kMajorB> {                                                                                \
-    __device__ static void run(float (&d)[N / 2], uint64_t a, uint64_t b, int accumulate) {                           \
-      asm volatile("{\n .reg .pred p;\n setp.ne.b32 p, %" A2 ", 0;\n wgmma.mma_async.sync.aligned.m64n" #N              \
-                   "k16.f32.bf16.bf16 {" TEXT "}, %" A0 ", %" A1 ", p, 1, 1, %" A3 ", %" B ";\n}"                        \
-                   : LIST                                                                                             \
-                   : "l"(a), "l"(b), "r"(accumulate), "n"(int(kMajorA)), "n"(int(kMajorB)));                          \
-    }                                                                                                                 \
+#define LLMEFF_WGMMA(N, TEXT, LIST, A0, A1, A2, A3, B, P, TA, TB)                                                \
+  template <Major kMajorB, int kAdvance>                                                                         \
+  struct WgmmaRs<N, kMajorB, kAdvance> {                                                                         \
+    __device__ static void run(float (&d)[N / 2], const uint32_t (&a)[4], uint64_t b, int accumulate) {          \
+      asm volatile("{\n .reg .pred p;\n .reg .b32 low, high;\n .reg .b64 b;\n setp.ne.b32 p, %" P                \
+                   ", 0;\n"                                                                                      \
+                   " mov.b64 {low, high}, %" B ";\n add.u32 low, low, %" TB                                      \
+                   ";\n mov.b64 b, {low, high};\n"                                                               \
+                   " wgmma.mma_async.sync.aligned.m64n" #N "k16.f32.bf16.bf16 {" TEXT "}, {%" A0 ",%" A1 ",%" A2 \
+                   ",%" A3 "}, b, p, 1, 1, %" TA ";\n}"                                                          \
+                   : LIST                                                                                        \
+                   : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate), "n"(int(kMajorB)),     \
+                     "n"(kAdvance / 16));                                                                        \
+    }                                                                                                            \
+  };                                                                                                             \
+  template <Major kMajorA, Major kMajorB>                                                                        \
+  struct WgmmaSs<N, kMajorA, kMajorB> {                                                                          \
+    __device__ static void run(float (&d)[N / 2], uint64_t a, uint64_t b, int accumulate) {                      \
+      asm volatile("{\n .reg .pred p;\n setp.ne.b32 p, %" A2 ", 0;\n wgmma.mma_async.sync.aligned.m64n" #N       \
+                   "k16.f32.bf16.bf16 {" TEXT "}, %" A0 ", %" A1 ", p, 1, 1, %" A3 ", %" B ";\n}"                \
+                   : LIST                                                                                        \
+                   : "l"(a), "l"(b), "r"(accumulate), "n"(int(kMajorA)), "n"(int(kMajorB)));                     \
+    }                                                                                                            \
   };
 
 // clang-format off
@@ -295,7 +301,7 @@ __device__ inline void wgmma_ss(float (&d)[N / 2], uint64_t a, uint64_t b, int a
   WgmmaSs<N, kMajorA, kMajorB>::run(d, a, b, accumulate);
 }
 
-// ---- small arithmetic --------------------------------------------------------------------------------------------------
+// ---- small arithmetic -----------------------------------------------------------------------------------------------
 
 // Two floats rounded to bf16x2, `low` in the low half (the smaller column).
 __device__ inline uint32_t pack_bf16(float low, float high) {
@@ -316,7 +322,7 @@ __device__ inline float exp2_approx(float x) {
   return y;
 }
 
-// ---- bulk copies of plain bytes ------------------------------------------------------------------------------------------
+// ---- bulk copies of plain bytes -------------------------------------------------------------------------------------
 
 // One thread each; addresses and sizes are multiples of 16 bytes.
 __device__ inline void bulk_load(void* shared, const void* global, uint32_t bytes, uint64_t* barrier) {
@@ -340,7 +346,7 @@ __device__ inline void bulk_store_wait() { asm volatile("cp.async.bulk.wait_grou
 // Orders copies of the async proxy with ordinary accesses, in all memory.
 __device__ inline void fence_async() { asm volatile("fence.proxy.async;" ::: "memory"); }
 
-// ---- flags in device memory ----------------------------------------------------------------------------------------------
+// ---- flags in device memory -----------------------------------------------------------------------------------------
 
 __device__ inline int load_acquire(const int* flag) {
   int value;
@@ -354,7 +360,7 @@ __device__ inline void store_release(int* flag, int value) {
 // The same value in all lanes, told to the compiler: a branch on it doesn't diverge.
 __device__ inline int uniform(int value) { return __shfl_sync(0xffffffffu, value, 0); }
 
-// ---- fragments to shared memory --------------------------------------------------------------------------------------------
+// ---- fragments to shared memory -------------------------------------------------------------------------------------
 
 // Four 8×8 matrices of bf16; lane l gives the address of row l % 8 of matrix l / 8. An operand fragment a[4] is the
 // matrices (rows 0–7, columns 0–7), (rows 8–15, columns 0–7), (rows 0–7, columns 8–15), (rows 8–15, columns 8–15).

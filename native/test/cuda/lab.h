@@ -16,6 +16,7 @@
 #include "cuda/context.h"
 #include "cuda/kernels/cuda_kernels.h"
 #include "llmeff/kernels.h"
+#include "row_major.h"
 #include "test.h"
 
 namespace llmeff::test {
@@ -41,20 +42,6 @@ inline double rounding(DType dtype) {
     default:
       return 0x1p-24;
   }
-}
-
-inline View row_major(void* data, DType dtype, const std::vector<int64_t>& shape) {
-  View v;
-  v.data = data;
-  v.dtype = dtype;
-  v.rank = static_cast<int>(shape.size());
-  int64_t step = 1;
-  for (int i = v.rank - 1; i >= 0; --i) {
-    v.shape[i] = shape[static_cast<size_t>(i)];
-    v.strides[i] = step;
-    step *= v.shape[i];
-  }
-  return v;
 }
 
 // GPU memory by powers of two, kept for the next array: cudaMalloc and cudaFree would take most of the time of the tests.

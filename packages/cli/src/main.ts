@@ -6,6 +6,7 @@ import { infoCommand } from "./commands/info.js";
 import { studyCommand } from "./commands/study.js";
 import { trainCommand } from "./commands/train.js";
 import { deviceForms } from "./config/fields.js";
+import { trainingDTypes } from "./config/training-schema.js";
 import { exitCodes, InterruptedError, UsageError } from "./errors.js";
 import { type Io, note, processIo } from "./io.js";
 import { version } from "./version.js";
@@ -59,6 +60,8 @@ function device(text: string): DeviceChoice {
   return text;
 }
 
+const dtypeHelp = `${trainingDTypes.join(" or ")} parameters and activations, instead of the config's`;
+
 function buildProgram(io: Io): Command {
   const program = new Command("llmeff")
     .description("Trains language models on a native engine, generates text, and runs studies.")
@@ -81,6 +84,7 @@ function buildProgram(io: Io): Command {
     .option("--steps <n>", "steps in all, instead of the config's", positiveInteger)
     .option("--seed <n>", "seed instead of the config's", wholeNumber)
     .option("--device <device>", deviceHelp, device)
+    .addOption(new Option("--dtype <dtype>", dtypeHelp).choices(trainingDTypes))
     .action((config, options) => trainCommand(io, config, options));
   program
     .command("generate")

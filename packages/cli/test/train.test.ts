@@ -1,4 +1,5 @@
 import { readMetrics } from "@llmeff/report";
+import { memory, missingGpu, resetPeakMemory } from "@llmeff/tensor";
 import { latestCheckpoint, loadCheckpoint } from "@llmeff/train";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { sampleText, textConfig, Workplace } from "./harness.js";
@@ -56,6 +57,45 @@ describe("llmeff train", () => {
     expect(await result("tiny")).toEqual(await result("straight"));
   });
 
+  it("in bfloat16 trains with float32 masters, and goes on to the same weights", async () => {
+    await place.run(["train", "config.json", "--dtype", "bfloat16", "--out", "runs/straight"]);
+    await place.write("half.json", { ...textConfig(), dtype: "bfloat16" });
+    expect(await place.run(["train", "half.json"], { interruptAt: "step 4: validation" })).toMatchObject({ code: 130 });
+    const refused = await place.run(["train", "config.json", "--resume"]);
+    expect(refused).toMatchObject({ code: 2, stderr: expect.stringContaining('dtype: was "bfloat16", is "float32"') });
+    const resumed = await place.run(["train", "config.json", "--dtype", "bfloat16", "--resume"]);
+    expect(resumed).toMatchObject({ code: 0, stdout: expect.stringMatching(/12 steps.*validation loss \d\.\d{4}/) });
+    const found = await latestCheckpoint(place.path("runs/tiny/checkpoints"));
+    const { params, optimizer } = await loadCheckpoint(found!.path);
+    for (const [name, param] of Object.entries(params)) {
+      const master = optimizer.tensors[`${name}.master`]!;
+      expect([param.dtype, master.dtype], name).toEqual(["bfloat16", "float32"]);
+      expect(param.dataSync(), name).toEqual(master.astype("bfloat16").dataSync());
+    }
+    expect((await result("tiny")).params).toEqual((await result("straight")).params);
+    const written = await place.run(["generate", "runs/tiny", "--prompt", "the ", "--tokens", "5"]);
+    expect(written).toMatchObject({ code: 0, stdout: expect.stringMatching(/^the /) });
+  });
+
+  it("runs where --device says, or tells why it can't; auto takes what there is", async () => {
+    const gpu = missingGpu() === undefined ? ("cuda:0" as const) : undefined;
+    const peak = () => (gpu === undefined ? 0 : memory(gpu).peakBytes);
+    for (const [device, fits] of [
+      ["auto", true],
+      ["cuda", gpu !== undefined],
+      ["cpu", true],
+    ] as const) {
+      if (gpu !== undefined) resetPeakMemory(gpu);
+      const before = peak();
+      const run = await place.run(["train", "config.json", "--device", device, "--out", `runs/${device}`]);
+      expect(run.code, run.stderr).toBe(fits ? 0 : 1);
+      if (!fits) expect(run.stderr).toMatch(/^\[[^\]]+\] device cuda:0 is not to be had: .*Use device "cpu"/m);
+      expect(peak() > before, device).toBe(device !== "cpu" && gpu !== undefined);
+    }
+    const here = await place.run(["train", "config.json", "--device", "cpu", "--out", "runs/auto", "--resume"]);
+    expect(here, "what was trained elsewhere goes on here").toMatchObject({ code: 0 });
+  });
+
   it("resuming a finished run repeats its numbers", async () => {
     const first = await place.run(["train", "config.json"]);
     const again = await place.run(["train", "config.json", "--resume"]);
@@ -83,6 +123,7 @@ describe("llmeff train", () => {
     ["a folder as config", ["train", "."], 1, /it is a folder/],
     ["an unknown option", ["train", "config.json", "--stpes", "3"], 2, /unknown option '--stpes'[\s\S]*--steps/],
     ["a number that is none", ["train", "config.json", "--steps", "few"], 2, /expected a positive integer/],
+    ["a dtype that isn't for training", ["train", "config.json", "--dtype", "int8"], 2, /float32, bfloat16/],
     ["an unknown command", ["tran", "config.json"], 2, /unknown command 'tran'[\s\S]*train/],
     ["no command", [], 2, /Usage: llmeff/],
   ])("refuses %s", async (_, argv, code, message) => {

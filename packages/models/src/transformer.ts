@@ -8,6 +8,7 @@ import {
   linear,
   linearCrossEntropy,
   linearCrossEntropyParts,
+  linearMany,
   mul,
   reshape,
   rmsNorm,
@@ -37,6 +38,12 @@ export interface TokenBatch {
 interface Angles {
   cos: Tensor;
   sin: Tensor;
+}
+
+/** The residual stream, and what is still to be added to it: the next norm does so in the same pass. */
+interface Stream {
+  x: Tensor;
+  addition: Tensor | undefined;
 }
 
 /**
@@ -97,11 +104,15 @@ export class Transformer {
       const angles = learned ? undefined : this.#angles(table, start, T);
       let x = embedding(table, tokens);
       if (learned) x = add(x, slice(parameter(params, "model.embed_positions.weight"), 0, start, start + T));
+      let stream: Stream = { x, addition: undefined };
       for (const [i, layer] of this.config.layers.entries()) {
-        x = scope(() => this.#block(params, layerPrefix(i), layer, x, angles, start, cache?.layers[i]));
+        const before = stream;
+        stream = scope(() => this.#block(params, layerPrefix(i), layer, before, angles, start, cache?.layers[i]));
+        before.x.dispose();
+        before.addition?.dispose();
       }
       cache?.advance(T);
-      return this.#norm(params, "model.norm", x);
+      return this.#normed(params, "model.norm", stream).normed;
     });
   }
 
@@ -171,36 +182,45 @@ export class Transformer {
     return rmsNorm(x, parameter(params, `${name}.weight`), { eps: this.config.normEps });
   }
 
+  /** The stream with its addition, and its norm, in one pass. */
+  #normed(params: Parameters, name: string, { x, addition }: Stream): { x: Tensor; normed: Tensor } {
+    if (addition === undefined) return { x, normed: this.#norm(params, name, x) };
+    const [sum, normed] = addRmsNorm(x, addition, parameter(params, `${name}.weight`), { eps: this.config.normEps });
+    return { x: sum, normed };
+  }
+
   #block(
     params: Parameters,
     at: string,
     layer: ResolvedLayer,
-    x: Tensor,
+    stream: Stream,
     angles: Angles | undefined,
     start: number,
     cache: LayerCache | undefined,
-  ): Tensor {
+  ): Stream {
     const attend = layer.kind === "dot" ? this.#dot : this.#simplicial;
-    const project = (name: string, input: Tensor) => linear(input, parameter(params, `${at}.${name}.weight`));
-    const normed = this.#norm(params, `${at}.input_layernorm`, x);
+    const weight = (name: string) => parameter(params, `${at}.${name}.weight`);
+    const { x, normed } = this.#normed(params, `${at}.input_layernorm`, stream);
     const attended = attend.call(this, params, `${at}.self_attn`, layer as never, normed, angles, start, cache);
     const [B, T] = x.shape as [number, number];
-    const [mixed, wide] = addRmsNorm(
-      x,
-      project("self_attn.o_proj", reshape(attended, [B, T, this.config.numHeads * this.config.headDim])),
-      parameter(params, `${at}.post_attention_layernorm.weight`),
-      { eps: this.config.normEps },
+    const mixed = linear(
+      reshape(attended, [B, T, this.config.numHeads * this.config.headDim]),
+      weight("self_attn.o_proj"),
     );
-    return add(mixed, project("mlp.down_proj", swiglu(project("mlp.gate_proj", wide), project("mlp.up_proj", wide))));
+    const wide = this.#normed(params, `${at}.post_attention_layernorm`, { x, addition: mixed });
+    const [gate, up] = linearMany(wide.normed, [weight("mlp.gate_proj"), weight("mlp.up_proj")] as const);
+    return { x: wide.x, addition: linear(swiglu(gate, up), weight("mlp.down_proj")) };
   }
 
-  /** A projection as heads `[B, T, heads, headDim]`, with the RMS norm of its name if the layer has them. */
-  #heads(params: Parameters, at: string, name: string, x: Tensor, normed: boolean): Tensor {
-    const projected = linear(x, parameter(params, `${at}.${name}_proj.weight`));
+  /** Projections as heads `[B, T, heads, headDim]`, those of `normed` with the RMS norm of their name. */
+  #heads(params: Parameters, at: string, x: Tensor, names: readonly string[], normed: readonly string[]): Tensor[] {
     const [B, T] = x.shape as [number, number];
     const { headDim } = this.config;
-    const heads = reshape(projected, [B, T, projected.shape[2]! / headDim, headDim]);
-    return normed ? this.#norm(params, `${at}.${name}_norm`, heads) : heads;
+    const weights = names.map((name) => parameter(params, `${at}.${name}_proj.weight`));
+    return linearMany(x, weights).map((projected, i) => {
+      const heads = reshape(projected, [B, T, projected.shape[2]! / headDim, headDim]);
+      return normed.includes(names[i]!) ? this.#norm(params, `${at}.${names[i]}_norm`, heads) : heads;
+    });
   }
 
   #dot(
@@ -212,17 +232,15 @@ export class Transformer {
     start: number,
     cache: LayerCache | undefined,
   ): Tensor {
-    const q = turned(this.#heads(params, at, "q", x, layer.qkNorm), angles);
-    const k = turned(this.#heads(params, at, "k", x, layer.qkNorm), angles);
-    const v = this.#heads(params, at, "v", x, false);
+    const [q, k, v] = this.#heads(params, at, x, ["q", "k", "v"], layer.qkNorm ? ["q", "k"] : []) as Three;
     const options = {
       softcap: this.config.attentionSoftcap,
       ...(layer.window === undefined ? {} : { window: layer.window }),
     };
-    if (cache === undefined) return attention(q, k, v, options);
-    const keys = cache.k.append(k);
+    if (cache === undefined) return attention(q, k, v, angles ? { ...options, rope: angles } : options);
+    const keys = cache.k.append(turned(k, angles));
     const values = cache.v.append(v);
-    return attention(q, keys.rows, values.rows, { ...options, qOffset: start - keys.offset });
+    return attention(turned(q, angles), keys.rows, values.rows, { ...options, qOffset: start - keys.offset });
   }
 
   #simplicial(
@@ -235,11 +253,11 @@ export class Transformer {
     cache: LayerCache | undefined,
   ): Tensor {
     const turns = layer.rope ? angles : undefined;
-    const q = turned(this.#heads(params, at, "q", x, layer.qkNorm), turns);
-    const k1 = turned(this.#heads(params, at, "k", x, layer.qkNorm), turns);
-    const k2 = this.#heads(params, at, "k2", x, layer.qkNorm);
-    const v1 = this.#heads(params, at, "v", x, false);
-    const v2 = this.#heads(params, at, "v2", x, false);
+    const names = ["q", "k", "k2", "v", "v2"];
+    const heads = this.#heads(params, at, x, names, layer.qkNorm ? ["q", "k", "k2"] : []);
+    const [straight, key, k2, v1, v2] = heads as [...Three, Tensor, Tensor];
+    const q = turned(straight, turns);
+    const k1 = turned(key, turns);
     const { form, k2Bias, v2Bias, w1, w2 } = layer;
     const options = { form, k2Bias, v2Bias, ...(w1 === undefined ? {} : { w1 }), ...(w2 === undefined ? {} : { w2 }) };
     if (cache === undefined) return simplicialAttention(q, k1, k2, v1, v2, options);
@@ -253,6 +271,8 @@ export class Transformer {
     });
   }
 }
+
+type Three = [Tensor, Tensor, Tensor];
 
 /** Heads turned by their positions, if positions are rotary. */
 function turned(heads: Tensor, angles: Angles | undefined): Tensor {

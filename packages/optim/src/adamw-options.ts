@@ -1,4 +1,4 @@
-import { checkBeta, checkBoolean, checkNotNegative } from "./check.js";
+import { checkBeta, checkBoolean, checkDecay, checkNotNegative } from "./check.js";
 import type { ScalarOrSchedule } from "./schedules.js";
 
 /** Hyper-parameters of AdamW; the defaults are PyTorch's. */
@@ -32,7 +32,6 @@ export function checkAdamW(where: string, hyper: Omit<AdamWHyper, "learningRate"
   checkBeta(where, "beta1", hyper.beta1);
   checkBeta(where, "beta2", hyper.beta2);
   checkNotNegative(where, "eps", hyper.eps);
-  checkNotNegative(where, "weightDecay", hyper.weightDecay);
-  checkBoolean(where, "decoupled", hyper.decoupled);
+  checkDecay(where, hyper);
   checkBoolean(where, "amsgrad", hyper.amsgrad);
 }

@@ -3,17 +3,10 @@
  */
 import { add, div, maximum, mul, sqrt, square, type Tensor, type TensorTree } from "@llmeff/tensor";
 import { type AdamWHyper, adamwDefaults, checkAdamW } from "./adamw-options.js";
-import { checkBoolean, checkKeys, checkNotNegative, withDefaults } from "./check.js";
-import { asSchedule, type ScalarOrSchedule } from "./schedules.js";
-import {
-  addDecayedWeights,
-  chain,
-  type GradientTransformation,
-  scaleByLearningRate,
-  type TransformState,
-  type TreeMask,
-  zerosOf,
-} from "./transform.js";
+import { checkDecay, checkKeys, withDefaults } from "./check.js";
+import { type DecayMask, withDecay } from "./decay.js";
+import type { ScalarOrSchedule } from "./schedules.js";
+import { type GradientTransformation, type TransformState, zerosOf } from "./transform.js";
 import { mapTrees } from "./trees.js";
 
 type AdamHyper = Pick<AdamWHyper, "beta1" | "beta2" | "eps" | "amsgrad">;
@@ -60,10 +53,7 @@ export function average(old: Tensor, sample: Tensor, beta: number): Tensor {
 }
 
 /** Options of `adamw`. */
-export interface AdamWTransformOptions extends Partial<Omit<AdamWHyper, "learningRate">> {
-  /** Chooses the parameters that decay, by path and tensor; default all. Usual: `(path, p) => p.rank >= 2`. */
-  mask?: TreeMask;
-}
+export interface AdamWTransformOptions extends Partial<Omit<AdamWHyper, "learningRate">>, DecayMask {}
 
 /**
  * AdamW as a chain of transforms: `u = −lr · (m̂ / (√v̂ + eps) + weightDecay · p)`.
@@ -77,10 +67,20 @@ export function adamw(
 ): GradientTransformation<readonly TransformState[]> {
   checkKeys("adamw", options, [...Object.keys(adamwDefaults), "mask"]);
   const { weightDecay, decoupled, ...adam } = withDefaults<Omit<AdamWHyper, "learningRate">>(adamwDefaults, options);
-  checkNotNegative("adamw", "weightDecay", weightDecay);
-  checkBoolean("adamw", "decoupled", decoupled);
-  const decay = addDecayedWeights(weightDecay, options.mask);
-  const direction = scaleByAdam(adam);
-  const rate = scaleByLearningRate(asSchedule(learningRate));
-  return decoupled ? chain(direction, decay, rate) : chain(decay, direction, rate);
+  checkDecay("adamw", { weightDecay, decoupled });
+  const direction = scaleByAdam(adam) as GradientTransformation;
+  return withDecay(direction, { weightDecay, decoupled, mask: options.mask }, learningRate);
+}
+
+/**
+ * Adam as a chain of transforms: `adamw` without weight decay, and with L2 decay if there is some.
+ *
+ * @example
+ * const transform = adam(1e-3);
+ */
+export function adam(
+  learningRate: ScalarOrSchedule,
+  options: AdamWTransformOptions = {},
+): GradientTransformation<readonly TransformState[]> {
+  return adamw(learningRate, { weightDecay: 0, decoupled: false, ...options });
 }

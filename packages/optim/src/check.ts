@@ -25,9 +25,23 @@ export function checkNotNegative(where: string, name: string, value: unknown): v
   checkNumber(where, name, value, "a number of at least 0", (x) => x >= 0 && Number.isFinite(x));
 }
 
+/** A number of steps or of something else that is counted. */
+export function checkCount(where: string, name: string, value: unknown, least = 0): void {
+  checkNumber(where, name, value, `an integer of at least ${least}`, (x) => Number.isSafeInteger(x) && x >= least);
+}
+
 /** The factor of a running average. */
 export function checkBeta(where: string, name: string, value: unknown): void {
   checkNumber(where, name, value, "a number in [0, 1)", (x) => x >= 0 && x < 1);
+}
+
+/** The options of weight decay that the first-order rules have. */
+export function checkDecay(
+  where: string,
+  { weightDecay, decoupled }: { weightDecay: number; decoupled: boolean },
+): void {
+  checkNotNegative(where, "weightDecay", weightDecay);
+  checkBoolean(where, "decoupled", decoupled);
 }
 
 export function checkBoolean(where: string, name: string, value: unknown): void {
@@ -56,4 +70,11 @@ export function checkKeys(where: string, options: object, known: readonly string
 export function withDefaults<D extends object>(defaults: D, options: { [K in keyof D]?: unknown }): D {
   const given = Object.keys(defaults).filter((key) => options[key as keyof D] !== undefined);
   return { ...defaults, ...Object.fromEntries(given.map((key) => [key, options[key as keyof D]])) };
+}
+
+/** Refuses an asynchronous function where its result is needed at once; its failure, which nobody will see, must not end the process. */
+export function refusePromise(where: string, result: unknown): void {
+  if (!(result instanceof Promise)) return;
+  result.catch(() => undefined);
+  throw new OptionError(`[${where}] expected a function that returns a value; received one that returns a Promise.`);
 }

@@ -1,8 +1,8 @@
-import { engine } from "@llmeff/native";
+import { UpdateRule } from "@llmeff/native";
 import { type AdamWHyper, adamwDefaults, checkAdamW } from "./adamw-options.js";
-import { withDefaults } from "./check.js";
-import { FusedOptimizer } from "./optimizer.js";
-import { type Bucket, type CommonOptions, roundings, stepped } from "./optimizer-types.js";
+import { decayFactors } from "./decay.js";
+import { ElementwiseOptimizer, type ElementwiseRule, type ElementwiseStep } from "./elementwise.js";
+import type { CommonOptions } from "./optimizer-types.js";
 import type { Parameter } from "./storage.js";
 
 export interface AdamWOptions extends Partial<AdamWHyper>, CommonOptions<AdamWHyper> {}
@@ -20,33 +20,53 @@ export interface AdamWOptions extends Partial<AdamWHyper>, CommonOptions<AdamWHy
  * const optimizer = new AdamW(params, { learningRate: cosine(3e-4, 1000), maxGradNorm: 1, decay: "matrices" });
  * optimizer.step(grads);
  */
-export class AdamW<P extends Parameter> extends FusedOptimizer<P, AdamWHyper> {
-  readonly kind = "adamw";
-
+export class AdamW<P extends Parameter> extends ElementwiseOptimizer<P, AdamWHyper> {
   constructor(params: Readonly<Record<string, P>>, options: AdamWOptions = {}) {
-    const hyper = withDefaults<AdamWHyper>({ learningRate: 1e-3, ...adamwDefaults }, options);
-    super("AdamW", params, hyper, options, (group) => (group.amsgrad ? ["m", "v", "maxV"] : ["m", "v"]), checkAdamW);
+    super(adamwRule, params, options);
   }
+}
 
-  protected override prepareBucket({ slots, grads, hyper, step, gradScale }: Bucket<P, AdamWHyper>): () => void {
-    const { operand } = this.storage;
-    const state = (key: string) => slots.map((slot) => operand(slot.state[key]!));
-    return engine().op.adamwStep.bind(
-      null,
-      slots.map((slot) => operand(stepped(slot))),
-      roundings(slots).map(operand),
-      grads.map(operand),
-      state("m"),
-      state("v"),
-      hyper.amsgrad ? state("maxV") : [],
-      gradScale,
-      hyper.learningRate,
-      hyper.beta1,
-      hyper.beta2,
-      hyper.eps,
-      hyper.weightDecay,
-      hyper.decoupled,
-      step,
-    );
+const adamwRule: ElementwiseRule<AdamWHyper> = {
+  kind: "adamw",
+  name: "AdamW",
+  defaults: { learningRate: 1e-3, ...adamwDefaults },
+  check: checkAdamW,
+  step: (hyper, step) => ({
+    rule: hyper.amsgrad ? UpdateRule.amsgrad : UpdateRule.adam,
+    states: hyper.amsgrad ? ["m", "v", "maxV"] : ["m", "v"],
+    factors: adamFactors(hyper, step, hyper.learningRate / (1 - hyper.beta1 ** step), 0),
+  }),
+};
+
+/**
+ * Adam (Kingma & Ba 2015): `AdamW` under PyTorch's defaults for it, no weight decay, and L2 decay if there is some. Choose `AdamW` for anything
+ * that decays.
+ *
+ * @example
+ * const optimizer = new Adam(params, { learningRate: 1e-3 });
+ */
+export class Adam<P extends Parameter> extends ElementwiseOptimizer<P, AdamWHyper> {
+  constructor(params: Readonly<Record<string, P>>, options: AdamWOptions = {}) {
+    super(adamRule, params, options);
   }
+}
+
+const adamRule: ElementwiseRule<AdamWHyper> = {
+  ...adamwRule,
+  kind: "adam",
+  name: "Adam",
+  defaults: { ...adamwRule.defaults, weightDecay: 0, decoupled: false },
+};
+
+/** The numbers of a step of Adam or a Nesterov form of it, which moves by `meanRate·m + gradRate·g` over the root of `v̂`. */
+export function adamFactors(
+  hyper: Omit<AdamWHyper, "amsgrad" | "learningRate"> & { learningRate: number },
+  step: number,
+  meanRate: number,
+  gradRate: number,
+): ElementwiseStep["factors"] {
+  const { beta1, beta2, eps } = hyper;
+  const rootScale = 1 / Math.sqrt(1 - beta2 ** step);
+  const decay = decayFactors(hyper.learningRate, hyper);
+  return [...decay, beta1, 1 - beta1, beta2, 1 - beta2, rootScale, eps, meanRate, gradRate];
 }

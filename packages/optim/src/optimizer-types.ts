@@ -3,9 +3,11 @@
  */
 import type { Operand } from "@llmeff/native";
 import type { Tensor } from "@llmeff/tensor";
-import type { ParamGroup, ResolvedGroup } from "./groups.js";
+import type { GradGuardOptions } from "./grad-guard.js";
+import type { ParameterFilter, ParamGroup, ResolvedGroup } from "./groups.js";
+import type { StepHooks } from "./hooks.js";
 import type { ScalarOrSchedule } from "./schedules.js";
-import type { Parameter } from "./storage.js";
+import type { Parameter, Storage } from "./storage.js";
 
 /** Changes parameters in place, step by step, given their gradients. */
 export interface Optimizer<P extends Parameter = Tensor> {
@@ -16,10 +18,14 @@ export interface Optimizer<P extends Parameter = Tensor> {
   set learningRate(value: ScalarOrSchedule);
   /** Groups in the order given, then the group of all other parameters. */
   readonly paramGroups: readonly ResolvedGroup<object>[];
+  /** Functions that are called before and after each step. */
+  readonly hooks: StepHooks<P>;
   /** Steps the parameters whose gradients are given; the others stay as they are. */
   step(grads: Readonly<Record<string, P>>): void;
-  /** Global norm of the last step's gradients before clipping; undefined unless `maxGradNorm` has it measured. Waits for that step. */
+  /** Global norm of the last step's gradients before clipping; undefined unless `maxGradNorm` or `nonFinite` has it measured. Waits for that step. */
   gradNorm(): Promise<number | undefined>;
+  /** With `nonFinite: "throw"`: waits for the norms of all steps so far, and rejects if one was not finite, once. Else there is nothing to wait for. */
+  settled(): Promise<void>;
   /** What a continuation needs: the state arrays themselves (not copies) by name, and plain data. */
   stateDict(): OptimizerState<P>;
   /** Continues from a saved state, bit by bit as if never interrupted. The arrays are copied from. */
@@ -39,6 +45,8 @@ export interface OptimizerState<P extends Parameter> {
     format: 1;
     stepCount: number;
     steps: Record<string, number>;
+    /** Counts and other plain numbers in the state, named like the tensors; absent if there are none. */
+    numbers?: Record<string, number>;
     /** For comparison: `loadStateDict` keeps the optimizer's own. */
     hyper?: HyperSummary;
   };
@@ -46,31 +54,34 @@ export interface OptimizerState<P extends Parameter> {
 
 /** The hyper-parameters of an optimizer as JSON, but for learning rates, which may be functions. */
 export interface HyperSummary {
-  decay: "all" | "matrices";
-  /** Absent if the norm isn't measured. */
+  /** As given, or for a filter the names that it chose; where several optimizers step as one it is in the groups. */
+  decay?: "all" | "matrices" | readonly string[];
+  /** Absent if none was given. */
   maxGradNorm?: number | "Infinity";
+  nonFinite?: "skip" | "throw";
   /** As in `paramGroups`; those that are undefined are absent. */
   groups: Record<string, number | string | boolean | readonly string[]>[];
 }
 
 /** Options that every fused optimizer takes beside its hyper-parameters. */
-export interface CommonOptions<H> {
+export interface CommonOptions<H> extends GradGuardOptions {
   /** Hyper-parameters of some parameters, by name pattern or test; the first match counts. */
   groups?: readonly ParamGroup<H>[];
-  /** `"matrices"`: weightDecay only of tensors with two or more axes (not norms and biases). Default `"all"`. */
-  decay?: "all" | "matrices";
   /**
-   * Scales all gradients so that their global norm is at most this. `Infinity` never scales, and still measures the norm and guards.
-   * Absent: neither. The norm never leaves the device.
-   *
-   * A step with a NaN or infinite norm changes no parameter and no state array, and is counted like any other, because the host doesn't know of
-   * it: the schedule goes on, and the bias corrections `1 − βᵗ` of later steps have a `t` that is larger by one. That matters among the
-   * first steps only: with AdamW's defaults a skipped first step makes the second one's update 0.74 times as long, and the hundredth's 1.005 times.
+   * Which parameters `weightDecay` is for. `"matrices"`: those with two or more axes (not norms and biases); or a filter, such as
+   * `allOf(matrices, not(embeddings))`. Default `"all"`.
    */
-  maxGradNorm?: number;
+  decay?: "all" | "matrices" | ParameterFilter;
   /** Shapes of typed arrays by name, where they matter (`decay`, SONew's `chain`, `order`, `vectors`); default: one axis. */
   shapes?: Readonly<Record<string, readonly number[]>>;
 }
+
+/** Parameters that are added to an optimizer, with their own hyper-parameters. */
+export type NewGroup<P, H> = Partial<H> & {
+  params: Readonly<Record<string, P>>;
+  frozen?: boolean;
+  shapes?: Readonly<Record<string, readonly number[]>>;
+};
 
 /** The hyper-parameters that the base class itself reads. */
 export interface CommonHyper {
@@ -78,14 +89,30 @@ export interface CommonHyper {
   weightDecay: number;
 }
 
-/** One parameter and its state. */
-export interface Slot<P> {
+/** Named state arrays and numbers. */
+export interface StateHolder<P> {
   readonly name: string;
+  readonly state: Readonly<Record<string, P>>;
+  readonly numbers: Record<string, number>;
+}
+
+/** One parameter and its state. */
+export interface Slot<P> extends StateHolder<P> {
   readonly param: P;
   readonly shape: readonly number[];
-  readonly state: Readonly<Record<string, P>>;
+  /** Elements of each state array when it was made. */
+  readonly sizes: Readonly<Record<string, number>>;
+  /** Whether its group's `weightDecay` is for it. */
+  readonly decays: boolean;
   steps: number;
 }
+
+/** Makes the state of a parameter; `param` is what is stepped, the float32 master if there is one. */
+export type MakeState<P extends Parameter, H> = (
+  storage: Storage<P>,
+  slot: { readonly name: string; readonly param: P; readonly shape: readonly number[] },
+  hyper: H,
+) => { state: Record<string, P>; numbers: Record<string, number> };
 
 /** What a kernel steps: the parameter, or its float32 master. */
 export const stepped = <P>(slot: Slot<P>): P => slot.state.master ?? slot.param;
@@ -97,8 +124,12 @@ export const roundings = <P>(slots: readonly Slot<P>[]): P[] =>
 export interface Bucket<P, H> {
   readonly slots: readonly Slot<P>[];
   readonly grads: readonly P[];
+  readonly group: ResolvedGroup<H>;
   readonly hyper: H & { learningRate: number };
   /** 1-based. */
   readonly step: number;
+  /** What the gradients are to be multiplied by: 1 or what clips them, and NaN if the step is to change nothing. Null: neither. */
+  readonly gradFactor: P | null;
+  /** `gradFactor` for a kernel. */
   readonly gradScale: Operand | null;
 }

@@ -1,100 +1,156 @@
 /**
- * What all fused optimizers share: parameter groups, clipping by global norm, step counts and saved state.
+ * What all optimizers share: parameter groups, clipping by global norm, step counts and saved state.
  */
-import { DeviceError, DTypeError, FormatError, type Operand, OptionError, ShapeError } from "@llmeff/native";
-import { checkKeys, checkNumber } from "./check.js";
-import { preview, type ResolvedGroup, resolveGroups } from "./groups.js";
+import { OptionError, ShapeError } from "@llmeff/native";
+import { checkKeys, checkNotNegative, checkNumber } from "./check.js";
+import { checkGrads } from "./grad-checks.js";
+import { GradGuard } from "./grad-guard.js";
+import { decayTest, type ResolvedGroup, resolveGroups } from "./groups.js";
+import { StepHooks } from "./hooks.js";
 import type {
   Bucket,
   CommonHyper,
   CommonOptions,
   HyperSummary,
+  MakeState,
+  NewGroup,
   Optimizer,
   OptimizerState,
   Slot,
+  StateHolder,
 } from "./optimizer-types.js";
+import { namedArrays, namedNumbers, prepareLoad } from "./saved-state.js";
 import { asSchedule, type ScalarOrSchedule } from "./schedules.js";
-import { describe, deviceOf, type Parameter, type Storage, shapeOfParameter, sizeOf, storageOf } from "./storage.js";
+import type { StateDtype } from "./sonew-options.js";
+import { bytesOf, type Parameter, type Storage, shapeOfParameter, sizeOf, storageOf } from "./storage.js";
 
-const commonKeys = ["groups", "decay", "maxGradNorm", "shapes"];
+const commonKeys = ["groups", "decay", "maxGradNorm", "nonFinite", "shapes"];
 
-export abstract class FusedOptimizer<P extends Parameter, H extends CommonHyper> implements Optimizer<P> {
+export abstract class BaseOptimizer<P extends Parameter, H extends CommonHyper> implements Optimizer<P> {
   /** Name of the method in saved states and messages. */
   abstract readonly kind: string;
-  readonly paramGroups: readonly ResolvedGroup<H>[];
   protected readonly storage: Storage<P>;
+  /** State that belongs to no parameter alone. */
+  protected readonly sharedState: StateHolder<P>[] = [];
+  readonly hooks = new StepHooks<P>();
+  /** @internal */
+  readonly guard: GradGuard<P>;
   readonly #where: string;
+  readonly #defaults: H;
+  readonly #makeState: MakeState<P, H>;
+  readonly #check: (where: string, hyper: H) => void;
+  readonly #decay: NonNullable<CommonOptions<H>["decay"]>;
+  readonly #groups: ResolvedGroup<H>[] = [];
+  readonly #params: Record<string, P> = {};
   readonly #slots = new Map<string, Slot<P>>();
   readonly #groupOf = new Map<string, ResolvedGroup<H>>();
-  readonly #decaysAll: boolean;
-  readonly #maxGradNorm: number | undefined;
+  readonly #frozen = new Set<string>();
   #learningRate: ScalarOrSchedule;
-  #gradNorm: P | undefined;
   #stepCount = 0;
 
-  /** `hyper` holds every hyper-parameter with its default; `stateNames` says which arrays a parameter of a group needs. */
+  /** `hyper` holds every hyper-parameter with its default; `makeState` makes what is kept of a parameter in a group with such hyper-parameters. */
   protected constructor(
     where: string,
     params: Readonly<Record<string, P>>,
     hyper: H,
     options: CommonOptions<H>,
-    stateNames: (hyper: H) => readonly string[],
+    makeState: MakeState<P, H>,
     check: (where: string, hyper: H) => void,
   ) {
-    const { groups = [], decay = "all", maxGradNorm, shapes = {} } = options;
+    const { groups = [], decay = "all", shapes = {} } = options;
     checkKeys(where, options, [...Object.keys(hyper), ...commonKeys]);
-    if (decay !== "all" && decay !== "matrices") {
-      throw new OptionError(`[${where}] decay must be "all" or "matrices"; received ${String(decay)}.`);
-    }
-    if (maxGradNorm !== undefined) checkNumber(where, "maxGradNorm", maxGradNorm, "a positive number", (x) => x > 0);
     this.#where = where;
-    this.#decaysAll = decay === "all";
-    this.#maxGradNorm = maxGradNorm;
+    this.#defaults = hyper;
+    this.#makeState = makeState;
+    this.#check = check;
+    this.#decay = decay;
     this.#learningRate = hyper.learningRate;
     this.storage = storageOf(where, params);
+    this.guard = new GradGuard(where, this.storage, options);
+    this.#add(params, shapes, groups);
+  }
+
+  /** The parameters by name. */
+  get params(): Readonly<Record<string, P>> {
+    return this.#params;
+  }
+
+  /** Groups in the order given, then the group of all other parameters, then those added later. */
+  get paramGroups(): readonly ResolvedGroup<H>[] {
+    return this.#groups;
+  }
+
+  /**
+   * Adds parameters that join the training later, such as a new head, as a group of their own. Their steps count from here, so that bias corrections
+   * are those of new parameters; the schedule is where the others are.
+   *
+   * @throws {OptionError} for a name or memory that the optimizer has already; nothing is added then
+   */
+  addParamGroup({ params, shapes = {}, ...hyper }: NewGroup<P, H>): void {
+    const where = `${this.#where}.addParamGroup`;
+    const taken = Object.keys(params).find((name) => Object.hasOwn(this.#params, name));
+    if (taken !== undefined) throw new OptionError(`[${where}] there is a parameter "${taken}" already.`);
+    storageOf(where, { ...params, ...this.#params });
+    const group = { ...hyper, params: Object.keys(params) } as unknown as ResolvedGroup<H>;
+    this.#add(params, shapes, [group]);
+    this.#groups.pop(); // the group of those that no group chose
+  }
+
+  /** Adds parameters in groups and one more group for the others, after checking all of them. */
+  #add(
+    params: Readonly<Record<string, P>>,
+    shapes: Readonly<Record<string, readonly number[]>>,
+    groups: NonNullable<CommonOptions<H>["groups"]>,
+  ): void {
+    const where = this.#where;
     const shapeOf = new Map(
       Object.entries(params).map(([name, value]) => [name, shapeOfParameter(where, name, value, shapes[name])]),
     );
-    const shapeless = Object.keys(params).find((name) => !shapes[name] && !("rank" in params[name]!));
-    if (decay === "matrices" && shapeless !== undefined) {
-      throw new OptionError(
-        `[${where}] decay "matrices" needs to know which typed arrays are matrices; give shapes: { "${shapeless}": [rows, columns], … }.`,
-      );
+    for (const [name, param] of Object.entries(params)) requireSteppable(where, name, param, shapeOf.get(name)!);
+    const decays = decayTest(where, this.#decay, params, shapes);
+    for (const group of groups) {
+      checkKeys(`${where}] [groups`, group, ["params", "frozen", ...Object.keys(this.#defaults)]);
     }
-    for (const group of groups) checkKeys(`${where}] [groups`, group, ["params", ...Object.keys(hyper)]);
-    this.paramGroups = resolveGroups(where, shapeOf, hyper, groups, (at, resolved) => {
-      checkLearningRate(at, resolved.learningRate);
-      check(at, resolved);
-    });
-    // A group without a learning rate of its own follows the optimizer's, also when that is changed later.
-    for (const [i, group] of this.paramGroups.entries()) {
-      if (groups[i]?.learningRate === undefined) {
-        Object.defineProperty(group, "learningRate", {
-          get: () => this.#learningRate,
-          set: (value: ScalarOrSchedule) =>
-            Object.defineProperty(group, "learningRate", { value, writable: true, enumerable: true }),
-          enumerable: true,
-          configurable: true,
-        });
+    const resolved = resolveGroups(where, shapeOf, this.#defaults, groups, (at, group) => this.#checkHyper(at, group));
+    for (const [i, group] of resolved.entries()) {
+      if (groups[i]?.learningRate === undefined) this.#follow(group);
+      this.#groups.push(group);
+      for (const name of group.params) {
+        this.#params[name] = params[name]!;
+        if (group.frozen) this.#frozen.add(name);
+        else this.#addSlot(name, params[name]!, shapeOf.get(name)!, group, decays(name, shapeOf.get(name)!));
       }
-      for (const name of group.params) this.#addSlot(name, params[name]!, shapeOf.get(name)!, group, stateNames(group));
     }
   }
 
-  #addSlot(name: string, param: P, shape: readonly number[], group: ResolvedGroup<H>, states: readonly string[]): void {
-    const elements = shape.reduce((size, n) => size * n, 1);
-    if (elements === 0)
-      throw new ShapeError(`[${this.#where}] parameter "${name}" is empty: shape [${shape.join(", ")}].`);
-    if ("isContiguous" in param && !param.isContiguous) {
-      throw new ShapeError(
-        `[${this.#where}] parameter "${name}" is a strided view; optimizers step contiguous tensors. Use clone().`,
-      );
-    }
+  /** Makes a group without a learning rate of its own follow the optimizer's, also when that is changed later. */
+  #follow(group: ResolvedGroup<H>): void {
+    Object.defineProperty(group, "learningRate", {
+      get: () => this.#learningRate,
+      set: (value: ScalarOrSchedule) =>
+        Object.defineProperty(group, "learningRate", { value, writable: true, enumerable: true }),
+      enumerable: true,
+      configurable: true,
+    });
+  }
+
+  #addSlot(name: string, param: P, shape: readonly number[], group: ResolvedGroup<H>, decays: boolean): void {
     const master = this.storage.master(param);
-    const state = Object.fromEntries(states.map((key) => [key, this.storage.zeros(shape)]));
+    const { state, numbers } = this.#makeState(this.storage, { name, param: master ?? param, shape }, group);
     if (master !== undefined) state.master = master;
-    this.#slots.set(name, { name, param, shape, state, steps: 0 });
+    this.#slots.set(name, { name, param, shape, state, numbers, sizes: sizesOf(state), decays, steps: 0 });
     this.#groupOf.set(name, group);
+  }
+
+  #checkHyper(where: string, hyper: H): void {
+    checkLearningRate(where, hyper.learningRate);
+    checkNotNegative(where, "weightDecay", hyper.weightDecay);
+    this.#check(where, hyper);
+  }
+
+  /** The parameters of a group; none of a frozen one. */
+  protected slotsOf(group: ResolvedGroup<H>): Slot<P>[] {
+    return group.params.flatMap((name) => this.#slots.get(name) ?? []);
   }
 
   get stepCount(): number {
@@ -110,168 +166,130 @@ export abstract class FusedOptimizer<P extends Parameter, H extends CommonHyper>
   }
 
   step(grads: Readonly<Record<string, P>>): void {
-    const names = this.#checkGrads(grads);
-    const rates = new Map(this.paramGroups.map((group) => [group, this.#learningRateAt(group.learningRate)]));
-    this.storage.run(() => {
-      const dense = new Map(names.map((name) => [name, this.storage.contiguous(grads[name]!)]));
-      const gradScale = this.#clip([...dense.values()]);
-      const buckets = this.#buckets(dense, rates, gradScale);
-      // All operands are there before the first kernel is called: what fails until then fails the whole step.
-      const kernels = buckets.map((bucket) => this.prepareBucket(bucket));
+    this.guard.throwFailure();
+    const chosen = this.hooks.before(grads);
+    this.storage.run(() => this.prepareStep(chosen)());
+    this.hooks.after();
+  }
+
+  /** Checks the gradients of a step, and returns the names of those that it uses. @internal */
+  checkStep(grads: Readonly<Record<string, P>>): string[] {
+    return checkGrads(`${this.#where}.step`, this.#slots, this.#frozen, grads);
+  }
+
+  /**
+   * Checks a step and gets all that it needs, and returns the function that takes it. Call both inside of one `run` of the storage. `factor` is that of
+   * a guard which measured these gradients and others. @internal
+   */
+  prepareStep(grads: Readonly<Record<string, P>>, factor?: P | null): () => void {
+    const names = this.checkStep(grads);
+    for (const [i, group] of this.#groups.entries()) this.#checkHyper(`${this.#where}.step] [paramGroups[${i}]`, group);
+    const rates = new Map(this.#groups.map((group) => [group, this.#learningRateAt(group.learningRate)]));
+    const dense = new Map(names.map((name) => [name, this.storage.contiguous(grads[name]!)]));
+    const gradFactor = factor === undefined ? this.guard.factor([...dense.values()], this.#stepCount) : factor;
+    const buckets = this.#buckets(dense, rates, gradFactor);
+    // All operands are there before the first kernel is called: what fails until then fails the whole step.
+    const kernels = buckets.map((bucket) => this.prepareBucket(bucket));
+    return () => {
       for (const call of kernels) call();
       for (const { slots, step } of buckets) for (const slot of slots) slot.steps = step;
-    });
-    this.#stepCount++;
+      this.#stepCount++;
+    };
   }
 
   /** Gets the operands of a bucket's kernel, and returns the function that calls it. */
   protected abstract prepareBucket(bucket: Bucket<P, H>): () => void;
 
   async gradNorm(): Promise<number | undefined> {
-    return this.#gradNorm === undefined ? undefined : this.storage.read(this.#gradNorm);
+    return this.guard.norm();
+  }
+
+  async settled(): Promise<void> {
+    await this.guard.settled();
   }
 
   stateDict(): OptimizerState<P> {
     const slots = [...this.#slots.values()];
+    const holders = [...slots, ...this.sharedState];
+    const numbers = namedNumbers(holders);
     return {
-      tensors: Object.fromEntries(
-        slots.flatMap((slot) => Object.entries(slot.state).map(([key, array]) => [`${slot.name}.${key}`, array])),
-      ),
+      tensors: namedArrays(holders),
       meta: {
         optimizer: this.kind,
         format: 1,
         stepCount: this.#stepCount,
         steps: Object.fromEntries(slots.map((slot) => [slot.name, slot.steps])),
+        ...(Object.keys(numbers).length > 0 ? { numbers } : {}),
         hyper: this.#hyper(),
       },
     };
   }
 
   loadStateDict(saved: OptimizerState<P>): void {
-    const where = `${this.#where}.loadStateDict`;
-    const { tensors, meta } = saved;
-    if (meta?.format !== 1 || meta.optimizer !== this.kind) {
-      throw new FormatError(
-        `[${where}] expected the state of ${this.kind}, format 1; received ${String(meta?.optimizer)}, format ${String(meta?.format)}.`,
-      );
-    }
-    const own = this.stateDict();
-    checkNumber(where, "meta.stepCount", meta.stepCount, "a non-negative integer", isCount);
-    for (const [name, array] of Object.entries(own.tensors)) {
-      const other = tensors[name];
-      if (other === undefined) {
-        throw new FormatError(`[${where}] "${name}" is missing. The state has ${preview(Object.keys(tensors))}.`);
-      }
-      if (describe(other) !== describe(array) || sizeOf(other) !== sizeOf(array)) {
-        throw new FormatError(
-          `[${where}] "${name}" must be a ${describe(array)} of ${sizeOf(array)} elements; received a ${describe(other)} of ${sizeOf(other)}.`,
-        );
-      }
-    }
-    const unknown = Object.keys(tensors).filter((name) => !(name in own.tensors));
-    if (unknown.length > 0)
-      throw new FormatError(`[${where}] no parameter uses ${preview(unknown)}. Is this another model's state?`);
-    for (const name of this.#slots.keys())
-      checkNumber(where, `meta.steps["${name}"]`, meta.steps[name], "a non-negative integer", isCount);
-    for (const [name, array] of Object.entries(own.tensors)) this.storage.assign(array, tensors[name]!);
-    for (const slot of this.#slots.values()) slot.steps = meta.steps[slot.name]!;
-    this.#stepCount = meta.stepCount;
+    this.prepareLoad(`${this.#where}.loadStateDict`, saved)();
+  }
+
+  /** Checks a saved state, and returns the function that loads it. @internal */
+  prepareLoad(where: string, saved: OptimizerState<P>): () => void {
+    const load = prepareLoad(where, this.kind, this.storage, [...this.#slots.values()], this.sharedState, saved);
+    return () => {
+      load();
+      this.#stepCount = saved.meta.stepCount;
+    };
   }
 
   /** All that decides a step beside the learning rate, as JSON: no infinite numbers, no undefined. */
   #hyper(): HyperSummary {
-    const groups = this.paramGroups.map(({ learningRate: _, ...hyper }) =>
-      Object.fromEntries(Object.entries(hyper).filter(([, value]) => value !== undefined)),
+    const groups = this.#groups.map(({ learningRate: _, ...hyper }) =>
+      Object.fromEntries(
+        Object.entries(hyper).filter(([, value]) => value !== undefined && typeof value !== "function"),
+      ),
     ) as HyperSummary["groups"];
-    const norm = this.#maxGradNorm;
+    const decaying = () => [...this.#slots.values()].filter(({ decays }) => decays).map(({ name }) => name);
     return {
-      decay: this.#decaysAll ? "all" : "matrices",
-      ...(norm === undefined ? {} : { maxGradNorm: Number.isFinite(norm) ? norm : "Infinity" }),
+      decay: this.#decay === "all" || this.#decay === "matrices" ? this.#decay : decaying(),
+      ...this.guard.summary(),
       groups,
     };
   }
 
   stateBytes(): number {
-    const itemSize = this.storage.dtype === "float32" ? 4 : 8;
-    return Object.values(this.stateDict().tensors).reduce((bytes, array) => bytes + itemSize * sizeOf(array), 0);
+    return Object.values(this.stateDict().tensors).reduce((bytes, array) => bytes + bytesOf(array), 0);
   }
 
   dispose(): void {
     for (const array of Object.values(this.stateDict().tensors)) this.storage.dispose(array);
-    if (this.#gradNorm) this.storage.dispose(this.#gradNorm);
-    this.#gradNorm = undefined;
+    this.guard.dispose();
   }
   [Symbol.dispose](): void {
     this.dispose();
   }
 
-  /** Names with a gradient, in the order of the parameters, after checking that gradient, parameter and state are what they were made for. */
-  #checkGrads(grads: Readonly<Record<string, P>>): string[] {
-    const where = `${this.#where}.step`;
-    const names = Object.keys(grads);
-    for (const name of names) {
-      const slot = this.#slots.get(name);
-      const grad: unknown = grads[name];
-      if (grad === undefined) continue;
-      if (!slot) {
-        throw new OptionError(
-          `[${where}] there is no parameter "${name}". Parameters: ${preview([...this.#slots.keys()])}.`,
-        );
-      }
-      if (describe(grad) !== describe(slot.param)) {
-        throw new DTypeError(
-          `[${where}] the gradient of "${name}" must be a ${describe(slot.param)}; received ${describe(grad)}.`,
-        );
-      }
-      if (deviceOf(grad as P) !== deviceOf(slot.param)) {
-        throw new DeviceError(
-          `[${where}] the gradient of "${name}" must be on ${deviceOf(slot.param)}, where the parameter is; received one on ${deviceOf(grad as P)}.`,
-        );
-      }
-      requirePresent(where, slot);
-      const got = shapeOfParameter(where, name, grad as P);
-      const want = shapeOfParameter(where, name, slot.param);
-      if (got.length !== want.length || got.some((n, axis) => n !== want[axis])) {
-        throw new ShapeError(
-          `[${where}] the gradient of "${name}" must have shape [${want.join(", ")}]; received [${got.join(", ")}].`,
-        );
-      }
-    }
-    return [...this.#slots.keys()].filter((name) => grads[name] !== undefined);
-  }
-
-  #clip(grads: readonly P[]): Operand | null {
-    if (this.#gradNorm) this.storage.dispose(this.#gradNorm);
-    this.#gradNorm = undefined;
-    if (this.#maxGradNorm === undefined || grads.length === 0) return null;
-    this.#gradNorm = this.storage.globalNorm(grads);
-    return this.storage.operand(this.storage.clipScale(this.#gradNorm, this.#maxGradNorm));
-  }
-
   #buckets(
     grads: ReadonlyMap<string, P>,
     rates: ReadonlyMap<ResolvedGroup<H>, number>,
-    gradScale: Operand | null,
+    gradFactor: P | null,
   ): Bucket<P, H>[] {
     const buckets = new Map<
       string,
-      { slots: Slot<P>[]; grads: P[]; hyper: H & { learningRate: number }; step: number }
+      Pick<Bucket<P, H>, "hyper" | "group" | "step"> & { slots: Slot<P>[]; grads: P[] }
     >();
     for (const [name, grad] of grads) {
       const slot = this.#slots.get(name)!;
       const group = this.#groupOf.get(name)!;
-      const decays = this.#decaysAll || slot.shape.length >= 2;
-      const key = `${this.paramGroups.indexOf(group)}/${slot.steps}/${decays}`;
+      const { decays } = slot;
+      const key = `${this.#groups.indexOf(group)}/${slot.steps}/${decays}`;
       let bucket = buckets.get(key);
       if (!bucket) {
         const hyper = { ...group, learningRate: rates.get(group)!, weightDecay: decays ? group.weightDecay : 0 };
-        bucket = { slots: [], grads: [], hyper, step: slot.steps + 1 };
+        bucket = { slots: [], grads: [], group, hyper, step: slot.steps + 1 };
         buckets.set(key, bucket);
       }
       bucket.slots.push(slot);
       bucket.grads.push(grad);
     }
-    return [...buckets.values()].map((bucket) => ({ ...bucket, gradScale }));
+    const gradScale = gradFactor === null ? null : this.storage.operand(gradFactor);
+    return [...buckets.values()].map((bucket) => ({ ...bucket, gradFactor, gradScale }));
   }
 
   #learningRateAt(value: ScalarOrSchedule): number {
@@ -281,7 +299,30 @@ export abstract class FusedOptimizer<P extends Parameter, H extends CommonHyper>
   }
 }
 
-function checkLearningRate(where: string, value: ScalarOrSchedule): void {
+/** Base of the optimizers on one fused kernel, whose state arrays all have the shape of their parameter and start at 0. */
+export abstract class FusedOptimizer<P extends Parameter, H extends CommonHyper> extends BaseOptimizer<P, H> {
+  /** `stateNames` says which arrays a parameter of a group needs, `stateDtype` what they are stored in, by default what parameters are stepped in. */
+  protected constructor(
+    where: string,
+    params: Readonly<Record<string, P>>,
+    hyper: H,
+    options: CommonOptions<H>,
+    stateNames: (hyper: H) => readonly string[],
+    check: (where: string, hyper: H) => void,
+    stateDtype: (hyper: H, shape: readonly number[]) => StateDtype | undefined = () => undefined,
+  ) {
+    const makeState: MakeState<P, H> = (storage, { shape }, group) => {
+      const dtype = stateDtype(group, shape) ?? storage.dtype;
+      storage.checkStateDtype(where, dtype);
+      const state = Object.fromEntries(stateNames(group).map((key) => [key, storage.zeros(shape, dtype)]));
+      return { state, numbers: {} };
+    };
+    super(where, params, hyper, options, makeState, check);
+  }
+}
+
+/** @internal */
+export function checkLearningRate(where: string, value: ScalarOrSchedule): void {
   if (typeof value === "function") return;
   checkNumber(
     where,
@@ -292,17 +333,17 @@ function checkLearningRate(where: string, value: ScalarOrSchedule): void {
   );
 }
 
-/** A typed array loses its elements when its buffer is transferred, and may grow or shrink with it. */
-function requirePresent(where: string, { name, param, shape, state }: Slot<Parameter>): void {
-  const size = shape.reduce((product, n) => product * n, 1);
-  for (const [what, array] of [["parameter", param] as const, ...Object.entries(state)]) {
-    if (sizeOf(array) === size) continue;
-    const which = array === param ? `parameter "${name}"` : `state "${name}.${what}"`;
+function requireSteppable(where: string, name: string, param: Parameter, shape: readonly number[]): void {
+  if (shape.includes(0)) {
+    throw new ShapeError(`[${where}] parameter "${name}" is empty: shape [${shape.join(", ")}].`);
+  }
+  if ("isContiguous" in param && !param.isContiguous) {
     throw new ShapeError(
-      `[${where}] ${which} had ${size} elements when the optimizer was made and now has ${sizeOf(array)}. ` +
-        "Was its buffer transferred or resized? Make a new optimizer.",
+      `[${where}] parameter "${name}" is a strided view; optimizers step contiguous tensors. Use clone().`,
     );
   }
 }
 
-const isCount = (x: number) => Number.isSafeInteger(x) && x >= 0;
+function sizesOf(state: Readonly<Record<string, Parameter>>): Record<string, number> {
+  return Object.fromEntries(Object.entries(state).map(([key, array]) => [key, sizeOf(array)]));
+}

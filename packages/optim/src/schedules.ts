@@ -19,11 +19,11 @@ export interface WsdOptions extends DecayOptions {
   /** Share of all steps that the final decay takes. Default 0.1. */
   decayFraction?: number;
   /** Form of the decay. Default `"linear"`. */
-  decayShape?: keyof typeof shapes;
+  decayShape?: keyof typeof decayShapes;
 }
 
-/** From 1 at x = 0 to 0 at x = 1. */
-const shapes = {
+/** From 1 at x = 0 to 0 at x = 1. @internal */
+export const decayShapes = {
   linear: (x: number) => 1 - x,
   cosine: (x: number) => (1 + Math.cos(Math.PI * x)) / 2,
   sqrt: (x: number) => 1 - Math.sqrt(x),
@@ -54,7 +54,7 @@ export function warmup(schedule: ScalarOrSchedule, warmupSteps: number): Schedul
 
 /** Linear warm-up, then a straight line to `minRatio · peak` at `totalSteps`. */
 export function linear(peak: number, totalSteps: number, options: DecayOptions = {}): Schedule {
-  return decay("linear", peak, totalSteps, options, shapes.linear);
+  return decay("linear", peak, totalSteps, options, decayShapes.linear);
 }
 
 /**
@@ -64,19 +64,19 @@ export function linear(peak: number, totalSteps: number, options: DecayOptions =
  * const learningRate = cosine(3e-4, 1000, { warmupSteps: 50, minRatio: 0.1 });
  */
 export function cosine(peak: number, totalSteps: number, options: DecayOptions = {}): Schedule {
-  return decay("cosine", peak, totalSteps, options, shapes.cosine);
+  return decay("cosine", peak, totalSteps, options, decayShapes.cosine);
 }
 
 /** Warm-up, stable, decay: linear warm-up, `peak`, and from step `totalSteps · (1 − decayFraction)` on a fall to `minRatio · peak`. */
 export function wsd(peak: number, totalSteps: number, options: WsdOptions = {}): Schedule {
   const { decayFraction = 0.1, decayShape = "linear", ...rest } = options;
   checkNumber("wsd", "decayFraction", decayFraction, "a number in (0, 1]", (x) => x > 0 && x <= 1);
-  if (!Object.hasOwn(shapes, decayShape)) {
+  if (!Object.hasOwn(decayShapes, decayShape)) {
     throw new OptionError(
-      `[wsd] decayShape must be one of ${Object.keys(shapes).join(", ")}; received ${String(decayShape)}.`,
+      `[wsd] decayShape must be one of ${Object.keys(decayShapes).join(", ")}; received ${String(decayShape)}.`,
     );
   }
-  return decay("wsd", peak, totalSteps, rest, shapes[decayShape], totalSteps * (1 - decayFraction));
+  return decay("wsd", peak, totalSteps, rest, decayShapes[decayShape], totalSteps * (1 - decayFraction));
 }
 
 /** Linear warm-up, then `peak · √(max(warmupSteps, 1) / (step + 1))`; has no end. */
@@ -110,8 +110,8 @@ export function join(schedules: readonly ScalarOrSchedule[], boundaries: readonl
   };
 }
 
-/** `shape` stretched over the steps from `decayStart` to `totalSteps`, 1 before and 0 after, between `peak` and `minRatio · peak`. */
-function decay(
+/** `shape` stretched over the steps from `decayStart` to `totalSteps`, 1 before and 0 after, between `peak` and `minRatio · peak`. @internal */
+export function decay(
   where: string,
   peak: number,
   totalSteps: number,
@@ -136,6 +136,7 @@ function decay(
   };
 }
 
-function checkSteps(where: string, name: string, value: unknown, least: number): void {
+/** @internal */
+export function checkSteps(where: string, name: string, value: unknown, least: number): void {
   checkNumber(where, name, value, `an integer of at least ${least}`, (x) => Number.isSafeInteger(x) && x >= least);
 }

@@ -1,35 +1,42 @@
 /**
- * Tridiagonal SONew as a gradient transform, written with tensor operations straight from the formulas: the independent twin of the fused
- * kernel behind `Sonew`.
+ * SONew as a gradient transform, written with tensor operations straight from the formulas: the independent twin of the fused kernel behind
+ * `Sonew`.
  */
 import {
   abs,
+  accumulationDType,
   add,
   astype,
-  concat,
   div,
-  expand,
-  full,
   lessEqual,
   max,
   maximum,
   mul,
   permute,
-  slice,
   sqrt,
   square,
-  sub,
   sum,
   type Tensor,
   type TensorTree,
+  tensorsOf,
   where,
-  zerosLike,
+  zeros,
 } from "@llmeff/tensor";
 import { average } from "./adamw.js";
 import { checkKeys, withDefaults } from "./check.js";
 import { chainLength } from "./fused-sonew.js";
 import { asSchedule, type ScalarOrSchedule } from "./schedules.js";
-import { checkSonew, defaultGamma, type SonewHyper, sonewDefaults } from "./sonew-options.js";
+import { earlier, factorise, later, precondition } from "./sonew-factor.js";
+import {
+  checkSonew,
+  checkStateDtype,
+  defaultGamma,
+  roundingUnit,
+  type SonewHyper,
+  type StateDtype,
+  sonewDefaults,
+} from "./sonew-options.js";
+import { arrayOfRms, roundStochastically } from "./stochastic-rounding.js";
 import {
   addDecayedWeights,
   chain,
@@ -37,7 +44,6 @@ import {
   scaleByLearningRate,
   type TransformState,
   type TreeMask,
-  zerosOf,
 } from "./transform.js";
 import { mapTrees } from "./trees.js";
 
@@ -48,106 +54,160 @@ export interface SonewState {
   readonly [key: string]: TransformState;
   readonly count: number;
   readonly m: TensorTree;
-  /** Diagonal of the second moment, in the order of the chains. */
-  readonly h0: TensorTree;
-  /** Products with the next neighbour; 0 at the end of a chain. */
-  readonly h1: TensorTree;
+  /** The main diagonal of the second moment and `band` super-diagonals, in the order of the chains; 0 where a chain has ended. */
+  readonly diagonals: readonly TensorTree[];
+  /** How many elements failed the stability test so far; float64 `[]`. */
+  readonly dropped: Tensor;
 }
 
-/** `s · L D Lᵀ m̂`: gradients preconditioned by tridiagonal SONew, with the length of the graft. */
+/**
+ * `s · L D Lᵀ m̂`: gradients preconditioned by SONew, with the length of the graft.
+ *
+ * `m̂` and the diagonals `Ĥ_k[j]` are the bias-corrected averages of `g` and of `g_j g_{j+k}`, `k ≤ band`; `L D Lᵀ` is the positive definite matrix
+ * nearest in LogDet divergence to the inverse of the matrix with these diagonals (plus δ), among those that have its band.
+ *
+ * @param options - the hyper-parameters of `Sonew` without learning rate and decay
+ * @throws {OptionError} for a hyper-parameter outside its domain or an unknown option
+ * @see arXiv:2311.10085
+ */
 export function scaleBySonew(options: Partial<Direction> = {}): GradientTransformation<SonewState> {
   const known = Object.keys(sonewDefaults).filter((key) => key !== "weightDecay");
   checkKeys("scaleBySonew", options, known);
   const hyper = withDefaults<Omit<SonewHyper, "learningRate">>(sonewDefaults, options);
   checkSonew("scaleBySonew", hyper);
-  const { beta1, beta2, graft } = hyper;
-  const rmsprop = graft === "rmspropNorm";
+  const rmsprop = hyper.graft === "rmspropNorm";
   return {
-    init: (params) => ({
-      count: 0,
-      m: zerosOf(params),
-      h0: zerosOf(params),
-      h1: zerosOf(params),
-      ...(rmsprop ? { rms: zerosOf(params) } : {}),
-    }),
+    init(params) {
+      const empty = () => mapTrees((p) => zeros(p.shape, { dtype: stateDtypeOf(p, hyper), device: p.device }), params);
+      return {
+        count: 0,
+        m: empty(),
+        diagonals: Array.from({ length: hyper.band + 1 }, empty),
+        dropped: zeros([], { dtype: "float64", device: deviceOfTree(params) }),
+        ...(rmsprop ? { rms: empty() } : {}),
+      };
+    },
     update(grads, state) {
-      const count = state.count + 1;
-      const rows = (x: Tensor) => toRows(x, hyper);
-      const m = mapTrees((g, old) => average(old, g, beta1), grads, state.m);
-      // The statistics live in the order of the chains, in the shape of the parameter.
-      const inOrder = (x: Tensor, shape: readonly number[]) => x.reshape(shape);
-      const h0 = mapTrees((g, old) => average(old, inOrder(square(rows(g)), g.shape), beta2), grads, state.h0);
-      const h1 = mapTrees(
-        (g, old) => average(old, inOrder(mul(rows(g), next(rows(g), 0)), g.shape), beta2),
-        grads,
-        state.h1,
-      );
-      const rms = rmsprop
-        ? mapTrees((g, old) => average(old, square(unit(g)), beta2), grads, state.rms as TensorTree)
-        : undefined;
-      const corrections = hyper.biasCorrection ? [1 - beta1 ** count, 1 - beta2 ** count] : [1, 1];
+      const step = state.count + 1;
+      const averages = newAverages(grads, state, step, hyper);
+      let dropped = state.dropped;
+      const leaves = [averages.m, ...averages.diagonals, ...(averages.rms ? [averages.rms] : [])];
       const updates = mapTrees(
-        (g, first, diagonal, edges, scale) => direction(g, first, diagonal, edges, scale, corrections, hyper),
+        (...at) => {
+          const [g, ...own] = at.slice(0, -1) as [Tensor, ...Tensor[]];
+          const made = direction(g, own, step, hyper);
+          if (made.dropped) dropped = add(dropped, made.dropped);
+          return made.update;
+        },
         grads,
-        m,
-        h0,
-        h1,
-        rms ?? h0,
+        ...leaves,
       );
-      return { updates, state: rms ? { count, m, h0, h1, rms } : { count, m, h0, h1 } };
+      return { updates, state: { count: step, ...averages, dropped } };
     },
   };
 }
 
-/** The update of one tensor from its new statistics. */
-function direction(
-  g: Tensor,
-  m: Tensor,
-  h0: Tensor,
-  h1: Tensor,
-  rms: Tensor,
-  [correction1, correction2]: readonly number[],
-  hyper: Direction,
-): Tensor {
-  const shape = toRows(g, hyper).shape;
-  const rows = (x: Tensor) => x.reshape(shape);
-  const mean = div(toRows(m, hyper), correction1!);
-  const diagonal = div(rows(h0), correction2!);
-  const adam = () => div(mean, add(sqrt(diagonal), hyper.graftEps));
-  if (hyper.vectors === "adam" && g.rank < 2) return fromRows(adam(), g.shape, hyper);
+/** The dtype of a tensor's running averages. */
+function stateDtypeOf(p: Tensor, hyper: Direction): StateDtype {
+  const wide = accumulationDType(p.dtype);
+  if (hyper.stateDtype === undefined || takesAdam(p, hyper)) return wide;
+  checkStateDtype("scaleBySonew", hyper.stateDtype, wide);
+  return hyper.stateDtype;
+}
 
-  const u = precondition(mean, diagonal, div(rows(h1), correction2!), hyper);
+const takesAdam = (p: Tensor, hyper: Direction) => hyper.vectors === "adam" && p.rank < 2;
+
+function deviceOfTree(params: TensorTree) {
+  for (const tensor of tensorsOf(params)) return tensor.device;
+  return undefined;
+}
+
+/** All running averages after a gradient. */
+function newAverages(
+  grads: TensorTree,
+  state: SonewState,
+  step: number,
+  hyper: Direction,
+): { m: TensorTree; diagonals: TensorTree[]; rms?: TensorTree } {
+  const { beta1, beta2, seed } = hyper;
+  const wide = (x: Tensor) => astype(x, accumulationDType(x.dtype));
+  // sample(g) in the shape of g; `inOrder`: in the order of the chains.
+  const advance = (
+    old: TensorTree,
+    array: number,
+    beta: number,
+    inOrder: boolean,
+    sample: (g: Tensor) => Tensor,
+  ): TensorTree => {
+    let id = 0;
+    return mapTrees(
+      (g, before) => {
+        const x = average(wide(before), sample(wide(g)), beta);
+        const key = { seed, id: id++, array, step };
+        if (before.dtype !== "bfloat16") return x;
+        const drawn = inOrder ? g.shape : toRows(g, hyper).shape;
+        return roundStochastically(x, key, drawn, (random) => (inOrder ? random : fromRows(random, g.shape, hyper)));
+      },
+      grads,
+      old,
+    );
+  };
+  const pairs = (k: number) => (g: Tensor) => {
+    const rows = toRows(g, hyper);
+    return mul(rows, later(rows, k, 0)).reshape(g.shape);
+  };
+  return {
+    m: advance(state.m, 0, beta1, false, (g) => g),
+    diagonals: state.diagonals.map((old, k) => advance(old, 1 + k, beta2, true, pairs(k))),
+    ...(state.rms ? { rms: advance(state.rms as TensorTree, arrayOfRms, beta2, false, (g) => square(unit(g))) } : {}),
+  };
+}
+
+/** The update of one tensor from its new averages (m, the diagonals, rms), and how many elements failed. */
+function direction(
+  gradient: Tensor,
+  averages: readonly Tensor[],
+  step: number,
+  hyper: Direction,
+): { update: Tensor; dropped?: Tensor } {
+  const [correction1, correction2] = hyper.biasCorrection ? [1 - hyper.beta1 ** step, 1 - hyper.beta2 ** step] : [1, 1];
+  const dtype = accumulationDType(gradient.dtype);
+  const g = astype(gradient, dtype);
+  const [m, ...others] = averages.map((x) => astype(x, dtype)) as [Tensor, ...Tensor[]];
+  const shape = toRows(g, hyper).shape;
+  const diagonals = others.slice(0, hyper.band + 1).map((x) => div(x.reshape(shape), correction2));
+  const mean = div(toRows(m, hyper), correction1);
+  const back = (u: Tensor) => astype(fromRows(u, g.shape, hyper), gradient.dtype);
+  const adam = () => div(mean, add(sqrt(diagonals[0]!), hyper.graftEps));
+  if (takesAdam(g, hyper)) return { update: back(adam()) };
+
+  const gamma = hyper.gamma ?? defaultGamma(averages[0]!.dtype);
+  const pivotFloor = roundingUnit(averages[0]!.dtype);
+  const [main, ...edges] = diagonals as [Tensor, ...Tensor[]];
+  const factor = factorise([add(main, delta(diagonals, hyper)), ...edges], { ...hyper, gamma, pivotFloor });
+  const dropped = sum(astype(factor.failed, "float64"));
+  const u = astype(precondition(factor, mean), dtype);
   const reference = {
     none: () => undefined,
     adam,
-    adamRaw: () => div(mean, add(sqrt(rows(h0)), hyper.graftEps)),
+    adamRaw: () => div(mean, add(sqrt(mul(diagonals[0]!, correction2)), hyper.graftEps)),
     sgd: () => g,
     momentum: () => mean,
-    rmspropNorm: () => div(unit(g), add(sqrt(rms), hyper.graftEps)),
+    rmspropNorm: () => div(unit(g), add(sqrt(others[hyper.band + 1]!), hyper.graftEps)),
   }[hyper.graft]();
-  if (!reference) return fromRows(u, g.shape, hyper);
+  if (!reference) return { update: back(u), dropped };
   const length = norm(u);
-  const zero = zerosLike(length);
-  const factor = where(lessEqual(length, 0), zero, div(norm(reference), length));
-  return fromRows(mul(u, factor), g.shape, hyper);
+  const scale = where(lessEqual(length, 0), 0, div(norm(reference), length));
+  return { update: back(mul(u, scale)), dropped };
 }
 
-/** `L D Lᵀ m` for every row, given the rows' bias-corrected statistics. */
-function precondition(m: Tensor, h0: Tensor, h1: Tensor, hyper: Direction): Tensor {
-  const gamma = hyper.gamma ?? defaultGamma(m.dtype);
-  const delta =
-    hyper.epsMode === "absolute"
-      ? hyper.eps
-      : maximum(mul(max(add(h0, add(abs(h1), previous(abs(h1)))), { axis: 1, keepDims: true }), hyper.eps), 1e-24);
-  const a = add(h0, delta);
-  const ratio = div(h1, next(a, 1));
-  // In float64: where neighbours are correlated nearly all of the difference cancels.
-  const wide = (x: Tensor) => astype(x, "float64");
-  const schur = astype(sub(wide(a), mul(wide(ratio), wide(h1))), m.dtype);
-  const dropped = lessEqual(schur, hyper.gammaMode === "relative" ? mul(a, gamma) : gamma);
-  const psi = where(dropped, zerosLike(ratio), ratio);
-  const z = div(sub(m, mul(psi, next(m, 0))), where(dropped, a, schur));
-  return sub(z, previous(mul(psi, z)));
+/** δ, or with relative eps one for each chain `[chains, 1]`: eps times the largest row sum of the statistics. */
+function delta(diagonals: readonly Tensor[], hyper: Direction): Tensor | number {
+  if (hyper.epsMode === "absolute") return hyper.eps;
+  const sums = diagonals
+    .map((x, k) => (k === 0 ? x : add(abs(x), earlier(abs(x), k))))
+    .reduce((total, x) => add(total, x));
+  return maximum(mul(max(sums, { axis: 1, keepDims: true }), hyper.eps), 1e-24);
 }
 
 /** Chains as rows `[chains, length]`, in the order that the options ask for. */
@@ -169,20 +229,6 @@ function reverseAxes(x: Tensor): Tensor {
   );
 }
 
-/** `x[:, 1:]`, then `end`. */
-function next(x: Tensor, end: number): Tensor {
-  const [rows, length] = x.shape as [number, number];
-  const last = expand(full([1, 1], end, { dtype: x.dtype, device: x.device }), [rows, 1]);
-  return length === 1 ? last : concat([slice(x, 1, 1, length), last], 1);
-}
-
-/** 0, then `x[:, :−1]`. */
-function previous(x: Tensor): Tensor {
-  const [rows, length] = x.shape as [number, number];
-  const first = expand(full([1, 1], 0, { dtype: x.dtype, device: x.device }), [rows, 1]);
-  return length === 1 ? first : concat([first, slice(x, 1, 0, length - 1)], 1);
-}
-
 function norm(x: Tensor): Tensor {
   return sqrt(sum(square(x)));
 }
@@ -199,7 +245,7 @@ export interface SonewTransformOptions extends Partial<Omit<SonewHyper, "learnin
 }
 
 /**
- * Tridiagonal SONew (arXiv:2311.10085) as a chain of transforms: `u = −lr · (s · L D Lᵀ m̂ + weightDecay · p)`.
+ * SONew (arXiv:2311.10085) as a chain of transforms: `u = −lr · (s · L D Lᵀ m̂ + weightDecay · p)`.
  *
  * @example
  * const transform = chain(clipByGlobalNorm(1), sonew(cosine(2e-3, 1000), { eps: 1e-6 }));

@@ -8,18 +8,22 @@ import {
   astype,
   copyInto,
   type Device,
+  type DType,
   detach,
   div,
   globalNorm,
   isFloating,
+  itemSize,
   keep,
   minimum,
   mul,
   permute,
   scope,
   Tensor,
+  tensor,
   zeros,
 } from "@llmeff/tensor";
+import { checkStateDtype, type StateDtype } from "./sonew-options.js";
 
 /**
  * What the optimizers can step: a floating-point tensor, or a typed array that is changed in place. Of bfloat16 and float16 tensors the
@@ -35,8 +39,10 @@ export interface Storage<P extends Parameter> {
   operand(array: P): Operand;
   /** A float32 copy of a parameter in bfloat16 or float16, which belongs to the caller; undefined for others. */
   master(param: P): P | undefined;
-  /** A new array of zeros that belongs to the caller. */
-  zeros(shape: readonly number[]): P;
+  /** Refuses state of a dtype that doesn't go with these parameters. */
+  checkStateDtype(where: string, dtype: StateDtype): void;
+  /** A new array of zeros, of a dtype that has been checked, that belongs to the caller. */
+  zeros(shape: readonly number[], dtype: StateDtype): P;
   /** Contiguous values of a gradient; a temporary of `run` if a copy is needed. */
   contiguous(array: P): P;
   assign(target: P, source: P): void;
@@ -48,6 +54,12 @@ export interface Storage<P extends Parameter> {
   globalNorm(grads: readonly P[]): P;
   /** `min(1, maxNorm / (norm + 1e-6))`, or NaN where the norm is not finite; a temporary of `run`. */
   clipScale(norm: P, maxNorm: number): P;
+  /** The array as a tensor of that shape: itself, or a copy that is a temporary of `run`. */
+  tensor(array: P, shape: readonly number[], dtype: DType): Tensor;
+  /** A copy of a tensor that belongs to the caller. */
+  own(tensor: Tensor): P;
+  /** Waits for the values of `source` where they must be waited for, and returns what writes them to `target`, which may be narrower. */
+  writer(target: P, source: Tensor): () => void;
   /** A float64 counter. */
   counter(): Tensor | Float64Array;
   read(array: Parameter): Promise<number>;
@@ -132,14 +144,27 @@ function requireApart(where: string, entries: readonly (readonly [string, Parame
   }
 }
 
-/** Number of elements. */
-export const sizeOf = (array: Parameter) => ("size" in array ? array.size : array.length);
+/** Number of elements. Of a typed array by its bytes: V8's compiled code may find the old `length` after its buffer was transferred. */
+export const sizeOf = (array: Parameter) =>
+  array instanceof Tensor ? array.size : array.byteLength / array.BYTES_PER_ELEMENT;
+
+/** Bytes of the elements. */
+export const bytesOf = (array: Parameter) =>
+  array instanceof Tensor ? itemSize(array.dtype) * array.size : array.byteLength;
 
 /** The kind of a parameter in words: "float32 tensor", "Float32Array". */
 export function describe(value: unknown): string {
   if (value instanceof Tensor) return `${value.dtype} tensor`;
   if (typeof value !== "object" || value === null) return String(value);
   return value.constructor?.name ?? "object";
+}
+
+/** Kind and shape of an array in words: "float32 tensor of shape [2, 3]", "Float32Array of 6 elements". */
+export function portrait(value: unknown): string {
+  if (value instanceof Tensor) return `${describe(value)} of shape [${value.shape.join(", ")}]`;
+  return ArrayBuffer.isView(value) && "length" in value
+    ? `${describe(value)} of ${value.length} elements`
+    : describe(value);
 }
 
 function tensorStorage({ dtype: paramDType, device }: Tensor): Storage<Tensor> {
@@ -149,7 +174,8 @@ function tensorStorage({ dtype: paramDType, device }: Tensor): Storage<Tensor> {
     dtype,
     operand: (tensor) => tensor.handle,
     master: (param) => (paramDType === dtype ? undefined : keep(astype(detach(param), dtype))),
-    zeros: (shape) => keep(zeros(shape, { dtype, device })),
+    checkStateDtype: (where, state) => checkStateDtype(where, state, dtype),
+    zeros: (shape, state) => keep(zeros(shape, { dtype: state, device })),
     contiguous: (tensor) => (tensor.isContiguous ? tensor : tensor.clone()),
     assign: (target, source) => copyInto(target, source),
     reversed: (tensor, shape) => permute(tensor, reverse(shape)).clone(),
@@ -162,6 +188,9 @@ function tensorStorage({ dtype: paramDType, device }: Tensor): Storage<Tensor> {
       if (maxNorm === Number.POSITIVE_INFINITY) return add(guard, 1);
       return add(minimum(div(maxNorm, add(norm, clipEps)), 1), guard);
     },
+    tensor: (tensor) => tensor,
+    own: (tensor) => keep(tensor.clone()),
+    writer: (target, source) => () => copyInto(target, source),
     counter: () => keep(zeros([], { dtype: "float64", device })),
     read: (tensor) => (tensor as Tensor).item(),
     dispose: (tensor) => (tensor as Tensor).dispose(),
@@ -173,10 +202,18 @@ type FloatArray = Float32Array | Float64Array;
 
 function arrayStorage(ArrayType: Float32ArrayConstructor | Float64ArrayConstructor): Storage<FloatArray> {
   const sizeOf = (shape: readonly number[]) => shape.reduce((size, n) => size * n, 1);
+  const dtype = ArrayType === Float32Array ? "float32" : "float64";
   return {
-    dtype: ArrayType === Float32Array ? "float32" : "float64",
+    dtype,
     operand: (array) => array,
     master: () => undefined,
+    checkStateDtype: (where, state) => {
+      checkStateDtype(where, state, dtype);
+      if (state !== dtype)
+        throw new DTypeError(
+          `[${where}] there is no typed array of ${state}; state of a ${ArrayType.name} is ${dtype}. Use tensors.`,
+        );
+    },
     zeros: (shape) => new ArrayType(sizeOf(shape)),
     contiguous: (array) => array,
     assign: (target, source) => target.set(source),
@@ -198,13 +235,22 @@ function arrayStorage(ArrayType: Float32ArrayConstructor | Float64ArrayConstruct
     },
     clipScale: (norm, maxNorm) => {
       const value = norm[0]!;
-      const scale = maxNorm === Number.POSITIVE_INFINITY ? 1 : Math.min(1, maxNorm / (value + clipEps));
+      // In the precision of the arrays, so that tensors and arrays are stepped to the same bits.
+      const round = ArrayType === Float32Array ? Math.fround : (x: number) => x;
+      const factor = round(round(maxNorm) / round(value + round(clipEps)));
+      const scale = maxNorm === Number.POSITIVE_INFINITY ? 1 : Math.min(1, factor);
       return new ArrayType([Number.isFinite(value) ? scale : Number.NaN]);
+    },
+    tensor: (array, shape, dtype) => tensor(array, { shape, dtype, device: "cpu" }),
+    own: (tensor) => tensor.dataSync() as FloatArray,
+    writer: (target, source) => {
+      const values = source.dataSync() as FloatArray;
+      return () => target.set(values);
     },
     counter: () => new Float64Array(1),
     read: async (array) => (array as FloatArray)[0]!,
     dispose: () => {},
-    run: (step) => step(),
+    run: (step) => scope(step),
   };
 }
 
@@ -231,11 +277,10 @@ export function shapeOfParameter(
   given?: readonly number[],
 ): readonly number[] {
   if (value instanceof Tensor) return value.shape;
-  if (given === undefined) return [value.length];
-  if (given.reduce((size, n) => size * n, 1) !== value.length) {
-    throw new ShapeError(
-      `[${where}] shapes["${name}"] is [${given.join(", ")}] but the array has ${value.length} elements.`,
-    );
+  const length = sizeOf(value);
+  if (given === undefined) return [length];
+  if (given.reduce((size, n) => size * n, 1) !== length) {
+    throw new ShapeError(`[${where}] shapes["${name}"] is [${given.join(", ")}] but the array has ${length} elements.`);
   }
   return given;
 }

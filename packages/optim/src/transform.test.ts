@@ -1,4 +1,4 @@
-import { memory, scope, type Tensor, tensor, tensorsOf } from "@llmeff/tensor";
+import { memory, permute, scope, type Tensor, type TensorTree, tensor, tensorsOf } from "@llmeff/tensor";
 import { describe, expect, it } from "vitest";
 import {
   AdamW,
@@ -112,6 +112,17 @@ describe("the two coats", () => {
       sonew(0.02, { ...hyper, eps: 1e-3, gamma: 0.05 }),
       (p: Float64Array) => new Sonew({ p }, { ...hyper, learningRate: 0.02, eps: 1e-3, gamma: 0.05 }),
     ],
+    [
+      "sonew, band 3, isolate",
+      sonew(0.02, { ...hyper, eps: 1e-2, gamma: 0.3, band: 3, drop: "isolate" }),
+      (p: Float64Array) =>
+        new Sonew({ p }, { ...hyper, learningRate: 0.02, eps: 1e-2, gamma: 0.3, band: 3, drop: "isolate" }),
+    ],
+    [
+      "sonew, band 10",
+      sonew(0.02, { ...hyper, eps: 1e-2, band: 10 }),
+      (p: Float64Array) => new Sonew({ p }, { ...hyper, learningRate: 0.02, eps: 1e-2, band: 10 }),
+    ],
   ] as const;
 
   it.each(pairs)("%s: transforms and fused kernel agree to rounding over 20 steps", (_name, transform, make) => {
@@ -126,5 +137,33 @@ describe("the two coats", () => {
       state = result.state;
     }
     for (const [i, x] of params.dataSync().entries()) expect(Math.abs(x - fused[i]!)).toBeLessThan(1e-12);
+  });
+
+  it("round bfloat16 state by the same random numbers", () => {
+    const options = { stateDtype: "bfloat16", band: 2, graft: "rmspropNorm", eps: 1, order: "col", seed: 3 } as const;
+    const fused = { a: tensor(start, { shape, dtype: "float32" }), b: tensor(start, { shape, dtype: "float32" }) };
+    const optimizer = new Sonew(fused, options);
+    const transform = scaleBySonew(options);
+    let state = transform.init(fused);
+    const grads = () => ({
+      a: tensor(gradAt(1), { shape, dtype: "float32" }),
+      b: tensor(gradAt(2), { shape, dtype: "float32" }),
+    });
+    optimizer.step(grads());
+    state = transform.update(grads(), state, fused).state;
+    const tensors = optimizer.stateDict().tensors;
+    const transposed = (x: Tensor) => permute(x.reshape([...shape].reverse()), [1, 0]);
+    const same = (name: string, x: Tensor, inOrder: boolean) => {
+      const other = (inOrder ? tensors[name]! : transposed(tensors[name]!)).clone().dataSync();
+      const differing = [...x.dataSync()].filter((value, i) => value !== other[i]);
+      // One whose last float32 bit differs may be rounded to the other side.
+      expect(differing.length, name).toBeLessThanOrEqual(1);
+    };
+    for (const name of ["a", "b"] as const) {
+      const leaf = (tree: TensorTree) => (tree as Record<string, Tensor>)[name]!;
+      same(`${name}.m`, leaf(state.m), false);
+      same(`${name}.rms`, leaf(state.rms as TensorTree), false);
+      for (const [k, diagonal] of state.diagonals.entries()) same(`${name}.h${k}`, leaf(diagonal), true);
+    }
   });
 });

@@ -7,15 +7,17 @@ import {
   clip as clipValues,
   div,
   globalNorm,
+  mean,
   minimum,
   mul,
+  sub,
   type Tensor,
   type TensorTree,
   tensorsOf,
   zerosLike,
 } from "@llmeff/tensor";
 import { checkBeta, checkNotNegative, checkNumber, checkPositive } from "./check.js";
-import { asSchedule, type ScalarOrSchedule } from "./schedules.js";
+import { asSchedule, type ScalarOrSchedule, type Schedule } from "./schedules.js";
 import { mapTrees } from "./trees.js";
 
 /** State of a transform: tensors, numbers, and arrays and plain objects of them. */
@@ -29,8 +31,8 @@ export interface GradientTransformation<S extends TransformState = TransformStat
 
 type Empty = Record<string, never>;
 
-/** A transform without state. */
-function stateless(update: <T extends TensorTree>(grads: T, params: T) => T): GradientTransformation<Empty> {
+/** A transform without state. @internal */
+export function stateless(update: <T extends TensorTree>(grads: T, params: T) => T): GradientTransformation<Empty> {
   return { init: () => ({}), update: (grads, state, params) => ({ updates: update(grads, params), state }) };
 }
 
@@ -82,6 +84,32 @@ export function scaleByLearningRate(learningRate: ScalarOrSchedule): GradientTra
   };
 }
 
+/** `schedule(step) · g`. Counts its own steps from 0. Unlike `scaleByLearningRate` it keeps the sign. optax's `scale_by_schedule`. */
+export function scaleBySchedule(schedule: Schedule): GradientTransformation<{ count: number }> {
+  return {
+    init: () => ({ count: 0 }),
+    update(grads, { count }) {
+      const factor = schedule(count);
+      checkNumber(`scaleBySchedule] [step ${count}`, "factor", factor, "a finite number", Number.isFinite);
+      return { updates: mapTrees((g) => mul(g, factor), grads), state: { count: count + 1 } };
+    },
+  };
+}
+
+/** Updates of 0, for parameters that are to stay as they are. optax's `set_to_zero`. */
+export function setToZero(): GradientTransformation<Empty> {
+  return stateless((grads) => mapTrees((g) => zerosLike(g), grads));
+}
+
+/**
+ * Gradient centralization (Yong et al. 2020, arXiv:2004.01461; optax's `centralize`): takes from the gradient of each output unit its mean, `g − mean g` over
+ * all axes but the first, of weights stored `[out, in, …]`. Tensors with less than two axes stay.
+ */
+export function centralize(): GradientTransformation<Empty> {
+  const centered = (g: Tensor) => sub(g, mean(g, { axis: g.shape.map((_, axis) => axis).slice(1), keepDims: true }));
+  return stateless((grads) => mapTrees((g) => (g.rank < 2 ? g : centered(g)), grads));
+}
+
 /** Momentum: `t ← g + decay·t`; passes on `t`, or with `nesterov` `g + decay·t`. */
 export function trace(options: { decay: number; nesterov?: boolean }): GradientTransformation<{ trace: TensorTree }> {
   const { decay, nesterov = false } = options;
@@ -99,6 +127,7 @@ export function trace(options: { decay: number; nesterov?: boolean }): GradientT
 /** `g + weightDecay · p`, for the parameters that `mask` chooses (default: all). */
 export function addDecayedWeights(weightDecay: number, mask: TreeMask = () => true): GradientTransformation<Empty> {
   checkNotNegative("addDecayedWeights", "weightDecay", weightDecay);
+  if (weightDecay === 0) return identity();
   return stateless((grads, params) =>
     mapTrees((g, p, path) => (mask(path, p) ? add(g, mul(p, weightDecay)) : g), grads, params),
   );

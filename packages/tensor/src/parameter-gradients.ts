@@ -60,11 +60,11 @@ function leavesByFirstUse(tape: Tape, leaves: ReadonlyMap<Tensor, string>): Map<
   return byStep;
 }
 
-/** The gradient as a tensor of the innermost scope that may be changed in place: no view of another one. */
+/** The gradient as a tensor of the innermost scope that may be changed in place: none of its elements are another's. */
 function owned(gradient: Tensor): Tensor {
   register(gradient);
   // Both inputs of an addition get the same gradient.
-  return gradient.isContiguous && !engine().isShared(gradient.handle) ? gradient : clone(gradient);
+  return gradient.isContiguous && !engine().isOverlapped(gradient.handle) ? gradient : clone(gradient);
 }
 
 function replaced(gradient: Tensor, path: string, onGradient: NonNullable<GradientOptions["onGradient"]>): Tensor {

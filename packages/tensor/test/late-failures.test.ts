@@ -56,25 +56,18 @@ describe("failures that show when the work runs", () => {
   });
 
   it("leave what would have been updated in place as it was", async () => {
-    const { engine } = await import("@llmeff/native");
+    const { engine, UpdateRule } = await import("@llmeff/native");
     const params = t.tensor([1, 2]);
     const state = [t.zeros([2]), t.zeros([2])];
     const badGrads = t.embedding(table, ids(77)).reshape([2]);
-    engine().op.adamwStep(
+    engine().op.optimizerStep(
+      UpdateRule.adam,
       [params.handle],
       [],
       [badGrads.handle],
-      [state[0]!.handle],
-      [state[1]!.handle],
-      [],
+      state.map(({ handle }) => handle),
+      [0, 1, 0.9, 0.1, 0.99, 0.01, 10, 1e-8, 1, 0],
       null,
-      0.1,
-      0.9,
-      0.99,
-      1e-8,
-      0,
-      true,
-      1,
     );
     expect(await params.data()).toEqual(Float32Array.of(1, 2));
     expect(await state[0]!.data()).toEqual(Float32Array.of(0, 0));

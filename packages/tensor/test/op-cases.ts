@@ -7,6 +7,7 @@ import { attentionCases } from "./cases/attention.js";
 import { convolutionCases } from "./cases/convolutions.js";
 import { elementwiseCases } from "./cases/elementwise.js";
 import { indexingCases } from "./cases/indexing.js";
+import { linalgCases } from "./cases/linalg.js";
 import { elementLossCases } from "./cases/losses.js";
 import { normCases } from "./cases/norms.js";
 import { productCases } from "./cases/products.js";
@@ -288,4 +289,5 @@ export const opCases: readonly OpCase[] = [
   ...convolutionCases,
   ...indexingCases,
   ...attentionCases,
+  ...linalgCases,
 ];

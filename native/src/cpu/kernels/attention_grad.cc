@@ -61,6 +61,16 @@ void clear(T* to, int64_t count) {
   for (int64_t i = 0; i < count; ++i) to[i] = 0;
 }
 
+// A gradient [batch, row, head, channel], heads and channels contiguous.
+template <class T>
+struct Gradient {
+  T* data;
+  int64_t batch_stride, row_stride;
+
+  static Gradient of(const View& x) { return {x.as<T>(), x.strides[0], x.strides[1]}; }
+  T* row(int64_t b, int64_t t, int64_t channel) const { return data + b * batch_stride + t * row_stride + channel; }
+};
+
 template <class T>
 class Backward {
  public:
@@ -68,17 +78,17 @@ class Backward {
   const Attention& x;
   const In &dout, &dlse, &q, &k, &v, &o, &lse;
   const KeyRange* ranges;
-  T *dk, *dv;
+  const Gradient<T> dk, dv;
   const Logits<T> logits;
 
-  // The keys [first, last) of one head and all rows; dq [B, T, H, D] receives their part of the sum.
-  void part(Head head, int64_t first, int64_t last, T* dq, int64_t chunk, const BackwardScratch<T>& s) const {
-    const int64_t heads = x.kv_heads;
-    T* const dk_rows = dk + (head.b * x.keys * heads + head.kv_head) * x.width;
-    T* const dv_rows = dv + (head.b * x.keys * heads + head.kv_head) * x.value_width;
+  // The keys [first, last) of one head and all rows; dq receives their part of the sum.
+  void part(Head head, int64_t first, int64_t last, const Gradient<T>& dq, int64_t chunk,
+            const BackwardScratch<T>& s) const {
+    const auto dk_row = [&](int64_t j) { return dk.row(head.b, j, head.kv_head * x.width); };
+    const auto dv_row = [&](int64_t j) { return dv.row(head.b, j, head.kv_head * x.value_width); };
     for (int64_t j = first; j < last; ++j) {
-      clear(dk_rows + j * heads * x.width, x.width);
-      clear(dv_rows + j * heads * x.value_width, x.value_width);
+      clear(dk_row(j), x.width);
+      clear(dv_row(j), x.value_width);
     }
     for (int64_t c0 = 0; c0 < x.rows(); c0 += chunk) {
       const int64_t count = smaller(chunk, x.rows() - c0);
@@ -94,8 +104,8 @@ class Backward {
       for (int64_t j0 = begin; j0 < end; j0 += kKeys) {
         const int64_t keys = smaller(kKeys, last - j0);
         tile(head, count, j0, keys, finite, s);
-        add_rows(s.dk, keys, x.width, dk_rows + j0 * heads * x.width, heads * x.width);
-        add_rows(s.dv, keys, x.value_width, dv_rows + j0 * heads * x.value_width, heads * x.value_width);
+        add_rows(s.dk, keys, x.width, dk_row(j0), dk.row_stride);
+        add_rows(s.dv, keys, x.value_width, dv_row(j0), dv.row_stride);
       }
       write_dq(head, c0, count, dq, s);
     }
@@ -228,19 +238,18 @@ class Backward {
       }
   }
 
-  void write_dq(Head head, int64_t c0, int64_t count, T* dq, const BackwardScratch<T>& s) const {
+  void write_dq(Head head, int64_t c0, int64_t count, const Gradient<T>& dq, const BackwardScratch<T>& s) const {
     for (int64_t r = 0; r < count; r += N) {
       unpack_strip(s.dq + r * x.width, x.width, s.rows);
       for (int64_t i = 0; i < smaller(N, count - r); ++i)
         write_row(s.rows + i * padded<T>(x.width), x.width, static_cast<T>(x.scale), dq_row(head, c0 + r + i, dq));
     }
   }
-  void clear_dq(Head head, int64_t c0, int64_t count, T* dq) const {
+  void clear_dq(Head head, int64_t c0, int64_t count, const Gradient<T>& dq) const {
     for (int64_t r = c0; r < c0 + count; ++r) clear(dq_row(head, r, dq), x.width);
   }
-  T* dq_row(Head head, int64_t r, T* dq) const {
-    const int64_t t = r / x.groups, h = head.kv_head * x.groups + r % x.groups;
-    return dq + ((head.b * x.queries + t) * x.heads + h) * x.width;
+  T* dq_row(Head head, int64_t r, const Gradient<T>& dq) const {
+    return dq.row(head.b, r / x.groups, (head.kv_head * x.groups + r % x.groups) * x.width);
   }
 };
 
@@ -262,27 +271,30 @@ void attention_grad_of(const Attention& x, const In& dout, const In& dlse, const
   DocumentRun* runs = nullptr;
   T* partial = nullptr;
   lay_out(shared_scratch<char>(lay_out(nullptr, ranges, runs, partial)), ranges, runs, partial);
-  if (parts == 1) partial = dq.as<T>();
   fill_ranges(x, runs, ranges);
 
-  const Backward<T> backward = {x, dout, dlse, q, k, v, o, lse, ranges, dk.as<T>(), dv.as<T>(), Logits<T>(x)};
+  const Gradient<T> all = Gradient<T>::of(dq);
+  const int64_t row = x.heads * x.width;
+  const Backward<T> backward = {
+      x, dout, dlse, q, k, v, o, lse, ranges, Gradient<T>::of(dk), Gradient<T>::of(dv), Logits<T>(x)};
   BackwardScratch<T> sizes;
   const int64_t bytes = sizes.lay_out(x, rows, nullptr);
   parallel_for(heads * parts, [&](int64_t task, int worker) {
     BackwardScratch<T> scratch;
     scratch.lay_out(x, rows, worker_scratch<char>(worker, bytes));
     const int64_t head = task % heads, first = task / heads * part_keys;
-    backward.part({head / x.kv_heads, head % x.kv_heads}, first, smaller(x.keys, first + part_keys),
-                  partial + task / heads * size, rows, scratch);
+    const Gradient<T> to = parts == 1 ? all : Gradient<T>{partial + task / heads * size, x.queries * row, row};
+    backward.part({head / x.kv_heads, head % x.kv_heads}, first, smaller(x.keys, first + part_keys), to, rows, scratch);
   });
   if (parts == 1) return;
-  constexpr int64_t kPiece = 1 << 14;
-  parallel_for(ceil_div(size, kPiece), [&](int64_t task, int) {
-    const int64_t begin = task * kPiece, count = smaller(kPiece, size - begin);
-    T* const to = dq.as<T>() + begin;
-    for (int64_t i = 0; i < count; ++i) to[i] = partial[begin + i];
-    for (int64_t part = 1; part < parts; ++part)
-      for (int64_t i = 0; i < count; ++i) to[i] += partial[part * size + begin + i];
+  const int64_t piece = larger(1, (1 << 14) / row), queries = x.batch * x.queries;  // rows of a task
+  parallel_for(ceil_div(queries, piece), [&](int64_t task, int) {
+    for (int64_t t = task * piece; t < smaller(queries, (task + 1) * piece); ++t) {
+      T* const to = all.row(t / x.queries, t % x.queries, 0);
+      for (int64_t i = 0; i < row; ++i) to[i] = partial[t * row + i];
+      for (int64_t part = 1; part < parts; ++part)
+        for (int64_t i = 0; i < row; ++i) to[i] += partial[part * size + t * row + i];
+    }
   });
 }
 
@@ -290,11 +302,16 @@ void attention_grad_of(const Attention& x, const In& dout, const In& dlse, const
 
 void CpuKernels::attention_grad(const In& dout, const In& dlse, const In& q, const In& k, const In& v, const In& o,
                                 const In& lse, const In& q_doc, const In& k_doc, const In& prefix, double scale,
-                                bool causal, int64_t window, int64_t q_offset, double softcap, const Out& dq,
-                                const Out& dk, const Out& dv) {
+                                bool causal, int64_t window, int64_t q_offset, double softcap, const In& cos,
+                                const In& sin, bool interleaved, const Out& dq, const Out& dk, const Out& dv) {
   const Attention x = attention_shape(q, k, v, q_doc, k_doc, prefix, scale, causal, window, q_offset, softcap);
-  if (q.dtype == DType::kF64) return attention_grad_of<double>(x, dout, dlse, q, k, v, o, lse, dq, dk, dv);
-  attention_grad_of<float>(x, dout, dlse, q, k, v, o, lse, dq, dk, dv);
+  if (q.dtype == DType::kF64)
+    attention_grad_of<double>(x, dout, dlse, q, k, v, o, lse, dq, dk, dv);
+  else
+    attention_grad_of<float>(x, dout, dlse, q, k, v, o, lse, dq, dk, dv);
+  if (!cos.present()) return;
+  rope(In{dq}, cos, sin, interleaved, true, dq);
+  rope(In{dk}, cos, sin, interleaved, true, dk);
 }
 
 }  // namespace llmeff::cpu::LLMEFF_ISA

@@ -70,7 +70,8 @@ class CpuKernels final : public Kernels {
                  const Out& lse) override;
   void attention_grad(const In& dout, const In& dlse, const In& q, const In& k, const In& v, const In& o, const In& lse,
                       const In& q_doc, const In& k_doc, const In& prefix, double scale, bool causal, int64_t window,
-                      int64_t q_offset, double softcap, const Out& dq, const Out& dk, const Out& dv) override;
+                      int64_t q_offset, double softcap, const In& cos, const In& sin, bool interleaved, const Out& dq,
+                      const Out& dk, const Out& dv) override;
   void simplicial_attention(const In& q, const In& k1, const In& k2, const In& v1, const In& v2, double scale,
                             bool causal, int64_t w1, int64_t w2, double k2_bias, double v2_bias, int64_t q_offset,
                             int64_t k1_offset, int64_t k2_offset, bool determinant, const Out& o,
@@ -80,15 +81,20 @@ class CpuKernels final : public Kernels {
                                  double k2_bias, double v2_bias, int64_t q_offset, int64_t k1_offset, int64_t k2_offset,
                                  bool determinant, const Out& dq, const Out& dk1, const Out& dk2, const Out& dv1,
                                  const Out& dv2) override;
+  void eigh(const In& a, const Out& values, const Out& vectors) override;
+  void qr(const In& a, const Out& q, const Out& r) override;
+  void svd(const In& a, const Out& u, const Out& s, const Out& vh) override;
+  void cholesky(const In& a, const Out& l) override;
+  void triangular_solve(const In& l, const In& b, bool upper, bool transposed, bool left, const Out& x) override;
   void global_norm(const List<In>& xs, const Out& norm) override;
-  void adamw_step(const List<InOut>& params, const List<InOut>& copies, const List<In>& grads, const List<InOut>& m,
-                  const List<InOut>& v, const List<InOut>& max_v, const In& grad_scale, double lr, double beta1,
-                  double beta2, double eps, double weight_decay, bool decoupled, int64_t step) override;
-  void sonew_step(const List<InOut>& params, const List<InOut>& copies, const List<In>& grads, const List<InOut>& m,
-                  const List<InOut>& h0, const List<InOut>& h1, const List<InOut>& rms,
-                  const List<int64_t>& chain_length, const In& grad_scale, double lr, double beta1, double beta2, double eps, bool relative_eps,
-                  double gamma, bool absolute_gamma, Graft graft, double graft_eps, bool bias_correction,
-                  double weight_decay, int64_t step, const InOut& dropped) override;
+  void optimizer_step(UpdateRule rule, const List<InOut>& params, const List<InOut>& copies, const List<In>& grads,
+                      const List<InOut>& states, const List<double>& factors, const In& grad_scale) override;
+  void sonew_step(const List<InOut>& params, const List<InOut>& copies, const List<In>& grads,
+                  const List<InOut>& m, const List<InOut>& h, const List<InOut>& rms, const List<int64_t>& chain_length,
+                  const List<int64_t>& rounding_ids, const In& grad_scale, double lr, double beta1, double beta2,
+                  double eps, bool relative_eps, double gamma, bool absolute_gamma, bool isolate, Graft graft,
+                  double graft_eps, bool bias_correction, double weight_decay, int64_t step, int64_t seed,
+                  const InOut& dropped) override;
 };
 
 Kernels& kernels();

@@ -63,5 +63,18 @@ LLMEFF_INLINE Vec<float> load(const Float16* p) {
   return (Vec<float>)(scaled | (magnitude >= 0x0F800000u ? WordLanes{} + 0x7F800000u : WordLanes{}) |
                       (words & 0x8000) << 16);
 }
+// The first n of them (n < kLanes<float>), and zeros.
+template <class H>
+LLMEFF_INLINE Vec<float> load_part_widened(const H* p, int64_t n) {
+  Vec<float> v = {};
+  for (int64_t i = 0; i < n; ++i) v[i] = widen(p[i]);
+  return v;
+}
+LLMEFF_INLINE Vec<float> load_part(const BFloat16* p, int64_t n) {
+  return load_part_widened(p, n);
+}
+LLMEFF_INLINE Vec<float> load_part(const Float16* p, int64_t n) {
+  return load_part_widened(p, n);
+}
 
 }  // namespace llmeff::cpu::LLMEFF_ISA

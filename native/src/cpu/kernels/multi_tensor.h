@@ -2,6 +2,7 @@
 // on the number of threads, and a thousand small arrays cost one parallel_for), and sums of squares in float64.
 #pragma once
 
+#include "half.h"
 #include "llmeff/kernels.h"
 #include "vector_math.h"
 
@@ -44,18 +45,25 @@ LLMEFF_INLINE bool is_finite(double x) {
   return x - x == 0.0;
 }
 
-// Elements [begin, end) of a parameter into its copy. call.h rounds copies to 16 bits, so that here they are wide.
+// Elements [begin, end) of a parameter into its copy, of any floating dtype.
 template <class T>
 LLMEFF_INLINE void copy_params(const T* p, const InOut& copy, int64_t begin, int64_t end) {
+  const auto rounded = [&](auto* to) {
+    for (int64_t i = begin; i < end; ++i) narrow(static_cast<float>(p[i]), to + i);
+  };
   if (copy.dtype == DType::kF64)
     for (int64_t i = begin; i < end; ++i) copy.as<double>()[i] = static_cast<double>(p[i]);
+  else if (copy.dtype == DType::kBF16)
+    rounded(copy.as<BFloat16>());
+  else if (copy.dtype == DType::kF16)
+    rounded(copy.as<Float16>());
   else
     for (int64_t i = begin; i < end; ++i) copy.as<float>()[i] = static_cast<float>(p[i]);
 }
 
 // Full vectors, and the last one of an array with its n < kLanes elements and zeros after them.
 template <bool kFull, class T>
-LLMEFF_INLINE Vec<T> load_n(const T* p, int64_t n) {
+LLMEFF_INLINE auto load_n(const T* p, int64_t n) {
   if constexpr (kFull)
     return load(p);
   else

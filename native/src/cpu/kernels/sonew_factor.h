@@ -6,26 +6,6 @@
 
 namespace llmeff::cpu::LLMEFF_ISA::sonew {
 
-// a − ψ·h1 with one rounding: for the rank-one statistics of a first step nearly all of it cancels.
-LLMEFF_INLINE Vec<float> schur(Vec<float> a, Vec<float> psi, Vec<float> h1) {
-#if defined(__FMA__) || defined(__aarch64__)
-  return a - psi * h1;  // contracts
-#else
-  Vec<float> s;
-  for (int64_t i = 0; i < kLanes<float>; ++i) s[i] = static_cast<float>(a[i] - static_cast<double>(psi[i]) * h1[i]);
-  return s;
-#endif
-}
-LLMEFF_INLINE Vec<double> schur(Vec<double> a, Vec<double> psi, Vec<double> h1) {
-  return a - psi * h1;
-}
-
-template <class T>
-LLMEFF_INLINE T row_delta(const Factors<T>& f, const T* row_max, int64_t chain) {
-  const T delta = f.relative_eps * row_max[chain];
-  return delta > f.relative_floor ? delta : f.relative_floor;
-}
-
 // δ of each element: one number, or with relative eps that of the element's chain.
 template <class T>
 LLMEFF_INLINE Vec<T> deltas(const Factors<T>& f, const T* row_max, int64_t j, int64_t n, int64_t chain) {
@@ -48,7 +28,7 @@ LLMEFF_INLINE Factored<T> factor(const Factors<T>& f, const State<T>& at, Vec<T>
                                  int64_t n, Mask<T>& dropped) {
   const Vec<T> a = at.h0 + delta;
   Vec<T> psi = at.h1 / (next_h0 + delta);
-  Vec<T> s = schur(a, psi, at.h1);
+  Vec<T> s = minus_product(a, psi, at.h1);
   Mask<T> fails = s <= a * f.gamma + f.gamma_floor;
   for (int64_t i = n; i < kLanes<T>; ++i) fails[i] = 0;
   dropped -= fails;
@@ -150,15 +130,6 @@ LLMEFF_INLINE int64_t factor_range(const Factors<T>& f, const Arrays<T>& x, cons
   if (whole > 0) step.template operator()<true>(j, kWidth, at, last);
   if (rest > 0) step.template operator()<false>(j + whole, rest, last, State<T>{});
   return sum_lanes<T>(dropped);
-}
-
-// A chain may belong to several chunks; a maximum does not depend on who comes first.
-template <class T>
-LLMEFF_INLINE void raise_to(T* target, T value) {
-  T seen;
-  __atomic_load(target, &seen, __ATOMIC_RELAXED);
-  while (seen < value && !__atomic_compare_exchange(target, &seen, &value, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
-  }
 }
 
 // Raises row_max[chain] to the largest row sum |h1_{j−1}| + h0_j + |h1_j| of the chain's elements in [begin, end).

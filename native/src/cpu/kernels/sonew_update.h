@@ -1,17 +1,10 @@
-// The running averages of tridiagonal SONew, updated in place, and the square of what grafting scales to. See sonew.cc
-// for the method.
+// The running averages of tridiagonal SONew, updated in place, and the square of what grafting scales to. See
+// sonew_tridiagonal.h for the passes.
 #pragma once
 
-#include "llmeff/kernels.h"
-#include "multi_tensor.h"
+#include "sonew_step.h"
 
 namespace llmeff::cpu::LLMEFF_ISA::sonew {
-
-template <class T>
-struct Factors {
-  T grad_scale, beta1, one_minus_beta1, beta2, one_minus_beta2, delta, relative_eps, relative_floor, gamma, gamma_floor;
-  T reference_m, reference_root, reference_eps, keep;
-};
 
 template <class T>
 struct Arrays {
@@ -34,35 +27,12 @@ struct Border {
   T before_m, before_h0, before_h1, after_m, after_h0;
 };
 
-// The last element of the chain that holds element j.
-LLMEFF_INLINE int64_t chain_end(int64_t j, int64_t chain) {
-  return j / chain * chain + chain - 1;
-}
-
-template <class T>
-LLMEFF_INLINE Vec<T> average(Vec<T> old, Vec<T> sample, T beta, T rest) {
-  return old * beta + sample * rest;
-}
-
 // The gradients one element further; 0 after the tensor's last.
 template <bool kFull, class T>
 LLMEFF_INLINE Vec<T> next_grads(const Arrays<T>& x, int64_t j, int64_t n) {
   if constexpr (kFull)
     if (j + kLanes<T> < x.n) return load(x.g + j + 1);
   return load_part(x.g + j + 1, j + n < x.n ? n : n - 1);
-}
-
-// What the update is scaled to, from the new state.
-template <Graft kGraft, class T>
-LLMEFF_INLINE Vec<T> reference(const Factors<T>& f, Vec<T> g, Vec<T> m, Vec<T> h0, Vec<T> rms) {
-  if constexpr (kGraft == Graft::kAdam || kGraft == Graft::kAdamRaw)
-    return m * f.reference_m / (square_roots<T>(h0) * f.reference_root + f.reference_eps);
-  else if constexpr (kGraft == Graft::kSgd)
-    return g;
-  else if constexpr (kGraft == Graft::kMomentum)
-    return m * f.reference_m;
-  else
-    return g / (square_roots<T>(rms) + f.reference_eps);
 }
 
 // Writes the new state of elements [j, j + n). `end` is the end of the chain that holds element j; it becomes that of

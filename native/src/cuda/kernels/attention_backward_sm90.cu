@@ -226,10 +226,12 @@ struct Consumer {
       uses.next();
     }
     const int64_t t = m * kTileRows + (kWidth == 64 ? 64 * group : 0) + thread / 32 * 16 + thread % 32 / 4;
-    __nv_bfloat16* const row =
-        p.dq + ((work.batch * int64_t{p.rule.T} + t) * p.H + head) * kWidth + (kWidth == 128 ? 64 * group : 0);
+    __nv_bfloat16* const row = p.dq.data + work.batch * p.dq.batch_stride + t * p.dq.row_stride +
+                               int64_t{head} * kWidth + (kWidth == 128 ? 64 * group : 0);
+    if constexpr (kWidth == 64)
+      if (p.cos != nullptr) turn_back(dq, p.cos, p.sin, t, t < p.rule.T, t + 8 < p.rule.T);
     store_rows<64>(dq, 1.0f, 1.0f, t < p.rule.T ? row : nullptr,
-                   t + 8 < p.rule.T ? row + 8 * int64_t{p.H} * kWidth : nullptr);
+                   t + 8 < p.rule.T ? row + 8 * p.dq.row_stride : nullptr);
   }
 
   __device__ void run(const Work& work) {
@@ -246,13 +248,18 @@ struct Consumer {
       }
     release(&shared.kv_empty);
     if (former_m >= 0) hand_over(work, former_head, former_m);
-    const int thread = threadIdx.x % 128, kv_heads = p.H / p.group_size;
+    const int thread = threadIdx.x % 128;
     const int64_t j = first_key + thread / 32 * 16 + thread % 32 / 4;
-    const int64_t at = ((work.batch * int64_t{p.rule.S} + j) * kv_heads + work.kv_head) * kWidth;
-    const int64_t below = 8 * int64_t{kv_heads} * kWidth;
-    const bool low = j < p.rule.S, high = j + 8 < p.rule.S;
-    store_rows<kWidth>(dv, 1.0f, 1.0f, low ? p.dv + at : nullptr, high ? p.dv + at + below : nullptr);
-    store_rows<kWidth>(dk, p.scale, p.scale, low ? p.dk + at : nullptr, high ? p.dk + at + below : nullptr);
+    const auto store = [&](const float (&sums)[kWidth / 2], float factor, const AttentionGradient& to) {
+      __nv_bfloat16* const row =
+          to.data + work.batch * to.batch_stride + j * to.row_stride + int64_t{work.kv_head} * kWidth;
+      store_rows<kWidth>(sums, factor, factor, j < p.rule.S ? row : nullptr,
+                         j + 8 < p.rule.S ? row + 8 * to.row_stride : nullptr);
+    };
+    store(dv, 1.0f, p.dv);
+    if constexpr (kWidth == 64)
+      if (p.cos != nullptr) turn_back(dk, p.cos, p.sin, j, j < p.rule.S, j + 8 < p.rule.S);
+    store(dk, p.scale, p.dk);
   }
 };
 
@@ -299,7 +306,7 @@ struct RowParams {
   AttentionInput o, dout;
   const float *lse, *dlse;
   float *lse2, *delta;
-  __nv_bfloat16* dq;
+  AttentionGradient dq;
   int* zeros;                              // flags and counter
   int64_t zero_count, T, H, padded, rows;  // rows = B·padded·H
 };
@@ -338,7 +345,9 @@ __global__ void __launch_bounds__(256) attention_backward_sm90_rows_kernel(RowPa
     p.delta[at] = empty ? 0.0f : sum - (p.dlse != nullptr ? p.dlse[source] : 0.0f);
   }
   // No key tile may come by.
-  if (empty) *reinterpret_cast<uint4*>(p.dq + ((b * p.T + t) * p.H + h) * kWidth + channel) = make_uint4(0, 0, 0, 0);
+  if (empty)
+    *reinterpret_cast<uint4*>(p.dq.data + b * p.dq.batch_stride + t * p.dq.row_stride + h * kWidth + channel) =
+        make_uint4(0, 0, 0, 0);
 }
 
 // ---- launchers ----------------------------------------------------------------------------------------------------
@@ -393,6 +402,7 @@ cudaError_t launch(const AttentionBackwardArgs& args, cudaStream_t stream) {
   p.lse = lse, p.delta = delta;
   p.dq_sum = reinterpret_cast<float*>(scratch + layout.sums);
   p.counter = reinterpret_cast<int*>(scratch + layout.zeros), p.flags = p.counter + 1;
+  p.cos = args.cos, p.sin = args.sin;
   p.dq = args.dq, p.dk = args.dk, p.dv = args.dv;
   const auto kernel = attention_backward_sm90_kernel<kWidth, kSoftcap>;
   constexpr int kShared = sizeof(BackwardShared<kWidth>);
@@ -416,7 +426,9 @@ cudaError_t launch(const AttentionBackwardArgs& args, cudaStream_t stream) {
 
 bool attention_backward_sm90_supports(const AttentionBackwardArgs& args) {
   const AttentionShape& x = args.shape;
-  const auto aligned = [](const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; };
+  const auto aligned = [](const AttentionGradient& x) {
+    return reinterpret_cast<uintptr_t>(x.data) % 16 == 0 && x.batch_stride % 8 == 0 && x.row_stride % 8 == 0;
+  };
   return attention_shape_supported(x) && x.B * x.K * ((x.S + 127) / 128) < kMostPositions &&
          tma_can_read(tma_array(args.q, x.B, x.T, x.H, x.D)) && tma_can_read(tma_array(args.k, x.B, x.S, x.K, x.D)) &&
          tma_can_read(tma_array(args.v, x.B, x.S, x.K, x.D)) &&

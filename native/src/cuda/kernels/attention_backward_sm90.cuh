@@ -42,7 +42,8 @@ struct BackwardParams {
   float* dq_sum;             // [B·H, query_tiles][kDqTile]
   int* flags;                // [B·H, query_tiles]
   int* counter;
-  __nv_bfloat16 *dq, *dk, *dv;
+  const float *cos, *sin;  // [T, 32] or null
+  AttentionGradient dq, dk, dv;
 };
 
 template <int kWidth>

@@ -5,8 +5,8 @@
 // heads whose keys and values fit the L2 cache) and keeps TMA loads of q, k and v in flight; G consumer warpgroups own
 // 64 queries each. A consumer issues S' = q·kᵀ of the next 128 keys together with o += P·v of the present ones and
 // computes the softmax of S' while P·v still runs. At D = 128 the two consumers also take turns at issuing, so that
-// one's softmax lies under the other's products; at D = 64 three of them keep the tensor cores busy without turns (with a
-// soft cap there are two, for its registers). Each passes over the key tiles that none of its own rows sees.
+// one's softmax lies under the other's products; at D = 64 three of them keep the tensor cores busy without turns (with
+// a soft cap there are two, for its registers). Each passes over the key tiles that none of its own rows sees.
 //
 // Shared memory, panels of 128-byte rows (sm90.h): q 2 × [64 G × D], k and v kStages × [128 × D] each:
 //   D = 128, G = 2: 64 + 2·(2·32) = 192 KB;   D = 64, G = 3: 48 + 2·(4·16) = 176 KB.

@@ -52,15 +52,39 @@ void attention_grad_plain(Context& cuda, const AttentionRows<T>& rows, const Vie
   plain_key_gradients(cuda, rows, dk, dv);
 }
 
+// A gradient as the kernels that know no gaps between rows write it: where it is, or first into scratch memory.
+Out without_gaps(Context& cuda, const Out& x) {
+  if (contiguous(x)) return x;
+  Out whole = x;
+  whole.data = cuda.scratch_bytes(static_cast<size_t>(x.size() * item_size(x.dtype)));
+  int64_t step = 1;
+  for (int axis = x.rank - 1; axis >= 0; step *= x.shape[axis--]) whole.strides[axis] = step;
+  return whole;
+}
+
 }  // namespace
 
 void CudaKernels::attention_grad(const In& dout, const In& dlse, const In& q, const In& k, const In& v, const In& o,
                                  const In& lse, const In& q_doc, const In& k_doc, const In& prefix, double scale,
-                                 bool causal, int64_t window, int64_t q_offset, double softcap, const Out& dq,
-                                 const Out& dk, const Out& dv) {
+                                 bool causal, int64_t window, int64_t q_offset, double softcap, const In& cos,
+                                 const In& sin, bool interleaved, const Out& dq, const Out& dk, const Out& dv) {
+  const bool inside = hopper_turns(q, cos, sin, interleaved);
   if (attention_grad_hopper(cuda_, dout, dlse, q, k, v, o, lse, q_doc, prefix, scale, causal, window, q_offset, softcap,
-                            dq, dk, dv))
-    return;
+                            inside ? cos : In{}, inside ? sin : In{}, dq, dk, dv)) {
+    if (inside) return;
+  } else {
+    attention_grad_portable(dout, dlse, q, k, v, o, lse, q_doc, k_doc, prefix, scale, causal, window, q_offset, softcap,
+                            dq, dk, dv);
+  }
+  if (!cos.present()) return;
+  rope(In{dq}, cos, sin, interleaved, true, dq);
+  rope(In{dk}, cos, sin, interleaved, true, dk);
+}
+
+void CudaKernels::attention_grad_portable(const In& dout, const In& dlse, const In& q, const In& k, const In& v,
+                                          const In& o, const In& lse, const In& q_doc, const In& k_doc,
+                                          const In& prefix, double scale, bool causal, int64_t window, int64_t q_offset,
+                                          double softcap, const Out& dq, const Out& dk, const Out& dv) {
   with_floating(q.dtype, [&]<class T>(TypeTag<T>) {
     using W = wide_t<T>;
     AttentionRows<T> rows =
@@ -70,9 +94,15 @@ void CudaKernels::attention_grad(const In& dout, const In& dlse, const In& q, co
     W* const delta = cuda_.scratch<W>(lse.size());
     attention_delta<T>(cuda_, dout, o, dlse, delta);
     rows.delta = delta;
+    const Out whole[] = {without_gaps(cuda_, dq), without_gaps(cuda_, dk), without_gaps(cuda_, dv)};
+    bool done = false;
     if constexpr (kMmaType<T>)
-      if (mma_supports(cuda_, rows.width, rows.value_width)) return attention_grad_mma(cuda_, rows, dq, dk, dv);
-    attention_grad_plain(cuda_, rows, dq, dk, dv);
+      if ((done = mma_supports(cuda_, rows.width, rows.value_width)))
+        attention_grad_mma(cuda_, rows, whole[0], whole[1], whole[2]);
+    if (!done) attention_grad_plain(cuda_, rows, whole[0], whole[1], whole[2]);
+    const Out* const wanted[] = {&dq, &dk, &dv};
+    for (int i = 0; i < 3; ++i)
+      if (whole[i].data != wanted[i]->data) copy(In{whole[i]}, *wanted[i]);
   });
 }
 

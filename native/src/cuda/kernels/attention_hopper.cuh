@@ -31,6 +31,10 @@ inline AttentionInput hopper_input(const View& x) {
   return {x.as<const bf16>(), x.strides[0], x.strides[1], x.strides[2]};
 }
 
+inline AttentionGradient hopper_gradient(const View& x) {
+  return {x.as<bf16>(), x.strides[0], x.strides[1]};
+}
+
 inline bool attention_hopper(Context& cuda, const View& q, const View& k, const View& v, const View& q_doc,
                              const View& prefix, double scale, bool causal, int64_t window, int64_t q_offset,
                              double softcap, const View& o, const View& lse) {
@@ -47,10 +51,16 @@ inline bool attention_hopper(Context& cuda, const View& q, const View& k, const 
   return true;
 }
 
+// Whether the gradient can turn dq and dk on their way out: a thread has both channels of the pairs (i, i + D/2).
+inline bool hopper_turns(const View& q, const View& cos, const View& sin, bool interleaved) {
+  const auto aligned = [](const View& x) { return reinterpret_cast<uintptr_t>(x.data) % sizeof(float2) == 0; };
+  return cos.present() && !interleaved && q.shape[3] == 64 && cos.shape[1] == 32 && aligned(cos) && aligned(sin);
+}
+
 inline bool attention_grad_hopper(Context& cuda, const View& dout, const View& dlse, const View& q, const View& k,
                                   const View& v, const View& o, const View& lse, const View& q_doc, const View& prefix,
                                   double scale, bool causal, int64_t window, int64_t q_offset, double softcap,
-                                  const View& dq, const View& dk, const View& dv) {
+                                  const View& cos, const View& sin, const View& dq, const View& dk, const View& dv) {
   if (!is_hopper(cuda, q) || q_doc.present() || prefix.present() || q.shape[3] != v.shape[3]) return false;
   AttentionBackwardArgs args = {};
   args.shape = {q.shape[0], q.shape[1], k.shape[1], q.shape[2], k.shape[2], q.shape[3],
@@ -58,7 +68,8 @@ inline bool attention_grad_hopper(Context& cuda, const View& dout, const View& d
   args.dout = hopper_input(dout), args.o = hopper_input(o);
   args.q = hopper_input(q), args.k = hopper_input(k), args.v = hopper_input(v);
   args.lse = lse.as<const float>(), args.dlse = dlse.as<const float>();
-  args.dq = dq.as<bf16>(), args.dk = dk.as<bf16>(), args.dv = dv.as<bf16>();
+  args.cos = cos.as<const float>(), args.sin = sin.as<const float>();
+  args.dq = hopper_gradient(dq), args.dk = hopper_gradient(dk), args.dv = hopper_gradient(dv);
   if (!attention_backward_sm90_supports(args)) return false;
   args.scratch = cuda.scratch_bytes(attention_backward_sm90_scratch_bytes(args));
   LLMEFF_CUDA(attention_backward_sm90(args, cuda.stream));

@@ -16,6 +16,12 @@ struct AttentionInput {
   int64_t batch_stride, row_stride, head_stride;
 };
 
+// [batch, row, head, channel], heads and channels contiguous; strides in elements, multiples of 8; 16-byte base.
+struct AttentionGradient {
+  __nv_bfloat16* data;
+  int64_t batch_stride, row_stride;
+};
+
 struct AttentionShape {
   int64_t B, T, S, H, K, D;
   double scale;
@@ -36,10 +42,11 @@ struct AttentionForwardArgs {
 struct AttentionBackwardArgs {
   AttentionShape shape;
   AttentionInput dout, q, k, v, o;
-  const float* lse;             // [B, H, T], of the forward pass
-  const float* dlse;            // [B, H, T] or null
-  __nv_bfloat16 *dq, *dk, *dv;  // contiguous
-  void* scratch;                // attention_backward_sm90_scratch_bytes, 16-byte aligned
+  const float* lse;        // [B, H, T], of the forward pass
+  const float* dlse;       // [B, H, T] or null
+  const float *cos, *sin;  // [T, 32] of positions that dq and dk are turned back by, with D = 64 and S = T; or null
+  AttentionGradient dq, dk, dv;
+  void* scratch;  // attention_backward_sm90_scratch_bytes, 16-byte aligned
 };
 
 bool attention_forward_sm90_supports(const AttentionForwardArgs& args);

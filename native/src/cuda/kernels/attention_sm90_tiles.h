@@ -80,4 +80,27 @@ __device__ inline void store_rows(const float (&d)[N / 2], float low_factor, flo
   }
 }
 
+// Turns rows `low` (lane / 4, at `position`) and `high` (8 below) of an accumulator fragment of 64 columns back by the
+// angles of their positions: of the pairs (i, i + 32) a thread has both. cos and sin are [positions, 32].
+__device__ inline void turn_back(float (&d)[32], const float* cos, const float* sin, int64_t position, bool low,
+                                 bool high) {
+#pragma unroll
+  for (int part = 0; part < 2; ++part) {
+    if (!(part == 0 ? low : high)) continue;
+    const int64_t at = (position + 8 * part) * 32 + 2 * (threadIdx.x % 4);
+#pragma unroll
+    for (int group = 0; group < 4; ++group) {
+      const float2 c = *reinterpret_cast<const float2*>(cos + at + 8 * group),
+                   s = *reinterpret_cast<const float2*>(sin + at + 8 * group);
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        float &u = d[4 * group + 2 * part + e], &w = d[4 * (group + 4) + 2 * part + e];
+        const float cosine = e == 0 ? c.x : c.y, sine = e == 0 ? s.x : s.y, first = u;
+        u = first * cosine + w * sine;
+        w = w * cosine - first * sine;
+      }
+    }
+  }
+}
+
 }  // namespace llmeff::cuda

@@ -41,11 +41,11 @@ template <class T>
 __global__ void __launch_bounds__(kThreads) copy_strided_kernel(const __grid_constant__ Walk<2> walk) {
   T values[kStridedItems];
   int32_t to[kStridedItems];
-  for_items(walk, [&](int item, const int32_t(&at)[2]) {
+  for_items(walk, [&](int item, const int32_t (&at)[2]) {
     values[item] = walk.as<const T>(1)[at[1]];
     to[item] = at[0];
   });
-  for_items(walk, [&](int item, const int32_t(&)[2]) { walk.as<T>(0)[to[item]] = values[item]; });
+  for_items(walk, [&](int item, const int32_t (&)[2]) { walk.as<T>(0)[to[item]] = values[item]; });
 }
 
 constexpr int kTile = 64;
@@ -59,10 +59,11 @@ struct Transposition {
   int64_t shape[kMaxRank], out_strides[kMaxRank], x_strides[kMaxRank];
 };
 
-template <class T>
+// kPairs: of 16-bit elements, two at a time.
+template <class T, bool kPairs>
 __global__ void __launch_bounds__(kThreads)
     transpose_kernel(const __grid_constant__ Transposition t, const T* __restrict__ x, T* __restrict__ out) {
-  __shared__ T tile[kTile][kTile + (sizeof(T) < 4 ? 4 / sizeof(T) : 1)];
+  __shared__ alignas(4) T tile[kTile][kTile + (sizeof(T) < 4 ? 4 / sizeof(T) : 1)];
   int64_t block = blockIdx.x;
   const int64_t column = block % t.column_tiles * kTile;
   block /= t.column_tiles;
@@ -74,18 +75,25 @@ __global__ void __launch_bounds__(kThreads)
     x += index * t.x_strides[axis];
     out += index * t.out_strides[axis];
   }
-  const int lane = static_cast<int>(threadIdx.x) % kTile;
-  constexpr int kStep = kThreads / kTile;
+  constexpr int kAtOnce = kPairs ? 2 : 1, kLanes = kTile / kAtOnce, kStep = kThreads / kLanes;
+  using Unit = Run<T, kAtOnce>;
+  const int lane = static_cast<int>(threadIdx.x) % kLanes * kAtOnce;
 #pragma unroll
   for (int k = 0; k < kTile; k += kStep) {
-    const int j = k + static_cast<int>(threadIdx.x) / kTile;
-    if (row + lane < t.rows && column + j < t.columns) tile[j][lane] = x[(column + j) * t.x_stride + row + lane];
+    const int j = k + static_cast<int>(threadIdx.x) / kLanes;
+    if (row + lane < t.rows && column + j < t.columns)
+      *reinterpret_cast<Unit*>(&tile[j][lane]) =
+          *reinterpret_cast<const Unit*>(x + (column + j) * t.x_stride + row + lane);
   }
   __syncthreads();
 #pragma unroll
   for (int k = 0; k < kTile; k += kStep) {
-    const int i = k + static_cast<int>(threadIdx.x) / kTile;
-    if (row + i < t.rows && column + lane < t.columns) out[(row + i) * t.out_stride + column + lane] = tile[lane][i];
+    const int i = k + static_cast<int>(threadIdx.x) / kLanes;
+    if (row + i >= t.rows || column + lane >= t.columns) continue;
+    Unit unit;
+#pragma unroll
+    for (int j = 0; j < kAtOnce; ++j) unit.at[j] = tile[lane + j][i];
+    *reinterpret_cast<Unit*>(out + (row + i) * t.out_stride + column + lane) = unit;
   }
 }
 
@@ -112,7 +120,15 @@ void transpose(Context& cuda, const View& x, const View& out, const Loop<2>& loo
     t.x_strides[t.rank++] = loop.strides[1][i];
     blocks *= loop.shape[i];
   }
-  transpose_kernel<T><<<static_cast<unsigned>(blocks), kThreads, 0, cuda.stream>>>(t, x.as<const T>(), out.as<T>());
+  bool pairs = sizeof(T) == 2 && t.rows % 2 == 0 && t.columns % 2 == 0 && t.out_stride % 2 == 0 &&
+               t.x_stride % 2 == 0 && reinterpret_cast<uintptr_t>(x.data) % 4 == 0 &&
+               reinterpret_cast<uintptr_t>(out.data) % 4 == 0;
+  for (int i = 0; i < t.rank; ++i) pairs &= t.out_strides[i] % 2 == 0 && t.x_strides[i] % 2 == 0;
+  const unsigned grid = static_cast<unsigned>(blocks);
+  if constexpr (sizeof(T) == 2) {
+    if (pairs) transpose_kernel<T, true><<<grid, kThreads, 0, cuda.stream>>>(t, x.as<const T>(), out.as<T>());
+  }
+  if (!pairs) transpose_kernel<T, false><<<grid, kThreads, 0, cuda.stream>>>(t, x.as<const T>(), out.as<T>());
   LLMEFF_LAUNCHED("transpose_kernel");
 }
 
@@ -130,23 +146,29 @@ __global__ void __launch_bounds__(kThreads)
     convert_packs_kernel(const __grid_constant__ Walk<2> walk, DType from, DType to) {
   const Packs<2> packs = find_packs(walk, 4);
   float x[kItems];
-  if (from == DType::kF32) load_packs<float, 4, 1>(walk, packs, x);
-  else if (from == DType::kBF16) load_packs<bf16, 4, 1>(walk, packs, x);
-  else load_packs<f16, 4, 1>(walk, packs, x);
-  if (to == DType::kF32) store_packs<float, 4, 0>(walk, packs, x);
-  else if (to == DType::kBF16) store_packs<bf16, 4, 0>(walk, packs, x);
-  else store_packs<f16, 4, 0>(walk, packs, x);
+  if (from == DType::kF32)
+    load_packs<float, 4, 1>(walk, packs, x);
+  else if (from == DType::kBF16)
+    load_packs<bf16, 4, 1>(walk, packs, x);
+  else
+    load_packs<f16, 4, 1>(walk, packs, x);
+  if (to == DType::kF32)
+    store_packs<float, 4, 0>(walk, packs, x);
+  else if (to == DType::kBF16)
+    store_packs<bf16, 4, 0>(walk, packs, x);
+  else
+    store_packs<f16, 4, 0>(walk, packs, x);
 }
 
 __global__ void __launch_bounds__(kThreads)
     convert_strided_kernel(const __grid_constant__ Walk<2> walk, DType from, DType to) {
   double values[kStridedItems];
   int32_t places[kStridedItems];
-  for_items(walk, [&](int item, const int32_t(&at)[2]) {
+  for_items(walk, [&](int item, const int32_t (&at)[2]) {
     values[item] = load_number(from, walk.data[1], at[1]);
     places[item] = at[0];
   });
-  for_items(walk, [&](int item, const int32_t(&)[2]) {
+  for_items(walk, [&](int item, const int32_t (&)[2]) {
     store_number(to, walk.data[0], places[item], values[item], from == DType::kI32);
   });
 }
@@ -157,7 +179,7 @@ bool is_narrow_floating(DType dtype) {
 
 template <class T>
 __global__ void __launch_bounds__(kThreads) fill_strided_kernel(const __grid_constant__ Walk<1> walk, T value) {
-  for_items(walk, [&](int, const int32_t(&at)[1]) { walk.as<T>(0)[at[0]] = value; });
+  for_items(walk, [&](int, const int32_t (&at)[1]) { walk.as<T>(0)[at[0]] = value; });
 }
 
 __global__ void __launch_bounds__(kThreads)
@@ -186,8 +208,8 @@ void CudaKernels::copy(const In& x, const Out& out) {
   const int64_t size = item_size(out.dtype);
   if (x.dtype == out.dtype) {
     if (loop.rank == 1 && loop.inner_stride(0) == 1 && loop.inner_stride(1) == 1) {
-      LLMEFF_CUDA(cudaMemcpyAsync(out.data, x.data, static_cast<size_t>(loop.count() * size), cudaMemcpyDefault,
-                                  cuda_.stream));
+      LLMEFF_CUDA(
+          cudaMemcpyAsync(out.data, x.data, static_cast<size_t>(loop.count() * size), cudaMemcpyDefault, cuda_.stream));
       return;
     }
     const int width = static_cast<int>(16 / size);
@@ -210,8 +232,8 @@ void CudaKernels::copy(const In& x, const Out& out) {
   }
   if (is_narrow_floating(x.dtype) && is_narrow_floating(out.dtype) && has_packs<2>({&out, &x}, loop, 4))
     return for_each_walk<2>({&out, &x}, loop, 4, [&](const Walk<2>& walk) {
-      convert_packs_kernel<<<blocks_for(walk.count, kThreads * kItems / 4), kThreads, 0, cuda_.stream>>>(
-          walk, x.dtype, out.dtype);
+      convert_packs_kernel<<<blocks_for(walk.count, kThreads * kItems / 4), kThreads, 0, cuda_.stream>>>(walk, x.dtype,
+                                                                                                         out.dtype);
       LLMEFF_LAUNCHED("convert_packs_kernel");
     });
   for_each_walk<2>({&out, &x}, loop, 1, [&](const Walk<2>& walk) {

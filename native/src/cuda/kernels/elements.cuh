@@ -17,8 +17,8 @@
 namespace llmeff::cuda {
 
 inline constexpr int kThreads = 256;
-inline constexpr int kItems = 16;         // elements of a thread of a kernel of packs
-inline constexpr int kStridedItems = 4;   // and of a strided one
+inline constexpr int kItems = 16;        // elements of a thread of a kernel of packs
+inline constexpr int kStridedItems = 4;  // and of a strided one
 
 constexpr int64_t ceil_div(int64_t a, int64_t b) {
   return (a + b - 1) / b;
@@ -206,7 +206,7 @@ inline unsigned blocks_for(int64_t count, int64_t per_block) {
 
 // kWidth elements that are loaded and stored at once.
 template <class T, int kWidth>
-struct alignas(sizeof(T) * kWidth) Run {
+struct alignas(sizeof(T) * kWidth < 16 ? sizeof(T) * kWidth : 16) Run {
   T at[kWidth];
 };
 
@@ -229,7 +229,8 @@ __device__ __forceinline__ Packs<N> find_packs(const Walk<N>& walk, int width, i
     for (int k = 0; k < N; ++k) packs.at[p][k] = 0;
     if (p < count && i < walk.count) {
       walk.locate(i, packs.at[p]);
-      packs.valid[p] = walk.rank > 1 ? width : min(width, static_cast<int>(walk.length - i * static_cast<uint32_t>(width)));
+      packs.valid[p] =
+          walk.rank > 1 ? width : min(width, static_cast<int>(walk.length - i * static_cast<uint32_t>(width)));
     }
   }
   return packs;
@@ -318,17 +319,24 @@ __device__ __forceinline__ int pack_width(DType dtype) {
   return dtype == DType::kF32 ? 4 : 8;
 }
 template <int kView, int N>
-__device__ __forceinline__ void load_packs(DType dtype, const Walk<N>& walk, const Packs<N>& packs, float (&x)[kItems]) {
-  if (dtype == DType::kF32) load_packs<float, 4, kView>(walk, packs, x);
-  else if (dtype == DType::kBF16) load_packs<bf16, 8, kView>(walk, packs, x);
-  else load_packs<f16, 8, kView>(walk, packs, x);
+__device__ __forceinline__ void load_packs(DType dtype, const Walk<N>& walk, const Packs<N>& packs,
+                                           float (&x)[kItems]) {
+  if (dtype == DType::kF32)
+    load_packs<float, 4, kView>(walk, packs, x);
+  else if (dtype == DType::kBF16)
+    load_packs<bf16, 8, kView>(walk, packs, x);
+  else
+    load_packs<f16, 8, kView>(walk, packs, x);
 }
 template <int kView, int N>
 __device__ __forceinline__ void store_packs(DType dtype, const Walk<N>& walk, const Packs<N>& packs,
                                             const float (&x)[kItems]) {
-  if (dtype == DType::kF32) store_packs<float, 4, kView>(walk, packs, x);
-  else if (dtype == DType::kBF16) store_packs<bf16, 8, kView>(walk, packs, x);
-  else store_packs<f16, 8, kView>(walk, packs, x);
+  if (dtype == DType::kF32)
+    store_packs<float, 4, kView>(walk, packs, x);
+  else if (dtype == DType::kBF16)
+    store_packs<bf16, 8, kView>(walk, packs, x);
+  else
+    store_packs<f16, 8, kView>(walk, packs, x);
 }
 
 // One number of a dtype that is computed in W: float32 of the floating ones but float64, which is double; int32 of the
@@ -350,13 +358,59 @@ __device__ __forceinline__ void store_as(DType dtype, void* data, int64_t at, W 
   if constexpr (__is_same(W, double)) {
     static_cast<double*>(data)[at] = value;
   } else if constexpr (__is_same(W, int32_t)) {
-    if (dtype == DType::kI32) static_cast<int32_t*>(data)[at] = value;
-    else static_cast<uint8_t*>(data)[at] = static_cast<uint8_t>(value);
+    if (dtype == DType::kI32)
+      static_cast<int32_t*>(data)[at] = value;
+    else
+      static_cast<uint8_t*>(data)[at] = static_cast<uint8_t>(value);
   } else {
-    if (dtype == DType::kF32) static_cast<float*>(data)[at] = value;
-    else if (dtype == DType::kBF16) static_cast<bf16*>(data)[at] = __float2bfloat16_rn(value);
-    else static_cast<f16*>(data)[at] = __float2half_rn(value);
+    if (dtype == DType::kF32)
+      static_cast<float*>(data)[at] = value;
+    else if (dtype == DType::kBF16)
+      static_cast<bf16*>(data)[at] = __float2bfloat16_rn(value);
+    else
+      static_cast<f16*>(data)[at] = __float2half_rn(value);
   }
+}
+
+// Four elements that lie together, in as many bytes.
+template <class T, class W>
+__device__ __forceinline__ void load_four(const void* data, int64_t at, W (&x)[4]) {
+  const Run<T, 4> run = *reinterpret_cast<const Run<T, 4>*>(static_cast<const T*>(data) + at);
+#pragma unroll
+  for (int j = 0; j < 4; ++j) x[j] = widen<W>(run.at[j]);
+}
+template <class T, class W>
+__device__ __forceinline__ void store_four(void* data, int64_t at, const W (&x)[4]) {
+  Run<T, 4> run;
+#pragma unroll
+  for (int j = 0; j < 4; ++j) run.at[j] = narrow<T>(x[j]);
+  *reinterpret_cast<Run<T, 4>*>(static_cast<T*>(data) + at) = run;
+}
+template <class W>
+__device__ __forceinline__ void load_four(DType dtype, const void* data, int64_t at, W (&x)[4]) {
+  if constexpr (__is_same(W, double))
+    load_four<double>(data, at, x);
+  else if constexpr (__is_same(W, int32_t))
+    load_four<int32_t>(data, at, x);
+  else if (dtype == DType::kF32)
+    load_four<float>(data, at, x);
+  else if (dtype == DType::kBF16)
+    load_four<bf16>(data, at, x);
+  else
+    load_four<f16>(data, at, x);
+}
+template <class W>
+__device__ __forceinline__ void store_four(DType dtype, void* data, int64_t at, const W (&x)[4]) {
+  if constexpr (__is_same(W, double))
+    store_four<double>(data, at, x);
+  else if constexpr (__is_same(W, int32_t))
+    store_four<int32_t>(data, at, x);
+  else if (dtype == DType::kF32)
+    store_four<float>(data, at, x);
+  else if (dtype == DType::kBF16)
+    store_four<bf16>(data, at, x);
+  else
+    store_four<f16>(data, at, x);
 }
 
 // The numbers of a thread's single elements, a block apart; element(item, offsets).

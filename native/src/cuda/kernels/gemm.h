@@ -13,8 +13,8 @@ struct GemmOptions {
   bool accumulate = false;   // out += instead of out =; not with an activation
 };
 
-// out[…, M, N] = activation(a[…, M, K] · b[…, K, N] + bias), as Kernels::matmul; leading axes of a and b may be broadcast
-// (stride 0) or, of b, absent.
+// out[…, M, N] = activation(a[…, M, K] · b[…, K, N] + bias), as Kernels::matmul; leading axes of a and b may be
+// broadcast (stride 0) or, of b, absent.
 void gemm(Context& cuda, const View& a, const View& b, const View& out, const GemmOptions& options = {});
 
 }  // namespace llmeff::cuda

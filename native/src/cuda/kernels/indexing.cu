@@ -46,9 +46,9 @@ int64_t element_at(const View& indices, int64_t offset) {
 
 ValueCheck check_indices(Context& cuda, const char* op, const View& indices, int64_t axis, int64_t size) {
   return cuda.check_values([=](int64_t offset, int32_t index) {
-    return "[" + std::string(op) + "] index " + std::to_string(index) + " at position " +
-           std::to_string(element_at(indices, offset)) + " is outside axis " + std::to_string(axis) + ", which has " +
-           std::to_string(size) + " elements";
+    return formatted("[%s] index %d at position %lld is outside axis %lld, which has %lld elements", op, index,
+                     static_cast<long long>(element_at(indices, offset)), static_cast<long long>(axis),
+                     static_cast<long long>(size));
   });
 }
 
@@ -58,12 +58,12 @@ __global__ void __launch_bounds__(kThreads)
     gather_strided_kernel(const __grid_constant__ Walk<3> walk, int64_t size, int64_t step, ValueCheck check) {
   T values[kStridedItems];
   int32_t to[kStridedItems];
-  for_items(walk, [&](int item, const int32_t(&at)[3]) {
+  for_items(walk, [&](int item, const int32_t (&at)[3]) {
     const int64_t index = checked(walk.as<const int32_t>(1)[at[1]], at[1], size, check);
     values[item] = walk.as<const T>(2)[at[2] + index * step];
     to[item] = at[0];
   });
-  for_items(walk, [&](int item, const int32_t(&)[3]) { walk.as<T>(0)[to[item]] = values[item]; });
+  for_items(walk, [&](int item, const int32_t (&)[3]) { walk.as<T>(0)[to[item]] = values[item]; });
 }
 
 // Runs of one index, in packs of 16 bytes; `bytes` of an element.
@@ -93,15 +93,15 @@ void gather_as(Context& cuda, const View& x, const View& indices, int64_t axis, 
       LLMEFF_LAUNCHED("gather_packs_kernel");
     });
   for_each_walk<3>({&out, &indices, &rest}, loop, 1, [&](const Walk<3>& walk) {
-    gather_strided_kernel<T><<<blocks_for(walk.count, kThreads * kStridedItems), kThreads, 0, cuda.stream>>>(
-        walk, size, step, check);
+    gather_strided_kernel<T>
+        <<<blocks_for(walk.count, kThreads * kStridedItems), kThreads, 0, cuda.stream>>>(walk, size, step, check);
     LLMEFF_LAUNCHED("gather_strided_kernel");
   });
 }
 
 __global__ void __launch_bounds__(kThreads)
     check_indices_kernel(const __grid_constant__ Walk<1> walk, int64_t size, ValueCheck check) {
-  for_items(walk, [&](int, const int32_t(&at)[1]) { checked(walk.as<const int32_t>(0)[at[0]], at[0], size, check); });
+  for_items(walk, [&](int, const int32_t (&at)[1]) { checked(walk.as<const int32_t>(0)[at[0]], at[0], size, check); });
 }
 
 // A thread for each (list, place in the sorted list, element of a run).
@@ -120,12 +120,16 @@ struct Scatter {
 
 template <class W>
 __device__ __forceinline__ W sum_of(W a, W b) {
-  if constexpr (__is_same(W, int32_t)) return static_cast<int32_t>(static_cast<uint32_t>(a) + static_cast<uint32_t>(b));
-  else return a + b;
+  if constexpr (__is_same(W, int32_t))
+    return static_cast<int32_t>(static_cast<uint32_t>(a) + static_cast<uint32_t>(b));
+  else
+    return a + b;
 }
 
-template <class W>
+// kFours: of four elements of a run, which lie together and aligned in x and out.
+template <class W, bool kFours>
 __global__ void __launch_bounds__(kThreads) scatter_add_kernel(const __grid_constant__ Scatter s) {
+  constexpr int kWidth = kFours ? 4 : 1;
   const int64_t thread = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (thread >= s.work.count || s.guard.closed()) return;
   int64_t at[3];
@@ -135,16 +139,48 @@ __global__ void __launch_bounds__(kThreads) scatter_add_kernel(const __grid_cons
   if (s.sorted != nullptr && first > 0 && integer_of(items[first]) == integer_of(items[first - 1])) return;
   int64_t of_list[3], of_run[2];
   s.lists.locate(list, of_list);
-  s.runs.locate(at[2], of_run);
+  s.runs.locate(at[2] * kWidth, of_run);
   const int64_t target = s.sorted != nullptr ? integer_of(items[first]) : s.indices[of_list[1]];
   const int64_t from = of_list[0] + of_run[0], to = of_list[2] + of_run[1] + target * s.out_step;
-  W sum = load_as<W>(s.dtype, s.out, to);
+  const auto load = [&](const void* data, int64_t place, W(&x)[kWidth]) {
+    if constexpr (kFours)
+      load_four<W>(s.dtype, data, place, x);
+    else
+      x[0] = load_as<W>(s.dtype, data, place);
+  };
+  W sums[kWidth], x[kWidth];
+  load(s.out, to, sums);
   for (int64_t place = first; place < s.length; ++place) {
     if (s.sorted != nullptr && integer_of(items[place]) != target) break;
     const int64_t position = s.sorted != nullptr ? position_of(items[place]) : place;
-    sum = sum_of(sum, load_as<W>(s.dtype, s.x, from + position * s.x_step));
+    load(s.x, from + position * s.x_step, x);
+#pragma unroll
+    for (int j = 0; j < kWidth; ++j) sums[j] = sum_of(sums[j], x[j]);
   }
-  store_as<W>(s.dtype, s.out, to, sum);
+  if constexpr (kFours)
+    store_four<W>(s.dtype, s.out, to, sums);
+  else
+    store_as<W>(s.dtype, s.out, to, sums[0]);
+}
+
+template <class W>
+void launch_scatter(Context& cuda, const Scatter& s, bool fours) {
+  const unsigned blocks = blocks_for(s.work.count, kThreads);
+  if (fours)
+    scatter_add_kernel<W, true><<<blocks, kThreads, 0, cuda.stream>>>(s);
+  else
+    scatter_add_kernel<W, false><<<blocks, kThreads, 0, cuda.stream>>>(s);
+  LLMEFF_LAUNCHED("scatter_add_kernel");
+}
+
+// Whether the elements of runs lie together and aligned in fours.
+bool has_fours(const View& view, int64_t step, const Loop<3>& lists, int list_view, const Loop<2>& runs, int run_view) {
+  bool all = reinterpret_cast<uintptr_t>(view.data) % static_cast<uintptr_t>(4 * item_size(view.dtype)) == 0;
+  all &= runs.inner() % 4 == 0 && runs.inner_stride(run_view) == 1 && step % 4 == 0;
+  for (int axis = 0; axis < runs.rank - 1; ++axis) all &= runs.strides[run_view][axis] % 4 == 0;
+  for (int axis = 0; axis < lists.rank; ++axis)
+    all &= lists.shape[axis] == 1 || lists.strides[list_view][axis] % 4 == 0;
+  return all;
 }
 
 }  // namespace
@@ -166,9 +202,10 @@ void add_at(Context& cuda, const View& x, const View& indices, int64_t axis, con
   s.length = x.shape[axis];
   s.x_step = x.strides[axis], s.id_step = indices.strides[axis], s.out_step = out.strides[axis];
   s.guard = guard == nullptr ? Guard{} : *guard;
+  const bool fours = has_fours(x, s.x_step, lists, 0, runs, 0) && has_fours(out, s.out_step, lists, 2, runs, 1);
   Loop<3> work;
   work.rank = 3;
-  work.shape[0] = s.lists.count, work.shape[1] = s.length, work.shape[2] = s.runs.count;
+  work.shape[0] = s.lists.count, work.shape[1] = s.length, work.shape[2] = s.runs.count / (fours ? 4 : 1);
   for (int i = 0; i < 3; ++i) work.strides[i][i] = 1;
   s.work = Axes<3>(work);
   if (s.length > 1) {
@@ -177,18 +214,14 @@ void add_at(Context& cuda, const View& x, const View& indices, int64_t axis, con
     for (int i = 0; i < lists.rank; ++i) rows.shape[i] = lists.shape[i], rows.strides[0][i] = lists.strides[1][i];
     s.sorted = sort_rows<int32_t>(cuda, sorting_of(indices, rows, static_cast<int>(axis), false), nullptr, 0);
   }
-  const unsigned blocks = blocks_for(s.work.count, kThreads);
   switch (x.dtype) {
     case DType::kF64:
-      scatter_add_kernel<double><<<blocks, kThreads, 0, cuda.stream>>>(s);
-      break;
+      return launch_scatter<double>(cuda, s, fours);
     case DType::kI32:
-      scatter_add_kernel<int32_t><<<blocks, kThreads, 0, cuda.stream>>>(s);
-      break;
+      return launch_scatter<int32_t>(cuda, s, fours);
     default:
-      scatter_add_kernel<float><<<blocks, kThreads, 0, cuda.stream>>>(s);
+      return launch_scatter<float>(cuda, s, fours);
   }
-  LLMEFF_LAUNCHED("scatter_add_kernel");
 }
 
 void CudaKernels::gather(const In& x, const In& indices, int64_t axis, const Out& out) {

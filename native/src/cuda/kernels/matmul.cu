@@ -63,9 +63,9 @@ constexpr int kTile = 64, kDepth = 16, kThreads = 256;
 // A block makes 64×64 results, a thread 4×4 of them, 16 columns apart so that neighbours read neighbouring numbers.
 template <class W, class Matrix>
 __global__ __launch_bounds__(kThreads) void matmul_kernel(int64_t m, int64_t n, int64_t k, Matrix a, Matrix b,
-                                                          AnyMatrix<W> bias, Activation activation, void* pre, void* out,
-                                                          DType out_dtype, int64_t out_row, int64_t out_batch,
-                                                          bool accumulate, int64_t batches) {
+                                                          AnyMatrix<W> bias, Activation activation, void* pre,
+                                                          void* out, DType out_dtype, int64_t out_row,
+                                                          int64_t out_batch, bool accumulate, int64_t batches) {
   __shared__ W tile_a[kDepth][kTile + 1], tile_b[kDepth][kTile + 1];
   const int64_t i0 = int64_t{blockIdx.y} * kTile, j0 = int64_t{blockIdx.x} * kTile;
   const int ty = static_cast<int>(threadIdx.x) / 16, tx = static_cast<int>(threadIdx.x) % 16;
@@ -201,7 +201,8 @@ void gemm(Context& cuda, const View& a, const View& b, const View& out, const Ge
   p.a = {a.data, a.dtype, a.stride(-2), a.stride(-1), 0};
   p.b = {b.data, b.dtype, b.stride(-2), b.stride(-1), 0};
   p.out = {out.data, out.dtype, out.stride(-2), 1, 0};
-  if (options.bias != nullptr && options.bias->present()) p.bias = options.bias->data, p.bias_dtype = options.bias->dtype;
+  if (options.bias != nullptr && options.bias->present())
+    p.bias = options.bias->data, p.bias_dtype = options.bias->dtype;
   p.activation = options.activation;
   if (options.pre != nullptr && options.pre->present()) p.pre = options.pre->data;
   p.accumulate = options.accumulate;

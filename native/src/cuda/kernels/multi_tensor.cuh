@@ -16,17 +16,18 @@ namespace llmeff::cuda {
 inline constexpr int kMostTensors = 256;  // a table is a kernel parameter: less than 32 KB
 inline constexpr int kTileThreads = 256, kTile = 4 * kTileThreads;
 
-template <int kArrays>
+template <int kArrays, int kMost = kMostTensors>
 struct TensorTable {
+  static constexpr int kCapacity = kMost;
   int count = 0;
-  int first_chunk[kMostTensors + 1] = {0};
-  bool aligned[kMostTensors];  // to 16 bytes, in all arrays
-  int64_t size[kMostTensors];
-  void* array[kArrays][kMostTensors];
+  int first_chunk[kMost + 1] = {0};
+  bool aligned[kMost];  // to 16 bytes, in all arrays
+  int64_t size[kMost];
+  void* array[kArrays][kMost] = {};
 
-  bool full() const { return count == kMostTensors; }
+  bool full() const { return count == kMost; }
   int chunks() const { return first_chunk[count]; }
-  void add(int64_t n, int chunk, std::initializer_list<const View*> views) {
+  void add(int64_t n, int chunk, const View* const (&views)[kArrays]) {
     size[count] = n;
     aligned[count] = true;
     int k = 0;
@@ -143,6 +144,19 @@ __device__ __forceinline__ void store_copy(void* copy, DType dtype, int64_t j, i
   if (dtype == DType::kBF16) return store_four(static_cast<bf16*>(copy), j, n, aligned, rounded);
   if (dtype == DType::kF16) return store_four(static_cast<f16*>(copy), j, n, aligned, rounded);
   store_four(static_cast<float*>(copy), j, n, aligned, rounded);
+}
+
+template <class W>
+__device__ __forceinline__ void store_copy_of_one(void* copy, DType dtype, int64_t j, W x) {
+  if (copy == nullptr) return;
+  if (dtype == DType::kBF16)
+    static_cast<bf16*>(copy)[j] = narrow<bf16>(x);
+  else if (dtype == DType::kF16)
+    static_cast<f16*>(copy)[j] = narrow<f16>(x);
+  else if (dtype == DType::kF64)
+    static_cast<double*>(copy)[j] = static_cast<double>(x);
+  else
+    static_cast<float*>(copy)[j] = static_cast<float>(x);
 }
 
 // Each of x summed over a block of kTileThreads, for thread 0. Once in a kernel.

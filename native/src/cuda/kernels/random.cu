@@ -13,35 +13,6 @@ struct Stream {
   int64_t first;
 };
 
-// Four elements that lie together, in 16 or 8 bytes.
-template <class T, class W>
-__device__ __forceinline__ void load_four(const void* data, int64_t at, W (&x)[4]) {
-  const Run<T, 4> run = *reinterpret_cast<const Run<T, 4>*>(static_cast<const T*>(data) + at);
-#pragma unroll
-  for (int j = 0; j < 4; ++j) x[j] = widen<W>(run.at[j]);
-}
-template <class T, class W>
-__device__ __forceinline__ void store_four(void* data, int64_t at, const W (&x)[4]) {
-  Run<T, 4> run;
-#pragma unroll
-  for (int j = 0; j < 4; ++j) run.at[j] = narrow<T>(x[j]);
-  *reinterpret_cast<Run<T, 4>*>(static_cast<T*>(data) + at) = run;
-}
-template <class W>
-__device__ __forceinline__ void load_four(DType dtype, const void* data, int64_t at, W (&x)[4]) {
-  if constexpr (__is_same(W, double)) load_four<double>(data, at, x);
-  else if (dtype == DType::kF32) load_four<float>(data, at, x);
-  else if (dtype == DType::kBF16) load_four<bf16>(data, at, x);
-  else load_four<f16>(data, at, x);
-}
-template <class W>
-__device__ __forceinline__ void store_four(DType dtype, void* data, int64_t at, const W (&x)[4]) {
-  if constexpr (__is_same(W, double)) store_four<double>(data, at, x);
-  else if (dtype == DType::kF32) store_four<float>(data, at, x);
-  else if (dtype == DType::kBF16) store_four<bf16>(data, at, x);
-  else store_four<f16>(data, at, x);
-}
-
 // The block of words of a thread, whose element j is the piece's element start + j.
 struct Position {
   uint64_t block;
@@ -89,9 +60,8 @@ __global__ void __launch_bounds__(kThreads)
 
 // Uniform numbers in 32 bits whatever the dtype; `kept` divides what stays.
 template <class W>
-__global__ void __launch_bounds__(kThreads)
-    dropout_kernel(const __grid_constant__ Walk<2> walk, DType dtype, Stream source, float threshold, W kept,
-                   bool fours) {
+__global__ void __launch_bounds__(kThreads) dropout_kernel(const __grid_constant__ Walk<2> walk, DType dtype,
+                                                           Stream source, float threshold, W kept, bool fours) {
   const Position at = position_of(source, 4, walk.count);
   if (at.end <= at.begin) return;
   int32_t to[4];
@@ -141,8 +111,10 @@ void CudaKernels::random(Distribution distribution, int64_t seed, int64_t stream
     const Stream source = {static_cast<uint64_t>(seed), static_cast<uint64_t>(stream), first};
     const bool wide = out.dtype == DType::kF64;
     const unsigned blocks = blocks_for(int64_t{walk.count} + 3, kThreads * (wide && !normal ? 2 : 4));
-    if (wide) random_kernel<double><<<blocks, kThreads, 0, cuda_.stream>>>(walk, out.dtype, source, normal, fours);
-    else random_kernel<float><<<blocks, kThreads, 0, cuda_.stream>>>(walk, out.dtype, source, normal, fours);
+    if (wide)
+      random_kernel<double><<<blocks, kThreads, 0, cuda_.stream>>>(walk, out.dtype, source, normal, fours);
+    else
+      random_kernel<float><<<blocks, kThreads, 0, cuda_.stream>>>(walk, out.dtype, source, normal, fours);
     LLMEFF_LAUNCHED("random_kernel");
   });
 }
@@ -155,8 +127,7 @@ void CudaKernels::dropout(const In& x, double rate, int64_t seed, int64_t stream
     const Stream source = {static_cast<uint64_t>(seed), static_cast<uint64_t>(stream), first};
     const unsigned blocks = blocks_for(int64_t{walk.count} + 3, kThreads * 4);
     if (x.dtype == DType::kF64)
-      dropout_kernel<double><<<blocks, kThreads, 0, cuda_.stream>>>(walk, x.dtype, source, threshold, 1 - rate,
-                                                                    fours);
+      dropout_kernel<double><<<blocks, kThreads, 0, cuda_.stream>>>(walk, x.dtype, source, threshold, 1 - rate, fours);
     else
       dropout_kernel<float><<<blocks, kThreads, 0, cuda_.stream>>>(walk, x.dtype, source, threshold,
                                                                    static_cast<float>(1 - rate), fours);

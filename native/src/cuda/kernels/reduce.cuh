@@ -41,8 +41,10 @@ struct Reduction {
   template <class Op>
   __device__ __forceinline__ typename Op::W turned(typename Op::W value) const {
     if constexpr (Op::kTurns) {
-      if constexpr (__is_same(typename Op::W, int32_t)) return negate ? ~value : value;
-      else return negate ? -value : value;
+      if constexpr (__is_same(typename Op::W, int32_t))
+        return negate ? ~value : value;
+      else
+        return negate ? -value : value;
     } else {
       return value;
     }
@@ -130,8 +132,8 @@ __global__ void __launch_bounds__(kThreads) reduce_rows_kernel(const __grid_cons
       const int width = pack_width(r.from);
       const auto positions = [=](int64_t first) {
         return [=](int i) {
-          return static_cast<int32_t>(first + (width == 4 ? int64_t{i / 4} * group * 4 + i % 4
-                                                          : int64_t{i / 8} * group * 8 + i % 8));
+          return static_cast<int32_t>(
+              first + (width == 4 ? int64_t{i / 4} * group * 4 + i % 4 : int64_t{i / 8} * group * 8 + i % 8));
         };
       };
       int64_t e = begin;
@@ -142,8 +144,8 @@ __global__ void __launch_bounds__(kThreads) reduce_rows_kernel(const __grid_cons
 #pragma unroll 1
         for (; e + stretch <= end; e += stretch) {
           int64_t first = e + lane * width;
-          const uint4* const from = reinterpret_cast<const uint4*>(
-              static_cast<const char*>(r.x) + (base + first) * (16 / width));
+          const uint4* const from =
+              reinterpret_cast<const uint4*>(static_cast<const char*>(r.x) + (base + first) * (16 / width));
           uint4 raw[kAhead];
 #pragma unroll
           for (int p = 0; p < kAhead; ++p) raw[p] = from[p * group];
@@ -223,9 +225,62 @@ __global__ void __launch_bounds__(kThreads)
   State states[kColumns];
 #pragma unroll
   for (int c = 0; c < kColumns; ++c) states[c] = Op::none();
-  const int64_t begin = part * r.part + row_group, end = min(r.reduced.count, (part + 1) * r.part);
+  const int64_t end = min(r.reduced.count, (part + 1) * r.part);
+  int64_t e = part * r.part + row_group;
+  if constexpr (kPacks) {
+    // Along a single axis eight packs at a time, which are all on their way before the first is folded: four rows of
+    // float32, or eight, folded in two rounds.
+    const bool wide = width == 4, second = column + lanes * 4 < columns;
+    const int64_t ahead = int64_t{row_groups} * (wide ? kRows : 2 * kRows),
+                  row_step = row_groups * r.reduced.strides[0][0];
+    if (r.reduced.rank == 1 && column < columns) {
 #pragma unroll 1
-  for (int64_t e = begin; e < end; e += int64_t{row_groups} * kRows) {
+      for (; e + ahead - row_groups < end; e += ahead) {
+        const int64_t place = base + e * r.reduced.strides[0][0] + column;
+        const char* const from = static_cast<const char*>(r.x) + place * (16 / width);
+        const int64_t step = row_step * (16 / width);
+        uint4 raw[2 * kRows];
+#pragma unroll
+        for (int k = 0; k < 2 * kRows; ++k) {
+          const char* const row = from + (wide ? k / 2 : k) * step;
+          raw[k] = {0, 0, 0, 0};
+          if (!wide || k % 2 == 0)
+            raw[k] = *reinterpret_cast<const uint4*>(row);
+          else if (second)
+            raw[k] = *reinterpret_cast<const uint4*>(row + int64_t{lanes} * 16);
+        }
+        int64_t first = e;
+#pragma unroll 1
+        for (int round = wide ? 1 : 2; round > 0; --round) {
+          float x[kRows][kColumns];
+#pragma unroll
+          for (int k = 0; k < kRows; ++k) {
+            if (wide) {
+              unpack<float>(raw[2 * k], x[k]);
+              unpack<float>(raw[2 * k + 1], x[k] + 4);
+            } else if (r.from == DType::kBF16) {
+              unpack<bf16>(raw[k], x[k]);
+            } else {
+              unpack<f16>(raw[k], x[k]);
+            }
+          }
+#pragma unroll
+          for (int c = 0; c < kColumns; ++c) {
+            float of_column[kRows];
+#pragma unroll
+            for (int k = 0; k < kRows; ++k) of_column[k] = r.turned<Op>(x[k][c]);
+            Op::add(states[c], of_column, (1u << kRows) - 1u,
+                    [=](int k) { return static_cast<int32_t>(first + int64_t{k} * row_groups); });
+          }
+#pragma unroll
+          for (int k = 0; k < kRows; ++k) raw[k] = raw[k + kRows];
+          first += int64_t{row_groups} * kRows;
+        }
+      }
+    }
+  }
+#pragma unroll 1
+  for (; e < end; e += int64_t{row_groups} * kRows) {
     typename Op::W x[kRows][kColumns];
     uint32_t mask = 0;
 #pragma unroll
@@ -243,8 +298,10 @@ __global__ void __launch_bounds__(kThreads)
           if (column < columns) load_run<float, Op, 4>(r, from, x[k]);
           if (column + lanes * 4 < columns) load_run<float, Op, 4>(r, from + lanes * 4, x[k] + 4);
         } else if (column < columns) {
-          if (r.from == DType::kBF16) load_run<bf16, Op, 8>(r, from, x[k]);
-          else load_run<f16, Op, 8>(r, from, x[k]);
+          if (r.from == DType::kBF16)
+            load_run<bf16, Op, 8>(r, from, x[k]);
+          else
+            load_run<f16, Op, 8>(r, from, x[k]);
         }
       } else if (column < columns) {
         x[k][0] = r.load<Op>(base + place[0] + column * stride);
@@ -305,8 +362,8 @@ template <class Op>
 void launch_reduction(Context& cuda, Reduction r, const View& x, const Loop<2>& kept, const Loop<1>& reduced) {
   using State = typename Op::State;
   constexpr int64_t kBlocks = 1024;  // enough for any GPU: a number of its own would change the order of sums
-  const bool columns = kept.inner() > 1 && (reduced.count() == 1 || distance(kept.inner_stride(0)) <
-                                                                         distance(reduced.inner_stride(0)));
+  const bool columns =
+      kept.inner() > 1 && (reduced.count() == 1 || distance(kept.inner_stride(0)) < distance(reduced.inner_stride(0)));
   const bool packs = (columns ? Op::kPackedColumns : Op::kPacks) &&
                      reads_packs(x, kept, reduced, columns, x.dtype == DType::kF32 ? 4 : 8);
   r.kept = Axes<2>(kept);

@@ -107,12 +107,13 @@ struct Argument<const List<V>&> {
   }
 };
 
-template <>
-struct Argument<const List<int64_t>&> {
-  std::vector<int64_t> numbers;
-  List<int64_t> list;
+template <class N>
+requires std::is_arithmetic_v<N>
+struct Argument<const List<N>&> {
+  std::vector<N> numbers;
+  List<N> list;
 
-  const List<int64_t>& get() {
+  const List<N>& get() {
     list = {numbers.data(), static_cast<int64_t>(numbers.size())};
     return list;
   }

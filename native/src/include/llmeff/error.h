@@ -20,4 +20,7 @@ class Error : public std::runtime_error {
 // For kernels: printf-style, and no C++ library type crosses into their translation units.
 [[noreturn]] void fail(const char* code, const char* format, ...) __attribute__((format(printf, 2, 3)));
 
+// A text, printf-style.
+std::string formatted(const char* format, ...) __attribute__((format(printf, 1, 2)));
+
 }  // namespace llmeff

@@ -84,6 +84,21 @@ enum class Distribution : int { kUniform, kNormal };
 inline constexpr int kDistributionCount = 2;
 enum class Graft : int { kNone, kAdam, kAdamRaw, kSgd, kMomentum, kRmspropNorm };
 inline constexpr int kGraftCount = 6;
+// update_rules.h has what they compute, their states and their factors.
+enum class UpdateRule : int {
+  kSgd,
+  kMomentum,
+  kAdagrad,
+  kRmsprop,
+  kRmspropMomentum,
+  kRmspropCentered,
+  kRmspropCenteredMomentum,
+  kAdam,
+  kAmsgrad,
+  kLion,
+  kScheduleFree
+};
+inline constexpr int kUpdateRuleCount = 11;
 
 class Kernels {
  public:
@@ -107,8 +122,8 @@ class Kernels {
   // The caller has broadcast a and b to the shape of out (stride 0). Comparisons write bool; float32, float64, int32.
   // kRemainder has the sign of b, as in Python; the logical ones take bool and write bool.
   virtual void binary(BinaryOp op, const In& a, const In& b, const Out& out) = 0;
-  // out = the sum of all xs (at least one), which have its shape and any strides and floating dtypes: added from first to
-  // last in float32, or float64 where out is that, and rounded once. out is contiguous.
+  // out = the sum of all xs (at least one), which have its shape and any strides and floating dtypes: added from first
+  // to last in float32, or float64 where out is that, and rounded once. out is contiguous.
   virtual void add_all(const List<In>& xs, const Out& out) = 0;
   // out = condition ? a : b, condition bool, all broadcast to the shape of out.
   virtual void where(const In& condition, const In& a, const In& b, const Out& out) = 0;
@@ -177,7 +192,7 @@ class Kernels {
                                const In& rstd, const Out& dx, const Out& dweight, const Out& dbias) = 0;
   // Rotary embedding (models.md §2.2) of x [B, T, H, D] rows by the angles of cos, sin [T, R/2] (contiguous), R ≤ D
   // even: channels past R are copied. Pairs are (i, i + R/2), or (2i, 2i+1) when interleaved. inverse turns the other
-  // way (the gradient).
+  // way (the gradient). out may be x.
   virtual void rope(const In& x, const In& cos, const In& sin, bool interleaved, bool inverse, const Out& out) = 0;
   // out = silu(gate) ∘ up, rows of equal shape.
   virtual void swiglu(const In& gate, const In& up, const Out& out) = 0;
@@ -234,11 +249,13 @@ class Kernels {
   virtual void attention(const In& q, const In& k, const In& v, const In& q_doc, const In& k_doc, const In& prefix,
                          double scale, bool causal, int64_t window, int64_t q_offset, double softcap, const Out& o,
                          const Out& lse) = 0;
-  // dlse [B, H, T], optional, contiguous; dq, dk, dv contiguous. Rows without keys add nothing.
+  // dlse [B, H, T], optional, contiguous; dq, dk, dv with heads and channels contiguous, the other axes strided, as of
+  // one array for all three. Rows without keys add nothing. With tables cos and sin as rope's, both or neither, q and k
+  // are ones that rope turned by them: dq and dk are turned back, into the gradients of what it turned.
   virtual void attention_grad(const In& dout, const In& dlse, const In& q, const In& k, const In& v, const In& o,
                               const In& lse, const In& q_doc, const In& k_doc, const In& prefix, double scale,
-                              bool causal, int64_t window, int64_t q_offset, double softcap, const Out& dq,
-                              const Out& dk, const Out& dv) = 0;
+                              bool causal, int64_t window, int64_t q_offset, double softcap, const In& cos,
+                              const In& sin, bool interleaved, const Out& dq, const Out& dk, const Out& dv) = 0;
   // 2-simplicial attention (simplicial-attention.md §2–§4): q [B, T, H, D], k1 [B, S1, K, D], k2 [B, S2, K, D], v1 [B,
   // S1, K, Dv], v2 [B, S2, K, Dv] (channels contiguous, others strided), o [B, T, H, Dv], lse [B, H, T] contiguous.
   // Windows w1, w2 (0 = unlimited); offsets are the absolute positions of row 0 of q, of (k1, v1), of (k2, v2).
@@ -252,29 +269,49 @@ class Kernels {
                                          int64_t k1_offset, int64_t k2_offset, bool determinant, const Out& dq,
                                          const Out& dk1, const Out& dk2, const Out& dv1, const Out& dv2) = 0;
 
+  // ---- linear algebra
+  // Of the matrices on the last two axes, one by one; float32 or float64, all arrays contiguous. A matrix with a NaN or an
+  // infinity gives NaN in all its results. ERR_LINALG, with the matrix's number in the batch, when an iteration does not
+  // converge.
+
+  // a[…, n, n] = vectors · diag(values) · vectorsᵀ, by its lower triangle; values[…, n] ascend, vectors are columns.
+  virtual void eigh(const In& a, const Out& values, const Out& vectors) = 0;
+  // a[…, m, n] = q[…, m, k] · r[…, k, n], k = min(m, n), by Householder reflections.
+  virtual void qr(const In& a, const Out& q, const Out& r) = 0;
+  // a[…, m, n] = u[…, m, k] · diag(s[…, k]) · vh[…, k, n]; s descends.
+  virtual void svd(const In& a, const Out& u, const Out& s, const Out& vh) = 0;
+  // a = l · lᵀ, by its lower triangle. ERR_LINALG on a pivot that is not positive.
+  virtual void cholesky(const In& a, const Out& l) = 0;
+  // op(l) · x = b, or x · op(l) = b when not left; op transposes, or not. Of l that triangle alone is read; batch by batch.
+  virtual void triangular_solve(const In& l, const In& b, bool upper, bool transposed, bool left, const Out& x) = 0;
+
   // ---- optimizers (optimizers.md §2, §3)
 
-  // All arrays contiguous, equal sizes list by list; params, grads and state of one dtype. `copies` is empty, or has for
-  // each parameter an array of its size, usually of a 16-bit dtype, that receives the new parameter, rounded.
+  // All arrays contiguous, equal sizes list by list; params, grads and state of one dtype. `copies` is empty, or has
+  // for each parameter an array of its size, usually of a 16-bit dtype, that receives the new parameter, rounded.
 
   // norm [] = sqrt(Σ over all arrays of Σ x²), accumulated in float64.
   virtual void global_norm(const List<In>& xs, const Out& norm) = 0;
-  // AdamW; `step` is 1-based. grad_scale [] (optional) multiplies every gradient; when it is not finite nothing is
-  // changed. max_v is empty unless amsgrad. decoupled = false adds weight_decay·p to the gradient instead.
-  virtual void adamw_step(const List<InOut>& params, const List<InOut>& copies, const List<In>& grads,
-                          const List<InOut>& m, const List<InOut>& v, const List<InOut>& max_v, const In& grad_scale,
-                          double lr, double beta1, double beta2, double eps, double weight_decay, bool decoupled,
-                          int64_t step) = 0;
-  // Tridiagonal SONew, fused; params, grads, m, h0 (diagonal) and h1 (super-diagonal, n entries with a zero tail) of
-  // each tensor. A chain is a run of chain_length[i] consecutive elements (0: the whole tensor), chains do not touch.
-  // rms is the extra state of Graft::kRmspropNorm and empty otherwise. Gradients are only read. dropped (optional,
-  // float64 []) += edges removed by the stability rule.
+  // One step of an element-wise rule. states: the first state of every parameter, then the second of every one, and so
+  // on. Parameters and states are float32 or float64, gradients the same, or of 16 bits with float32. grad_scale []
+  // (optional, float32 or float64) multiplies every gradient; when it is not finite nothing is changed.
+  virtual void optimizer_step(UpdateRule rule, const List<InOut>& params, const List<InOut>& copies,
+                              const List<In>& grads, const List<InOut>& states, const List<double>& factors,
+                              const In& grad_scale) = 0;
+  // SONew of band b (optimizers.md §3), 0 ≤ b ≤ 10. Beside m, tensor i of params.size has the b+1 diagonals of its
+  // statistics, h[k·params.size + i] for k = 0 (the main one) … b, n entries each with zeros where a chain has no
+  // neighbour k elements on. A chain is a run of chain_length[i] consecutive elements (0: the whole tensor). rms is the
+  // extra state of Graft::kRmspropNorm and empty otherwise. Parameters are float32 or float64, state (m, h, rms) is of
+  // their dtype or, beside float32, bfloat16: rounded stochastically by Philox words that seed, rounding_ids[i] (below
+  // 2^17), step (below 2^32), array and element determine. Gradients are only read, and may have 16 bits beside
+  // float32. isolate: where the stability rule fails, edges to the left are cut too, and the rest is factorised again.
+  // dropped (optional, float64 []) += elements that failed.
   virtual void sonew_step(const List<InOut>& params, const List<InOut>& copies, const List<In>& grads,
-                          const List<InOut>& m, const List<InOut>& h0, const List<InOut>& h1, const List<InOut>& rms,
-                          const List<int64_t>& chain_length, const In& grad_scale, double lr, double beta1,
-                          double beta2, double eps, bool relative_eps, double gamma, bool absolute_gamma, Graft graft,
-                          double graft_eps, bool bias_correction, double weight_decay, int64_t step,
-                          const InOut& dropped) = 0;
+                          const List<InOut>& m, const List<InOut>& h, const List<InOut>& rms,
+                          const List<int64_t>& chain_length, const List<int64_t>& rounding_ids, const In& grad_scale,
+                          double lr, double beta1, double beta2, double eps, bool relative_eps, double gamma,
+                          bool absolute_gamma, bool isolate, Graft graft, double graft_eps, bool bias_correction,
+                          double weight_decay, int64_t step, int64_t seed, const InOut& dropped) = 0;
 };
 
 }  // namespace llmeff

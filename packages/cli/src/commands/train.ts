@@ -6,7 +6,7 @@ import { latestCheckpoint } from "@llmeff/train";
 import { formatJson } from "../config/format-json.js";
 import { differences, toJson } from "../config/merge.js";
 import { readConfig } from "../config/read-config.js";
-import { lossUnit, type TrainingConfig, trainingSchema } from "../config/training-schema.js";
+import { lossUnit, type TrainingConfig, type TrainingDType, trainingSchema } from "../config/training-schema.js";
 import { InterruptedError, UsageError } from "../errors.js";
 import { interruptible } from "../interrupt.js";
 import { type Io, print } from "../io.js";
@@ -21,6 +21,7 @@ export interface TrainCommandOptions {
   steps?: number;
   seed?: number;
   device?: DeviceChoice;
+  dtype?: TrainingDType;
 }
 
 export async function trainCommand(io: Io, configPath: string, options: TrainCommandOptions): Promise<void> {
@@ -31,7 +32,9 @@ export async function trainCommand(io: Io, configPath: string, options: TrainCom
   await requireFittingCheckpoint(folder, config, resume);
   await makeFolder(folder);
   await writeFileAtomic(join(folder, "config.json"), formatJson(config));
-  const again = `llmeff train ${configPath}${options.out ? ` --out ${options.out}` : ""}${options.steps ? ` --steps ${options.steps}` : ""}${options.seed === undefined ? "" : ` --seed ${options.seed}`}${options.device ? ` --device ${options.device}` : ""} --resume`;
+  const { out, steps, seed, device, dtype } = options;
+  const given = Object.entries({ out, steps, seed, device, dtype }).filter(([, value]) => value !== undefined);
+  const again = `llmeff train ${configPath}${given.map(([name, value]) => ` --${name} ${value}`).join("")} --resume`;
   const result = await interruptible(io, async (signal) => {
     try {
       return await trainRun({ config, configFile, folder, resume, io, signal, label: config.name, verbose: true });
@@ -43,11 +46,12 @@ export async function trainCommand(io: Io, configPath: string, options: TrainCom
   printSummary(io, result, folder, config);
 }
 
-function withOptions(config: TrainingConfig, { steps, seed, device }: TrainCommandOptions): TrainingConfig {
+function withOptions(config: TrainingConfig, { steps, seed, device, dtype }: TrainCommandOptions): TrainingConfig {
   return {
     ...config,
     ...(seed === undefined ? {} : { seed }),
     ...(device === undefined ? {} : { device }),
+    ...(dtype === undefined ? {} : { dtype }),
     training: { ...config.training, ...(steps === undefined ? {} : { steps }) },
   };
 }
@@ -61,15 +65,19 @@ async function requireFittingCheckpoint(folder: string, config: TrainingConfig, 
       `[train] ${folder} holds a run up to step ${found.step}. Go on with --resume, or choose another folder with --out DIR.`,
     );
   }
-  const { training: _, device: __, ...saved } = toJson(readRunConfig(found.path, found.state.config).training);
-  const { training: ___, device: ____, ...now } = toJson(config);
-  const changed = differences(saved, now);
+  const changed = differences(decisive(readRunConfig(found.path, found.state.config).training), decisive(config));
   if (changed.length === 0) return;
   const list = changed.map(({ path, a, b }) => `  ${path}: was ${JSON.stringify(a)}, is ${JSON.stringify(b)}`);
   throw new UsageError(
     `[train] ${folder} was started with other settings:\n${list.join("\n")}\n` +
       "Set them back to go on with --resume, or start a run of its own with --out DIR.",
   );
+}
+
+/** The settings that decide a run's numbers, but for its length. */
+function decisive(config: TrainingConfig) {
+  const { training: _, device: __, ...settings } = toJson(config);
+  return { dtype: "float32", ...settings };
 }
 
 function printSummary(io: Io, result: RunResult, folder: string, config: TrainingConfig): void {

@@ -20,7 +20,7 @@ describe("trainingSchema", () => {
     [
       "a key of nothing alike",
       { zebra: 1 },
-      /^\(top level\): unknown key "zebra"\. Known keys: name, seed, device, model/,
+      /^\(top level\): unknown key "zebra"\. Known keys: name, seed, device, dtype, model/,
     ],
     [
       "a text for a number",
@@ -63,6 +63,11 @@ describe("trainingSchema", () => {
       "no learning rate",
       { optimizer: { learningRate: 0 } },
       /^optimizer\.learningRate: expected a positive number; received 0\.$/,
+    ],
+    [
+      "a dtype that isn't for training",
+      { dtype: "float16" },
+      /^dtype: expected one of "float32", "bfloat16"; received "float16"\. Did you mean "bfloat16"\?$/,
     ],
     ["a name that leaves the folder", { name: "../up" }, /^name: expected a name of letters/],
     [

@@ -123,14 +123,19 @@ const optimizer = byKind(
     object({
       kind: z.literal("sonew"),
       ...commonToOptimizers,
+      /** 0 to 10. */
+      band: wholeNumber().optional(),
       epsMode: oneOf(["absolute", "relative"]).optional(),
       gamma: nonNegativeNumber().optional(),
+      gammaMode: oneOf(["relative", "absolute"]).optional(),
+      drop: oneOf(["forward", "isolate"]).optional(),
       graft: oneOf(["none", "adam", "adamRaw", "sgd", "momentum", "rmspropNorm"]).optional(),
       graftEps: positiveNumber().optional(),
       order: oneOf(["row", "col"]).optional(),
       chain: oneOf(["tensor", "row"]).optional(),
       vectors: oneOf(["sonew", "adam"]).optional(),
       biasCorrection: flag().optional(),
+      stateDtype: oneOf(["float32", "bfloat16"]).optional(),
     }),
   ],
 );
@@ -150,12 +155,18 @@ const training = object({
   stopAt: object({ metric: oneOf(["validationLoss", "accuracy"]), value: finiteNumber() }).optional(),
 });
 
+/** What a model can be trained in. */
+export const trainingDTypes = ["float32", "bfloat16"] as const;
+export type TrainingDType = (typeof trainingDTypes)[number];
+
 export const trainingSchema = object({
   name: folderName(),
   /** Of the initial weights, and of the batches unless `data.seed` is given; default 0. */
   seed: wholeNumber().optional(),
   /** Where the model runs; default what `LLMEFF_DEVICE` says, else the CPU. */
   device: deviceChoice().optional(),
+  /** Of parameters and activations; the optimizer keeps float32 masters of bfloat16 parameters. Default float32. */
+  dtype: oneOf(trainingDTypes).optional(),
   model,
   data,
   optimizer,

@@ -62,7 +62,7 @@ export async function trainRun(options: TrainRunOptions): Promise<RunResult> {
   const { evaluateWindows } = pacing(config);
   const data = await openData(config.data, { configFile, seed: config.seed ?? 0, evaluateWindows });
   const model = new Transformer(modelConfig(config, data.vocabSize));
-  const params = model.init(config.seed ?? 0, { device: config.device });
+  const params = model.init(config.seed ?? 0, { device: config.device, dtype: config.dtype });
   const optimizer = buildOptimizer(params, config.optimizer, config.training.steps);
   const run = new RunView(options, data);
   try {

@@ -1,6 +1,14 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { expectClose, expectSameBits, type FloatDType, softmaxError, unitRoundoff } from "../../test/compare.js";
+import {
+  expectClose,
+  expectSameBits,
+  type FloatDType,
+  halfRoundoff,
+  largest,
+  softmaxError,
+  unitRoundoff,
+} from "../../test/compare.js";
 import { sample } from "../../test/numbers.js";
 import {
   type AttentionOptions,
@@ -10,13 +18,18 @@ import {
   DTypeError,
   mergeAttention,
   OptionError,
+  randomNormal,
+  rope as ropeOf,
+  ropeTables,
   ShapeError,
   scope,
+  split,
   type Tensor,
   tensor,
   valueAndGrad,
 } from "../index.js";
 
+type Numbers = ArrayLike<number>;
 const inScope = (fn: () => void) => () => scope(fn);
 const ids = (rows: number[][]) => tensor(Int32Array.from(rows.flat()), { shape: [rows.length, rows[0]!.length] });
 
@@ -279,6 +292,63 @@ describe("attention with masks", () => {
     expect(call).toThrow(type);
     expect(call).toThrow(message);
   });
+});
+
+describe("attention with rope", () => {
+  const [B, T] = [2, 37];
+
+  for (const dtype of ["float32", "float64", "bfloat16"] as const) {
+    const tables = (turned: number, interleaved: boolean) => ({
+      ...ropeTables(T, turned, { dtype: dtype === "float64" ? "float64" : "float32" }),
+      interleaved,
+    });
+    const normal = (seed: number, shape: number[]) => randomNormal({ seed }, shape, { dtype });
+    const wide = dtype === "bfloat16" ? "float32" : dtype;
+
+    it.each([
+      [4, 4, 12, 12, false],
+      [4, 2, 12, 8, false],
+      [4, 1, 12, 12, true],
+      [3, 3, 12, 6, true],
+      [2, 1, 64, 64, false],
+    ])(`is that of turned queries and keys, ${dtype}, %d and %d heads of %d, %d turned, %s`, (...row) => {
+      const [H, K, D, turned, interleaved] = row;
+      scope(() => {
+        const rope = tables(turned, interleaved);
+        const turn = (x: Tensor) => ropeOf(x, rope.cos, rope.sin, { interleaved });
+        const weights = normal(9, [B, T, H, D]);
+        const run = (attend: (q: Tensor, k: Tensor, v: Tensor) => Tensor, qkv: Tensor) =>
+          valueAndGrad((p) => {
+            const [q, k, v] = split(p, [H, K, K], 2) as [Tensor, Tensor, Tensor];
+            return attend(q, k, v).mul(weights).sum();
+          }, qkv);
+        const heads = normal(1, [B, T, H + 2 * K, D]);
+        const apart = (x: Tensor) => x.add(0);
+        const before = run((q, k, v) => attention(turn(q), turn(k), v, { window: 20 }), heads);
+        for (const place of [(x: Tensor) => x, apart]) {
+          const inside = run((q, k, v) => attention(place(q), place(k), place(v), { rope, window: 20 }), heads);
+          expect(inside.value.dataSync()).toEqual(before.value.dataSync());
+          const [got, want] = [inside, before].map(({ grads }) => grads.astype(wide).dataSync()) as Numbers[];
+          // Turned back before the one rounding to 16 bits instead of between two.
+          const atol = dtype === "bfloat16" ? 3 * halfRoundoff.bfloat16 * largest(want!) : 0;
+          expectClose(got!, want!, { atol });
+        }
+      });
+    });
+  }
+
+  it(
+    "refuses tables that don't fit, and keys of other positions",
+    inScope(() => {
+      const [q, k, v] = qkv({ T: 3, S: 5, H: 2, K: 2, D: 4 });
+      const rope = ropeTables(3, 4, { dtype: "float64" });
+      expect(() => attention(q, k, v, { rope })).toThrow("rope turns queries and keys at the same positions");
+      expect(() => attention(q, q, q, { rope: ropeTables(4, 4, { dtype: "float64" }) })).toThrow("tables must be");
+      expect(() => attention(q, q, q, { rope: ropeTables(3, 4) })).toThrow(DTypeError);
+      const still = { cos: rope.cos.slice(1, 0, 0), sin: rope.sin.slice(1, 0, 0) };
+      expect(attention(q, q, q, { rope: still }).dataSync()).toEqual(attention(q, q, q).dataSync());
+    }),
+  );
 });
 
 describe("mergeAttention", () => {

@@ -16,6 +16,8 @@ import {
   rows,
 } from "./arguments.js";
 import { filled, zerosLike } from "./creation.js";
+import { checkAngles, type RopeAngles, turn } from "./rope.js";
+import { joined, pieces } from "./slice.js";
 import { expandView } from "./views.js";
 
 export interface AttentionOptions {
@@ -42,6 +44,11 @@ export interface AttentionOptions {
    * `[B, T]`. With documents it counts from the first key of the query's own; window and documents still hold.
    */
   prefix?: number | Tensor;
+  /**
+   * Turns queries and keys by their positions first, which must be as many: what `attention(rope(q, …), rope(k, …), v)` gives, in fewer passes
+   * over memory.
+   */
+  rope?: RopeAngles;
 }
 
 interface Settings {
@@ -52,13 +59,34 @@ interface Settings {
   softcap: number;
   /** Documents of queries and keys, and prefixes by query. */
   masks: readonly (Tensor | null)[];
+  /** How channels pair up where queries and keys are turned. */
+  interleaved: boolean;
+}
+
+/** Queries and keys turned by their positions, in one pass where they lie side by side. */
+function turned(q: Tensor, k: Tensor, angles: RopeAngles): [Tensor, Tensor] {
+  const both = joined([q, k], 2);
+  if (both === undefined) return [turn(q, angles, false), turn(k, angles, false)];
+  return pieces(turn(both, angles, false), 2, [q.shape[2]!, k.shape[2]!]) as [Tensor, Tensor];
+}
+
+/** Places for the gradients: side by side where they can be, as `split` of a product for all three would have them. */
+function gradientPlaces(q: Tensor, k: Tensor, v: Tensor): [dq: Tensor, dk: Tensor, dv: Tensor] {
+  const [B, T, H, D] = q.shape as [number, number, number, number];
+  const [, S, K] = k.shape as [number, number, number];
+  if (S !== T || v.shape[3] !== D)
+    return [q, k, v].map((x) => Tensor.allocate(x.dtype, x.shape)) as [Tensor, Tensor, Tensor];
+  return pieces(Tensor.allocate(q.dtype, [B, T, H + 2 * K, D]), 2, [H, K, K]) as [Tensor, Tensor, Tensor];
 }
 
 const attentionOp = defineOp<Settings, readonly [Tensor, Tensor]>({
   name: "attention",
   mayBeInfinite: true, // the log-sum-exp of a query that sees no key
-  forward(context, inputs, { scale, causal, window, qOffset, softcap, masks }) {
-    const [q, k, v] = inputs.map(rows) as [Tensor, Tensor, Tensor];
+  forward(context, inputs, { scale, causal, window, qOffset, softcap, masks, interleaved }) {
+    const tables = inputs.slice(3).map(contiguous);
+    const [cos, sin] = tables;
+    const [given, keys, v] = inputs.map(rows) as [Tensor, Tensor, Tensor];
+    const [q, k] = cos && sin ? turned(given, keys, { cos, sin, interleaved }) : [given, keys];
     const [B, T, H] = q.shape as [number, number, number];
     const out = Tensor.allocate(q.dtype, [B, T, H, v.shape[3]!]);
     const lse = Tensor.allocate(accumulationDType(q.dtype), [B, H, T]);
@@ -82,17 +110,18 @@ const attentionOp = defineOp<Settings, readonly [Tensor, Tensor]>({
       out.handle,
       lse.handle,
     );
-    context.save(q, k, v, out, lse, ...masks.filter((mask) => mask !== null));
+    context.save(q, k, v, out, lse, ...masks.filter((mask) => mask !== null), ...tables);
     return [out, lse];
   },
-  backward({ saved, options: { scale, causal, window, qOffset, softcap, masks } }, [dout, dlse]) {
+  backward({ saved, options: { scale, causal, window, qOffset, softcap, masks, interleaved } }, [dout, dlse]) {
     const [q, k, v, out, lse, ...kept] = saved as [Tensor, Tensor, Tensor, Tensor, Tensor, ...Tensor[]];
     const [qDoc, kDoc, prefix] = masks.map((mask) => (mask === null ? null : kept.shift()!.handle)) as [
       number | null,
       number | null,
       number | null,
     ];
-    const [dq, dk, dv] = [q, k, v].map((x) => Tensor.allocate(x.dtype, x.shape)) as [Tensor, Tensor, Tensor];
+    const [cos, sin] = kept;
+    const [dq, dk, dv] = gradientPlaces(q, k, v);
     engine().op.attentionGrad(
       contiguous(dout ?? zerosLike(out)).handle,
       dlse === null ? null : contiguous(dlse).handle,
@@ -109,11 +138,14 @@ const attentionOp = defineOp<Settings, readonly [Tensor, Tensor]>({
       window,
       qOffset,
       softcap,
+      cos?.handle ?? null,
+      sin?.handle ?? null,
+      interleaved,
       dq.handle,
       dk.handle,
       dv.handle,
     );
-    return [dq, dk, dv];
+    return [dq, dk, dv, ...kept.map(() => null)];
   },
 });
 
@@ -219,14 +251,28 @@ function settingsOf(where: string, q: Tensor, k: Tensor, options: AttentionOptio
   const window = checkedWindow(where, "window", options.window);
   const documents = documentsOf(where, options.documents, q, S);
   const masks = [...documents, prefixOf(where, options.prefix, causal, q)];
-  return { scale, causal, window, qOffset: qOffset ?? Math.max(0, S - T), softcap, masks };
+  const interleaved = options.rope?.interleaved ?? false;
+  return { scale, causal, window, qOffset: qOffset ?? Math.max(0, S - T), softcap, masks, interleaved };
+}
+
+/** The tables that turn queries and keys; none where no channel is turned. */
+function tablesOf(where: string, q: Tensor, k: Tensor, angles: RopeAngles | undefined): readonly Tensor[] {
+  if (angles === undefined) return [];
+  checkAngles(where, "q", q, angles.cos, angles.sin);
+  if (q.shape[1] !== k.shape[1]) {
+    throw new ShapeError(
+      `[${where}] rope turns queries and keys at the same positions; q is ${formatShape(q.shape)} and k is ${formatShape(k.shape)}. Use rope() on each.`,
+    );
+  }
+  return angles.cos.size > 0 ? [angles.cos, angles.sin] : [];
 }
 
 function attend(where: string, q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions): readonly [Tensor, Tensor] {
   checkShapes(where, q, k, v);
   return scope(() => {
     const settings = settingsOf(where, q, k, options);
-    if (k.shape[1]! > 0) return attentionOp([q, k, v], settings);
+    const tables = tablesOf(where, q, k, options.rope);
+    if (k.shape[1]! > 0) return attentionOp([q, k, v, ...tables], settings);
     // Rows without keys, whatever the queries: kernels are not asked about empty arrays.
     const [B, T, H] = q.shape as [number, number, number];
     const lse = filled(Number.NEGATIVE_INFINITY, accumulationDType(q.dtype), [B, H, T], q.deviceNumber);

@@ -57,7 +57,13 @@ export { einsum } from "./einsum.js";
 export { embedding } from "./embedding.js";
 export { gather, indexAdd, indexSelect, oneHot, scatterAdd } from "./gather.js";
 export { addLayerNorm, type LayerNormOptions, layerNorm } from "./layer-norm.js";
+export { cholesky, choleskySolve } from "./linalg/cholesky.js";
+export { type Eigh, eigh } from "./linalg/eigh.js";
+export { type Qr, qr } from "./linalg/qr.js";
+export { type Svd, svd } from "./linalg/svd.js";
+export { type TriangularSolveOptions, triangularSolve } from "./linalg/triangular-solve.js";
 export { type LinearOptions, linear } from "./linear.js";
+export { linearMany } from "./linear-many.js";
 export { klDivergence } from "./losses/kl-divergence.js";
 export type { LossOptions, LossReduction } from "./losses/reduction.js";
 export { type HuberLossOptions, huberLoss, l1Loss, mseLoss } from "./losses/regression.js";
@@ -92,7 +98,7 @@ export {
   variance,
 } from "./reduce.js";
 export { addRmsNorm, type RmsNormOptions, rmsNorm } from "./rms-norm.js";
-export { type RopeOptions, type RopeTableOptions, rope, ropeTables } from "./rope.js";
+export { type RopeAngles, type RopeOptions, type RopeTableOptions, rope, ropeTables } from "./rope.js";
 export {
   type Llama3Scaling,
   type RopeFrequencies,

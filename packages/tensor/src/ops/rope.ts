@@ -9,7 +9,21 @@ import { clone } from "./clone.js";
 import { tensor } from "./creation.js";
 import { type RopeFrequencyOptions, ropeFrequencies } from "./rope-frequencies.js";
 
-function turn(x: Tensor, cos: Tensor, sin: Tensor, interleaved: boolean, inverse: boolean): Tensor {
+export interface RopeOptions {
+  /** Pairs (2i, 2i+1) as in the original paper, instead of (i, i + R/2) as in Hugging Face's Llama; default false. */
+  interleaved?: boolean;
+}
+
+/** The angles of positions, as `ropeTables` makes them, and how channels pair up. */
+export interface RopeAngles extends RopeOptions {
+  /** `[T, R/2]` */
+  cos: Tensor;
+  /** `[T, R/2]` */
+  sin: Tensor;
+}
+
+/** `x` turned by the angles of contiguous tables, or back if `inverse`. @internal */
+export function turn(x: Tensor, { cos, sin, interleaved = false }: RopeAngles, inverse: boolean): Tensor {
   const out = Tensor.allocate(x.dtype, x.shape);
   engine().op.rope(rows(x).handle, cos.handle, sin.handle, interleaved, inverse, out.handle);
   return out;
@@ -18,22 +32,15 @@ function turn(x: Tensor, cos: Tensor, sin: Tensor, interleaved: boolean, inverse
 const ropeOp = defineOp<boolean>({
   name: "rope",
   inputNames: ["x", "cos", "sin"],
-  forward(context, [x, cos, sin], interleaved) {
-    const [c, s] = [contiguous(cos!), contiguous(sin!)];
-    context.save(c, s);
-    return turn(x!, c, s, interleaved, false);
+  forward(context, [x, ...tables], interleaved) {
+    const [cos, sin] = tables.map(contiguous) as [Tensor, Tensor];
+    context.save(cos, sin);
+    return turn(x!, { cos, sin, interleaved }, false);
   },
-  backward: ({ saved: [cos, sin], options: interleaved }, dout) => [
-    turn(dout, cos!, sin!, interleaved, true),
-    null,
-    null,
-  ],
+  backward({ saved: [cos, sin], options: interleaved }, dout) {
+    return [turn(dout, { cos: cos!, sin: sin!, interleaved }, true), null, null];
+  },
 });
-
-export interface RopeOptions {
-  /** Pairs (2i, 2i+1) as in the original paper, instead of (i, i + R/2) as in Hugging Face's Llama; default false. */
-  interleaved?: boolean;
-}
 
 /**
  * Rotary position embedding (Su et al. 2021): turns each pair of channels of row `t` by the angle of row `t` of the tables.
@@ -45,26 +52,33 @@ export interface RopeOptions {
  */
 export function rope(x: Tensor, cos: Tensor, sin: Tensor, options: RopeOptions = {}): Tensor {
   checkFloating("rope", { x });
-  checkFloating("rope", { cos, sin });
+  checkRank("rope", "x", x, 4, "[B, T, H, D]");
+  checkAngles("rope", "x", x, cos, sin);
+  if (cos.size === 0) return clone(x); // no channel is turned
+  return ropeOp([x, cos, sin], options.interleaved ?? false);
+}
+
+/** Tables that turn `x`, `[B, T, H, D]`. @internal */
+export function checkAngles(where: string, name: string, x: Tensor, cos: Tensor, sin: Tensor): void {
+  checkFloating(where, { cos, sin });
   const precise = accumulationDType(x.dtype);
   if (cos.dtype !== precise) {
-    throw new DTypeError(`[rope] tables for x ${x.dtype} must be ${precise}; received ${cos.dtype}. Use astype().`);
+    throw new DTypeError(
+      `[${where}] tables for ${name} ${x.dtype} must be ${precise}; received ${cos.dtype}. Use astype().`,
+    );
   }
-  checkRank("rope", "x", x, 4, "[B, T, H, D]");
   for (const table of [cos, sin]) {
     if (table.rank !== 2 || table.shape[0] !== x.shape[1] || 2 * table.shape[1]! > x.shape[3]!) {
       throw new ShapeError(
-        `[rope] tables must be [T, R/2] with R ≤ D for x [B, T, H, D]; received ${formatShape(table.shape)} for ${formatShape(x.shape)}.`,
+        `[${where}] tables must be [T, R/2] with R ≤ D for ${name} [B, T, H, D]; received ${formatShape(table.shape)} for ${formatShape(x.shape)}.`,
       );
     }
   }
   if (cos.shape[1] !== sin.shape[1]) {
     throw new ShapeError(
-      `[rope] tables differ: cos is ${formatShape(cos.shape)} and sin is ${formatShape(sin.shape)}.`,
+      `[${where}] tables differ: cos is ${formatShape(cos.shape)} and sin is ${formatShape(sin.shape)}.`,
     );
   }
-  if (cos.size === 0) return clone(x); // no channel is turned
-  return ropeOp([x, cos, sin], options.interleaved ?? false);
 }
 
 export interface RopeTableOptions extends Omit<RopeFrequencyOptions, "length"> {

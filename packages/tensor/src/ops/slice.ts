@@ -1,7 +1,7 @@
 /** Views of some of the elements. Their gradients are zeros but for those. */
 import { engine, OptionError, ShapeError } from "@llmeff/native";
 import { defineOp } from "../autograd.js";
-import { formatShape, normalizeAxes, normalizeAxis } from "../shape.js";
+import { formatShape, normalizeAxes, normalizeAxis, sameShape } from "../shape.js";
 import { Tensor } from "../tensor.js";
 import { checkTensor } from "./arguments.js";
 import { full } from "./creation.js";
@@ -101,6 +101,8 @@ const splitOp = defineOp<{ axis: number; sizes: readonly number[] }, readonly Te
   name: "split",
   forward: (_context, [x], { axis, sizes }) => pieces(x!, axis, sizes),
   backward({ shapes: [shape], options: { axis, sizes } }, douts) {
+    const whole = joined(douts, axis);
+    if (whole && sameShape(whole.shape, shape!)) return [whole];
     const dx = Tensor.allocate(douts.find((dout) => dout !== null)!.dtype, shape!);
     for (const [i, part] of pieces(dx, axis, sizes).entries()) {
       const dout = douts[i];
@@ -111,12 +113,29 @@ const splitOp = defineOp<{ axis: number; sizes: readonly number[] }, readonly Te
   },
 });
 
-function pieces(x: Tensor, axis: number, sizes: readonly number[]): Tensor[] {
+/** Views of an axis, cut into the given sizes in order. No gradient. @internal */
+export function pieces(x: Tensor, axis: number, sizes: readonly number[]): Tensor[] {
   let start = 0;
   return sizes.map((size) => {
     start += size;
     return sliceView(x, axis, start - size, size);
   });
+}
+
+/** The tensor whose `pieces` these are, where they lie beside each other in memory; else undefined. No gradient. @internal */
+export function joined(parts: readonly (Tensor | null)[], axis: number): Tensor | undefined {
+  const first = parts[0];
+  if (!first) return undefined;
+  const step = first.strides[axis]!;
+  let total = 0;
+  for (const part of parts) {
+    const alike = part !== null && part.dtype === first.dtype && part.rank === first.rank;
+    if (!alike || engine().distance(first.handle, part.handle) !== total * step) return undefined;
+    const fits = part.shape.every((n, i) => i === axis || n === first.shape[i]);
+    if (!fits || !sameShape(part.strides, first.strides)) return undefined;
+    total += part.shape[axis]!;
+  }
+  return first.view(first.shape.with(axis, total), first.strides);
 }
 
 /**

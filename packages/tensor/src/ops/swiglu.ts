@@ -3,6 +3,7 @@ import { defineOp } from "../autograd.js";
 import { formatShape, sameShape } from "../shape.js";
 import { Tensor } from "../tensor.js";
 import { checkFloating, rows } from "./arguments.js";
+import { pieces } from "./slice.js";
 
 const swigluOp = defineOp<undefined>({
   name: "swiglu",
@@ -14,8 +15,10 @@ const swigluOp = defineOp<undefined>({
     return out;
   },
   backward({ saved: [gate, up] }, dout) {
-    const dgate = Tensor.allocate(dout.dtype, dout.shape);
-    const dup = Tensor.allocate(dout.dtype, dout.shape);
+    // Side by side, as `split` of a product for both would have them.
+    const F = dout.shape.at(-1)!;
+    const both = Tensor.allocate(dout.dtype, dout.shape.with(-1, 2 * F));
+    const [dgate, dup] = pieces(both, dout.rank - 1, [F, F]) as [Tensor, Tensor];
     engine().op.swigluGrad(rows(dout).handle, gate!.handle, up!.handle, dgate.handle, dup.handle);
     return [dgate, dup];
   },

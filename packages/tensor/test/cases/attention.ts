@@ -11,11 +11,14 @@ const qkv = (T: number, S: number, H: number, K: number, D: number, Dv = D) => [
 const ids = (first: number[], second: number[]) =>
   t.tensor(Int32Array.from([...first, ...second]), { shape: [2, first.length] });
 
-const masked = (name: string, inputs: number[][], options: () => t.AttentionOptions): OpCase => ({
+const masked = (name: string, inputs: number[][], options: (q: t.Tensor) => t.AttentionOptions): OpCase => ({
   name: `attention, ${name}`,
   inputs,
-  compute: (q, k, v) => t.attention(q!, k!, v!, options()),
+  compute: (q, k, v) => t.attention(q!, k!, v!, options(q!)),
 });
+/** Tables for the positions of `q`. */
+const turns = (q: t.Tensor, channels: number) =>
+  t.ropeTables(q.shape[1]!, channels, { dtype: q.dtype === "float64" ? "float64" : "float32" });
 
 /** Outputs and log-sum-exps as one tensor: both carry gradients. */
 function together({ out, lse }: t.AttentionPart): t.Tensor {
@@ -36,6 +39,21 @@ export const attentionCases: OpCase[] = [
     window: 3,
     softcap: 2,
   })),
+  masked("turned by positions", qkv(5, 5, 2, 1, 6), (q) => ({ rope: turns(q, 6), window: 4 })),
+  masked("some channels turned, values of another width", qkv(4, 4, 2, 2, 6, 3), (q) => ({
+    rope: { ...turns(q, 4), interleaved: true },
+  })),
+  {
+    name: "attention of one product's parts",
+    inputs: [
+      [2, 5, 6],
+      [16, 6],
+    ],
+    compute(x, w) {
+      const [q, k, v] = t.split(t.linear(x!, w!).reshape([2, 5, 4, 4]), [2, 1, 1], 2);
+      return t.attention(q!, k!, v!, { rope: turns(q!, 4) });
+    },
+  },
   {
     name: "attentionWithLse",
     inputs: qkv(4, 6, 2, 1, 4, 3),

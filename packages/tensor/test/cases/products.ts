@@ -20,6 +20,31 @@ export const productCases: OpCase[] = [
     compute: (x, w, b) => t.linear(x!, w!, b!, { activation: "relu" }),
   },
   {
+    name: "linearMany of many rows, one result unused",
+    inputs: [
+      [2, 130, 2],
+      [3, 2],
+      [1, 2],
+      [2, 2],
+    ],
+    terms: 260,
+    compute(x, ...weights) {
+      const [a, , c] = t.linearMany(x!, weights);
+      return t.concat([a!, c!.square()], -1);
+    },
+  },
+  {
+    name: "swiglu of one product's halves",
+    inputs: [
+      [3, 4],
+      [10, 4],
+    ],
+    compute(x, w) {
+      const [gate, up] = t.split(t.linear(x!, w!), 2, -1);
+      return t.swiglu(gate!, up!);
+    },
+  },
+  {
     name: "linear with an activation and no bias, of which few rows",
     inputs: [
       [1, 7],

@@ -1,0 +1,81 @@
+import { describe, expect, it } from "vitest";
+import { expectClose, largest, sumError } from "../../test/compare.js";
+import * as t from "../index.js";
+import { linear, linearMany, profile, randomNormal, type Tensor, valueAndGrad } from "../index.js";
+
+const normal = (seed: number, shape: number[], dtype: t.DType = "float32") => randomNormal({ seed }, shape, { dtype });
+
+/** What rounding may make of sums of `terms` products of numbers from two arrays, twice. */
+const errorOf = (terms: number, a: readonly Tensor[], b: readonly Tensor[]) => {
+  const most = (tensors: readonly Tensor[]) => Math.max(...tensors.map((x) => largest(x.dataSync())));
+  return { atol: 2 * sumError(terms, "float32") * most(a) * most(b) };
+};
+
+describe("linearMany", () => {
+  it.each([1, 7, 255, 256, 300])("gives the results and gradients of the layers one by one, of %d rows", (rows) => {
+    const [I, O] = [33, [20, 1, 47]];
+    const x = normal(1, [rows, I]);
+    const weights = O.map((o, i) => normal(2 + i, [o, I]));
+    const scales = O.map((o, i) => normal(12 + i, [rows, o]));
+    const run = (layers: (x: Tensor, weights: readonly Tensor[]) => readonly Tensor[]) =>
+      valueAndGrad((p) => layers(p.x, p.weights).reduce((sum, y, i) => sum.add(y.mul(scales[i]!).sum()), t.zeros([])), {
+        x,
+        weights,
+      }).grads;
+    const results = linearMany(x, weights);
+    for (const [i, result] of results.entries()) {
+      expect(result.shape).toEqual([rows, O[i]]);
+      expectClose(result.dataSync(), linear(x, weights[i]!).dataSync(), errorOf(I, [x], weights));
+    }
+    const many = run(linearMany);
+    const single = run((x, all) => all.map((weight) => linear(x, weight)));
+    expectClose(many.x.dataSync(), single.x.dataSync(), errorOf(68, scales, weights));
+    for (const [i, dweight] of many.weights.entries()) {
+      expect(dweight.isContiguous).toBe(true);
+      expectClose(dweight.dataSync(), single.weights[i]!.dataSync(), errorOf(rows, scales, [x]));
+    }
+  });
+
+  it("copies the weights alone, with attention and with swiglu behind it", () => {
+    const [B, T, H, K, D, C] = [4, 64, 4, 2, 8, 32];
+    const rope = t.ropeTables(T, D);
+    const params = {
+      x: normal(1, [B, T, C]),
+      qkv: [H, K, K].map((heads, i) => normal(2 + i, [heads * D, C])),
+      mlp: [5, 6].map((seed) => normal(seed, [2 * C, C])),
+    };
+    const { ops } = profile(() =>
+      valueAndGrad((p) => {
+        const heads = linearMany(p.x, p.qkv).map((y) => y.reshape([B, T, y.shape[2]! / D, D]));
+        const attended = t.attention(...(heads as [Tensor, Tensor, Tensor]), { rope }).reshape([B, T, C]);
+        const [gate, up] = linearMany(attended, p.mlp);
+        return t.swiglu(gate!, up!).square().sum();
+      }, params),
+    );
+    const calls = Object.fromEntries(ops.map(({ op, calls }) => [op, calls]));
+    expect(calls).toMatchObject({ copy: 5, rope: 1, matmulTransposed: 2, matmul: 4 });
+    expect(calls.addAll).toBeUndefined();
+  });
+
+  it("gives gradients that may be changed in place", () => {
+    const weights = [normal(1, [4, 3]), normal(2, [4, 3])];
+    const { grads } = valueAndGrad((p) => {
+      const [a, b] = linearMany(normal(3, [300, 3]), p);
+      return a!.add(b!).sum();
+    }, weights);
+    const before = grads[1]!.dataSync();
+    t.copyInto(grads[0]!, t.zeros([4, 3]));
+    expect(grads[0]!.dataSync().every((x) => x === 0)).toBe(true);
+    expect(grads[1]!.dataSync()).toEqual(before);
+    expect(before.some((x) => x !== 0)).toBe(true);
+  });
+
+  it("refuses what doesn't fit", () => {
+    const x = normal(1, [2, 3]);
+    expect(() => linearMany(x, [])).toThrow("[linearMany] expected at least one weight; received none.");
+    expect(() => linearMany(x, [normal(1, [4, 3]), normal(1, [3, 4])])).toThrow(
+      "[linearMany] expected x […, I] and weights[1] [O, I]; received [2, 3] and [3, 4].",
+    );
+    expect(() => linearMany(x, [normal(1, [4, 3], "float64")])).toThrow(t.DTypeError);
+  });
+});

@@ -1,0 +1,45 @@
+import { OptionError, ShapeError } from "@llmeff/native";
+import { scope } from "../scope.js";
+import { formatShape } from "../shape.js";
+import type { Tensor } from "../tensor.js";
+import { checkFloating, leadingSize } from "./arguments.js";
+import { concat } from "./concat.js";
+import { linear } from "./linear.js";
+import { split } from "./slice.js";
+
+/** Rows from which on copying the weights to one place costs less than the products gain. With few, reading them is all the work. */
+const manyRows = 256;
+
+/**
+ * Several fully connected layers of one input, `x · weights[i]ᵀ`, as one product: of many rows its tiles fill the machine better, and the
+ * gradient of `x` needs no sum over the layers. The results are the parts of one array, views with gaps between their rows; where their
+ * gradients lie side by side again, as those of `attention` and `swiglu` do, nothing is copied.
+ *
+ * @param x - `[…, I]`
+ * @param weights - `[Oᵢ, I]` each
+ * @returns `[…, Oᵢ]` for each
+ * @throws {ShapeError} if the sizes don't fit
+ *
+ * @example
+ * const [gate, up] = linearMany(x, [gateWeight, upWeight]);
+ * const hidden = swiglu(gate, up);
+ */
+export function linearMany<W extends readonly Tensor[]>(x: Tensor, weights: W): { [K in keyof W]: Tensor } {
+  if (weights.length === 0) throw new OptionError("[linearMany] expected at least one weight; received none.");
+  for (const [i, weight] of weights.entries()) {
+    checkFloating("linearMany", { x, [`weights[${i}]`]: weight });
+    if (weight.rank !== 2 || x.rank === 0 || x.shape.at(-1) !== weight.shape[1]) {
+      throw new ShapeError(
+        `[linearMany] expected x […, I] and weights[${i}] [O, I]; received ${formatShape(x.shape)} and ${formatShape(weight.shape)}.`,
+      );
+    }
+  }
+  const together = weights.length > 1 && leadingSize(x.shape) >= manyRows;
+  const results = together
+    ? scope(() => {
+        const sizes = weights.map((weight) => weight.shape[0]!);
+        return split(linear(x, concat(weights)), sizes, -1);
+      })
+    : weights.map((weight) => linear(x, weight));
+  return results as { [K in keyof W]: Tensor };
+}
