@@ -3,7 +3,7 @@
  * `bench/results/NAME.jsonl`; a study that was interrupted goes on where it stopped, and one that is complete only prints its tables.
  *
  *   npm run evidence -- autoencoder --device cuda                    every rule
- *   npm run evidence -- autoencoder --only adam,sonewTridiagonal     these
+ *   npm run evidence -- autoencoder --only adam,sonew1              these
  *   npm run evidence -- autoencoder --dtype bfloat16 --workers 8     in bfloat16, eight trials at a time
  *   npm run evidence -- autoencoder --epochs 20 --points 4           another budget: epochs, tuneEpochs, points, finalists, seeds
  */

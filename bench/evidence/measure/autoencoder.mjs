@@ -75,11 +75,11 @@ async function train({ rule, hyper, dtype, seed, epochs, evaluateEvery }) {
   const start = performance.now();
   const data = dtype === "float32" ? images : astype(images, dtype);
   const params = initial(seed, dtype);
-  const optimizer = rules[rule].make(params, hyper);
+  const schedule = (peak) => (step) => epochRate(peak, Math.floor(step / (count / batch)), epochs);
+  const optimizer = rules[rule].make(params, hyper, schedule);
   const losses = [];
   let diverged = false;
   for (let epoch = 0; epoch < epochs && !diverged; epoch++) {
-    optimizer.learningRate = epochRate(hyper.learningRate, epoch, epochs);
     const order = tensor(Int32Array.from(new Random(seed, "shuffle", epoch).permutation(count)));
     let last;
     for (let at = 0; at < count; at += batch) {
