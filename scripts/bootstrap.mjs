@@ -10,6 +10,7 @@
  *   node scripts/bootstrap.mjs golden [DIR]       … runs the golden suites against the files in DIR
  *   node scripts/bootstrap.mjs gpu-check [ARGS]   … and the packages; checks the CUDA engine on this machine's GPU
  *   node scripts/bootstrap.mjs bench [ARGS]       … and the packages; runs the benchmarks
+ *   node scripts/bootstrap.mjs evidence [ARGS]    … and the packages; runs a study of optimizers
  *
  * Only Node's own modules may be imported here and in `lib/`.
  */
@@ -96,9 +97,17 @@ function golden([folder]) {
 }
 
 function bench(args) {
+  return runInBench("run.mjs", args);
+}
+
+function evidence(args) {
+  return runInBench("evidence.mjs", args);
+}
+
+function runInBench(program, args) {
   setup();
-  buildPackages("--filter=@llmeff/models", "--filter=@llmeff/optim");
-  return runForwardingSignals(process.execPath, [join(root, "bench", "run.mjs"), ...args]);
+  buildPackages("--filter=@llmeff/data", "--filter=@llmeff/models", "--filter=@llmeff/optim");
+  return runForwardingSignals(process.execPath, [join(root, "bench", program), ...args]);
 }
 
 function gpuCheck(args) {
@@ -112,7 +121,7 @@ function runScript(args) {
   return run("pnpm", ["run", ...args]);
 }
 
-const commands = { install, run: runScript, setup, start, test, golden, "gpu-check": gpuCheck, bench };
+const commands = { install, run: runScript, setup, start, test, golden, "gpu-check": gpuCheck, bench, evidence };
 
 try {
   const [name, ...args] = process.argv.slice(2);

@@ -19,6 +19,7 @@ export {
 } from "./corpus.js";
 export { createTokenizer } from "./create-tokenizer.js";
 export { type HuggingFaceTokenizer, huggingFaceTokenizer, loadHuggingFaceTokenizer } from "./hugging-face-tokenizer.js";
+export { decodeIdx, type IdxArray, type IdxData, loadIdx } from "./idx.js";
 export type { Seed } from "./philox.js";
 export { fillNormal, fillUniform, type PhiloxFillOptions } from "./philox-fill.js";
 export { type PrefetchOptions, prefetch } from "./prefetch.js";

@@ -1,0 +1,61 @@
+/**
+ * Studies that show what an optimizer does, with equal tuning for all: minutes on a GPU, hours on a CPU. Every trial is kept with its settings in
+ * `bench/results/NAME.jsonl`; a study that was interrupted goes on where it stopped, and one that is complete only prints its tables.
+ *
+ *   npm run evidence -- autoencoder --device cuda                    every rule
+ *   npm run evidence -- autoencoder --only adam,sonew1              these
+ *   npm run evidence -- autoencoder --dtype bfloat16 --workers 8     in bfloat16, eight trials at a time
+ *   npm run evidence -- autoencoder --epochs 20 --points 4           another budget: epochs, tuneEpochs, points, finalists, seeds
+ */
+import { parseArgs } from "node:util";
+import * as autoencoder from "./evidence/autoencoder.mjs";
+import { rules } from "./evidence/lib/rules.mjs";
+import { Results } from "./evidence/lib/trials.mjs";
+import { describeMachine } from "./lib/machine.mjs";
+
+const studies = { autoencoder };
+const sizeNames = ["epochs", "tuneEpochs", "points", "finalists", "seeds"];
+
+function fail(message) {
+  console.error(`[evidence] ${message}`);
+  process.exit(1);
+}
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    device: { type: "string" },
+    dtype: { type: "string", default: "float32" },
+    only: { type: "string" },
+    workers: { type: "string", default: "1" },
+    ...Object.fromEntries(sizeNames.map((name) => [name, { type: "string" }])),
+  },
+});
+
+const count = (name, text) => {
+  const value = Number(text);
+  return Number.isSafeInteger(value) && value > 0
+    ? value
+    : fail(`--${name} must be a positive integer; received ${text}.`);
+};
+const [name] = positionals;
+if (positionals.length !== 1 || !Object.hasOwn(studies, name)) {
+  fail(`expected one of ${Object.keys(studies).join(", ")}; received ${positionals.join(" ") || "nothing"}.`);
+}
+if (!["float32", "bfloat16"].includes(values.dtype))
+  fail(`--dtype must be float32 or bfloat16; received ${values.dtype}.`);
+const names = values.only?.split(",") ?? Object.keys(rules);
+const unknown = names.filter((rule) => !Object.hasOwn(rules, rule));
+if (unknown.length > 0) fail(`--only takes ${Object.keys(rules).join(", ")}; received ${unknown.join(", ")}.`);
+
+const { title, run, sizes } = studies[name];
+const given = sizeNames.filter((size) => values[size] !== undefined);
+console.log(title);
+await run({
+  names,
+  dtype: values.dtype,
+  device: values.device,
+  workers: count("workers", values.workers),
+  results: new Results(name, describeMachine()),
+  sizes: { ...sizes, ...Object.fromEntries(given.map((size) => [size, count(size, values[size])])) },
+});
