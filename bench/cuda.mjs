@@ -111,9 +111,8 @@ async function languageModel(smoke) {
   const lines = await ours("lm", smoke);
   const peers = (await torch(["lm"], smoke)).filter(({ name }) => name === "lm");
   for (const line of lines) {
-    const same = line.name.includes("2-simplicial")
-      ? []
-      : peers.filter(({ vocabulary }) => line.shape.includes(`vocabulary ${vocabulary},`));
+    // PyTorch has the first two models.
+    const same = line.peers ? peers.filter(({ vocabulary }) => line.shape.includes(`vocabulary ${vocabulary},`)) : [];
     const compiled = same.find(({ peer }) => peer === "torch.compile");
     report({
       name: `language-model step, ${line.name}`,
@@ -128,6 +127,9 @@ async function languageModel(smoke) {
       peakGiB: line.peakGiB,
       peerPeakGiB: compiled?.peakGiB,
       ms: line.ms,
+      wallMs: line.wall,
+      capturedMs: line.captured.ms,
+      capturedWallMs: line.captured.wall,
       firstLoss: line.first,
       lastLoss: line.last,
       shares: line.shares,

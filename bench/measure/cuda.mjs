@@ -138,8 +138,8 @@ const models = smoke
   ? [{ name: "tiny", layers: 1, d: 64, heads: 2, ffn: 128, vocabulary: 256, B: 2, T: 64 }]
   : [
       { name: "6 layers, small batch", layers: 6, d: 384, heads: 6, ffn: 1024, vocabulary: 8192, B: 2, T: 256 },
-      { name: "4 layers", layers: 4, d: 256, heads: 4, ffn: 688, vocabulary: 8192, B: 64, T: 512 },
-      { name: "12 layers", layers: 12, d: 768, heads: 12, ffn: 2048, vocabulary: 50304, B: 32, T: 1024 },
+      { name: "4 layers", layers: 4, d: 256, heads: 4, ffn: 688, vocabulary: 8192, B: 64, T: 512, peers: true },
+      { name: "12 layers", layers: 12, d: 768, heads: 12, ffn: 2048, vocabulary: 50304, B: 32, T: 1024, peers: true },
       {
         name: "12 layers, every fourth 2-simplicial",
         layers: 12,
@@ -155,7 +155,7 @@ const models = smoke
 
 /** bfloat16 parameters with float32 masters in AdamW; tokens and targets at random. */
 async function languageModel() {
-  for (const { name, layers, d, heads, ffn, vocabulary, B, T, pairs = false } of models) {
+  for (const { name, layers, d, heads, ffn, vocabulary, B, T, pairs = false, peers = false } of models) {
     const dot = { kind: "dot" };
     const model = new Transformer({
       vocabSize: vocabulary,
@@ -208,6 +208,7 @@ async function languageModel() {
       first,
       last,
       shares,
+      peers,
     });
     optimizer.dispose();
     for (const x of Object.values(params)) x.dispose();
