@@ -58,7 +58,19 @@ const options = {
 };
 
 /** Those that compute with numbers of the host which no replay sees change. */
-const refusing = ["Schedule-Free AdamW", "Lamb", "Adafactor", "SM3", "optimizerOf"];
+const withTransforms = [
+  "Lamb",
+  "Adafactor",
+  "SM3",
+  "optimizerOf",
+  "Muon",
+  "Shampoo",
+  "Sketchy",
+  "Soap",
+  "PsgdKron",
+  "RfdSon",
+];
+const refusing = ["Schedule-Free AdamW", ...withTransforms];
 const refuses = (name: string) => refusing.some((start) => name.startsWith(start));
 const all = [...optimizers, routed];
 

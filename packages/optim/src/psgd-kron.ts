@@ -32,6 +32,7 @@ import {
 } from "@llmeff/tensor";
 import { average } from "./adamw.js";
 import { checkKeys, withDefaults } from "./check.js";
+import { type DecayMask, withDecay } from "./decay.js";
 import { modeProduct, unfold } from "./kronecker.js";
 import { type ByPath, batchKey, batchOf, groupBy, itemOf, leavesOf, stateOf, withLeaves } from "./leaves.js";
 import {
@@ -40,17 +41,9 @@ import {
   type PsgdKronHyper,
   psgdKronDirectionDefaults,
 } from "./psgd-kron-options.js";
-import { asSchedule, type ScalarOrSchedule } from "./schedules.js";
+import type { ScalarOrSchedule } from "./schedules.js";
 import type { Parameter } from "./storage.js";
-import {
-  addDecayedWeights,
-  chain,
-  type GradientTransformation,
-  scaleByLearningRate,
-  type TransformState,
-  type TreeMask,
-  zerosOf,
-} from "./transform.js";
+import { type GradientTransformation, type TransformState, zerosOf } from "./transform.js";
 import { TransformOptimizer, type TransformOptions, type TransformRule } from "./transform-optimizer.js";
 import { mapTrees } from "./trees.js";
 
@@ -209,10 +202,7 @@ function clipped(u: Tensor, { clipRms, clipMax }: PsgdKronDirectionHyper): Tenso
 }
 
 /** Options of `psgdKron`. */
-export interface PsgdKronTransformOptions extends Partial<Omit<PsgdKronHyper, "learningRate">> {
-  /** Chooses the parameters that decay, by path and tensor; default all. */
-  mask?: TreeMask;
-}
+export interface PsgdKronTransformOptions extends Partial<Omit<PsgdKronHyper, "learningRate">>, DecayMask {}
 
 /**
  * PSGD-Kron as a chain of transforms: `u = −lr · (scaleByPsgdKron(g) + weightDecay · p)`.
@@ -225,11 +215,7 @@ export function psgdKron(
   options: PsgdKronTransformOptions = {},
 ): GradientTransformation<readonly TransformState[]> {
   const { mask, weightDecay = 0, ...direction } = options;
-  return chain(
-    scaleByPsgdKron(direction),
-    addDecayedWeights(weightDecay, mask),
-    scaleByLearningRate(asSchedule(learningRate)),
-  );
+  return withDecay(scaleByPsgdKron(direction), { weightDecay, decoupled: true, mask }, learningRate);
 }
 
 const psgdKronRule: TransformRule<PsgdKronHyper> = {

@@ -4,18 +4,11 @@
 import { mul, type Tensor, type TensorTree } from "@llmeff/tensor";
 import { average } from "./adamw.js";
 import { checkBeta, checkCount, checkKeys, checkNotNegative, checkPositive, withDefaults } from "./check.js";
+import { type DecayMask, withDecay } from "./decay.js";
 import { type ByPath, batchKey, batchOf, groupBy, itemOf, leavesOf, stateOf, withLeaves } from "./leaves.js";
-import { asSchedule, type ScalarOrSchedule } from "./schedules.js";
+import type { ScalarOrSchedule } from "./schedules.js";
 import type { Parameter } from "./storage.js";
-import {
-  addDecayedWeights,
-  chain,
-  type GradientTransformation,
-  scaleByLearningRate,
-  type TransformState,
-  type TreeMask,
-  zerosOf,
-} from "./transform.js";
+import { type GradientTransformation, type TransformState, zerosOf } from "./transform.js";
 import { TransformOptimizer, type TransformOptions, type TransformRule } from "./transform-optimizer.js";
 import { mapTrees } from "./trees.js";
 import {
@@ -115,10 +108,7 @@ export function scaleByRfdSon(options: Partial<RfdSonDirectionHyper> = {}): Grad
 }
 
 /** Options of `rfdSon`. */
-export interface RfdSonTransformOptions extends Partial<Omit<RfdSonHyper, "learningRate">> {
-  /** Chooses the parameters that decay, by path and tensor; default all. */
-  mask?: TreeMask;
-}
+export interface RfdSonTransformOptions extends Partial<Omit<RfdSonHyper, "learningRate">>, DecayMask {}
 
 /**
  * rfdSON as a chain of transforms: `u = −lr · (scaleByRfdSon(g) + weightDecay · p)`.
@@ -131,11 +121,7 @@ export function rfdSon(
   options: RfdSonTransformOptions = {},
 ): GradientTransformation<readonly TransformState[]> {
   const { mask, weightDecay = 0, ...direction } = options;
-  return chain(
-    scaleByRfdSon(direction),
-    addDecayedWeights(weightDecay, mask),
-    scaleByLearningRate(asSchedule(learningRate)),
-  );
+  return withDecay(scaleByRfdSon(direction), { weightDecay, decoupled: true, mask }, learningRate);
 }
 
 const rfdSonRule: TransformRule<RfdSonHyper> = {

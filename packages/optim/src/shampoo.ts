@@ -4,10 +4,11 @@
 import { concat, eye, lessEqual, scope, type Tensor, where } from "@llmeff/tensor";
 import { assemble, blockBatches, distribute, PieceMap } from "./blocks.js";
 import { checkKeys, withDefaults } from "./check.js";
+import { type DecayMask, withDecay } from "./decay.js";
 import { coupledNewton, inverseRoot } from "./inverse-root.js";
 import { gramOf, modeProducts } from "./kronecker.js";
 import { batchOf, itemOf, stateOf } from "./leaves.js";
-import { asSchedule, type ScalarOrSchedule } from "./schedules.js";
+import type { ScalarOrSchedule } from "./schedules.js";
 import {
   checkShampoo,
   type ShampooDirectionHyper,
@@ -16,14 +17,7 @@ import {
 } from "./shampoo-options.js";
 import type { Parameter } from "./storage.js";
 import { accumulate, type Preconditioner, tearfree } from "./tearfree.js";
-import {
-  addDecayedWeights,
-  chain,
-  type GradientTransformation,
-  scaleByLearningRate,
-  type TransformState,
-  type TreeMask,
-} from "./transform.js";
+import type { GradientTransformation, TransformState } from "./transform.js";
 import { TransformOptimizer, type TransformOptions, type TransformRule } from "./transform-optimizer.js";
 
 /** Of one tensor, by block and then axis. */
@@ -140,10 +134,7 @@ export function scaleByShampoo(options: Partial<ShampooDirectionHyper> = {}): Gr
 }
 
 /** Options of `shampoo`. */
-export interface ShampooTransformOptions extends Partial<Omit<ShampooHyper, "learningRate">> {
-  /** Chooses the parameters that decay, by path and tensor; default all. */
-  mask?: TreeMask;
-}
+export interface ShampooTransformOptions extends Partial<Omit<ShampooHyper, "learningRate">>, DecayMask {}
 
 /**
  * Shampoo as a chain of transforms: `u = −lr · (scaleByShampoo(g) + weightDecay · p)`.
@@ -156,11 +147,7 @@ export function shampoo(
   options: ShampooTransformOptions = {},
 ): GradientTransformation<readonly TransformState[]> {
   const { mask, weightDecay = 0, ...direction } = options;
-  return chain(
-    scaleByShampoo(direction),
-    addDecayedWeights(weightDecay, mask),
-    scaleByLearningRate(asSchedule(learningRate)),
-  );
+  return withDecay(scaleByShampoo(direction), { weightDecay, decoupled: true, mask }, learningRate);
 }
 
 const shampooRule: TransformRule<ShampooHyper> = {

@@ -4,10 +4,11 @@
 import { scope, type Tensor, zeros } from "@llmeff/tensor";
 import { assemble, blockBatches, distribute, PieceMap } from "./blocks.js";
 import { checkKeys, withDefaults } from "./check.js";
+import { type DecayMask, withDecay } from "./decay.js";
 import { applySketch, type Sketch, updateSketch } from "./frequent-directions.js";
 import { fold, unfold } from "./kronecker.js";
 import { batchOf, itemOf, stateOf } from "./leaves.js";
-import { asSchedule, type ScalarOrSchedule } from "./schedules.js";
+import type { ScalarOrSchedule } from "./schedules.js";
 import {
   checkSketchy,
   type SketchyDirectionHyper,
@@ -16,14 +17,7 @@ import {
 } from "./sketchy-options.js";
 import type { Parameter } from "./storage.js";
 import { type Preconditioner, tearfree } from "./tearfree.js";
-import {
-  addDecayedWeights,
-  chain,
-  type GradientTransformation,
-  scaleByLearningRate,
-  type TransformState,
-  type TreeMask,
-} from "./transform.js";
+import type { GradientTransformation, TransformState } from "./transform.js";
 import { TransformOptimizer, type TransformOptions, type TransformRule } from "./transform-optimizer.js";
 
 /** Of one axis of one block: `u` `[d, k]`, `s` `[k]`, `tail` `[]`. */
@@ -106,10 +100,7 @@ export function scaleBySketchy(options: Partial<SketchyDirectionHyper> = {}): Gr
 }
 
 /** Options of `sketchy`. */
-export interface SketchyTransformOptions extends Partial<Omit<SketchyHyper, "learningRate">> {
-  /** Chooses the parameters that decay, by path and tensor; default all. */
-  mask?: TreeMask;
-}
+export interface SketchyTransformOptions extends Partial<Omit<SketchyHyper, "learningRate">>, DecayMask {}
 
 /**
  * Sketchy as a chain of transforms: `u = −lr · (scaleBySketchy(g) + weightDecay · p)`.
@@ -122,11 +113,7 @@ export function sketchy(
   options: SketchyTransformOptions = {},
 ): GradientTransformation<readonly TransformState[]> {
   const { mask, weightDecay = 0, ...direction } = options;
-  return chain(
-    scaleBySketchy(direction),
-    addDecayedWeights(weightDecay, mask),
-    scaleByLearningRate(asSchedule(learningRate)),
-  );
+  return withDecay(scaleBySketchy(direction), { weightDecay, decoupled: true, mask }, learningRate);
 }
 
 const sketchyRule: TransformRule<SketchyHyper> = {

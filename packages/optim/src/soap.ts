@@ -25,12 +25,13 @@ import {
 } from "@llmeff/tensor";
 import { average } from "./adamw.js";
 import { checkKeys, checkNotNegative, withDefaults } from "./check.js";
+import type { DecayMask } from "./decay.js";
 import { gramOf, modeProduct } from "./kronecker.js";
 import { type ByPath, batchKey, batchOf, groupBy, itemOf, leavesOf, stateOf, withLeaves } from "./leaves.js";
 import { asSchedule, type ScalarOrSchedule } from "./schedules.js";
 import { checkSoap, type SoapDirectionHyper, type SoapHyper, soapDirectionDefaults } from "./soap-options.js";
 import type { Parameter } from "./storage.js";
-import { type GradientTransformation, type TransformState, type TreeMask, zerosOf } from "./transform.js";
+import { type GradientTransformation, type TransformState, zerosOf } from "./transform.js";
 import { TransformOptimizer, type TransformOptions, type TransformRule } from "./transform-optimizer.js";
 import { mapTrees } from "./trees.js";
 
@@ -182,10 +183,7 @@ function permuteAxis(x: Tensor, order: Tensor, axis: number): Tensor {
 }
 
 /** Options of `soap`. */
-export interface SoapTransformOptions extends Partial<Omit<SoapHyper, "learningRate">> {
-  /** Chooses the parameters that decay, by path and tensor; default all. */
-  mask?: TreeMask;
-}
+export interface SoapTransformOptions extends Partial<Omit<SoapHyper, "learningRate">>, DecayMask {}
 
 /**
  * SOAP: `p ← p − lr · scaleBySoap(g)`, then `p ← p − lr · weightDecay · p`. The first call changes nothing, and takes no step of the schedule.

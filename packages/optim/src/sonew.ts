@@ -24,8 +24,9 @@ import {
 } from "@llmeff/tensor";
 import { average } from "./adamw.js";
 import { checkKeys, withDefaults } from "./check.js";
+import { type DecayMask, withDecay } from "./decay.js";
 import { chainLength } from "./fused-sonew.js";
-import { asSchedule, type ScalarOrSchedule } from "./schedules.js";
+import type { ScalarOrSchedule } from "./schedules.js";
 import { earlier, factorise, later, precondition } from "./sonew-factor.js";
 import {
   checkSonew,
@@ -37,14 +38,7 @@ import {
   sonewDefaults,
 } from "./sonew-options.js";
 import { arrayOfRms, roundStochastically } from "./stochastic-rounding.js";
-import {
-  addDecayedWeights,
-  chain,
-  type GradientTransformation,
-  scaleByLearningRate,
-  type TransformState,
-  type TreeMask,
-} from "./transform.js";
+import type { GradientTransformation, TransformState } from "./transform.js";
 import { mapTrees } from "./trees.js";
 
 type Direction = Omit<SonewHyper, "learningRate" | "weightDecay">;
@@ -239,10 +233,7 @@ function unit(g: Tensor): Tensor {
 }
 
 /** Options of `sonew`. */
-export interface SonewTransformOptions extends Partial<Omit<SonewHyper, "learningRate">> {
-  /** Chooses the parameters that decay, by path and tensor; default all. */
-  mask?: TreeMask;
-}
+export interface SonewTransformOptions extends Partial<Omit<SonewHyper, "learningRate">>, DecayMask {}
 
 /**
  * SONew (arXiv:2311.10085) as a chain of transforms: `u = −lr · (s · L D Lᵀ m̂ + weightDecay · p)`.
@@ -255,9 +246,5 @@ export function sonew(
   options: SonewTransformOptions = {},
 ): GradientTransformation<readonly TransformState[]> {
   const { mask, weightDecay = 0, ...direction } = options;
-  return chain(
-    scaleBySonew(direction),
-    addDecayedWeights(weightDecay, mask),
-    scaleByLearningRate(asSchedule(learningRate)),
-  );
+  return withDecay(scaleBySonew(direction), { weightDecay, decoupled: true, mask }, learningRate);
 }
