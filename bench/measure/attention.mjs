@@ -104,6 +104,7 @@ function prepare(shape) {
         lse.handle,
         ...masks,
         ...settings,
+        ...(simplicial ? [] : [null, null, false]), // no rotary turn
         ...handles(d),
       ),
   };

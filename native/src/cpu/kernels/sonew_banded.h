@@ -12,6 +12,7 @@
 #include "sonew_state.h"
 
 namespace llmeff::cpu::LLMEFF_ISA::sonew {
+namespace {
 
 template <class T>
 struct Banded : Step<T> {
@@ -268,4 +269,5 @@ struct Banded : Step<T> {
   }
 };
 
+}  // namespace
 }  // namespace llmeff::cpu::LLMEFF_ISA::sonew

@@ -5,6 +5,7 @@
 #include "sonew_update.h"
 
 namespace llmeff::cpu::LLMEFF_ISA::sonew {
+namespace {
 
 // δ of each element: one number, or with relative eps that of the element's chain.
 template <class T>
@@ -154,4 +155,5 @@ void row_sums(const Arrays<T>& x, int64_t begin, int64_t end, T* row_max) {
   }
 }
 
+}  // namespace
 }  // namespace llmeff::cpu::LLMEFF_ISA::sonew

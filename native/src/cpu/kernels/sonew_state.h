@@ -15,6 +15,7 @@
 #include "sonew_window.h"
 
 namespace llmeff::cpu::LLMEFF_ISA::sonew {
+namespace {
 
 template <class T>
 struct BandedTensor {
@@ -209,4 +210,5 @@ double sum_reference(const BandedKind& kind, const Factors<T>& f, const BandedTe
   return squares.total();
 }
 
+}  // namespace
 }  // namespace llmeff::cpu::LLMEFF_ISA::sonew

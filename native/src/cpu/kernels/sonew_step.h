@@ -13,6 +13,7 @@
 #include "multi_tensor.h"
 
 namespace llmeff::cpu::LLMEFF_ISA::sonew {
+namespace {  // parallel_for of a lambda of another namespace is a weak symbol of every instruction set
 
 // Elements of a batch of tensors whose passes follow each other while their arrays are still in the shared cache.
 inline constexpr int64_t kBatch = 1 << 18;
@@ -245,4 +246,5 @@ struct Step {
   }
 };
 
+}  // namespace
 }  // namespace llmeff::cpu::LLMEFF_ISA::sonew

@@ -13,6 +13,7 @@
 #include "sonew_factor.h"
 
 namespace llmeff::cpu::LLMEFF_ISA::sonew {
+namespace {
 
 template <class T>
 struct Tridiagonal : Step<T> {
@@ -184,4 +185,5 @@ struct Tridiagonal : Step<T> {
   }
 };
 
+}  // namespace
 }  // namespace llmeff::cpu::LLMEFF_ISA::sonew

@@ -5,6 +5,7 @@
 #include "sonew_step.h"
 
 namespace llmeff::cpu::LLMEFF_ISA::sonew {
+namespace {
 
 template <class T>
 struct Arrays {
@@ -84,4 +85,5 @@ Border<T> border_of_state(const Arrays<T>& x, int64_t j) {
   return {x.m[j - 1], x.h0[j - 1], x.h1[j - 1], x.m[j], x.h0[j]};
 }
 
+}  // namespace
 }  // namespace llmeff::cpu::LLMEFF_ISA::sonew

@@ -13,6 +13,7 @@
 #include "sonew_step.h"
 
 namespace llmeff::cpu::LLMEFF_ISA::sonew {
+namespace {
 
 // Elements that are worked on together, the first of them at kLead; before it are up to kMostBand of the elements
 // before, after them those that the last windows need. Every row has room for whole vectors.
@@ -150,4 +151,5 @@ FactorTile<T> factor_tile_of(int64_t band) {
   return kTable[band];
 }
 
+}  // namespace
 }  // namespace llmeff::cpu::LLMEFF_ISA::sonew
