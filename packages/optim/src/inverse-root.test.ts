@@ -1,4 +1,4 @@
-import { eye, type Tensor, tensor } from "@llmeff/tensor";
+import { defaultDevice, eye, type Tensor, tensor } from "@llmeff/tensor";
 import { describe, expect, it } from "vitest";
 import { expectClose, orthogonal, random } from "../test/matrices.js";
 import { coupledNewton, inverseRoot, type RidgeMode } from "./inverse-root.js";
@@ -51,8 +51,8 @@ describe.each(methods)("%s", (_name, rootOf) => {
       1e-6,
       "relative",
     );
-    // Roundings of 1000, which differ between batches and single matrices, are 1e-13 · 3 of the smallest eigenvalue's 2e-3.
-    expectClose(both.slice(0, 0, 1), rootOf(a, 4, 1e-6, "relative"), 1e-10);
+    // On a GPU a batch takes another algorithm than a single matrix: roundings of 1000 differ, beside an eigenvalue of 2e-3.
+    expectClose(both.slice(0, 0, 1), rootOf(a, 4, 1e-6, "relative"), defaultDevice() === "cpu" ? 1e-11 : 1e-10);
     expectClose(both.slice(0, 1, 2), rootOf(b, 4, 1e-6, "relative"), 1e-11);
   });
 });
