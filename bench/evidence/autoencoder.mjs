@@ -37,7 +37,7 @@ export async function run({
     dtype,
     seed,
     epochs: length,
-    evaluateEvery: Math.max(1, length / 10),
+    evaluateEvery: Math.ceil(length / 10),
   });
 
   const searches = names.map((rule) =>
