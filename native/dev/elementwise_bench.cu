@@ -9,6 +9,7 @@
 #include <functional>
 #include <vector>
 
+#include "../test/row_major.h"
 #include "cuda/kernels/cuda_kernels.h"
 
 using namespace llmeff;
@@ -22,19 +23,12 @@ cuda::CudaKernels* gpu;
 const char* wanted = "";
 
 // Random numbers in [0, 1), or int32 below `bound`.
-View array(DType dtype, std::vector<int64_t> shape, int32_t bound = 0) {
-  View v;
-  v.dtype = dtype;
-  v.rank = static_cast<int>(shape.size());
-  int64_t step = 1;
-  for (int i = v.rank - 1; i >= 0; --i) {
-    v.shape[i] = shape[static_cast<size_t>(i)];
-    v.strides[i] = step;
-    step *= v.shape[i];
-  }
-  LLMEFF_CUDA(cudaMalloc(&v.data, static_cast<size_t>(step * item_size(dtype))));
+View array(DType dtype, const std::vector<int64_t>& shape, int32_t bound = 0) {
+  View v = row_major(nullptr, dtype, shape);
+  const int64_t count = v.size();
+  LLMEFF_CUDA(cudaMalloc(&v.data, static_cast<size_t>(count * item_size(dtype))));
   if (dtype == DType::kI32 && bound > 0) {
-    std::vector<int32_t> values(static_cast<size_t>(step));
+    std::vector<int32_t> values(static_cast<size_t>(count));
     uint64_t state = 1;
     for (int32_t& x : values) {
       state = state * 6364136223846793005u + 1442695040888963407u;

@@ -9,6 +9,7 @@
 #include "llmeff/call.h"
 #include "llmeff/device.h"
 #include "llmeff/program.h"
+#include "row_major.h"
 
 namespace llmeff::test {
 
@@ -20,16 +21,10 @@ Call<P...> numbered(void (Kernels::*kernel)(P...), Argument<P>... arguments) {
 // An array that a program makes, or one of the outside.
 class Stored {
  public:
-  Stored(Device& device, DType dtype, std::vector<int64_t> shape, Program* program = nullptr) : device_(&device) {
-    view_.dtype = dtype;
-    view_.rank = static_cast<int>(shape.size());
-    int64_t stride = 1;
-    for (int axis = view_.rank - 1; axis >= 0; --axis) {
-      view_.shape[axis] = shape[static_cast<size_t>(axis)];
-      view_.strides[axis] = stride;
-      stride *= view_.shape[axis];
-    }
-    const auto bytes = static_cast<size_t>(stride * item_size(dtype));
+  Stored(Device& device, DType dtype, const std::vector<int64_t>& shape, Program* program = nullptr)
+      : device_(&device) {
+    view_ = row_major(nullptr, dtype, shape);
+    const auto bytes = static_cast<size_t>(view_.size() * item_size(dtype));
     buffer_ = program != nullptr ? program->allocate(bytes) : device.allocate(bytes);
     view_.data = buffer_.data();
   }
