@@ -24,7 +24,7 @@ function fail(message) {
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
-    device: { type: "string" },
+    device: { type: "string", default: process.env.LLMEFF_DEVICE ?? "cpu" },
     dtype: { type: "string", default: "float32" },
     only: { type: "string" },
     workers: { type: "string", default: "1" },

@@ -35,6 +35,7 @@ export async function run({
     rule,
     hyper,
     dtype,
+    device: options.device,
     seed,
     epochs: length,
     evaluateEvery: Math.ceil(length / 10),

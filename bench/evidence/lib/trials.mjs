@@ -68,7 +68,7 @@ export async function runTrials(file, trials, { results, workers, device }) {
         code === 0 ? done() : fail(new Error(`[evidence] ${file} ended with ${signal ?? code}.`)),
       );
     });
-  const env = { ...process.env, ...(device === undefined ? {} : { LLMEFF_DEVICE: device }) };
+  const env = { ...process.env, LLMEFF_DEVICE: device };
   await Promise.all(
     Array.from({ length: count }, () => work(fork(join(evidence, "measure", file), { env, stdio: "inherit" }))),
   );
@@ -78,5 +78,5 @@ export async function runTrials(file, trials, { results, workers, device }) {
 /** In the child: runs each trial that the parent sends. `run(trial)` returns what shall be kept, with `loss` and `seconds`. */
 export function serve(run) {
   process.on("message", async (trial) => process.send(await run(trial)));
-  if (process.send) process.send("ready");
+  process.send("ready");
 }
