@@ -15,8 +15,9 @@ export const sizes = { epochs: 100, tuneEpochs: 20, points: 16, finalists: 3, se
 
 const lossOf = ({ loss }) => loss ?? Number.POSITIVE_INFINITY;
 const mean = (values) => values.reduce((sum, x) => sum + x, 0) / values.length;
+/** Of their mean; one value has none. */
 const standardError = (values) =>
-  Math.sqrt(mean(values.map((x) => (x - mean(values)) ** 2)) / Math.max(1, values.length - 1));
+  values.length < 2 ? undefined : Math.sqrt(mean(values.map((x) => (x - mean(values)) ** 2)) / (values.length - 1));
 
 /** The `count` of `trials` with the lowest losses. */
 function best(trials, results, count) {
