@@ -173,8 +173,6 @@ describe("runEvaluation", () => {
   });
 
   it("takes over the lock of a process that is gone", async () => {
-    await using endpoint = await TestEndpoint.start();
-    const model = httpModel(endpoint.url, "m");
     const own = await lockFolder(folder);
     const path = join(folder, "run.lock");
     const owner = JSON.parse(await readFile(path, "utf8")) as object;
