@@ -9,5 +9,6 @@ export {
   TASK_NAMES,
   type TaskName,
 } from "./sample.js";
+export * from "./score/index.js";
 // Tokens
 export { fromTokenizer, type Tokenizer, utf8Bytes } from "./tokens/tokenizer.js";
