@@ -37,6 +37,8 @@ export class TestEndpoint implements AsyncDisposable {
   readonly tally: Tally = { requests: 0, answered: new Map(), promptTokens: 0, completionTokens: 0 };
   active = 0;
   mostActive = 0;
+  /** Answers that are on their way. */
+  answering = 0;
   readonly #server: Server;
   readonly #times = new Map<string, number>();
 
@@ -105,6 +107,8 @@ export class TestEndpoint implements AsyncDisposable {
         return;
       case "answer":
     }
+    this.answering++;
+    response.once("close", () => this.answering--);
     const { text = prompt, finish = "stop", reasoning, delayMs = 0, usage: withUsage = true } = behaviour;
     if (delayMs > 0) await new Promise((resolve) => setTimeout(resolve, delayMs));
     const usage = {

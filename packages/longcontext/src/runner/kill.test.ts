@@ -72,22 +72,25 @@ it("asks no sample again whose answer had come, after kills at five moments", as
     if (moment === undefined || requests < moment.at) return { kind: "answer" };
     moments.shift();
     striking = true;
-    const answered = [...endpoint.tally.answered.values()].reduce((sum, n) => sum + n, 0);
-    killed.push(strike(life!, answered));
+    killed.push(strike(life!));
     return moment.with;
   });
 
-  /** Kills when the answers sent so far stand in the file (its first line is the header). */
-  async function strike(victim: Life, answered: number): Promise<void> {
-    for (let i = 0; i < 1000 && linesOf(results) < answered + 1; i++) await delay(5);
-    expect(linesOf(results)).toBe(answered + 1);
+  /** Kills when all answers that were sent stand in the file; its first line is the header. */
+  async function strike(victim: Life): Promise<void> {
+    const settled = () => {
+      const answered = [...endpoint.tally.answered.values()].reduce((sum, n) => sum + n, 0);
+      return endpoint.answering === 0 && linesOf(results) === answered + 1;
+    };
+    for (let i = 0; i < 4000 && !settled(); i++) await delay(5);
+    expect(settled()).toBe(true);
     await victim.kill();
   }
 
   while (moments.length > 0) {
     life = new Life(endpoint.url, runFolder);
     await life.ended;
-    await killed.at(-1);
+    await Promise.all(killed);
     striking = false;
   }
   await new Life(endpoint.url, runFolder).finish();
