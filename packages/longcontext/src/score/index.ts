@@ -1,10 +1,6 @@
-// Similarity of texts
-
-// Reading answers
 export { CHOICE_LETTERS, type ChoiceLetter, extractChoice } from "./choice.js";
 export { type ChrfCounts, type ChrfOptions, chrf, chrfCounts, corpusChrf } from "./chrf.js";
 export { cleanMarkup, stripReasoning } from "./clean-response.js";
-// Scores
 export { type LabelQuestion, labelExclusive } from "./label-exclusive.js";
 export {
   extractLatentList,
