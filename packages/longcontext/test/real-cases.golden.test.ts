@@ -24,6 +24,7 @@ import {
   wilsonInterval,
   winProbability,
 } from "../src/index.js";
+import { runProgram } from "../src/tasks/latent-list/program.js";
 
 describeGoldenFolder("longcontext-real", (folder) => {
   const read = <Content>(name: string): Content => JSON.parse(readFileSync(join(folder, `${name}.json`), "utf8"));
@@ -81,10 +82,19 @@ describeGoldenFolder("longcontext-real", (folder) => {
   });
 
   describe("michelangelo_paper", () => {
-    const { idk, bradleyTerry: sideBySide } = read<{
+    const {
+      latentList,
+      idk,
+      bradleyTerry: sideBySide,
+    } = read<{
+      latentList: { lines: string[]; output: string | null; final: number[] | null; error: string | null }[];
       idk: { choices: string[]; gold: string; response: string; extracted: string; correct: boolean }[];
       bradleyTerry: { strengths: Record<string, number>; geometricMean: number; p_full_vs_rag15: number };
     }>("michelangelo_paper");
+
+    it.each(latentList)("latent list: $lines", ({ lines, ...result }) => {
+      expect(runProgram(lines)).toEqual(result);
+    });
 
     it.each(idk)("idk: $choices", ({ choices, gold, response, extracted, correct }) => {
       expect(extractChoice(choices, response)).toBe(extracted);

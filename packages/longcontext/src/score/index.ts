@@ -4,8 +4,6 @@ export { cleanMarkup, stripReasoning } from "./clean-response.js";
 export { type LabelQuestion, labelExclusive } from "./label-exclusive.js";
 export {
   extractLatentList,
-  LATENT_LIST_VIEWS,
-  type LatentListView,
   latentListScore,
   type ResponseMode,
 } from "./latent-list.js";
