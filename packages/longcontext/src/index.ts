@@ -10,5 +10,6 @@ export {
   type TaskName,
 } from "./sample.js";
 export * from "./score/index.js";
+export * from "./stats/index.js";
 // Tokens
 export { fromTokenizer, type Tokenizer, utf8Bytes } from "./tokens/tokenizer.js";

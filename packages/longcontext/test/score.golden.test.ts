@@ -11,7 +11,6 @@ import {
   extractLatentList,
   extractTranslation,
   type LabelQuestion,
-  type LatentListView,
   labelExclusive,
   latentListScore,
   type MatchingBlock,
@@ -25,11 +24,12 @@ import {
   setF1,
   squadScore,
 } from "../src/index.js";
+import type { View } from "../src/tasks/latent-list/program.js";
 
 type Block = [a: number, b: number, size: number];
 
 interface Golden {
-  latentListScore: { view: LatentListView; target: string; answer: string | number | null; score: number }[];
+  latentListScore: { view: View; target: string; answer: string | number | null; score: number }[];
   sequenceMatcher: ({ a: string; b: string; junkOnBlocks?: Block[]; junkOffBlocks?: Block[] } & Record<
     "junkOn" | "junkOff" | "junkOnSwapped" | "junkOffSwapped",
     number
@@ -41,7 +41,7 @@ interface Golden {
   chrf: ({ hyp: string; refs: string[]; stats?: ChrfCounts[] } & Record<"chrf" | "chrfpp", number> &
     Partial<Record<"lower" | "space" | "eps" | "beta3", number>>)[];
   chrfCorpus: { hyps: string[]; refs: string[][]; chrf: number; chrfpp: number }[];
-  extractLatentList: { view: LatentListView; mode: ResponseMode; response: string; answer: string | number | null }[];
+  extractLatentList: { view: View; mode: ResponseMode; response: string; answer: string | number | null }[];
   extractChoice: { choices: string[]; response: string; answer: string | null }[];
   extractTranslation: { response: string; translation: string }[];
   rulerMatch: { pred: string; refs: string[]; post: string; all: number; part: number; allBounded: number }[];

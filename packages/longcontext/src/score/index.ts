@@ -1,15 +1,9 @@
-// Similarity of texts
-
-// Reading answers
 export { CHOICE_LETTERS, type ChoiceLetter, extractChoice } from "./choice.js";
 export { type ChrfCounts, type ChrfOptions, chrf, chrfCounts, corpusChrf } from "./chrf.js";
 export { cleanMarkup, stripReasoning } from "./clean-response.js";
-// Scores
 export { type LabelQuestion, labelExclusive } from "./label-exclusive.js";
 export {
   extractLatentList,
-  LATENT_LIST_VIEWS,
-  type LatentListView,
   latentListScore,
   type ResponseMode,
 } from "./latent-list.js";

@@ -1,9 +1,7 @@
 /** Latent List: reading the answer out of a response, and its score. */
 import { OptionError } from "@llmeff/native/errors";
+import { VIEWS, type View } from "../tasks/latent-list/program.js";
 import { BLANK, cleanMarkup, stripReasoning } from "./clean-response.js";
-
-export const LATENT_LIST_VIEWS = ["print", "sum", "min", "max", "len"] as const;
-export type LatentListView = (typeof LATENT_LIST_VIEWS)[number];
 
 /** A base model goes on with further examples after its answer, so only its first line counts; a chat model may explain first. */
 export type ResponseMode = "chat" | "completion";
@@ -27,7 +25,7 @@ const NUMBER = /(?<![\w.])[-\u2212]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.0)?(?!\w|\.\d
  * extractLatentList("sum", "2 + 3 = 5"); // 5
  */
 export function extractLatentList(
-  view: LatentListView,
+  view: View,
   response: string,
   options: { mode?: ResponseMode } = {},
 ): string | number | null {
@@ -69,7 +67,7 @@ function integer(text: string): number {
  * @param target - what the program shows: a list as Python prints it, or an integer
  * @param answer - of `extractLatentList`; null scores 0
  */
-export function latentListScore(view: LatentListView, target: string, answer: string | number | null): number {
+export function latentListScore(view: View, target: string, answer: string | number | null): number {
   requireView("latentListScore", view);
   if (view === "print") return answer === target ? 1 : 0;
   const wanted = Number(target);
@@ -82,10 +80,8 @@ export function latentListScore(view: LatentListView, target: string, answer: st
   return 1 - Math.min(1, Math.abs(wanted - answer) / (1e-10 + Math.abs(wanted)));
 }
 
-function requireView(where: string, view: LatentListView): void {
-  if (!LATENT_LIST_VIEWS.includes(view)) {
-    throw new OptionError(
-      `[${where}] view must be one of ${LATENT_LIST_VIEWS.join(", ")}; received ${JSON.stringify(view)}.`,
-    );
+function requireView(where: string, view: View): void {
+  if (!VIEWS.includes(view)) {
+    throw new OptionError(`[${where}] view must be one of ${VIEWS.join(", ")}; received ${JSON.stringify(view)}.`);
   }
 }
