@@ -23,7 +23,7 @@ export interface Score {
   score: number;
   /** The other figures of the task, such as those of compatible scorers. */
   metrics?: Readonly<Record<string, number>>;
-  /** What was taken for the answer; null if there was none. */
+  /** What was taken out of the reply as the answer; null if there was none. Missing where the reply as a whole is the answer. */
   extracted?: string | null;
 }
 
