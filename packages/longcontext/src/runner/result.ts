@@ -25,6 +25,8 @@ export interface Score {
   metrics?: Readonly<Record<string, number>>;
   /** What was taken out of the reply as the answer; null if there was none. Missing where the reply as a whole is the answer. */
   extracted?: string | null;
+  /** What a model would get that knows nothing but the form of the answer. */
+  floor?: number;
 }
 
 /** The facts of a sample that aggregation needs, so that no prompt has to be read again. */
@@ -39,7 +41,7 @@ export interface SampleFacts {
   /** Of the prompt, as the generator's tokenizer counted. */
   budgetTokens: number;
   promptSha256: string;
-  /** Positions of the relevant items, 0 first to 1 last. */
+  /** Places of the relevant items in percent of the context. */
   depths?: readonly number[];
   /** Samples of one transcript aren't independent. */
   cluster?: string;
@@ -70,6 +72,7 @@ export interface ResultRecord extends SampleFacts {
   score?: number;
   metrics?: Readonly<Record<string, number>>;
   extracted?: string | null;
+  floor?: number;
 }
 
 /** Names a sample with a model and a trial. */
