@@ -150,17 +150,12 @@ export function evaluateView(
   return { output: String(view === "min" ? Math.min(...seen) : Math.max(...seen)) };
 }
 
-/**
- * Runs a program line by line; the first error stops it and leaves output and list null.
- *
- * @param lines - without `>>> `; the last view line gives the output
- */
-export function runProgram(lines: Iterable<string>): ProgramResult {
+/** Runs statements; the first error stops them. */
+export function runStatements(statements: Iterable<Statement | PythonError>): ProgramResult {
   const list: number[] = [];
   let output: string | null = null;
   const failed = (error: PythonError): ProgramResult => ({ output: null, final: null, error });
-  for (const line of lines) {
-    const statement = parseStatement(line);
+  for (const statement of statements) {
     if (typeof statement === "string") return failed(statement);
     if (statement.kind === "view") {
       const shown = evaluateView(list, statement);
@@ -172,4 +167,17 @@ export function runProgram(lines: Iterable<string>): ProgramResult {
     }
   }
   return { output, final: list, error: null };
+}
+
+function* parsed(lines: Iterable<string>): Generator<Statement | PythonError> {
+  for (const line of lines) yield parseStatement(line);
+}
+
+/**
+ * Runs a program line by line; the first error stops it and leaves output and list null.
+ *
+ * @param lines - without `>>> `; the last view line gives the output
+ */
+export function runProgram(lines: Iterable<string>): ProgramResult {
+  return runStatements(parsed(lines));
 }

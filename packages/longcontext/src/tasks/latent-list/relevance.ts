@@ -1,5 +1,5 @@
 /** Which statements of a program matter, and which blocks do not. */
-import { runProgram } from "./program.js";
+import { type PythonError, parseStatement, runProgram, runStatements, type Statement } from "./program.js";
 
 const same = (a: readonly number[] | null, b: readonly number[] | null): boolean =>
   a !== null && b !== null && a.length === b.length && a.every((value, i) => value === b[i]);
@@ -11,9 +11,17 @@ const same = (a: readonly number[] | null, b: readonly number[] | null): boolean
  * @param relevance - `state` compares the final list, `view` what the view shows
  */
 export function relevantOperations(lines: readonly string[], relevance: "state" | "view"): boolean[] {
-  const whole = runProgram(lines);
-  return lines.slice(1, -1).map((_, k) => {
-    const rest = runProgram(lines.filter((_line, i) => i !== k + 1));
+  return relevantStatements(lines.map(parseStatement), relevance);
+}
+
+/** The same for statements. */
+export function relevantStatements(
+  statements: readonly (Statement | PythonError)[],
+  relevance: "state" | "view",
+): boolean[] {
+  const whole = runStatements(statements);
+  return statements.slice(1, -1).map((_, k) => {
+    const rest = runStatements(statements.filter((_statement, i) => i !== k + 1));
     if (rest.error !== null) return true;
     return relevance === "state" ? !same(whole.final, rest.final) : rest.output !== whole.output;
   });
