@@ -25,6 +25,8 @@ import {
   winProbability,
 } from "../src/index.js";
 import { runProgram } from "../src/tasks/latent-list/program.js";
+import { holdersOf } from "../src/tasks/variable-tracking/assignments.js";
+import { answersOf, chainQuestions } from "./ruler-prompts.js";
 
 describeGoldenFolder("longcontext-real", (folder) => {
   const read = <Content>(name: string): Content => JSON.parse(readFileSync(join(folder, `${name}.json`), "utf8"));
@@ -218,6 +220,32 @@ describeGoldenFolder("longcontext-real", (folder) => {
       expect(reached, `${effective} is a length of the table`).not.toBe(undefined);
       if (model in byRule) expect(byRule[model]).not.toBe(reached);
       expect(effectiveLength(points, threshold)).toBe(byRule[model] ?? reached);
+    });
+  });
+
+  describe("ruler_samples", () => {
+    const { rows } = read<{
+      rows: { task: string; input: string; outputs: string[]; answer_prefix: string }[];
+    }>("ruler_samples");
+
+    it.each(rows.map((row, i) => ({ ...row, i })))("row $i, $task", ({ task, input, outputs, answer_prefix }) => {
+      const answers = answersOf(task, input);
+      expect(answers.toSorted()).toEqual(outputs.toSorted());
+      const response = `${answer_prefix} ${answers.join(", ")}`;
+      expect(matchAll(response, outputs)).toBe(1);
+      expect(matchAll(response, outputs, { compat: "ruler" })).toBe(1);
+      expect(matchAll(answers.slice(1).join(" "), outputs)).toBe((outputs.length - 1) / outputs.length);
+    });
+
+    it("knows that the solved example of vt3 leaves out the other chains, which have the same value", () => {
+      for (const { task, input } of rows) {
+        for (const { lines, value, shown } of task.startsWith("vt") ? chainQuestions(input).slice(0, -1) : []) {
+          const held = holdersOf(lines, value);
+          if (task === "vt") expect(held.toSorted()).toEqual(shown.toSorted());
+          else expect(held.filter((name) => !shown.includes(name)).length).toBeGreaterThan(0);
+          expect(held).toEqual(expect.arrayContaining(shown));
+        }
+      }
     });
   });
 

@@ -15,7 +15,7 @@ export interface LabelQuestion {
  * Whether the response names the target and no other label. Case doesn't count; the response ends at its first `.`, `<context>` or `<example>`;
  * labels are looked for as substrings.
  *
- * @throws {OptionError} if the target has a part that is no label
+ * @throws {OptionError} if a label is empty
  *
  * @example
  * labelExclusive({ target: "office", question: "Where is Daniel?", labels: ["garden", "office"] }, "In the office."); // true

@@ -52,26 +52,25 @@ export class LongestRun {
 
   /**
    * @param most - no common run of the ranges is longer; a run of this size ends the search
+   * @param pairs - so many pairs of equal elements are looked at before the automaton takes over; the default costs what the automaton does
    * @returns size 0 if the ranges have no indexed element in common
    */
-  find(range: Range, most: number): Run {
-    // So many pairs of equal elements cost what the automaton costs; measured on texts, repetitive ones and unrelated ones.
-    const budget = 24 * (range.highA - range.lowA + range.highB - range.lowB) + 512;
-    const run = this.#byRows(range, most, budget);
+  find(range: Range, most: number, pairs = pairsPerAutomaton(range)): Run {
+    const run = this.#byRows(range, most, pairs);
     if (run) return run;
     this.#automaton ??= new SuffixAutomaton(this.#b.length);
     return this.#automaton.longestRun(this.#a, this.#b, range, most);
   }
 
-  /** Undefined if there were more than `budget` pairs of equal elements to look at. */
-  #byRows({ lowA, highA, lowB, highB }: Range, most: number, budget: number): Run | undefined {
+  /** Undefined if there were more than `pairs` pairs of equal elements to look at. */
+  #byRows({ lowA, highA, lowB, highB }: Range, most: number, pairs: number): Run | undefined {
     const a = this.#a;
     const length = this.#length;
     const row = this.#row;
     const { first, places } = this.#index;
     // A number is left out, so that the last row of an earlier call is never taken for the one before.
     let number = this.#rows + 1;
-    let left = budget;
+    let left = pairs;
     let size = 0;
     let endA = lowA;
     let endB = lowB;
@@ -102,6 +101,11 @@ export class LongestRun {
       ? { startA: lowA, startB: lowB, size }
       : { startA: endA - size + 1, startB: endB - size + 1, size };
   }
+}
+
+/** Measured on natural, repetitive and unrelated texts of 2,000 to 100,000 characters. */
+function pairsPerAutomaton({ lowA, highA, lowB, highB }: Range): number {
+  return 24 * (highA - lowA + highB - lowB) + 512;
 }
 
 /** The first place in the ascending `values[low .. high)` that holds `limit` or more. */
