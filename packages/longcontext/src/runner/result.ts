@@ -98,9 +98,20 @@ export function factsOf(sample: Sample, promptSha256: string): SampleFacts {
     budgetTokens: budget.promptTokens,
     promptSha256,
     ...(depths === undefined ? {} : { depths }),
-    ...(typeof meta.transcript === "string" ? { cluster: meta.transcript } : {}),
-    ...(typeof meta.variant === "string" ? { variant: meta.variant } : {}),
+    ...(meta.transcript === undefined ? {} : { cluster: `${budget.maxTokens}/${seed}/${meta.transcript}` }),
+    ...variantOf(sample),
   };
+}
+
+/** What kind of its task a sample is, by the names that tasks are asked for. */
+function variantOf({ task, meta }: Sample): { variant?: string } {
+  if (typeof meta.variant === "string") return { variant: meta.variant };
+  if (task === "mrcr" && typeof meta.needles === "number") return { variant: `mrcr_${meta.needles}` };
+  if (task === "doc_qa" && meta.hops !== undefined) {
+    if (typeof meta.literal === "boolean") return { variant: meta.literal ? "qa_literal" : "qa_paraphrased" };
+    return { variant: `qa${meta.hops}` };
+  }
+  return {};
 }
 
 /** Whether a value read from a file is a record; enough is checked that aggregation can't stumble. */

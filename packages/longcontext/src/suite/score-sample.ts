@@ -11,6 +11,7 @@ import { squadScore } from "../score/squad.js";
 import { matchAll, matchPart } from "../score/string-match.js";
 import { translationScore } from "../score/translation.js";
 import { VIEWS, type View } from "../tasks/latent-list/program.js";
+import { floorOf } from "./floor.js";
 
 export interface ScoreOptions {
   /** A base model goes on after its answer, so that of some tasks only the first line counts; default `chat`. */
@@ -18,7 +19,7 @@ export interface ScoreOptions {
 }
 
 /**
- * Score of a reply: `score` is the task's headline in 0..1, `metrics` its other figures.
+ * Score of a reply: `score` is the task's headline in 0..1, `metrics` its other figures, `floor` what a guess would get.
  *
  * latent_list: exact or approximate answer. mrcr: `strict`; beside it the published scorers. idk: the right letter. niah, common_words,
  * frequent_words: share of the values found. variable_tracking: F1 of the names. doc_qa: an accepted answer found. conlang: chrF / 100.
@@ -26,6 +27,16 @@ export interface ScoreOptions {
  * @throws {FormatError} if the sample lacks what its scorer needs
  */
 export function scoreSample(sample: Sample, text: string, options: ScoreOptions = {}): Score {
+  const score = byTask(sample, text, options);
+  const { floor, floorAll } = floorOf(sample);
+  return {
+    ...score,
+    ...(floorAll === undefined ? {} : { metrics: { ...score.metrics, floorAll } }),
+    ...(floor === undefined ? {} : { floor }),
+  };
+}
+
+function byTask(sample: Sample, text: string, options: ScoreOptions): Score {
   switch (sample.task) {
     case "latent_list":
       return latentList(sample, text, options.mode ?? "chat");

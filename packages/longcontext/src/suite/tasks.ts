@@ -1,7 +1,12 @@
 /** The tasks by the names that the command line knows. */
 import { OptionError } from "@llmeff/native/errors";
 import type { Sample } from "../sample.js";
+import { commonWords } from "../tasks/counting/common-words.js";
+import { frequentWords } from "../tasks/counting/frequent-words.js";
+import { docQa } from "../tasks/doc-qa/doc-qa.js";
+import { idk } from "../tasks/idk/idk.js";
 import { latentList } from "../tasks/latent-list/latent-list.js";
+import { mrcr } from "../tasks/mrcr/mrcr.js";
 import { needleDepths } from "../tasks/niah/grid.js";
 import { NIAH_VARIANTS, type NiahVariant, niah } from "../tasks/niah/niah.js";
 import type { SampleOptions } from "../tasks/sample-options.js";
@@ -63,12 +68,28 @@ export const TASKS: readonly EvalTask[] = [
   ...Object.keys(NIAH_VARIANTS).map((variant) =>
     task(variant, needles[variant as NiahVariant], (options) => niah(options, { variant: variant as NiahVariant })),
   ),
+  ...([2, 4, 8] as const).map((needles) =>
+    task(`mrcr_${needles}`, `copy one of ${needles} like replies of a long chat (MRCR)`, (options) =>
+      mrcr(options, { needles }),
+    ),
+  ),
+  task("idk", "whether a model says that the text doesn't tell (Michelangelo)", (options) => idk(options)),
   task("vt", "variables assigned to each other (RULER vt)", (options) => variableTracking(options)),
+  task("cwe", "the most common words of a list (RULER cwe)", (options) => commonWords(options)),
+  task("fwe", "the most frequent coded words (RULER fwe)", (options) => frequentWords(options)),
+  task("qa1", "a question on one of many documents (RULER qa_1)", (options) => docQa(options, { hops: 1 })),
+  task("qa2", "a question that takes two documents (RULER qa_2)", (options) => docQa(options, { hops: 2 })),
+  task("qa_literal", "a question in the words of its document", (options) => docQa(options, { literal: true })),
+  task("qa_paraphrased", "the same question in other words (after NoLiMa)", (options) =>
+    docQa(options, { literal: false }),
+  ),
 ];
 
 /** Names for several tasks. */
 export const TASK_GROUPS: Readonly<Record<string, readonly string[]>> = {
+  michelangelo: ["latent_list", "mrcr_2", "idk"],
   niah: Object.keys(NIAH_VARIANTS).filter((name) => name !== "niah_100"),
+  ruler: [...Object.keys(NIAH_VARIANTS).filter((name) => name !== "niah_100"), "vt", "cwe", "fwe", "qa1", "qa2"],
   all: TASKS.map(({ name }) => name),
 };
 
