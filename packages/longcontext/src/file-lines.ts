@@ -1,7 +1,12 @@
 /** Text files line by line, of any size; a line may have many megabytes. */
-import { type FileHandle, open } from "node:fs/promises";
+import { randomUUID } from "node:crypto";
+import { createWriteStream } from "node:fs";
+import { type FileHandle, mkdir, open, rename, rm } from "node:fs/promises";
+import { dirname } from "node:path";
 import { createInterface } from "node:readline";
-import { IoError } from "@llmeff/native/errors";
+import { Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
+import { IoError, LlmeffError } from "@llmeff/native/errors";
 
 /**
  * The lines of a file, without their ends.
@@ -17,6 +22,33 @@ export async function* fileLines(path: string): AsyncGenerator<string> {
     throw unreadable(path, cause);
   } finally {
     await file.close();
+  }
+}
+
+/**
+ * Writes a file of these lines as a whole or not at all: into a temporary file, flushed, then renamed. Lines may come from the file itself.
+ *
+ * @throws {IoError} if it can't be written; what the lines' source throws, as it is
+ */
+export async function replaceLines(path: string, lines: Iterable<string> | AsyncIterable<string>): Promise<void> {
+  const temporary = `${path}.${randomUUID()}.tmp`;
+  async function* ended() {
+    for await (const line of lines) yield `${line}\n`;
+  }
+  try {
+    await mkdir(dirname(path), { recursive: true });
+    await pipeline(
+      Readable.from(ended(), { highWaterMark: 1 }),
+      createWriteStream(temporary, { flags: "wx", flush: true }),
+    );
+    await rename(temporary, path);
+  } catch (cause) {
+    await rm(temporary, { force: true });
+    const { syscall, message } = cause as NodeJS.ErrnoException;
+    if (cause instanceof LlmeffError || syscall === undefined) throw cause;
+    throw new IoError(`[longcontext] cannot write ${path}: ${message}. Check the path, permissions and free space.`, {
+      cause,
+    });
   }
 }
 

@@ -1,12 +1,11 @@
 /** The results of a run: a header line, then a record a line, only ever appended to. */
 import { randomUUID } from "node:crypto";
-import { createWriteStream, existsSync } from "node:fs";
-import { appendFile, rename, rm } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { appendFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { finished } from "node:stream/promises";
-import { FormatError, IoError, OptionError } from "@llmeff/native/errors";
+import { FormatError, OptionError } from "@llmeff/native/errors";
 import { AppendFile } from "@llmeff/report";
-import { endsInNewline, fileLines } from "../file-lines.js";
+import { endsInNewline, fileLines, replaceLines } from "../file-lines.js";
 import { canonicalJson, sha256 } from "./identity.js";
 import { isResultRecord, RESULTS_SCHEMA, type ResultRecord } from "./result.js";
 
@@ -184,23 +183,11 @@ async function rewrite(path: string, header: ResultsHeader, bad: readonly BadLin
     const lines = bad.map((entry) => `${JSON.stringify({ at: new Date().toISOString(), ...entry })}\n`);
     await appendFile(join(dirname(path), quarantineFile), lines.join(""));
   }
-  const temporary = `${path}.${randomUUID()}.tmp`;
-  try {
-    const out = createWriteStream(temporary, { flags: "wx", flush: true });
-    out.write(`${JSON.stringify(header)}\n`);
+  async function* kept() {
+    yield JSON.stringify(header);
+    if (!existsSync(path)) return;
     let line = 0;
-    for await (const text of existsSync(path) ? fileLines(path) : []) {
-      line++;
-      if (line === 1 || !isResultRecord(parsed(text))) continue;
-      if (!out.write(`${text}\n`)) await new Promise<void>((resolve) => out.once("drain", () => resolve()));
-    }
-    out.end();
-    await finished(out);
-    await rename(temporary, path);
-  } catch (cause) {
-    await rm(temporary, { force: true });
-    throw new IoError(`[results] cannot rewrite ${path}: ${(cause as Error).message}. Check permissions and space.`, {
-      cause,
-    });
+    for await (const text of fileLines(path)) if (++line > 1 && isResultRecord(parsed(text))) yield text;
   }
+  await replaceLines(path, kept());
 }

@@ -1,12 +1,8 @@
 /** Sets of samples: made, written as JSON lines, and read one at a time. */
-import { createHash, randomUUID } from "node:crypto";
-import { createWriteStream } from "node:fs";
-import { mkdir, rename, rm } from "node:fs/promises";
-import { dirname } from "node:path";
-import { finished } from "node:stream/promises";
-import { FormatError, IoError, OptionError } from "@llmeff/native/errors";
+import { createHash } from "node:crypto";
+import { FormatError, OptionError } from "@llmeff/native/errors";
 import { writeFileAtomic } from "@llmeff/report";
-import { fileLines } from "../file-lines.js";
+import { fileLines, replaceLines } from "../file-lines.js";
 import { canonicalJson } from "../runner/identity.js";
 import { GENERATOR_VERSION, SAMPLE_SCHEMA, type Sample, TASK_NAMES } from "../sample.js";
 import type { Overhead } from "../tokens/budget.js";
@@ -81,38 +77,23 @@ export async function writeSet(
   origin: Readonly<Record<string, unknown>>,
   onSample: (sample: Sample) => void = () => {},
 ): Promise<SetSummary> {
-  await mkdir(dirname(path), { recursive: true });
-  const temporary = `${path}.${randomUUID()}.tmp`;
   const hash = createHash("sha256");
   const summary = { samples: 0, promptTokens: 0, reserveTokens: 0 };
-  const out = createWriteStream(temporary, { flags: "wx" });
-  const failed = new Promise<never>((_, reject) => out.once("error", reject));
-  failed.catch(() => {});
-  try {
+  async function* lines() {
     for await (const sample of samples) {
-      const line = Buffer.from(`${JSON.stringify(sample)}\n`);
-      hash.update(line);
+      const line = JSON.stringify(sample);
+      hash.update(line).update("\n");
       summary.samples++;
       summary.promptTokens += sample.budget.promptTokens;
       summary.reserveTokens += sample.budget.reserve;
-      if (!out.write(line)) await Promise.race([new Promise<void>((resolve) => out.once("drain", resolve)), failed]);
+      yield line;
       onSample(sample);
     }
-    out.end();
-    await finished(out);
-    const whole = { ...summary, sha256: hash.digest("hex"), origin };
-    await rename(temporary, path);
-    await writeFileAtomic(summaryPath(path), `${JSON.stringify(whole, null, 2)}\n`);
-    return whole;
-  } catch (cause) {
-    out.destroy();
-    await rm(temporary, { force: true });
-    const { code, syscall } = cause as NodeJS.ErrnoException;
-    if (syscall === undefined) throw cause;
-    throw new IoError(`[samples] cannot write ${path}: ${code}. Check the path, permissions and free space.`, {
-      cause,
-    });
   }
+  await replaceLines(path, lines());
+  const whole = { ...summary, sha256: hash.digest("hex"), origin };
+  await writeFileAtomic(summaryPath(path), `${JSON.stringify(whole, null, 2)}\n`);
+  return whole;
 }
 
 /** The summary beside a set; undefined if there is none, or it belongs to another version of the file's maker. */
