@@ -1,3 +1,7 @@
+// Models
+export * from "./models/index.js";
+export * from "./report/index.js";
+export * from "./runner/index.js";
 // Samples
 export {
   GENERATOR_VERSION,
@@ -11,5 +15,6 @@ export {
 } from "./sample.js";
 export * from "./score/index.js";
 export * from "./stats/index.js";
+export * from "./suite/index.js";
 // Tokens
 export { fromTokenizer, type Tokenizer, utf8Bytes } from "./tokens/tokenizer.js";

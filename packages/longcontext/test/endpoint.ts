@@ -74,7 +74,7 @@ export class TestEndpoint implements AsyncDisposable {
     }
     const pieces: Buffer[] = [];
     for await (const piece of request) pieces.push(piece as Buffer);
-    const body = JSON.parse(Buffer.concat(pieces).toString("utf8")) as Record<string, unknown>;
+    const body = JSON.parse(Buffer.concat(pieces).toString("utf8") || "{}") as Record<string, unknown>;
     const messages = body.messages as { content: string }[] | undefined;
     const prompt = messages?.at(-1)?.content ?? String(body.prompt ?? "");
     const times = (this.#times.get(prompt) ?? 0) + 1;

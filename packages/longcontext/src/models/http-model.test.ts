@@ -2,7 +2,7 @@ import { createServer } from "node:net";
 import { describe, expect, it } from "vitest";
 import { type Asked, type Behaviour, TestEndpoint } from "../../test/endpoint.js";
 import { type GenRequest, ModelError } from "./eval-model.js";
-import { type HttpModelOptions, httpModel } from "./http-model.js";
+import { type HttpModelOptions, httpModel, listModels } from "./http-model.js";
 
 const request: GenRequest = { messages: [{ role: "user", content: "grüße 🌍" }], maxTokens: 16, temperature: 0 };
 
@@ -178,6 +178,18 @@ describe("httpModel", () => {
     ["http://host/v1", { keyEnv: "MISSING", env: {} }, /MISSING is empty/],
   ])("refuses %s", (url, options, message) => {
     expect(() => httpModel(url, "m", options)).toThrow(message);
+  });
+});
+
+describe("listModels", () => {
+  it("reads names and contexts", async () => {
+    await using endpoint = await TestEndpoint.start();
+    expect(await listModels(endpoint.url)).toEqual([{ name: "test-model", contextWindow: 32_768 }]);
+  });
+
+  it("says that there is no list", async () => {
+    await using endpoint = await TestEndpoint.start(() => status(404, "no"));
+    await expect(listModels(`${endpoint.url}/elsewhere`)).rejects.toThrow(/lists no models .*Name the model/);
   });
 });
 

@@ -174,7 +174,45 @@ class HttpModel implements EvalModel {
   }
 }
 
-export function endpointUrl(baseUrl: string, path: string): URL {
+/** A model as an endpoint lists it. */
+export interface EndpointModel {
+  name: string;
+  /** Tokens that prompt and reply may have together, where the endpoint tells. */
+  contextWindow?: number;
+}
+
+/**
+ * The models that GET `/models` lists; costs nothing.
+ *
+ * @throws {ModelError} if the endpoint gives no list
+ */
+export async function listModels(
+  baseUrl: string,
+  options: Pick<HttpModelOptions, "keyEnv" | "env" | "headers" | "timeouts"> = {},
+): Promise<EndpointModel[]> {
+  const url = endpointUrl(baseUrl, "models");
+  const key = keyFrom(options);
+  const connections = new HttpConnections({ firstByteMs: 30_000, ...options.timeouts });
+  try {
+    const headers = { ...options.headers, ...(key === undefined ? {} : { authorization: `Bearer ${key}` }) };
+    const reply = await connections.send({ method: "GET", url, headers });
+    const text = await readAll(reply.body);
+    const list = reply.status === 200 ? (JSON.parse(text) as { data?: unknown }).data : undefined;
+    if (!Array.isArray(list)) throw new Error(`status ${reply.status}`);
+    return list.map(({ id, max_model_len: most }) => ({
+      name: String(id),
+      ...(Number.isSafeInteger(most) ? { contextWindow: most } : {}),
+    }));
+  } catch (cause) {
+    if (cause instanceof ModelError) throw cause;
+    const reason = (cause as Error).message;
+    throw new ModelError("stop", `[http] ${url.href} lists no models (${reason}). Name the model yourself.`, { cause });
+  } finally {
+    connections.close();
+  }
+}
+
+function endpointUrl(baseUrl: string, path: string): URL {
   let url: URL;
   try {
     url = new URL(`${baseUrl.replace(/\/+$/, "")}/${path}`);
@@ -195,7 +233,7 @@ export function endpointUrl(baseUrl: string, path: string): URL {
   return url;
 }
 
-export function keyFrom({ keyEnv, env = process.env }: Pick<HttpModelOptions, "keyEnv" | "env">): string | undefined {
+function keyFrom({ keyEnv, env = process.env }: Pick<HttpModelOptions, "keyEnv" | "env">): string | undefined {
   if (keyEnv === undefined) return undefined;
   const key = env[keyEnv]?.trim();
   if (key === undefined || key === "") {
@@ -227,7 +265,7 @@ function adapted(dialect: Dialect, said: string): Dialect | undefined {
   return undefined;
 }
 
-export async function readAll(pieces: AsyncIterable<Buffer>): Promise<string> {
+async function readAll(pieces: AsyncIterable<Buffer>): Promise<string> {
   const all: Buffer[] = [];
   for await (const piece of pieces) all.push(piece);
   return Buffer.concat(all).toString("utf8");
