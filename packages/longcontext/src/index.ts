@@ -1,4 +1,5 @@
-// Models
+// Importers, models, reports, runs
+export * from "./importers/index.js";
 export * from "./models/index.js";
 export * from "./report/index.js";
 export * from "./runner/index.js";
