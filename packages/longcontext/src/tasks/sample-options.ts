@@ -48,6 +48,7 @@ export interface SampleParts<Target extends string | string[], Meta extends obje
   complexity: number;
   render: FitOptions["render"];
   units: FitOptions["units"];
+  finite?: boolean;
   /** Tokens that the longest right answer may take. */
   reserve: number;
   target: Target;
@@ -67,11 +68,11 @@ function sampleId(task: TaskName, options: SampleOptions, identity: object): str
 export function assembleSample<Target extends string | string[], Meta extends object>(
   parts: SampleParts<Target, Meta>,
 ): Sample<Target, Meta & SampleMeta> {
-  const { task, options, params, complexity, render, units, target } = parts;
+  const { task, options, params, complexity, render, units, target, finite } = parts;
   checkOptions(task, options);
   const { seed, index, maxTokens, tokenizer = utf8Bytes, overhead, thinkingBudget = 0 } = options;
   const reserve = (options.reserve ?? parts.reserve) + thinkingBudget;
-  const fit = fitToBudget({ where: task, render, units, maxTokens, reserve, tokenizer, overhead });
+  const fit = fitToBudget({ where: task, render, units, maxTokens, reserve, tokenizer, overhead, finite });
   const budget = { maxTokens, reserve, promptTokens: fit.promptTokens, tokenizer: tokenizer.id };
   return {
     schema: SAMPLE_SCHEMA,

@@ -39,6 +39,8 @@ export interface FitOptions {
   reserve: number;
   tokenizer: Tokenizer;
   overhead?: Overhead | undefined;
+  /** The filler may end below the budget, as a book does; default: that is an error. */
+  finite?: boolean | undefined;
 }
 
 export interface Fit {
@@ -79,10 +81,10 @@ interface Probe extends Selection {
  * interpolation, halving where that is slow: three or four full counts when counts add up, about twelve at the worst.
  *
  * @throws {BudgetTooSmallError} if the prompt without filler exceeds the room
- * @throws {HaystackTooShortError} if the units end with more than the tolerance unfilled
+ * @throws {HaystackTooShortError} if the units end with more than the tolerance unfilled, unless `finite`
  */
 export function fitToBudget(options: FitOptions): Fit {
-  const { where, render, units, maxTokens, reserve, tokenizer, overhead } = options;
+  const { where, render, units, maxTokens, reserve, tokenizer, overhead, finite = false } = options;
   if (!Number.isSafeInteger(maxTokens) || maxTokens < 1) {
     throw new OptionError(`[${where}] maxTokens must be a positive integer; received ${maxTokens}.`);
   }
@@ -94,7 +96,7 @@ export function fitToBudget(options: FitOptions): Fit {
   const fixed = probe(0);
   if (fixed.tokens > room) throw new BudgetTooSmallError(where, fixed.tokens + reserve, maxTokens);
   const bracket = largestFit(fixed, room, units, probe);
-  if (bracket.over === undefined && room - bracket.fit.tokens > budgetTolerance(room, 0)) {
+  if (bracket.over === undefined && !finite && room - bracket.fit.tokens > budgetTolerance(room, 0)) {
     throw new HaystackTooShortError(where, bracket.fit.tokens, room);
   }
   const fit = withTail(bracket.fit, room, units, probe);

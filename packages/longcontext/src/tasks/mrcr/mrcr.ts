@@ -5,10 +5,11 @@ import { GenerationError } from "../../errors.js";
 import { streamFor } from "../../random.js";
 import type { Message, Sample, SampleMeta } from "../../sample.js";
 import type { TextKey } from "../../scribe/text.js";
-import { countPrompt, type Selection, selectedUnits, type UnitStream, unitAt } from "../../tokens/budget.js";
+import { type Selection, selectedUnits, type UnitStream, unitAt } from "../../tokens/budget.js";
 import { interleave, type Placement, positionsFor } from "../../tokens/placement.js";
 import { type Tokenizer, utf8Bytes } from "../../tokens/tokenizer.js";
 import { assembleSample, requireInteger, type SampleOptions } from "../sample-options.js";
+import { longestOf, withQuestion } from "../shared-prompt.js";
 import { fewShotMessage } from "./few-shot.js";
 import { finalRequest, flatTurn, request } from "./requests.js";
 import { Transcript, type Turn } from "./transcript.js";
@@ -81,13 +82,14 @@ export function mrcr(options: SampleOptions, params: MrcrParams = {}): Sample<st
     tokenizer,
     layout,
   );
-  // All questions of a transcript must leave it the same, so it is fitted with the longest of them.
-  const lines = questions.map(({ line }) => ({ line, tokens: tokenizer.count(line) }));
-  const longest = lines.reduce((a, b) => (b.tokens > a.tokens ? b : a));
+  const longest = longestOf(
+    questions.map(({ line }) => line),
+    tokenizer,
+  );
   const intro = fewShot ? [fewShotMessage(seed, number, hashLength)] : [];
   const replyTokens = transcript.keys.flatMap((_, q) => transcript.replies(q)).map((reply) => tokenizer.count(reply));
   const shared = { needles, keyDepth, layout, fewShot, transcript: number };
-  const sample = assembleSample<string, Omit<MrcrMeta, keyof SampleMeta>>({
+  const fitted = assembleSample<string, Omit<MrcrMeta, keyof SampleMeta>>({
     task: "mrcr",
     options,
     params: { ...shared, hashLength, queriesPerTranscript, placement },
@@ -95,7 +97,7 @@ export function mrcr(options: SampleOptions, params: MrcrParams = {}): Sample<st
     units: chat,
     reserve: Math.max(LEAST_RESERVE, Math.max(...replyTokens) + RESERVE_MARGIN),
     target: asked.hash + transcript.replies(query)[asked.ordinal - 1]!,
-    render: (selection) => [...intro, ...chat.messages(selection, longest.line)],
+    render: (selection) => [...intro, ...chat.messages(selection, longest)],
     meta: ({ selection }) => ({
       key: asked.key,
       ordinal: asked.ordinal,
@@ -104,37 +106,16 @@ export function mrcr(options: SampleOptions, params: MrcrParams = {}): Sample<st
       depths: chat.depths(selection, transcript.replies(query)),
     }),
   }) as Sample<string, MrcrMeta>;
-  return withQuestion(sample, longest.line, asked.line, options);
+  const sample = withQuestion(fitted, longest, asked.line, options);
+  requireFreshHash(sample);
+  return sample;
 }
 
-/** The sample with its own question in place of the longest of the transcript; the filler does not change. */
-function withQuestion(
-  sample: Sample<string, MrcrMeta>,
-  longest: string,
-  line: string,
-  { tokenizer = utf8Bytes, overhead }: SampleOptions,
-): Sample<string, MrcrMeta> {
-  const { budget, meta } = sample;
-  const last = sample.messages.at(-1)!;
-  const messages = [
-    ...sample.messages.slice(0, -1),
-    { ...last, content: last.content.slice(0, -longest.length) + line },
-  ];
+/** The random string must stand in the request alone, or a reply that copies another place would pass for right. */
+function requireFreshHash({ messages, meta }: Sample<string, MrcrMeta>): void {
   const found = messages.reduce((sum, { content }) => sum + content.split(meta.hash).length - 1, 0);
   if (found !== 1)
     throw new GenerationError(`[mrcr] the random string ${meta.hash} occurs in the chat; take another seed.`);
-  const promptTokens = countPrompt(messages, tokenizer, overhead);
-  return {
-    ...sample,
-    messages,
-    budget: { ...budget, promptTokens },
-    meta: {
-      ...meta,
-      // What the shorter question leaves free counts as a part of the unit that did not fit.
-      maxUnitTokens: meta.maxUnitTokens + Math.max(0, budget.promptTokens - promptTokens),
-      fill: promptTokens / (budget.maxTokens - budget.reserve),
-    },
-  };
 }
 
 /** Turns of filler as units, and all turns as messages. */
