@@ -64,6 +64,10 @@ describe("cumulativeCurve", () => {
 });
 
 describe("decimateCurve", () => {
+  it("refuses to keep less than two points", () => {
+    expect(() => decimateCurve([{ tokens: 1 }], 1)).toThrow(OptionError);
+  });
+
   it("keeps order, both ends and at most so many points", () => {
     const lengths = fc.uniqueArray(tokens, { minLength: 3, maxLength: 300 });
     fc.assert(
@@ -191,6 +195,7 @@ describe("summaries by length", () => {
     expect(effectiveLength(curve(90, 80, 90), 85, { rule: "any" })).toBe(32_768);
     expect(effectiveLength(curve(80, 90), 85)).toBeNull();
     expect(effectiveLength([], 85)).toBeNull();
+    expect(() => effectiveLength(curve(1), Number.NaN)).toThrow(NonFiniteError);
     expect(() => effectiveLength([...curve(1), ...curve(1)], 85)).toThrow(OptionError);
   });
 

@@ -1,6 +1,6 @@
 /** The curves of the Michelangelo paper: the mean score of all samples up to a length, against that length. */
 import { isBinary, wilsonInterval, Z95 } from "./intervals.js";
-import { requireFinite, requirePositive } from "./require.js";
+import { requireFinite, requireInteger, requirePositive } from "./require.js";
 
 export interface ScoredLength {
   /** Tokens of the prompt. */
@@ -19,7 +19,7 @@ export interface CurvePoint {
   mean: number;
   /** How many these are. */
   n: number;
-  /** 95 % interval; null for less than two clusters. */
+  /** 95 % interval; null for a single cluster, unless Wilson's can be told. */
   low: number | null;
   high: number | null;
 }
@@ -110,6 +110,7 @@ class RunningMean {
 
 /** At most `most` points of a curve for drawing: the last one in each of as many equal steps of log2(tokens), and the first. */
 export function decimateCurve<P extends { tokens: number }>(curve: readonly P[], most = 400): P[] {
+  requireInteger("decimateCurve", "most", most, 2);
   if (curve.length <= most) return [...curve];
   const start = Math.log2(curve[0]!.tokens);
   const step = (Math.log2(curve.at(-1)!.tokens) - start) / (most - 1);

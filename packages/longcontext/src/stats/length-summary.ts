@@ -51,6 +51,7 @@ export function effectiveLength(
   options: { rule?: "prefix" | "any" } = {},
 ): number | null {
   requireAscending("effectiveLength", points);
+  requireFinite("effectiveLength", "threshold", [threshold]);
   let longest: number | null = null;
   for (const { length, score } of points) {
     if (score >= threshold) longest = length;

@@ -128,6 +128,13 @@ describe("fitPowerLaw", () => {
     ).toBe(true);
   });
 
+  it("takes positions too near to each other for a constant", () => {
+    const near = [1, 1 + Number.EPSILON, 1 + 2 * Number.EPSILON, 1 + 3 * Number.EPSILON];
+    const fit = fitPowerLaw(near, [1, 2, 3, 4]);
+    expect(Object.values(fit).every((value) => typeof value !== "number" || Number.isFinite(value))).toBe(true);
+    expect(fit.degenerate).toBe(true);
+  });
+
   it("refuses too few points and positions that aren't positive", () => {
     expect(() => fitPowerLaw([1], [1])).toThrow(OptionError);
     expect(() => fitPowerLaw([1, 2], [1])).toThrow(OptionError);

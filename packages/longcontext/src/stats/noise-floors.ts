@@ -76,7 +76,10 @@ export function guessLatentList(program: Pick<LatentListProgram, "core" | "view"
   return "output" in shown ? shown.output : printList(list);
 }
 
-/** Mean score of `guessLatentList` over the programs, by Monte Carlo. */
+/**
+ * Mean score of `guessLatentList` over the programs, by Monte Carlo: about 37, 27 and 20 % for programs of 1, 5 and 20 operations with all views. The
+ * paper (arXiv:2409.12640 App. B.1) states 16.9, 11.3 and 8.5 % for a guess that it doesn't describe; ours knows the view, so it is the safer floor.
+ */
 export function latentListChance(
   programs: readonly LatentListProgram[],
   options: { draws?: number; seed?: Seed } = {},

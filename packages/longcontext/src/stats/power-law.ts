@@ -81,7 +81,8 @@ function linearFit(centred: readonly number[], y: readonly number[], beta: numbe
     zz += (value - meanZ) ** 2;
     zy += (value - meanZ) * (y[i]! - meanY);
   }
-  const scale = zy / zz;
+  // Positions may be different and yet too near for their powers to be: then the best law is a constant.
+  const scale = zz > 0 ? zy / zz : 0;
   const gamma = meanY - scale * meanZ;
   // From the centred values, since for a flat law scale·z and γ are large and cancel.
   const residuals = z.map((value, i) => y[i]! - meanY - scale * (value - meanZ));
