@@ -1,0 +1,38 @@
+/** How lengths are counted: any tokenizer, the bytes of UTF-8, or a line fitted to what an endpoint says it received. */
+import type { Tokenizer as DataTokenizer } from "@llmeff/data";
+import { OptionError } from "@llmeff/native/errors";
+
+export interface Tokenizer {
+  /** Names the tokenizer in samples and in the keys of cached sets. */
+  readonly id: string;
+  /** Ids of the text alone: never a begin or end token, which inside a haystack would spoil every score silently. */
+  encode(text: string): ArrayLike<number>;
+  decode?(ids: ArrayLike<number>): string;
+  count(text: string): number;
+}
+
+const encoder = new TextEncoder();
+
+/** Bytes of the text in UTF-8; a lone surrogate counts as U+FFFD, three bytes. */
+export function utf8Length(text: string): number {
+  return Buffer.byteLength(text, "utf8");
+}
+
+/** One token a byte of UTF-8: exact and additive. */
+export const utf8Bytes: Tokenizer = {
+  id: "utf8-bytes",
+  encode: (text) => encoder.encode(text),
+  decode: (ids) => new TextDecoder("utf-8", { ignoreBOM: true }).decode(Uint8Array.from(ids)),
+  count: utf8Length,
+};
+
+/**
+ * A tokenizer of `@llmeff/data` as one that counts.
+ *
+ * @param id - names it in samples, such as `"llama-3"`; two tokenizers of one id are taken for equal
+ */
+export function fromTokenizer(id: string, tokenizer: DataTokenizer): Tokenizer {
+  if (id === "") throw new OptionError("[fromTokenizer] id must not be empty; it names the tokenizer in every sample.");
+  const encode = (text: string): Int32Array => tokenizer.encode(text, { addSpecialTokens: false });
+  return { id, encode, decode: (ids) => tokenizer.decode(ids), count: (text) => encode(text).length };
+}
