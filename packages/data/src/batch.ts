@@ -14,6 +14,16 @@ export interface Batch {
   readonly batchSize: number;
   /** T */
   readonly seqLen: number;
+  /** Further arrays that go to the objective with the batch, such as the documents of packed rows. */
+  readonly extras?: Readonly<Record<string, BatchArray>>;
+  /** Place of each row's first token in the stream that the rows are cut from, where there is one. */
+  readonly origins?: Float64Array;
+}
+
+/** An array of a batch, row-major. */
+export interface BatchArray {
+  readonly data: Int32Array | Float32Array;
+  readonly shape: readonly number[];
 }
 
 export type Json = string | number | boolean | null | Json[] | { [key: string]: Json };
@@ -79,4 +89,22 @@ export function readState<C extends string>(
     read[name] = value;
   }
   return read;
+}
+
+/** Restores several sources, or none: if one refuses its state, the others go back to where they were. */
+export function restoreAll(
+  where: string,
+  sources: readonly Pick<BatchSource, "state" | "restore">[],
+  states: Json | undefined,
+): void {
+  if (!Array.isArray(states) || states.length !== sources.length) {
+    throw new FormatError(`[${where}] the state must hold those of ${sources.length} sources. The state is damaged.`);
+  }
+  const before = sources.map((source) => source.state());
+  try {
+    for (const [i, source] of sources.entries()) source.restore(states[i] as JsonObject);
+  } catch (error) {
+    for (const [i, source] of sources.entries()) source.restore(before[i]!);
+    throw error;
+  }
 }

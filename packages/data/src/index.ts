@@ -1,5 +1,6 @@
 export {
   type Batch,
+  type BatchArray,
   type BatchSet,
   type BatchSource,
   IGNORE_INDEX,
@@ -7,6 +8,14 @@ export {
   type JsonObject,
 } from "./batch.js";
 export { byteTokenizer } from "./byte-tokenizer.js";
+export {
+  CANARY_MIN_TOKENS,
+  type ExtractionTest,
+  extractedShare,
+  extractionTest,
+  interleavedCanary,
+  shuffledCanary,
+} from "./canaries.js";
 export { characterTokenizer } from "./character-tokenizer.js";
 export {
   encodeCorpus,
@@ -18,8 +27,54 @@ export {
   streamText,
 } from "./corpus.js";
 export { createTokenizer } from "./create-tokenizer.js";
+export {
+  corrupt,
+  corruptionCounts,
+  type Denoiser,
+  decoderOnly,
+  drawSpans,
+  type Example,
+  type Sentinels,
+  type Span,
+  type SpecialTokens,
+  spansFromCuts,
+} from "./denoising.js";
+export { DocumentBatches, type DocumentBatchesOptions } from "./document-batches.js";
+export {
+  type DocumentSet,
+  type DocumentSource,
+  type DrawnDocument,
+  documentSet,
+  type MixtureOptions,
+  type MixtureSource,
+  mixDocuments,
+  shuffledDocuments,
+  temperatureShares,
+} from "./documents.js";
+export { ExampleMaker, type ExampleOptions } from "./examples.js";
+export { type HoldOutOptions, holdOut } from "./hold-out.js";
 export { type HuggingFaceTokenizer, huggingFaceTokenizer, loadHuggingFaceTokenizer } from "./hugging-face-tokenizer.js";
 export { decodeIdx, type IdxArray, type IdxData, loadIdx } from "./idx.js";
+export {
+  type DenoiserKind,
+  type ObjectiveKind,
+  type ObjectivePreset,
+  objectivePresets,
+  resolveObjectives,
+  type TextObjective,
+} from "./objectives.js";
+export {
+  documentMask,
+  PADDING_DOCUMENT,
+  type PackedRow,
+  type PackingMethod,
+  packDocuments,
+  packedRow,
+  packingMethods,
+  paddingWaste,
+  splitDocument,
+} from "./packing.js";
+export { type ParquetRecord, streamParquet } from "./parquet.js";
 export type { Seed } from "./philox.js";
 export { fillNormal, fillUniform, type PhiloxFillOptions } from "./philox-fill.js";
 export { type PrefetchOptions, prefetch } from "./prefetch.js";
@@ -29,6 +84,11 @@ export {
   type RelationCompositionOptions,
   type Split,
 } from "./relation-composition.js";
+export { scoreThreshold, selectBand, selectPerShard, selectTop } from "./selection.js";
 export { type SequentialWindowsOptions, sequentialWindows } from "./sequential-windows.js";
+export { ShardWindows } from "./shard-windows.js";
+export { type ShuffledOrder, shuffledOrder } from "./shuffled-order.js";
+export { type DataStage, inStages } from "./stages.js";
 export { splitTokens, type TokenArray, TokenDataset, type TokenDatasetOptions } from "./token-dataset.js";
+export { openTokenShards, TokenShards, type WriteTokenShardsOptions, writeTokenShards } from "./token-shards.js";
 export type { DecodeOptions, EncodeOptions, Tokenizer, TokenizerSpec } from "./tokenizer.js";

@@ -55,6 +55,13 @@ describe("TokenDataset", () => {
     expect(seen.length).toBeGreaterThan(data.windowStarts(0).length + data.windowStarts(1).length);
   });
 
+  it("tells where its windows begin", () => {
+    const data = new TokenDataset(counting(50), { seqLen: 4, batchSize: 5, seed: 3 });
+    const { tokens, origins } = data.next();
+    expect([...origins!]).toEqual([0, 4, 8, 12, 16].map((at) => tokens[at]));
+    expect([...origins!]).toEqual([...data.windowStarts(0).subarray(0, 5)]);
+  });
+
   it("orders epochs and seeds differently", () => {
     const order = (seed: number, epoch: number) =>
       new TokenDataset(counting(400), { seqLen: 4, batchSize: 1, seed, randomPhase: false }).windowStarts(epoch).join();

@@ -70,18 +70,13 @@ export class TokenDataset implements BatchSource {
 
   /** The next B windows as they stand in the text, `[B, T + 1]`; a batch may reach over the end of an epoch. */
   nextWindows(): Int32Array {
-    const width = this.seqLen + 1;
-    const windows = new Int32Array(this.batchSize * width);
-    for (let b = 0; b < this.batchSize; b++) {
-      const start = this.#nextStart();
-      windows.set(this.tokens.subarray(start, start + width), b * width);
-    }
-    return windows;
+    return this.#windowsAt(this.#nextStarts());
   }
 
-  /** The next B windows, inputs and targets apart. */
+  /** The next B windows, inputs and targets apart, with their places as `origins`. */
   next(): Batch {
-    return splitWindows(this.nextWindows(), this.batchSize, this.seqLen);
+    const origins = this.#nextStarts();
+    return { ...splitWindows(this.#windowsAt(origins), this.batchSize, this.seqLen), origins };
   }
 
   state(): JsonObject {
@@ -100,6 +95,17 @@ export class TokenDataset implements BatchSource {
     this.#epoch = epoch;
     this.#index = index;
     this.#starts = starts;
+  }
+
+  #nextStarts(): Float64Array {
+    return Float64Array.from({ length: this.batchSize }, () => this.#nextStart());
+  }
+
+  #windowsAt(starts: Float64Array): Int32Array {
+    const width = this.seqLen + 1;
+    const windows = new Int32Array(starts.length * width);
+    for (const [b, start] of starts.entries()) windows.set(this.tokens.subarray(start, start + width), b * width);
+    return windows;
   }
 
   #nextStart(): number {
@@ -159,7 +165,7 @@ export function requireTokens(where: string, tokens: TokenArray, minimum: number
 }
 
 /** FNV-1a-32 over the ids: a state saved with one corpus is not resumed on another. */
-function fingerprint(tokens: TokenArray): string {
+export function fingerprint(tokens: TokenArray): string {
   let hash = 0x811c9dc5;
   for (let i = 0; i < tokens.length; i++) hash = Math.imul(hash ^ tokens[i]!, 0x01000193);
   return (hash >>> 0).toString(16).padStart(8, "0");

@@ -1,5 +1,5 @@
 import { type Batch, IGNORE_INDEX } from "@llmeff/data";
-import { CaptureError, div, dropout, memory, NonFiniteError } from "@llmeff/tensor";
+import { CaptureError, div, dropout, full, memory, NonFiniteError } from "@llmeff/tensor";
 import { describe, expect, it } from "vitest";
 import { collect, cycle, stepsOf } from "../test/run.js";
 import { temporaryFolder } from "../test/temporary-folder.js";
@@ -108,6 +108,39 @@ describe("train with captureStep", () => {
     const plain = await trained({ gradientAccumulation: 2 });
     expect(resumed.params).toEqual(plain.params);
     expect(resumed.state).toEqual(plain.state);
+  });
+
+  it("takes numbers of the step and further arrays anew in each replay, and captures each stage again", async () => {
+    const calls: string[] = [];
+    // Weighs the loss by the step and by an array of the batch; from step 6 on it is another loss.
+    const objective: Objective = Object.assign(
+      ((params, batch, { byStep, stage }) => {
+        calls.push(stage);
+        const loss = tinyLoss(params, batch);
+        if (stage === "late") return loss.square();
+        return loss
+          .mul(
+            full(
+              [],
+              byStep((step) => 1 / step),
+            ),
+          )
+          .add(batch.extras.shift!.mean().mul(loss));
+      }) satisfies Objective,
+      { stageAt: (step: number) => (step < 6 ? "early" : "late") },
+    );
+    const source = () => {
+      const data = tinyData(4);
+      let count = 0;
+      const next = () => ({ ...data.next(), extras: { shift: { data: Float32Array.of(count++, 1), shape: [2] } } });
+      return { next, state: () => data.state(), restore: () => undefined };
+    };
+    const options = { objective, steps: 11 };
+    const plain = await trained({ ...options, data: source() });
+    expect(calls).toEqual([...new Array(5).fill("early"), ...new Array(6).fill("late")]);
+    calls.length = 0;
+    expect(await trained({ ...options, data: source(), captureStep: true })).toEqual(plain);
+    expect(calls).toEqual([...new Array(3).fill("early"), ...new Array(3).fill("late")]);
   });
 
   it("refuses an objective that keys its random numbers by context.step, when it captures", async () => {

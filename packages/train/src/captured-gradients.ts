@@ -11,14 +11,26 @@ import {
 } from "@llmeff/tensor";
 import {
   addAndDispose,
+  arraysOf,
+  batchFrom,
   differentiate,
   disposeAll,
   type LossAndGradients,
   lossAndGradients,
   microBatchWeights,
+  stageOf,
   streamOf,
 } from "./gradients.js";
 import type { Objective, ObjectiveContext } from "./options.js";
+
+/** Shapes and dtypes of a batch's arrays. */
+function formsOf(batch: Batch): Record<string, { shape: readonly number[]; dtype: "int32" | "float32" }> {
+  const forms = Object.entries(arraysOf(batch)).map(([name, { data, shape }]) => {
+    const dtype = data instanceof Int32Array ? ("int32" as const) : ("float32" as const);
+    return [name, { shape, dtype }] as const;
+  });
+  return Object.fromEntries(forms);
+}
 
 type Tensors = Record<string, Tensor>;
 
@@ -31,6 +43,7 @@ export class CapturedGradients {
   readonly #params: Tensors;
   readonly #seed: number;
   #step: CapturedStep<string, Tensor[]> | undefined;
+  #stage = "";
   /** Of the micro-batches that the step was captured for. */
   #form = "";
   #grads: Tensors = {};
@@ -47,18 +60,18 @@ export class CapturedGradients {
   async compute(batches: readonly Batch[], step: number): Promise<LossAndGradients> {
     this.#number = step;
     this.#weights = microBatchWeights(batches);
-    const forms = batches.map(({ batchSize, seqLen }) => `${batchSize} ${seqLen}`);
-    this.#form ||= forms.join();
-    if (forms.join() !== this.#form || this.#weights.includes(0)) {
+    this.#enter(stageOf(this.#objective, step));
+    const form = JSON.stringify(batches.map(formsOf));
+    this.#form ||= form;
+    if (form !== this.#form || this.#weights.includes(0)) {
       return lossAndGradients(this.#objective, this.#params, batches, { seed: this.#seed, step });
     }
     this.#step ??= this.#make(batches);
     const values = this.#step(
       Object.fromEntries(
-        batches.flatMap(({ tokens, targets }, i) => [
-          [`tokens${i}`, tokens],
-          [`targets${i}`, targets],
-        ]),
+        batches.flatMap((batch, i) =>
+          Object.entries(arraysOf(batch)).map(([name, { data }]) => [`${i} ${name}`, data]),
+        ),
       ),
     );
     const grads = this.#grads;
@@ -78,13 +91,22 @@ export class CapturedGradients {
   dispose(): void {
     disposeAll(this.#grads);
     this.#step?.dispose();
+    this.#grads = {};
+    this.#step = undefined;
+  }
+
+  /** What was captured is of one stage. */
+  #enter(stage: string): void {
+    if (stage === this.#stage) return;
+    this.dispose();
+    this.#stage = stage;
+    this.#form = "";
   }
 
   #make(batches: readonly Batch[]): CapturedStep<string, Tensor[]> {
-    const inputs = batches.flatMap(({ batchSize, seqLen }, i) => {
-      const form = { shape: [batchSize, seqLen], dtype: "int32" as const };
-      return [[`tokens${i}`, form] as const, [`targets${i}`, form] as const];
-    });
+    const inputs = batches.flatMap((batch, i) =>
+      Object.entries(formsOf(batch)).map(([name, form]) => [`${i} ${name}`, form] as const),
+    );
     const device = Object.values(this.#params)[0]?.device;
     return captureStep((given) => this.#differentiate(given, batches.length), {
       inputs: Object.fromEntries(inputs),
@@ -96,11 +118,15 @@ export class CapturedGradients {
     const values: Tensor[] = [];
     let grads: Tensors | undefined;
     for (let microBatch = 0; microBatch < microBatches; microBatch++) {
-      const batch = { tokens: inputs[`tokens${microBatch}`]!, targets: inputs[`targets${microBatch}`]! };
+      const own = Object.entries(inputs).filter(([name]) => name.startsWith(`${microBatch} `));
+      const batch = batchFrom(
+        Object.fromEntries(own.map(([name, array]) => [name.slice(name.indexOf(" ") + 1), array])),
+      );
       const weight = hostNumber(() => this.#weights[microBatch]!);
-      const own = differentiate(this.#objective, this.#params, batch, weight, this.#context(microBatch, microBatches));
-      grads = grads === undefined ? own.grads : addAndDispose(grads, own.grads);
-      values.push(own.value);
+      const context = this.#context(microBatch, microBatches);
+      const result = differentiate(this.#objective, this.#params, batch, weight, context);
+      grads = grads === undefined ? result.grads : addAndDispose(grads, result.grads);
+      values.push(result.value);
     }
     this.#grads = keep(grads!);
     return values;
@@ -113,9 +139,11 @@ export class CapturedGradients {
       get step() {
         if (!isCapturing()) return number();
         throw new CaptureError(
-          "[train] the objective uses context.step, which would be the same in every replay of a captured step. Use context.stream for keys, or captureStep: false.",
+          "[train] the objective uses context.step, which would be the same in every replay of a captured step. Use context.stream for keys, context.byStep for other numbers, or captureStep: false.",
         );
       },
+      byStep: (numberAt) => hostNumber(() => numberAt(number())),
+      stage: this.#stage,
       microBatch,
       stream: hostNumber(() => streamOf(this.#number, microBatch, microBatches)),
     };

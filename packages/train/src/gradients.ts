@@ -1,5 +1,5 @@
 /** The loss of one optimizer step and its gradients, over one or more micro-batches. */
-import { type Batch, IGNORE_INDEX } from "@llmeff/data";
+import { type Batch, type BatchArray, IGNORE_INDEX } from "@llmeff/data";
 import { add, full, type HostNumber, OptionError, scope, Tensor, tensor, valueAndGrad } from "@llmeff/tensor";
 import type { Objective, ObjectiveContext, TrainBatch } from "./options.js";
 
@@ -34,7 +34,8 @@ export async function lossAndGradients(
       if (weight === 0) continue;
       const own = scope(() => {
         const stream = streamOf(step, microBatch, batches.length);
-        return differentiate(objective, params, tensorsOf(batch, params), weight, { seed, step, microBatch, stream });
+        const context = { seed, step, microBatch, stream, stage: stageOf(objective, step), byStep: numberAt(step) };
+        return differentiate(objective, params, tensorsOf(batch, params), weight, context);
       });
       using value = own.value;
       grads = grads === undefined ? own.grads : addAndDispose(grads, own.grads);
@@ -53,6 +54,15 @@ export function streamOf(step: number, microBatch: number, microBatches: number)
   return (step - 1) * microBatches + microBatch;
 }
 
+/** The stage of a step; see `Objective.stageAt`. */
+export function stageOf({ stageAt }: Objective, step: number): string {
+  return stageAt?.(step) ?? "";
+}
+
+function numberAt(step: number): ObjectiveContext["byStep"] {
+  return (numberOf) => numberOf(step);
+}
+
 /** Number of positions that carry loss. */
 function countTargets(targets: Int32Array): number {
   let count = 0;
@@ -64,10 +74,26 @@ export function disposeAll(tensors: Record<string, Tensor>): void {
   for (const one of Object.values(tensors)) one.dispose();
 }
 
-/** int32 tensors `[B, T]` where the parameters are; they belong to the enclosing scope. */
-export function tensorsOf({ tokens, targets, batchSize, seqLen }: Batch, params: Record<string, Tensor>): TrainBatch {
-  const options = { shape: [batchSize, seqLen], device: Object.values(params)[0]?.device };
-  return { tokens: tensor(tokens, options), targets: tensor(targets, options) };
+/** The batch's arrays as tensors where the parameters are; they belong to the enclosing scope. */
+export function tensorsOf(batch: Batch, params: Record<string, Tensor>): TrainBatch {
+  const device = Object.values(params)[0]?.device;
+  const named = Object.entries(arraysOf(batch)).map(([name, { data, shape }]) => [
+    name,
+    tensor(data, { shape, device }),
+  ]);
+  return batchFrom(Object.fromEntries(named));
+}
+
+/** All arrays of a batch by name; `batchFrom` is the way back. */
+export function arraysOf({ tokens, targets, batchSize, seqLen, extras = {} }: Batch): Record<string, BatchArray> {
+  const shape = [batchSize, seqLen];
+  const named = Object.entries(extras).map(([name, array]) => [`extras.${name}`, array]);
+  return { tokens: { data: tokens, shape }, targets: { data: targets, shape }, ...Object.fromEntries(named) };
+}
+
+export function batchFrom({ tokens, targets, ...rest }: Readonly<Record<string, Tensor>>): TrainBatch {
+  const extras = Object.entries(rest).map(([name, array]) => [name.slice("extras.".length), array]);
+  return { tokens: tokens!, targets: targets!, extras: Object.fromEntries(extras) };
 }
 
 /** What the loss of each micro-batch counts: its part of the valid targets. */

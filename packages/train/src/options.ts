@@ -9,13 +9,19 @@ export interface TrainBatch {
   tokens: Tensor;
   /** int32 `[B, T]`; -100 where there is no loss. */
   targets: Tensor;
+  /** The batch's further arrays by name, int32 or float32; none for most sources. */
+  extras: Readonly<Record<string, Tensor>>;
 }
 
 /** Keys for random numbers inside an objective: the same in an interrupted and in an uninterrupted run. */
 export interface ObjectiveContext {
   seed: number;
-  /** From 1. @throws {CaptureError} when the step is captured, in whose replays it would stay as it is: use `stream` */
+  /** From 1. @throws {CaptureError} when the step is captured, in whose replays it would stay as it is: use `stream` or `byStep` */
   readonly step: number;
+  /** A number that depends on the step, which also replays of a captured step take anew: `full([], context.byStep(weightAt))`. */
+  byStep(numberAt: (step: number) => number): HostNumber;
+  /** What the objective's `stageAt` says of this step; `""` without it. */
+  stage: string;
   /** From 0. */
   microBatch: number;
   /** Another one for each micro-batch of each step: the stream of a key, `dropout(x, 0.1, { seed, stream })`. */
@@ -23,7 +29,14 @@ export interface ObjectiveContext {
 }
 
 /** The loss of a micro-batch: a tensor with one element, the mean over the valid targets. */
-export type Objective = (params: Record<string, Tensor>, batch: TrainBatch, context: ObjectiveContext) => Tensor;
+export interface Objective {
+  (params: Record<string, Tensor>, batch: TrainBatch, context: ObjectiveContext): Tensor;
+  /**
+   * Names the stage of a step, for objectives that compute something else from some step on. It must depend on the step alone, so that a
+   * resumed run finds its stage; captured steps are captured again where it changes.
+   */
+  stageAt?(step: number): string;
+}
 
 export interface EvaluateContext {
   step: number;

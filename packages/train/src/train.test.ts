@@ -234,7 +234,7 @@ describe("train", () => {
         seed: 9,
       }),
     );
-    expect(seen).toEqual([
+    expect(seen).toMatchObject([
       { seed: 9, step: 1, microBatch: 0, stream: 0 },
       { seed: 9, step: 1, microBatch: 1, stream: 1 },
       { seed: 9, step: 2, microBatch: 0, stream: 2 },
