@@ -20,12 +20,12 @@ export {
   type TaskName,
 } from "./sample.js";
 export * from "./score/index.js";
-export * from "./stats/index.js";
-export * from "./suite/index.js";
 export { FORMAT_NAMES, type FormatName } from "./scribe/formats.js";
 export { STYLE_NAMES, type StyleName } from "./scribe/styles.js";
 // Texts
 export { type TextKey, writeText } from "./scribe/text.js";
+export * from "./stats/index.js";
+export * from "./suite/index.js";
 export { CONDITIONS, type Condition } from "./tasks/conlang/book.js";
 export { type ConlangMeta, type ConlangParams, conlang, type Direction } from "./tasks/conlang/conlang.js";
 export { englishReferences, englishSentence } from "./tasks/conlang/english.js";
