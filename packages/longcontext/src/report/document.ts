@@ -84,7 +84,6 @@ function summary(sums: Aggregate, { errors = "exclude", threshold = 0.856 }: Rep
     result.samples,
     interval(result.mean),
     result.floor === null ? null : percent(result.floor),
-    result.area === null ? null : percent(result.area),
     result.effectiveLength === null ? "none" : tokensLabel(result.effectiveLength),
     result.statuses.error + result.statuses.context_exceeded,
   ]);
@@ -103,7 +102,6 @@ function summary(sums: Aggregate, { errors = "exclude", threshold = 0.856 }: Rep
           { header: "Samples", style: "integer" },
           { header: "Score", unit: "95 % interval", align: "right" },
           { header: "Floor", align: "right" },
-          { header: "Area", unit: "over log2 length", align: "right" },
           { header: "Effective length", unit: `≥ ${percent(threshold)}`, align: "right" },
           { header: "Not answered", style: "integer" },
         ],
@@ -154,20 +152,23 @@ function lengthTable(results: readonly TaskResult[]): TableBlock {
   const lengths = [...new Set(results.flatMap(({ byLength }) => byLength.map(({ length }) => length)))].sort(
     (a, b) => a - b,
   );
+  const shares = { align: "right", style: "percent", digits: 1 } as const;
   return {
     kind: "table",
     caption: "Score at each length",
     columns: [
       { header: "Model" },
-      ...lengths.map((length) => ({ header: tokensLabel(length), align: "right" as const })),
+      ...lengths.map((length) => ({ header: tokensLabel(length), ...shares })),
+      { header: "Area", ...shares },
+      { header: "Per doubling", unit: "from 32k on", ...shares },
     ],
-    rows: results.map(({ model, byLength }) => [
+    rows: results.map(({ model, byLength, area, degradation }) => [
       model,
-      ...lengths.map((length) => {
-        const at = byLength.find((entry) => entry.length === length);
-        return at === undefined ? null : interval(at);
-      }),
+      ...lengths.map((length) => byLength.find((at) => at.length === length)?.mean ?? null),
+      area,
+      degradation?.slopePerDoubling ?? null,
     ]),
+    note: "Area: mean of the score over the logarithm of the length. Intervals stand in the data at the end.",
   };
 }
 
