@@ -1,3 +1,8 @@
+// Importers, models, reports, runs
+export * from "./importers/index.js";
+export * from "./models/index.js";
+export * from "./report/index.js";
+export * from "./runner/index.js";
 // Samples
 
 // Check
@@ -14,6 +19,9 @@ export {
   TASK_NAMES,
   type TaskName,
 } from "./sample.js";
+export * from "./score/index.js";
+export * from "./stats/index.js";
+export * from "./suite/index.js";
 export { FORMAT_NAMES, type FormatName } from "./scribe/formats.js";
 export { STYLE_NAMES, type StyleName } from "./scribe/styles.js";
 // Texts

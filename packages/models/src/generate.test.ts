@@ -38,6 +38,15 @@ describe("generate", () => {
     expect(ids).toHaveLength(12);
   });
 
+  it("writes the same whether the prompt goes through at once or in chunks", async () => {
+    const prompt = [1, 2, 3, 4, 5, 6, 0, 1, 1];
+    const whole = await collect({ maxTokens: 10, temperature: 0 }, prompt);
+    for (const prefillChunk of [1, 2, 4, 9, 50]) {
+      expect(await collect({ maxTokens: 10, temperature: 0, prefillChunk }, prompt)).toEqual(whole);
+    }
+    await expect(collect({ maxTokens: 1, prefillChunk: 0 })).rejects.toThrow(/prefillChunk/);
+  });
+
   it("draws the same tokens for the same seed and others for another", async () => {
     const draw = (seed: number) => collect({ maxTokens: 20, seed });
     expect(await draw(5)).toEqual(await draw(5));

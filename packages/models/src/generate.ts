@@ -11,6 +11,8 @@ export interface GenerateOptions extends SamplingOptions {
   stopTokens?: readonly number[];
   /** Seeds the draws; default 0. */
   seed?: number;
+  /** Tokens of the prompt that go through the model at a time; less takes less memory. Default all. */
+  prefillChunk?: number;
   signal?: AbortSignal;
 }
 
@@ -34,8 +36,11 @@ export async function* generate(
   prompt: ArrayLike<number>,
   options: GenerateOptions,
 ): AsyncGenerator<number> {
-  const { maxTokens, stopTokens = [], seed = 0, signal } = options;
+  const { maxTokens, stopTokens = [], seed = 0, prefillChunk = Number.POSITIVE_INFINITY, signal } = options;
   const sampling = resolveSampling(options);
+  if (!(prefillChunk >= 1 && (Number.isInteger(prefillChunk) || prefillChunk === Number.POSITIVE_INFINITY))) {
+    throw new OptionError(`[generate] prefillChunk must be a positive integer; received ${prefillChunk}.`);
+  }
   if (!Number.isSafeInteger(maxTokens) || maxTokens < 0) {
     throw new OptionError(`[generate] maxTokens must be a non-negative integer; received ${maxTokens}.`);
   }
@@ -60,6 +65,12 @@ export async function* generate(
   using cache = new KvCache(model.config);
   const seen = new Set(Array.from(prompt));
   let next = Int32Array.from(prompt);
+  while (next.length > prefillChunk) {
+    signal?.throwIfAborted();
+    using tokens = tensor(next.subarray(0, prefillChunk), { shape: [1, prefillChunk], device });
+    model.hidden(params, tokens, cache).dispose();
+    next = next.subarray(prefillChunk);
+  }
   for (let i = 0; i < count; i++) {
     signal?.throwIfAborted();
     using tokens = tensor(next, { shape: [1, next.length], device });

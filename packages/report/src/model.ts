@@ -19,7 +19,7 @@ export interface Section {
   readonly blocks: readonly Block[];
 }
 
-export type Block = Prose | Facts | TableBlock | LineChart | JsonBlock | Samples;
+export type Block = Prose | Facts | TableBlock | LineChart | HeatMap | JsonBlock | Samples | Excerpts | Download;
 
 /** Paragraphs, separated by blank lines. */
 export interface Prose {
@@ -95,8 +95,8 @@ export interface LineChart {
 
 export interface Axis {
   readonly label: string;
-  /** Default `linear`. A log axis leaves out values that are not positive. */
-  readonly scale?: "linear" | "log" | undefined;
+  /** Default `linear`. A log axis leaves out values that are not positive; `log2` has its ticks at powers of two, with k for 1024. */
+  readonly scale?: "linear" | "log" | "log2" | undefined;
   /** Default: the data's. */
   readonly min?: number | undefined;
   readonly max?: number | undefined;
@@ -117,6 +117,66 @@ export interface Series {
 export interface Reference {
   readonly value: number;
   readonly label: string;
+}
+
+/** A colour for each pair of a row and a column, with its value written in it, and the same as a table below. */
+export interface HeatMap {
+  readonly kind: "heatMap";
+  readonly title: string;
+  readonly caption?: string | undefined;
+  readonly columns: HeatMapAxis;
+  /** From top to bottom. */
+  readonly rows: HeatMapAxis;
+  /** `[row][column]` */
+  readonly cells: readonly (readonly HeatMapCell[])[];
+  /** Values of the two ends of the colours; default 0 and 1. Values outside get the colour of the end. */
+  readonly range?: readonly [low: number, high: number] | undefined;
+  /** `percent` writes 0.95 as 95; default `auto`. */
+  readonly style?: "auto" | "percent" | undefined;
+}
+
+export interface HeatMapAxis {
+  readonly label: string;
+  readonly names: readonly string[];
+}
+
+export interface HeatMapCell {
+  /** Null where nothing was measured. */
+  readonly value: number | null;
+  /** There is no value because the measurement failed: shown hatched, not as an empty cell. */
+  readonly failed?: boolean | undefined;
+  /** More about the cell, such as the number of trials. */
+  readonly note?: string | undefined;
+}
+
+/** Texts to be looked into one by one: each a heading to open, with named parts. */
+export interface Excerpts {
+  readonly kind: "excerpts";
+  readonly excerpts: readonly Excerpt[];
+}
+
+export interface Excerpt {
+  readonly title: string;
+  readonly parts: readonly ExcerptPart[];
+}
+
+export interface ExcerptPart {
+  readonly name: string;
+  /** As a whole, or in pieces some of which are marked: what two texts have in common, say. */
+  readonly text: string | readonly TextPiece[];
+}
+
+export interface TextPiece {
+  readonly text: string;
+  readonly marked?: boolean | undefined;
+}
+
+/** A button that saves data of the report as a JSON file. */
+export interface Download {
+  readonly kind: "download";
+  readonly label: string;
+  readonly fileName: string;
+  readonly value: unknown;
 }
 
 /** A collapsible block of JSON: a config, say. */

@@ -38,6 +38,12 @@ describe("makeScale", () => {
     expect(labels({ scale: "log" }, [1.5, 3.9], false)).toEqual(["1.5", "2.0", "2.5", "3.0", "3.5"]);
   });
 
+  it("puts ticks of a log2 axis at powers of two, as many as fit", () => {
+    expect(labels({ scale: "log2" }, [4096, 131_072], false)).toEqual(["4k", "8k", "16k", "32k", "64k", "128k"]);
+    expect(labels({ scale: "log2" }, [1000, 10_485_760], false)).toEqual(["1k", "8k", "64k", "512k", "4M"]);
+    expect(labels({ scale: "log2" }, [600, 900], false)).toEqual(["600", "650", "700", "750", "800", "850", "900"]);
+  });
+
   it("maps equal ratios to equal lengths on a log axis", () => {
     const scale = makeScale({ label: "x", scale: "log" }, [1, 10_000], { count: 5, nice: false });
     expect([1, 10, 100, 10_000].map(scale.position)).toEqual([0, 0.25, 0.5, 1].map((v) => expect.closeTo(v, 12)));

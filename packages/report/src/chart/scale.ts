@@ -30,7 +30,7 @@ export interface ScaleOptions {
  * @throws {OptionError} if `min` and `max` don't make an interval, or a log axis is to start at 0 or below
  */
 export function makeScale(axis: Axis, values: Iterable<number>, options: ScaleOptions): Scale {
-  const log = axis.scale === "log";
+  const log = axis.scale === "log" || axis.scale === "log2";
   const [low, high] = range(axis, values, log);
   if (!(low < high) || (log && low <= 0)) {
     throw new OptionError(
@@ -82,13 +82,30 @@ function logScale(axis: Axis, low: number, high: number, { count, nice }: ScaleO
   const to = axis.max ?? high * room;
   const span = Math.log(to / from);
   const position = (value: number) => (value > 0 ? Math.log(value / from) / span : Number.NaN);
-  const { values, label } = logTicks(from, to, count, axis.style === "percent");
+  const { values, label } =
+    axis.scale === "log2" ? powersOfTwo(from, to, count) : logTicks(from, to, count, axis.style === "percent");
   return {
     log: true,
     domain: [from, to],
     ticks: values.map((value) => ({ position: position(value), label: label(value) })),
     position,
   };
+}
+
+/** Every power of two, or every second, third, … where they are too many. Less than one doubling has ticks like any log axis. */
+function powersOfTwo(from: number, to: number, count: number) {
+  const lowest = Math.ceil(Math.log2(from) - 1e-9);
+  const steps = Math.floor(Math.log2(to) + 1e-9) - lowest;
+  if (steps < 1) return logTicks(from, to, count, false);
+  const every = Math.ceil((steps + 1) / count);
+  const values = Array.from({ length: Math.floor(steps / every) + 1 }, (_, i) => 2 ** (lowest + i * every));
+  return { values, label: binaryLabel };
+}
+
+function binaryLabel(value: number): string {
+  const [unit, name] =
+    value >= 2 ** 30 ? [2 ** 30, "G"] : value >= 2 ** 20 ? [2 ** 20, "M"] : value >= 1024 ? [1024, "k"] : [1, ""];
+  return `${Number((value / unit).toPrecision(6))}${name}`;
 }
 
 /** Powers of ten; with 2 and 5 between them, or round linear steps, where the powers alone are too few. */

@@ -1,10 +1,11 @@
 /** The blocks of a section as HTML. */
 import type { StyleIndex } from "../chart/line-chart.js";
 import { formatNumber } from "../format.js";
-import type { Block, Facts, JsonBlock, Prose, Samples, Table } from "../model.js";
+import type { Block, Download, ExcerptPart, Excerpts, Facts, JsonBlock, Prose, Samples, Table } from "../model.js";
 import { type FormattedCell, type FormattedColumn, formatTable } from "../table-cells.js";
 import { legendKey, renderChart } from "./chart.js";
-import { escapeHtml } from "./escape.js";
+import { escapeHtml, escapeJson } from "./escape.js";
+import { renderHeatMap } from "./heat-map.js";
 
 export function renderBlock(block: Block, styles: StyleIndex): string {
   switch (block.kind) {
@@ -16,10 +17,16 @@ export function renderBlock(block: Block, styles: StyleIndex): string {
       return renderTable(block, styles);
     case "lineChart":
       return renderChart(block, styles);
+    case "heatMap":
+      return renderHeatMap(block, styles, renderTable);
     case "json":
       return renderJson(block);
     case "samples":
       return renderSamples(block);
+    case "excerpts":
+      return renderExcerpts(block);
+    case "download":
+      return renderDownload(block);
   }
 }
 
@@ -87,4 +94,27 @@ function renderSamples({ samples }: Samples): string {
     return `<article class="sample"><h3>${escapeHtml(title)}</h3><blockquote>${given}${escapeHtml(text)}</blockquote></article>`;
   });
   return `<div class="samples">${items.join("\n")}</div>`;
+}
+
+function renderExcerpts({ excerpts }: Excerpts): string {
+  const items = excerpts.map(({ title, parts }) => {
+    const shown = parts.map((part) => `<h4>${escapeHtml(part.name)}</h4><pre>${partText(part)}</pre>`);
+    return `<details class="excerpt"><summary>${escapeHtml(title)}</summary>${shown.join("")}</details>`;
+  });
+  return `<div class="excerpts">${items.join("\n")}</div>`;
+}
+
+function partText({ text }: ExcerptPart): string {
+  if (typeof text === "string") return escapeHtml(text);
+  return text
+    .map((piece) => (piece.marked ? `<mark>${escapeHtml(piece.text)}</mark>` : escapeHtml(piece.text)))
+    .join("");
+}
+
+/** The button does nothing without the page's script, so it is shown by it. */
+function renderDownload({ label, fileName, value }: Download): string {
+  return (
+    `<p class="download" hidden><button type="button" data-file="${escapeHtml(fileName)}">${escapeHtml(label)}</button>` +
+    `<script type="application/json">${escapeJson(value)}</script></p>`
+  );
 }

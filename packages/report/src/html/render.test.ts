@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { sampleReport } from "../../test/sample-report.js";
 import { temporaryFolder } from "../../test/temporary-folder.js";
-import type { LineChart, Report } from "../model.js";
+import type { HeatMap, LineChart, Report } from "../model.js";
 import { renderReport, writeReport } from "./render.js";
 
 const chart = (parts: Partial<LineChart>): Report => ({
@@ -14,6 +14,18 @@ const chart = (parts: Partial<LineChart>): Report => ({
       title: "s",
       blocks: [{ kind: "lineChart", title: "c", x: { label: "x" }, y: { label: "y" }, series: [], ...parts }],
     },
+  ],
+});
+
+const heatMap = (): HeatMap => ({
+  kind: "heatMap",
+  title: "Recall",
+  rows: { label: "depth", names: ["0 %", "100 %"] },
+  columns: { label: "tokens", names: ["4k", "8k", "16k"] },
+  style: "percent",
+  cells: [
+    [{ value: 1, note: "n = 5" }, { value: 0.5 }, { value: 0 }],
+    [{ value: 0.625 }, { value: null, failed: true }, { value: null }],
   ],
 });
 
@@ -100,6 +112,24 @@ describe("renderReport", () => {
             },
             { kind: "json", title: hostile, value: { [hostile]: hostile } },
             { kind: "samples", samples: [{ title: hostile, prompt: hostile, text: hostile }] },
+            {
+              kind: "heatMap",
+              title: hostile,
+              caption: hostile,
+              rows: { label: hostile, names: [hostile] },
+              columns: { label: hostile, names: [hostile, hostile] },
+              cells: [
+                [
+                  { value: 1, note: hostile },
+                  { value: null, failed: true },
+                ],
+              ],
+            },
+            {
+              kind: "excerpts",
+              excerpts: [{ title: hostile, parts: [{ name: hostile, text: [{ text: hostile, marked: true }] }] }],
+            },
+            { kind: "download", label: hostile, fileName: hostile, value: { [hostile]: hostile } },
           ],
         },
         { title: hostile, blocks: [] },
@@ -108,13 +138,58 @@ describe("renderReport", () => {
     };
     const page = renderReport(report);
     checkNesting(page);
-    expect(page.match(/<script/g)).toHaveLength(2); // the chart's data and the page's own script
-    expect(page.match(/<\/script>/g)).toHaveLength(2);
+    expect(page.match(/<script/g)).toHaveLength(3); // the data of chart and download, and the page's own script
+    expect(page.match(/<\/script>/g)).toHaveLength(3);
     expect(page).not.toContain("<img");
     expect(page).not.toMatch(/<[^>"]*("[^"]*"[^>"]*)*\son\w+=/);
     for (const forbidden of ["\u0000", "\ud800"]) expect(page).not.toContain(forbidden);
     const data = page.match(/<script type="application\/json">([\s\S]*?)<\/script>/)![1]!;
     expect(JSON.parse(data).label.slice(0, 20)).toBe(hostile.slice(0, 20));
+  });
+
+  it("draws a heat map with a value, a title and a colour for each cell, failures hatched, and the same as a table", () => {
+    const page = renderReport({ title: "t", sections: [{ title: "s", blocks: [heatMap()] }] });
+    const [wide] = page.match(/<svg class="wide"[\s\S]*?<\/svg>/)!;
+    expect(wide.match(/<g class="cell" tabindex="0"/g)).toHaveLength(1);
+    expect(wide.match(/<g class="cell" tabindex="-1"/g)).toHaveLength(5);
+    expect(wide).toContain("<title>depth 0 %, tokens 4k: 100.0 % (n = 5)</title>");
+    expect(wide).toContain("<title>depth 100 %, tokens 8k: failed</title>");
+    expect(wide).toContain("<title>depth 100 %, tokens 16k: nothing measured</title>");
+    expect([...wide.matchAll(/<rect [^>]*fill="(#\w{6})"/g)].map(([, fill]) => fill)).toEqual([
+      "#fde725",
+      "#21918c",
+      "#440154",
+      "#28ae80",
+    ]);
+    expect(wide.match(/class="failed"/g)).toHaveLength(1);
+    expect(wide.match(/class="empty"/g)).toHaveLength(1);
+    const cells = [...page.matchAll(/<td class="right">([^<]*)<\/td>/g)].map(([, text]) => text);
+    expect(cells).toEqual(["100.0 %", "50.0 %", "0.0 %", "62.5 %", "failed", "–"]);
+    checkNesting(page);
+  });
+
+  it("draws a heat map of nothing, and refuses one whose cells don't fit its names", () => {
+    const page = (parts: object) =>
+      renderReport({ title: "t", sections: [{ title: "s", blocks: [{ ...heatMap(), ...parts }] }] });
+    checkNesting(page({ cells: [], rows: { label: "r", names: [] } }));
+    expect(() => page({ cells: [] })).toThrow(/2 rows and 3 columns but has 0 rows/);
+    expect(() => page({ cells: [[], []] })).toThrow(/0 cells in row 0/);
+  });
+
+  it("marks pieces of an excerpt, and keeps the data of a download", () => {
+    const excerpt = {
+      title: "e",
+      parts: [{ name: "reply", text: [{ text: "same", marked: true }, { text: " other" }] }],
+    };
+    const download = { kind: "download", label: "Save", fileName: "data.json", value: { a: [1, null] } } as const;
+    const page = renderReport({
+      title: "t",
+      sections: [{ title: "s", blocks: [{ kind: "excerpts", excerpts: [excerpt] }, download] }],
+    });
+    expect(page).toContain("<h4>reply</h4><pre><mark>same</mark> other</pre>");
+    expect(page).toContain('data-file="data.json"');
+    expect(JSON.parse(page.match(/<script type="application\/json">(.*?)<\/script>/)![1]!)).toEqual({ a: [1, null] });
+    checkNesting(page);
   });
 
   it("draws a line in pieces around missing values", () => {

@@ -1,9 +1,9 @@
 /**
- * The one script of a report: reads values off a chart under the pointer or with the arrow keys. It takes its data from
+ * The one script of a report: reads values off a chart under the pointer or with the arrow keys, and saves data as files. It takes its data from
  * a JSON block beside the drawing and writes text only through `textContent`. Without it the page loses nothing else.
  */
 export const CHART_SCRIPT = `"use strict";
-for (const plot of document.querySelectorAll(".plot")) {
+for (const plot of document.querySelectorAll(".plot:not(.scroll)")) {
   const data = JSON.parse(plot.querySelector("script").textContent);
   const tip = plot.querySelector(".tip");
   const show = (value, digits) => value.toLocaleString("en-US", { maximumSignificantDigits: digits });
@@ -79,5 +79,37 @@ for (const plot of document.querySelectorAll(".plot")) {
     event.preventDefault();
     point(Math.max(0, Math.min(1, (current === null ? 0 : current + move))));
   });
+}
+for (const heat of document.querySelectorAll(".heat")) {
+  const told = heat.querySelector(".told");
+  const tell = (event) => {
+    const cell = event.target.closest(".cell");
+    if (cell) told.textContent = cell.getAttribute("aria-label");
+  };
+  heat.addEventListener("pointerover", tell);
+  heat.addEventListener("focusin", tell);
+  heat.addEventListener("keydown", (event) => {
+    const cell = event.target.closest(".cell");
+    const move = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
+    if (!cell || !move) return;
+    event.preventDefault();
+    const row = Number(cell.dataset.row) + move[0], column = Number(cell.dataset.column) + move[1];
+    const next = cell.parentNode.querySelector('[data-row="' + row + '"][data-column="' + column + '"]');
+    if (!next) return;
+    cell.setAttribute("tabindex", "-1");
+    next.setAttribute("tabindex", "0");
+    next.focus();
+  });
+}
+for (const place of document.querySelectorAll(".download")) {
+  const button = place.querySelector("button");
+  button.addEventListener("click", () => {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([place.querySelector("script").textContent], { type: "application/json" }));
+    link.download = button.dataset.file;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+  });
+  place.hidden = false;
 }
 `;

@@ -102,6 +102,24 @@ svg .halo{paint-order:stroke;stroke:var(--ground);stroke-width:4px;stroke-linejo
 .band{fill:var(--c);opacity:.16}
 .marker{fill:var(--c);stroke:var(--ground);stroke-width:1.25}
 .crosshair{stroke:var(--muted);stroke-width:1;pointer-events:none}
+.heat .plot>svg{width:auto;max-width:none;height:auto}
+.heat .plot>svg.narrow{display:none}
+@container (max-width:36rem){.heat .plot>svg.narrow{display:block}}
+.cell text{fill:var(--ink);font-size:12px}
+.cell text[fill="#000"]{fill:#000}
+.cell text[fill="#fff"]{fill:#fff}
+.cell:focus{outline:none}
+.cell:focus rect{stroke:var(--ink);stroke-width:2.5}
+.failed{fill:var(--rule)}
+.empty{fill:none;stroke:var(--rule)}
+.hatch{fill:none;stroke:var(--muted);stroke-width:1.25}
+.told{font-variant-numeric:tabular-nums}
+.heat details{margin-top:1rem}
+.heat details .scroll{margin:0;padding:0 1rem 1rem}
+.excerpt h4{font-size:.8125rem;font-weight:600;color:var(--muted);margin:0;padding:.5rem 1rem 0}
+.excerpt pre{max-height:24rem;overflow:auto}
+.excerpt mark{background:var(--bestGround);color:var(--best)}
+button{font:inherit;font-size:.9375rem;padding:.5rem 1rem;border:1px solid var(--muted);border-radius:.5rem;background:var(--raised);color:var(--ink);cursor:pointer}
 .tip{position:absolute;z-index:1;top:0;left:0;pointer-events:none;max-width:min(22rem,90%);padding:.55rem .75rem;border:1px solid var(--rule);border-radius:.45rem;background:var(--ground);box-shadow:0 6px 24px rgb(0 0 0/.14);font-size:.8125rem;line-height:1.5;font-variant-numeric:tabular-nums}
 .tip b{display:block;font-weight:600}
 .tip span{display:flex;justify-content:space-between;gap:1.25rem}
@@ -122,7 +140,7 @@ footer p{margin:0}
 @media (max-width:36rem){.page{padding:2.5rem 1.15rem 3rem}section{margin-top:3rem}.facts{grid-template-columns:1fr;gap:0}.facts dd{margin-bottom:.75rem}.headline{grid-template-columns:1fr 1fr;gap:1.25rem}.headline dd{font-size:1.375rem}}`;
 
 const PRINT = `
-body{font-size:10.5pt}.page{max-width:none;padding:0}nav,.tip,.crosshair{display:none}
+body{font-size:10.5pt}.page{max-width:none;padding:0}nav,.tip,.crosshair,.download,.told{display:none}
 section{margin-top:2rem}h2,h3,caption{break-after:avoid}tr{break-inside:avoid}
 .scroll{overflow:visible}table{font-size:8.5pt}th,td{padding-left:.8rem}
 details:not([open])>*:not(summary){display:block}details::details-content{content-visibility:visible;display:block}

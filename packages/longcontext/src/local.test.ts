@@ -1,0 +1,59 @@
+import { byteTokenizer } from "@llmeff/data";
+import { Transformer } from "@llmeff/models";
+import { memory, scope, tensor } from "@llmeff/tensor";
+import { expect, it } from "vitest";
+import { plainSample } from "../test/samples.js";
+import { localModel } from "./local.js";
+
+const transformer = new Transformer({
+  vocabSize: 256,
+  dModel: 16,
+  numLayers: 2,
+  numHeads: 2,
+  maxSeqLen: 128,
+  initStd: 0.5,
+  attention: [{ kind: "dot", window: 8 }, { kind: "dot" }],
+});
+const params = transformer.init(3);
+const model = localModel(transformer, params, byteTokenizer(), { id: "tiny", prefillChunk: 16 });
+
+it("gives the log-probabilities of the whole forward pass, in chunks of any size", async () => {
+  const ids = Int32Array.from({ length: 50 }, (_, i) => (i * 37) % 256);
+  const logits = scope(() => transformer.logits(params, tensor(ids, { shape: [1, 50] })).dataSync());
+  const expected = Array.from({ length: 50 }, (_, i) => {
+    if (i === 0) return Number.NaN;
+    const row = Array.from(logits.subarray((i - 1) * 256, i * 256));
+    const most = Math.max(...row);
+    return row[ids[i]!]! - most - Math.log(row.reduce((sum, z) => sum + Math.exp(z - most), 0));
+  });
+  const before = memory().tensors;
+  for (const options of [{}, { chunk: 7 }, { chunk: 1 }, { from: 20, chunk: 16 }, { from: 49 }]) {
+    const found = await model.tokenLogProbs!(ids, options);
+    const wanted = expected.slice(options.from ?? 0);
+    expect(found).toHaveLength(wanted.length);
+    // Positions before `from` are not wanted; float32 sums of 256 terms agree to 1e-5.
+    for (const [i, value] of wanted.entries()) {
+      if (Number.isNaN(value)) expect(found[i]).toBeNaN();
+      else expect(found[i]).toBeCloseTo(value, 4);
+    }
+  }
+  expect(memory().tensors).toBe(before);
+  await expect(model.tokenLogProbs!(ids, { chunk: 0 })).rejects.toThrow(/chunk/);
+});
+
+it("answers messages as text, ends at a stop text, and counts its tokens", async () => {
+  const { messages } = plainSample(1);
+  const free = await model.generate({ messages, maxTokens: 20, temperature: 0 });
+  expect(free.finish).toBe("length");
+  expect(free.usage).toEqual({ promptTokens: Buffer.byteLength(messages[0]!.content), completionTokens: 20 });
+  const again = await Promise.all([1, 2].map(() => model.generate({ messages, maxTokens: 20, temperature: 0 })));
+  expect(again.map(({ text }) => text)).toEqual([free.text, free.text]);
+  const stop = free.text.slice(3, 5);
+  const stopped = await model.generate({ messages, maxTokens: 20, temperature: 0, stop: [stop] });
+  expect(stopped).toMatchObject({ finish: "stop", text: free.text.slice(0, free.text.indexOf(stop)) });
+});
+
+it("tells its context, so that longer samples are not asked", () => {
+  expect(model.contextWindow).toBe(128);
+  expect(model.tokenizer?.id).toBe("tiny");
+});

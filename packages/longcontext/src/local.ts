@@ -1,0 +1,136 @@
+/**
+ * Models of `@llmeff/models` in this process. An entry point of its own, since it loads the native engine; all else of the package works
+ * without.
+ */
+import type { Tokenizer as DataTokenizer } from "@llmeff/data";
+import { generate, KvCache, type Parameters, type Transformer } from "@llmeff/models";
+import { OptionError } from "@llmeff/native/errors";
+import { crossEntropyParts, scope, tensor } from "@llmeff/tensor";
+import type { EvalModel, GenRequest, GenResult } from "./models/eval-model.js";
+import { flatPrompt } from "./models/flat-prompt.js";
+import { fromTokenizer } from "./tokens/tokenizer.js";
+
+export interface LocalModelOptions {
+  /** Names it in results. */
+  id: string;
+  /** What samples call the tokenizer; default the model's id. */
+  tokenizerId?: string;
+  /** Ends an answer beside the texts of a request, such as the end-of-text token. */
+  stopTokens?: readonly number[];
+  /** Tokens of a prompt that go through the model at a time; default 2048. */
+  prefillChunk?: number;
+}
+
+/**
+ * A model in this process: greedy or sampled generation over a key-value cache, and exact log-probabilities. It has no chat template, so
+ * messages become one text (`flatPrompt`). Requests are answered one after the other. The parameters stay the caller's.
+ *
+ * @example
+ * const model = localModel(transformer, params, tokenizer, { id: "runs/shakespeare" });
+ */
+export function localModel(
+  model: Transformer,
+  params: Parameters,
+  tokenizer: DataTokenizer,
+  options: LocalModelOptions,
+): EvalModel {
+  const { id, tokenizerId = id, stopTokens = [], prefillChunk = 2048 } = options;
+  const counting = fromTokenizer(tokenizerId, tokenizer);
+  let queue: Promise<unknown> = Promise.resolve();
+  const inTurn = <T>(work: () => Promise<T>): Promise<T> => {
+    const turn = queue.then(work);
+    queue = turn.catch(() => {});
+    return turn;
+  };
+  return {
+    id,
+    kind: "completion",
+    contextWindow: model.config.maxSeqLen,
+    tokenizer: counting,
+    fingerprint: { local: id, parameters: model.parameterCount },
+    generate: (request) => inTurn(() => answer(model, params, tokenizer, { stopTokens, prefillChunk }, request)),
+    tokenLogProbs: (ids, { from = 0, chunk = prefillChunk } = {}) =>
+      inTurn(() => logProbs(model, params, ids, from, chunk)),
+  };
+}
+
+interface Settings {
+  stopTokens: readonly number[];
+  prefillChunk: number;
+}
+
+async function answer(
+  model: Transformer,
+  params: Parameters,
+  tokenizer: DataTokenizer,
+  { stopTokens, prefillChunk }: Settings,
+  request: GenRequest,
+): Promise<GenResult> {
+  const { messages = [], maxTokens, temperature = 0, seed = 0, stop = [], signal } = request;
+  const prompt = tokenizer.encode(request.prompt ?? flatPrompt(messages), { addSpecialTokens: false });
+  const start = performance.now();
+  const sampling = {
+    maxTokens,
+    temperature,
+    seed,
+    stopTokens,
+    prefillChunk,
+    ...(signal === undefined ? {} : { signal }),
+  };
+  const ids: number[] = [];
+  let text = "";
+  let ttftMs: number | undefined;
+  let stopped = false;
+  for await (const id of generate(model, params, prompt, sampling)) {
+    ttftMs ??= performance.now() - start;
+    stopped = stopTokens.includes(id);
+    if (stopped) break;
+    ids.push(id);
+    text = tokenizer.decode(ids);
+    const ends = stop.map((end) => text.indexOf(end)).filter((at) => at >= 0);
+    if (ends.length === 0) continue;
+    text = text.slice(0, Math.min(...ends));
+    stopped = true;
+    break;
+  }
+  return {
+    text,
+    finish: stopped ? "stop" : "length",
+    usage: { promptTokens: prompt.length, completionTokens: ids.length },
+    ...(ttftMs === undefined ? {} : { ttftMs }),
+    totalMs: performance.now() - start,
+  };
+}
+
+/** `log p(ids[i] | ids[0 .. i))` for `i ≥ from`; NaN for the first token, which has nothing before it. */
+async function logProbs(
+  model: Transformer,
+  params: Parameters,
+  ids: Int32Array,
+  from: number,
+  chunk: number,
+): Promise<Float64Array> {
+  const wholeNumbers = { from, chunk };
+  for (const [name, value] of Object.entries(wholeNumbers)) {
+    if (!Number.isSafeInteger(value) || value < (name === "from" ? 0 : 1)) {
+      throw new OptionError(`[tokenLogProbs] ${name} must be a whole number; received ${value}.`);
+    }
+  }
+  const device = Object.values(params)[0]?.device;
+  const values = new Float64Array(ids.length).fill(Number.NaN);
+  using cache = new KvCache(model.config);
+  for (let start = 0; start < ids.length - 1; start += chunk) {
+    const end = Math.min(start + chunk, ids.length - 1);
+    using tokens = tensor(ids.subarray(start, end), { shape: [1, end - start], device });
+    if (end <= from - 1) {
+      model.hidden(params, tokens, cache).dispose();
+      continue;
+    }
+    using perToken = scope(() => {
+      const targets = tensor(ids.subarray(start + 1, end + 1), { shape: [1, end - start], device });
+      return crossEntropyParts(model.logits(params, tokens, cache), targets).perToken;
+    });
+    for (const [i, loss] of Array.from(await perToken.data()).entries()) values[start + 1 + i] = -loss;
+  }
+  return values.subarray(from);
+}

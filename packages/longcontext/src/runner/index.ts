@@ -1,0 +1,14 @@
+export type { EndpointOptions } from "./ask.js";
+export { type Clock, systemClock } from "./clock.js";
+export type { ConcurrencyOptions } from "./concurrency.js";
+export { costOf, type Prices, type SpendingLimits, type UsageTotals } from "./cost.js";
+export { type Estimate, estimate } from "./estimate.js";
+export { promptSha256, type RequestIdentity, requestKey } from "./identity.js";
+export { type FolderLock, LockedError, lockFolder } from "./lock.js";
+export type { RateLimitOptions } from "./rate-limits.js";
+export { type RescoreSummary, rescore } from "./rescore.js";
+export { type CachedReply, folderCache, type ResponseCache } from "./response-cache.js";
+export { promptTokensOf, type ResultRecord, type SampleFacts, type Score, STATUSES, type Status } from "./result.js";
+export { type ResultsHeader, type RunConfig, readResults, resultsFile } from "./results-file.js";
+export type { RetryOptions } from "./retry.js";
+export { type RunModel, type RunOptions, type RunSummary, runEvaluation } from "./run.js";

@@ -1,0 +1,126 @@
+/** `kill -9` at any moment loses no reply that had come, and has none asked for again. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { bundleProgram } from "../../../../test/bundle.js";
+import { type Behaviour, TestEndpoint } from "../../test/endpoint.js";
+import type { ResultRecord } from "./result.js";
+import { readResults, resultsFile } from "./results-file.js";
+
+const count = 120;
+let folder = "";
+let program = "";
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), "llmeff-kill-"));
+  program = await bundleProgram(new URL("../../test/run-program.ts", import.meta.url), folder);
+});
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+/** One life of the run: started, and either killed or over. */
+class Life {
+  readonly process: ChildProcess;
+  readonly ended: Promise<number | null>;
+  #errors = "";
+
+  constructor(url: string, runFolder: string) {
+    this.process = spawn(process.execPath, [program, url, runFolder, String(count)], {
+      stdio: ["ignore", "ignore", "pipe"],
+    });
+    this.process.stderr!.on("data", (piece: Buffer) => {
+      this.#errors += piece.toString();
+    });
+    this.ended = new Promise((resolve) => this.process.on("exit", resolve));
+  }
+
+  async kill(): Promise<void> {
+    this.process.kill("SIGKILL");
+    await this.ended;
+  }
+
+  async finish(): Promise<void> {
+    expect(`${await this.ended} ${this.#errors}`).toBe("0 ");
+  }
+}
+
+function linesOf(path: string): number {
+  return existsSync(path) ? readFileSync(path, "utf8").split("\n").length - 1 : 0;
+}
+
+it("asks no sample again whose answer had come, after kills at five moments", async () => {
+  const runFolder = join(folder, "five");
+  const results = join(runFolder, resultsFile);
+  /** The request at which to strike, and what the server is doing with it. */
+  const moments: { at: number; with: Behaviour }[] = [
+    { at: 1, with: { kind: "silent" } },
+    { at: 20, with: { kind: "cut" } },
+    { at: 41, with: { kind: "status", status: 429 } },
+    { at: 70, with: { kind: "unfinished" } },
+    { at: 100, with: { kind: "silent" } },
+  ];
+  let life: Life | undefined;
+  let requests = 0;
+  let striking = false;
+  const killed: Promise<void>[] = [];
+  await using endpoint = await TestEndpoint.start(async () => {
+    requests++;
+    // While a kill is under way nothing is answered, so that only what was sent before counts as answered.
+    if (striking) return { kind: "silent" };
+    const moment = moments[0];
+    if (moment === undefined || requests < moment.at) return { kind: "answer" };
+    moments.shift();
+    striking = true;
+    killed.push(strike(life!));
+    return moment.with;
+  });
+
+  /** Kills when all answers that were sent stand in the file; its first line is the header. */
+  async function strike(victim: Life): Promise<void> {
+    const settled = () => {
+      const answered = [...endpoint.tally.answered.values()].reduce((sum, n) => sum + n, 0);
+      return endpoint.answering === 0 && linesOf(results) === answered + 1;
+    };
+    for (let i = 0; i < 4000 && !settled(); i++) await delay(5);
+    expect(settled()).toBe(true);
+    await victim.kill();
+  }
+
+  while (moments.length > 0) {
+    life = new Life(endpoint.url, runFolder);
+    await life.ended;
+    await Promise.all(killed);
+    striking = false;
+  }
+  await new Life(endpoint.url, runFolder).finish();
+
+  expect(killed).toHaveLength(5);
+  expect([...endpoint.tally.answered.values()]).toEqual(Array(count).fill(1));
+  const records: ResultRecord[] = [];
+  await readResults(results, (record) => records.push(record));
+  expect(new Set(records.map(({ id }) => id)).size).toBe(count);
+  expect(records).toHaveLength(count);
+  expect(records.every(({ status, score }) => status === "ok" && score === 1)).toBe(true);
+  const sum = (name: "promptTokens" | "completionTokens") =>
+    records.reduce((total, { usage }) => total + usage![name], 0);
+  expect(sum("promptTokens")).toBe(endpoint.tally.promptTokens);
+  expect(sum("completionTokens")).toBe(endpoint.tally.completionTokens);
+});
+
+it("asks again at the most what was under way when it was killed at a random moment", async () => {
+  const runFolder = join(folder, "random");
+  await using endpoint = await TestEndpoint.start(() => ({ kind: "answer", delayMs: 4 }));
+  let lost = 0;
+  for (const answers of [3, 30, 55, 80, 104]) {
+    const life = new Life(endpoint.url, runFolder);
+    while (endpoint.tally.answered.size < answers) await delay(1);
+    await life.kill();
+    // Asked for, and not in the file: under way, or just come.
+    lost = endpoint.tally.requests - Math.max(0, linesOf(join(runFolder, resultsFile)) - 1);
+  }
+  await new Life(endpoint.url, runFolder).finish();
+  expect(endpoint.tally.answered.size).toBe(count);
+  expect(lost).toBeLessThan(count / 2);
+  expect(endpoint.tally.requests).toBeLessThanOrEqual(count + lost);
+});

@@ -1,0 +1,17 @@
+/** A run of its own process, to be killed: `run-program URL FOLDER COUNT`. */
+import { join } from "node:path";
+import { httpModel } from "../src/models/http-model.js";
+import { folderCache } from "../src/runner/response-cache.js";
+import { runEvaluation } from "../src/runner/run.js";
+import { plainSamples, scorePlain } from "./samples.js";
+
+const [url = "", folder = "", count = ""] = process.argv.slice(2);
+const model = httpModel(url, "m");
+await runEvaluation({
+  folder,
+  models: [{ model, retries: { baseMs: 5, maxMs: 20 }, prices: { input: 1, output: 2 } }],
+  samples: () => plainSamples(Number(count)),
+  score: scorePlain,
+  cache: folderCache(join(folder, "cache")),
+});
+await model.close?.();
