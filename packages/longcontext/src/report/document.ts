@@ -135,13 +135,18 @@ function curveChart(task: string, results: readonly TaskResult[]): LineChart {
       high: points.map(({ high, mean }) => high ?? mean),
     };
   });
+  // To the longest budget, which prompts stay a little below, so that it has its tick.
+  const longest = Math.max(
+    0,
+    ...results.flatMap(({ byLength, curve }) => [...byLength.map(({ length }) => length), curve.at(-1)?.tokens ?? 0]),
+  );
   const floors = results.flatMap(({ floor }) => (floor === null ? [] : [floor]));
   const floor = floors.length === 0 ? undefined : floors.reduce((sum, value) => sum + value, 0) / floors.length;
   return {
     kind: "lineChart",
     title: `${task}: mean score of all samples up to a length`,
     caption: "Cumulative average; the band is a 95 % interval. k = 1024.",
-    x: { label: "prompt tokens", scale: "log2" },
+    x: { label: "prompt tokens", scale: "log2", ...(longest > 0 ? { max: longest } : {}) },
     y: { label: "score", style: "percent", min: 0, max: 1 },
     series,
     ...(floor === undefined ? {} : { references: [{ value: floor, label: `floor ${percent(floor)}` }] }),
@@ -388,7 +393,7 @@ function percent(share: number): string {
 }
 
 function number(share: number): string {
-  return (100 * share).toFixed(1);
+  return (100 * share).toFixed(1).replace("-", "−");
 }
 
 function readable(name: string): string {
