@@ -7,9 +7,10 @@ import { letter } from "./frames/letter.js";
 import { narrative } from "./frames/narrative.js";
 import { TOPICS } from "./vocabulary/topics.js";
 
-const frames = compileFrames(
-  [narrative, letter, essay].map(({ bodies, closings }) => bodies.trim() + closings).join("\n"),
-);
+const frames = [narrative, letter, essay].flatMap(({ bodies, closings }) => [
+  ...compileFrames(bodies),
+  ...compileFrames(closings),
+]);
 
 /** One to three sentences of generated prose, on a line. */
 export function proseLine(random: Random): string {

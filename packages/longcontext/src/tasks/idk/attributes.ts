@@ -86,7 +86,7 @@ export const ATTRIBUTES = {
     values: INSTRUMENTS,
     sentences: [
       "In the evenings one heard the {v}, the instrument of {e}.",
-      "The instrument that belonged to {e} was a {v} of old make.",
+      "The instrument that belonged to {e}, the {v}, was of old make.",
       "Its {v}, a rare instrument, was the pride of {e}.",
     ],
   },
