@@ -9,6 +9,7 @@ import { type TextSource, templateTexts } from "../../scribe/text-source.js";
 import { type Selection, selectedUnits, type UnitStream, unitAt } from "../../tokens/budget.js";
 import { interleave, type Placement, positionsFor } from "../../tokens/placement.js";
 import { type Tokenizer, utf8Bytes } from "../../tokens/tokenizer.js";
+import { UnitCounter } from "../../tokens/unit-counter.js";
 import { assembleSample, requireInteger, type SampleOptions } from "../sample-options.js";
 import { longestOf, withQuestion } from "../shared-prompt.js";
 import { fewShotMessage } from "./few-shot.js";
@@ -125,7 +126,7 @@ function requireFreshHash({ messages, meta }: Sample<string, MrcrMeta>): void {
 class Chat implements UnitStream {
   readonly #transcript: Transcript;
   readonly #positions: readonly number[];
-  readonly #tokenizer: Tokenizer;
+  readonly #counter: UnitCounter;
   readonly #layout: "chat" | "flat";
   readonly #turns: Turn[] = [];
   readonly #tokens: number[] = [];
@@ -133,7 +134,7 @@ class Chat implements UnitStream {
   constructor(transcript: Transcript, positions: readonly number[], tokenizer: Tokenizer, layout: "chat" | "flat") {
     this.#transcript = transcript;
     this.#positions = positions;
-    this.#tokenizer = tokenizer;
+    this.#counter = new UnitCounter(tokenizer);
     this.#layout = layout;
   }
 
@@ -148,9 +149,8 @@ class Chat implements UnitStream {
   }
 
   #tokensOfTurn(turn: Turn): number {
-    const { count } = this.#tokenizer;
-    if (this.#layout === "flat") return count(flatTurn(turn));
-    return count(request(turn.key)) + count(turn.reply);
+    const text = this.#layout === "flat" ? flatTurn(turn) : request(turn.key) + turn.reply;
+    return this.#counter.count(text);
   }
 
   tokensOf(i: number): number | undefined {
