@@ -17,15 +17,17 @@ export async function run({ smoke }) {
     `\n${checked[0].samples} samples over all tasks to ${lengths.at(-1)} bytes solved again from their prompts`,
   );
   const rates = await measure("measure/longcontext-rate.mjs", { seconds: smoke ? 0.01 : 1 });
-  const rateRows = rates.map((row) => ({ ...row, bar: rateBar, ok: row.samplesPerSecond >= rateBar }));
-  console.log("\nSamples a second at 4096 bytes");
+  const rateRows = rates.map((row) =>
+    row.bytes > 4096 ? row : { ...row, bar: rateBar, ok: row.samplesPerSecond >= rateBar },
+  );
+  console.log("\nSamples a second of processor time, at 4096 bytes or the least for the task");
   printTable(
-    ["task", "samples/s", "bar"],
-    rateRows.map((row) => [row.name, fixed(row.samplesPerSecond, 0), row.bar]),
+    ["task", "bytes", "samples/s", "bar"],
+    rateRows.map((row) => [row.name, row.bytes, fixed(row.samplesPerSecond, 0), row.bar]),
   );
   const sizes = [];
   for (const bytes of smoke ? [100_000] : [1e6, 1e7]) {
-    for (const { name } of rates) {
+    for (const { name } of smoke ? rates.slice(0, 2) : rates) {
       const [row] = await measure("measure/longcontext-size.mjs", { name, bytes });
       const [seconds, megabytes] = bars[bytes] ?? [];
       sizes.push({
@@ -40,11 +42,12 @@ export async function run({ smoke }) {
     "\nOne sample in a process of its own, written as a line of JSON: seconds and peak memory of the process",
   );
   printTable(
-    ["sample", "bytes", "seconds", "bar", "MB", "bar"],
+    ["sample", "bytes", "seconds", "of the processor", "bar", "MB", "bar"],
     sizes.map((row) => [
       row.name,
       row.bytes,
       fixed(row.seconds, 2),
+      fixed(row.processorSeconds, 2),
       row.barSeconds,
       fixed(row.megabytes, 0),
       row.barMegabytes,

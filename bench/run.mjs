@@ -16,6 +16,7 @@ import * as eventLoop from "./event-loop.mjs";
 import { describeMachine } from "./lib/machine.mjs";
 import { installPeers } from "./lib/peers.mjs";
 import { writeResults } from "./lib/report.mjs";
+import * as longcontext from "./longcontext.mjs";
 import * as matmul from "./matmul.mjs";
 import * as matrixOptimizers from "./matrix-optimizers.mjs";
 import * as optimizers from "./optimizers.mjs";
@@ -33,6 +34,7 @@ const benchmarks = {
   "event-loop": eventLoop,
   contention,
   "small-ops": smallOps,
+  longcontext,
   cpu,
   cuda,
 };

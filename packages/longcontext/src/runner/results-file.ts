@@ -93,6 +93,21 @@ export async function readResults(
 
 const nothing: Scan = { header: undefined, bad: [], torn: false };
 
+/**
+ * Writes results that were made elsewhere into a folder of their own, as if they were a run's.
+ *
+ * @throws {OptionError} if the folder holds results already
+ */
+export async function writeResults(folder: string, config: RunConfig, records: Iterable<ResultRecord>): Promise<void> {
+  const path = join(folder, resultsFile);
+  if (existsSync(path)) throw new OptionError(`[results] ${folder} holds results already. Choose another folder.`);
+  function* lines() {
+    yield JSON.stringify(newHeader(config));
+    for (const record of records) yield JSON.stringify(record);
+  }
+  await replaceLines(path, lines());
+}
+
 interface BadLine {
   line: number;
   text: string;

@@ -2,7 +2,7 @@ import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { type Behaviour, TestEndpoint, tokensOf } from "../../test/endpoint.js";
+import { type Behaviour, TestEndpoint, tokensOf } from "../../../../test/openai-endpoint.js";
 import { plainSample, plainSamples, scorePlain } from "../../test/samples.js";
 import { type EvalModel, ModelError } from "../models/eval-model.js";
 import { httpModel } from "../models/http-model.js";

@@ -2,6 +2,7 @@
 import { OptionError } from "@llmeff/native/errors";
 import { type EvalModel, type GenRequest, type GenResult, ModelError, type Usage } from "../models/eval-model.js";
 import type { Sample } from "../sample.js";
+import { utf8Bytes } from "../tokens/tokenizer.js";
 import { Endpoint, type EndpointOptions, SpentError } from "./ask.js";
 import { type Clock, systemClock } from "./clock.js";
 import type { Slot } from "./concurrency.js";
@@ -303,9 +304,10 @@ class HeldErrors {
   }
 }
 
-/** Only where the lengths were counted with the model's own tokenizer; otherwise the endpoint is to say it. */
+/** Where lengths were counted as the model counts, or at least in its kind of tokens; otherwise the endpoint is to say it. */
 function tooLong({ contextWindow, tokenizer }: EvalModel, { budget }: Sample): boolean {
-  return contextWindow !== undefined && tokenizer?.id === budget.tokenizer && budget.maxTokens > contextWindow;
+  const comparable = tokenizer === undefined ? budget.tokenizer !== utf8Bytes.id : tokenizer.id === budget.tokenizer;
+  return contextWindow !== undefined && comparable && budget.maxTokens > contextWindow;
 }
 
 function statusOf({ kind }: ModelError): Status {

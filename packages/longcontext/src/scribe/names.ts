@@ -3,8 +3,8 @@ import type { Random } from "@llmeff/data";
 import { Permutation } from "./permutation.js";
 
 const starts =
-  `Bar Bel Bram Cal Cor Dal Dor Dun Ed Fal Fen Gar Gol Hal Hes Hol Im Jas Jor Kal Kes Lan Lor Lum Mar Mel Mor Nal Ned Nor
-Ol Or Pal Pem Por Quil Ras Rem Ril Ros Sal Sel Sim Sor Tal Tam Tel Tor Ul Var Vel Vin Wal Wen Wil Yar Yol Zan Zel Zor`.split(
+  `Bar Bel Bram Cal Cor Dal Dor Dra Dun Ed Fal Fen Fro Gar Gol Gre Hal Hes Hol Im Jas Jor Kal Kes Kip Lan Lor Lum Mar Mel Mor Nal Ned Nim Nor
+Ol Or Pal Pem Pil Por Quil Ras Rem Ril Ros Sal Sel Sim Sor Tal Tam Tel Tor Tru Ul Var Vel Vin Vol Wal Wen Wil Wim Yar Yol Zan Zel Zor`.split(
     /\s+/,
   );
 const middles =
@@ -14,7 +14,7 @@ const personEnds =
   `bb ck d dd ff gg k l lf lk lm ln lt m mb n nd ng nk nt p r rd rk rm rn rt s sk sp ss st th x zz`.split(" ");
 const placeEnds =
   `bridge brook burg bury by cliff combe dale den field ford gate grove ham haven hold holm mere minster moor mouth port
-ridge shaw stead stow ton vale wick wold worth`.split(/\s+/);
+ridge shaw stead stow thorpe vale wick wold worth`.split(/\s+/);
 const firmEnds =
   `bo bra co dra dyne fex gra lane lex lo max mo nex pla quo rix sta tek tra tron va vex vio wa zo`.split(" ");
 

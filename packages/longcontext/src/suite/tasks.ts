@@ -1,6 +1,8 @@
 /** The tasks by the names that the command line knows. */
 import { OptionError } from "@llmeff/native/errors";
 import type { Sample } from "../sample.js";
+import { CONDITIONS, type Condition } from "../tasks/conlang/book.js";
+import { conlang } from "../tasks/conlang/conlang.js";
 import { commonWords } from "../tasks/counting/common-words.js";
 import { frequentWords } from "../tasks/counting/frequent-words.js";
 import { docQa } from "../tasks/doc-qa/doc-qa.js";
@@ -48,6 +50,14 @@ const needles: Record<NiahVariant, string> = {
   niah_100: "a hundred needles, all asked",
 };
 
+const books: Record<Condition, string> = {
+  none: "without any book",
+  half: "from half a book",
+  full: "from one book (after MTOB)",
+  "rules-only": "from grammar and dictionary without examples",
+  "examples-only": "from sentence pairs alone",
+};
+
 const GRID_DEPTHS = 11;
 
 const grid: EvalTask = {
@@ -74,6 +84,11 @@ export const TASKS: readonly EvalTask[] = [
     ),
   ),
   task("idk", "whether a model says that the text doesn't tell (Michelangelo)", (options) => idk(options)),
+  ...CONDITIONS.map((condition) =>
+    task(`conlang_${condition}`, `translation of a made-up language, ${books[condition]}`, (options) =>
+      conlang(options, { condition }),
+    ),
+  ),
   task("vt", "variables assigned to each other (RULER vt)", (options) => variableTracking(options)),
   task("cwe", "the most common words of a list (RULER cwe)", (options) => commonWords(options)),
   task("fwe", "the most frequent coded words (RULER fwe)", (options) => frequentWords(options)),

@@ -3,6 +3,7 @@ import { OptionError } from "@llmeff/native/errors";
 import { BudgetTooSmallError, HaystackTooShortError } from "../errors.js";
 import type { Message } from "../sample.js";
 import type { Tokenizer } from "./tokenizer.js";
+import { UnitCounter } from "./unit-counter.js";
 
 /** Tokens that a chat template adds around the contents of messages. */
 export type Overhead = (messages: readonly Message[]) => number;
@@ -187,7 +188,7 @@ function largestUnit(units: UnitStream, selection: Selection): number {
 /** A stream of texts made one after another and kept: unit `i` is made when it is first asked for. */
 export class TextUnits implements UnitStream {
   readonly #make: (i: number) => string | undefined;
-  readonly #tokenizer: Tokenizer;
+  readonly #counter: UnitCounter;
   readonly #separator: string;
   readonly #texts: string[] = [];
   readonly #tokens: number[] = [];
@@ -199,7 +200,7 @@ export class TextUnits implements UnitStream {
    */
   constructor(make: (i: number) => string | undefined, tokenizer: Tokenizer, separator = "\n") {
     this.#make = make;
-    this.#tokenizer = tokenizer;
+    this.#counter = new UnitCounter(tokenizer);
     this.#separator = separator;
   }
 
@@ -209,7 +210,7 @@ export class TextUnits implements UnitStream {
       if (text === undefined) this.#ended = true;
       else {
         this.#texts.push(text);
-        this.#tokens.push(this.#tokenizer.count(text + this.#separator));
+        this.#tokens.push(this.#counter.count(text + this.#separator));
       }
     }
     return this.#texts[i];

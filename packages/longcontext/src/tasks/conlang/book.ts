@@ -4,6 +4,7 @@ import { chance } from "../../random.js";
 import { type Selection, selectedUnits, type UnitStream, unitAt } from "../../tokens/budget.js";
 import { interleave } from "../../tokens/placement.js";
 import type { Tokenizer } from "../../tokens/tokenizer.js";
+import { UnitCounter } from "../../tokens/unit-counter.js";
 import { glossedExample, grammarChapters } from "./chapters.js";
 import { drawClause, type Feature, featuresOf, lexemesOf } from "./clauses.js";
 import { englishSentence } from "./english.js";
@@ -92,11 +93,13 @@ export class Book implements UnitStream {
   readonly #positions: number[];
   readonly #units: Unit[] = [];
   readonly #tokens: number[] = [];
+  readonly #counter: UnitCounter;
   readonly #next: Generator<Unit>;
 
   constructor(options: BookOptions) {
     const { language, condition, tests, core, stream } = options;
     this.#options = options;
+    this.#counter = new UnitCounter(options.tokenizer);
     this.#hasRules = condition !== "none" && condition !== "examples-only";
     this.#hasExamples = condition !== "none" && condition !== "rules-only";
     const fixed = union(core, lexemesOf(tests));
@@ -173,7 +176,7 @@ export class Book implements UnitStream {
       const next = this.#next.next();
       if (next.done === true) return undefined;
       this.#units.push(next.value);
-      this.#tokens.push(this.#options.tokenizer.count(`${this.#unitText(next.value)}\n`));
+      this.#tokens.push(this.#counter.count(`${this.#unitText(next.value)}\n`));
     }
     return this.#tokens[i];
   }

@@ -6,6 +6,7 @@ import type { Sample, SampleMeta } from "../../sample.js";
 import { WordKeys } from "../../scribe/word-keys.js";
 import { type Selection, selectedUnits, type UnitStream, unitAt } from "../../tokens/budget.js";
 import { type Tokenizer, utf8Bytes } from "../../tokens/tokenizer.js";
+import { UnitCounter } from "../../tokens/unit-counter.js";
 import { assembleSample, requireInteger, type SampleOptions } from "../sample-options.js";
 
 export interface CommonWordsParams {
@@ -83,7 +84,7 @@ class WordUnits implements UnitStream {
   readonly #firstWord: number;
   readonly #occurrences: number;
   readonly #random: Random;
-  readonly #tokenizer: Tokenizer;
+  readonly #counter: UnitCounter;
   readonly #entries: number[] = [];
   readonly #tokens: number[] = [];
 
@@ -92,7 +93,7 @@ class WordUnits implements UnitStream {
     this.#firstWord = firstWord;
     this.#occurrences = occurrences;
     this.#random = random;
-    this.#tokenizer = tokenizer;
+    this.#counter = new UnitCounter(tokenizer);
   }
 
   tokensOf(i: number): number | undefined {
@@ -102,7 +103,7 @@ class WordUnits implements UnitStream {
       this.#entries.push(...drawEntries(this.#random, this.#occurrences, () => word));
       // The number before the word is not known yet; its digits are those that it would have at the end of the list so far.
       const line = `${this.#entries.length}. ${this.#words.at(word)} `;
-      this.#tokens.push(this.#occurrences * this.#tokenizer.count(line));
+      this.#tokens.push(this.#occurrences * this.#counter.count(line));
     }
     return this.#tokens[i];
   }

@@ -6,6 +6,7 @@ import type { Sample, SampleMeta } from "../../sample.js";
 import { type Selection, selectedUnits, type UnitStream, unitAt } from "../../tokens/budget.js";
 import { interleave, type Placement, positionsFor } from "../../tokens/placement.js";
 import { type Tokenizer, utf8Bytes } from "../../tokens/tokenizer.js";
+import { UnitCounter } from "../../tokens/unit-counter.js";
 import { assembleSample, requireInteger, type SampleOptions } from "../sample-options.js";
 import { type Core, drawCore, INITIAL, type Relevance } from "./core.js";
 import { drawRecipe, type Recipe, writeRecipe, writeStatement } from "./filler.js";
@@ -86,13 +87,13 @@ export function latentList(options: SampleOptions, params: LatentListParams = {}
 /** Blocks drawn one after another; each counted as it would read on the initial list. */
 class RecipeUnits implements UnitStream {
   readonly #random: Random;
-  readonly #tokenizer: Tokenizer;
+  readonly #counter: UnitCounter;
   readonly #recipes: Recipe[] = [];
   readonly #tokens: number[] = [];
 
   constructor(random: Random, tokenizer: Tokenizer) {
     this.#random = random;
-    this.#tokenizer = tokenizer;
+    this.#counter = new UnitCounter(tokenizer);
   }
 
   recipe(i: number): Recipe {
@@ -101,7 +102,7 @@ class RecipeUnits implements UnitStream {
       const lines: string[] = [];
       writeRecipe(recipe, [...INITIAL], lines);
       this.#recipes.push(recipe);
-      this.#tokens.push(this.#tokenizer.count(`${PROMPT}${lines.join(`\n${PROMPT}`)}\n`));
+      this.#tokens.push(this.#counter.count(`${PROMPT}${lines.join(`\n${PROMPT}`)}\n`));
     }
     return this.#recipes[i]!;
   }

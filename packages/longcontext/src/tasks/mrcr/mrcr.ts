@@ -5,9 +5,11 @@ import { GenerationError } from "../../errors.js";
 import { streamFor } from "../../random.js";
 import type { Message, Sample, SampleMeta } from "../../sample.js";
 import type { TextKey } from "../../scribe/text.js";
+import { type TextSource, templateTexts } from "../../scribe/text-source.js";
 import { type Selection, selectedUnits, type UnitStream, unitAt } from "../../tokens/budget.js";
 import { interleave, type Placement, positionsFor } from "../../tokens/placement.js";
 import { type Tokenizer, utf8Bytes } from "../../tokens/tokenizer.js";
+import { UnitCounter } from "../../tokens/unit-counter.js";
 import { assembleSample, requireInteger, type SampleOptions } from "../sample-options.js";
 import { longestOf, withQuestion } from "../shared-prompt.js";
 import { fewShotMessage } from "./few-shot.js";
@@ -28,6 +30,8 @@ export interface MrcrParams {
   /** Puts a solved example before the chat; default false. */
   fewShot?: boolean;
   placement?: Placement;
+  /** Default: templates; or texts that a model wrote (`readTextPool`). */
+  texts?: TextSource;
 }
 
 export interface MrcrMeta extends SampleMeta {
@@ -58,7 +62,7 @@ const RESERVE_MARGIN = 64;
 export function mrcr(options: SampleOptions, params: MrcrParams = {}): Sample<string, MrcrMeta> {
   const { seed, index, tokenizer = utf8Bytes } = options;
   const { needles = 2, keyDepth = 2, hashLength = 12, queriesPerTranscript = 1, layout = "chat" } = params;
-  const { fewShot = false, placement = "uniform" } = params;
+  const { fewShot = false, placement = "uniform", texts = templateTexts } = params;
   requireInteger("mrcr", "needles", needles, 1, MOST_NEEDLES);
   requireInteger("mrcr", "keyDepth", keyDepth, 2, 3);
   requireInteger("mrcr", "hashLength", hashLength, 6, 64);
@@ -67,7 +71,7 @@ export function mrcr(options: SampleOptions, params: MrcrParams = {}): Sample<st
     throw new OptionError(`[mrcr] layout must be "chat" or "flat"; received ${JSON.stringify(layout)}.`);
   }
   const number = Math.floor(index / queriesPerTranscript);
-  const transcript = new Transcript(seed, number, { needles, keyDepth, queries: queriesPerTranscript });
+  const transcript = new Transcript(seed, number, { needles, keyDepth, queries: queriesPerTranscript, texts });
   const questions = transcript.keys.map((key, query) => {
     const random = streamFor(seed, "mrcr", number * queriesPerTranscript + query, "question");
     const ordinal = random.integer(1, needles + 1);
@@ -92,7 +96,7 @@ export function mrcr(options: SampleOptions, params: MrcrParams = {}): Sample<st
   const fitted = assembleSample<string, Omit<MrcrMeta, keyof SampleMeta>>({
     task: "mrcr",
     options,
-    params: { ...shared, hashLength, queriesPerTranscript, placement },
+    params: { ...shared, hashLength, queriesPerTranscript, placement, texts: texts.id },
     complexity: needles,
     units: chat,
     reserve: Math.max(LEAST_RESERVE, Math.max(...replyTokens) + RESERVE_MARGIN),
@@ -122,7 +126,7 @@ function requireFreshHash({ messages, meta }: Sample<string, MrcrMeta>): void {
 class Chat implements UnitStream {
   readonly #transcript: Transcript;
   readonly #positions: readonly number[];
-  readonly #tokenizer: Tokenizer;
+  readonly #counter: UnitCounter;
   readonly #layout: "chat" | "flat";
   readonly #turns: Turn[] = [];
   readonly #tokens: number[] = [];
@@ -130,28 +134,27 @@ class Chat implements UnitStream {
   constructor(transcript: Transcript, positions: readonly number[], tokenizer: Tokenizer, layout: "chat" | "flat") {
     this.#transcript = transcript;
     this.#positions = positions;
-    this.#tokenizer = tokenizer;
+    this.#counter = new UnitCounter(tokenizer);
     this.#layout = layout;
   }
 
-  #turn(i: number): Turn {
+  #turn(i: number): Turn | undefined {
     while (this.#turns.length <= i) {
-      const turn = this.#transcript.fillerTurn(this.#turns.length);
+      const turn = this.#transcript.nextFiller();
+      if (turn === undefined) return undefined;
       this.#turns.push(turn);
       this.#tokens.push(this.#tokensOfTurn(turn));
     }
-    return this.#turns[i]!;
+    return this.#turns[i];
   }
 
   #tokensOfTurn(turn: Turn): number {
-    const { count } = this.#tokenizer;
-    if (this.#layout === "flat") return count(flatTurn(turn));
-    return count(request(turn.key)) + count(turn.reply);
+    const text = this.#layout === "flat" ? flatTurn(turn) : request(turn.key) + turn.reply;
+    return this.#counter.count(text);
   }
 
-  tokensOf(i: number): number {
-    this.#turn(i);
-    return this.#tokens[i]!;
+  tokensOf(i: number): number | undefined {
+    return this.#turn(i) === undefined ? undefined : this.#tokens[i];
   }
 
   messages(selection: Selection, question: string): Message[] {
@@ -190,7 +193,7 @@ class Chat implements UnitStream {
       },
       (k) => {
         const i = unitAt(selection, k);
-        visit(this.#turn(i), this.#tokens[i]!);
+        visit(this.#turns[i]!, this.#tokens[i]!);
       },
     );
   }

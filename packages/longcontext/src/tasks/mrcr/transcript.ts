@@ -3,10 +3,9 @@ import type { Random } from "@llmeff/data";
 import { GenerationError } from "../../errors.js";
 import { pick, pickSome, streamFor } from "../../random.js";
 import { DistinctTexts } from "../../scribe/distinct-texts.js";
-import { FORMAT_NAMES } from "../../scribe/formats.js";
-import { STYLE_NAMES } from "../../scribe/styles.js";
-import { type TextKey, writeText } from "../../scribe/text.js";
-import { TOPICS } from "../../scribe/vocabulary/topics.js";
+import type { TextKey } from "../../scribe/text.js";
+import { keyName } from "../../scribe/text-pool.js";
+import type { KeyDepth, TextSession, TextSource } from "../../scribe/text-source.js";
 
 export interface Turn {
   key: TextKey;
@@ -16,37 +15,13 @@ export interface Turn {
 export interface TranscriptShape {
   /** Replies to each relevant key. */
   needles: number;
-  /** 2: all texts are plain; 3: the style is a part of the key. */
-  keyDepth: 2 | 3;
+  keyDepth: KeyDepth;
   /** Relevant keys, each asked about once. */
   queries: number;
+  texts: TextSource;
 }
 
 const ATTEMPTS = 100;
-
-const keyName = ({ format, topic, style }: TextKey): string => `${format}|${topic}|${style}`;
-
-/** Two of the three parts are the key's own. */
-const NEAR_MISSES = {
-  format: (random: Random, key: TextKey): TextKey => ({
-    ...key,
-    format: pick(
-      random,
-      FORMAT_NAMES.filter((format) => format !== key.format),
-    ),
-  }),
-  topic: (random: Random, key: TextKey, topics: readonly string[]): TextKey => ({
-    ...key,
-    topic: pick(random, topics),
-  }),
-  style: (random: Random, key: TextKey): TextKey => ({
-    ...key,
-    style: pick(
-      random,
-      STYLE_NAMES.filter((style) => style !== key.style),
-    ),
-  }),
-};
 
 /**
  * Turns that must be in the transcript (`items`, in order: the replies of every group, mixed, and one near-miss of every key) and the
@@ -56,32 +31,31 @@ export class Transcript {
   readonly keys: readonly TextKey[];
   readonly items: readonly Turn[];
   readonly #replies: readonly (readonly string[])[];
-  readonly #texts = new DistinctTexts();
-  readonly #shape: TranscriptShape;
+  readonly #distinct = new DistinctTexts();
+  readonly #session: TextSession;
   readonly #filler: Random;
-  readonly #fillerTopics: readonly string[];
   readonly #nearMisses: TextKey[];
+  #fillerTopics: readonly string[];
 
-  constructor(seed: number, transcript: number, shape: TranscriptShape) {
-    const { needles, keyDepth, queries } = shape;
+  constructor(seed: number, transcript: number, { needles, keyDepth, queries, texts }: TranscriptShape) {
     const stream = (purpose: string): Random =>
       streamFor(seed, "mrcr", transcript, `${needles}/${keyDepth}/${queries}/${purpose}`);
-    this.#shape = shape;
+    this.#session = texts.open(keyDepth);
     const random = stream("relevant");
-    const topics = random.shuffle([...TOPICS]);
-    this.#fillerTopics = topics.slice(queries);
-    this.keys = topics.slice(0, queries).map((topic) => this.#drawKey(random, topic));
-    this.#replies = this.keys.map((key) => Array.from({ length: needles }, () => this.#newText(random, key)));
-    const misses = this.keys.map((key) => this.#missesOf(random, key));
+    const topics = random.shuffle([...this.#session.topics]);
+    this.keys = this.#drawKeys(random, topics, needles, queries);
+    this.#fillerTopics = topics.filter((topic) => !this.keys.some((key) => key.topic === topic));
+    this.#replies = this.keys.map((key) => Array.from({ length: needles }, () => this.#requireText(random, key)));
+    const misses = this.keys.map((key) => this.#missesOf(random, key, keyDepth));
     const ordered = random.shuffle(this.keys.flatMap((_, group) => new Array<number>(needles).fill(group)));
     const next = new Array<number>(queries).fill(0);
     const relevant = ordered.map((group) => ({
       key: this.keys[group]!,
       reply: this.#replies[group]![next[group]!++]!,
     }));
-    const always = misses.map(([first]) => ({ key: first!, reply: this.#newText(random, first!) }));
+    const always = misses.map(([first]) => ({ key: first!, reply: this.#requireText(random, first!) }));
     this.items = mix(random, relevant, always);
-    this.#nearMisses = random.shuffle(misses.flatMap((kinds) => kinds.slice(1)));
+    this.#nearMisses = random.shuffle(misses.flatMap((parts) => parts.slice(1)));
     this.#filler = stream("filler");
   }
 
@@ -90,29 +64,63 @@ export class Transcript {
     return this.#replies[query]!;
   }
 
-  /** The `i`-th turn of filler; to be asked for in order. */
-  fillerTurn(i: number): Turn {
-    const key = this.#nearMisses[i] ?? this.#drawKey(this.#filler, pick(this.#filler, this.#fillerTopics));
-    return { key, reply: this.#newText(this.#filler, key) };
-  }
-
-  #drawKey(random: Random, topic: string): TextKey {
-    const style = this.#shape.keyDepth === 2 ? "plain" : pick(random, STYLE_NAMES);
-    return { format: pick(random, FORMAT_NAMES), topic, style };
-  }
-
-  /** One key of every kind of near-miss, in random order. */
-  #missesOf(random: Random, key: TextKey): TextKey[] {
-    const kinds = this.#shape.keyDepth === 2 ? (["format", "topic"] as const) : (["format", "topic", "style"] as const);
-    return pickSome(random, kinds, kinds.length).map((kind) => NEAR_MISSES[kind](random, key, this.#fillerTopics));
-  }
-
-  #newText(random: Random, key: TextKey): string {
-    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-      const text = writeText(random, key);
-      if (this.#texts.accept(keyName(key), text)) return text;
+  /** The next turn of filler; undefined when the texts have ended. */
+  nextFiller(): Turn | undefined {
+    for (let key = this.#nextFillerKey(); key !== undefined; key = this.#nextFillerKey()) {
+      const reply = this.#newText(this.#filler, key);
+      if (reply !== undefined) return { key, reply };
     }
-    throw new GenerationError(`[mrcr] no new ${key.format} about ${key.topic} was found in ${ATTEMPTS} attempts.`);
+    return undefined;
+  }
+
+  #nextFillerKey(): TextKey | undefined {
+    const miss = this.#nearMisses.shift();
+    if (miss !== undefined) return miss;
+    while (this.#fillerTopics.length > 0) {
+      const topic = pick(this.#filler, this.#fillerTopics);
+      const key = this.#session.drawKey(this.#filler, topic, 1);
+      if (key !== undefined) return key;
+      this.#fillerTopics = this.#fillerTopics.filter((other) => other !== topic);
+    }
+    return undefined;
+  }
+
+  #drawKeys(random: Random, topics: readonly string[], needles: number, queries: number): TextKey[] {
+    const keys: TextKey[] = [];
+    for (const topic of topics) {
+      const key = keys.length < queries ? this.#session.drawKey(random, topic, needles) : undefined;
+      if (key !== undefined) keys.push(key);
+    }
+    if (keys.length === queries) return keys;
+    throw new GenerationError(
+      `[mrcr] ${queries} keys of different topics with ${needles} texts each are needed; the texts have ${keys.length}. Add texts, or ask for less.`,
+    );
+  }
+
+  /** Keys of which two parts are the key's own, in random order of the third. */
+  #missesOf(random: Random, key: TextKey, keyDepth: KeyDepth): TextKey[] {
+    const parts = keyDepth === 2 ? (["format", "topic"] as const) : (["format", "topic", "style"] as const);
+    const misses = pickSome(random, parts, parts.length).flatMap(
+      (part) => this.#session.nearMiss(random, part, key, this.#fillerTopics) ?? [],
+    );
+    if (misses.length > 0) return misses;
+    throw new GenerationError(
+      `[mrcr] no key shares two parts with ${keyName(key)}. Add texts of other formats, topics or styles to the pool.`,
+    );
+  }
+
+  #requireText(random: Random, key: TextKey): string {
+    const text = this.#newText(random, key);
+    if (text !== undefined) return text;
+    throw new GenerationError(`[mrcr] no new text for ${keyName(key)} was found in ${ATTEMPTS} attempts.`);
+  }
+
+  #newText(random: Random, key: TextKey): string | undefined {
+    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+      const text = this.#session.write(random, key);
+      if (text === undefined || this.#distinct.accept(keyName(key), text)) return text;
+    }
+    return undefined;
   }
 }
 

@@ -1,0 +1,2 @@
+export { type CheckOptions, type CheckResult, checkSample } from "./check-sample.js";
+export { EVERY_TASK, type Variant } from "./every-task.js";
