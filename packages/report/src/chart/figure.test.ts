@@ -34,6 +34,15 @@ describe("renderFigure", () => {
     for (const [, name] of svg.matchAll(/var\((--[a-z0-9-]+)\)/g)) expect(svg).toContain(`${name}:`);
   });
 
+  it("folds a long title", () => {
+    const title = Array.from({ length: 40 }, (_, i) => `word${i}`).join(" ");
+    const svg = renderFigure({ ...chart("one"), title });
+    const lines = [...svg.matchAll(/class="title"[^>]*>([^<]*)</g)].map(([, line]) => line);
+    expect(lines.length).toBeGreaterThan(2);
+    expect(lines.join(" ")).toBe(title);
+    expect(sizeOf(svg)[1]).toBeGreaterThan(sizeOf(renderFigure(chart("one")))[1]!);
+  });
+
   it("grows by the lines of its legend", () => {
     const names = Array.from({ length: 12 }, (_, i) => `a rule with a long name, number ${i}`);
     const [width, height] = sizeOf(renderFigure(chart(...names))) as [number, number];

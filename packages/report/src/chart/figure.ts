@@ -4,12 +4,15 @@
 import { escapeHtml } from "../html/escape.js";
 import { chartStyleSheet } from "../html/style.js";
 import type { LineChart } from "../model.js";
+import { wrapText } from "../text-width.js";
 import { assignStyles } from "./assign-styles.js";
 import { renderSvg, type StyleIndex, WIDE } from "./line-chart.js";
 import { drawKey, KEY_WIDTH, seriesStyle } from "./palette.js";
 
 const MARGIN = 20;
-const TITLE_HEIGHT = 30;
+const TITLE_LINE = 20;
+/** Characters in a line of the title, at most. */
+const TITLE_LENGTH = 84;
 const LEGEND_LINE = 22;
 const KEY_GAP = 8;
 const ENTRY_GAP = 22;
@@ -28,14 +31,18 @@ const CHARACTER = 7;
 export function renderFigure(chart: LineChart): string {
   const styles = assignStyles({ title: chart.title, sections: [{ title: chart.title, blocks: [chart] }] });
   const { entries, height: legendHeight } = layOutLegend(chart);
-  const drawingTop = MARGIN + TITLE_HEIGHT + legendHeight;
+  const title = wrapText(chart.title, TITLE_LENGTH);
+  const legendTop = MARGIN + title.length * TITLE_LINE + 10;
+  const drawingTop = legendTop + legendHeight;
   const [width, height] = [WIDE.width + 2 * MARGIN, drawingTop + WIDE.height + MARGIN];
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}">`,
     `<style>${chartStyleSheet()}\n.${WIDE.className}{overflow:visible}svg .title{font-size:15px;font-weight:600;fill:var(--ink)}svg .name{font-size:13px;fill:var(--ink)}</style>`,
     `<rect width="${width}" height="${height}" fill="var(--ground)"/>`,
-    `<text class="title" x="${MARGIN}" y="${MARGIN + 14}">${escapeHtml(chart.title)}</text>`,
-    `<g transform="translate(${MARGIN} ${MARGIN + TITLE_HEIGHT})">${entries.map((entry) => drawEntry(entry, styles)).join("")}</g>`,
+    ...title.map(
+      (line, i) => `<text class="title" x="${MARGIN}" y="${MARGIN + 14 + i * TITLE_LINE}">${escapeHtml(line)}</text>`,
+    ),
+    `<g transform="translate(${MARGIN} ${legendTop})">${entries.map((entry) => drawEntry(entry, styles)).join("")}</g>`,
     `<g transform="translate(${MARGIN} ${drawingTop})">${renderSvg(chart, WIDE, styles)}</g>`,
     "</svg>\n",
   ].join("\n");
