@@ -9,7 +9,7 @@ import { mean } from "./lib/statistics.mjs";
 import { runTrials } from "./lib/trials.mjs";
 
 export const title = "Eigenvalues of the Kronecker factors of a language model's gradients";
-export const sizes = { steps: 2000 };
+export const sizes = { steps: 1500 };
 export const names = [];
 export const dtypes = ["float32"];
 
