@@ -8,17 +8,20 @@
  *   npm run evidence -- autoencoder --epochs 20 --points 4           another budget: epochs, tuneEpochs, points, finalists, seeds
  *   npm run evidence -- sketchy-spectra --device cuda                what Sketchy rests on: eigenvalues of a language model's Kronecker factors
  *   npm run evidence -- sketchy-rank --device cuda --only sketchy8   its loss and memory by rank, between AdamW's and Shampoo's
+ *   npm run evidence -- online-convex                                S-AdaGrad and its baselines on streams of logistic losses
  */
 import { parseArgs } from "node:util";
 import * as autoencoder from "./evidence/autoencoder.mjs";
 import { rules } from "./evidence/lib/rules.mjs";
 import { Results } from "./evidence/lib/trials.mjs";
+import * as onlineConvex from "./evidence/online-convex.mjs";
 import * as sketchyRank from "./evidence/sketchy-rank.mjs";
 import * as sketchySpectra from "./evidence/sketchy-spectra.mjs";
 import { describeMachine } from "./lib/machine.mjs";
 
 const studies = {
   autoencoder,
+  "online-convex": onlineConvex,
   "sketchy-rank": sketchyRank,
   "sketchy-spectra": sketchySpectra,
 };
