@@ -1,6 +1,6 @@
 /**
  * S-AdaGrad and the five baselines of Sketchy's convex experiments (arXiv:2302.03764, section 6) on streams of logistic losses: 49 settings each
- * on a tuning stream, the best of them on other examples, beside the best fixed weights in hindsight.
+ * on a tuning stream, the best of them on other examples, as many, beside the best fixed weights in hindsight.
  */
 import { fixed, printTable } from "../lib/report.mjs";
 import { writeFigure } from "./lib/figures.mjs";
@@ -9,7 +9,7 @@ import { streams } from "./lib/streams.mjs";
 import { runTrials } from "./lib/trials.mjs";
 
 export const title = "Online logistic regression: S-AdaGrad and its baselines";
-export const sizes = { tuneSteps: 2000, steps: 10000, seeds: 3 };
+export const sizes = { steps: 5000, seeds: 3 };
 export const dtypes = ["float32"];
 
 /** Rows of every sketch, as the authors'. */
@@ -37,13 +37,13 @@ export const names = Object.keys(algorithms);
 
 const lossOf = ({ loss }) => loss ?? Number.POSITIVE_INFINITY;
 
-export async function run({ names: chosen, sizes: { tuneSteps, steps, seeds }, ...options }) {
+export async function run({ names: chosen, sizes: { steps, seeds }, ...options }) {
   const runAll = (trials) => runTrials("online-convex.mjs", trials, options);
   const pairs = Object.keys(streams).flatMap((stream) => chosen.map((algorithm) => ({ stream, algorithm })));
   const tuned = await runAll(
     pairs.map(({ stream, algorithm }) => {
       const { settings } = algorithms[algorithm];
-      return { stream, part: "tune", seed: 0, count: tuneSteps, algorithm, sketchSize, settings };
+      return { stream, part: "tune", seed: 0, count: steps, algorithm, sketchSize, settings };
     }),
   );
   const best = pairs.map(({ algorithm }, i) => {
