@@ -10,12 +10,12 @@ import { mean, standardError } from "./lib/statistics.mjs";
 import { runTrials } from "./lib/trials.mjs";
 
 export const title = "Sketchy by rank, between AdamW and Shampoo: characters of Shakespeare's plays";
-export const sizes = { steps: 500, points: 4, seeds: 3 };
+export const sizes = { steps: 400, points: 4, seeds: 3 };
 export const dtypes = ["float32"];
 
 const ranks = [8, 16, 32, 64, 128, 256];
 /** Statistics and roots are renewed at every so many steps, from the gradients of these steps alone. */
-const every = 10;
+const every = 20;
 const matrixRule = { momentum: 0.9, nesterov: false, ema: true, graftBeta2: 0.99, beta2: 0.95, mergeDims: 1 };
 
 const rules = {
@@ -66,7 +66,7 @@ export async function run({ names: chosen, sizes: { steps, points, seeds }, ...o
 
   // Alone on the machine, one after the other.
   const timings = await runAll(
-    chosen.map((name) => trial(name, lowest, 1, { steps: 61, every, timed: true })),
+    chosen.map((name) => trial(name, lowest, 1, { steps: 81, every, timed: true })),
     1,
   );
   const rates = ratesOf(points);
