@@ -5,7 +5,7 @@
 import { fileURLToPath } from "node:url";
 import { characterTokenizer, readText, sequentialWindows, splitTokens, TokenDataset } from "@llmeff/data";
 import { Transformer } from "@llmeff/models";
-import { scope, tensor, valueAndGrad } from "@llmeff/tensor";
+import { captureStep, scope, tensor, valueAndGrad } from "@llmeff/tensor";
 
 const text = await readText(fileURLToPath(new URL("../../../datasets/tiny-shakespeare.txt.gz", import.meta.url)));
 const tokenizer = characterTokenizer(text);
@@ -47,14 +47,18 @@ export async function trainSmallGpt({ config, batchSize, seqLen, steps, seed }, 
   const params = model.init(seed);
   const optimizer = makeOptimizer(params);
   const windows = new TokenDataset(train, { seqLen, batchSize, seed });
+  const form = { shape: [batchSize, seqLen], dtype: "int32" };
+  const gradients = captureStep((batch) => valueAndGrad((p) => model.loss(p, batch), params), {
+    inputs: { tokens: form, targets: form },
+  });
   const losses = [];
   let sum;
   let start = performance.now();
   let seconds = 0;
   for (let step = 1; step <= steps; step++) {
     const { grads, total } = scope(() => {
-      const batch = tensorsOfBatch(windows.next());
-      const { value, grads } = valueAndGrad((p) => model.loss(p, batch), params);
+      const { tokens, targets } = windows.next();
+      const { value, grads } = gradients({ tokens, targets });
       optimizer.step(grads);
       return { grads, total: sum === undefined ? value : sum.add(value) };
     });
@@ -81,6 +85,7 @@ export async function trainSmallGpt({ config, batchSize, seqLen, steps, seed }, 
     stateBytes: optimizer.stateBytes(),
     shapes: Object.values(params).map(({ shape }) => [...shape]),
   };
+  gradients.dispose();
   optimizer.dispose();
   model.dispose();
   for (const param of Object.values(params)) param.dispose();
