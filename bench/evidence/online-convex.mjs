@@ -70,6 +70,13 @@ export async function run({ names: chosen, sizes: { steps, seeds }, ...options }
 
 function show(stream, label, rows, hindsight, steps) {
   const regrets = ({ runs }) => runs.map((run, i) => (lossOf(run) - lossOf(hindsight[i])) * steps);
+  // Of the same streams: much of what a stream's order does to one algorithm it does to the others.
+  const reference = rows.find(({ algorithm }) => algorithm === "sAdagrad");
+  const behind = (row) => {
+    if (reference === undefined || row === reference) return [undefined, undefined];
+    const differences = regrets(row).map((regret, i) => regret - regrets(reference)[i]);
+    return [fixed(mean(differences), 0), fixed(standardError(differences), 0)];
+  };
   console.log(`\n${label}: ${steps} examples`);
   printTable(
     [
@@ -93,6 +100,7 @@ function show(stream, label, rows, hindsight, steps) {
           fixed(standardError(runs.map(lossOf)), 4),
           fixed(mean(regrets(row)), 0),
           fixed(standardError(regrets(row)), 0),
+          ...behind(row),
           `${((100 * mean(runs.map((run) => run.mistakes.at(-1)))) / steps).toFixed(2)} %`,
           hyper.learningRate.toPrecision(3),
           hyper.delta,
@@ -105,22 +113,24 @@ function show(stream, label, rows, hindsight, steps) {
         fixed(mean(hindsight.map(lossOf)), 4),
         fixed(standardError(hindsight.map(lossOf)), 4),
         "0",
-        "–",
+        undefined,
+        undefined,
+        undefined,
         `${((100 * mean(hindsight.map((run) => run.mistakes.at(-1)))) / steps).toFixed(2)} %`,
       ],
-    ].map((row) => Array.from({ length: 10 }, (_, i) => row[i])),
+    ].map((row) => Array.from({ length: 12 }, (_, i) => row[i])),
   );
   const x = Array.from({ length: curvePoints }, (_, i) => ((i + 1) * steps) / curvePoints);
   const curve = (of) =>
     rows.map((row) => ({ name: algorithms[row.algorithm].label, x, y: x.map((_, i) => of(row, i)) }));
   writeFigure(`online-convex-${stream}-regret`, {
-    title: `Regret against the best fixed weights in hindsight (${label})`,
+    title: `Regret against the best fixed weights in hindsight: ${label}`,
     x: { label: "examples" },
     y: { label: "regret, nats" },
     series: curve(({ runs }, i) => mean(runs.map((run, r) => run.losses[i] - hindsight[r].losses[i]))),
   });
   writeFigure(`online-convex-${stream}-loss`, {
-    title: `Mean loss so far (${label})`,
+    title: `Mean loss so far: ${label}`,
     x: { label: "examples", scale: "log" },
     y: { label: "nats an example" },
     series: curve(({ runs }, i) => mean(runs.map((run) => run.losses[i])) / x[i]),

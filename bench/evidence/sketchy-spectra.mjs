@@ -79,25 +79,25 @@ function drawSide({ side, steps, rowsOf, normal, trained }) {
       return { name: kind, x: at, y: at.map((step) => mean(rows.filter((r) => r.step === step).map((r) => r[field]))) };
     });
   const size = rowsOf("q", side)[0].size;
-  const of = `${sides[side]}: mean over the layers`;
+  const of = `${sides[side]}, mean over the layers`;
   writeFigure(`sketchy-spectra-mass-${side}`, {
-    title: `Share of the trace in the largest quarter of the eigenvalues (${of})`,
+    title: `Share of the largest quarter of the eigenvalues: ${of}`,
     x,
     y: { label: "share of the trace", style: "percent", min: 0, max: 1 },
     series: over("topQuarter"),
     references: [{ value: normal(side, size).topQuarter, label: "normal numbers" }],
   });
   writeFigure(`sketchy-spectra-dimension-${side}`, {
-    title: `Intrinsic dimension tr/λ₁ (${of})`,
+    title: `Intrinsic dimension tr/λ₁: ${of}`,
     x,
     y: { label: "tr/λ₁", scale: "log" },
     series: over("intrinsicDimension"),
     references: [{ value: normal(side, size).intrinsicDimension, label: "normal numbers" }],
   });
   writeFigure(`sketchy-spectra-${side}`, {
-    title: `Eigenvalues after ${steps} steps (${of})`,
+    title: `Eigenvalues after ${steps} steps: ${of}`,
     x: { label: "number of the eigenvalue", scale: "log" },
-    y: { label: "share of the trace", scale: "log", min: 1e-7 },
+    y: { label: "share of the trace", scale: "log", min: 1e-6 },
     series: kinds.map((kind) => {
       const mine = trained.spectra.filter((one) => one.side === side && kindOf(one.name) === kind);
       const { points } = mine[0];
