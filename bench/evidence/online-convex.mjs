@@ -85,6 +85,8 @@ function show(stream, label, rows, hindsight, steps) {
       "± s.e.",
       "regret",
       "± s.e.",
+      "behind S-AdaGrad",
+      "± s.e.",
       "mistakes",
       "rate",
       "delta",
