@@ -17,7 +17,7 @@ const LEGEND_LINE = 22;
 const KEY_GAP = 8;
 const ENTRY_GAP = 22;
 /** Width of a character of the legend, about: nothing measures text before a browser does. */
-const CHARACTER = 7;
+const CHARACTER = 8;
 
 /**
  * The SVG of a chart. It needs no other file, and follows the light or dark setting of whoever looks at it.
