@@ -6,15 +6,26 @@
  *   npm run evidence -- autoencoder --only adam,sonew1              these
  *   npm run evidence -- autoencoder --dtype bfloat16 --workers 8     in bfloat16, eight trials at a time
  *   npm run evidence -- autoencoder --epochs 20 --points 4           another budget: epochs, tuneEpochs, points, finalists, seeds
+ *   npm run evidence -- sketchy-spectra --device cuda                what Sketchy rests on: eigenvalues of a language model's Kronecker factors
+ *   npm run evidence -- sketchy-rank --device cuda --only sketchy8   its loss and memory by rank, between AdamW's and Shampoo's
+ *   npm run evidence -- online-convex                                S-AdaGrad and its baselines on streams of logistic losses
  */
 import { parseArgs } from "node:util";
 import * as autoencoder from "./evidence/autoencoder.mjs";
 import { rules } from "./evidence/lib/rules.mjs";
 import { Results } from "./evidence/lib/trials.mjs";
+import * as onlineConvex from "./evidence/online-convex.mjs";
+import * as sketchyRank from "./evidence/sketchy-rank.mjs";
+import * as sketchySpectra from "./evidence/sketchy-spectra.mjs";
 import { describeMachine } from "./lib/machine.mjs";
 
-const studies = { autoencoder };
-const sizeNames = ["epochs", "tuneEpochs", "points", "finalists", "seeds"];
+const studies = {
+  autoencoder,
+  "online-convex": onlineConvex,
+  "sketchy-rank": sketchyRank,
+  "sketchy-spectra": sketchySpectra,
+};
+const sizeNames = [...new Set(Object.values(studies).flatMap(({ sizes }) => Object.keys(sizes)))];
 
 function fail(message) {
   console.error(`[evidence] ${message}`);
@@ -42,13 +53,12 @@ const [name] = positionals;
 if (positionals.length !== 1 || !Object.hasOwn(studies, name)) {
   fail(`expected one of ${Object.keys(studies).join(", ")}; received ${positionals.join(" ") || "nothing"}.`);
 }
-if (!["float32", "bfloat16"].includes(values.dtype))
-  fail(`--dtype must be float32 or bfloat16; received ${values.dtype}.`);
-const names = values.only?.split(",") ?? Object.keys(rules);
-const unknown = names.filter((rule) => !Object.hasOwn(rules, rule));
-if (unknown.length > 0) fail(`--only takes ${Object.keys(rules).join(", ")}; received ${unknown.join(", ")}.`);
+const { title, run, sizes, names: all = Object.keys(rules), dtypes = ["float32", "bfloat16"] } = studies[name];
+if (!dtypes.includes(values.dtype)) fail(`--dtype must be ${dtypes.join(" or ")}; received ${values.dtype}.`);
+const names = values.only?.split(",") ?? all;
+const unknown = names.filter((rule) => !all.includes(rule));
+if (unknown.length > 0) fail(`--only takes ${all.join(", ") || "nothing"}; received ${unknown.join(", ")}.`);
 
-const { title, run, sizes } = studies[name];
 const given = sizeNames.filter((size) => values[size] !== undefined);
 console.log(title);
 await run({

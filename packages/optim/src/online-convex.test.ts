@@ -59,6 +59,23 @@ describe("onlineConvex", () => {
     expectClose(after(onlineConvex(1), [g, g]), tensor(Float64Array.of(-2 / Math.sqrt(8))), 1e-15);
   });
 
+  it.each([
+    ["sAdagrad", 0],
+    ["adaFd", 0.5],
+    ["ogd", 0],
+    ["adagrad", 0],
+    ["rfdSon", 0],
+    ["rfdSon", 0.5],
+    ["fdSon", 0.5],
+  ] as const)("%s, delta %f, steps by lr times what it steps at rate 1", (algorithm, delta) => {
+    // The sketches of Newton's kind hold gradients over √lr, so lr · delta stands for delta.
+    const isNewton = algorithm === "rfdSon" || algorithm === "fdSon";
+    const grads = several(7, 6);
+    const u = after(onlineConvex(0.03, { algorithm, sketchSize: 3, delta }), grads);
+    const one = after(onlineConvex(1, { algorithm, sketchSize: 3, delta: isNewton ? 0.03 * delta : delta }), grads);
+    expectClose(u, one.mul(0.03), 1e-9);
+  });
+
   it("refuses what is outside its domain", () => {
     expect(() => onlineConvex(0.1, { algorithm: "adaFd" })).toThrow(
       "[onlineConvex] delta must be a positive number; received 0.",

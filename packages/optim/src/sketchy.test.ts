@@ -123,4 +123,15 @@ describe("Sketchy", () => {
     const optimizer = new Sketchy({ w: new Float32Array(m * n) }, { shapes: { w: [m, n] }, mergeDims: 4, rank: k });
     expect(optimizer.stateBytes()).toBe(4 * ((m + n + 2) * k + 2 + 2 * m * n));
   });
+
+  it("keeps no more directions of an axis than it has numbers, and of vectors graft and momentum", () => {
+    const shapes = { embed: [65, 24], up: [64, 24], down: [24, 64], norm: [24] };
+    const params = Object.fromEntries(
+      Object.entries(shapes).map(([name, shape]) => [name, new Float32Array(shape.reduce((n, d) => n * d, 1))]),
+    );
+    const optimizer = new Sketchy(params, { shapes, mergeDims: 1, rank: 32 });
+    const axis = (d: number) => (d + 1) * Math.min(32, d) + 1;
+    const matrix = (m: number, n: number) => axis(m) + axis(n) + 2 * m * n;
+    expect(optimizer.stateBytes()).toBe(4 * (matrix(65, 24) + 2 * matrix(64, 24) + 2 * 24));
+  });
 });
