@@ -1,77 +1,74 @@
 /**
- * The autoencoder benchmark of SONew's authors: every optimizer with the same tuning budget, the best settings over several seeds.
- *
- * 1. `points` quasi-random settings of every rule, trained for `tuneEpochs` epochs;
- * 2. the best `finalists` of them for all `epochs`;
- * 3. the best of these with `seeds` other seeds: mean and standard error of the loss over the whole training set.
+ * The autoencoder benchmark of SONew's authors: every optimizer with the same tuning budget, the best settings over several seeds, and the authors' own
+ * untuned run of tridiagonal SONew again.
  */
 import { fixed, printTable } from "../lib/report.mjs";
+import { mean } from "./lib/means.mjs";
 import { rules } from "./lib/rules.mjs";
-import { points } from "./lib/search.mjs";
-import { runTrials } from "./lib/trials.mjs";
+import { Workers } from "./lib/trials.mjs";
+import { printTuned, tune } from "./lib/tuning.mjs";
 
 export const title = "MNIST autoencoder, loss over the training set (sum of 784 cross-entropies)";
 export const sizes = { epochs: 100, tuneEpochs: 20, points: 16, finalists: 3, seeds: 3 };
 
-const lossOf = ({ loss }) => loss ?? Number.POSITIVE_INFINITY;
-const mean = (values) => values.reduce((sum, x) => sum + x, 0) / values.length;
-/** Of their mean; one value has none. */
-const standardError = (values) =>
-  values.length < 2 ? undefined : Math.sqrt(mean(values.map((x) => (x - mean(values)) ** 2)) / (values.length - 1));
+/**
+ * The run that the authors logged (their count of epochs begins with 0): β (0.9, 0.999), eps 1e-8 and rate 1e-4, no graft, an edge dropped at 1e-7 of
+ * the diagonal.
+ */
+const logged = {
+  rule: "sonew1",
+  hyper: { learningRate: 1e-4, beta1: 0.9, beta2: 0.999, eps: 1e-8, graft: "none", gamma: 1e-7 },
+  losses: [
+    [1, 90.726],
+    [2, 75.648],
+    [63, 59.07],
+    [89, 54.36],
+  ],
+};
 
-/** The `count` of `trials` with the lowest losses. */
-function best(trials, results, count) {
-  const order = trials.map((_, i) => i).sort((a, b) => lossOf(results[a]) - lossOf(results[b]));
-  return order.slice(0, count).map((i) => trials[i]);
-}
-
-export async function run({
-  names,
-  dtype,
-  sizes: { epochs, tuneEpochs, points: budget, finalists, seeds },
-  ...options
-}) {
-  const runAll = (trials) => runTrials("autoencoder.mjs", trials, options);
-  const trial = (rule, hyper, seed, length) => ({
+export async function run({ names, dtype, sizes, device, workers: count, results }) {
+  const { epochs, seeds } = sizes;
+  const workers = new Workers("autoencoder.mjs", {
+    count,
+    device,
+    results,
+    costOf: ({ rule, epochs }) => epochs * rules[rule].cost,
+  });
+  const common = { dtype, device };
+  const trial = ({ rule, hyper, seed, length }) => ({
     rule,
     hyper,
-    dtype,
-    device: options.device,
+    ...common,
     seed,
     epochs: length,
-    evaluateEvery: Math.ceil(length / 10),
+    ...(length === epochs ? { curve: true } : {}),
   });
+  const replication = Array.from({ length: seeds }, (_, seed) => ({
+    rule: logged.rule,
+    hyper: logged.hyper,
+    ...common,
+    seed,
+    epochs: 100,
+    evaluate: logged.losses.map(([epoch]) => epoch + 1),
+    curve: true,
+  }));
+  const withReplication = dtype === "float32" && names.includes(logged.rule);
+  const [rows, replicas] = await Promise.all([
+    Promise.all(names.map((name) => tune(name, rules[name], { ...sizes, workers, trial }))),
+    withReplication ? workers.run(replication) : [],
+  ]);
+  workers.end();
+  printTuned(rows);
+  if (withReplication) printReplication(replicas);
+}
 
-  const searches = names.map((rule) =>
-    points(rules[rule].space, budget).map((hyper) => trial(rule, hyper, 0, tuneEpochs)),
-  );
-  const tuned = await runAll(searches.flat());
-  const finals = searches.map((trials, i) =>
-    best(trials, tuned.slice(i * budget), finalists).map(({ rule, hyper }) => trial(rule, hyper, 0, epochs)),
-  );
-  const finalLosses = await runAll(finals.flat());
-  const winners = finals.map((trials, i) => best(trials, finalLosses.slice(i * finalists), 1)[0]);
-  const repeated = winners.map(({ rule, hyper }) =>
-    Array.from({ length: seeds }, (_, seed) => trial(rule, hyper, seed + 1, epochs)),
-  );
-  const repeats = await runAll(repeated.flat());
-
-  const rows = winners.map(({ rule, hyper }, i) => {
-    const mine = repeats.slice(i * seeds, (i + 1) * seeds);
-    const losses = mine.map(lossOf);
-    return { rule, hyper, loss: mean(losses), error: standardError(losses), ...mine[0] };
-  });
+function printReplication(replicas) {
+  console.log("\ntridiagonal SONew with the authors' untuned settings, beside the run that they logged");
   printTable(
-    ["rule", "loss", "± s.e.", "seconds", "state, MB", "settings"],
-    rows.map(({ rule, hyper, loss, error, seconds, stateBytes }) => [
-      rules[rule].label,
-      fixed(loss, 2),
-      fixed(error, 2),
-      fixed(seconds, 1),
-      fixed(stateBytes / 1e6, 1),
-      Object.entries(hyper)
-        .map(([name, value]) => `${name} ${value}`)
-        .join(", "),
-    ]),
+    ["after epoch", "loss", "theirs", "difference"],
+    logged.losses.map(([epoch, theirs]) => {
+      const ours = mean(replicas.map(({ losses }) => losses.find(([at]) => at === epoch + 1)?.[1] ?? Number.NaN));
+      return [epoch, fixed(ours, 2), fixed(theirs, 2), `${fixed(100 * (ours / theirs - 1), 1)} %`];
+    }),
   );
 }
