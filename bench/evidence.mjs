@@ -6,15 +6,17 @@
  *   npm run evidence -- autoencoder --only adam,sonew1              these
  *   npm run evidence -- autoencoder --dtype bfloat16 --workers 8     in bfloat16, eight trials at a time
  *   npm run evidence -- autoencoder --epochs 20 --points 4           another budget: epochs, tuneEpochs, points, finalists, seeds
+ *   npm run evidence -- language-model --device cuda --dtype bfloat16   AdamW, Muon, SOAP, SONew, Shampoo and S-Shampoo on a small language model
  */
 import { parseArgs } from "node:util";
 import * as autoencoder from "./evidence/autoencoder.mjs";
+import * as languageModel from "./evidence/language-model.mjs";
 import { rules } from "./evidence/lib/rules.mjs";
 import { Results } from "./evidence/lib/trials.mjs";
 import { describeMachine } from "./lib/machine.mjs";
 
-const studies = { autoencoder };
-const sizeNames = ["epochs", "tuneEpochs", "points", "finalists", "seeds"];
+const studies = { autoencoder, "language-model": languageModel };
+const sizeNames = [...new Set(Object.values(studies).flatMap(({ sizes }) => Object.keys(sizes)))];
 
 function fail(message) {
   console.error(`[evidence] ${message}`);
@@ -44,11 +46,11 @@ if (positionals.length !== 1 || !Object.hasOwn(studies, name)) {
 }
 if (!["float32", "bfloat16"].includes(values.dtype))
   fail(`--dtype must be float32 or bfloat16; received ${values.dtype}.`);
-const names = values.only?.split(",") ?? Object.keys(rules);
-const unknown = names.filter((rule) => !Object.hasOwn(rules, rule));
-if (unknown.length > 0) fail(`--only takes ${Object.keys(rules).join(", ")}; received ${unknown.join(", ")}.`);
+const { title, run, sizes, names: all = Object.keys(rules) } = studies[name];
+const names = values.only?.split(",") ?? all;
+const unknown = names.filter((rule) => !all.includes(rule));
+if (unknown.length > 0) fail(`--only takes ${all.join(", ")}; received ${unknown.join(", ")}.`);
 
-const { title, run, sizes } = studies[name];
 const given = sizeNames.filter((size) => values[size] !== undefined);
 console.log(title);
 await run({

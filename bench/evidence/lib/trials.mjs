@@ -41,7 +41,7 @@ export class Results {
 
 /**
  * Processes that run trials, by a file in measure/ that serves trial after trial (`serve` below). Of the trials that wait the dearest is begun
- * first, so that none of them is still running alone at the end; `costOf(trial)` is in any unit.
+ * first, so that none of them is still running alone at the end; `costOf(trial)` is in any unit, by default the same for all.
  */
 export class Workers {
   #waiting = [];
@@ -49,7 +49,7 @@ export class Workers {
   #children = [];
   #failure;
 
-  constructor(file, { count, device, results, costOf }) {
+  constructor(file, { count, device, results, costOf = () => 1 }) {
     this.file = file;
     this.results = results;
     this.costOf = costOf;
@@ -110,6 +110,16 @@ export class Workers {
     child.once("error", (error) => fail(error.message));
     child.once("exit", (code, signal) => code !== 0 && fail(signal ?? code));
     return child;
+  }
+}
+
+/** The results of `trials`, in their order, by `workers` processes. */
+export async function runTrials(file, trials, { workers: count, device, results }) {
+  const workers = new Workers(file, { count, device, results });
+  try {
+    return await workers.run(trials);
+  } finally {
+    workers.end();
   }
 }
 

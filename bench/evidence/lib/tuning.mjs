@@ -1,56 +1,46 @@
 /**
- * Equal tuning for every rule:
- *
- * 1. `points` quasi-random settings, trained for the short length `tuneEpochs`;
- * 2. the best `finalists` of them for all `epochs`;
- * 3. the best of these with `seeds` other seeds: mean and standard error of the loss.
+ * Equal tuning for every rule: `points` quasi-random settings are trained for a short time, the best `finalists` of them for the whole time. The best
+ * of these is then judged by runs with other seeds.
  */
 import { fixed, printTable } from "../../lib/report.mjs";
-import { mean, standardError } from "./means.mjs";
 import { bordersOf, points } from "./search.mjs";
+import { mean, standardError } from "./statistics.mjs";
 
-const lossOf = ({ loss }) => loss ?? Number.POSITIVE_INFINITY;
-
-/** The `count` of `settings` with the lowest losses. */
-function best(settings, results, count) {
-  const order = settings.map((_, i) => i).sort((a, b) => lossOf(results[a]) - lossOf(results[b]));
-  return order.slice(0, count).map((i) => settings[i]);
+/**
+ * The best setting of a rule's space. `trial(hyper, length)` says what is trained, `lengths` are the short and the whole one, and `run(trials)`
+ * gives the results. With one finalist there is nothing to decide in the second round.
+ */
+export async function tune(space, { lengths: [short, whole], points: budget, finalists, trial, run }) {
+  const best = async (settings, length, count) => {
+    const losses = (await run(settings.map((hyper) => trial(hyper, length)))).map(({ loss }) => loss ?? Infinity);
+    const order = settings.map((_, i) => i).sort((a, b) => losses[a] - losses[b]);
+    return order.slice(0, count).map((i) => settings[i]);
+  };
+  const finals = await best(points(space, budget), short, finalists);
+  const [winner] = finals.length === 1 ? finals : await best(finals, whole, 1);
+  return winner;
 }
 
-/** Tunes one rule. `trial({ rule, hyper, seed, length })` says what the study trains. */
-export async function tune(name, rule, { epochs, tuneEpochs, points: budget, finalists, seeds, workers, trial }) {
-  const run = (settings, length, seed) =>
-    workers.run(settings.map((hyper, i) => trial({ rule: name, hyper, seed: seed(i), length })));
-  const searched = points(rule.space, budget);
-  const finals = best(searched, await run(searched, tuneEpochs, () => 0), finalists);
-  const [hyper] = best(finals, await run(finals, epochs, () => 0), 1);
-  const repeats = await run(
-    Array.from({ length: seeds }, () => hyper),
-    epochs,
-    (i) => i + 1,
-  );
-  return { label: rule.label, hyper, repeats, borders: bordersOf(rule.space, hyper) };
+/** A line of the table, from the losses of a setting with several seeds. */
+export function summary({ label, space }, hyper, losses) {
+  return { label, hyper, loss: mean(losses), error: standardError(losses), borders: bordersOf(space, hyper) };
 }
 
-export function printTuned(rows) {
+/** `more`: further columns, `{ header: row => cell }`. */
+export function printTuned(rows, more = {}) {
   printTable(
-    ["rule", "loss", "± s.e.", "seconds", "state, MB", "settings"],
-    rows.map(({ label, hyper, repeats }) => {
-      const losses = repeats.map(lossOf);
-      return [
-        label,
-        fixed(mean(losses), 2),
-        fixed(standardError(losses), 2),
-        fixed(mean(repeats.map(({ seconds }) => seconds)), 1),
-        fixed(repeats[0].stateBytes / 1e6, 1),
-        Object.entries(hyper)
-          .map(([setting, value]) => `${setting} ${value}`)
-          .join(", "),
-      ];
-    }),
+    ["rule", "loss", "± s.e.", ...Object.keys(more), "state, MB", "settings"],
+    rows.map((row) => [
+      row.label,
+      fixed(row.loss, 3),
+      fixed(row.error, 3),
+      ...Object.values(more).map((cell) => cell(row)),
+      fixed(row.stateBytes / 1e6, 1),
+      Object.entries(row.hyper)
+        .map(([setting, value]) => `${setting} ${value}`)
+        .join(", "),
+    ]),
   );
-  for (const { label, borders } of rows) {
-    if (borders.length > 0)
-      console.log(`${label}: the best of the settings lies at the border of its search: ${borders.join(", ")}`);
-  }
+  for (const { label, borders } of rows)
+    for (const border of borders) console.log(`${label}: the best is at the border of what was searched: ${border}.`);
 }

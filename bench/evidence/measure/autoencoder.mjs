@@ -16,6 +16,7 @@ import {
   randomUniform,
   scope,
   sigmoidCrossEntropy,
+  slice,
   stack,
   tanh,
   tensor,
@@ -23,8 +24,8 @@ import {
 } from "@llmeff/tensor";
 import { captureForward, captureTraining } from "../lib/captured.mjs";
 import { epochRate } from "../lib/epoch-rate.mjs";
-import { mean } from "../lib/means.mjs";
 import { rules } from "../lib/rules.mjs";
+import { mean } from "../lib/statistics.mjs";
 import { serve } from "../lib/trials.mjs";
 
 const widths = [784, 1000, 500, 250, 30, 250, 500, 1000, 784];
@@ -38,33 +39,38 @@ const count = shape[0];
 const images = scope(() => astype(tensor(pixels, { shape: [count, 784] }), "float32").div(255));
 const inOrder = Int32Array.from({ length: count }, (_, i) => i);
 
+/** The parameters of a seed's network. */
 function initial(seed, dtype) {
   const params = {};
   for (const [i, outputs] of widths.slice(1).entries()) {
     const inputs = widths[i];
     const limit = Math.sqrt(6 / (inputs + outputs));
-    params[`layer${i}.weight`] = scope(() => {
+    params[`${seed}.layer${i}.weight`] = scope(() => {
       const uniform = randomUniform({ seed, stream: i }, [outputs, inputs]);
       return astype(uniform.mul(2 * limit).sub(limit), dtype);
     });
-    params[`layer${i}.bias`] = zeros([outputs], { dtype });
+    params[`${seed}.layer${i}.bias`] = zeros([outputs], { dtype });
   }
   return params;
 }
 
-function lossOf(params, x) {
+function lossOf(params, seed, x) {
   let hidden = x;
   for (let i = 0; i < widths.length - 1; i++) {
-    hidden = linear(hidden, params[`layer${i}.weight`], params[`layer${i}.bias`]);
+    hidden = linear(hidden, params[`${seed}.layer${i}.weight`], params[`${seed}.layer${i}.bias`]);
     if (i !== code && i !== widths.length - 2) hidden = tanh(hidden);
   }
   return sigmoidCrossEntropy(hidden, x, { reduction: "sum" }).mul(1 / x.shape[0]);
 }
 
-/** The mean of what `step` gives for the batches of the images in an order; NaN when a decomposition found no end. */
-async function meanOverBatches(step, order) {
+/** The mean of what `step` gives for the batches; each order is that of one seed. NaN when a decomposition found no end. */
+async function meanOverBatches(step, orders) {
   const losses = [];
-  for (let at = 0; at < count; at += batch) losses.push(step({ rows: order.subarray(at, at + batch) }));
+  const rows = new Int32Array(orders.length * batch);
+  for (let at = 0; at < count; at += batch) {
+    for (const [i, order] of orders.entries()) rows.set(order.subarray(at, at + batch), i * batch);
+    losses.push(step({ rows }));
+  }
   const all = scope(() => stack(losses));
   for (const loss of losses) loss.dispose();
   try {
@@ -78,41 +84,58 @@ async function meanOverBatches(step, order) {
   }
 }
 
-/** `evaluate`: the epochs after which the loss over the training set is measured, beside the last. `curve`: keeps the mean loss of each epoch. */
-async function train({ rule, hyper, dtype, seed, epochs, evaluate = [], curve = false }) {
+const rounded = (x) => Number(x.toFixed(4));
+
+/**
+ * Trains a network for each of `seeds`, all in the same steps, so that an optimizer of matrices makes batches of them. `evaluate`: the epochs after which
+ * the losses over the training set are measured, beside the last. `curve`: keeps the mean loss of each epoch. `timed`: tells the milliseconds of a
+ * step of the last epoch.
+ */
+async function train({ rule, hyper, dtype, seeds, epochs, evaluate = [], curve = false, timed = false }) {
   const start = performance.now();
   const data = dtype === "float32" ? images : astype(images, dtype);
-  const params = initial(seed, dtype);
+  const params = Object.assign({}, ...seeds.map((seed) => initial(seed, dtype)));
   const schedule = (peak) => (step) => epochRate(peak, Math.floor(step / (count / batch)), epochs);
   const optimizer = rules[rule].make(params, hyper, schedule);
-  const loss = (p, { rows }) => lossOf(p, indexSelect(data, 0, rows));
-  const inputs = { rows: { shape: [batch], dtype: "int32" } };
-  const step = captureTraining(loss, params, optimizer, inputs);
-  const forward = captureForward(loss, params, inputs);
+  const batchOf = (rows, i) => indexSelect(data, 0, slice(rows, 0, i * batch, (i + 1) * batch));
+  // Their gradients are those of each loss alone.
+  const sum = (p, { rows }) => seeds.map((seed, i) => lossOf(p, seed, batchOf(rows, i))).reduce((a, b) => a.add(b));
+  const inputs = (networks) => ({ rows: { shape: [networks * batch], dtype: "int32" } });
+  const step = captureTraining(sum, params, optimizer, inputs(seeds.length));
+  const forwards = seeds.map((seed) =>
+    captureForward((p, { rows }) => lossOf(p, seed, batchOf(rows, 0)), params, inputs(1)),
+  );
+  const ordersOf = (epoch) =>
+    seeds.map((seed) => Int32Array.from(new Random(seed, "shuffle", epoch).permutation(count)));
   const means = [];
   const losses = [];
+  let stepMs;
   let diverged = false;
+  let orders = ordersOf(1);
   for (let epoch = 1; epoch <= epochs && !diverged; epoch++) {
-    const order = Int32Array.from(new Random(seed, "shuffle", epoch).permutation(count));
-    means.push(await meanOverBatches(step, order));
+    const begun = performance.now();
+    const pending = meanOverBatches(step, orders);
+    orders = ordersOf(epoch + 1);
+    means.push((await pending) / seeds.length);
+    stepMs = (performance.now() - begun) / (count / batch);
     diverged = !(means.at(-1) < 1e4);
-    if (!diverged && (epoch === epochs || evaluate.includes(epoch))) {
-      losses.push([epoch, await meanOverBatches(forward, inOrder)]);
-    }
+    if (diverged || !(epoch === epochs || evaluate.includes(epoch))) continue;
+    const each = [];
+    for (const forward of forwards) each.push(await meanOverBatches(forward, [inOrder]));
+    losses.push([epoch, each]);
   }
-  const stateBytes = optimizer.stateBytes();
+  const stateBytes = optimizer.stateBytes() / seeds.length;
   const { captured } = step;
-  for (const used of [step, forward, optimizer, ...Object.values(params)]) used.dispose();
+  for (const used of [step, ...forwards, optimizer, ...Object.values(params)]) used.dispose();
   if (data !== images) data.dispose();
-  const seconds = Number(((performance.now() - start) / 1000).toFixed(2));
-  const rounded = (x) => Number(x.toFixed(4));
-  // JSON has no infinity: null is the loss of a run that diverged.
-  const final = diverged || !Number.isFinite(losses.at(-1)[1]) ? null : rounded(losses.at(-1)[1]);
+  const last = diverged ? [Number.NaN] : losses.at(-1)[1];
   return {
-    loss: final,
-    losses: losses.map(([epoch, loss]) => [epoch, rounded(loss)]),
+    // JSON has no infinity: null is the loss of a run that diverged.
+    loss: Number.isFinite(mean(last)) ? rounded(mean(last)) : null,
+    losses: losses.map(([epoch, each]) => [epoch, each.map(rounded)]),
     ...(curve ? { means: means.map(rounded) } : {}),
-    seconds,
+    ...(timed ? { stepMs: rounded(stepMs) } : {}),
+    seconds: Number(((performance.now() - start) / 1000).toFixed(2)),
     stateBytes,
     captured,
   };

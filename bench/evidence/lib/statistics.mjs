@@ -1,0 +1,5 @@
+export const mean = (values) => values.reduce((sum, x) => sum + x, 0) / values.length;
+
+/** Of the mean; one value has none. */
+export const standardError = (values) =>
+  values.length < 2 ? undefined : Math.sqrt(mean(values.map((x) => (x - mean(values)) ** 2)) / (values.length - 1));
