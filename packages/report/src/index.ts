@@ -1,3 +1,4 @@
+export { renderFigure } from "./chart/figure.js";
 export { AppendFile, writeFileAtomic } from "./files.js";
 export { formatCompact, formatDuration, formatNumber, formatScientific, type NumberStyle } from "./format.js";
 export { renderReport, writeReport } from "./html/render.js";

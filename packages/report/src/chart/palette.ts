@@ -69,6 +69,14 @@ export function seriesStyle(index: number): SeriesStyle {
   return { className: `c${colour}`, dash, marker: MARKERS[index % MARKERS.length]! };
 }
 
+export const KEY_WIDTH = 30;
+
+/** A short piece of the line of a style with its marker, beginning at x; its colour is for whatever is around it to set. */
+export function drawKey({ dash, marker }: SeriesStyle, x: number, y: number): string {
+  const dashes = dash ? ` stroke-dasharray="${dash}"` : "";
+  return `<path class="line"${dashes} d="M${x} ${y}h${KEY_WIDTH}"/><path class="marker" d="${marker(x + KEY_WIDTH / 2, y, 4)}"/>`;
+}
+
 /** Coordinates to a tenth of a pixel. */
 export function round(value: number): number {
   return Math.round(value * 10) / 10;

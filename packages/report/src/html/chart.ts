@@ -1,6 +1,6 @@
 /** A chart's place in the page: title, legend, both drawings, data for the pointer, caption. */
 import { layOut, NARROW, renderSvg, type StyleIndex, WIDE } from "../chart/line-chart.js";
-import { seriesStyle } from "../chart/palette.js";
+import { drawKey, KEY_WIDTH, seriesStyle } from "../chart/palette.js";
 import { shownSeries } from "../chart/smooth.js";
 import { thin } from "../chart/thin.js";
 import type { LineChart, Series } from "../model.js";
@@ -32,13 +32,12 @@ export function renderChart(chart: LineChart, styles: StyleIndex): string {
   ].join("\n");
 }
 
-/** A short piece of a series's line with its marker. */
+/** How a series is drawn, for legends and tables. */
 export function legendKey(index: number): string {
   const style = seriesStyle(index);
-  const dash = style.dash ? ` stroke-dasharray="${style.dash}"` : "";
   return (
-    `<svg class="key ${style.className}" width="30" height="12" viewBox="0 0 30 12" aria-hidden="true">` +
-    `<path class="line"${dash} d="M0 6h30"/><path class="marker" d="${style.marker(15, 6, 4)}"/></svg>`
+    `<svg class="key ${style.className}" width="${KEY_WIDTH}" height="12" viewBox="0 0 ${KEY_WIDTH} 12" aria-hidden="true">` +
+    `${drawKey(style, 0, 6)}</svg>`
   );
 }
 

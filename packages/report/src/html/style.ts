@@ -27,17 +27,39 @@ export const DARK_THEME: Readonly<Record<keyof typeof LIGHT_THEME, string>> = {
 };
 
 export function styleSheet(): string {
-  return `:root{color-scheme:light dark;${variables(LIGHT_THEME, 0)}}
-@media (prefers-color-scheme:dark){:root{${variables(DARK_THEME, 1)}}}
-${SERIES_COLOURS.map((_, i) => `.c${i}{--c:var(--series-${i})}`).join("")}
+  return `${colours()}
 ${LAYOUT}
 @media print{:root{${variables(LIGHT_THEME, 0)}}${PRINT}}`;
+}
+
+/** What the drawings of charts need: for a chart that is a file of its own. */
+export function chartStyleSheet(): string {
+  return `${colours()}\n${CHART}`;
+}
+
+/** Variables of the light and the dark theme, and of each series. */
+function colours(): string {
+  return `:root{color-scheme:light dark;${variables(LIGHT_THEME, 0)}}
+@media (prefers-color-scheme:dark){:root{${variables(DARK_THEME, 1)}}}
+${SERIES_COLOURS.map((_, i) => `.c${i}{--c:var(--series-${i})}`).join("")}`;
 }
 
 function variables(theme: Readonly<Record<string, string>>, scheme: 0 | 1): string {
   const named = Object.entries(theme).map(([name, colour]) => `--${name}:${colour}`);
   return [...named, ...SERIES_COLOURS.map((pair, i) => `--series-${i}:${pair[scheme]}`)].join(";");
 }
+
+const CHART = `svg text{font:12px system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;fill:var(--muted);font-variant-numeric:tabular-nums}
+svg .label{fill:var(--ink);font-size:12.5px}
+svg .halo{paint-order:stroke;stroke:var(--ground);stroke-width:4px;stroke-linejoin:round}
+.grid{stroke:var(--grid);stroke-width:1}
+.axis{stroke:var(--muted);stroke-width:1}
+.reference{stroke:var(--muted);stroke-width:1.25;stroke-dasharray:3 3}
+.line{fill:none;stroke:var(--c);stroke-width:2;stroke-linejoin:round;stroke-linecap:round}
+.line[stroke-dasharray]{stroke-linecap:butt}
+.raw{fill:none;stroke:var(--c);stroke-width:1;opacity:.22;stroke-linejoin:round}
+.band{fill:var(--c);opacity:.16}
+.marker{fill:var(--c);stroke:var(--ground);stroke-width:1.25}`;
 
 const LAYOUT = `
 *,*::before,*::after{box-sizing:border-box}
@@ -90,17 +112,7 @@ tbody .key{margin-right:.6rem}
 .plot>svg{display:block;width:100%;height:auto;overflow:visible}
 .plot>svg.narrow{display:none}
 @container (max-width:36rem){.plot>svg.wide{display:none}.plot>svg.narrow{display:block}}
-svg text{font:12px system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;fill:var(--muted);font-variant-numeric:tabular-nums}
-svg .label{fill:var(--ink);font-size:12.5px}
-svg .halo{paint-order:stroke;stroke:var(--ground);stroke-width:4px;stroke-linejoin:round}
-.grid{stroke:var(--grid);stroke-width:1}
-.axis{stroke:var(--muted);stroke-width:1}
-.reference{stroke:var(--muted);stroke-width:1.25;stroke-dasharray:3 3}
-.line{fill:none;stroke:var(--c);stroke-width:2;stroke-linejoin:round;stroke-linecap:round}
-.line[stroke-dasharray]{stroke-linecap:butt}
-.raw{fill:none;stroke:var(--c);stroke-width:1;opacity:.22;stroke-linejoin:round}
-.band{fill:var(--c);opacity:.16}
-.marker{fill:var(--c);stroke:var(--ground);stroke-width:1.25}
+${CHART}
 .crosshair{stroke:var(--muted);stroke-width:1;pointer-events:none}
 .tip{position:absolute;z-index:1;top:0;left:0;pointer-events:none;max-width:min(22rem,90%);padding:.55rem .75rem;border:1px solid var(--rule);border-radius:.45rem;background:var(--ground);box-shadow:0 6px 24px rgb(0 0 0/.14);font-size:.8125rem;line-height:1.5;font-variant-numeric:tabular-nums}
 .tip b{display:block;font-weight:600}
