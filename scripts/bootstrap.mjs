@@ -106,7 +106,7 @@ function evidence(args) {
 
 function runInBench(program, args) {
   setup();
-  buildPackages("--filter=@llmeff/data", "--filter=@llmeff/models", "--filter=@llmeff/optim");
+  buildPackages(...["data", "models", "optim", "report"].map((name) => `--filter=@llmeff/${name}`));
   return runForwardingSignals(process.execPath, [join(root, "bench", program), ...args]);
 }
 

@@ -3,6 +3,7 @@
  * untuned run of tridiagonal SONew again.
  */
 import { fixed, printTable } from "../lib/report.mjs";
+import { writeFigure } from "./lib/figures.mjs";
 import { rules } from "./lib/rules.mjs";
 import { mean, standardError } from "./lib/statistics.mjs";
 import { runTrials, Workers } from "./lib/trials.mjs";
@@ -60,7 +61,7 @@ export async function run({ names, dtype, sizes: { epochs, tuneEpochs, seeds, ..
     const lengths = [tuneEpochs, epochs];
     const hyper = await tune(rules[name].space, { ...budget, lengths, trial: trialOf(name, [0]), run });
     const [judged] = await run([trialOf(name, judges, { curve: true })(hyper, epochs)]);
-    return { ...judged, ...summary(rules[name], hyper, judged.losses.at(-1)?.[1] ?? [Number.NaN]) };
+    return { name, ...judged, ...summary(rules[name], hyper, judged.losses.at(-1)?.[1] ?? [Number.NaN]) };
   };
   const ours = ({ rule }) => dtype === "float32" && names.includes(rule);
   const known = published.filter(ours);
@@ -87,8 +88,29 @@ export async function run({ names, dtype, sizes: { epochs, tuneEpochs, seeds, ..
     rows.map((row, i) => ({ ...row, stepMs: timings[i].stepMs })),
     { "ms a step": ({ stepMs }) => fixed(stepMs, 2) },
   );
+  draw(rows, dtype);
   if (known.length > 0) printKnown(known, knownRuns);
   if (replica) printReplication(replica.losses);
+}
+
+/** What each figure shows of the rules that were run. */
+const figures = {
+  elementwise: ["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "sonew0", "sonew1", "sonew4", "sonew10"],
+  matrices: ["adam", "sonew1", "rfdSon", "shampoo", "sketchy", "muon", "soap"],
+};
+
+function draw(rows, dtype) {
+  for (const [figure, shown] of Object.entries(figures)) {
+    const chosen = rows.filter(({ name, means }) => shown.includes(name) && means !== undefined);
+    if (chosen.length < 2) continue;
+    writeFigure(`autoencoder-${figure}-${dtype}`, {
+      title: `MNIST autoencoder in ${dtype}: training loss of each epoch, mean of all seeds`,
+      x: { label: "epoch" },
+      // The first epochs, which go from 545 to 100, would leave no room for what follows.
+      y: { label: "loss", scale: "log", max: 90 },
+      series: chosen.map(({ label, means }) => ({ name: label, x: means.map((_, i) => i + 1), y: means })),
+    });
+  }
 }
 
 function printKnown(known, runs) {

@@ -3,13 +3,14 @@
  * best settings follow each other alone on the machine, so that their seconds mean something.
  */
 import { fixed } from "../lib/report.mjs";
+import { writeFigure } from "./lib/figures.mjs";
 import { rules } from "./lib/language-model-rules.mjs";
 import { mean } from "./lib/statistics.mjs";
 import { runTrials, Workers } from "./lib/trials.mjs";
 import { printTuned, summary, tune } from "./lib/tuning.mjs";
 
 export const title = "Language model of bytes (4 layers, width 256), nats a byte of a held-out novel";
-export const sizes = { steps: 2000, tuneSteps: 500, points: 8, finalists: 2, seeds: 3 };
+export const sizes = { steps: 1500, tuneSteps: 300, points: 8, finalists: 1, seeds: 3 };
 export const names = Object.keys(rules);
 
 const file = "language-model.mjs";
@@ -47,4 +48,26 @@ export async function run({ names, dtype, sizes: { steps, tuneSteps, seeds, ...b
     return { ...runs[0], ...summary(rules[name], winners[i], losses), runs };
   });
   printTuned(rows, { "ms a step": ({ runs }) => fixed((1000 * mean(runs.map(({ seconds }) => seconds))) / steps, 2) });
+  draw(rows);
+}
+
+function draw(rows) {
+  const figure = (name, unit, xOf) =>
+    writeFigure(`language-model-${name}`, {
+      title: `Language model of bytes: loss on a held-out novel by ${name}, mean of all seeds`,
+      x: { label: unit },
+      y: { label: "nats a byte", max: 2.2 },
+      series: rows.map(({ label, runs }) => {
+        const points = runs[0].curve.map((_, i) =>
+          runs.map(({ curve }) => curve[i] ?? [Number.NaN, Number.NaN, Number.NaN]),
+        );
+        return {
+          name: label,
+          x: points.map((of) => mean(of.map(xOf))),
+          y: points.map((of) => mean(of.map(([, , loss]) => loss))),
+        };
+      }),
+    });
+  figure("steps", "step", ([step]) => step);
+  figure("seconds", "seconds of training", ([, seconds]) => seconds);
 }
