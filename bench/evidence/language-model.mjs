@@ -10,7 +10,7 @@ import { runTrials, Workers } from "./lib/trials.mjs";
 import { printTuned, summary, tune } from "./lib/tuning.mjs";
 
 export const title = "Language model of bytes (4 layers, width 256), nats a byte of a held-out novel";
-export const sizes = { steps: 1500, tuneSteps: 300, points: 8, finalists: 1, seeds: 3 };
+export const sizes = { steps: 800, tuneSteps: 200, points: 8, finalists: 1, seeds: 3 };
 export const names = Object.keys(rules);
 
 const file = "language-model.mjs";
@@ -32,7 +32,7 @@ export async function run({ names, dtype, sizes: { steps, tuneSteps, seeds, ...b
   const winners = await Promise.all(
     names.map((name) => {
       const lengths = [tuneSteps, steps];
-      return tune(rules[name].space, { ...budget, lengths, trial: trialOf(name, 0), run });
+      return tune(rules[name], { ...budget, lengths, trial: trialOf(name, 0), run });
     }),
   );
   workers.end();

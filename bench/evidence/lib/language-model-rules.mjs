@@ -36,8 +36,8 @@ const ofMatrices = (label, Class, options, space = {}) => ({
     ),
 });
 
-/** Statistics are those of every tenth step, as the authors of SOAP have it. */
-const every = 10;
+/** Decompositions are renewed at every so many steps. */
+const every = 20;
 const tearfree = { momentum: 0.9, nesterov: false, ema: true, graftBeta2: 0.99, beta2: 0.95, mergeDims: 1 };
 
 export const rules = {

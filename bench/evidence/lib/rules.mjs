@@ -21,23 +21,23 @@ const rule = (label, Class, space, options = {}, cost = 1) => ({
   space,
 });
 
+const sonewSpace = { beta1, beta2, eps: logUniform(1e-8, 1e-4) };
+
 /**
  * Without a graft, as its authors have it here: the step is Newton's, of size 1/|g|, and needs small rates. eps counts beside the squares of gradients, which
  * are 1e-6 to 1e-4.
  */
 const sonew = (label, band, cost) =>
-  rule(
-    label,
-    Sonew,
-    { learningRate: logUniform(1e-5, 3e-4), beta1, beta2, eps: logUniform(1e-8, 1e-4) },
-    { band, graft: "none" },
-    cost,
-  );
+  rule(label, Sonew, { learningRate: logUniform(1e-5, 3e-4), ...sonewSpace }, { band, graft: "none" }, cost);
+
+/** With the length of Adam's steps. */
+const graftedSonew = (label, band, cost) =>
+  rule(`${label}, Adam graft`, Sonew, { learningRate: logUniform(2e-3, 6e-2), ...sonewSpace }, { band }, cost);
 
 /** What Shampoo's and Sketchy's have in common, as the authors of SONew have it for Shampoo. */
 const tearfree = { graft: "rmspropNorm", startStep: 25, mergeDims: 1, nesterov: false, ema: true };
 
-export const rules = {
+const searched = {
   sgd: rule("SGD", SGD, { learningRate: logUniform(1e-3, 1e-1) }),
   momentum: rule("momentum", SGD, { learningRate: logUniform(3e-4, 3e-2), momentum }),
   nesterov: rule("Nesterov", SGD, { learningRate: logUniform(3e-4, 3e-2), momentum }, { nesterov: true }),
@@ -48,6 +48,10 @@ export const rules = {
   sonew1: sonew("tridiagonal SONew", 1),
   sonew4: sonew("band-4 SONew", 4),
   sonew10: sonew("band-10 SONew", 10, 1.2),
+  sonew0Adam: graftedSonew("diagonal SONew", 0),
+  sonew1Adam: graftedSonew("tridiagonal SONew", 1),
+  sonew4Adam: graftedSonew("band-4 SONew", 4),
+  sonew10Adam: graftedSonew("band-10 SONew", 10, 1.2),
   rfdSon: rule(
     "rfdSON(1)",
     RfdSon,
@@ -87,4 +91,23 @@ export const rules = {
     { preconditionFrequency: 20 },
     7,
   ),
+};
+
+/** A rule with settings that were found elsewhere, and aren't searched. */
+const known = (as, label, setting) => ({ ...searched[as], label, as, setting });
+
+/** Found by SONew's authors in a search of their own. */
+const authorsShampoo = { learningRate: 3.70288e-3, momentum: 0.900055, beta2: 0.950822, eps: 9.66177e-9 };
+
+export const rules = {
+  ...searched,
+  sonew1Known: known("sonew1", "tridiagonal SONew, authors' settings", {
+    learningRate: 2.2602e-5,
+    beta1: 0.954923,
+    beta2: 0.979452,
+    eps: 6.7597e-7,
+    gamma: 1e-7,
+  }),
+  shampooKnown: known("shampoo", "Shampoo(20), authors' settings", authorsShampoo),
+  sketchyKnown: known("sketchy", "S-Shampoo(20), settings of Shampoo's authors", authorsShampoo),
 };

@@ -7,10 +7,11 @@ import { bordersOf, points } from "./search.mjs";
 import { mean, standardError } from "./statistics.mjs";
 
 /**
- * The best setting of a rule's space. `trial(hyper, length)` says what is trained, `lengths` are the short and the whole one, and `run(trials)`
+ * The best setting of a rule's space, or the one that it comes with. `trial(hyper, length)` says what is trained, `lengths` are the short and the whole one, and `run(trials)`
  * gives the results. With one finalist there is nothing to decide in the second round.
  */
-export async function tune(space, { lengths: [short, whole], points: budget, finalists, trial, run }) {
+export async function tune({ space, setting }, { lengths: [short, whole], points: budget, finalists, trial, run }) {
+  if (setting !== undefined) return setting;
   const best = async (settings, length, count) => {
     const losses = (await run(settings.map((hyper) => trial(hyper, length)))).map(({ loss }) => loss ?? Infinity);
     const order = settings.map((_, i) => i).sort((a, b) => losses[a] - losses[b]);
@@ -22,8 +23,9 @@ export async function tune(space, { lengths: [short, whole], points: budget, fin
 }
 
 /** A line of the table, from the losses of a setting with several seeds. */
-export function summary({ label, space }, hyper, losses) {
-  return { label, hyper, loss: mean(losses), error: standardError(losses), borders: bordersOf(space, hyper) };
+export function summary({ label, space, setting }, hyper, losses) {
+  const borders = setting === undefined ? bordersOf(space, hyper) : [];
+  return { label, hyper, loss: mean(losses), error: standardError(losses), borders };
 }
 
 /** `more`: further columns, `{ header: row => cell }`. */
