@@ -16,8 +16,8 @@ const keyOf = (trial) => JSON.stringify(trial);
 export class Results {
   #byTrial = new Map();
 
-  constructor(name, machine) {
-    this.path = join(resultsFolder, `${name}.jsonl`);
+  constructor(name, machine, folder = resultsFolder) {
+    this.path = join(folder, `${name}.jsonl`);
     this.name = name;
     this.machine = machine;
     if (!existsSync(this.path)) return;
@@ -34,7 +34,7 @@ export class Results {
 
   add(trial, result) {
     this.#byTrial.set(keyOf(trial), result);
-    mkdirSync(resultsFolder, { recursive: true });
+    mkdirSync(dirname(this.path), { recursive: true });
     appendFileSync(this.path, `${JSON.stringify({ bench: this.name, trial, result, machine: this.machine })}\n`);
   }
 }
@@ -66,7 +66,7 @@ export class Workers {
 
   /** Lets the processes end. */
   end() {
-    for (const child of this.#children) child.disconnect();
+    for (const child of this.#children) if (child.connected) child.disconnect();
   }
 
   #measure(trial) {
