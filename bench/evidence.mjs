@@ -9,9 +9,11 @@
  *   npm run evidence -- sketchy-spectra --device cuda                what Sketchy rests on: eigenvalues of a language model's Kronecker factors
  *   npm run evidence -- sketchy-rank --device cuda --only sketchy8   its loss and memory by rank, between AdamW's and Shampoo's
  *   npm run evidence -- online-convex                                S-AdaGrad and its baselines on streams of logistic losses
+ *   npm run evidence -- language-model --device cuda --dtype bfloat16   AdamW, Muon, SOAP, SONew, Shampoo and S-Shampoo on a small language model
  */
 import { parseArgs } from "node:util";
 import * as autoencoder from "./evidence/autoencoder.mjs";
+import * as languageModel from "./evidence/language-model.mjs";
 import { rules } from "./evidence/lib/rules.mjs";
 import { Results } from "./evidence/lib/trials.mjs";
 import * as onlineConvex from "./evidence/online-convex.mjs";
@@ -21,6 +23,7 @@ import { describeMachine } from "./lib/machine.mjs";
 
 const studies = {
   autoencoder,
+  "language-model": languageModel,
   "online-convex": onlineConvex,
   "sketchy-rank": sketchyRank,
   "sketchy-spectra": sketchySpectra,

@@ -1,77 +1,117 @@
 /**
- * The autoencoder benchmark of SONew's authors: every optimizer with the same tuning budget, the best settings over several seeds.
- *
- * 1. `points` quasi-random settings of every rule, trained for `tuneEpochs` epochs;
- * 2. the best `finalists` of them for all `epochs`;
- * 3. the best of these with `seeds` other seeds: mean and standard error of the loss over the whole training set.
+ * The autoencoder benchmark of SONew's authors: every optimizer after the same tuning, the best settings over several seeds, and the authors' own
+ * untuned run of tridiagonal SONew again.
  */
 import { fixed, printTable } from "../lib/report.mjs";
+import { median } from "../lib/timing.mjs";
+import { writeFigure } from "./lib/figures.mjs";
 import { rules } from "./lib/rules.mjs";
-import { points } from "./lib/search.mjs";
-import { runTrials } from "./lib/trials.mjs";
+import { runTrials, Workers } from "./lib/trials.mjs";
+import { printTuned, summary, tune } from "./lib/tuning.mjs";
 
 export const title = "MNIST autoencoder, loss over the training set (sum of 784 cross-entropies)";
-export const sizes = { epochs: 100, tuneEpochs: 20, points: 16, finalists: 3, seeds: 3 };
+export const sizes = { epochs: 100, tuneEpochs: 10, points: 16, finalists: 2, seeds: 3 };
 
-const lossOf = ({ loss }) => loss ?? Number.POSITIVE_INFINITY;
-const mean = (values) => values.reduce((sum, x) => sum + x, 0) / values.length;
-/** Of their mean; one value has none. */
-const standardError = (values) =>
-  values.length < 2 ? undefined : Math.sqrt(mean(values.map((x) => (x - mean(values)) ** 2)) / (values.length - 1));
+const file = "autoencoder.mjs";
 
-/** The `count` of `trials` with the lowest losses. */
-function best(trials, results, count) {
-  const order = trials.map((_, i) => i).sort((a, b) => lossOf(results[a]) - lossOf(results[b]));
-  return order.slice(0, count).map((i) => trials[i]);
-}
+/** The run that the authors logged, its epochs counted from 1: no graft, and an edge dropped at 1e-7 of the diagonal. */
+const logged = {
+  rule: "sonew1",
+  hyper: { learningRate: 1e-4, beta1: 0.9, beta2: 0.999, eps: 1e-8, gamma: 1e-7 },
+  epochs: 100,
+  losses: new Map([
+    [2, 90.726],
+    [3, 75.648],
+    [64, 59.07],
+    [90, 54.36],
+  ]),
+};
 
-export async function run({
-  names,
-  dtype,
-  sizes: { epochs, tuneEpochs, points: budget, finalists, seeds },
-  ...options
-}) {
-  const runAll = (trials) => runTrials("autoencoder.mjs", trials, options);
-  const trial = (rule, hyper, seed, length) => ({
-    rule,
+export async function run({ names, dtype, sizes: { epochs, tuneEpochs, seeds, ...budget }, ...options }) {
+  const { device, results } = options;
+  const trialOf = (name, seeds, more) => (hyper, length) => ({
+    rule: rules[name].as ?? name,
     hyper,
     dtype,
-    device: options.device,
-    seed,
+    device,
+    seeds,
     epochs: length,
-    evaluateEvery: Math.ceil(length / 10),
+    ...more,
   });
+  const judges = Array.from({ length: seeds }, (_, i) => i + 1); // 0 is that of the search
+  const costOf = (trial) => trial.epochs * trial.seeds.length * rules[trial.rule].cost;
+  const workers = new Workers(file, { count: options.workers, device, results, costOf });
+  const run = (trials) => workers.run(trials);
 
-  const searches = names.map((rule) =>
-    points(rules[rule].space, budget).map((hyper) => trial(rule, hyper, 0, tuneEpochs)),
-  );
-  const tuned = await runAll(searches.flat());
-  const finals = searches.map((trials, i) =>
-    best(trials, tuned.slice(i * budget), finalists).map(({ rule, hyper }) => trial(rule, hyper, 0, epochs)),
-  );
-  const finalLosses = await runAll(finals.flat());
-  const winners = finals.map((trials, i) => best(trials, finalLosses.slice(i * finalists), 1)[0]);
-  const repeated = winners.map(({ rule, hyper }) =>
-    Array.from({ length: seeds }, (_, seed) => trial(rule, hyper, seed + 1, epochs)),
-  );
-  const repeats = await runAll(repeated.flat());
+  const rowOf = async (name) => {
+    const lengths = [tuneEpochs, epochs];
+    const hyper = await tune(rules[name], { ...budget, lengths, trial: trialOf(name, [0]), run });
+    const [judged] = await run([trialOf(name, judges, { curve: true })(hyper, epochs)]);
+    return { name, ...judged, ...summary(rules[name], hyper, judged.losses.at(-1)?.[1] ?? [Number.NaN]) };
+  };
+  const replicates = dtype === "float32" && names.includes(logged.rule);
+  const replica = trialOf(logged.rule, judges, { evaluate: [...logged.losses.keys()], curve: true });
+  const [rows, [replicated]] = await Promise.all([
+    Promise.all(names.map(rowOf)),
+    run(replicates ? [replica(logged.hyper, logged.epochs)] : []),
+  ]);
+  workers.end();
 
-  const rows = winners.map(({ rule, hyper }, i) => {
-    const mine = repeats.slice(i * seeds, (i + 1) * seeds);
-    const losses = mine.map(lossOf);
-    return { rule, hyper, loss: mean(losses), error: standardError(losses), ...mine[0] };
-  });
+  // One after the other, alone on the machine.
+  const timings = await runTrials(
+    file,
+    names.map((name, i) => trialOf(name, [0], { timed: true })(rows[i].hyper, 2)),
+    { device, results, workers: 1 },
+  );
+  printTuned(
+    rows.map((row, i) => ({ ...row, stepMs: timings[i].stepMs })),
+    { "ms a step": ({ stepMs }) => fixed(stepMs, 2) },
+  );
+  draw(rows, dtype);
+  if (replicated) printReplication(replicated.losses);
+}
+
+/** What each figure shows of the rules that were run. */
+const figures = {
+  elementwise: [
+    "sgd",
+    "momentum",
+    "nesterov",
+    "adagrad",
+    "rmsprop",
+    "adam",
+    "sonew0",
+    "sonew1",
+    "sonew1Adam",
+    "sonew4Adam",
+  ],
+  matrices: ["adam", "sonew1Known", "rfdSon", "shampooKnown", "sketchyKnown", "muon", "soap"],
+};
+
+function draw(rows, dtype) {
+  for (const [figure, shown] of Object.entries(figures)) {
+    const chosen = rows.filter(({ name, means }) => shown.includes(name) && means !== undefined);
+    if (chosen.length < 2) continue;
+    writeFigure(`autoencoder-${figure}-${dtype}`, {
+      title: `MNIST autoencoder in ${dtype}: training loss of each epoch, mean of all seeds`,
+      x: { label: "epoch" },
+      // The first epochs, which go from 545 to 100, would leave no room for what follows.
+      y: { label: "loss", scale: "log", max: 90 },
+      series: chosen.map(({ label, means }) => ({ name: label, x: means.map((_, i) => i + 1), y: means })),
+    });
+  }
+}
+
+/** Beside the median of the seeds: the authors logged one run. */
+function printReplication(losses) {
+  console.log("\ntridiagonal SONew with the authors' untuned settings, beside the run that they logged");
   printTable(
-    ["rule", "loss", "± s.e.", "seconds", "state, MB", "settings"],
-    rows.map(({ rule, hyper, loss, error, seconds, stateBytes }) => [
-      rules[rule].label,
-      fixed(loss, 2),
-      fixed(error, 2),
-      fixed(seconds, 1),
-      fixed(stateBytes / 1e6, 1),
-      Object.entries(hyper)
-        .map(([name, value]) => `${name} ${value}`)
-        .join(", "),
-    ]),
+    ["epoch", "each seed", "median", "theirs", "difference"],
+    [...logged.losses].map(([epoch, theirs]) => {
+      const each = losses.find(([at]) => at === epoch)?.[1] ?? [Number.NaN];
+      const ours = median(each);
+      const seeds = each.map((loss) => fixed(loss, 2)).join(" ");
+      return [epoch, seeds, fixed(ours, 2), fixed(theirs, 2), `${fixed(100 * (ours / theirs - 1), 1)} %`];
+    }),
   );
 }

@@ -16,8 +16,8 @@ const keyOf = (trial) => JSON.stringify(trial);
 export class Results {
   #byTrial = new Map();
 
-  constructor(name, machine) {
-    this.path = join(resultsFolder, `${name}.jsonl`);
+  constructor(name, machine, folder = resultsFolder) {
+    this.path = join(folder, `${name}.jsonl`);
     this.name = name;
     this.machine = machine;
     if (!existsSync(this.path)) return;
@@ -34,49 +34,96 @@ export class Results {
 
   add(trial, result) {
     this.#byTrial.set(keyOf(trial), result);
-    mkdirSync(resultsFolder, { recursive: true });
+    mkdirSync(dirname(this.path), { recursive: true });
     appendFileSync(this.path, `${JSON.stringify({ bench: this.name, trial, result, machine: this.machine })}\n`);
   }
 }
 
 /**
- * The results of `trials`, in their order. `file` in measure/ runs them, in `workers` processes, each of which serves trial after trial
- * (`serve` below).
+ * Processes that run trials, by a file in measure/ that serves trial after trial (`serve` below). Of the trials that wait the dearest is begun
+ * first, so that none of them is still running alone at the end; `costOf(trial)` is in any unit, by default the same for all.
  */
-export async function runTrials(file, trials, { results, workers, device }) {
-  const missing = trials.filter((trial) => results.get(trial) === undefined);
-  const unique = [...new Map(missing.map((trial) => [keyOf(trial), trial])).values()];
-  const count = Math.min(workers, unique.length);
-  let started = 0;
-  const work = (child) =>
-    new Promise((done, fail) => {
-      let current;
-      const next = () => {
-        if (started === unique.length) return child.disconnect();
-        current = unique[started++];
-        child.send(current);
-      };
-      child.on("message", (message) => {
-        if (message !== "ready") {
-          results.add(current, message);
-          console.log(`${JSON.stringify(current)} → ${JSON.stringify(message.loss)} in ${message.seconds} s`);
-        }
-        next();
-      });
-      child.once("error", fail);
-      child.once("exit", (code, signal) =>
-        code === 0 ? done() : fail(new Error(`[evidence] ${file} ended with ${signal ?? code}.`)),
-      );
+export class Workers {
+  #waiting = [];
+  #idle = [];
+  #children = [];
+  #failure;
+
+  constructor(file, { count, device, results, costOf = () => 1 }) {
+    this.file = file;
+    this.results = results;
+    this.costOf = costOf;
+    const env = { ...process.env, LLMEFF_DEVICE: device };
+    // A process isn't made before there is something for it to do.
+    this.free = count;
+    this.fork = () => fork(join(evidence, "measure", file), { env, stdio: "inherit" });
+  }
+
+  /** The results of `trials`, in their order. */
+  run(trials) {
+    return Promise.all(trials.map((trial) => this.results.get(trial) ?? this.#measure(trial)));
+  }
+
+  /** Lets the processes end. */
+  end() {
+    for (const child of this.#children) if (child.connected) child.disconnect();
+  }
+
+  #measure(trial) {
+    return new Promise((done, fail) => {
+      this.#waiting.push({ trial, done, fail });
+      // When all that is asked for at once has been put down.
+      setImmediate(() => this.#assign());
     });
-  const env = { ...process.env, LLMEFF_DEVICE: device };
-  await Promise.all(
-    Array.from({ length: count }, () => work(fork(join(evidence, "measure", file), { env, stdio: "inherit" }))),
-  );
-  return trials.map((trial) => results.get(trial));
+  }
+
+  #assign() {
+    if (this.#failure) for (const { fail } of this.#waiting.splice(0)) fail(this.#failure);
+    this.#waiting.sort((a, b) => this.costOf(b.trial) - this.costOf(a.trial));
+    while (this.#waiting.length > 0) {
+      const child = this.#idle.pop() ?? (this.free > 0 ? this.#start() : undefined);
+      if (child === undefined) return;
+      const job = this.#waiting.shift();
+      child.job = job;
+      child.send(job.trial);
+    }
+  }
+
+  #start() {
+    this.free--;
+    const child = this.fork();
+    this.#children.push(child);
+    child.on("message", (result) => {
+      const { trial, done } = child.job;
+      this.results.add(trial, result);
+      console.log(`${JSON.stringify(trial)} → ${JSON.stringify(result.loss)} in ${result.seconds} s`);
+      child.job = undefined;
+      done(result);
+      this.#idle.push(child);
+      setImmediate(() => this.#assign());
+    });
+    const fail = (reason) => {
+      this.#failure = new Error(`[evidence] ${this.file} ended with ${reason}.`);
+      child.job?.fail(this.#failure);
+      this.#assign();
+    };
+    child.once("error", (error) => fail(error.message));
+    child.once("exit", (code, signal) => code !== 0 && fail(signal ?? code));
+    return child;
+  }
+}
+
+/** The results of `trials`, in their order, by `workers` processes. */
+export async function runTrials(file, trials, { workers: count, device, results }) {
+  const workers = new Workers(file, { count, device, results });
+  try {
+    return await workers.run(trials);
+  } finally {
+    workers.end();
+  }
 }
 
 /** In the child: runs each trial that the parent sends. `run(trial)` returns what shall be kept, with `loss` and `seconds`. */
 export function serve(run) {
   process.on("message", async (trial) => process.send(await run(trial)));
-  process.send("ready");
 }
