@@ -2,13 +2,16 @@ import {
   grad,
   linear,
   logSoftmax,
+  memory,
   mul,
   OptionError,
   randomNormal,
   randomUniform,
+  resetPeakMemory,
   ShapeError,
   scope,
   softmax,
+  sync,
   type Tensor,
   tanh,
   tensor,
@@ -405,6 +408,32 @@ describe("linearDistillationParts", () => {
       expect(first.shape).toEqual([1, N, C]);
       expect([difference(first, both[0]), difference(second, both[1])]).toEqual([0, 0]);
     });
+  });
+
+  it("never holds the logits of all rows", async () => {
+    const [rows, width, vocab] = [2048, 8, 2048];
+    const of = (stream: number, shape: number[]) => randomNormal({ seed: 3, stream }, shape);
+    const params = [of(1, [rows, width]), of(2, [vocab, width])] as const;
+    const target = { hidden: of(3, [rows, width]), weight: of(4, [vocab, width]) };
+    const ids = tensor(new Int32Array(rows));
+    const peakOf = async (blockElements: number) => {
+      await sync();
+      resetPeakMemory();
+      const before = memory().liveBytes;
+      scope(() => {
+        const { value } = valueAndGrad(
+          ([x, w]: readonly [Tensor, Tensor]) =>
+            linearDistillationParts(x, w, target, { labels: ids, ceWeight: 0.5, blockElements }).loss,
+          params,
+        );
+        value.itemSync();
+      });
+      return memory().peakBytes - before;
+    };
+    const logits = 4 * rows * vocab;
+    expect(await peakOf(rows * vocab)).toBeGreaterThan(2 * logits);
+    expect(await peakOf(32 * vocab)).toBeLessThan(logits / 2);
+    for (const one of [...params, ...Object.values(target), ids]) one.dispose();
   });
 
   it.each(["bfloat16", "float16"] as const)("takes a student in %s and gives gradients in its dtype", (dtype) => {

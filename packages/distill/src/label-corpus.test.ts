@@ -53,6 +53,11 @@ describe("labelCorpus", () => {
     }
   });
 
+  it("keeps all tokens where more are asked for than there are", async () => {
+    await using cache = await label({ k: 99 }, text(5));
+    expect(cache.header.k).toBe(vocabSize);
+  });
+
   it("moves its window on so that predictions have context, whatever the batches", async () => {
     const options = { k: 4, contextLength: 12, stride: 5 };
     await using one = await label({ ...options, batchSize: 1 });

@@ -29,6 +29,7 @@ export interface TokenStream {
   read(start: number, length: number): Int32Array | Promise<Int32Array>;
 }
 
+/** `k` above the vocabulary's size means all tokens, unless they are drawn. */
 export interface LabelOptions extends Omit<TeacherCacheOptions, "tokenCount"> {
   /** Tokens that the teacher sees at a time. */
   contextLength: number;
@@ -84,7 +85,8 @@ export async function labelCorpus(
     }
   }
   const windows = windowsOf(documentEnds(documentStarts, stream.tokenCount), contextLength, stride);
-  await using writer = await TeacherCacheWriter.open(path, { ...cache, tokenCount: stream.tokenCount });
+  const k = cache.sampled ? cache.k : Math.min(cache.k, cache.vocabSize);
+  await using writer = await TeacherCacheWriter.open(path, { ...cache, k, tokenCount: stream.tokenCount });
   const kept = { ...writer.header, seed };
   for (let pending = take(windows, batchSize); pending.length > 0; pending = take(windows, batchSize)) {
     signal?.throwIfAborted();
