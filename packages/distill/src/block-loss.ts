@@ -3,7 +3,6 @@ import {
   argMax,
   concat,
   equal,
-  exp,
   gather,
   logSoftmax,
   maximum,
@@ -15,7 +14,15 @@ import {
   type Tensor,
   where,
 } from "@llmeff/tensor";
-import { type Divergence, divergenceOf, entropyOf, type RowLoss, weighted } from "./divergences.js";
+import {
+  type Distribution,
+  type Divergence,
+  distributionOf,
+  divergenceOf,
+  entropyOf,
+  type RowLoss,
+  weighted,
+} from "./divergences.js";
 import { type SparseMode, type SparseTarget, sparseEntropy, sparseLoss, sparseWeights } from "./sparse.js";
 import { type DistillTarget, isSparse, teacherRows, teachersOf } from "./targets.js";
 
@@ -59,43 +66,44 @@ export function blockLoss(logits: Tensor, start: number, settings: BlockSettings
   const { tauStudent, labels, scale, ceWeight, kdWeight } = settings;
   const end = start + logits.shape[0]!;
   const valid = slice(settings.valid, 0, start, end).unsqueeze(-1);
-  const logP = logSoftmax(logits);
-  const logQ = tauStudent === 1 ? logP : logSoftmax(mul(logits, 1 / tauStudent));
-  const kd = knowledgeOf(logQ, start, end, settings);
+  const own = distributionOf(logSoftmax(logits));
+  const tempered = tauStudent === 1 ? own : distributionOf(logSoftmax(mul(logits, 1 / tauStudent)));
+  const kd = knowledgeOf(tempered, start, end, settings);
   // A row without a label reads token 0, and is left out of the sums.
   const ids = labels && maximum(slice(labels, 0, start, end), 0).unsqueeze(-1);
-  const ce = ids ? gather(logP, -1, ids).neg() : kd.value.mul(0);
+  const ce = ids ? gather(own.log, -1, ids).neg() : kd.value.mul(0);
   const rows = concat([ce, mul(kd.value, scale), kd.kl, kd.entropy, kd.agreement], 1);
   const stats = sum(where(valid, rows, 0), { axis: 0 });
   if (!needsGradient) return { stats, dlogits: undefined };
   const slope = mul(kd.slope, mul(kdWeight, scale / tauStudent));
-  const both = ids ? scatterAdd(slope.add(mul(exp(logP), ceWeight)), -1, ids, ceWeight.neg().expand(ids.shape)) : slope;
+  const both = ids ? scatterAdd(slope.add(mul(own.p, ceWeight)), -1, ids, ceWeight.neg().expand(ids.shape)) : slope;
   return { stats, dlogits: where(valid, both, 0) };
 }
 
-function knowledgeOf(logQ: Tensor, start: number, end: number, settings: BlockSettings): Kd {
+function knowledgeOf(student: Distribution, start: number, end: number, settings: BlockSettings): Kd {
   const { target } = settings;
-  if (isSparse(target)) return sparseKnowledge(logQ, sliceTarget(target, start, end, logQ), settings);
+  if (isSparse(target)) return sparseKnowledge(student, sliceTarget(target, start, end, student.log), settings);
   const { divergence, tauTeacher } = settings;
-  const own = { tauTeacher, vocabSize: logQ.shape[1]!, like: logQ };
-  const logP = teacherRows(teachersOf(target), { start, end }, own);
-  const loss = divergenceOf(divergence, logP, logQ);
-  const entropy = entropyOf(logP);
-  const crossEntropy = () => sum(weighted(exp(logP), logQ), last).neg();
+  const form = { tauTeacher, vocabSize: student.log.shape[1]!, like: student.log };
+  const teacher = distributionOf(teacherRows(teachersOf(target), { start, end }, form));
+  const loss = divergenceOf(divergence, teacher, student);
+  const entropy = entropyOf(teacher);
+  const crossEntropy = () => sum(weighted(teacher.p, student.log), last).neg();
   const kl =
     divergence.kind === "forwardKl"
       ? loss.value
       : sub(divergence.kind === "softCrossEntropy" ? loss.value : crossEntropy(), entropy);
-  return { ...loss, kl, entropy, agreement: sameArgMax(logQ, argMax(logP, { axis: -1 }).unsqueeze(-1)) };
+  const named = argMax(teacher.log, { axis: -1 }).unsqueeze(-1);
+  return { ...loss, kl, entropy, agreement: sameArgMax(student.log, named) };
 }
 
-function sparseKnowledge(logQ: Tensor, target: SparseTarget, { mode, tauTeacher }: BlockSettings): Kd {
-  const weights = sparseWeights(mode, target, tauTeacher, logQ);
-  const loss = sparseLoss(mode, weights, logQ);
+function sparseKnowledge(student: Distribution, target: SparseTarget, { mode, tauTeacher }: BlockSettings): Kd {
+  const weights = sparseWeights(mode, target, tauTeacher, student.log);
+  const loss = sparseLoss(mode, weights, student);
   const entropy = sparseEntropy(weights);
   // Of drawn tokens the share that agrees; of the likeliest the first.
   const named = mode === "sampled" ? target.ids : slice(target.ids, 1, 0, 1);
-  return { ...loss, kl: sub(loss.value, entropy), entropy, agreement: sameArgMax(logQ, named) };
+  return { ...loss, kl: sub(loss.value, entropy), entropy, agreement: sameArgMax(student.log, named) };
 }
 
 /** Share of `named` that the student's largest logit names, `[n, 1]`. */

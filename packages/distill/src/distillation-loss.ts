@@ -91,8 +91,10 @@ const distillationOp = defineOp<Settings, readonly [loss: Tensor, sums: Tensor]>
     const count = settings.valid.astype(options.dtype).sum();
     const inverse = div(full([], 1, options), maximum(count, 1));
     const sums: Accumulated = { stats: zeros([statCount], options), drows: [], dweight: undefined };
+    // The gradient is that of the mean: 1/n goes into the weights, which are numbers, instead of into the rows.
+    const blocks = { ...settings, ceWeight: mul(ceWeight, inverse), kdWeight: mul(kdWeight, inverse) };
     for (let start = 0; start < x.shape[0]!; start += settings.blockRows) {
-      addBlock(context, sums, { x, weight, start, inverse }, { ...settings, ceWeight, kdWeight });
+      addBlock(context, sums, { x, weight, start }, blocks);
     }
     const [ce, kd] = [0, 1].map((i) => reshape(slice(sums.stats, 0, i, i + 1), [])) as [Tensor, Tensor];
     const weighted = mul(kd, kdWeight);
@@ -116,20 +118,20 @@ const distillationOp = defineOp<Settings, readonly [loss: Tensor, sums: Tensor]>
 function addBlock(
   { needs, recording }: ForwardContext,
   sums: Accumulated,
-  { x, weight, start, inverse }: { x: Tensor; weight: Tensor | undefined; start: number; inverse: Tensor },
+  { x, weight, start }: { x: Tensor; weight: Tensor | undefined; start: number },
   settings: BlockSettings & Pick<Settings, "blockRows" | "softcap">,
 ): void {
   const before = sums.stats;
   const dweightBefore = sums.dweight;
   const { stats, drows, dweight } = scope(() => {
     const rows = slice(x, 0, start, Math.min(start + settings.blockRows, x.shape[0]!));
-    const logits = capped(weight ? linear(rows, weight) : rows, settings.softcap).astype(inverse.dtype);
+    const logits = capped(weight ? linear(rows, weight) : rows, settings.softcap).astype(before.dtype);
     const block = blockLoss(logits, start, settings, recording);
     const sum = add(before, block.stats);
     if (block.dlogits === undefined) return { stats: sum };
-    const dlogits = mul(uncapped(block.dlogits, logits, settings.softcap), inverse).astype(x.dtype);
+    const dlogits = uncapped(block.dlogits, logits, settings.softcap).astype(x.dtype);
     if (weight === undefined) return { stats: sum, drows: dlogits };
-    const own = needs[1] ? matmul(transpose(dlogits), rows).astype(inverse.dtype) : undefined;
+    const own = needs[1] ? matmul(transpose(dlogits), rows).astype(before.dtype) : undefined;
     const dweight = own && dweightBefore ? add(dweightBefore, own) : own;
     return { stats: sum, ...(needs[0] && { drows: matmul(dlogits, weight) }), ...(dweight && { dweight }) };
   });

@@ -1,7 +1,7 @@
 /**
  * Divergences between a teacher's distribution p and a student's q over the vocabulary, each with its gradient in closed form (distillation.md §5).
  *
- * All take log-probabilities, from which constants that were added to the logits are gone, and give for each row the value and its slope with respect
+ * All take normalised distributions, from which constants that were added to the logits are gone, and give for each row the value and its slope with respect
  * to the student's logits at its temperature. Where p or q is 0 its term is 0, whatever its logarithm: `0 · log 0 = 0`.
  */
 import {
@@ -9,6 +9,7 @@ import {
   exp,
   greater,
   logAddExp,
+  maximum,
   mean,
   mul,
   OptionError,
@@ -45,14 +46,27 @@ export interface RowLoss {
 
 const last = { axis: -1, keepDims: true } as const;
 
+/** A distribution of each row and its logarithm, `[n, V]` each. */
+export interface Distribution {
+  p: Tensor;
+  log: Tensor;
+}
+
+export function distributionOf(log: Tensor): Distribution {
+  return { p: exp(log), log };
+}
+
 /** `p · x`, 0 where p is 0. */
 export function weighted(p: Tensor, x: Tensor): Tensor {
   return where(greater(p, 0), mul(p, x), 0);
 }
 
-/** `−Σ p log p` of each row, `[n, 1]`. */
-export function entropyOf(logP: Tensor): Tensor {
-  return sum(weighted(exp(logP), logP), last).neg();
+/** Below the logarithm of any positive number. */
+const LOG_FLOOR = -1e4;
+
+/** `−Σ p log p` of each row, `[n, 1]`. Where p isn't 0 the floor changes nothing, and where it is the product is 0. */
+export function entropyOf({ p, log }: Distribution): Tensor {
+  return sum(mul(p, maximum(log, LOG_FLOOR)), last).neg();
 }
 
 /** The gradient with respect to the logits, from that with respect to the probabilities. */
@@ -66,81 +80,68 @@ function logMixture(logP: Tensor, logQ: Tensor, share: number): Tensor {
   return logAddExp(logP.add(Math.log(share)), logQ.add(Math.log(1 - share)));
 }
 
-function softCrossEntropy(logP: Tensor, logQ: Tensor): RowLoss {
-  const p = exp(logP);
-  return { value: sum(weighted(p, logQ), last).neg(), slope: sub(exp(logQ), p) };
+function softCrossEntropy(teacher: Distribution, student: Distribution): RowLoss {
+  return { value: sum(weighted(teacher.p, student.log), last).neg(), slope: sub(student.p, teacher.p) };
 }
 
-function forwardKl(logP: Tensor, logQ: Tensor): RowLoss {
-  const p = exp(logP);
-  return { value: sum(weighted(p, sub(logP, logQ)), last), slope: sub(exp(logQ), p) };
+function forwardKl(teacher: Distribution, student: Distribution): RowLoss {
+  const ratio = sub(teacher.log, student.log);
+  return { value: sum(weighted(teacher.p, ratio), last), slope: sub(student.p, teacher.p) };
 }
 
-function reverseKl(logP: Tensor, logQ: Tensor): RowLoss {
-  const q = exp(logQ);
-  const ratio = sub(logQ, logP);
-  const value = sum(weighted(q, ratio), last);
-  return { value, slope: weighted(q, sub(ratio, value)) };
+function reverseKl(teacher: Distribution, student: Distribution): RowLoss {
+  const ratio = sub(student.log, teacher.log);
+  const value = sum(weighted(student.p, ratio), last);
+  return { value, slope: weighted(student.p, sub(ratio, value)) };
 }
 
-function jsd(logP: Tensor, logQ: Tensor, beta: number): RowLoss {
-  if (beta === 0) return forwardKl(logP, logQ);
-  if (beta === 1) return reverseKl(logP, logQ);
-  const [p, q] = [exp(logP), exp(logQ)];
-  const logM = logMixture(logP, logQ, beta);
-  const fromQ = sub(logQ, logM);
-  const value = sum(
-    weighted(p, sub(logP, logM))
-      .mul(beta)
-      .add(weighted(q, fromQ).mul(1 - beta)),
-    last,
-  );
-  return { value, slope: throughSoftmax(q, fromQ.mul(1 - beta)) };
+function jsd(teacher: Distribution, student: Distribution, beta: number): RowLoss {
+  if (beta === 0) return forwardKl(teacher, student);
+  if (beta === 1) return reverseKl(teacher, student);
+  const logM = logMixture(teacher.log, student.log, beta);
+  const fromQ = sub(student.log, logM);
+  const ofTeacher = weighted(teacher.p, sub(teacher.log, logM)).mul(beta);
+  const value = sum(ofTeacher.add(weighted(student.p, fromQ).mul(1 - beta)), last);
+  return { value, slope: throughSoftmax(student.p, fromQ.mul(1 - beta)) };
 }
 
-function skewedKl(logP: Tensor, logQ: Tensor, alpha: number): RowLoss {
-  if (alpha === 0) return forwardKl(logP, logQ);
-  const logM = logMixture(logP, logQ, alpha);
-  const toP = sub(logP, logM);
-  const value = sum(weighted(exp(logP), toP), last);
+function skewedKl(teacher: Distribution, student: Distribution, alpha: number): RowLoss {
+  if (alpha === 0) return forwardKl(teacher, student);
+  const toP = sub(teacher.log, logMixture(teacher.log, student.log, alpha));
+  const value = sum(weighted(teacher.p, toP), last);
   // p/m is at most 1/α, so the exponential can't overflow; NaN of −∞ − −∞ only stands where q is 0 too.
-  return { value, slope: throughSoftmax(exp(logQ), exp(toP).mul(alpha - 1)) };
+  return { value, slope: throughSoftmax(student.p, exp(toP).mul(alpha - 1)) };
 }
 
-function totalVariation(logP: Tensor, logQ: Tensor): RowLoss {
-  const q = exp(logQ);
-  const difference = sub(q, exp(logP));
-  return { value: sum(abs(difference), last).mul(0.5), slope: throughSoftmax(q, sign(difference).mul(0.5)) };
+function totalVariation(teacher: Distribution, student: Distribution): RowLoss {
+  const difference = sub(student.p, teacher.p);
+  const slope = throughSoftmax(student.p, sign(difference).mul(0.5));
+  return { value: sum(abs(difference), last).mul(0.5), slope };
 }
 
-function logitMse(logP: Tensor, logQ: Tensor): RowLoss {
-  const centred = (x: Tensor) => sub(x, mean(x, last));
-  const difference = sub(centred(logQ), centred(logP));
-  return { value: mean(difference.square(), last), slope: difference.mul(2 / logQ.shape.at(-1)!) };
+function logitMse(teacher: Distribution, student: Distribution): RowLoss {
+  const centred = ({ log }: Distribution) => sub(log, mean(log, last));
+  const difference = sub(centred(student), centred(teacher));
+  return { value: mean(difference.square(), last), slope: difference.mul(2 / student.log.shape.at(-1)!) };
 }
 
-/**
- * Value and slope of each row.
- *
- * @param logP - teacher, `[n, V]`, normalised
- * @param logQ - student, `[n, V]`, normalised
- */
-export function divergenceOf(divergence: Divergence, logP: Tensor, logQ: Tensor): RowLoss {
+/** Value and slope of each row. */
+export function divergenceOf(divergence: Divergence, teacher: Distribution, student: Distribution): RowLoss {
   switch (divergence.kind) {
     case "softCrossEntropy":
-      return softCrossEntropy(logP, logQ);
+      return softCrossEntropy(teacher, student);
     case "forwardKl":
-      return forwardKl(logP, logQ);
+      return forwardKl(teacher, student);
     case "reverseKl":
-      return reverseKl(logP, logQ);
+      return reverseKl(teacher, student);
     case "jsd":
-      return jsd(logP, logQ, divergence.beta ?? 0.5);
+      return jsd(teacher, student, divergence.beta ?? 0.5);
     case "skewedKl":
-      return skewedKl(logP, logQ, divergence.alpha ?? 0.1);
+      return skewedKl(teacher, student, divergence.alpha ?? 0.1);
     case "totalVariation":
-      return totalVariation(logP, logQ);
+      return totalVariation(teacher, student);
     case "logitMse":
-      return logitMse(logP, logQ);
+      return logitMse(teacher, student);
   }
 }
 

@@ -17,7 +17,7 @@ import {
   type Tensor,
   tensor,
 } from "@llmeff/tensor";
-import { entropyOf } from "./divergences.js";
+import { distributionOf, entropyOf } from "./divergences.js";
 import { inputsOf, scoresBy, type Teacher } from "./model.js";
 import { inRowBlocks, scoresOf, type TeacherScores, vocabOf, widened } from "./targets.js";
 
@@ -76,9 +76,9 @@ function statisticRows(scores: TeacherScores, targets: Int32Array): Tensor {
 }
 
 function blockRows(logits: Tensor, ids: Tensor): Tensor {
-  const logP = logSoftmax(logits);
+  const own = distributionOf(logSoftmax(logits));
   const before = greater(logits, gather(logits, -1, ids)).astype(logits.dtype);
-  return concat([gather(logP, -1, ids).neg(), sum(before, last), entropyOf(logP)], 1);
+  return concat([gather(own.log, -1, ids).neg(), sum(before, last), entropyOf(own)], 1);
 }
 
 function ascending(values: Iterable<number>): Float64Array {

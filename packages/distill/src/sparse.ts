@@ -20,7 +20,7 @@ import {
   where,
   zerosLike,
 } from "@llmeff/tensor";
-import { type RowLoss, weighted } from "./divergences.js";
+import { type Distribution, type RowLoss, weighted } from "./divergences.js";
 
 export const sparseModes = ["renorm", "naive", "tail", "restrict", "sampled"] as const;
 
@@ -96,15 +96,11 @@ function uniform({ shape, device }: Tensor, dtype: DType): Tensor {
   return full(shape, 1 / shape.at(-1)!, { dtype, device });
 }
 
-/**
- * Value and slope of each row.
- *
- * @param logQ - student, `[n, V]`, normalised over the whole vocabulary
- */
-export function sparseLoss(mode: SparseMode, { ids, weights, tail }: SparseWeights, logQ: Tensor): RowLoss {
+/** Value and slope of each row. */
+export function sparseLoss(mode: SparseMode, { ids, weights, tail }: SparseWeights, student: Distribution): RowLoss {
+  const { p: q, log: logQ } = student;
   const head = gather(logQ, -1, ids);
   if (mode === "restrict") return restrictedLoss(ids, weights, head, logQ);
-  const q = exp(logQ);
   const mass = sum(weights, last);
   const value = sum(weighted(weights, head), last).neg();
   const slope = scatterAdd(mul(q, tail ? mass.add(tail) : mass), -1, ids, weights.neg());
