@@ -1,15 +1,20 @@
-/** The examples with other libraries run, here for a few steps, and every optimizer gets to a result. */
-import { afterEach, describe, expect, it, vi } from "vitest";
+/** The examples that are programs run, here for a few steps, and get to results. */
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, afterEach, describe, expect, it, vi } from "vitest";
 
-const argument = process.argv[2];
+const programArguments = process.argv;
+const folder = mkdtempSync(join(tmpdir(), "llmeff-examples-"));
 afterEach(() => {
-  process.argv[2] = argument!;
+  process.argv = programArguments;
   vi.restoreAllMocks();
 });
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 describe("examples with other libraries", () => {
   it.each(["tfjs", "jax-js"])("%s-autoencoder.mjs compares three optimizers", { timeout: 240_000 }, async (name) => {
-    process.argv[2] = "3";
+    process.argv = [...programArguments.slice(0, 2), "3"];
     const lines: string[] = [];
     vi.spyOn(console, "log").mockImplementation((line) => void lines.push(line));
     vi.spyOn(process, "exit").mockImplementation(() => undefined as never);
@@ -22,5 +27,29 @@ describe("examples with other libraries", () => {
       const loss = Number(/test loss (0\.\d{4}) at its best rate/.exec(line)?.[1]);
       expect(loss, line).toBeLessThan(Math.log(2));
     }
+  });
+});
+
+describe("salt.mjs", () => {
+  it("compares four arms over seeds, and makes no run twice", { timeout: 240_000 }, async () => {
+    vi.spyOn(console, "log").mockImplementation(() => undefined);
+    const name = "salt";
+    const run = async (seeds: string) => {
+      process.argv = [...programArguments.slice(0, 2), "--size", "smoke", "--seeds", seeds, "--out", folder];
+      vi.resetModules();
+      await import(`../examples/${name}.mjs`);
+      const lines = readFileSync(join(folder, "results.jsonl"), "utf8").trim().split("\n");
+      return lines.map(
+        (line) => JSON.parse(line) as { settings: { arm: string; seed: number }; curve: { losses: number[] } },
+      );
+    };
+    const first = await run("1,2");
+    const arms = ["BASELINE", "RKD", "SALT", "SALT_DS"];
+    const wanted = arms.flatMap((arm) => [101, 1, 2].map((seed) => [arm, seed]));
+    expect(first.map(({ settings }) => [settings.arm, settings.seed])).toEqual(wanted);
+    // A text of bytes is learnt from log 256 on.
+    for (const { curve } of first) expect(curve.losses.at(-1)).toBeLessThan(Math.log(256));
+    expect(readFileSync(join(folder, "report.html"), "utf8")).toContain("Does a small teacher help at first?");
+    expect(await run("1,3")).toHaveLength(first.length + arms.length);
   });
 });

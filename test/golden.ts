@@ -10,6 +10,19 @@ export function goldenPath(name: string): string {
   return join(process.env.LLMEFF_GOLDEN_DIR ?? ownFolder, name);
 }
 
+/** A case of models.json. Cases differ in form from op to op; each runner knows its own. */
+export interface ModelsCase {
+  id: string;
+  op: string;
+  // biome-ignore lint/suspicious/noExplicitAny: see above
+  params: any;
+  // biome-ignore lint/suspicious/noExplicitAny: see above
+  inputs: any;
+  // biome-ignore lint/suspicious/noExplicitAny: see above
+  outputs: any;
+  tol: { f64: number; f32: number };
+}
+
 /**
  * A suite named after the golden file it reads, as `npm run golden` counts it. Without the file the suite has one failing test that says so;
  * `suite` then isn't called, so it may read the file at once.

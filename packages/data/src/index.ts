@@ -84,6 +84,7 @@ export {
   type RelationCompositionOptions,
   type Split,
 } from "./relation-composition.js";
+export { SelectedWindows, type WindowsAtOptions, windowsAt } from "./selected-windows.js";
 export { scoreThreshold, selectBand, selectPerShard, selectTop } from "./selection.js";
 export { type SequentialWindowsOptions, sequentialWindows } from "./sequential-windows.js";
 export { ShardWindows } from "./shard-windows.js";

@@ -15,6 +15,14 @@ describe("selectTop", () => {
   });
 });
 
+describe("selectTop with groups", () => {
+  it("takes at most so many of a group", () => {
+    const options = { groups: ["a", "a", "a", "b", "b"], mostPerGroup: 2 };
+    expect(selectTop([5, 4, 3, 2, 1], 4, options)).toEqual([0, 1, 3, 4]);
+    expect(selectTop([5, 4, 3, 2, 1], 3, { groups: [0, 0, 0, 1, 1] })).toEqual([0, 3]);
+  });
+});
+
 describe("selectPerShard", () => {
   it("takes a fraction of each shard, in order", () => {
     expect(selectPerShard([1, 4, 2, 9, 8, 7, 5], 0.5, 3)).toEqual([1, 2, 3, 4, 6]);

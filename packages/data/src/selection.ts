@@ -16,14 +16,35 @@ function requireShare(where: string, name: string, value: number): void {
 /**
  * The numbers of the `count` highest scores, from the highest; equal scores by number. Scores of −∞ mean "never" and are not selected.
  *
+ * @param options.groups - what each score belongs to, such as its document, and at most `mostPerGroup` of which are selected
+ *
  * @example
  * selectTop([0.5, 2, 2, Number.NEGATIVE_INFINITY], 2); // [1, 2]
  */
-export function selectTop(scores: ArrayLike<number>, count: number): number[] {
+export function selectTop(
+  scores: ArrayLike<number>,
+  count: number,
+  options: { groups?: ArrayLike<number | string>; mostPerGroup?: number } = {},
+): number[] {
   requireInteger("selectTop", "count", count, 0);
   const values = requireScores("selectTop", scores);
   const numbers = [...values.keys()].filter((i) => values[i]! > Number.NEGATIVE_INFINITY);
-  return numbers.sort((a, b) => values[b]! - values[a]! || a - b).slice(0, count);
+  numbers.sort((a, b) => values[b]! - values[a]! || a - b);
+  return withinGroups(numbers, options).slice(0, count);
+}
+
+function withinGroups(
+  numbers: number[],
+  { groups, mostPerGroup = 1 }: { groups?: ArrayLike<number | string>; mostPerGroup?: number },
+): number[] {
+  if (groups === undefined) return numbers;
+  requireInteger("selectTop", "mostPerGroup", mostPerGroup, 1);
+  const taken = new Map<number | string | undefined, number>();
+  return numbers.filter((i) => {
+    const before = taken.get(groups[i]) ?? 0;
+    taken.set(groups[i], before + 1);
+    return before < mostPerGroup;
+  });
 }
 
 /** The highest `fraction` of each shard of `shardSize` scores, rounded up, as numbers in the whole pool, in their order there. */

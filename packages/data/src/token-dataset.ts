@@ -70,13 +70,12 @@ export class TokenDataset implements BatchSource {
 
   /** The next B windows as they stand in the text, `[B, T + 1]`; a batch may reach over the end of an epoch. */
   nextWindows(): Int32Array {
-    return this.#windowsAt(this.#nextStarts());
+    return windowsFrom(this.tokens, this.#nextStarts(), this.seqLen);
   }
 
   /** The next B windows, inputs and targets apart, with their places as `origins`. */
   next(): Batch {
-    const origins = this.#nextStarts();
-    return { ...splitWindows(this.#windowsAt(origins), this.batchSize, this.seqLen), origins };
+    return batchFrom(this.tokens, this.#nextStarts(), this.seqLen);
   }
 
   state(): JsonObject {
@@ -101,13 +100,6 @@ export class TokenDataset implements BatchSource {
     return Float64Array.from({ length: this.batchSize }, () => this.#nextStart());
   }
 
-  #windowsAt(starts: Float64Array): Int32Array {
-    const width = this.seqLen + 1;
-    const windows = new Int32Array(starts.length * width);
-    for (const [b, start] of starts.entries()) windows.set(this.tokens.subarray(start, start + width), b * width);
-    return windows;
-  }
-
   #nextStart(): number {
     if (this.#index >= this.#starts.length) {
       this.#epoch += 1;
@@ -128,6 +120,19 @@ export class TokenDataset implements BatchSource {
       fingerprint: this.#fingerprint,
     };
   }
+}
+
+/** The windows of T + 1 tokens from each place on, `[B, T + 1]`. */
+function windowsFrom(tokens: TokenArray, origins: Float64Array, seqLen: number): Int32Array {
+  const width = seqLen + 1;
+  const windows = new Int32Array(origins.length * width);
+  for (const [b, origin] of origins.entries()) windows.set(tokens.subarray(origin, origin + width), b * width);
+  return windows;
+}
+
+/** The windows from each place on as a batch. */
+export function batchFrom(tokens: TokenArray, origins: Float64Array, seqLen: number): Batch {
+  return { ...splitWindows(windowsFrom(tokens, origins, seqLen), origins.length, seqLen), origins };
 }
 
 /** Cuts windows `[B, T + 1]` into inputs (all but the last token) and targets (all but the first). */

@@ -1,7 +1,7 @@
 /** Span corruption and packing of models.json. */
 import { readFileSync } from "node:fs";
 import { expect, it } from "vitest";
-import { describeGolden } from "../../../test/golden.js";
+import { type ModelsCase as Case, describeGolden } from "../../../test/golden.js";
 import {
   corrupt,
   corruptionCounts,
@@ -12,17 +12,6 @@ import {
   packedRow,
   spansFromCuts,
 } from "../src/index.js";
-
-interface Case {
-  id: string;
-  op: string;
-  // biome-ignore lint/suspicious/noExplicitAny: cases differ in form from op to op; each runner knows its own
-  params: any;
-  // biome-ignore lint/suspicious/noExplicitAny: as above
-  inputs: any;
-  // biome-ignore lint/suspicious/noExplicitAny: as above
-  outputs: any;
-}
 
 const denoiser = ({ kind, mu, r }: { kind: Denoiser["kind"]; mu: number | null; r: number }): Denoiser =>
   kind === "S" ? { kind, corruption: r, weight: 1 } : { kind, meanSpan: mu!, corruption: r, weight: 1 };

@@ -1,0 +1,211 @@
+/**
+ * SALT (arXiv:2410.18779): a student learns from a smaller teacher for the first part of its run, then from the text alone. One run, one optimizer, one
+ * schedule; only the loss changes, `(1 − ω) · CE + ω · KD` with an ω that depends on the step.
+ */
+import {
+  concat,
+  type HostNumber,
+  linearCrossEntropyParts,
+  mul,
+  noGrad,
+  OptionError,
+  type Tensor,
+  zeros,
+} from "@llmeff/tensor";
+import type { Objective, ObjectiveContext, TrainBatch } from "@llmeff/train";
+import { checkTemperatures, type DistillationParts, linearDistillationParts } from "./distillation-loss.js";
+import { checkDivergence, type Divergence, needsFullSupport } from "./divergences.js";
+import { type DistillMetrics, MetricsBoard, timed } from "./metrics.js";
+import { type Parameters, scoresBy, type Teacher, type TokenModel } from "./model.js";
+import { checkSchedule, type OmegaSchedule, omegaAt } from "./schedule.js";
+import { checkSparseMode, type SparseMode } from "./sparse.js";
+import type { DistillTarget } from "./targets.js";
+
+/** Names of a batch's extra arrays that hold a teacher's cached predictions. */
+export const cacheExtras = { ids: "teacherIds", logProbs: "teacherLogProbs", tailLogProb: "teacherTail" } as const;
+
+export interface DistillOptions {
+  student: TokenModel;
+  /** Computed in every step that it has a weight in; several are averaged by their probabilities. */
+  teacher?: Teacher | readonly Teacher[];
+  /** Instead of a teacher: what `withTeacherCache` adds to the batches. */
+  cache?: boolean;
+  /** ω; default 0.667, the paper's. */
+  omega?: number;
+  /** When ω counts. */
+  schedule: OmegaSchedule;
+  /** Default 0.25, the paper's: a sharpened teacher. 1 for the modes naive, tail and sampled. */
+  tauTeacher?: number;
+  /** Default 1. */
+  tauStudent?: number;
+  /** Default false: SALT has no τ² factor. */
+  temperatureSquared?: boolean;
+  /** Default soft cross-entropy. */
+  divergence?: Divergence;
+  /** Of a cache; default `"renorm"`. */
+  mode?: SparseMode;
+  /** Let the student have more tokens than the teacher, which get probability 0; default false. */
+  vocabPad?: boolean;
+  /** Called once when the teacher isn't needed any more, in the first step without a weight after which none has one: free its parameters here. */
+  releaseTeacher?: () => void;
+  /** Most logits of a block; see `distillationLoss`. */
+  blockElements?: number;
+}
+
+/** An objective for `train` of @llmeff/train. */
+export interface DistillObjective extends Objective {
+  stageAt(step: number): "distill" | "plain";
+  /** Of the last step; undefined before the first. */
+  metrics(): Promise<DistillMetrics | undefined>;
+  /** Frees what `metrics` reads. */
+  dispose(): void;
+}
+
+/**
+ * The objective of a run with a teacher. A step whose weight is exactly 0 computes the plain cross-entropy, bit for bit, and no teacher.
+ *
+ * @throws {OptionError} for an option outside its domain, or neither or both of teacher and cache
+ *
+ * @example
+ * const objective = distill({ student: tokenModel(large), teacher: { model: tokenModel(small), params }, schedule: { kind: "step", steps: 36_000 } });
+ * for await (const event of train({ params, objective, optimizer, data, steps: 208_000 })) console.log(await objective.metrics());
+ */
+export function distill(options: DistillOptions): DistillObjective {
+  const distiller = new Distiller(options);
+  const objective: Objective = (params, batch, context) => distiller.loss(params, batch, context);
+  return Object.assign(objective, {
+    stageAt: (step: number) => distiller.stageAt(step),
+    metrics: () => distiller.board.read(),
+    dispose: () => distiller.board.dispose(),
+  });
+}
+
+type Resolved = Required<Omit<DistillOptions, "teacher" | "releaseTeacher" | "blockElements" | "cache">> &
+  Pick<DistillOptions, "releaseTeacher" | "blockElements"> & { teachers: readonly Teacher[] };
+
+class Distiller {
+  readonly board = new MetricsBoard();
+  readonly #options: Resolved;
+  #released = false;
+
+  constructor(options: DistillOptions) {
+    this.#options = resolve(options);
+  }
+
+  /** `step` from 1, as `train` counts; the schedule counts from 0. */
+  stageAt(step: number): "distill" | "plain" {
+    return this.#omegaAt(step) === 0 ? "plain" : "distill";
+  }
+
+  loss(params: Parameters, batch: TrainBatch, context: ObjectiveContext): Tensor {
+    return context.stage === "plain" ? this.#plain(params, batch, context) : this.#distilled(params, batch, context);
+  }
+
+  #omegaAt(step: number): number {
+    const { omega, schedule } = this.#options;
+    return omegaAt(step - 1, omega, schedule);
+  }
+
+  #plain(params: Parameters, batch: TrainBatch, context: ObjectiveContext): Tensor {
+    this.#release();
+    const { student } = this.#options;
+    const { softcap = 0 } = student;
+    const parts = linearCrossEntropyParts(student.hidden(params, batch), student.outputWeight(params), batch.targets, {
+      softcap,
+    });
+    const { ce, count } = parts;
+    const none = zeros([4], { dtype: ce.dtype, device: ce.device });
+    const sums = concat([mul(ce, count).reshape([1]), none, count.reshape([1])]);
+    this.board.omega = 0;
+    this.board.record(context.microBatch, () => context.step, { sums, teacherMs: undefined });
+    return parts.loss;
+  }
+
+  #distilled(params: Parameters, batch: TrainBatch, context: ObjectiveContext): Tensor {
+    const { device } = batch.tokens;
+    const { result: target, ms } = timed(device, () => noGrad(() => this.#target(batch)));
+    const omega = context.byStep((step) => {
+      this.board.omega = this.#omegaAt(step);
+      return this.board.omega;
+    });
+    const rest = context.byStep((step) => 1 - this.#omegaAt(step));
+    const { loss, sums } = this.#parts(params, batch, target, { ceWeight: rest, kdWeight: omega });
+    this.board.record(context.microBatch, () => context.step, { sums, teacherMs: ms });
+    return loss;
+  }
+
+  #parts(
+    params: Parameters,
+    batch: TrainBatch,
+    target: DistillTarget,
+    weights: { ceWeight: HostNumber; kdWeight: HostNumber },
+  ): DistillationParts {
+    const { student, divergence, mode, tauStudent, tauTeacher, temperatureSquared, vocabPad, blockElements } =
+      this.#options;
+    const { softcap = 0 } = student;
+    return linearDistillationParts(student.hidden(params, batch), student.outputWeight(params), target, {
+      labels: batch.targets,
+      ...weights,
+      ...{ divergence, mode, tauStudent, tauTeacher, temperatureSquared, vocabPad, softcap },
+      ...(blockElements !== undefined && { blockElements }),
+    });
+  }
+
+  #target(batch: TrainBatch): DistillTarget {
+    const { teachers, mode } = this.#options;
+    if (teachers.length > 0) return { teachers: teachers.map((teacher) => scoresBy(teacher, batch)) };
+    const {
+      [cacheExtras.ids]: ids,
+      [cacheExtras.logProbs]: logProbs,
+      [cacheExtras.tailLogProb]: tailLogProb,
+    } = batch.extras;
+    if (ids === undefined) {
+      throw new OptionError(
+        "[distill] cache: true needs batches with teacherIds. Wrap the source in withTeacherCache.",
+      );
+    }
+    if (mode === "sampled") return { ids };
+    return { ids, ...(logProbs && { logProbs }), ...(tailLogProb && { tailLogProb }) };
+  }
+
+  #release(): void {
+    const { schedule, releaseTeacher } = this.#options;
+    // A weight of 0 is the last word of every schedule but one that is 0 throughout.
+    if (this.#released || schedule.kind === "always") return;
+    this.#released = true;
+    releaseTeacher?.();
+  }
+}
+
+function resolve(options: DistillOptions): Resolved {
+  const { student, teacher, cache = false, omega = 0.667, schedule, tauStudent = 1 } = options;
+  const {
+    temperatureSquared = false,
+    divergence = { kind: "softCrossEntropy" },
+    mode = "renorm",
+    vocabPad = false,
+  } = options;
+  const { tauTeacher = cache && mode !== "renorm" && mode !== "restrict" ? 1 : 0.25 } = options;
+  const { releaseTeacher, blockElements } = options;
+  const teachers = teacher === undefined ? [] : [teacher].flat();
+  if (teachers.length > 0 === cache) {
+    throw new OptionError(`[distill] expected a teacher or cache: true; received ${cache ? "both" : "neither"}.`);
+  }
+  checkSchedule("distill", omega, schedule);
+  checkTemperatures("distill", tauStudent, tauTeacher, temperatureSquared);
+  checkDivergence("distill", divergence);
+  if (cache) checkSparseMode("distill", mode, tauTeacher);
+  if (cache && divergence.kind !== "softCrossEntropy") {
+    throw new OptionError(
+      `[distill] a cache holds a few tokens only, for which there is the soft cross-entropy; received ${divergence.kind}.`,
+    );
+  }
+  if (vocabPad && needsFullSupport(divergence)) {
+    throw new OptionError(`[distill] ${divergence.kind} is infinite where vocabPad gives the teacher probability 0.`);
+  }
+  return {
+    ...{ student, teachers, omega, schedule, tauStudent, tauTeacher, temperatureSquared, divergence, mode, vocabPad },
+    ...(releaseTeacher && { releaseTeacher }),
+    ...(blockElements !== undefined && { blockElements }),
+  };
+}

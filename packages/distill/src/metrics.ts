@@ -1,0 +1,98 @@
+/** What is told of a step: sums that the loss leaves on the device, read when somebody asks. */
+import { type Device, deviceTime, hostEffect, isCapturing, keep, type Tensor } from "@llmeff/tensor";
+
+/** Of the last step, over its micro-batches. Means over the rows with a label, in nats. */
+export interface DistillMetrics {
+  /** Cross-entropy with the labels. */
+  ce: number;
+  /** The divergence from the teacher, as it is in the loss; 0 without a teacher. */
+  kd: number;
+  /** `KL(teacher ‖ student)` at the loss's temperatures. */
+  kl: number;
+  /** Weight of the teacher. */
+  omega: number;
+  teacherEntropy: number;
+  /** Share of the rows in which both name the same token first. */
+  agreement: number;
+  /** Rows with a label. */
+  tokens: number;
+  /** Device time of the teacher's forward passes; undefined in captured steps, which aren't timed apart. */
+  teacherSeconds: number | undefined;
+}
+
+interface Entry {
+  sums: Tensor;
+  teacherMs: Promise<number> | undefined;
+}
+
+/** Entries by micro-batch: of the last plain step, and of the captured step, whose replays overwrite their sums. */
+export class MetricsBoard {
+  readonly #plain = new Map<number, Entry>();
+  readonly #captured = new Map<number, Entry>();
+  #latest = this.#plain;
+  #step = 0;
+  omega = 0;
+
+  /** Keeps the sums of a micro-batch; `step` is read in plain steps only. */
+  record(microBatch: number, step: () => number, entry: Entry): void {
+    keep(entry.sums);
+    if (isCapturing()) {
+      this.#put(this.#captured, microBatch, entry);
+    } else {
+      if (step() !== this.#step) this.#clear(this.#plain);
+      this.#step = step();
+      this.#put(this.#plain, microBatch, entry);
+    }
+    const map = isCapturing() ? this.#captured : this.#plain;
+    hostEffect(() => {
+      this.#latest = map;
+    });
+  }
+
+  async read(): Promise<DistillMetrics | undefined> {
+    const entries = [...this.#latest.values()];
+    const { omega } = this;
+    if (entries.length === 0) return undefined;
+    const rows = await Promise.all(entries.map(({ sums }) => sums.data()));
+    const times = await Promise.all(entries.map(({ teacherMs }) => teacherMs));
+    const total = (i: number) => rows.reduce((sum, row) => sum + row[i]!, 0);
+    const count = Math.max(1, total(5));
+    const timed = times.every((ms) => ms !== undefined);
+    return {
+      ce: total(0) / count,
+      kd: total(1) / count,
+      kl: total(2) / count,
+      omega,
+      teacherEntropy: total(3) / count,
+      agreement: total(4) / count,
+      tokens: total(5),
+      teacherSeconds: timed ? (times as number[]).reduce((a, b) => a + b, 0) / 1000 : undefined,
+    };
+  }
+
+  dispose(): void {
+    this.#clear(this.#plain);
+    this.#clear(this.#captured);
+  }
+
+  #put(map: Map<number, Entry>, microBatch: number, entry: Entry): void {
+    map.get(microBatch)?.sums.dispose();
+    map.set(microBatch, entry);
+  }
+
+  #clear(map: Map<number, Entry>): void {
+    for (const { sums } of map.values()) sums.dispose();
+    map.clear();
+  }
+}
+
+/** The result of `fn` and the time that the device takes for what it queues. */
+export function timed<R>(device: Device | undefined, fn: () => R): { result: R; ms: Promise<number> | undefined } {
+  if (isCapturing()) return { result: fn(), ms: undefined };
+  const before = deviceTime(device);
+  const result = fn();
+  const after = deviceTime(device);
+  const ms = Promise.all([before, after]).then(([start, end]) => end - start);
+  ms.catch(() => undefined); // a failure is told by whoever reads the loss
+  return { result, ms };
+}
