@@ -186,7 +186,7 @@ export class Transformer {
         );
         stream = result.stream;
         if (result.report !== undefined) routers[at] = result.report;
-        before.x.dispose();
+        if (before.x !== stream.x) before.x.dispose(); // a parallel block only adds to the addition
         before.addition?.dispose();
       }
       cache?.advance(T);
