@@ -20,6 +20,7 @@ export {
 export { createTokenizer } from "./create-tokenizer.js";
 export { type HuggingFaceTokenizer, huggingFaceTokenizer, loadHuggingFaceTokenizer } from "./hugging-face-tokenizer.js";
 export { decodeIdx, type IdxArray, type IdxData, loadIdx } from "./idx.js";
+export { llama2cTokenizer, loadLlama2cTokenizer } from "./llama2c-tokenizer.js";
 export type { Seed } from "./philox.js";
 export { fillNormal, fillUniform, type PhiloxFillOptions } from "./philox-fill.js";
 export { type PrefetchOptions, prefetch } from "./prefetch.js";
