@@ -33,3 +33,5 @@ export {
 export { type SequentialWindowsOptions, sequentialWindows } from "./sequential-windows.js";
 export { splitTokens, type TokenArray, TokenDataset, type TokenDatasetOptions } from "./token-dataset.js";
 export type { DecodeOptions, EncodeOptions, Tokenizer, TokenizerSpec } from "./tokenizer.js";
+export { tokenizerJson } from "./tokenizer-json.js";
+export { type TrainBpeOptions, trainBpe } from "./train-bpe.js";

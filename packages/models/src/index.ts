@@ -7,6 +7,7 @@ export type { MixtureOfExperts } from "./experts-config.js";
 export type { AttentionMasks, ForeignEmbeds, ForwardOptions } from "./forward-options.js";
 export { type GenerateOptions, generate } from "./generate.js";
 export { CheckpointError, type Misshapen } from "./hugging-face/checkpoint-error.js";
+export type { JsonObject } from "./hugging-face/json-fields.js";
 export { type HuggingFaceModel, type LoadHuggingFaceOptions, loadHuggingFace } from "./hugging-face/load.js";
 export type { ConfigForm } from "./hugging-face/rope-fields.js";
 export { type SaveHuggingFaceOptions, saveHuggingFace } from "./hugging-face/save.js";

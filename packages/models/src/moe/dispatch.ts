@@ -4,7 +4,6 @@
  */
 import {
   add,
-  arange,
   argsort,
   cumsum,
   gather,
@@ -14,6 +13,7 @@ import {
   minimum,
   mul,
   OptionError,
+  ones,
   remainder,
   reshape,
   scatterAdd,
@@ -66,14 +66,16 @@ export function dispatchTokens(indices: Tensor, load: Tensor, capacity: number):
   const int32 = { dtype: "int32", device } as const;
   const chosen = reshape(transpose(indices), [A]);
   const order = argsort(chosen);
+  // 0, 1, …, counted on the device: numbers from JavaScript would have no place in a captured step.
+  const numbers = sub(cumsum(ones([A], int32), 0), 1);
   const starts = sub(cumsum(load, 0), load);
-  const ranks = sub(arange(A, int32), gather(starts, 0, gather(chosen, 0, order)));
+  const ranks = sub(numbers, gather(starts, 0, gather(chosen, 0, order)));
   const slot = scatterAdd(zeros([A], int32), 0, order, ranks);
   const kept = less(slot, capacity);
   // Those dropped meet in one more row behind all others.
   const last = load.size * capacity;
   const target = where(kept, add(mul(chosen, capacity), slot), last);
-  const tokenOf = remainder(arange(A, int32), N);
+  const tokenOf = remainder(numbers, N);
   return {
     capacity,
     slot,

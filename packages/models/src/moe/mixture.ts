@@ -54,12 +54,13 @@ const linearConfig = (feedForward: ResolvedConfig["feedForward"]) => ({ feedForw
 /** The router's scores are computed in float32 or wider, whatever the model's dtype: bfloat16 would tie experts. */
 function routerLogits(x: Tensor, router: Tensor, jitter: MixtureOptions["jitter"]): Tensor {
   const dtype = accumulationDType(x.dtype);
-  let input = x.astype(dtype);
+  const widened = (y: Tensor) => (y.dtype === dtype ? y : y.astype(dtype));
+  let input = widened(x);
   if (jitter !== undefined) {
     const noise = randomUniform(jitter.key, x.shape, { dtype, device: x.device });
     input = mul(input, add(mul(noise, 2 * jitter.size), 1 - jitter.size));
   }
-  return linear(input, router.astype(dtype));
+  return linear(input, widened(router));
 }
 
 /**
