@@ -21,6 +21,7 @@ import * as matrixOptimizers from "./matrix-optimizers.mjs";
 import * as optimizers from "./optimizers.mjs";
 import * as smallOps from "./small-ops.mjs";
 import * as trainStep from "./train-step.mjs";
+import * as wholeStep from "./whole-step.mjs";
 
 const benchmarks = {
   matmul,
@@ -28,6 +29,7 @@ const benchmarks = {
   optimizers,
   "matrix-optimizers": matrixOptimizers,
   "train-step": trainStep,
+  "whole-step": wholeStep,
   "event-loop": eventLoop,
   contention,
   "small-ops": smallOps,

@@ -1,7 +1,10 @@
 /** Failures on purpose in this process: each is told clearly, changes nothing, and the next step works. */
 import {
+  CaptureError,
+  captureStep,
   DeviceError,
   devices,
+  eigh,
   emptyCache,
   memory,
   OutOfMemoryError,
@@ -133,6 +136,27 @@ describe.skipIf(!onGpu)("a gradient that is not finite", () => {
     for (let i = 0; i < 20; i++) last = await run.step();
     expect(last).toBeLessThan(first - 0.5);
     run.dispose();
+  });
+});
+
+describe.skipIf(!onGpu)("an operation that a GPU doesn't record", () => {
+  it("refuses the capture by name, and the step goes on as it is", async () => {
+    using counts = zeros([1]);
+    const symmetric = Float32Array.of(2, 1, 1, 2);
+    const step = captureStep(({ x }) => eigh(x.add(counts)).values, { inputs: { x: { shape: [2, 2] } }, warmup: 1 });
+    const values = async () => {
+      using result = step({ x: symmetric });
+      return (await result.data()).map((value) => Math.round(value * 1e5) / 1e5);
+    };
+    expect(await values()).toEqual(Float32Array.of(1, 3));
+    const error = errorOf(() => step({ x: symmetric }));
+    expect(error).toBeInstanceOf(CaptureError);
+    expect(error.message).toBe(
+      "[eigh] can't be part of a captured step on a GPU: cuSOLVER is not recorded. Call it outside.",
+    );
+    expect(step.mode).toBe("eager");
+    expect(await values()).toEqual(Float32Array.of(1, 3));
+    step.dispose();
   });
 });
 

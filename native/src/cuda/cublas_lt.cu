@@ -99,7 +99,7 @@ struct CublasLt::State {
   bool tf32 = false;
   std::map<Key, Plan> plans;
 
-  Plan plan(const Key& key) const {
+  Plan plan(const Key& key, const Product& p) const {
     Plan plan;
     const bool wide = key.d_type == CUDA_R_64F;
     const bool single = key.a_type == CUDA_R_32F;
@@ -118,6 +118,9 @@ struct CublasLt::State {
       f.matmul_set(plan.matmul, kAuxLd, &key.aux_ld, sizeof key.aux_ld);
       if (key.batch > 1) f.matmul_set(plan.matmul, kAuxBatchStride, &key.stride_d, sizeof key.stride_d);
     }
+    // Before the library chooses: some algorithms read bias and pre by vectors, and it knows their alignment from here
+    // alone.
+    set_pointers(plan, p);
     const auto layout = [&](Handle& made, int type, int64_t rows, int64_t columns, int64_t ld, int64_t stride) {
       f.layout_create(&made, type, static_cast<uint64_t>(rows), static_cast<uint64_t>(columns), ld);
       if (key.batch == 1) return;
@@ -147,6 +150,11 @@ struct CublasLt::State {
     f.preference_destroy(preference);
     while (status == 0 && plan.count < found && plan.candidates[plan.count].status == 0) ++plan.count;
     return plan;
+  }
+
+  void set_pointers(const Plan& plan, const Product& p) const {
+    if (p.bias != nullptr) f.matmul_set(plan.matmul, kBiasPointer, &p.bias, sizeof p.bias);
+    if (p.pre != nullptr) f.matmul_set(plan.matmul, kAuxPointer, &p.pre, sizeof p.pre);
   }
 
   // Smaller products have little to gain; batched ones are rare, and `pre` would have to be compared too.
@@ -233,11 +241,13 @@ bool CublasLt::product(Context& cuda, const Product& p) {
   if (key.epilogue == 0) key.epilogue = kEpilogueDefault;
   if (p.bias != nullptr) key.bias_type = data_type(p.bias_dtype);
   if (p.pre != nullptr) key.aux_ld = ldd;
-  key.alignments = alignment_of(p.a.data) | alignment_of(p.b.data) << 4 | alignment_of(p.out.data) << 8;
+  key.alignments = alignment_of(p.a.data) | alignment_of(p.b.data) << 4 | alignment_of(p.out.data) << 8 |
+                   (p.bias != nullptr ? alignment_of(p.bias) : 0) << 12 |
+                   (p.pre != nullptr ? alignment_of(p.pre) : 0) << 16;
 
   auto [entry, fresh] = state_->plans.try_emplace(key);
   Plan& plan = entry->second;
-  if (fresh) plan = state_->plan(key);
+  if (fresh) plan = state_->plan(key, p);
   if (plan.count == 0) return false;
   const double wide[2] = {p.accumulate ? 1.0 : 0.0, 1.0};
   const float single[2] = {p.accumulate ? 1.0f : 0.0f, 1.0f};
@@ -245,12 +255,17 @@ bool CublasLt::product(Context& cuda, const Product& p) {
   const void* const beta = in_double ? static_cast<const void*>(&wide[0]) : &single[0];
   const void* const alpha = in_double ? static_cast<const void*>(&wide[1]) : &single[1];
   if (plan.count > 1) state_->choose(cuda, key, p, alpha, beta, plan);
-  if (p.bias != nullptr) state_->f.matmul_set(plan.matmul, kBiasPointer, &p.bias, sizeof p.bias);
-  if (p.pre != nullptr) state_->f.matmul_set(plan.matmul, kAuxPointer, &p.pre, sizeof p.pre);
+  state_->set_pointers(plan, p);
   const Heuristic& chosen = plan.candidates[0];
   const int status =
       state_->f.run(state_->handle, plan.matmul, alpha, p.b.data, plan.a, p.a.data, plan.b, beta, p.out.data, plan.d,
                     p.out.data, plan.d, &chosen.algorithm, state_->workspace, chosen.workspace, cuda.stream);
+  // Its own choice, which it finds out only now that it can't run, before anything is launched.
+  constexpr int kNotSupported = 15;
+  if (status == kNotSupported) {
+    plan.count = 0;
+    return false;
+  }
   if (status != 0)
     fail("ERR_CUDA", "[matmul] cuBLASLt failed with status %d on [%lld, %lld] · [%lld, %lld].", status,
          static_cast<long long>(p.m), static_cast<long long>(p.k), static_cast<long long>(p.k),

@@ -1,5 +1,5 @@
-// Products that are large enough for their algorithm to be measured: whichever is chosen, the bits are those of the
-// library's first guess, which a captured stream gets.
+// Products by the library. Those that are large enough for their algorithm to be measured: whichever is chosen, the
+// bits are those of the first guess, which a captured stream gets. And small ones, wherever their operands begin.
 #include <string>
 
 #include "cuda/cublas_lt.h"
@@ -114,6 +114,71 @@ TEST(cuda_measured_products_have_the_bits_of_the_first_guess) {
             static_cast<long long>(i), static_cast<long long>(j), got, want);
     }
   }
+}
+
+double activated(Activation activation, double x) {
+  switch (activation) {
+    case Activation::kRelu:
+      return std::max(x, 0.0);
+    case Activation::kGelu:
+      return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+    case Activation::kGeluErf:
+      return 0.5 * x * std::erfc(-x / std::sqrt(2));
+    case Activation::kSilu:
+      return x / (1 + std::exp(-x));
+    default:
+      return x;
+  }
+}
+
+// Row-major, `offset` elements into its memory.
+Twin shifted(DType dtype, const std::vector<int64_t>& shape, int64_t offset) {
+  int64_t size = 1;
+  std::vector<int64_t> strides(shape.size());
+  for (size_t axis = shape.size(); axis-- > 0; size *= shape[axis]) strides[axis] = size;
+  return lab().uniform(dtype, {size + 8}).as(shape, strides, offset);
+}
+
+TEST(cuda_products_wherever_the_operands_begin) {
+  Fresh context;
+  constexpr int64_t m = 21;
+  for (const DType dtype : {DType::kBF16, DType::kF16, DType::kF32})
+    for (const int64_t n : {5, 64})
+      for (const int64_t k : {4, 48})
+        for (int number = 0; number < kActivationCount; ++number)
+          for (int offsets = 0; offsets < 32; ++offsets) {
+            const auto activation = static_cast<Activation>(number);
+            const bool with_pre = (offsets & 16) != 0;
+            const Twin a = shifted(dtype, {m, k}, offsets & 1), b = shifted(dtype, {k, n}, offsets >> 1 & 1);
+            const Twin bias = shifted(dtype, {n}, offsets >> 2 & 1), out = shifted(dtype, {m, n}, offsets >> 3 & 1);
+            const Twin pre = shifted(dtype, {m, n}, offsets >> 3 & 1);
+            const In bias_view{bias.device()};
+            const Out pre_view{pre.device()};
+            LLMEFF_CUDA(cudaDeviceSynchronize());
+            cuda::gemm(*context, a.device(), b.device(), out.device(),
+                       {.bias = &bias_view, .activation = activation, .pre = with_pre ? &pre_view : nullptr});
+            context.wait();
+            const std::vector<double> got = out.received(lab().cpu());
+            for (int64_t i = 0; i < m; ++i)
+              for (int64_t j = 0; j < n; ++j) {
+                double sum = bias.host().as<double>()[j], size = std::fabs(sum);
+                for (int64_t p = 0; p < k; ++p) {
+                  const double term = element(a.host(), i, p) * element(b.host(), p, j);
+                  sum += term, size += std::fabs(term);
+                }
+                const double want = activated(activation, sum),
+                             one = got[static_cast<size_t>((offsets >> 3 & 1) + i * n + j)];
+                // Where the library can't fuse what comes after a product it rounds the product, and the sum with the
+                // bias; the slopes of the activations are below 1.13. The result is rounded in any case.
+                const double passed_on = std::fabs(sum - bias.host().as<double>()[j]) + std::fabs(sum);
+                const double error = rounding(dtype) * (std::fabs(want) + 1.13 * passed_on) +
+                                     8 * std::sqrt(static_cast<double>(k)) * 0x1p-24 * size;
+                CHECK(std::fabs(one - want) <= error,
+                      "%s n %lld k %lld activation %d offsets %d: element (%lld, %lld) is %.9g, not %.9g",
+                      name_of(dtype), static_cast<long long>(n), static_cast<long long>(k), number, offsets,
+                      static_cast<long long>(i), static_cast<long long>(j), one, want);
+              }
+          }
 }
 
 }  // namespace

@@ -158,7 +158,7 @@ export function scaleByParamRms(
   return stateless((grads, params) => mapTrees((g, p) => mul(g, maximum(rms(p), least)), grads, params));
 }
 
-/** Adds `−lr(step)·weightDecay·p`: decay that no scaling of the step touches. */
+/** Adds `−lr(step)·weightDecay·p`: decay that no scaling of the step touches. Its state is the same without decay, which some parameters are excepted from. */
 function decayedBy(
   schedule: Schedule,
   weightDecay: number,
@@ -168,7 +168,7 @@ function decayedBy(
     init: () => ({ count: 0 }),
     update: (grads, { count }, params) => ({
       updates: mapTrees(
-        (u, p, path) => (mask(path, p) ? sub(u, mul(p, schedule(count) * weightDecay)) : u),
+        (u, p, path) => (weightDecay > 0 && mask(path, p) ? sub(u, mul(p, schedule(count) * weightDecay)) : u),
         grads,
         params,
       ),
@@ -198,7 +198,7 @@ export function adafactor(
     scaleByParamRms(eps2),
     scaleByLearningRate((step) => Math.min(schedule(step), 1 / Math.sqrt(step + 1))),
     ...(beta1 > 0 ? [ema(beta1, { debias: false }) as GradientTransformation] : []),
-    ...(weightDecay > 0 ? [decayedBy(schedule, weightDecay, options.mask) as GradientTransformation] : []),
+    decayedBy(schedule, weightDecay, options.mask) as GradientTransformation,
   );
 }
 

@@ -2,7 +2,6 @@
 import { z } from "zod";
 import {
   byKind,
-  decayRate,
   deviceChoice,
   finiteNumber,
   flag,
@@ -14,11 +13,11 @@ import {
   positiveInteger,
   positiveNumber,
   properFraction,
-  ratio,
   show,
   text,
   wholeNumber,
 } from "./fields.js";
+import { optimizerSchema } from "./optimizer-schema.js";
 
 const layer = byKind(
   ["dot", "simplicial"],
@@ -131,60 +130,6 @@ const data = byKind(
   ],
 );
 
-const decay = { warmupSteps: wholeNumber().optional(), minRatio: ratio().optional() };
-
-const schedule = byKind(
-  ["constant", "linear", "cosine", "wsd"],
-  [
-    object({ kind: z.literal("constant"), warmupSteps: wholeNumber().optional() }),
-    object({ kind: z.literal("linear"), ...decay }),
-    object({ kind: z.literal("cosine"), ...decay }),
-    object({
-      kind: z.literal("wsd"),
-      ...decay,
-      decayFraction: ratio().optional(),
-      decayShape: oneOf(["linear", "cosine", "sqrt"]).optional(),
-    }),
-  ],
-);
-
-const commonToOptimizers = {
-  learningRate: positiveNumber(),
-  /** Default constant. */
-  schedule: schedule.optional(),
-  beta1: decayRate().optional(),
-  beta2: decayRate().optional(),
-  eps: positiveNumber().optional(),
-  weightDecay: nonNegativeNumber().optional(),
-  /** `"matrices"`: no weight decay of norms. */
-  decay: oneOf(["all", "matrices"]).optional(),
-  maxGradNorm: positiveNumber().optional(),
-};
-
-const optimizer = byKind(
-  ["adamw", "sonew"],
-  [
-    object({ kind: z.literal("adamw"), ...commonToOptimizers, amsgrad: flag().optional() }),
-    object({
-      kind: z.literal("sonew"),
-      ...commonToOptimizers,
-      /** 0 to 10. */
-      band: wholeNumber().optional(),
-      epsMode: oneOf(["absolute", "relative"]).optional(),
-      gamma: nonNegativeNumber().optional(),
-      gammaMode: oneOf(["relative", "absolute"]).optional(),
-      drop: oneOf(["forward", "isolate"]).optional(),
-      graft: oneOf(["none", "adam", "adamRaw", "sgd", "momentum", "rmspropNorm"]).optional(),
-      graftEps: positiveNumber().optional(),
-      order: oneOf(["row", "col"]).optional(),
-      chain: oneOf(["tensor", "row"]).optional(),
-      vectors: oneOf(["sonew", "adam"]).optional(),
-      biasCorrection: flag().optional(),
-      stateDtype: oneOf(["float32", "bfloat16"]).optional(),
-    }),
-  ],
-);
-
 const training = object({
   steps: positiveInteger(),
   /** Steps between evaluations; default a tenth of all. */
@@ -214,7 +159,7 @@ export const trainingSchema = object({
   dtype: oneOf(trainingDTypes).optional(),
   model,
   data,
-  optimizer,
+  optimizer: optimizerSchema,
   training,
 }).superRefine((config, context) => {
   const problem = (path: string[], message: string) => context.addIssue({ code: "custom", path, message });

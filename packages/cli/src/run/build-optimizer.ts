@@ -1,20 +1,70 @@
 /** An optimizer and its schedule from their config. */
-import { AdamW, constant, cosine, linear, type Optimizer, type Schedule, Sonew, warmup, wsd } from "@llmeff/optim";
+import {
+  Adafactor,
+  Adagrad,
+  AdamW,
+  constant,
+  cosine,
+  Lamb,
+  Lion,
+  linear,
+  Muon,
+  matricesTo,
+  NAdamW,
+  type Optimizer,
+  PsgdKron,
+  RfdSon,
+  RMSprop,
+  type Route,
+  type Schedule,
+  SGD,
+  Shampoo,
+  Sketchy,
+  SM3,
+  Soap,
+  Sonew,
+  warmup,
+  wsd,
+} from "@llmeff/optim";
 import type { Tensor } from "@llmeff/tensor";
-import type { TrainingConfig } from "../config/training-schema.js";
+import type { OptimizerConfig, RuleKind } from "../config/optimizer-schema.js";
 import { defined } from "./defined.js";
 
-type OptimizerConfig = TrainingConfig["optimizer"];
+type Made = ReturnType<Route<Tensor>["optimizer"]>;
+
+/** The schema has checked names and types of the options; each class checks their values. */
+const classes: Record<RuleKind, new (params: Record<string, Tensor>, options: Record<string, unknown>) => Made> = {
+  adamw: AdamW,
+  sonew: Sonew,
+  sgd: SGD,
+  adagrad: Adagrad,
+  rmsprop: RMSprop,
+  nadamw: NAdamW,
+  lion: Lion,
+  lamb: Lamb,
+  adafactor: Adafactor,
+  sm3: SM3,
+  shampoo: Shampoo,
+  sketchy: Sketchy,
+  muon: Muon,
+  soap: Soap,
+  psgdKron: PsgdKron,
+  rfdSon: RfdSon,
+};
 
 export function buildOptimizer(params: Record<string, Tensor>, config: OptimizerConfig, totalSteps: number): Optimizer {
-  const { learningRate, schedule, ...rest } = config;
-  const rate = buildSchedule(learningRate, schedule, totalSteps);
-  if (rest.kind === "adamw") {
-    const { kind: _, ...options } = rest;
-    return new AdamW(params, { learningRate: rate, ...defined(options) });
-  }
-  const { kind: _, ...options } = rest;
-  return new Sonew(params, { learningRate: rate, ...defined(options) });
+  const { kind, learningRate, schedule, maxGradNorm, adamw, ...hyper } = config;
+  const scheduled = (peak: number) => buildSchedule(peak, schedule, totalSteps);
+  const guard = defined({ maxGradNorm });
+  const options: Record<string, unknown> = { ...defined(hyper), learningRate: scheduled(learningRate) };
+  if ("adamLearningRate" in hyper && hyper.adamLearningRate !== undefined)
+    options.adamLearningRate = scheduled(hyper.adamLearningRate);
+  if (adamw === undefined) return new classes[kind](params, { ...options, ...guard });
+  const { learningRate: peak, ...rest } = adamw;
+  return matricesTo(params, (matrices) => new classes[kind](matrices, options), {
+    adamw: { ...defined(rest), learningRate: scheduled(peak) },
+    ...guard,
+  });
 }
 
 function buildSchedule(peak: number, schedule: OptimizerConfig["schedule"], totalSteps: number): Schedule {

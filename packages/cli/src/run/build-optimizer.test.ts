@@ -1,0 +1,155 @@
+/** Every rule that a config can name, with every option that it can give. */
+import { AdamW, RoutedOptimizer } from "@llmeff/optim";
+import { ones, scope, type Tensor } from "@llmeff/tensor";
+import { describe, expect, it } from "vitest";
+import { optimizerSchema, type RuleKind } from "../config/optimizer-schema.js";
+import { check, formatPath } from "../config/read-config.js";
+import { buildOptimizer } from "./build-optimizer.js";
+
+const adam = { beta1: 0.8, beta2: 0.95, eps: 1e-7 };
+const tearfree = {
+  momentum: 0.8,
+  nesterov: false,
+  ema: true,
+  graft: "rmspropNorm",
+  graftBeta2: 0.99,
+  graftEps: 1e-20,
+  startStep: 1,
+  skipRank1: true,
+  skipDimGt: 64,
+  mergeDims: 1,
+  beta2: 0.99,
+  eps: 1e-5,
+};
+
+const options: Record<RuleKind, object> = {
+  adamw: { ...adam, decoupled: false, amsgrad: true },
+  sonew: {
+    ...adam,
+    band: 4,
+    epsMode: "relative",
+    gamma: 1e-9,
+    gammaMode: "absolute",
+    drop: "isolate",
+    graft: "adamRaw",
+    graftEps: 1e-7,
+    order: "col",
+    chain: "row",
+    vectors: "adam",
+    biasCorrection: true,
+    stateDtype: "float32",
+  },
+  sgd: { momentum: 0.9, dampening: 0, nesterov: true, decoupled: true },
+  adagrad: { eps: 1e-8, lrDecay: 1e-3, decoupled: true },
+  rmsprop: { alpha: 0.9, eps: 1e-7, centered: true, momentum: 0.5, decoupled: true },
+  nadamw: { ...adam, variant: "torch", momentumDecay: 4e-3, decoupled: true },
+  lion: { beta1: 0.9, beta2: 0.98 },
+  lamb: adam,
+  adafactor: {
+    beta1: 0.9,
+    beta2Decay: -0.7,
+    eps1: 1e-29,
+    eps2: 1e-4,
+    variant: "torch",
+    clipThreshold: 2,
+    minFactoredDim: 2,
+  },
+  sm3: { ...adam, ema: true },
+  shampoo: { ...tearfree, ridge: "absolute", blockSize: 4, statEvery: 2, rootEvery: 2, root: "coupledNewton" },
+  sketchy: {
+    ...tearfree,
+    relativeEps: false,
+    rank: 2,
+    updateEvery: 2,
+    blockSize: 4,
+    tailDecay: "sqrtBeta2",
+    rankTol: 1e-5,
+  },
+  muon: {
+    momentum: 0.9,
+    nesterov: false,
+    nsSteps: 4,
+    scale: "matchRmsAdamw",
+    productDType: "same",
+    adamLearningRate: 1e-3,
+    adamBeta1: 0.8,
+    adamBeta2: 0.9,
+    adamEps: 1e-9,
+    adamWeightDecay: 0.1,
+  },
+  soap: { ...adam, preconditionFrequency: 2, maxPrecondDim: 100 },
+  psgdKron: {
+    momentum: 0.8,
+    whiten: "momentum",
+    preconditionerRate: 0.2,
+    betaL: 0.8,
+    damping: 1e-8,
+    updateEvery: 2,
+    initScale: 2,
+    maxSize: 100,
+    maxSkew: 2,
+    clipRms: 1,
+    clipMax: 5,
+    seed: 3,
+  },
+  rfdSon: { beta1: 0.8, rank: 3, alpha: 0.5, rankTol: 1e-5 },
+};
+
+const shapes = { "embed.weight": [8, 4], "layers.0.up.weight": [6, 4], "layers.0.norm.weight": [4] };
+const tensors = (value: number): Record<string, Tensor> =>
+  scope(() => Object.fromEntries(Object.entries(shapes).map(([name, shape]) => [name, ones(shape).mul(value)])));
+
+function configOf(config: object) {
+  const result = check(optimizerSchema, config);
+  if (!result.ok) throw new Error(result.problems.map(({ path, message }) => `${formatPath(path)}: ${message}`).join());
+  return result.value;
+}
+
+describe.each(Object.keys(options) as RuleKind[])("%s", (kind) => {
+  const given = {
+    kind,
+    learningRate: 1e-2,
+    schedule: { kind: "linear", warmupSteps: 2 },
+    weightDecay: 0.1,
+    decay: "matrices",
+    maxGradNorm: 1,
+    ...options[kind],
+  };
+
+  it("takes all its options and follows the schedule", async () => {
+    const params = tensors(1);
+    const optimizer = buildOptimizer(params, configOf(given), 10);
+    const rates: number[] = [];
+    for (let step = 0; step < 3; step++) {
+      rates.push(optimizer.learningRate);
+      optimizer.step(tensors(0.3));
+    }
+    expect(rates).toEqual([0.005, 0.01, 0.01]);
+    for (const param of Object.values(params)) {
+      const values = await param.data();
+      expect(values.every((x) => Number.isFinite(x) && x !== 1)).toBe(true);
+    }
+    optimizer.dispose();
+  });
+
+  it("leaves embeddings and vectors to an AdamW beside it", () => {
+    const config = configOf({ ...given, adamw: { learningRate: 1e-3, beta2: 0.9, weightDecay: 0 } });
+    const optimizer = buildOptimizer(tensors(1), config, 10) as RoutedOptimizer<Tensor>;
+    expect(optimizer).toBeInstanceOf(RoutedOptimizer);
+    const [rule, rest] = optimizer.parts;
+    expect(Object.keys(rule!.params)).toEqual(["layers.0.up.weight"]);
+    expect(rest).toBeInstanceOf(AdamW);
+    expect(Object.keys(rest!.params)).toEqual(["embed.weight", "layers.0.norm.weight"]);
+    for (let step = 0; step < 2; step++) optimizer.step(tensors(0.3));
+    expect([rule!.learningRate, rest!.learningRate]).toEqual([1e-2, 1e-3]);
+    optimizer.dispose();
+  });
+
+  it("refuses an option of another rule", () => {
+    expect(() => configOf({ ...given, zeal: 1 })).toThrow('unknown key "zeal"');
+  });
+});
+
+it("refuses a rule that isn't there by the nearest", () => {
+  expect(() => configOf({ kind: "shampo", learningRate: 1 })).toThrow('Did you mean "shampoo"?');
+});
