@@ -4,6 +4,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import {
   expertCapacity,
+  generate,
   KvCache,
   type MixtureOfExperts,
   type MixtureOptions,
@@ -283,6 +284,26 @@ describe("a model with experts", () => {
     }
     expect(Object.keys(next)).toEqual(Object.keys(state));
     expectClose(nextRouterBias(tensor([0, 0]), tensor(Int32Array.of(3, 1))), tensor([-1e-3, 1e-3]), 1e-9);
+  });
+
+  it("generates with its state", async () => {
+    const state = Object.fromEntries(
+      Object.entries(biased.initState()).map(([name, b]) => [name, b.add(tensor([0, 9, 9, 0]))]),
+    );
+    const params = biased.init(1);
+    const drawn: number[] = [];
+    for await (const id of generate(biased, params, [1, 2], { maxTokens: 3, temperature: 0, state })) drawn.push(id);
+    const sequence = [1, 2];
+    for (const id of drawn) {
+      const scores = values(
+        biased.lastLogits(params, tensor(Int32Array.from(sequence), { shape: [1, sequence.length] }), undefined, {
+          state,
+        }),
+      );
+      expect(id).toBe(scores.indexOf(Math.max(...scores)));
+      sequence.push(id);
+    }
+    expect(drawn).toHaveLength(3);
   });
 
   it("needs its state, and no cache with experts that look ahead", () => {

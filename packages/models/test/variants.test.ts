@@ -1,5 +1,5 @@
 /** Every option of a model against plain loops of its formulas, in float64; and what must hold of all of them. */
-import { type RopeScaling, scope, tensor, valueAndGrad } from "@llmeff/tensor";
+import { type RopeScaling, scope, sign, tensor, valueAndGrad } from "@llmeff/tensor";
 import { describe, expect, it } from "vitest";
 import { KvCache, resolveConfig, Transformer, type TransformerConfig } from "../src/index.js";
 import { PlainTransformer } from "./plain-transformer.js";
@@ -158,5 +158,69 @@ describe("a model with frequencies that grow with the sequence", () => {
       const atOnce = scope(() => model.lastLogits(params, sequence).dataSync());
       for (const [i, z] of atOnce.entries()) expect(Math.abs(step[i]! - z)).toBeLessThan(1e-11 * (1 + Math.abs(z)));
     }
+  });
+});
+
+describe("learning by heart", () => {
+  const presets: Record<string, Partial<TransformerConfig>> = {
+    Llama: {},
+    Qwen2: { attentionBias: "qkv", tieEmbeddings: true },
+    Qwen3: { qkNorm: true },
+    Mixtral: { experts: { numExperts: 4, auxCoef: 0.01 } },
+    "GPT-2": gpt2,
+    "Gemma 2": { ...gemma2, finalSoftcap: 30, attentionSoftcap: 50 },
+    PaLM: { block: "parallel", numKvHeads: 1 },
+    "the first Transformer": { block: "post", norm: "layer", feedForward: "relu2" },
+    "2-simplicial": { attention: [{ kind: "simplicial", w1: 8, w2: 4 }] },
+  };
+  it.each(Object.entries(presets))("brings the loss of %s down", (_name, change) => {
+    const model = new Transformer({ ...base, initStd: 0.1, ...change });
+    const batch = {
+      tokens: tensor(ids(12), { shape: [1, 12] }),
+      targets: tensor(ids(13).slice(1), { shape: [1, 12] }),
+    };
+    let params = model.init(1);
+    const losses: number[] = [];
+    for (let step = 0; step < 60; step++) {
+      // Steps of the signs of the gradients, ever shorter.
+      const rate = 0.01 * (1 - step / 60);
+      params = scope(() => {
+        const { value, grads } = valueAndGrad((p) => model.loss(p, batch), params);
+        losses.push(value.itemSync());
+        return Object.fromEntries(
+          Object.entries(params).map(([name, p]) => [name, p.sub(sign(grads[name]!).mul(rate))]),
+        );
+      });
+    }
+    expect(losses[0]).toBeGreaterThan(1.5);
+    expect(losses.at(-1)).toBeLessThan(0.2);
+  });
+});
+
+describe("attention", () => {
+  const tokens = tensor(ids(9), { shape: [1, 9] });
+  const scores = (model: Transformer, params: ReturnType<typeof parametersOf>) =>
+    Array.from(scope(() => model.logits(params, tokens).dataSync()));
+
+  it("with grouped heads is that with each key and value head repeated", () => {
+    const [grouped, full] = [2, 4].map((numKvHeads) => new Transformer({ ...base, numKvHeads })) as [
+      Transformer,
+      Transformer,
+    ];
+    const params = parametersOf(grouped);
+    const repeated = Object.entries(params).map(([name, x]) => {
+      if (!/[kv]_proj/.test(name)) return [name, x] as const;
+      const heads = x.reshape([2, 1, 4, 16]).expand([2, 2, 4, 16]).reshape([16, 16]);
+      return [name, heads] as const;
+    });
+    const [want, got] = [scores(grouped, params), scores(full, Object.fromEntries(repeated))];
+    for (const [i, z] of want.entries()) expect(Math.abs(got[i]! - z)).toBeLessThan(1e-12 * (1 + Math.abs(z)));
+  });
+
+  it("with a window as long as the sequence is that without", () => {
+    const windowed = new Transformer({ ...base, attention: [{ kind: "dot", window: 9 }] });
+    const free = new Transformer(base);
+    const params = parametersOf(free);
+    expect(scores(windowed, params)).toEqual(scores(free, params));
   });
 });
