@@ -1,5 +1,5 @@
-import { existsSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { existsSync, readdirSync } from "node:fs";
+import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 
@@ -44,4 +44,16 @@ export function describeGolden(name: string, suite: (path: string) => void): voi
 export function describeGoldenFolder(name: string, suite: (path: string) => void): void {
   if (process.env.LLMEFF_GOLDEN_DIR === undefined || existsSync(goldenPath(name))) describeGolden(name, suite);
   else describe(name, () => it("is not in this folder: left out", () => {}));
+}
+
+/** Folders below the golden one that hold all of these files, by their paths from it, such as `tokenizers/gpt2-style`. */
+export function goldenFolders(...files: readonly string[]): string[] {
+  const folders = readdirSync(goldenPath(""), { recursive: true, withFileTypes: true }).filter((entry) =>
+    entry.isDirectory(),
+  );
+  return folders
+    .map(({ parentPath, name }) => join(parentPath, name))
+    .filter((path) => files.every((file) => existsSync(join(path, file))))
+    .map((path) => relative(goldenPath(""), path))
+    .sort();
 }

@@ -1,9 +1,12 @@
 /** The command line: options, commands, exit codes. */
-import { Command, CommanderError, Option } from "commander";
+import { type DeviceChoice, isDeviceChoice } from "@llmeff/tensor";
+import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
+import { configForms, convertCommand, convertedDTypes } from "./commands/convert.js";
 import { addEvalCommands } from "./commands/eval.js";
 import { generateCommand } from "./commands/generate.js";
 import { infoCommand } from "./commands/info.js";
 import { studyCommand } from "./commands/study.js";
+import { tokenizerCommand } from "./commands/tokenizer.js";
 import { trainCommand } from "./commands/train.js";
 import { trainingDTypes } from "./config/training-schema.js";
 import { exitCodes, InterruptedError, UsageError } from "./errors.js";
@@ -79,7 +82,7 @@ function buildProgram(io: Io, done: (code: number) => void): Command {
   program
     .command("generate")
     .description("write text with a trained model")
-    .argument("<run>", "folder of a run, or one of its checkpoints")
+    .argument("<model>", "folder of a run, one of its checkpoints, or a Hugging Face folder")
     .requiredOption("--prompt <text>", "what the text begins with")
     .option("--tokens <n>", "tokens to write", positiveInteger, 200)
     .option(
@@ -95,7 +98,31 @@ function buildProgram(io: Io, done: (code: number) => void): Command {
     )
     .option("--seed <n>", "the same seed writes the same text (default: 0)", wholeNumber)
     .option("--device <device>", deviceHelp, device)
-    .action((run, options) => generateCommand(io, run, options));
+    .action((model, options) => generateCommand(io, model, options));
+  program
+    .command("convert")
+    .description("write a model as a Hugging Face folder, or as a model file of llama2.c")
+    .argument("<source>", "folder of a run, one of its checkpoints, a Hugging Face folder, or a .bin file of llama2.c")
+    .argument("<target>", "new folder, or a .bin file")
+    .option("--tokenizer <file>", "tokenizer.json, or a tokenizer .bin of llama2.c, to go with it")
+    .addOption(new Option("--dtype <dtype>", "of the weights (default: as they are)").choices(convertedDTypes))
+    .option("--max-shard-bytes <n>", "most bytes of a file of weights (default: 5e9)", positiveInteger)
+    .addOption(
+      new Option(
+        "--config-form <form>",
+        "of config.json: old, which all versions of transformers read, or new",
+      ).choices(configForms),
+    )
+    .action((source, target, options) => convertCommand(io, source, target, options));
+  program
+    .command("tokenizer")
+    .description("learn a byte-level BPE tokenizer from texts and write it as a tokenizer.json")
+    .argument("<texts...>", "plain or gzip text files")
+    .requiredOption("--vocab-size <n>", "tokens in all, 256 bytes and the special ones included", positiveInteger)
+    .requiredOption("--out <file>", "the tokenizer.json")
+    .option("--special <tokens...>", "tokens that mark something, such as <|end|>")
+    .option("--min-frequency <n>", "how often a pair must occur to become a token (default: 2)", positiveInteger)
+    .action((texts, options) => tokenizerCommand(io, texts, options));
   program
     .command("study")
     .description("train the arms of a study side by side and write a report")

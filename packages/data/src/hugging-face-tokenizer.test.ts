@@ -71,4 +71,73 @@ describe("huggingFaceTokenizer", () => {
     await writeFile(path, "{}");
     await expect(loadHuggingFaceTokenizer(path)).rejects.toThrow(path);
   });
+
+  /** The pieces that a pre-tokenizer makes of a text, by a model that joins nothing and knows single characters only. */
+  function words(pre_tokenizer: object, text: string): string[] {
+    const characters = [...new Set([...text, "▁"])];
+    // Whole words are in the vocabulary, and taken as they are: what comes out is what was put in.
+    const pieces = new Set(characters);
+    for (let from = 0; from < text.length; from++)
+      for (let to = from + 1; to <= text.length; to++) {
+        pieces.add(text.slice(from, to));
+        pieces.add(text.slice(from, to).replaceAll(" ", "▁"));
+        pieces.add(`▁${text.slice(from, to)}`);
+      }
+    const vocab = Object.fromEntries([...pieces].map((piece, id) => [piece, id]));
+    const model = { type: "BPE", vocab, merges: [], ignore_merges: true };
+    return huggingFaceTokenizer({ model, pre_tokenizer }).pieces(text);
+  }
+
+  it.each([
+    [
+      { type: "Split", pattern: { String: "-" }, behavior: "MergedWithPrevious", invert: false },
+      "a--b",
+      ["a-", "-", "b"],
+    ],
+    [{ type: "Split", pattern: { Regex: "\\d+" }, behavior: "Contiguous", invert: false }, "a12", ["a", "12"]],
+    [{ type: "Split", pattern: { Regex: "\\d+" }, behavior: "Isolated", invert: true }, "a12b", ["a", "12", "b"]],
+    [{ type: "Split", pattern: { Regex: "\\d+" }, behavior: "Removed", invert: true }, "a12b", ["12"]],
+    [{ type: "Punctuation", behavior: "Isolated" }, "a?!b", ["a", "?", "!", "b"]],
+    [{ type: "Punctuation" }, "a?!", ["a", "?", "!"]],
+    [{ type: "Punctuation", behavior: "Contiguous" }, "a?!b", ["a", "?!", "b"]],
+    [{ type: "Digits", individual_digits: true }, "a12³", ["a", "1", "2", "³"]],
+    [{ type: "Digits", individual_digits: false }, "a12b", ["a", "12", "b"]],
+    [{ type: "Whitespace" }, "häh, ja", ["häh", ",", "ja"]],
+    [{ type: "WhitespaceSplit" }, "a\u0085b\uFEFFc d", ["a", "b\uFEFFc", "d"]],
+    [{ type: "Metaspace", replacement: "▁", prepend_scheme: "always", split: true }, "a b", ["▁a", "▁b"]],
+    [{ type: "Metaspace", replacement: "▁", prepend_scheme: "never", split: false }, "a b", ["a▁b"]],
+    [{ type: "Metaspace", replacement: "▁", add_prefix_space: false }, "a b", ["a", "▁b"]],
+    [
+      { type: "Sequence", pretokenizers: [{ type: "WhitespaceSplit" }, { type: "Digits", individual_digits: true }] },
+      "a1 b",
+      ["a", "1", "b"],
+    ],
+  ])("splits by %o", (pre_tokenizer, text, expected) => {
+    expect(words(pre_tokenizer, text)).toEqual(expected);
+  });
+
+  it("takes a whole piece of the vocabulary where merges are ignored, and builds it where they aren't", () => {
+    const vocab = { a: 0, b: 1, c: 2, ab: 3, abc: 4 };
+    const model = (ignore_merges: boolean) => ({ type: "BPE", vocab, merges: [["a", "b"]], ignore_merges });
+    expect([...huggingFaceTokenizer({ model: model(true) }).encode("abc")]).toEqual([4]);
+    expect([...huggingFaceTokenizer({ model: model(false) }).encode("abc")]).toEqual([3, 2]);
+  });
+
+  it("names parts that it doesn't have", () => {
+    const model = { type: "BPE", vocab: { a: 0 }, merges: [] };
+    const cases: [object, RegExp][] = [
+      [
+        { pre_tokenizer: { type: "Split", pattern: { String: "a" }, behavior: "Halved" } },
+        /behavior of Split must be one of.*"Halved"/,
+      ],
+      [{ pre_tokenizer: { type: "Shredder" } }, /Shredder/],
+      [{ normalizer: { type: "Shout" } }, /Shout/],
+      [{ decoder: { type: "Guess" } }, /Guess/],
+      [
+        { added_tokens: [{ id: 1, content: "<x>", single_word: true }] },
+        /"<x>" has single_word: true, which is not supported/,
+      ],
+    ];
+    for (const [part, message] of cases) expect(() => huggingFaceTokenizer({ model, ...part })).toThrow(message);
+  });
 });

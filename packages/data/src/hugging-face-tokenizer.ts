@@ -6,6 +6,7 @@ import { isUtf8 } from "node:buffer";
 import { readFile } from "node:fs/promises";
 import { Tokenizer as LibraryTokenizer } from "@huggingface/tokenizers";
 import { FormatError } from "@llmeff/native/errors";
+import { type LibraryPreTokenizer, mendPreTokenizers, type PreTokenizerJson } from "./mend-pre-tokenizers.js";
 import { readFailure } from "./read-failure.js";
 import { requireIds, type Tokenizer } from "./tokenizer.js";
 
@@ -17,7 +18,8 @@ export interface HuggingFaceTokenizer extends Tokenizer {
 
 interface TokenizerJson {
   model: { type?: string; vocab: Record<string, number> | [string, number][] };
-  added_tokens: { id: number; content: string }[];
+  added_tokens: { id: number; content: string; single_word?: boolean }[];
+  pre_tokenizer: PreTokenizerJson | null;
   decoder: DecoderJson | null;
 }
 
@@ -28,6 +30,7 @@ interface DecoderJson {
 
 /** What we use of the library; its own declarations don't resolve under Node's module rules. */
 interface Library {
+  pre_tokenizer: LibraryPreTokenizer | null;
   decoder: LibraryDecoder | null;
   encode(text: string, options: { add_special_tokens: boolean }): { ids: number[]; tokens: string[] };
   decode(ids: number[], options: { skip_special_tokens: boolean; clean_up_tokenization_spaces: boolean }): string;
@@ -122,15 +125,24 @@ function requireTokenizerJson(content: unknown): TokenizerJson {
       `[huggingFaceTokenizer] model.type must be one of ${MODEL_TYPES.join(", ")}; received ${JSON.stringify(type)}.`,
     );
   }
+  const word = json.added_tokens.find(({ single_word }) => single_word);
+  if (word !== undefined) {
+    throw new FormatError(
+      `[huggingFaceTokenizer] the added token ${JSON.stringify(word.content)} has single_word: true, which is not supported; only false is.`,
+    );
+  }
   return json as TokenizerJson;
 }
 
 function openLibrary(json: TokenizerJson): Library {
   try {
     const library = new LibraryTokenizer(json, {}) as unknown as Library;
+    if (json.pre_tokenizer !== null && library.pre_tokenizer !== null)
+      mendPreTokenizers(json.pre_tokenizer, library.pre_tokenizer);
     if (json.decoder !== null && library.decoder !== null) mendByteFallback(json.decoder, library.decoder);
     return library;
   } catch (cause) {
+    if (cause instanceof FormatError) throw cause;
     throw new FormatError(`[huggingFaceTokenizer] this tokenizer.json can't be used: ${(cause as Error).message}`, {
       cause,
     });

@@ -55,6 +55,7 @@ export { ExampleMaker, type ExampleOptions } from "./examples.js";
 export { type HoldOutOptions, holdOut } from "./hold-out.js";
 export { type HuggingFaceTokenizer, huggingFaceTokenizer, loadHuggingFaceTokenizer } from "./hugging-face-tokenizer.js";
 export { decodeIdx, type IdxArray, type IdxData, loadIdx } from "./idx.js";
+export { llama2cTokenizer, loadLlama2cTokenizer } from "./llama2c-tokenizer.js";
 export {
   type DenoiserKind,
   type ObjectiveKind,
@@ -93,3 +94,5 @@ export { type DataStage, inStages } from "./stages.js";
 export { splitTokens, type TokenArray, TokenDataset, type TokenDatasetOptions } from "./token-dataset.js";
 export { openTokenShards, TokenShards, type WriteTokenShardsOptions, writeTokenShards } from "./token-shards.js";
 export type { DecodeOptions, EncodeOptions, Tokenizer, TokenizerSpec } from "./tokenizer.js";
+export { tokenizerJson } from "./tokenizer-json.js";
+export { type TrainBpeOptions, trainBpe } from "./train-bpe.js";

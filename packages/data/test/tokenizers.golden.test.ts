@@ -1,8 +1,8 @@
 /** Tokenizer files in the styles of well-known models give the ids, pieces and texts that the reference gives. */
-import { readdirSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { describe, expect, it } from "vitest";
-import { describeGoldenFolder } from "../../../test/golden.js";
+import { expect, it } from "vitest";
+import { describeGolden, describeGoldenFolder, goldenFolders, goldenPath } from "../../../test/golden.js";
 import { huggingFaceTokenizer } from "../src/index.js";
 
 interface Expected {
@@ -19,10 +19,21 @@ interface Expected {
 
 const readJson = (path: string): unknown => JSON.parse(readFileSync(path, "utf8"));
 
-describeGoldenFolder("tokenizers", (path) => {
-  describe.each(readdirSync(path))("%s", (style) => {
-    const tokenizer = huggingFaceTokenizer(readJson(join(path, style, "tokenizer.json")));
-    const expected = readJson(join(path, style, "expected.json")) as Expected;
+const folders = goldenFolders("tokenizer.json", "expected.json");
+
+/** Beside a checkpoint, expected.json is that of the checkpoint. */
+const isOfTokenizer = (folder: string) => "cases" in (readJson(join(goldenPath(folder), "expected.json")) as object);
+
+describeGoldenFolder("tokenizers", () => {
+  it("has tokenizers", () => {
+    expect(folders.filter(isOfTokenizer)).not.toEqual([]);
+  });
+});
+
+for (const folder of folders.filter(isOfTokenizer)) {
+  describeGolden(folder, (path) => {
+    const tokenizer = huggingFaceTokenizer(readJson(join(path, "tokenizer.json")));
+    const expected = readJson(join(path, "expected.json")) as Expected;
 
     it("has the vocabulary size, added tokens included", () => {
       expect(tokenizer.vocabSize).toBe(expected.vocab_size);
@@ -36,7 +47,7 @@ describeGoldenFolder("tokenizers", (path) => {
       expect(tokenizer.decode(golden.ids, { skipSpecialTokens: false })).toBe(golden.decoded_keep_special);
     });
   });
-});
+}
 
 describeGoldenFolder("tiny-llama", (path) => {
   it("has a tokenizer with the vocabulary of its model", () => {

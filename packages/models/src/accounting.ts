@@ -1,5 +1,5 @@
 import type { ResolvedConfig } from "./config.js";
-import { countParameters } from "./parameters.js";
+import { countActiveParameters } from "./parameters.js";
 
 /** Σ over the queries of a causal sequence of the number of keys in a window. */
 function causalKeys(seqLen: number, window: number | undefined): number {
@@ -17,7 +17,7 @@ export function simplicialPairs(seqLen: number, w1: number | undefined, w2: numb
 }
 
 export interface TrainingFlops {
-  /** `6 · N`: two for each weight forward, four backward; N without tables that are only looked up in. */
+  /** `6 · N`: two for each weight forward, four backward; N without tables that are only looked up in, and of experts those that a token meets. */
   matmul: number;
   /** Attention, over the pairs that the masks allow. */
   attention: number;
@@ -39,7 +39,7 @@ export function trainingFlopsPerToken(
   const { causal = true } = options;
   const { numHeads, headDim, vocabSize, dModel, maxSeqLen, positions, tieEmbeddings } = config;
   const lookups = (tieEmbeddings ? 0 : vocabSize) + (positions === "learned" ? maxSeqLen : 0);
-  const weights = countParameters(config) - lookups * dModel;
+  const weights = countActiveParameters(config) - lookups * dModel;
   let attention = 0;
   for (const layer of config.layers) {
     if (layer.kind === "dot") {
@@ -53,4 +53,18 @@ export function trainingFlopsPerToken(
   }
   const matmul = 6 * weights;
   return { matmul, attention, total: matmul + attention };
+}
+
+/** Bytes of a cache of all keys and values of a sequence, `2 · G · D · T · B` values a layer; windows hold fewer, 2-simplicial layers twice as many. */
+export function kvCacheBytes(
+  config: ResolvedConfig,
+  seqLen: number,
+  { batchSize = 1, bytesPerValue = 2 }: { batchSize?: number; bytesPerValue?: number } = {},
+): number {
+  const held = (window: number | undefined) => Math.min(window ?? seqLen, seqLen);
+  const rows = config.layers.reduce((n, layer) => {
+    const positions = layer.kind === "dot" ? held(layer.window) : held(layer.w1) + held(layer.w2);
+    return n + 2 * positions * layer.numKvHeads;
+  }, 0);
+  return rows * config.headDim * batchSize * bytesPerValue;
 }

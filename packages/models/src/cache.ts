@@ -2,7 +2,7 @@ import { copyInto, keep, OptionError, ShapeError, scope, slice, type Tensor, zer
 import type { ResolvedConfig } from "./config.js";
 
 /** Rows `[B, T, K, D]` of one key or value projection, of all positions so far or of the last `window`. */
-class RowCache {
+export class RowCache {
   #buffer: Tensor | undefined;
   #length = 0;
   /** Absolute position of the first row held. */

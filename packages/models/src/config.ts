@@ -1,38 +1,23 @@
-import { OptionError } from "@llmeff/tensor";
+import { OptionError, type RopeScaling, ropeFrequencies } from "@llmeff/tensor";
+import { checkLayer, type LayerAttention, type ResolvedLayer, resolveLayer } from "./attention-config.js";
+import {
+  checkChoice,
+  checkFlag,
+  checkKeys,
+  checkNonNegative,
+  checkObject,
+  checkPositive,
+  checkPositiveNumber,
+  refuse,
+} from "./config-checks.js";
+import { type MixtureOfExperts, type ResolvedExperts, resolveExperts } from "./experts-config.js";
 
-/** Scaled dot-product attention. */
-export interface DotAttention {
-  kind: "dot";
-  /** Positions looked back on, the own included; default all. */
-  window?: number;
-}
+const norms = ["rms", "layer"] as const;
+const feedForwards = ["swiglu", "geglu", "gelu", "geluErf", "relu2"] as const;
+const blocks = ["pre", "sandwich", "parallel", "post"] as const;
+const attentionBiases = ["none", "qkv", "all"] as const;
 
-/** 2-simplicial attention over pairs of positions (arXiv:2507.02754). */
-export interface SimplicialAttention {
-  kind: "simplicial";
-  /** Heads of (k1, v1) and (k2, v2) in these layers; default those of the model. The paper's 64 query heads share one. */
-  numKvHeads?: number;
-  /** Window of (k1, v1), the own position included; default all. The paper uses 512. */
-  w1?: number;
-  /** Window of (k2, v2); default all. The paper uses 32. */
-  w2?: number;
-  /** Default trilinear, as in the paper's models. */
-  form?: "trilinear" | "determinant";
-  /** Added to k2 inside the op; default 0. */
-  k2Bias?: number;
-  /** Added to v2 inside the op; default 0. With 1 the layer starts near ordinary attention over (k1, v1). */
-  v2Bias?: number;
-  /**
-   * Rotates q and k1 by their positions; default false: the paper's equation 5 has no positions. Logits of three factors then depend on the
-   * positions themselves, not only on their differences as in dot-product attention. The determinant form refuses it: a rotation of pairs
-   * of channels means nothing to its chunks of three.
-   */
-  rope?: boolean;
-}
-
-export type LayerAttention = DotAttention | SimplicialAttention;
-
-/** A decoder-only Transformer: RMSNorm, rotary positions, grouped queries, SwiGLU, pre-norm residual blocks. */
+/** A decoder-only Transformer; by default RMSNorm, rotary positions, grouped queries, SwiGLU, pre-norm residual blocks, no biases. */
 export interface TransformerConfig {
   vocabSize: number;
   dModel: number;
@@ -50,86 +35,67 @@ export interface TransformerConfig {
   attention?: readonly LayerAttention[];
   /** RMS norm of queries and keys, per head; default: in simplicial layers only, whose logits are cubic in their inputs. */
   qkNorm?: boolean;
+  /** Multiplies the logits of attention in dot layers; default `1 / √headDim`, under `mup` `1 / headDim`. */
+  attentionScale?: number;
   /** Logits of attention become `softcap · tanh(logits / softcap)` in dot layers; default 0, off. */
   attentionSoftcap?: number;
-  /** The same for the output logits; default 0, off. */
+  /** Biases of the attention's projections: of q, k and v (Qwen2), or of these and the output (GPT-2); default none. */
+  attentionBias?: (typeof attentionBiases)[number];
+  /** The softcap of the output logits; default 0, off. */
   finalSoftcap?: number;
+  /**
+   * `swiglu` (default) and `geglu`: `(act(x Wgᵀ) ∘ x Wuᵀ) Wdᵀ`; `gelu` (its tanh form), `geluErf` and `relu2` (the square of relu):
+   * `act(x Wuᵀ) Wdᵀ`.
+   */
+  feedForward?: (typeof feedForwards)[number];
+  /** Biases of the feed-forward layers' projections; default false. */
+  feedForwardBias?: boolean;
+  /** A mixture of experts in place of the feed-forward layers; default none. */
+  experts?: MixtureOfExperts;
+  /** `rms` (default), or `layer`, which subtracts the mean and has a bias (GPT-2). */
+  norm?: (typeof norms)[number];
+  /** RMS norms multiply by `1 + weight` with weights that begin at 0 (Gemma); default false. */
+  normPlusOne?: boolean;
+  /** Added to the mean square in norms; default 1e-5. */
+  normEps?: number;
+  /**
+   * Where a block has its norms: `pre` (default) `x += f(norm x)`; `sandwich` `x += norm(f(norm x))` (Gemma 2); `post` `x = norm(x + f(x))`, which
+   * needs no last norm; `parallel` `x += attention(norm x) + feedForward(norm x)` (PaLM).
+   */
+  block?: (typeof blocks)[number];
   /** `rotary` turns queries and keys (default); `learned` adds a trained vector for each of the maxSeqLen positions, as in GPT-2. */
   positions?: "rotary" | "learned";
   /** Base of the rotary wavelengths; default 10 000. */
   ropeBase?: number;
-  /** Added to the mean square in norms; default 1e-5. */
-  normEps?: number;
+  /** Changes the wavelengths for sequences longer than those trained on; default none. */
+  ropeScaling?: RopeScaling;
+  /** Channels of a head that are turned, the first ones; default `headDim`. */
+  rotaryDim?: number;
+  /** Pairs of channels (2i, 2i+1) instead of (i, i + rotaryDim/2); default false. */
+  ropeInterleaved?: boolean;
   /** The output layer uses the embedding table; default false. */
   tieEmbeddings?: boolean;
+  /** Multiplies the embeddings of tokens, `√dModel` in Gemma; default 1. Rounded to the dtype of the table. */
+  embeddingScale?: number;
   /** Standard deviation of the initial weights; default 0.02. Matrices that write to the residual stream get it over √(2·numLayers). */
   initStd?: number;
+  /** Matrices that write to the residual stream begin at 0: every block begins as the identity; default false. */
+  zeroInitResidual?: boolean;
+  /**
+   * Maximal update parametrisation (arXiv:2203.03466) for Adam, with `m = dModel / baseWidth`: hidden matrices begin with variance `1 / fanIn`
+   * and learn at `1/m` of the rate (`Transformer.learningRateScales`), output logits are multiplied by `1/m`; default off.
+   */
+  mup?: { baseWidth: number };
 }
+
+type Optional = "ropeScaling" | "experts" | "mup";
 
 /** A configuration with every default filled in, and the attention of each layer. */
-export type ResolvedConfig = Required<Omit<TransformerConfig, "attention" | "qkNorm">> & {
-  layers: readonly ResolvedLayer[];
-};
-
-export type ResolvedLayer = (
-  | DotAttention
-  | (Required<Omit<SimplicialAttention, "w1" | "w2" | "numKvHeads">> & Pick<SimplicialAttention, "w1" | "w2">)
-) & {
-  qkNorm: boolean;
-  numKvHeads: number;
-};
-
-/** A value of a configuration for a message; JSON has no NaN. */
-function show(value: unknown): string {
-  return typeof value === "string" || typeof value === "object" ? JSON.stringify(value) : String(value);
-}
-
-function refuse(name: string, expected: string, value: unknown): never {
-  throw new OptionError(`[TransformerConfig] ${name} must be ${expected}; received ${show(value)}.`);
-}
-
-function checkPositive(name: string, value: unknown): void {
-  if (!Number.isSafeInteger(value) || (value as number) <= 0) refuse(name, "a positive integer", value);
-}
-
-function checkFinite(name: string, value: unknown): void {
-  if (typeof value !== "number" || !Number.isFinite(value)) refuse(name, "a finite number", value);
-}
-
-function checkNonNegative(name: string, value: unknown): void {
-  if (typeof value !== "number" || !Number.isFinite(value) || value < 0) refuse(name, "a finite number ≥ 0", value);
-}
-
-function checkFlag(name: string, value: unknown): void {
-  if (typeof value !== "boolean") refuse(name, "true or false", value);
-}
-
-function checkObject(name: string, value: unknown): void {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) refuse(name, "an object", value);
-}
-
-/** Refuses keys that nobody would read: a misspelt option must not become a default unseen. */
-function checkKeys(name: string, value: object, known: readonly string[]): void {
-  for (const key of Object.keys(value)) {
-    if (known.includes(key)) continue;
-    const near = known.find((other) => other.toLowerCase() === key.toLowerCase());
-    const advice = near === undefined ? `Known are ${known.join(", ")}.` : `Is ${near} meant?`;
-    throw new OptionError(`[TransformerConfig] ${name} has an unknown key ${JSON.stringify(key)}. ${advice}`);
-  }
-}
-
-const dotKeys = Object.keys({ kind: true, window: true } satisfies Record<keyof DotAttention, true>);
-
-const simplicialKeys = Object.keys({
-  kind: true,
-  numKvHeads: true,
-  w1: true,
-  w2: true,
-  form: true,
-  k2Bias: true,
-  v2Bias: true,
-  rope: true,
-} satisfies Record<keyof SimplicialAttention, true>);
+export type ResolvedConfig = Required<Omit<TransformerConfig, "attention" | "qkNorm" | Optional>> &
+  Pick<TransformerConfig, "ropeScaling" | "mup"> & {
+    layers: readonly ResolvedLayer[];
+    experts?: ResolvedExperts;
+  };
 
 const configKeys = Object.keys({
   vocabSize: true,
@@ -142,52 +108,59 @@ const configKeys = Object.keys({
   maxSeqLen: true,
   attention: true,
   qkNorm: true,
+  attentionScale: true,
   attentionSoftcap: true,
+  attentionBias: true,
   finalSoftcap: true,
+  feedForward: true,
+  feedForwardBias: true,
+  experts: true,
+  norm: true,
+  normPlusOne: true,
+  normEps: true,
+  block: true,
   positions: true,
   ropeBase: true,
-  normEps: true,
+  ropeScaling: true,
+  rotaryDim: true,
+  ropeInterleaved: true,
   tieEmbeddings: true,
+  embeddingScale: true,
   initStd: true,
+  zeroInitResidual: true,
+  mup: true,
 } satisfies Record<keyof TransformerConfig, true>);
 
-function checkLayer(layer: LayerAttention, where: string, numHeads: number, positions: "rotary" | "learned"): void {
-  checkObject(where, layer);
-  if (layer.kind === "dot") {
-    checkKeys(where, layer, dotKeys);
-    if (layer.window !== undefined) checkPositive(`${where}.window`, layer.window);
-  } else if (layer.kind === "simplicial") {
-    checkKeys(where, layer, simplicialKeys);
-    const { numKvHeads, w1, w2, form = "trilinear", k2Bias = 0, v2Bias = 0, rope = false } = layer;
-    if (numKvHeads !== undefined) {
-      checkPositive(`${where}.numKvHeads`, numKvHeads);
-      if (numHeads % numKvHeads !== 0) refuse(`${where}.numKvHeads`, `a divisor of numHeads (${numHeads})`, numKvHeads);
-    }
-    if (w1 !== undefined) checkPositive(`${where}.w1`, w1);
-    if (w2 !== undefined) checkPositive(`${where}.w2`, w2);
-    if (form !== "trilinear" && form !== "determinant") refuse(`${where}.form`, '"trilinear" or "determinant"', form);
-    checkFinite(`${where}.k2Bias`, k2Bias);
-    checkFinite(`${where}.v2Bias`, v2Bias);
-    checkFlag(`${where}.rope`, rope);
-    if (rope && form === "determinant") {
-      throw new OptionError(
-        `[TransformerConfig] ${where} has rope: true with form: "determinant", whose chunks of three channels it would not turn as a whole. Leave rope out, or use form: "trilinear".`,
-      );
-    }
-    if (rope && positions === "learned") {
-      throw new OptionError(
-        `[TransformerConfig] ${where} has rope: true in a model with positions: "learned", which rotates nothing. Leave rope out, or use positions: "rotary".`,
-      );
-    }
-  } else {
-    refuse(`${where}.kind`, '"dot" or "simplicial"', (layer as { kind: unknown }).kind);
-  }
+function checkHeads(headDim: unknown, positions: string, { dModel, numHeads }: TransformerConfig): void {
+  const rotary = positions === "rotary";
+  if (Number.isInteger(headDim) && (headDim as number) > 0 && !(rotary && (headDim as number) % 2 !== 0)) return;
+  throw new OptionError(
+    `[TransformerConfig] headDim must be a positive ${rotary ? "even " : ""}integer${rotary ? " (rotary positions turn pairs)" : ""}; received ${headDim}. Set it, or make dModel (${dModel}) a multiple of ${rotary ? "2 · " : ""}numHeads (${numHeads}).`,
+  );
 }
 
-function resolveLayer(layer: LayerAttention, numKvHeads: number, qkNorm: boolean | undefined): ResolvedLayer {
-  if (layer.kind === "dot") return { ...layer, numKvHeads, qkNorm: qkNorm ?? false };
-  const { form = "trilinear", k2Bias = 0, v2Bias = 0, rope = false } = layer;
-  return { numKvHeads, ...layer, form, k2Bias, v2Bias, rope, qkNorm: qkNorm ?? true };
+/** The fields of rotary positions, which other positions have no use for. */
+function checkRotary(config: TransformerConfig, headDim: number, positions: "rotary" | "learned"): void {
+  const { ropeBase = 10_000, ropeScaling, rotaryDim = headDim, ropeInterleaved = false } = config;
+  checkPositiveNumber("ropeBase", ropeBase);
+  checkFlag("ropeInterleaved", ropeInterleaved);
+  if (
+    !Number.isSafeInteger(rotaryDim) ||
+    rotaryDim < 0 ||
+    rotaryDim > headDim ||
+    (rotaryDim % 2 !== 0 && positions === "rotary")
+  )
+    refuse("rotaryDim", `an even integer of at most headDim (${headDim})`, rotaryDim);
+  if (ropeScaling === undefined) return;
+  checkObject("ropeScaling", ropeScaling);
+  if (positions === "learned") refuse("ropeScaling", 'left out with positions: "learned"', ropeScaling);
+  if (rotaryDim > 0) ropeFrequencies(rotaryDim, { base: ropeBase, scaling: ropeScaling });
+}
+
+function checkMup(mup: unknown): void {
+  checkObject("mup", mup);
+  checkKeys("mup", mup as object, ["baseWidth"]);
+  checkPositive("mup.baseWidth", (mup as { baseWidth: unknown }).baseWidth);
 }
 
 /**
@@ -198,35 +171,33 @@ function resolveLayer(layer: LayerAttention, numKvHeads: number, qkNorm: boolean
 export function resolveConfig(config: TransformerConfig): ResolvedConfig {
   checkObject("the configuration", config);
   checkKeys("the configuration", config, configKeys);
-  const { numKvHeads = config.numHeads, attention = [{ kind: "dot" }], qkNorm } = config;
+  const { numKvHeads = config.numHeads, attention = [{ kind: "dot" }], qkNorm, mup, ropeScaling } = config;
   const {
     headDim = config.dModel / config.numHeads,
     ffnDim = Math.ceil((config.dModel * 8) / 3 / 8) * 8,
     attentionSoftcap = 0,
+    attentionBias = "none",
     finalSoftcap = 0,
+    feedForward = "swiglu",
+    feedForwardBias = false,
+    norm = "rms",
+    normPlusOne = false,
+    normEps = 1e-5,
+    block = "pre",
     positions = "rotary",
     ropeBase = 10_000,
-    normEps = 1e-5,
+    rotaryDim = headDim,
+    ropeInterleaved = false,
     tieEmbeddings = false,
+    embeddingScale = 1,
     initStd = 0.02,
+    zeroInitResidual = false,
   } = config;
   const { vocabSize, dModel, numLayers, numHeads, maxSeqLen } = config;
-  for (const [name, value] of Object.entries({
-    vocabSize,
-    dModel,
-    numLayers,
-    numHeads,
-    numKvHeads,
-    maxSeqLen,
-    ffnDim,
-  })) {
-    checkPositive(name, value);
-  }
-  if (!Number.isInteger(headDim) || headDim <= 0 || headDim % 2 !== 0) {
-    throw new OptionError(
-      `[TransformerConfig] headDim must be a positive even integer (rotary positions turn pairs); received ${headDim}. Set it, or make dModel (${dModel}) a multiple of 2 · numHeads (${numHeads}).`,
-    );
-  }
+  const counts = { vocabSize, dModel, numLayers, numHeads, numKvHeads, maxSeqLen, ffnDim };
+  for (const [name, value] of Object.entries(counts)) checkPositive(name, value);
+  checkChoice("positions", positions, ["rotary", "learned"]);
+  checkHeads(headDim, positions, config);
   if (numHeads % numKvHeads !== 0) {
     throw new OptionError(
       `[TransformerConfig] numHeads must be a multiple of numKvHeads; received ${numHeads} and ${numKvHeads}.`,
@@ -234,10 +205,21 @@ export function resolveConfig(config: TransformerConfig): ResolvedConfig {
   }
   for (const [name, value] of Object.entries({ attentionSoftcap, finalSoftcap, normEps, initStd }))
     checkNonNegative(name, value);
-  checkFlag("tieEmbeddings", tieEmbeddings);
+  for (const [name, value] of Object.entries({ tieEmbeddings, feedForwardBias, normPlusOne, zeroInitResidual }))
+    checkFlag(name, value);
   if (qkNorm !== undefined) checkFlag("qkNorm", qkNorm);
-  if (positions !== "rotary" && positions !== "learned") refuse("positions", '"rotary" or "learned"', positions);
-  if (!(ropeBase > 0 && Number.isFinite(ropeBase))) refuse("ropeBase", "a positive number", ropeBase);
+  checkChoice("norm", norm, norms);
+  checkChoice("feedForward", feedForward, feedForwards);
+  checkChoice("block", block, blocks);
+  checkChoice("attentionBias", attentionBias, attentionBiases);
+  if (norm === "layer" && normPlusOne) refuse("normPlusOne", 'false with norm: "layer"', normPlusOne);
+  checkPositiveNumber("embeddingScale", embeddingScale);
+  checkRotary(config, headDim, positions);
+  if (mup !== undefined) checkMup(mup);
+  const { attentionScale = mup === undefined ? 1 / Math.sqrt(headDim) : 1 / headDim } = config;
+  checkPositiveNumber("attentionScale", attentionScale);
+  const experts = config.experts === undefined ? undefined : resolveExperts(config.experts, ffnDim);
+  if (experts !== undefined && feedForwardBias) refuse("feedForwardBias", "false with experts", feedForwardBias);
   if (!Array.isArray(attention) || attention.length === 0) {
     throw new OptionError("[TransformerConfig] attention must be a pattern of at least one layer; received none.");
   }
@@ -254,13 +236,42 @@ export function resolveConfig(config: TransformerConfig): ResolvedConfig {
     headDim,
     ffnDim,
     maxSeqLen,
+    attentionScale,
     attentionSoftcap,
+    attentionBias,
     finalSoftcap,
+    feedForward,
+    feedForwardBias,
+    norm,
+    normPlusOne,
+    normEps,
+    block,
     positions,
     ropeBase,
-    normEps,
+    rotaryDim,
+    ropeInterleaved,
     tieEmbeddings,
+    embeddingScale,
     initStd,
+    zeroInitResidual,
     layers,
+    ...(ropeScaling === undefined ? {} : { ropeScaling }),
+    ...(mup === undefined ? {} : { mup }),
+    ...(experts === undefined ? {} : { experts }),
   };
+}
+
+/** Whether a layer's feed-forward part has two matrices whose products are multiplied. */
+export function isGated({ feedForward }: Pick<ResolvedConfig, "feedForward">): boolean {
+  return feedForward === "swiglu" || feedForward === "geglu";
+}
+
+/** The experts of a layer, if it has any. */
+export function expertsOf({ experts }: ResolvedConfig, layer: number): ResolvedExperts | undefined {
+  return experts !== undefined && layer >= experts.denseLayers ? experts : undefined;
+}
+
+/** muP's ratio of widths; 1 without it. */
+export function widthRatio({ mup, dModel }: ResolvedConfig): number {
+  return mup === undefined ? 1 : dModel / mup.baseWidth;
 }

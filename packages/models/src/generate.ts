@@ -1,10 +1,11 @@
 import { OptionError, randomUniform, tensor } from "@llmeff/tensor";
 import { KvCache } from "./cache.js";
+import type { ForwardOptions } from "./forward-options.js";
 import type { Parameters } from "./parameters.js";
 import { drawToken, resolveSampling, type SamplingOptions, tokenProbabilities } from "./sampling.js";
 import type { Transformer } from "./transformer.js";
 
-export interface GenerateOptions extends SamplingOptions {
+export interface GenerateOptions extends SamplingOptions, Pick<ForwardOptions, "state"> {
   /** Most tokens to draw; fewer when a stop token comes or maxSeqLen is reached. */
   maxTokens: number;
   /** Generation ends after drawing one of these. */
@@ -36,7 +37,7 @@ export async function* generate(
   prompt: ArrayLike<number>,
   options: GenerateOptions,
 ): AsyncGenerator<number> {
-  const { maxTokens, stopTokens = [], seed = 0, prefillChunk = Number.POSITIVE_INFINITY, signal } = options;
+  const { maxTokens, stopTokens = [], seed = 0, prefillChunk = Number.POSITIVE_INFINITY, signal, state } = options;
   const sampling = resolveSampling(options);
   if (!(prefillChunk >= 1 && (Number.isInteger(prefillChunk) || prefillChunk === Number.POSITIVE_INFINITY))) {
     throw new OptionError(`[generate] prefillChunk must be a positive integer; received ${prefillChunk}.`);
@@ -74,7 +75,7 @@ export async function* generate(
   for (let i = 0; i < count; i++) {
     signal?.throwIfAborted();
     using tokens = tensor(next, { shape: [1, next.length], device });
-    using logits = model.lastLogits(params, tokens, cache);
+    using logits = model.lastLogits(params, tokens, cache, state === undefined ? {} : { state });
     const id = drawToken(tokenProbabilities(await logits.data(), sampling, seen), uniforms[i]!);
     yield id;
     if (stopTokens.includes(id)) return;

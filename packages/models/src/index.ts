@@ -1,8 +1,36 @@
-export { type TrainingFlops, trainingFlopsPerToken } from "./accounting.js";
+export { kvCacheBytes, type TrainingFlops, trainingFlopsPerToken } from "./accounting.js";
+export type { DotAttention, LayerAttention, SimplicialAttention } from "./attention-config.js";
 export { KvCache } from "./cache.js";
-export type { DotAttention, LayerAttention, ResolvedConfig, SimplicialAttention, TransformerConfig } from "./config.js";
+export type { ResolvedConfig, TransformerConfig } from "./config.js";
 export { resolveConfig } from "./config.js";
+export type { MixtureOfExperts } from "./experts-config.js";
+export type { AttentionMasks, ForeignEmbeds, ForwardOptions } from "./forward-options.js";
 export { type GenerateOptions, generate } from "./generate.js";
-export { countParameters, type Parameters } from "./parameters.js";
+export { CheckpointError, type Misshapen } from "./hugging-face/checkpoint-error.js";
+export type { JsonObject } from "./hugging-face/json-fields.js";
+export { type HuggingFaceModel, type LoadHuggingFaceOptions, loadHuggingFace } from "./hugging-face/load.js";
+export type { ConfigForm } from "./hugging-face/rope-fields.js";
+export { type SaveHuggingFaceOptions, saveHuggingFace } from "./hugging-face/save.js";
+export type { RouterReport } from "./layers/experts.js";
+export type { ExpertWeights } from "./layers/feed-forward.js";
+export { type Llama2cModel, loadLlama2c, saveLlama2c } from "./llama2c.js";
+export { nextRouterBias, type RouterBalance, routerBalance } from "./moe/balance.js";
+export { expertCapacity } from "./moe/dispatch.js";
+export {
+  type ExpertChoiceResult,
+  expertChoice,
+  type MixtureOptions,
+  type MixtureResult,
+  type MixtureWeights,
+  mixtureOfExperts,
+} from "./moe/mixture.js";
+export { type Routing, type RoutingOptions, routerZLoss, routeTokens } from "./moe/routing.js";
+export { countActiveParameters, countParameters, type Parameters } from "./parameters.js";
 export { drawToken, resolveSampling, type SamplingOptions, tokenProbabilities } from "./sampling.js";
-export { type TokenBatch, Transformer } from "./transformer.js";
+export {
+  type HiddenStates,
+  type LossOptions,
+  type TokenBatch,
+  Transformer,
+  type TransformerLossParts,
+} from "./transformer.js";

@@ -1,7 +1,8 @@
 import { memory, scope, tensor, valueAndGrad } from "@llmeff/tensor";
 import { afterAll, describe, expect, it } from "vitest";
+import type { LayerAttention } from "./attention-config.js";
 import { KvCache } from "./cache.js";
-import type { LayerAttention, TransformerConfig } from "./config.js";
+import type { TransformerConfig } from "./config.js";
 import { parameterSpecs } from "./parameters.js";
 import { Transformer } from "./transformer.js";
 

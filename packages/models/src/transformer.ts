@@ -1,54 +1,73 @@
 import {
   add,
-  addRmsNorm,
-  attention,
   type CrossEntropyParts,
   embedding,
+  full,
   keep,
   linear,
   linearCrossEntropy,
   linearCrossEntropyParts,
-  linearMany,
   mul,
   reshape,
-  rmsNorm,
-  rope,
-  ropeTables,
   ShapeError,
   scope,
-  simplicialAttention,
   slice,
-  swiglu,
   type Tensor,
   tanh,
+  unsqueeze,
+  where,
+  zeros,
 } from "@llmeff/tensor";
 import { type TrainingFlops, trainingFlopsPerToken } from "./accounting.js";
-import type { KvCache, LayerCache } from "./cache.js";
-import { type ResolvedConfig, type ResolvedLayer, resolveConfig, type TransformerConfig } from "./config.js";
-import { countParameters, type InitOptions, initParameters, layerPrefix, type Parameters } from "./parameters.js";
+import type { KvCache } from "./cache.js";
+import { expertsOf, type ResolvedConfig, resolveConfig, type TransformerConfig, widthRatio } from "./config.js";
+import { checkForward, type ForeignEmbeds, type ForwardOptions } from "./forward-options.js";
+import { block } from "./layers/block.js";
+import type { RouterReport } from "./layers/experts.js";
+import { type Lookup, parametersAt } from "./layers/lookup.js";
+import { type Stream, streamNormed } from "./layers/norm.js";
+import { RotaryTables } from "./layers/rotary.js";
+import { nextRouterBias } from "./moe/balance.js";
+import {
+  countParameters,
+  type InitOptions,
+  initParameters,
+  layerPrefix,
+  learningRateScales,
+  type Parameters,
+} from "./parameters.js";
 
-/** Token ids and what each position must predict; -100 marks positions without a target. */
-export interface TokenBatch {
+/** Token ids and what each position must predict, with the masks of the row; -100 marks positions without a target. */
+export interface TokenBatch
+  extends Pick<ForwardOptions, "documents" | "prefix" | "causal" | "positions" | "inputEmbeds"> {
   /** `[B, T]` int32 */
   tokens: Tensor;
-  /** `[B, T]` int32 */
+  /** `[B, T]` int32; positions with foreign vectors have no loss, whatever stands there */
   targets: Tensor;
 }
 
-interface Angles {
-  cos: Tensor;
-  sin: Tensor;
+export interface LossOptions extends Pick<ForwardOptions, "state" | "jitterKey"> {
+  /** Weight of the uniform distribution in the target; default 0. */
+  labelSmoothing?: number;
+  /** Coefficient of the mean squared log-sum-exp of the logits (PaLM: 1e-4); default 0. */
+  zLoss?: number;
 }
 
-/** The residual stream, and what is still to be added to it: the next norm does so in the same pass. */
-interface Stream {
-  x: Tensor;
-  addition: Tensor | undefined;
+/** The last block's output and what the routers of the blocks did, by the prefix of their layer (`model.layers.0`). */
+export interface HiddenStates {
+  /** `[B, T, dModel]`, normed */
+  hidden: Tensor;
+  routers: Record<string, RouterReport>;
+}
+
+/** The loss of a batch with its parts. */
+export interface TransformerLossParts extends CrossEntropyParts {
+  routers: Record<string, RouterReport>;
 }
 
 /**
- * A decoder-only Transformer as functions of its parameters (which it does not hold): pre-norm residual blocks of grouped-query attention
- * and SwiGLU, rotary positions, and by layer dot-product or 2-simplicial attention.
+ * A decoder-only Transformer as functions of its parameters (which it does not hold): residual blocks of grouped-query attention, by layer
+ * dot-product or 2-simplicial, and of feed-forward layers or mixtures of experts.
  *
  * @example
  * const model = new Transformer({ vocabSize: 65, dModel: 64, numLayers: 2, numHeads: 4, maxSeqLen: 128 });
@@ -57,12 +76,12 @@ interface Stream {
  */
 export class Transformer {
   readonly config: ResolvedConfig;
-  /** Rotary tables by dtype and device, for maxSeqLen positions. */
-  readonly #tables = new Map<string, Angles>();
+  readonly #rotary: RotaryTables;
 
   /** @throws {OptionError} naming the field of the configuration that doesn't fit */
   constructor(config: TransformerConfig) {
     this.config = resolveConfig(config);
+    this.#rotary = new RotaryTables(this.config);
   }
 
   /** Fresh parameters; the same seed gives the same values on every device, up to the rounding of their normal distribution. */
@@ -70,9 +89,38 @@ export class Transformer {
     return initParameters(this.config, seed, options);
   }
 
+  /**
+   * State that isn't learnt by gradients: the biases of the routers' choices, zeros, where the configuration asks for them. Belongs into
+   * checkpoints, and into every forward pass as `state`.
+   */
+  initState({ device }: Pick<InitOptions, "device"> = {}): Record<string, Tensor> {
+    const layers = [...this.config.layers.keys()].filter((i) => expertsOf(this.config, i)?.routerBias);
+    const bias = () => keep(zeros([this.config.experts!.numExperts], { device }));
+    return Object.fromEntries(layers.map((i) => [routerBiasName(layerPrefix(i)), bias()]));
+  }
+
+  /** The state after a step whose routers reported these loads (`lossParts`); see `nextRouterBias`. */
+  nextState(
+    state: Record<string, Tensor>,
+    routers: Record<string, Pick<RouterReport, "load">>,
+    rate?: number,
+  ): Record<string, Tensor> {
+    return Object.fromEntries(
+      Object.entries(routers).map(([layer, { load }]) => {
+        const name = routerBiasName(layer);
+        return [name, scope(() => nextRouterBias(state[name]!, load, rate))];
+      }),
+    );
+  }
+
   /** Number of values in all parameters. */
   get parameterCount(): number {
     return countParameters(this.config);
+  }
+
+  /** What each parameter's learning rate is multiplied by; 1 without muP. */
+  learningRateScales(): Record<string, number> {
+    return learningRateScales(this.config);
   }
 
   /** Operations of a training step per token of sequences of `seqLen`; see `trainingFlopsPerToken`. */
@@ -86,8 +134,14 @@ export class Transformer {
    * @param tokens - `[B, T]` int32
    * @param cache - positions before `tokens`; theirs are added to it
    * @returns `[B, T, dModel]`
+   * @throws {OptionError} {@link ShapeError} for options that don't fit the model, the tokens or each other
    */
-  hidden(params: Parameters, tokens: Tensor, cache?: KvCache): Tensor {
+  hidden(params: Parameters, tokens: Tensor, cache?: KvCache, options?: ForwardOptions): Tensor {
+    return scope(() => this.states(params, tokens, cache, options).hidden);
+  }
+
+  /** `hidden`, with what the routers of mixtures of experts did. */
+  states(params: Parameters, tokens: Tensor, cache?: KvCache, options: ForwardOptions = {}): HiddenStates {
     if (tokens.rank !== 2)
       throw new ShapeError(`[Transformer] tokens must be [B, T]; received [${tokens.shape.join(", ")}].`);
     const [, T] = tokens.shape as [number, number];
@@ -97,22 +151,47 @@ export class Transformer {
         `[Transformer] positions ${start}..${start + T - 1} exceed maxSeqLen ${this.config.maxSeqLen}. Shorten the sequence or raise maxSeqLen.`,
       );
     }
+    checkForward(this.config, tokens, options, cache);
     cache?.begin(T);
     return scope(() => {
-      const table = parameter(params, "model.embed_tokens.weight");
-      const learned = this.config.positions === "learned";
-      const angles = learned ? undefined : this.#angles(table, start, T);
-      let x = embedding(table, tokens);
-      if (learned) x = add(x, slice(parameter(params, "model.embed_positions.weight"), 0, start, start + T));
-      let stream: Stream = { x, addition: undefined };
-      for (const [i, layer] of this.config.layers.entries()) {
+      const model = parametersAt(params, "model");
+      const table = model("embed_tokens.weight");
+      const angles = this.#rotary.angles(table, start, T);
+      const { documents, prefix, causal, state, jitterKey } = options;
+      const masks = {
+        ...(documents === undefined ? {} : { documents }),
+        ...(prefix === undefined ? {} : { prefix }),
+        ...(causal === undefined ? {} : { causal }),
+      };
+      let stream: Stream = { x: this.#embed(model, tokens, start, options), addition: undefined };
+      const routers: Record<string, RouterReport> = {};
+      for (const layer of this.config.layers.keys()) {
         const before = stream;
-        stream = scope(() => this.#block(params, layerPrefix(i), layer, before, angles, start, cache?.layers[i]));
-        before.x.dispose();
+        const at = layerPrefix(layer);
+        const result = scope(() =>
+          block(
+            {
+              config: this.config,
+              parameter: parametersAt(params, at),
+              layer,
+              angles,
+              masks,
+              start,
+              cache: cache?.layers[layer],
+              routerBias: state?.[routerBiasName(at)],
+              jitterKey: jitterKey?.(layer),
+            },
+            before,
+          ),
+        );
+        stream = result.stream;
+        if (result.report !== undefined) routers[at] = result.report;
+        if (before.x !== stream.x) before.x.dispose(); // a parallel block only adds to the addition
         before.addition?.dispose();
       }
       cache?.advance(T);
-      return this.#normed(params, "model.norm", stream).normed;
+      const hidden = this.config.block === "post" ? stream.x : streamNormed(this.config, model, "norm", stream).normed;
+      return { hidden, routers };
     });
   }
 
@@ -122,169 +201,103 @@ export class Transformer {
    * @param tokens - `[B, T]` int32
    * @returns `[B, T, vocabSize]`
    */
-  logits(params: Parameters, tokens: Tensor, cache?: KvCache): Tensor {
-    return scope(() => this.#head(params, this.hidden(params, tokens, cache)));
+  logits(params: Parameters, tokens: Tensor, cache?: KvCache, options?: ForwardOptions): Tensor {
+    return scope(() => this.#head(params, this.hidden(params, tokens, cache, options)));
   }
 
   /** Scores after the last position only, `[B, vocabSize]`: what generation needs. */
-  lastLogits(params: Parameters, tokens: Tensor, cache?: KvCache): Tensor {
+  lastLogits(params: Parameters, tokens: Tensor, cache?: KvCache, options?: ForwardOptions): Tensor {
     return scope(() => {
-      const hidden = this.hidden(params, tokens, cache);
+      const hidden = this.hidden(params, tokens, cache, options);
       return this.#head(params, reshape(slice(hidden, 1, -1), [tokens.shape[0]!, this.config.dModel]));
     });
   }
 
-  /** Mean cross-entropy in nats over the positions with a target; the logits never exist as a whole. */
+  /**
+   * Mean cross-entropy in nats over the positions with a target, with the routers' balancing losses by their coefficients; the logits never
+   * exist as a whole. `lossParts` takes options.
+   */
   loss(params: Parameters, batch: TokenBatch): Tensor {
-    const hidden = this.hidden(params, batch.tokens);
-    return linearCrossEntropy(hidden, this.#output(params), batch.targets, { softcap: this.config.finalSoftcap });
+    return scope(() => {
+      const { input, weight, targets, settings, routers } = this.#toPredict(params, batch, {});
+      return this.#balanced(linearCrossEntropy(input, weight, targets, settings), routers);
+    });
   }
 
-  /** `loss` with the cross-entropy of each position. */
-  lossParts(params: Parameters, batch: TokenBatch): CrossEntropyParts {
-    const hidden = this.hidden(params, batch.tokens);
-    return linearCrossEntropyParts(hidden, this.#output(params), batch.targets, { softcap: this.config.finalSoftcap });
+  /** `loss` with the cross-entropy of each position, and what the routers did. `loss` alone has a gradient. */
+  lossParts(params: Parameters, batch: TokenBatch, options: LossOptions = {}): TransformerLossParts {
+    return scope(() => {
+      const { input, weight, targets, settings, routers } = this.#toPredict(params, batch, options);
+      const parts = linearCrossEntropyParts(input, weight, targets, settings);
+      return { ...parts, loss: this.#balanced(parts.loss, routers), routers };
+    });
   }
 
   /** Frees the rotary tables; parameters are the caller's. */
   dispose(): void {
-    for (const { cos, sin } of this.#tables.values()) {
-      cos.dispose();
-      sin.dispose();
-    }
-    this.#tables.clear();
+    this.#rotary.dispose();
+  }
+
+  #embed(model: Lookup, tokens: Tensor, start: number, { positions, inputEmbeds }: ForwardOptions): Tensor {
+    const table = model("embed_tokens.weight");
+    const { embeddingScale } = this.config;
+    let x = embedding(table, tokens);
+    // As a tensor of the table's dtype, so that the factor is rounded to it before the product is.
+    if (embeddingScale !== 1) x = mul(x, full([], embeddingScale, { dtype: table.dtype, device: table.device }));
+    if (inputEmbeds !== undefined) x = foreignOr(inputEmbeds, x);
+    if (this.config.positions !== "learned") return x;
+    const learned = model("embed_positions.weight");
+    const T = tokens.shape[1]!;
+    return add(x, positions === undefined ? slice(learned, 0, start, start + T) : embedding(learned, positions));
   }
 
   #output(params: Parameters): Tensor {
-    return parameter(params, this.config.tieEmbeddings ? "model.embed_tokens.weight" : "lm_head.weight");
+    return this.config.tieEmbeddings
+      ? parametersAt(params, "model")("embed_tokens.weight")
+      : parametersAt(params, "lm_head")("weight");
+  }
+
+  /** What the output layer multiplies. */
+  #headInput(hidden: Tensor): Tensor {
+    const ratio = widthRatio(this.config);
+    return ratio === 1 ? hidden : mul(hidden, 1 / ratio);
   }
 
   #head(params: Parameters, hidden: Tensor): Tensor {
-    const logits = linear(hidden, this.#output(params));
+    const logits = linear(this.#headInput(hidden), this.#output(params));
     const { finalSoftcap } = this.config;
     return finalSoftcap > 0 ? mul(tanh(mul(logits, 1 / finalSoftcap)), finalSoftcap) : logits;
   }
 
-  #angles(table: Tensor, start: number, length: number): Angles {
-    const { device } = table;
-    const dtype = table.dtype === "float64" ? "float64" : "float32";
-    const key = `${dtype} ${device}`;
-    let tables = this.#tables.get(key);
-    if (tables === undefined) {
-      const { maxSeqLen, headDim, ropeBase } = this.config;
-      tables = keep(ropeTables(maxSeqLen, headDim, { base: ropeBase, dtype, device }));
-      this.#tables.set(key, tables);
-    }
-    return { cos: slice(tables.cos, 0, start, start + length), sin: slice(tables.sin, 0, start, start + length) };
-  }
-
-  #norm(params: Parameters, name: string, x: Tensor): Tensor {
-    return rmsNorm(x, parameter(params, `${name}.weight`), { eps: this.config.normEps });
-  }
-
-  /** The stream with its addition, and its norm, in one pass. */
-  #normed(params: Parameters, name: string, { x, addition }: Stream): { x: Tensor; normed: Tensor } {
-    if (addition === undefined) return { x, normed: this.#norm(params, name, x) };
-    const [sum, normed] = addRmsNorm(x, addition, parameter(params, `${name}.weight`), { eps: this.config.normEps });
-    return { x: sum, normed };
-  }
-
-  #block(
-    params: Parameters,
-    at: string,
-    layer: ResolvedLayer,
-    stream: Stream,
-    angles: Angles | undefined,
-    start: number,
-    cache: LayerCache | undefined,
-  ): Stream {
-    const attend = layer.kind === "dot" ? this.#dot : this.#simplicial;
-    const weight = (name: string) => parameter(params, `${at}.${name}.weight`);
-    const { x, normed } = this.#normed(params, `${at}.input_layernorm`, stream);
-    const attended = attend.call(this, params, `${at}.self_attn`, layer as never, normed, angles, start, cache);
-    const [B, T] = x.shape as [number, number];
-    const mixed = linear(
-      reshape(attended, [B, T, this.config.numHeads * this.config.headDim]),
-      weight("self_attn.o_proj"),
-    );
-    const wide = this.#normed(params, `${at}.post_attention_layernorm`, { x, addition: mixed });
-    const [gate, up] = linearMany(wide.normed, [weight("mlp.gate_proj"), weight("mlp.up_proj")] as const);
-    return { x: wide.x, addition: linear(swiglu(gate, up), weight("mlp.down_proj")) };
-  }
-
-  /** Projections as heads `[B, T, heads, headDim]`, those of `normed` with the RMS norm of their name. */
-  #heads(params: Parameters, at: string, x: Tensor, names: readonly string[], normed: readonly string[]): Tensor[] {
-    const [B, T] = x.shape as [number, number];
-    const { headDim } = this.config;
-    const weights = names.map((name) => parameter(params, `${at}.${name}_proj.weight`));
-    return linearMany(x, weights).map((projected, i) => {
-      const heads = reshape(projected, [B, T, projected.shape[2]! / headDim, headDim]);
-      return normed.includes(names[i]!) ? this.#norm(params, `${at}.${names[i]}_norm`, heads) : heads;
-    });
-  }
-
-  #dot(
-    params: Parameters,
-    at: string,
-    layer: Extract<ResolvedLayer, { kind: "dot" }>,
-    x: Tensor,
-    angles: Angles | undefined,
-    start: number,
-    cache: LayerCache | undefined,
-  ): Tensor {
-    const [q, k, v] = this.#heads(params, at, x, ["q", "k", "v"], layer.qkNorm ? ["q", "k"] : []) as Three;
-    const options = {
-      softcap: this.config.attentionSoftcap,
-      ...(layer.window === undefined ? {} : { window: layer.window }),
+  #toPredict(params: Parameters, { tokens, targets, ...given }: TokenBatch, options: LossOptions) {
+    const { labelSmoothing = 0, zLoss = 0, ...forward } = options;
+    const { hidden, routers } = this.states(params, tokens, undefined, { ...given, ...forward });
+    const foreign = given.inputEmbeds?.foreign;
+    return {
+      input: this.#headInput(hidden),
+      weight: this.#output(params),
+      targets:
+        foreign === undefined
+          ? targets
+          : where(foreign, full(targets.shape, -100, { dtype: "int32", device: targets.device }), targets),
+      settings: { softcap: this.config.finalSoftcap, labelSmoothing, zLoss },
+      routers,
     };
-    if (cache === undefined) return attention(q, k, v, angles ? { ...options, rope: angles } : options);
-    const keys = cache.k.append(turned(k, angles));
-    const values = cache.v.append(v);
-    return attention(turned(q, angles), keys.rows, values.rows, { ...options, qOffset: start - keys.offset });
   }
 
-  #simplicial(
-    params: Parameters,
-    at: string,
-    layer: Extract<ResolvedLayer, { kind: "simplicial" }>,
-    x: Tensor,
-    angles: Angles | undefined,
-    start: number,
-    cache: LayerCache | undefined,
-  ): Tensor {
-    const turns = layer.rope ? angles : undefined;
-    const names = ["q", "k", "k2", "v", "v2"];
-    const heads = this.#heads(params, at, x, names, layer.qkNorm ? ["q", "k", "k2"] : []);
-    const [straight, key, k2, v1, v2] = heads as [...Three, Tensor, Tensor];
-    const q = turned(straight, turns);
-    const k1 = turned(key, turns);
-    const { form, k2Bias, v2Bias, w1, w2 } = layer;
-    const options = { form, k2Bias, v2Bias, ...(w1 === undefined ? {} : { w1 }), ...(w2 === undefined ? {} : { w2 }) };
-    if (cache === undefined) return simplicialAttention(q, k1, k2, v1, v2, options);
-    const first = { k: cache.k.append(k1), v: cache.v.append(v1) };
-    const second = { k: cache.k2!.append(k2), v: cache.v2!.append(v2) };
-    return simplicialAttention(q, first.k.rows, second.k.rows, first.v.rows, second.v.rows, {
-      ...options,
-      qOffset: start,
-      k1Offset: first.k.offset,
-      k2Offset: second.k.offset,
-    });
+  #balanced(loss: Tensor, routers: Record<string, RouterReport>): Tensor {
+    const { auxCoef = 0, zCoef = 0 } = this.config.experts ?? {};
+    return Object.values(routers).reduce((total, { aux, zLoss }) => {
+      const balanced = auxCoef > 0 && aux !== undefined ? add(total, mul(aux, auxCoef)) : total;
+      return zCoef > 0 ? add(balanced, mul(zLoss, zCoef)) : balanced;
+    }, loss);
   }
 }
 
-type Three = [Tensor, Tensor, Tensor];
-
-/** Heads turned by their positions, if positions are rotary. */
-function turned(heads: Tensor, angles: Angles | undefined): Tensor {
-  return angles ? rope(heads, angles.cos, angles.sin) : heads;
+function routerBiasName(layer: string): string {
+  return `${layer}.mlp.router.bias`;
 }
 
-function parameter(params: Parameters, name: string): Tensor {
-  const tensor = params[name];
-  if (tensor === undefined) {
-    throw new ShapeError(
-      `[Transformer] the parameters lack "${name}". Are they of a model with another configuration?`,
-    );
-  }
-  return tensor;
+function foreignOr({ values, foreign }: ForeignEmbeds, x: Tensor): Tensor {
+  return where(unsqueeze(foreign, -1), values, x);
 }

@@ -32,6 +32,7 @@ export {
   setDefaultDevice,
 } from "./device.js";
 export { accumulationDType, type DType, isFloating, itemSize, type TypedArray } from "./dtype.js";
+export { syncFolder, writeDurably } from "./durable-files.js";
 export * from "./ops/index.js";
 export type { GradientOptions } from "./parameter-gradients.js";
 export {
@@ -50,8 +51,10 @@ export {
   decodeSafetensors,
   encodeSafetensors,
   loadSafetensors,
+  openSafetensors,
   type SafetensorsFile,
   type SafetensorsOptions,
+  type SafetensorsReader,
   saveSafetensors,
 } from "./safetensors.js";
 export { emptyCache, keep, type MemoryUse, memory, resetPeakMemory, scope } from "./scope.js";

@@ -15,7 +15,9 @@ import {
   loadSafetensors,
   type SafetensorsOptions,
   saveSafetensors,
+  syncFolder,
   type Tensor,
+  writeDurably,
 } from "@llmeff/tensor";
 import {
   arrayFiles,
@@ -25,7 +27,7 @@ import {
   type Manifest,
   stateFile,
 } from "./checkpoint-state.js";
-import { summarize, syncFolder, systemCode, writeDurably } from "./durable-files.js";
+import { summarize, systemCode } from "./durable-files.js";
 import { disposeAll } from "./gradients.js";
 
 /** A checkpoint that could not be used. */

@@ -34,6 +34,14 @@ const model = new Transformer({
   maxSeqLen: 16,
   attention: [{ kind: "dot" }, { kind: "simplicial", w1: 8, w2: 4 }],
 });
+const mixture = new Transformer({
+  vocabSize: 17,
+  dModel: 32,
+  numLayers: 2,
+  numHeads: 2,
+  maxSeqLen: 16,
+  experts: { numExperts: 4, auxCoef: 0.01, zCoef: 0.001, capacityFactor: 1.25, jitter: 0.1 },
+});
 const shape = [2, 16];
 const idsAt = (step: number) => Int32Array.from({ length: 32 }, (_, i) => (i * i + 5 * step + 3) % 17);
 const steps = 10;
@@ -43,6 +51,8 @@ interface Case {
   dtype?: DType;
   optimizer: (params: Params) => Optimizer;
   microBatches?: number;
+  /** Default `model`. */
+  model?: Transformer;
   loss?: (params: Params, batch: Batch, stream: HostNumber) => Tensor;
 }
 
@@ -52,6 +62,11 @@ const schedule = cosine(1e-2, 20, { warmupSteps: 3 });
 function lossWithDropout(params: Params, batch: Batch, stream: HostNumber): Tensor {
   const hidden = dropout(model.hidden(params, batch.tokens), 0.2, { seed: 7, stream });
   return mul(hidden, hidden).mean().add(model.loss(params, batch));
+}
+
+/** The loss of a mixture of experts, whose router's jitter differs from step to step. */
+function lossOfMixture(params: Params, batch: Batch, stream: HostNumber): Tensor {
+  return mixture.lossParts(params, batch, { jitterKey: (seed) => ({ seed, stream }) }).loss;
 }
 
 const adamw = (options: object) => (params: Params) => new AdamW(params, { learningRate: schedule, ...options });
@@ -84,6 +99,7 @@ const cases: Record<string, Case> = {
     optimizer: (params) => new Sonew(params, { learningRate: schedule, maxGradNorm: 1 }),
   },
   dropout: { optimizer: adamw({}), loss: lossWithDropout },
+  "a mixture of experts": { optimizer: adamw({ maxGradNorm: 1 }), model: mixture, loss: lossOfMixture },
   accumulation: { optimizer: adamw({ maxGradNorm: 1 }), microBatches: 6, loss: lossWithDropout },
   checkpoint: {
     optimizer: adamw({ maxGradNorm: 1 }),
@@ -124,7 +140,7 @@ function inputsAt(step: number, microBatches = 1): Record<string, Int32Array> {
 }
 
 function run(one: Case) {
-  const params = model.init(1, { dtype: one.dtype ?? "float32" });
+  const params = (one.model ?? model).init(1, { dtype: one.dtype ?? "float32" });
   const optimizer = one.optimizer(params);
   const counter = { step: 0 };
   const step = (inputs: Params) => trainStep(one, params, optimizer, inputs, () => counter.step);

@@ -1,4 +1,4 @@
-/** `llmeff generate RUN_OR_CHECKPOINT --prompt TEXT` */
+/** `llmeff generate MODEL --prompt TEXT` */
 import { resolve } from "node:path";
 import type { DeviceChoice } from "@llmeff/tensor";
 import { InterruptedError, UsageError } from "../errors.js";
@@ -21,16 +21,23 @@ export interface GenerateCommandOptions {
 export async function generateCommand(io: Io, path: string, options: GenerateCommandOptions): Promise<void> {
   const { prompt, tokens, device, ...sampling } = options;
   using loaded = await loadModel(resolve(io.cwd, path), device);
-  const { tokenizer, checkpoint } = loaded;
+  const { tokenizer, checkpoint, stopTokens, source } = loaded;
   if (tokenizer === undefined) {
     throw new UsageError(
-      `[generate] ${checkpoint} was trained on a generated task, not on text; there is nothing to write.`,
+      source === undefined
+        ? `[generate] ${checkpoint} was trained on a generated task, not on text; there is nothing to write.`
+        : `[generate] ${checkpoint} has no tokenizer.json; without it there is no text. Copy it there.`,
     );
   }
   await interruptible(io, async (signal) => {
     io.stdout.write(prompt);
     try {
-      for await (const piece of writeText(loaded, tokenizer, prompt, { maxTokens: tokens, signal, ...sampling })) {
+      for await (const piece of writeText(loaded, tokenizer, prompt, {
+        maxTokens: tokens,
+        stopTokens,
+        signal,
+        ...sampling,
+      })) {
         io.stdout.write(piece);
       }
     } catch (error) {

@@ -36,7 +36,38 @@ const layer = byKind(
   ],
 );
 
-/** `TransformerConfig` without the vocabulary's size, which the data decide. */
+const ropeScaling = object({
+  type: oneOf(["linear", "ntk", "dynamic", "yarn", "llama3"]),
+  factor: positiveNumber(),
+  originalLength: positiveInteger().optional(),
+  betaFast: positiveNumber().optional(),
+  betaSlow: positiveNumber().optional(),
+  attentionFactor: positiveNumber().optional(),
+  mscale: positiveNumber().optional(),
+  mscaleAllDim: positiveNumber().optional(),
+  truncate: flag().optional(),
+  lowFrequencyFactor: positiveNumber().optional(),
+  highFrequencyFactor: positiveNumber().optional(),
+});
+
+/** `MixtureOfExperts` without what a training loop of its own must look after: the bias of the routers, and the keys of their jitter. */
+const experts = object({
+  numExperts: positiveInteger(),
+  topK: positiveInteger().optional(),
+  expertDim: positiveInteger().optional(),
+  sharedDim: wholeNumber().optional(),
+  denseLayers: wholeNumber().optional(),
+  choice: oneOf(["token", "expert"]).optional(),
+  score: oneOf(["softmax", "sigmoid"]).optional(),
+  normTopK: flag().optional(),
+  routedScale: positiveNumber().optional(),
+  groups: object({ count: positiveInteger(), kept: positiveInteger() }).optional(),
+  capacityFactor: positiveNumber().optional(),
+  auxCoef: nonNegativeNumber().optional(),
+  zCoef: nonNegativeNumber().optional(),
+});
+
+/** `TransformerConfig` without the vocabulary's size, which the data decide, and without muP, whose rates by parameter the optimizers here don't have. */
 const model = object({
   dModel: positiveInteger(),
   numLayers: positiveInteger(),
@@ -48,12 +79,26 @@ const model = object({
   maxSeqLen: positiveInteger().optional(),
   attention: list(layer, "attention layers").optional(),
   qkNorm: flag().optional(),
+  attentionScale: positiveNumber().optional(),
   attentionSoftcap: nonNegativeNumber().optional(),
+  attentionBias: oneOf(["none", "qkv", "all"]).optional(),
   finalSoftcap: nonNegativeNumber().optional(),
-  ropeBase: positiveNumber().optional(),
+  feedForward: oneOf(["swiglu", "geglu", "gelu", "geluErf", "relu2"]).optional(),
+  feedForwardBias: flag().optional(),
+  experts: experts.optional(),
+  norm: oneOf(["rms", "layer"]).optional(),
+  normPlusOne: flag().optional(),
   normEps: nonNegativeNumber().optional(),
+  block: oneOf(["pre", "sandwich", "parallel", "post"]).optional(),
+  positions: oneOf(["rotary", "learned"]).optional(),
+  ropeBase: positiveNumber().optional(),
+  ropeScaling: ropeScaling.optional(),
+  rotaryDim: wholeNumber().optional(),
+  ropeInterleaved: flag().optional(),
   tieEmbeddings: flag().optional(),
+  embeddingScale: positiveNumber().optional(),
   initStd: nonNegativeNumber().optional(),
+  zeroInitResidual: flag().optional(),
 });
 
 const batches = {

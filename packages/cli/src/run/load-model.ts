@@ -1,11 +1,12 @@
 /** A trained model from its run or checkpoint. */
-import { stat } from "node:fs/promises";
+import { readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
-import type { Tokenizer } from "@llmeff/data";
-import { Transformer } from "@llmeff/models";
+import { loadHuggingFaceTokenizer, type Tokenizer } from "@llmeff/data";
+import { type JsonObject, loadHuggingFace, Transformer } from "@llmeff/models";
 import { IoError } from "@llmeff/native/errors";
 import { type DeviceChoice, defaultDevice, keep, type Tensor, toDevice } from "@llmeff/tensor";
 import { latestCheckpoint, loadCheckpoint } from "@llmeff/train";
+import { isObject } from "../config/merge.js";
 import { disposeParams } from "./dispose-params.js";
 import { readRunConfig, tokenizerOf } from "./run-config.js";
 import { checkpointsFolder } from "./train-run.js";
@@ -13,33 +14,61 @@ import { checkpointsFolder } from "./train-run.js";
 export interface LoadedModel extends Disposable {
   model: Transformer;
   params: Record<string, Tensor>;
-  /** Generated tasks have none. */
+  /** Generated tasks have none, nor has a folder without `tokenizer.json`. */
   tokenizer: Tokenizer | undefined;
+  /** Tokens that end a text. */
+  stopTokens: readonly number[];
+  /** The checkpoint or folder that it was read from. */
   checkpoint: string;
+  /** The config.json of a Hugging Face folder. */
+  source?: JsonObject;
+}
+
+/** What `loaded` holds, with the way to give it back. */
+function disposable(loaded: Omit<LoadedModel, typeof Symbol.dispose>): LoadedModel {
+  return {
+    ...loaded,
+    [Symbol.dispose]() {
+      disposeParams(loaded.params);
+      loaded.model.dispose();
+    },
+  };
 }
 
 /**
- * @param path - a checkpoint (`…/checkpoints/step-00000100`), the folder of checkpoints, or a run's folder; of several the newest valid one
+ * @param path - a checkpoint (`…/checkpoints/step-00000100`), the folder of checkpoints, or a run's folder, of several the newest valid one; or a
+ * Hugging Face folder
  * @param device - where it is to run; default what `LLMEFF_DEVICE` says, else the CPU
  * @throws {IoError} if there is nothing of the kind; {@link FormatError} if it is damaged
  */
 export async function loadModel(path: string, device?: DeviceChoice): Promise<LoadedModel> {
+  if (await isHuggingFaceFolder(path)) return loadFolder(path, device);
   const checkpoint = await findCheckpoint(path);
   const { params: loaded, optimizer, state } = await loadCheckpoint(checkpoint, { device: "cpu" });
   disposeParams(optimizer.tensors);
   const params = moved(loaded, device ?? defaultDevice());
   const config = readRunConfig(checkpoint, state.config);
   const model = new Transformer(config.model);
-  return {
-    model,
-    params,
-    tokenizer: tokenizerOf(config),
-    checkpoint,
-    [Symbol.dispose]() {
-      disposeParams(params);
-      model.dispose();
-    },
-  };
+  return disposable({ model, params, tokenizer: tokenizerOf(config), stopTokens: [], checkpoint });
+}
+
+/** Whether a folder's config.json names an architecture; that of a run describes a training. */
+async function isHuggingFaceFolder(path: string): Promise<boolean> {
+  const text = await readFile(join(path, "config.json"), "utf8").catch(() => undefined);
+  if (text === undefined) return false;
+  try {
+    const json: unknown = JSON.parse(text);
+    return isObject(json) && ("model_type" in json || "architectures" in json);
+  } catch {
+    return false;
+  }
+}
+
+async function loadFolder(path: string, device: DeviceChoice | undefined): Promise<LoadedModel> {
+  const tokenizerFile = join(path, "tokenizer.json");
+  const tokenizer = (await exists(tokenizerFile)) ? await loadHuggingFaceTokenizer(tokenizerFile) : undefined;
+  const { model, params, source, eosTokens } = await loadHuggingFace(path, { device: device ?? defaultDevice() });
+  return disposable({ model, params, tokenizer, stopTokens: eosTokens, checkpoint: path, source });
 }
 
 /** The parameters on the device that the model is to run on; no other copy stays. */
@@ -61,7 +90,9 @@ async function findCheckpoint(path: string): Promise<string> {
     if (found !== undefined) return found.path;
   }
   const what = (await exists(path)) ? "holds no checkpoint" : "doesn't exist";
-  throw new IoError(`[llmeff] ${path} ${what}. Name a checkpoint (…/step-00000100) or the folder of a training run.`);
+  throw new IoError(
+    `[llmeff] ${path} ${what}. Name a checkpoint (…/step-00000100), the folder of a training run, or a Hugging Face folder.`,
+  );
 }
 
 async function exists(path: string): Promise<boolean> {

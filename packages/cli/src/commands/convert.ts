@@ -1,0 +1,124 @@
+/** `llmeff convert SOURCE TARGET` */
+import { readFile } from "node:fs/promises";
+import { basename, dirname, join, resolve } from "node:path";
+import { loadHuggingFaceTokenizer, loadLlama2cTokenizer, type Tokenizer, tokenizerJson } from "@llmeff/data";
+import {
+  type ConfigForm,
+  loadLlama2c,
+  type SaveHuggingFaceOptions,
+  saveHuggingFace,
+  saveLlama2c,
+} from "@llmeff/models";
+import { formatNumber } from "@llmeff/report";
+import { UsageError } from "../errors.js";
+import { type Io, note, print } from "../io.js";
+import { disposeParams } from "../run/dispose-params.js";
+import { type LoadedModel, loadModel } from "../run/load-model.js";
+import { makeFolder } from "../run/make-folder.js";
+
+/** Of the weights in the target. */
+export const convertedDTypes = ["float32", "bfloat16", "float16"] as const;
+export const configForms = ["old", "new"] as const satisfies readonly ConfigForm[];
+
+export interface ConvertCommandOptions {
+  tokenizer?: string;
+  dtype?: (typeof convertedDTypes)[number];
+  maxShardBytes?: number;
+  configForm?: ConfigForm;
+}
+
+const isLlama2c = (path: string) => path.endsWith(".bin");
+
+/** Files of a Hugging Face folder that go with it as they are. */
+const companions = [
+  "chat_template.jinja",
+  "generation_config.json",
+  "merges.txt",
+  "special_tokens_map.json",
+  "tokenizer.json",
+  "tokenizer.model",
+  "tokenizer_config.json",
+  "vocab.json",
+];
+
+async function companionsOf(folder: string): Promise<Record<string, Uint8Array>> {
+  const files = await Promise.all(
+    companions.map(async (name) => [name, await readFile(join(folder, name)).catch(() => undefined)] as const),
+  );
+  return Object.fromEntries(files.filter((file): file is [string, NonSharedBuffer] => file[1] !== undefined));
+}
+
+function loadTokenizer(path: string): Promise<Tokenizer> {
+  return isLlama2c(path) ? loadLlama2cTokenizer(path) : loadHuggingFaceTokenizer(path);
+}
+
+async function open(path: string): Promise<LoadedModel> {
+  if (!isLlama2c(path)) return loadModel(path, "cpu");
+  const { model, params } = await loadLlama2c(path, { device: "cpu" });
+  return {
+    model,
+    params,
+    tokenizer: undefined,
+    stopTokens: [],
+    checkpoint: path,
+    [Symbol.dispose]() {
+      disposeParams(params);
+      model.dispose();
+    },
+  };
+}
+
+/** The files beside the weights: those of the source, and the tokenizer given or that of a run. */
+async function filesFor(
+  io: Io,
+  loaded: LoadedModel,
+  given: Tokenizer | undefined,
+): Promise<Record<string, string | Uint8Array>> {
+  const files = loaded.source === undefined ? {} : await companionsOf(loaded.checkpoint);
+  const tokenizer = given ?? (loaded.source === undefined ? loaded.tokenizer : undefined);
+  if (tokenizer === undefined) return files;
+  const json = tokenizerJson(tokenizer);
+  if (json === undefined) {
+    note(
+      io,
+      "[convert] the run's character tokenizer has no form in tokenizer.json; the folder is written without it.",
+    );
+    return files;
+  }
+  return { ...files, "tokenizer.json": JSON.stringify(json) };
+}
+
+function requireFitting(loaded: LoadedModel, tokenizer: Tokenizer | undefined): void {
+  const { vocabSize } = loaded.model.config;
+  if (tokenizer === undefined || tokenizer.vocabSize <= vocabSize) return;
+  throw new UsageError(
+    `[convert] the tokenizer has ${tokenizer.vocabSize} tokens, the model a vocabulary of ${vocabSize}. Do they belong together?`,
+  );
+}
+
+/**
+ * Writes a model in another form: a training run, checkpoint, Hugging Face folder or model file of llama2.c (`.bin`) as a Hugging Face folder, or as
+ * a model file of llama2.c where the target ends in `.bin`.
+ */
+export async function convertCommand(io: Io, from: string, to: string, options: ConvertCommandOptions): Promise<void> {
+  const [source, target] = [resolve(io.cwd, from), resolve(io.cwd, to)];
+  const { tokenizer: tokenizerPath, ...saving } = options;
+  if (isLlama2c(target)) {
+    const unused = Object.keys(options);
+    if (unused.length > 0) {
+      throw new UsageError(`[convert] a .bin file holds float32 weights alone; leave out ${unused.join(", ")}.`);
+    }
+  }
+  using loaded = await open(source);
+  const { model, params } = loaded;
+  const given = tokenizerPath === undefined ? undefined : await loadTokenizer(resolve(io.cwd, tokenizerPath));
+  requireFitting(loaded, given);
+  await makeFolder(dirname(target));
+  if (isLlama2c(target)) await saveLlama2c(target, model, params);
+  else {
+    const files = await filesFor(io, loaded, given);
+    const kept: SaveHuggingFaceOptions = loaded.source === undefined ? {} : { source: loaded.source };
+    await saveHuggingFace(target, model, params, { ...kept, ...saving, files });
+  }
+  print(io, `${basename(target)}: ${formatNumber(model.parameterCount)} parameters, from ${loaded.checkpoint}`);
+}

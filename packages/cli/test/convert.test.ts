@@ -1,0 +1,153 @@
+import { cp, readFile, stat, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { loadHuggingFace } from "@llmeff/models";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { sampleText, textConfig, Workplace } from "./harness.js";
+
+const root = join(import.meta.dirname, "../../..");
+const stories = join(root, "datasets/stories260K");
+
+/** A run of a model that Hugging Face knows too. */
+function runConfig(name: string, tokenizer: string): Record<string, unknown> {
+  const data = { ...(textConfig().data as object), tokenizer };
+  return textConfig({ name, data, model: { dModel: 16, numLayers: 2, numHeads: 2, maxSeqLen: 64, qkNorm: true } });
+}
+
+let place: Workplace;
+beforeAll(async () => {
+  place = await Workplace.create();
+  await place.write("text.txt", sampleText);
+  await place.write("bytes.json", runConfig("bytes", "byte"));
+  await place.write("config.json", runConfig("tiny", "character"));
+  await place.write("simplicial.json", textConfig({ name: "simplicial" }));
+  for (const config of ["bytes.json", "config.json", "simplicial.json"])
+    expect((await place.run(["train", config])).code).toBe(0);
+});
+afterAll(() => place[Symbol.asyncDispose]());
+
+const exists = (name: string) =>
+  stat(place.path(name)).then(
+    () => true,
+    () => false,
+  );
+
+describe("llmeff convert", () => {
+  it("makes a Hugging Face folder of a llama2.c model and its tokenizer, which writes the model's own text", async () => {
+    const tokenizer = join(stories, "tok512.bin");
+    const made = await place.run(["convert", join(stories, "stories260K.bin"), "hf/stories", "--tokenizer", tokenizer]);
+    expect(made).toMatchObject({ code: 0, stderr: "" });
+    expect(made.stdout).toContain("stories: 260,032 parameters");
+    const golden = JSON.parse(await readFile(join(stories, "golden.json"), "utf8"));
+    const start = "Once upon a time";
+    expect(golden.greedy_text.startsWith(start)).toBe(true);
+    const { stdout } = await place.run([
+      "generate",
+      "hf/stories",
+      "--prompt",
+      start,
+      "--tokens",
+      "100",
+      "--temperature",
+      "0",
+    ]);
+    expect(golden.greedy_text.startsWith(stdout.trimEnd())).toBe(true);
+    expect(stdout.length).toBeGreaterThan(200);
+    expect((await place.run(["convert", "hf/stories", "again.bin"])).code).toBe(0);
+    const [original, again] = [
+      await readFile(join(stories, "stories260K.bin")),
+      await readFile(place.path("again.bin")),
+    ];
+    const weights = 28 + 4 * 260_032;
+    expect(again.subarray(0, weights).equals(original.subarray(0, weights))).toBe(true);
+  });
+
+  it("makes one of a training run, with its tokenizer, that generates as the run does", async () => {
+    expect((await place.run(["convert", "runs/bytes", "hf/bytes"])).code).toBe(0);
+    const write = (model: string) =>
+      place.run(["generate", model, "--prompt", "the ", "--tokens", "20", "--seed", "3"]);
+    expect((await write("hf/bytes")).stdout).toBe((await write("runs/bytes")).stdout);
+  });
+
+  it("says that a character tokenizer stays behind", async () => {
+    const { code, stderr } = await place.run(["convert", "runs/tiny", "hf/characters"]);
+    expect(code).toBe(0);
+    expect(stderr).toContain("has no form in tokenizer.json");
+    const write = await place.run(["generate", "hf/characters", "--prompt", "the "]);
+    expect(write.code).toBe(2);
+    expect(write.stderr).toContain("has no tokenizer.json");
+  });
+
+  it("keeps what lies beside the weights of a folder, in another dtype, form and number of files", async () => {
+    await cp(join(root, "golden/tiny-llama"), place.path("llama"), { recursive: true });
+    await writeFile(place.path("llama/generation_config.json"), '{"eos_token_id": 2}');
+    const options = ["--dtype", "bfloat16", "--config-form", "old", "--max-shard-bytes", "30000"];
+    expect((await place.run(["convert", "llama", "hf/llama", ...options])).code).toBe(0);
+    for (const name of ["tokenizer.json", "generation_config.json"]) {
+      expect(await readFile(place.path("hf/llama", name))).toEqual(await readFile(place.path("llama", name)));
+    }
+    const config = JSON.parse(await place.read("hf/llama/config.json"));
+    expect(config).toMatchObject({ torch_dtype: "bfloat16", rope_theta: 10000, bos_token_id: 1 });
+    expect(await exists("hf/llama/model.safetensors.index.json")).toBe(true);
+    const { params } = await loadHuggingFace(place.path("hf/llama"));
+    expect(params["model.norm.weight"]!.dtype).toBe("bfloat16");
+  });
+
+  it.each([
+    [["convert", "runs/simplicial", "hf/x"], 1, /of none of the families llama, .*can't state layers/],
+    [["convert", "absent", "hf/x"], 1, /absent doesn't exist/],
+    [["convert", "runs/bytes", "hf"], 1, /hf is there already/],
+    [["convert", "runs/bytes", "x.bin", "--dtype", "bfloat16"], 2, /holds float32 weights alone; leave out dtype/],
+    [["convert", "runs/bytes", "hf/x", "--dtype", "int8"], 2, /Allowed choices are float32, bfloat16, float16/],
+    [
+      ["convert", "runs/bytes", "hf/x", "--tokenizer", join(stories, "tok512.bin")],
+      2,
+      /has 512 tokens, the model a vocabulary of 256/,
+    ],
+    [["convert", join(stories, "tok512.bin"), "hf/x"], 1, /Is it a model of llama2.c\?|no model of llama2.c/],
+  ])("refuses %j", async (argv, code, message) => {
+    const outcome = await place.run(argv);
+    expect(outcome.stderr).toMatch(message);
+    expect(outcome.code).toBe(code);
+    expect(await exists("hf/x")).toBe(false);
+    expect(await exists("x.bin")).toBe(false);
+  });
+});
+
+describe("llmeff tokenizer", () => {
+  it("writes a tokenizer.json that a training run reads", async () => {
+    const argv = [
+      "tokenizer",
+      "text.txt",
+      "--vocab-size",
+      "300",
+      "--out",
+      "made/tokenizer.json",
+      "--special",
+      "<|end|>",
+    ];
+    const made = await place.run(argv);
+    expect(made).toMatchObject({ code: 0, stderr: "" });
+    const size = Number(/(\d+) tokens/.exec(made.stdout)![1]);
+    expect(size).toBeGreaterThan(257);
+    await place.write("bpe.json", runConfig("bpe", "made/tokenizer.json"));
+    expect(await place.run(["train", "bpe.json"])).toMatchObject({ code: 0 });
+    expect((await place.run(["convert", "runs/bpe", "hf/bpe"])).code).toBe(0);
+    expect(JSON.parse(await place.read("hf/bpe/config.json")).vocab_size).toBe(size);
+    expect(JSON.parse(await place.read("hf/bpe/tokenizer.json"))).toEqual(
+      JSON.parse(await place.read("made/tokenizer.json")),
+    );
+  });
+
+  it("refuses texts that aren't there and sizes that can't be", async () => {
+    const run = (...argv: string[]) => place.run(["tokenizer", ...argv, "--out", "no/tokenizer.json"]);
+    expect(await run("absent.txt", "--vocab-size", "300")).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining("absent.txt"),
+    });
+    expect(await run("text.txt", "--vocab-size", "12")).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining("at least 256"),
+    });
+    expect(await exists("no")).toBe(false);
+  });
+});

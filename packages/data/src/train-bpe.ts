@@ -1,0 +1,194 @@
+/**
+ * Training a byte-level BPE tokenizer (Sennrich et al. 2016, arXiv:1508.07909; on bytes as in GPT-2): beginning with the 256 bytes, the most frequent pair
+ * of neighbouring tokens becomes a token, again and again. Pairs are counted within words by GPT-2's rule, each distinct word once with its frequency.
+ */
+import { setImmediate } from "node:timers/promises";
+import { OptionError } from "@llmeff/native/errors";
+import { byteCharacters, byteLevelTokenizerJson } from "./byte-level.js";
+import { type HuggingFaceTokenizer, huggingFaceTokenizer } from "./hugging-face-tokenizer.js";
+import { PairHeap } from "./pair-heap.js";
+
+export interface TrainBpeOptions {
+  /** Tokens in all: 256 bytes, what is learnt, and the special tokens. Fewer, if no pair is left that is frequent enough. */
+  vocabSize: number;
+  /** Tokens that mark something, with the last ids; in the texts they end words and are counted in none. */
+  specialTokens?: readonly string[];
+  /** Pairs that occur less often are not merged; default 2. */
+  minFrequency?: number;
+  signal?: AbortSignal;
+}
+
+/** GPT-2's words. */
+const words = /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+/gu;
+
+/** More tokens than any vocabulary has; a pair of ids as one number. */
+const idLimit = 2 ** 22;
+const keyOf = (left: number, right: number) => left * idLimit + right;
+
+/** Merges between two looks at the event loop. */
+const mergesAtOnce = 256;
+
+interface PairUse {
+  count: number;
+  /** Words that hold the pair or held it; a word may be named twice. */
+  words: number[];
+}
+
+function escaped(text: string): string {
+  return text.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&");
+}
+
+async function countWords(
+  texts: AsyncIterable<string> | Iterable<string>,
+  specialTokens: readonly string[],
+  signal: AbortSignal | undefined,
+): Promise<Map<string, number>> {
+  const counts = new Map<string, number>();
+  const special = specialTokens.length === 0 ? undefined : new RegExp(specialTokens.map(escaped).join("|"), "u");
+  for await (const text of texts) {
+    signal?.throwIfAborted();
+    for (const part of special === undefined ? [text] : text.split(special)) {
+      for (const [word] of part.matchAll(words)) counts.set(word, (counts.get(word) ?? 0) + 1);
+    }
+  }
+  return counts;
+}
+
+/** Distinct words as token ids, in one array; merging shortens them in place. */
+class Words {
+  readonly #ids: Int32Array;
+  readonly #starts: Int32Array;
+  readonly #lengths: Int32Array;
+  readonly #frequencies: Float64Array;
+  readonly pairs = new Map<number, PairUse>();
+
+  constructor(counts: ReadonlyMap<string, number>) {
+    const encoded = [...counts.keys()].map((word) => Buffer.from(word, "utf8"));
+    this.#ids = new Int32Array(encoded.reduce((n, bytes) => n + bytes.length, 0));
+    this.#starts = new Int32Array(encoded.length);
+    this.#lengths = Int32Array.from(encoded, (bytes) => bytes.length);
+    this.#frequencies = Float64Array.from(counts.values());
+    let at = 0;
+    for (const [word, bytes] of encoded.entries()) {
+      this.#starts[word] = at;
+      this.#ids.set(bytes, at);
+      at += bytes.length;
+      this.#count(word, 1, undefined);
+    }
+  }
+
+  /** Adds the pairs of a word, or takes them away; `changed` learns of those that became more. */
+  #count(word: number, sign: 1 | -1, changed: Set<number> | undefined): void {
+    const start = this.#starts[word]!;
+    const end = start + this.#lengths[word]! - 1;
+    const by = sign * this.#frequencies[word]!;
+    for (let at = start; at < end; at++) {
+      const key = keyOf(this.#ids[at]!, this.#ids[at + 1]!);
+      let use = this.pairs.get(key);
+      if (use === undefined) {
+        use = { count: 0, words: [] };
+        this.pairs.set(key, use);
+      }
+      use.count += by;
+      if (sign < 0) continue;
+      if (use.words.at(-1) !== word) use.words.push(word);
+      changed?.add(key);
+    }
+  }
+
+  /** Replaces a pair by one token in every word, from left to right. @returns the pairs that may have become more frequent */
+  merge(left: number, right: number, token: number): Set<number> {
+    const key = keyOf(left, right);
+    const changed = new Set<number>();
+    for (const word of new Set(this.pairs.get(key)!.words)) {
+      const start = this.#starts[word]!;
+      const end = start + this.#lengths[word]!;
+      if (!this.#holds(left, right, start, end)) continue;
+      this.#count(word, -1, undefined);
+      let to = start;
+      for (let from = start; from < end; to++) {
+        const both = from + 1 < end && this.#ids[from] === left && this.#ids[from + 1] === right;
+        this.#ids[to] = both ? token : this.#ids[from]!;
+        from += both ? 2 : 1;
+      }
+      this.#lengths[word] = to - start;
+      this.#count(word, 1, changed);
+    }
+    this.pairs.delete(key);
+    changed.delete(key);
+    return changed;
+  }
+
+  #holds(left: number, right: number, start: number, end: number): boolean {
+    for (let at = start; at + 1 < end; at++) if (this.#ids[at] === left && this.#ids[at + 1] === right) return true;
+    return false;
+  }
+}
+
+function checkOptions({ vocabSize, specialTokens = [], minFrequency = 2 }: TrainBpeOptions): void {
+  const least = 256 + specialTokens.length;
+  if (!Number.isSafeInteger(vocabSize) || vocabSize < least || vocabSize >= idLimit) {
+    throw new OptionError(
+      `[trainBpe] vocabSize must be an integer of at least ${least} (256 bytes and the special tokens), less than ${idLimit}; received ${vocabSize}.`,
+    );
+  }
+  if (!Number.isSafeInteger(minFrequency) || minFrequency < 1) {
+    throw new OptionError(`[trainBpe] minFrequency must be a positive integer; received ${minFrequency}.`);
+  }
+  if (specialTokens.includes("") || new Set(specialTokens).size !== specialTokens.length) {
+    throw new OptionError("[trainBpe] specialTokens must be different texts of at least one character.");
+  }
+}
+
+/**
+ * Learns a byte-level BPE tokenizer from texts. The same texts give the same tokenizer, whatever their order: the most frequent pair is merged, of equally
+ * frequent ones that of the smaller ids, the left one first. Bytes have the ids 0 to 255.
+ *
+ * @param texts - each is a document: no word reaches from one into the next
+ * @returns a tokenizer whose `toJSON` holds a tokenizer.json
+ * @throws {OptionError} if an option is outside its domain
+ *
+ * @example
+ * const tokenizer = await trainBpe([await readText("corpus.txt")], { vocabSize: 4096, specialTokens: ["<|end|>"] });
+ * await writeFile("tokenizer.json", JSON.stringify(tokenizerJson(tokenizer)));
+ */
+export async function trainBpe(
+  texts: AsyncIterable<string> | Iterable<string>,
+  options: TrainBpeOptions,
+): Promise<HuggingFaceTokenizer> {
+  checkOptions(options);
+  const { vocabSize, specialTokens = [], minFrequency = 2, signal } = options;
+  const corpus = new Words(await countWords(texts, specialTokens, signal));
+  const heap = new PairHeap();
+  const offer = (key: number) => {
+    const count = corpus.pairs.get(key)?.count ?? 0;
+    if (count >= minFrequency) heap.push({ count, left: Math.floor(key / idLimit), right: key % idLimit });
+  };
+  for (const key of corpus.pairs.keys()) offer(key);
+  const pieces = [...byteCharacters];
+  const known = new Set(pieces);
+  const merges: [string, string][] = [];
+  while (pieces.length < vocabSize - specialTokens.length) {
+    const next = heap.pop();
+    if (next === undefined) break;
+    const { count, left, right } = next;
+    const key = keyOf(left, right);
+    // Counts on the heap are of the time of the offer: a pair that has become rarer is offered anew.
+    if (corpus.pairs.get(key)?.count !== count) {
+      offer(key);
+      continue;
+    }
+    const piece = pieces[left]! + pieces[right]!;
+    // Where other pairs have made the same bytes a token, these stay apart: one token, one way to it.
+    if (known.has(piece)) continue;
+    known.add(piece);
+    const token = pieces.push(piece) - 1;
+    merges.push([pieces[left]!, pieces[right]!]);
+    for (const changed of corpus.merge(left, right, token)) offer(changed);
+    if (merges.length % mergesAtOnce === 0) {
+      await setImmediate();
+      signal?.throwIfAborted();
+    }
+  }
+  return huggingFaceTokenizer(byteLevelTokenizerJson({ pieces, merges, specialTokens, splitWords: true }));
+}

@@ -1,0 +1,89 @@
+/** What a forward pass may be told beside its tokens. */
+import { OptionError, type RandomKey, ShapeError, type Tensor } from "@llmeff/tensor";
+import type { KvCache } from "./cache.js";
+import type { ResolvedConfig } from "./config.js";
+
+/** Which keys a query may see, beside what the windows of the layers allow. Only dot-product layers have these masks. */
+export interface AttentionMasks {
+  /** int32 `[B, T]`: tokens of several documents in a row, which don't see each other. */
+  documents?: Tensor;
+  /** Leading positions that every query sees (prefix language model): a number, or int32 `[B]` or `[B, T]`; with documents from each one's start. */
+  prefix?: number | Tensor;
+  /** A position sees no later one; default true. */
+  causal?: boolean;
+}
+
+/** Vectors of another encoder in the places of some tokens. */
+export interface ForeignEmbeds {
+  /** `[B, T, dModel]`, of the parameters' dtype; what stands where `foreign` is false is not used. They aren't scaled as tokens' embeddings are. */
+  values: Tensor;
+  /** bool `[B, T]` */
+  foreign: Tensor;
+}
+
+export interface ForwardOptions extends AttentionMasks {
+  /** int32 `[B, T]`: rows of a `learned` position table; default 0, 1, …. Rotary positions are relative and need none, packed or not. */
+  positions?: Tensor;
+  inputEmbeds?: ForeignEmbeds;
+  /** Biases of the routers' choices by the names of `Transformer.initState`. */
+  state?: Record<string, Tensor>;
+  /** The key of each layer's jitter of its router, which differs from step to step. Without it there is none. */
+  jitterKey?: (layer: number) => RandomKey;
+}
+
+function isBatchTime(x: Tensor, tokens: Tensor): boolean {
+  return x.rank === 2 && x.shape.every((n, i) => n === tokens.shape[i]);
+}
+
+/**
+ * Refuses options that a model has no use for, or that contradict each other, before anything is computed.
+ *
+ * @throws {OptionError} {@link ShapeError}
+ */
+export function checkForward(config: ResolvedConfig, tokens: Tensor, options: ForwardOptions, cache?: KvCache): void {
+  const { documents, prefix, causal = true, positions, inputEmbeds, state } = options;
+  const learned = config.positions === "learned";
+  const masked = documents !== undefined || prefix !== undefined || !causal;
+  const fail = (message: string) => {
+    throw new OptionError(`[Transformer] ${message}`);
+  };
+  if (masked && config.layers.some(({ kind }) => kind === "simplicial")) {
+    fail("documents, prefix and causal: false are masks of dot-product layers; this model has 2-simplicial ones.");
+  }
+  if (
+    cache !== undefined &&
+    (documents !== undefined || !causal || (prefix !== undefined && typeof prefix !== "number"))
+  ) {
+    fail("documents, prefixes by row and causal: false don't go with a cache. Leave the cache out.");
+  }
+  if (prefix !== undefined && !causal) fail("causal: false leaves a prefix nothing to free. Leave one of them out.");
+  if (positions !== undefined && !learned) {
+    fail('positions are rows of a table that this model, with positions: "rotary", doesn\'t have. Leave them out.');
+  }
+  if (documents !== undefined && learned && positions === undefined) {
+    fail("documents in a model with learned positions need positions too, which begin at 0 in each document.");
+  }
+  const looksAhead = config.experts?.choice === "expert" && cache !== undefined;
+  if (looksAhead) {
+    fail('experts that choose tokens look ahead, which generation can\'t. Train with choice: "token" to generate.');
+  }
+  if (config.experts?.routerBias && state === undefined) {
+    fail("experts with routerBias need their state: give what initState() made, updated by nextState().");
+  }
+  for (const [name, x] of Object.entries({ documents, positions, foreign: inputEmbeds?.foreign })) {
+    if (x === undefined || isBatchTime(x, tokens)) continue;
+    throw new ShapeError(
+      `[Transformer] ${name} must be [B, T], here [${tokens.shape.join(", ")}]; received [${x.shape.join(", ")}].`,
+    );
+  }
+  const values = inputEmbeds?.values;
+  if (values !== undefined && (values.rank !== 3 || !isBatchTimeOf(values, tokens, config.dModel))) {
+    throw new ShapeError(
+      `[Transformer] inputEmbeds.values must be [B, T, dModel], here [${tokens.shape.join(", ")}, ${config.dModel}]; received [${values.shape.join(", ")}].`,
+    );
+  }
+}
+
+function isBatchTimeOf(x: Tensor, tokens: Tensor, width: number): boolean {
+  return x.shape[0] === tokens.shape[0] && x.shape[1] === tokens.shape[1] && x.shape[2] === width;
+}

@@ -1,0 +1,50 @@
+/** The feed-forward part of a block: gated or plain, of one matrix each or of all experts at once. */
+import { gelu, linear, linearMany, matmul, mul, relu, square, swiglu, type Tensor, transpose } from "@llmeff/tensor";
+import { isGated, type ResolvedConfig } from "../config.js";
+import type { Lookup } from "./lookup.js";
+
+type FeedForwardConfig = Pick<ResolvedConfig, "feedForward" | "feedForwardBias">;
+
+function gated({ feedForward }: FeedForwardConfig, gate: Tensor, up: Tensor): Tensor {
+  return feedForward === "swiglu" ? swiglu(gate, up) : mul(gelu(gate), up);
+}
+
+function activated({ feedForward }: FeedForwardConfig, x: Tensor): Tensor {
+  if (feedForward === "relu2") return square(relu(x));
+  return gelu(x, { approximate: feedForward === "gelu" ? "tanh" : "none" });
+}
+
+/** `down(act(gate x) ∘ up x)` or `down(act(up x))`. */
+export function feedForward(config: FeedForwardConfig, parameter: Lookup, x: Tensor): Tensor {
+  const weight = (name: string) => parameter(`${name}_proj.weight`);
+  const bias = (name: string) => (config.feedForwardBias ? parameter(`${name}_proj.bias`) : undefined);
+  const down = (inner: Tensor) => linear(inner, weight("down"), bias("down"));
+  if (isGated(config)) {
+    const [gate, up] = config.feedForwardBias
+      ? [linear(x, weight("gate"), bias("gate")), linear(x, weight("up"), bias("up"))]
+      : linearMany(x, [weight("gate"), weight("up")] as const);
+    return down(gated(config, gate, up));
+  }
+  if (config.feedForward === "relu2") return down(square(linear(x, weight("up"), bias("up"), { activation: "relu" })));
+  return down(linear(x, weight("up"), bias("up"), { activation: config.feedForward === "gelu" ? "gelu" : "geluErf" }));
+}
+
+/** The matrices of all experts: `[E, F, C]`, and `[E, C, F]` of `down`. Without `gate` they are plain. */
+export interface ExpertWeights {
+  gate?: Tensor;
+  up: Tensor;
+  down: Tensor;
+}
+
+/**
+ * Every expert on its own rows, as batched products.
+ *
+ * @param x - `[E, R, C]`
+ * @returns `[E, R, C]`
+ */
+export function expertsForward(config: FeedForwardConfig, { gate, up, down }: ExpertWeights, x: Tensor): Tensor {
+  const product = (rows: Tensor, weight: Tensor) => matmul(rows, transpose(weight, 1, 2));
+  const inner =
+    gate === undefined ? activated(config, product(x, up)) : gated(config, product(x, gate), product(x, up));
+  return product(inner, down);
+}

@@ -1,0 +1,413 @@
+/** Hugging Face folders out and in again: every family, every dtype, in shards; and what is refused. */
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { cp, mkdir, readFile, truncate, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { loadSafetensors, memory, saveSafetensors, scope, type Tensor, tensor } from "@llmeff/tensor";
+import { describe, expect, it } from "vitest";
+import { collectGarbage } from "../../../test/garbage.js";
+import {
+  CheckpointError,
+  loadHuggingFace,
+  saveHuggingFace,
+  Transformer,
+  type TransformerConfig,
+} from "../src/index.js";
+import { PlainTransformer } from "./plain-transformer.js";
+import { temporaryFolder } from "./temporary-folder.js";
+
+const golden = join(import.meta.dirname, "../../../golden");
+const readJson = (...path: string[]) => JSON.parse(readFileSync(join(...path), "utf8"));
+
+const base: TransformerConfig = {
+  vocabSize: 13,
+  dModel: 16,
+  numLayers: 3,
+  numHeads: 4,
+  numKvHeads: 2,
+  headDim: 6,
+  maxSeqLen: 24,
+  ffnDim: 20,
+};
+const windows = (...pattern: (number | undefined)[]) =>
+  pattern.map((window) => ({ kind: "dot" as const, ...(window === undefined ? {} : { window }) }));
+
+/** A model of each family, with what sets it apart. */
+const models: Record<string, TransformerConfig> = {
+  llama: {
+    ...base,
+    attentionBias: "all",
+    feedForwardBias: true,
+    rotaryDim: 4,
+    ropeScaling: { type: "llama3", factor: 8, originalLength: 16, lowFrequencyFactor: 1, highFrequencyFactor: 4 },
+  },
+  mistral: { ...base, attention: windows(7), ropeScaling: { type: "linear", factor: 2 } },
+  qwen2: { ...base, attentionBias: "qkv", attention: windows(undefined, 5, 5), tieEmbeddings: true },
+  qwen3: {
+    ...base,
+    qkNorm: true,
+    normEps: 1e-6,
+    ropeBase: 1e6,
+    maxSeqLen: 64,
+    ropeScaling: { type: "yarn", factor: 4, originalLength: 16, betaFast: 16, truncate: false },
+  },
+  mixtral: { ...base, experts: { numExperts: 3, topK: 2, auxCoef: 0.5 } },
+  gemma2: {
+    ...base,
+    block: "sandwich",
+    normPlusOne: true,
+    feedForward: "geglu",
+    embeddingScale: 4,
+    attentionScale: 12 ** -0.5,
+    attentionSoftcap: 50,
+    finalSoftcap: 30,
+    attention: windows(4, undefined, 4),
+    tieEmbeddings: true,
+  },
+  gpt2: {
+    ...base,
+    headDim: 4,
+    numKvHeads: 4,
+    norm: "layer",
+    positions: "learned",
+    feedForward: "gelu",
+    feedForwardBias: true,
+    attentionBias: "all",
+    tieEmbeddings: true,
+  },
+};
+
+function bits(params: Record<string, Tensor>): Record<string, string> {
+  const entries = Object.entries(params).map(([name, x]) => {
+    const data = x.dataSync();
+    const hex = Buffer.from(data.buffer, data.byteOffset, data.byteLength).toString("hex");
+    return [name, `${x.dtype} [${x.shape}] ${hex}`] as const;
+  });
+  return Object.fromEntries(entries);
+}
+
+const ids = (n: number) =>
+  tensor(
+    Int32Array.from({ length: n }, (_, i) => (i * 7 + ((i * i) % 5)) % 13),
+    { shape: [1, n] },
+  );
+
+describe.each(Object.entries(models))("%s", (family, config) => {
+  const model = new Transformer(config);
+
+  it.each([
+    ["float32", "old", 5e9],
+    ["bfloat16", "new", 2000],
+    ["float16", "old", 1],
+  ] as const)(
+    "comes back bit for bit: %s, %s configuration, shards of %i bytes",
+    async (dtype, configForm, maxShardBytes) => {
+      const folder = join(temporaryFolder(), "model");
+      const params = model.init(3, { dtype });
+      await saveHuggingFace(folder, model, params, { configForm, maxShardBytes });
+      const loaded = await loadHuggingFace(folder);
+      expect(loaded.source.model_type).toBe(family);
+      expect(loaded.model.config).toEqual(model.config);
+      expect(bits(loaded.params)).toEqual(bits(params));
+
+      const again = join(temporaryFolder(), "again");
+      await saveHuggingFace(again, loaded.model, loaded.params, { configForm, maxShardBytes, source: loaded.source });
+      for (const file of readdirSync(folder).filter((name) => name !== "config.json"))
+        expect(readFileSync(join(again, file)), file).toEqual(readFileSync(join(folder, file)));
+      expect(readJson(again, "config.json")).toEqual(readJson(folder, "config.json"));
+    },
+  );
+
+  it("scores as it did", async () => {
+    const folder = join(temporaryFolder(), "model");
+    const params = model.init(3, { dtype: "float64" });
+    await saveHuggingFace(folder, model, params);
+    const loaded = await loadHuggingFace(folder);
+    const logits = (m: Transformer, p: Record<string, Tensor>) => scope(() => [...m.logits(p, ids(9)).dataSync()]);
+    expect(logits(loaded.model, loaded.params)).toEqual(logits(model, params));
+    if (config.experts === undefined) {
+      const plain = new PlainTransformer(model.config, params).logits([...ids(9).dataSync()]).flat();
+      for (const [i, z] of logits(loaded.model, loaded.params).entries())
+        expect(Math.abs(z - plain[i]!)).toBeLessThan(1e-11);
+    }
+  });
+});
+
+describe("loadHuggingFace", () => {
+  it("reads configurations of transformers 4 and 5 alike", async () => {
+    const folder = temporaryFolder();
+    await cp(join(golden, "tiny-llama", "model.safetensors"), join(folder, "model.safetensors"));
+    await cp(join(golden, "tiny-llama", "config.v4.json"), join(folder, "config.json"));
+    const [old, current] = [await loadHuggingFace(folder), await loadHuggingFace(join(golden, "tiny-llama"))];
+    expect(old.model.config).toEqual(current.model.config);
+    expect([current.bosToken, current.eosTokens]).toEqual([1, [2]]);
+  });
+
+  it("takes several end tokens, tensors of old versions, and the bare names of GPT-2", async () => {
+    const folder = temporaryFolder();
+    const { tensors } = await loadSafetensors(join(golden, "tiny-gpt2", "model.safetensors"));
+    const bare = Object.fromEntries(Object.entries(tensors).map(([name, x]) => [name.replace("transformer.", ""), x]));
+    const buffers = {
+      "h.0.attn.bias": tensor(Uint8Array.of(1), { shape: [1, 1] }),
+      "h.0.attn.masked_bias": tensor([-1e4]),
+    };
+    await saveSafetensors(join(folder, "model.safetensors"), { ...bare, ...buffers });
+    await writeFile(
+      join(folder, "config.json"),
+      JSON.stringify({ ...readJson(golden, "tiny-gpt2", "config.json"), eos_token_id: [0, 5] }),
+    );
+    const loaded = await loadHuggingFace(folder);
+    expect(loaded.eosTokens).toEqual([0, 5]);
+    expect(bits(loaded.params)).toEqual(bits((await loadHuggingFace(join(golden, "tiny-gpt2"))).params));
+  });
+
+  it("prepares as many positions as the scaling reaches, or as are asked for", async () => {
+    const folder = join(temporaryFolder(), "model");
+    const model = new Transformer({
+      ...base,
+      maxSeqLen: 48,
+      ropeScaling: { type: "dynamic", factor: 3, originalLength: 16 },
+    });
+    await saveHuggingFace(folder, model, model.init(1));
+    expect(readJson(folder, "config.json").max_position_embeddings).toBe(16);
+    expect((await loadHuggingFace(folder)).model.config.maxSeqLen).toBe(48);
+    expect((await loadHuggingFace(folder, { maxSeqLen: 100 })).model.config.maxSeqLen).toBe(100);
+  });
+
+  it("converts to another dtype on the way", async () => {
+    const { params } = await loadHuggingFace(join(golden, "tiny-qwen3"), { dtype: "bfloat16" });
+    expect(new Set(Object.values(params).map(({ dtype }) => dtype))).toEqual(new Set(["bfloat16"]));
+  });
+
+  it("names every tensor that is missing, unexpected or misshapen, and reads none of them", async () => {
+    const folder = temporaryFolder();
+    await cp(join(golden, "tiny-llama", "config.json"), join(folder, "config.json"));
+    const { tensors } = await loadSafetensors(join(golden, "tiny-llama", "model.safetensors"));
+    const { "model.norm.weight": _, "model.layers.1.mlp.up_proj.weight": __, ...rest } = tensors;
+    const wrong = { ...rest, "lm_head.weight": tensor([[1, 2]]), "model.extra": tensor([1]), other: tensor([1]) };
+    await saveSafetensors(join(folder, "model.safetensors"), wrong);
+    await collectGarbage();
+    const before = memory().tensors;
+    const error = await loadHuggingFace(folder).then(
+      () => expect.fail("was accepted"),
+      (caught: unknown) => caught as CheckpointError,
+    );
+    expect(memory().tensors).toBe(before);
+    expect(error).toBeInstanceOf(CheckpointError);
+    expect(error.code).toBe("ERR_CHECKPOINT");
+    expect(error.missing).toEqual(["model.layers.1.mlp.up_proj.weight", "model.norm.weight"]);
+    expect(error.unexpected).toEqual(["model.extra", "other"]);
+    expect(error.misshapen).toEqual([{ name: "lm_head.weight", expected: [320, 32], received: [1, 2] }]);
+    for (const name of [...error.missing, ...error.unexpected, "lm_head.weight"])
+      expect(error.message).toContain(`"${name}"`);
+    expect(error.message).toContain("[1, 2]");
+    expect(error.message).toContain("[320, 32]");
+  });
+
+  const damaged: [what: string, change: (folder: string) => Promise<void>, message: RegExp][] = [
+    [
+      "a folder without weights",
+      (folder) => change(folder, "model-00001-of-00002.safetensors", null),
+      /model-00001.*can't be read/,
+    ],
+    [
+      "a shard cut short",
+      (folder) => truncate(join(folder, "model-00002-of-00002.safetensors"), 600),
+      /truncated|ended|outside/,
+    ],
+    [
+      "an index that names a tensor in the wrong file",
+      (folder) => editIndex(folder, (map) => ({ ...map, "model.norm.weight": "model-00001-of-00002.safetensors" })),
+      /"model.norm.weight" \(model-00001-of-00002.safetensors\)/,
+    ],
+    [
+      "an index that leaves a tensor out",
+      (folder) => editIndex(folder, ({ "model.norm.weight": _, ...map }) => map),
+      /doesn't name tensors of its files: "model.norm.weight"/,
+    ],
+    [
+      "an index that leads out of the folder",
+      (folder) => editIndex(folder, (map) => ({ ...map, "model.norm.weight": "../secret.safetensors" })),
+      /must be one beside the index; received "\.\.\/secret.safetensors"/,
+    ],
+    [
+      "an index without a map",
+      (folder) => change(folder, "model.safetensors.index.json", "{}"),
+      /must have a weight_map/,
+    ],
+    ["a configuration that is no JSON", (folder) => change(folder, "config.json", "{"), /config.json is not JSON/],
+    ["a configuration that is a list", (folder) => change(folder, "config.json", "[]"), /must hold a JSON object/],
+    [
+      "an unknown architecture",
+      (folder) => editConfig(folder, { model_type: "rwkv" }),
+      /"rwkv" is none of the architectures/,
+    ],
+    [
+      "an unknown activation",
+      (folder) => editConfig(folder, { hidden_act: "tanh" }),
+      /hidden_act must be one of silu,.*"tanh"/,
+    ],
+    [
+      "an unknown rotary scaling",
+      (folder) => editConfig(folder, { rope_parameters: { rope_theta: 1e4, rope_type: "longrope", factor: 2 } }),
+      /rope_type must be one of default, linear, dynamic, yarn, llama3; received "longrope"/,
+    ],
+    [
+      "an unknown rotary scaling of the old form",
+      (folder) => editConfig(folder, { rope_parameters: null, rope_scaling: { type: "su", factor: 2 } }),
+      /received "su"/,
+    ],
+    [
+      "rotary positions by kind of layer",
+      (folder) => editConfig(folder, { rope_parameters: { full_attention: {}, sliding_attention: {} } }),
+      /differ by kind of layer/,
+    ],
+    [
+      "a size that is no number",
+      (folder) => editConfig(folder, { hidden_size: "32" }),
+      /hidden_size must be a positive integer; received "32"/,
+    ],
+    [
+      "a size that is absent",
+      (folder) => editConfig(folder, { vocab_size: null }),
+      /vocab_size must be a positive integer; it is absent/,
+    ],
+    [
+      "heads that don't divide",
+      (folder) => editConfig(folder, { num_key_value_heads: 3 }),
+      /numHeads must be a multiple.*4 and 3/,
+    ],
+    [
+      "another size than the weights'",
+      (folder) => editConfig(folder, { intermediate_size: 65 }),
+      /\[64, 32\] but the model has \[65, 32\]/,
+    ],
+  ];
+  it.each(damaged)("refuses %s", async (_what, damage, message) => {
+    const folder = join(temporaryFolder(), "model");
+    const { model, params, source } = await loadHuggingFace(join(golden, "tiny-llama"));
+    await saveHuggingFace(folder, model, params, { source, configForm: "new", maxShardBytes: 100_000 });
+    await damage(folder);
+    await expect(loadHuggingFace(folder)).rejects.toThrow(message);
+  });
+
+  it("refuses weights of another format by name, and dtypes that can't compute", async () => {
+    const folder = temporaryFolder();
+    await cp(join(golden, "tiny-llama", "config.json"), join(folder, "config.json"));
+    await expect(loadHuggingFace(folder)).rejects.toThrow(/has neither model.safetensors nor .*pytorch_model.bin/);
+    await expect(loadHuggingFace(folder, { dtype: "int32" })).rejects.toThrow(
+      /dtype must be a floating-point one; received int32/,
+    );
+    await expect(loadHuggingFace(join(folder, "absent"))).rejects.toThrow(/config.json can't be read/);
+  });
+});
+
+async function change(folder: string, name: string, content: string | null): Promise<void> {
+  const { rm } = await import("node:fs/promises");
+  if (content === null) await rm(join(folder, name));
+  else await writeFile(join(folder, name), content);
+}
+
+async function editConfig(folder: string, changes: object): Promise<void> {
+  await change(folder, "config.json", JSON.stringify({ ...readJson(folder, "config.json"), ...changes }));
+}
+
+async function editIndex(folder: string, edit: (map: Record<string, string>) => Record<string, string>): Promise<void> {
+  const index = readJson(folder, "model.safetensors.index.json");
+  await change(
+    folder,
+    "model.safetensors.index.json",
+    JSON.stringify({ ...index, weight_map: edit(index.weight_map) }),
+  );
+}
+
+describe("saveHuggingFace", () => {
+  const model = new Transformer(base);
+  const params = model.init(1);
+
+  it("keeps the other fields of a source, and adds the files given", async () => {
+    const folder = join(temporaryFolder(), "model");
+    const source = {
+      model_type: "llama",
+      bos_token_id: 7,
+      rope_theta: 3,
+      rope_parameters: { rope_theta: 3 },
+      torch_dtype: "int8",
+      custom: [1],
+    };
+    await saveHuggingFace(folder, model, params, {
+      source,
+      files: { "tokenizer.json": "{}" },
+      dtype: "bfloat16",
+      configForm: "new",
+    });
+    const config = readJson(folder, "config.json");
+    expect(config).toMatchObject({
+      bos_token_id: 7,
+      custom: [1],
+      dtype: "bfloat16",
+      rope_parameters: { rope_theta: 1e4, rope_type: "default" },
+    });
+    expect(Object.keys(config)).not.toContain("torch_dtype");
+    expect(Object.keys(config)).not.toContain("rope_theta");
+    expect(await readFile(join(folder, "tokenizer.json"), "utf8")).toBe("{}");
+    expect((await loadSafetensors(join(folder, "model.safetensors"))).metadata).toEqual({ format: "pt" });
+  });
+
+  it("states the total size and the file of every tensor in the index", async () => {
+    const folder = join(temporaryFolder(), "model");
+    await saveHuggingFace(folder, model, params, { maxShardBytes: 3000 });
+    const index = readJson(folder, "model.safetensors.index.json");
+    expect(index.metadata.total_size).toBe(4 * model.parameterCount);
+    expect(Object.keys(index.weight_map)).toEqual(Object.keys(params));
+    const files = readdirSync(folder).filter((name) => name.endsWith(".safetensors"));
+    expect(new Set(Object.values(index.weight_map))).toEqual(new Set(files));
+    const numbered = files.map((_, i) => [i + 1, files.length].map((n) => String(n).padStart(5, "0")).join("-of-"));
+    expect(files.sort()).toEqual(numbered.map((name) => `model-${name}.safetensors`));
+  });
+
+  it("leaves a folder that is there, and nothing where it fails", async () => {
+    const place = temporaryFolder();
+    const folder = join(place, "model");
+    await mkdir(folder);
+    writeFileSync(join(folder, "mine.txt"), "mine");
+    await expect(saveHuggingFace(folder, model, params)).rejects.toThrow(/is there already/);
+    expect(readdirSync(folder)).toEqual(["mine.txt"]);
+    const other = join(place, "other");
+    const gone = model.init(1);
+    gone["lm_head.weight"]!.dispose();
+    await expect(saveHuggingFace(other, model, gone)).rejects.toThrow(/disposed/);
+    expect(readdirSync(place)).toEqual(["model"]);
+    writeFileSync(join(place, "file"), "");
+    await expect(saveHuggingFace(join(place, "file", "model"), model, params)).rejects.toThrow(
+      /can't be written.*Nothing was changed/,
+    );
+  });
+
+  it("names what no family can state, and parameters that are not the model's", async () => {
+    const folder = join(temporaryFolder(), "model");
+    const simplicial = new Transformer({ ...base, attention: [{ kind: "simplicial" }] });
+    await expect(saveHuggingFace(folder, simplicial, simplicial.init(1))).rejects.toThrow(
+      /is of none of the families llama, .*the nearest, \w+, can't state .*layers/,
+    );
+    const parallel = new Transformer({ ...base, block: "parallel" });
+    await expect(saveHuggingFace(folder, parallel, parallel.init(1))).rejects.toThrow(/llama, can't state block\./);
+    const { "model.norm.weight": _, ...incomplete } = params;
+    await expect(saveHuggingFace(folder, model, { ...incomplete, "lm_head.weight": tensor([1]) })).rejects.toThrow(
+      /"model.norm.weight" is missing; "lm_head.weight" is \[1\], not \[13, 16\]/,
+    );
+  });
+
+  it("leaks nothing", async () => {
+    const place = temporaryFolder();
+    const round = async (name: string) => {
+      await saveHuggingFace(join(place, name), model, params, { dtype: "bfloat16", maxShardBytes: 3000 });
+      const loaded = await loadHuggingFace(join(place, name), { dtype: "float32" });
+      for (const param of Object.values(loaded.params)) param.dispose();
+    };
+    await round("first");
+    await collectGarbage();
+    const before = memory().tensors;
+    await round("second");
+    expect(memory().tensors).toBe(before);
+  });
+});
