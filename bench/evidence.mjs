@@ -6,6 +6,7 @@
  *   npm run evidence -- autoencoder --only adam,sonew1              these
  *   npm run evidence -- autoencoder --dtype bfloat16 --workers 8     in bfloat16, eight trials at a time
  *   npm run evidence -- autoencoder --epochs 20 --points 4           another budget: epochs, tuneEpochs, points, finalists, seeds
+ *   npm run evidence -- autoencoder --device cuda --workers 0        runs nothing: tables and figures of the results that are kept
  *   npm run evidence -- language-model --device cuda --dtype bfloat16   AdamW, Muon, SOAP, SONew, Shampoo and S-Shampoo on a small language model
  */
 import { parseArgs } from "node:util";
@@ -34,11 +35,11 @@ const { values, positionals } = parseArgs({
   },
 });
 
-const count = (name, text) => {
+const count = (name, text, least = 1) => {
   const value = Number(text);
-  return Number.isSafeInteger(value) && value > 0
+  return Number.isSafeInteger(value) && value >= least
     ? value
-    : fail(`--${name} must be a positive integer; received ${text}.`);
+    : fail(`--${name} must be an integer of at least ${least}; received ${text}.`);
 };
 const [name] = positionals;
 if (positionals.length !== 1 || !Object.hasOwn(studies, name)) {
@@ -57,7 +58,7 @@ await run({
   names,
   dtype: values.dtype,
   device: values.device,
-  workers: count("workers", values.workers),
+  workers: count("workers", values.workers, 0),
   results: new Results(name, describeMachine()),
   sizes: { ...sizes, ...Object.fromEntries(given.map((size) => [size, count(size, values[size])])) },
 });

@@ -74,23 +74,30 @@ describe("tune", () => {
       // At first small settings look best; in the end the larger of the two finalists is.
       return trials.map(({ hyper, length }) => ({ loss: length === 1 ? hyper.x! : -hyper.x! }));
     };
-    const winner = await tune({ space }, { ...budget, run });
+    const { hyper: winner, shortLoss } = await tune({ space }, { ...budget, run });
     const sorted = points(space, 8)
       .map(({ x }: Setting) => x!)
       .sort((a: number, b: number) => a - b);
     expect(winner.x).toBe(sorted[1]);
+    expect(shortLoss).toBe(sorted[0]);
     expect(seen.filter(({ length }) => length === 10).map(({ hyper }) => hyper.x)).toEqual(sorted.slice(0, 2));
   });
 
   it("never chooses a run that diverged while another didn't", async () => {
     const run = async (trials: Trial[]) => trials.map(({ hyper }) => ({ loss: hyper.x! < 0.7 ? null : hyper.x! }));
-    expect((await tune({ space }, { ...budget, run })).x).toBeGreaterThanOrEqual(0.7);
+    expect((await tune({ space }, { ...budget, run })).hyper.x).toBeGreaterThanOrEqual(0.7);
   });
 
   it("runs nothing for settings that come with the rule", async () => {
     const run = () => Promise.reject(new Error("asked"));
     const setting = { x: 3 };
-    expect(await tune({ space, setting }, { ...budget, run })).toBe(setting);
+    expect(await tune({ space, setting }, { ...budget, run })).toEqual({ hyper: setting });
+  });
+
+  it("goes by the short runs where the long ones are missing", async () => {
+    const run = async (trials: Trial[]) => trials.map(({ hyper, length }) => (length === 1 ? { loss: hyper.x! } : {}));
+    const lowest = Math.min(...points(space, 8).map(({ x }: Setting) => x!));
+    expect((await tune({ space }, { ...budget, run })).hyper.x).toBe(lowest);
   });
 });
 
@@ -115,6 +122,8 @@ describe("Workers", () => {
     const again = new Results("test", { cpu: "none" }, folder);
     const workers = new Workers("absent.mjs", { count: 1, device: "cpu", results: again });
     expect(await workers.run([trial])).toEqual([{ loss: 4 }]);
+    const none = new Workers("absent.mjs", { count: 0, device: "cpu", results: again });
+    expect(await none.run([trial, { rule: "sgd", seed: 2 }])).toEqual([{ loss: 4 }, {}]);
     await expect(workers.run([{ rule: "sgd", seed: 2 }])).rejects.toThrow("[evidence] absent.mjs ended with 1.");
     workers.end();
     expect(readFileSync(again.path, "utf8").trim().split("\n")).toHaveLength(1);
