@@ -2,7 +2,8 @@
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { zeros } from "@llmeff/tensor";
+import { Muon, SGD } from "@llmeff/optim";
+import { type Tensor, tensor, valueAndGrad, zeros } from "@llmeff/tensor";
 import { describe, expect, it } from "vitest";
 
 const lib = "../bench/evidence/lib";
@@ -11,7 +12,7 @@ const { bordersOf, logUniform, oneMinus, points } = await import(`${lib}/search.
 const { mean, standardError } = await import(`${lib}/statistics.mjs`);
 const { Results, Workers } = await import(`${lib}/trials.mjs`);
 const { tune } = await import(`${lib}/tuning.mjs`);
-const { rules } = await import(`${lib}/rules.mjs`);
+const { captureForward, captureTraining } = await import(`${lib}/captured.mjs`);
 
 type Setting = Record<string, number>;
 
@@ -101,15 +102,54 @@ describe("tune", () => {
   });
 });
 
-describe("rules", () => {
+const networks: Record<string, () => Record<string, Tensor>> = {
+  rules: () => ({ weight: zeros([4, 3]), bias: zeros([4]) }),
+  "language-model-rules": () => ({
+    "model.embed_tokens.weight": zeros([8, 4]),
+    "model.layers.0.mlp.up_proj.weight": zeros([6, 4]),
+    "model.norm.weight": zeros([4]),
+  }),
+};
+
+describe.each(Object.entries(networks))("%s", async (file, network) => {
+  const { rules } = await import(`${lib}/${file}.mjs`);
+
   it.each(Object.keys(rules))("%s is made from each of its settings", (name) => {
     const { space, setting, make, as } = rules[name];
     const settings: Setting[] = setting === undefined ? points(space, 16) : [setting];
     for (const hyper of settings) {
-      const params = { weight: zeros([4, 3]), bias: zeros([4]) };
-      expect(() => make(params, hyper, (peak: number) => () => peak).dispose()).not.toThrow();
+      expect(() => make(network(), hyper, (peak: number) => () => peak).dispose()).not.toThrow();
     }
     if (as !== undefined) expect(rules[as]).toMatchObject({ space });
+  });
+});
+
+describe("captureTraining", () => {
+  const start = Float32Array.from({ length: 12 }, (_, i) => Math.sin(i));
+  const loss = ({ weight }: Record<string, Tensor>, { x }: Record<string, Tensor>) =>
+    x!.matmul(weight!.T).square().mean();
+  const inputs = { x: { shape: [2, 3] } };
+  const inputAt = (step: number) => Float32Array.from({ length: 6 }, (_, i) => Math.cos(i + step));
+
+  it.each([
+    ["step", (params: Record<string, Tensor>) => new SGD(params, { learningRate: 0.1, momentum: 0.9 })],
+    ["gradients", (params: Record<string, Tensor>) => new Muon(params, { learningRate: 0.1 })],
+  ])("captures the %s, with the losses of steps as they are", (captured, make) => {
+    const [plain, other] = [0, 1].map(() => ({ weight: tensor(start, { shape: [4, 3] }) }));
+    const [optimizer, capturedOptimizer] = [make(plain!), make(other!)];
+    const step = captureTraining(loss, other, capturedOptimizer, inputs);
+    const forward = captureForward(loss, other, inputs);
+    for (let i = 0; i < 6; i++) {
+      const x = tensor(inputAt(i), { shape: [2, 3] });
+      const { value, grads } = valueAndGrad((p) => loss(p, { x }), plain!);
+      optimizer.step(grads);
+      expect(step({ x: inputAt(i) }).itemSync()).toBe(value.itemSync());
+      expect(forward({ x: inputAt(i) }).itemSync()).toBe(loss(plain!, { x }).itemSync());
+    }
+    expect(step.captured).toBe(captured);
+    expect(capturedOptimizer.stepCount).toBe(6);
+    step.dispose();
+    forward.dispose();
   });
 });
 
