@@ -9,6 +9,7 @@
  *   npm run evidence -- sketchy-spectra --device cuda                what Sketchy rests on: eigenvalues of a language model's Kronecker factors
  *   npm run evidence -- sketchy-rank --device cuda --only sketchy8   its loss and memory by rank, between AdamW's and Shampoo's
  *   npm run evidence -- online-convex                                S-AdaGrad and its baselines on streams of logistic losses
+ *   npm run evidence -- autoencoder --device cuda --workers 0        runs nothing: tables and figures of the results that are kept
  *   npm run evidence -- language-model --device cuda --dtype bfloat16   AdamW, Muon, SOAP, SONew, Shampoo and S-Shampoo on a small language model
  */
 import { parseArgs } from "node:util";
@@ -46,11 +47,11 @@ const { values, positionals } = parseArgs({
   },
 });
 
-const count = (name, text) => {
+const count = (name, text, least = 1) => {
   const value = Number(text);
-  return Number.isSafeInteger(value) && value > 0
+  return Number.isSafeInteger(value) && value >= least
     ? value
-    : fail(`--${name} must be a positive integer; received ${text}.`);
+    : fail(`--${name} must be an integer of at least ${least}; received ${text}.`);
 };
 const [name] = positionals;
 if (positionals.length !== 1 || !Object.hasOwn(studies, name)) {
@@ -68,7 +69,7 @@ await run({
   names,
   dtype: values.dtype,
   device: values.device,
-  workers: count("workers", values.workers),
+  workers: count("workers", values.workers, 0),
   results: new Results(name, describeMachine()),
   sizes: { ...sizes, ...Object.fromEntries(given.map((size) => [size, count(size, values[size])])) },
 });

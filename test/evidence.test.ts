@@ -2,7 +2,8 @@
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { zeros } from "@llmeff/tensor";
+import { Muon, SGD } from "@llmeff/optim";
+import { type Tensor, tensor, valueAndGrad, zeros } from "@llmeff/tensor";
 import { describe, expect, it } from "vitest";
 
 const lib = "../bench/evidence/lib";
@@ -11,7 +12,7 @@ const { bordersOf, logUniform, oneMinus, points } = await import(`${lib}/search.
 const { mean, standardError } = await import(`${lib}/statistics.mjs`);
 const { Results, Workers } = await import(`${lib}/trials.mjs`);
 const { tune } = await import(`${lib}/tuning.mjs`);
-const { rules } = await import(`${lib}/rules.mjs`);
+const { captureForward, captureTraining } = await import(`${lib}/captured.mjs`);
 
 type Setting = Record<string, number>;
 
@@ -74,35 +75,81 @@ describe("tune", () => {
       // At first small settings look best; in the end the larger of the two finalists is.
       return trials.map(({ hyper, length }) => ({ loss: length === 1 ? hyper.x! : -hyper.x! }));
     };
-    const winner = await tune({ space }, { ...budget, run });
+    const { hyper: winner, shortLoss } = await tune({ space }, { ...budget, run });
     const sorted = points(space, 8)
       .map(({ x }: Setting) => x!)
       .sort((a: number, b: number) => a - b);
     expect(winner.x).toBe(sorted[1]);
+    expect(shortLoss).toBe(sorted[0]);
     expect(seen.filter(({ length }) => length === 10).map(({ hyper }) => hyper.x)).toEqual(sorted.slice(0, 2));
   });
 
   it("never chooses a run that diverged while another didn't", async () => {
     const run = async (trials: Trial[]) => trials.map(({ hyper }) => ({ loss: hyper.x! < 0.7 ? null : hyper.x! }));
-    expect((await tune({ space }, { ...budget, run })).x).toBeGreaterThanOrEqual(0.7);
+    expect((await tune({ space }, { ...budget, run })).hyper.x).toBeGreaterThanOrEqual(0.7);
   });
 
   it("runs nothing for settings that come with the rule", async () => {
     const run = () => Promise.reject(new Error("asked"));
     const setting = { x: 3 };
-    expect(await tune({ space, setting }, { ...budget, run })).toBe(setting);
+    expect(await tune({ space, setting }, { ...budget, run })).toEqual({ hyper: setting });
+  });
+
+  it("goes by the short runs where the long ones are missing", async () => {
+    const run = async (trials: Trial[]) => trials.map(({ hyper, length }) => (length === 1 ? { loss: hyper.x! } : {}));
+    const lowest = Math.min(...points(space, 8).map(({ x }: Setting) => x!));
+    expect((await tune({ space }, { ...budget, run })).hyper.x).toBe(lowest);
   });
 });
 
-describe("rules", () => {
+const networks: Record<string, () => Record<string, Tensor>> = {
+  rules: () => ({ weight: zeros([4, 3]), bias: zeros([4]) }),
+  "language-model-rules": () => ({
+    "model.embed_tokens.weight": zeros([8, 4]),
+    "model.layers.0.mlp.up_proj.weight": zeros([6, 4]),
+    "model.norm.weight": zeros([4]),
+  }),
+};
+
+describe.each(Object.entries(networks))("%s", async (file, network) => {
+  const { rules } = await import(`${lib}/${file}.mjs`);
+
   it.each(Object.keys(rules))("%s is made from each of its settings", (name) => {
     const { space, setting, make, as } = rules[name];
     const settings: Setting[] = setting === undefined ? points(space, 16) : [setting];
     for (const hyper of settings) {
-      const params = { weight: zeros([4, 3]), bias: zeros([4]) };
-      expect(() => make(params, hyper, (peak: number) => () => peak).dispose()).not.toThrow();
+      expect(() => make(network(), hyper, (peak: number) => () => peak).dispose()).not.toThrow();
     }
     if (as !== undefined) expect(rules[as]).toMatchObject({ space });
+  });
+});
+
+describe("captureTraining", () => {
+  const start = Float32Array.from({ length: 12 }, (_, i) => Math.sin(i));
+  const loss = ({ weight }: Record<string, Tensor>, { x }: Record<string, Tensor>) =>
+    x!.matmul(weight!.T).square().mean();
+  const inputs = { x: { shape: [2, 3] } };
+  const inputAt = (step: number) => Float32Array.from({ length: 6 }, (_, i) => Math.cos(i + step));
+
+  it.each([
+    ["step", (params: Record<string, Tensor>) => new SGD(params, { learningRate: 0.1, momentum: 0.9 })],
+    ["gradients", (params: Record<string, Tensor>) => new Muon(params, { learningRate: 0.1 })],
+  ])("captures the %s, with the losses of steps as they are", (captured, make) => {
+    const [plain, other] = [0, 1].map(() => ({ weight: tensor(start, { shape: [4, 3] }) }));
+    const [optimizer, capturedOptimizer] = [make(plain!), make(other!)];
+    const step = captureTraining(loss, other, capturedOptimizer, inputs);
+    const forward = captureForward(loss, other, inputs);
+    for (let i = 0; i < 6; i++) {
+      const x = tensor(inputAt(i), { shape: [2, 3] });
+      const { value, grads } = valueAndGrad((p) => loss(p, { x }), plain!);
+      optimizer.step(grads);
+      expect(step({ x: inputAt(i) }).itemSync()).toBe(value.itemSync());
+      expect(forward({ x: inputAt(i) }).itemSync()).toBe(loss(plain!, { x }).itemSync());
+    }
+    expect(step.captured).toBe(captured);
+    expect(capturedOptimizer.stepCount).toBe(6);
+    step.dispose();
+    forward.dispose();
   });
 });
 
@@ -115,6 +162,8 @@ describe("Workers", () => {
     const again = new Results("test", { cpu: "none" }, folder);
     const workers = new Workers("absent.mjs", { count: 1, device: "cpu", results: again });
     expect(await workers.run([trial])).toEqual([{ loss: 4 }]);
+    const none = new Workers("absent.mjs", { count: 0, device: "cpu", results: again });
+    expect(await none.run([trial, { rule: "sgd", seed: 2 }])).toEqual([{ loss: 4 }, {}]);
     await expect(workers.run([{ rule: "sgd", seed: 2 }])).rejects.toThrow("[evidence] absent.mjs ended with 1.");
     workers.end();
     expect(readFileSync(again.path, "utf8").trim().split("\n")).toHaveLength(1);

@@ -45,9 +45,9 @@ export async function run({ names, dtype, sizes: { epochs, tuneEpochs, seeds, ..
 
   const rowOf = async (name) => {
     const lengths = [tuneEpochs, epochs];
-    const hyper = await tune(rules[name], { ...budget, lengths, trial: trialOf(name, [0]), run });
-    const [judged] = await run([trialOf(name, judges, { curve: true })(hyper, epochs)]);
-    return { name, ...judged, ...summary(rules[name], hyper, judged.losses.at(-1)?.[1] ?? [Number.NaN]) };
+    const tuned = await tune(rules[name], { ...budget, lengths, trial: trialOf(name, [0]), run });
+    const [judged] = await run([trialOf(name, judges, { curve: true })(tuned.hyper, epochs)]);
+    return { name, ...judged, ...summary(rules[name], tuned, judged.losses?.at(-1)?.[1] ?? []) };
   };
   const replicates = dtype === "float32" && names.includes(logged.rule);
   const replica = trialOf(logged.rule, judges, { evaluate: [...logged.losses.keys()], curve: true });
@@ -61,14 +61,18 @@ export async function run({ names, dtype, sizes: { epochs, tuneEpochs, seeds, ..
   const timings = await runTrials(
     file,
     names.map((name, i) => trialOf(name, [0], { timed: true })(rows[i].hyper, 2)),
-    { device, results, workers: 1 },
+    { device, results, workers: Math.min(1, options.workers) },
   );
   printTuned(
     rows.map((row, i) => ({ ...row, stepMs: timings[i].stepMs })),
-    { "ms a step": ({ stepMs }) => fixed(stepMs, 2) },
+    `after ${tuneEpochs} epochs`,
+    {
+      "ms a step": ({ stepMs }) => fixed(stepMs, 2),
+      "state, MB": ({ stateBytes }) => stateBytes && fixed(stateBytes / 1e6, 1),
+    },
   );
   draw(rows, dtype);
-  if (replicated) printReplication(replicated.losses);
+  if (replicated?.losses) printReplication(replicated.losses);
 }
 
 /** What each figure shows of the rules that were run. */

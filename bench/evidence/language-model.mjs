@@ -39,16 +39,20 @@ export async function run({ names, dtype, sizes: { steps, tuneSteps, seeds, ...b
   const judges = Array.from({ length: seeds }, (_, i) => i + 1); // 0 is that of the search
   const judged = await runTrials(
     file,
-    names.flatMap((name, i) => judges.map((seed) => trialOf(name, seed)(winners[i], steps))),
-    { device, results, workers: 1 },
+    names.flatMap((name, i) => judges.map((seed) => trialOf(name, seed)(winners[i].hyper, steps))),
+    { device, results, workers: Math.min(1, options.workers) },
   );
   const rows = names.map((name, i) => {
-    const runs = judged.slice(i * seeds, (i + 1) * seeds);
+    const runs = judged.slice(i * seeds, (i + 1) * seeds).filter(({ loss }) => loss !== undefined);
     const losses = runs.map(({ loss }) => loss ?? Number.NaN);
     return { ...runs[0], ...summary(rules[name], winners[i], losses), runs };
   });
-  printTuned(rows, { "ms a step": ({ runs }) => fixed((1000 * mean(runs.map(({ seconds }) => seconds))) / steps, 2) });
-  draw(rows);
+  const msOf = ({ seconds }) => (1000 * seconds) / steps;
+  printTuned(rows, `after ${tuneSteps} steps`, {
+    "ms a step": ({ runs }) => (runs.length > 0 ? fixed(mean(runs.map(msOf)), 2) : undefined),
+    "state, MB": ({ stateBytes }) => stateBytes && fixed(stateBytes / 1e6, 1),
+  });
+  draw(rows.filter(({ runs }) => runs.length > 0));
 }
 
 function draw(rows) {

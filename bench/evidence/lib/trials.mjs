@@ -41,7 +41,8 @@ export class Results {
 
 /**
  * Processes that run trials, by a file in measure/ that serves trial after trial (`serve` below). Of the trials that wait the dearest is begun
- * first, so that none of them is still running alone at the end; `costOf(trial)` is in any unit, by default the same for all.
+ * first, so that none of them is still running alone at the end; `costOf(trial)` is in any unit, by default the same for all. With a `count` of 0 nothing is
+ * run: a trial without a kept result has an empty one.
  */
 export class Workers {
   #waiting = [];
@@ -53,6 +54,7 @@ export class Workers {
     this.file = file;
     this.results = results;
     this.costOf = costOf;
+    this.count = count;
     const env = { ...process.env, LLMEFF_DEVICE: device };
     // A process isn't made before there is something for it to do.
     this.free = count;
@@ -61,7 +63,8 @@ export class Workers {
 
   /** The results of `trials`, in their order. */
   run(trials) {
-    return Promise.all(trials.map((trial) => this.results.get(trial) ?? this.#measure(trial)));
+    const missing = (trial) => (this.count === 0 ? {} : this.#measure(trial));
+    return Promise.all(trials.map((trial) => this.results.get(trial) ?? missing(trial)));
   }
 
   /** Lets the processes end. */
