@@ -1,6 +1,5 @@
 /** The command line: options, commands, exit codes. */
-import { type DeviceChoice, isDeviceChoice } from "@llmeff/tensor";
-import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
+import { Command, CommanderError, Option } from "commander";
 import { configForms, convertCommand, convertedDTypes } from "./commands/convert.js";
 import { addEvalCommands } from "./commands/eval.js";
 import { generateCommand } from "./commands/generate.js";
