@@ -68,6 +68,41 @@ describe("llmeff convert", () => {
     expect((await write("hf/bytes")).stdout).toBe((await write("runs/bytes")).stdout);
   });
 
+  it.each([
+    ["mixtral", { experts: { numExperts: 4, topK: 2, auxCoef: 0.01 } }],
+    [
+      "gpt2",
+      {
+        norm: "layer",
+        positions: "learned",
+        feedForward: "gelu",
+        feedForwardBias: true,
+        attentionBias: "all",
+        tieEmbeddings: true,
+      },
+    ],
+    [
+      "gemma2",
+      {
+        block: "sandwich",
+        normPlusOne: true,
+        feedForward: "geglu",
+        embeddingScale: 4,
+        attentionSoftcap: 50,
+        finalSoftcap: 30,
+      },
+    ],
+    ["llama", { ropeScaling: { type: "yarn", factor: 2, originalLength: 32 }, rotaryDim: 4 }],
+  ])("trains a model of the kind of %s and writes it as one", async (family, options) => {
+    const model = { dModel: 16, numLayers: 2, numHeads: 2, maxSeqLen: 64, ...options };
+    await place.write(`${family}.json`, { ...runConfig(family, "byte"), model });
+    expect(await place.run(["train", `${family}.json`])).toMatchObject({ code: 0 });
+    expect(await place.run(["convert", `runs/${family}`, `hf/${family}`])).toMatchObject({ code: 0 });
+    expect(JSON.parse(await place.read(`hf/${family}/config.json`)).model_type).toBe(family);
+    const write = (model: string) => place.run(["generate", model, "--prompt", "the ", "--tokens", "9", "--seed", "3"]);
+    expect((await write(`hf/${family}`)).stdout).toBe((await write(`runs/${family}`)).stdout);
+  });
+
   it("says that a character tokenizer stays behind", async () => {
     const { code, stderr } = await place.run(["convert", "runs/tiny", "hf/characters"]);
     expect(code).toBe(0);
@@ -81,14 +116,14 @@ describe("llmeff convert", () => {
     await cp(join(root, "golden/tiny-llama"), place.path("llama"), { recursive: true });
     await writeFile(place.path("llama/generation_config.json"), '{"eos_token_id": 2}');
     const options = ["--dtype", "bfloat16", "--config-form", "old", "--max-shard-bytes", "30000"];
-    expect((await place.run(["convert", "llama", "hf/llama", ...options])).code).toBe(0);
+    expect((await place.run(["convert", "llama", "hf/kept", ...options])).code).toBe(0);
     for (const name of ["tokenizer.json", "generation_config.json"]) {
-      expect(await readFile(place.path("hf/llama", name))).toEqual(await readFile(place.path("llama", name)));
+      expect(await readFile(place.path("hf/kept", name))).toEqual(await readFile(place.path("llama", name)));
     }
-    const config = JSON.parse(await place.read("hf/llama/config.json"));
+    const config = JSON.parse(await place.read("hf/kept/config.json"));
     expect(config).toMatchObject({ torch_dtype: "bfloat16", rope_theta: 10000, bos_token_id: 1 });
-    expect(await exists("hf/llama/model.safetensors.index.json")).toBe(true);
-    const { params } = await loadHuggingFace(place.path("hf/llama"));
+    expect(await exists("hf/kept/model.safetensors.index.json")).toBe(true);
+    const { params } = await loadHuggingFace(place.path("hf/kept"));
     expect(params["model.norm.weight"]!.dtype).toBe("bfloat16");
   });
 

@@ -63,9 +63,9 @@ function parseHeader(path: string, bytes: Buffer): Transformer {
   const [dModel, ffnDim, numLayers, numHeads, numKvHeads, vocab, maxSeqLen] = Array.from({ length: 7 }, (_, i) =>
     bytes.readInt32LE(4 * i),
   ) as [number, number, number, number, number, number, number];
-  // What no model has, and what a file of another kind would have: refused before anything is allocated.
-  if (numLayers <= 0 || numLayers > bytes.length)
-    fail(`expected a number of layers; received ${numLayers}. Is it a model of llama2.c?`);
+  // A file of another kind may state any numbers: refused before anything of their size is made. Each layer has two norms of the width.
+  if (numLayers <= 0 || dModel <= 0 || 8 * numLayers * dModel > bytes.length)
+    fail(`${numLayers} layers of width ${dModel} don't fit into ${bytes.length} bytes. Is it a model of llama2.c?`);
   try {
     const vocabSize = Math.abs(vocab);
     return new Transformer({

@@ -267,6 +267,11 @@ describe("loadHuggingFace", () => {
       /hidden_size must be a positive integer; received "32"/,
     ],
     [
+      "more layers than there are",
+      (folder) => editConfig(folder, { num_hidden_layers: 1e12 }),
+      /num_hidden_layers must be at most 65536; received 1000000000000/,
+    ],
+    [
       "a size that is absent",
       (folder) => editConfig(folder, { vocab_size: null }),
       /vocab_size must be a positive integer; it is absent/,

@@ -36,7 +36,7 @@ export function readWindows(
   window: number | undefined,
   rule: (layer: number) => boolean,
 ): LayerAttention[] {
-  const numLayers = fields.count("num_hidden_layers");
+  const numLayers = fields.multiplicity("num_hidden_layers");
   const types = fields.list("layer_types");
   if (types !== undefined && types.length !== numLayers) {
     fields.fail(`layer_types must have ${numLayers} entries, one a layer; received ${types.length}.`);

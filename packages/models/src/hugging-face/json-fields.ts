@@ -36,6 +36,13 @@ export class JsonFields {
     return this.#value(name, "a positive integer", (v) => Number.isSafeInteger(v) && (v as number) > 0, fallback);
   }
 
+  /** A number of layers or experts, for each of which something is made before the weights are looked at. */
+  multiplicity(name: string, fallback?: number): number {
+    const n = this.count(name, fallback);
+    if (n > 65_536) this.fail(`${name} must be at most 65536; received ${n}.`);
+    return n;
+  }
+
   number(name: string, fallback?: number): number {
     return this.#value(name, "a number", (v) => typeof v === "number" && Number.isFinite(v), fallback);
   }

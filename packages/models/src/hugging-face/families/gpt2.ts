@@ -64,7 +64,7 @@ export const gpt2: Family = {
     return {
       vocabSize: fields.count("vocab_size"),
       dModel,
-      numLayers: fields.count("n_layer"),
+      numLayers: fields.multiplicity("n_layer"),
       numHeads,
       ffnDim: fields.count("n_inner", 4 * dModel),
       maxSeqLen: fields.count("n_positions"),

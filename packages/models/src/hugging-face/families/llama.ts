@@ -40,7 +40,7 @@ function readCommon(fields: JsonFields, defaults: Defaults = {}): TransformerCon
   return {
     vocabSize: fields.count("vocab_size"),
     dModel,
-    numLayers: fields.count("num_hidden_layers"),
+    numLayers: fields.multiplicity("num_hidden_layers"),
     numHeads,
     numKvHeads: fields.count("num_key_value_heads", numHeads),
     headDim,
@@ -173,7 +173,7 @@ export const mixtral: Family = {
   read(fields) {
     const config = readCommon(fields, { normEps: 1e-5, ropeBase: 1e6 });
     const topK = fields.count("num_experts_per_tok", 2);
-    const numExperts = fields.count("num_local_experts", 8);
+    const numExperts = fields.multiplicity("num_local_experts", 8);
     return {
       ...config,
       feedForward: readActivation(fields, "hidden_act"),
