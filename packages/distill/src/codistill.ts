@@ -5,7 +5,7 @@
 import { copyInto, keep, linearCrossEntropy, mul, noGrad, OptionError, scope } from "@llmeff/tensor";
 import { type Objective, type TrainEvent, type TrainOptions, train } from "@llmeff/train";
 import { linearDistillationParts } from "./distillation-loss.js";
-import { type Parameters, scoresBy, type TokenModel } from "./model.js";
+import { type Parameters, scoresBy, type TokenModel, trainedStates } from "./model.js";
 
 /** What `train` takes, with the model instead of an objective. */
 export interface Peer extends Omit<TrainOptions, "objective" | "steps"> {
@@ -137,13 +137,13 @@ function objectiveOf(
 ): Objective {
   const { softcap = 0 } = model;
   const objective: Objective = (params, batch, { stage }) => {
-    const hidden = model.hidden(params, batch);
+    const { hidden, balanced } = trainedStates(model, params, batch);
     const output = model.outputWeight(params);
-    if (stage === "alone") return linearCrossEntropy(hidden, output, batch.targets, { softcap });
+    if (stage === "alone") return balanced(linearCrossEntropy(hidden, output, batch.targets, { softcap }));
     const others = peers.map((_, i) => i).filter((i) => i !== own);
     const teachers = noGrad(() => others.map((i) => scoresBy({ model: peers[i]!.model, params: copies[i]! }, batch)));
     const options = { labels: batch.targets, ceWeight: 1, kdWeight: weight, softcap };
-    return linearDistillationParts(hidden, output, { teachers }, options).loss;
+    return balanced(linearDistillationParts(hidden, output, { teachers }, options).loss);
   };
   return Object.assign(objective, { stageAt: (step: number) => (step <= burnIn ? "alone" : "together") });
 }

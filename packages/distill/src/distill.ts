@@ -16,7 +16,7 @@ import type { Objective, ObjectiveContext, TrainBatch } from "@llmeff/train";
 import { checkTemperatures, type DistillationParts, linearDistillationParts } from "./distillation-loss.js";
 import { checkDivergence, type Divergence, needsFullSupport } from "./divergences.js";
 import { type DistillMetrics, MetricsBoard, timed } from "./metrics.js";
-import { type Parameters, scoresBy, type Teacher, type TokenModel } from "./model.js";
+import { type Parameters, scoresBy, type Teacher, type TokenModel, trainedStates } from "./model.js";
 import { checkSchedule, type OmegaSchedule, omegaAt } from "./schedule.js";
 import { checkSparseMode, type SparseMode } from "./sparse.js";
 import type { DistillTarget } from "./targets.js";
@@ -110,15 +110,14 @@ class Distiller {
     this.#release();
     const { student } = this.#options;
     const { softcap = 0 } = student;
-    const parts = linearCrossEntropyParts(student.hidden(params, batch), student.outputWeight(params), batch.targets, {
-      softcap,
-    });
+    const { hidden, balanced } = trainedStates(student, params, batch);
+    const parts = linearCrossEntropyParts(hidden, student.outputWeight(params), batch.targets, { softcap });
     const { ce, count } = parts;
     const none = zeros([4], { dtype: ce.dtype, device: ce.device });
     const sums = concat([mul(ce, count).reshape([1]), none, count.reshape([1])]);
     this.board.omega = 0;
     this.board.record(context.microBatch, () => context.step, { sums, teacherMs: undefined });
-    return parts.loss;
+    return balanced(parts.loss);
   }
 
   #distilled(params: Parameters, batch: TrainBatch, context: ObjectiveContext): Tensor {
@@ -129,12 +128,15 @@ class Distiller {
       return this.board.omega;
     });
     const rest = context.byStep((step) => 1 - this.#omegaAt(step));
-    const { loss, sums } = this.#parts(params, batch, target, { ceWeight: rest, kdWeight: omega });
+    const { hidden, balanced } = trainedStates(this.#options.student, params, batch);
+    const weights = { ceWeight: rest, kdWeight: omega };
+    const { loss, sums } = this.#parts(hidden, params, batch, target, weights);
     this.board.record(context.microBatch, () => context.step, { sums, teacherMs: ms });
-    return loss;
+    return balanced(loss);
   }
 
   #parts(
+    hidden: Tensor,
     params: Parameters,
     batch: TrainBatch,
     target: DistillTarget,
@@ -143,7 +145,7 @@ class Distiller {
     const { student, divergence, mode, tauStudent, tauTeacher, temperatureSquared, vocabPad, blockElements } =
       this.#options;
     const { softcap = 0 } = student;
-    return linearDistillationParts(student.hidden(params, batch), student.outputWeight(params), target, {
+    return linearDistillationParts(hidden, student.outputWeight(params), target, {
       labels: batch.targets,
       ...weights,
       ...{ divergence, mode, tauStudent, tauTeacher, temperatureSquared, vocabPad, softcap },

@@ -1,7 +1,7 @@
 /** What distillation asks of a model, whoever made it. */
 import type { Batch } from "@llmeff/data";
-import type { Transformer } from "@llmeff/models";
-import { type Tensor, tensor } from "@llmeff/tensor";
+import type { ForwardOptions, HiddenStates, Transformer } from "@llmeff/models";
+import { add, mul, type Tensor, tensor } from "@llmeff/tensor";
 import type { TrainBatch } from "@llmeff/train";
 import type { TeacherScores } from "./targets.js";
 
@@ -15,6 +15,18 @@ export interface TokenModel {
   outputWeight(params: Parameters): Tensor;
   /** Logits become `softcap · tanh(logits / softcap)`; default 0, off. */
   softcap?: number;
+  /** The hidden states of a training step, and what the model adds to any loss, such as for the balance of its experts; default `hidden` and nothing. */
+  trained?(params: Parameters, batch: TrainBatch): TrainedStates;
+}
+
+export interface TrainedStates {
+  hidden: Tensor;
+  /** The loss with what the model adds. */
+  balanced(loss: Tensor): Tensor;
+}
+
+export function trainedStates(model: TokenModel, params: Parameters, batch: TrainBatch): TrainedStates {
+  return model.trained?.(params, batch) ?? { hidden: model.hidden(params, batch), balanced: (loss) => loss };
 }
 
 /** A teacher in inference: its parameters never get a gradient. */
@@ -35,12 +47,41 @@ export function inputsOf({ tokens, targets, batchSize, seqLen }: Batch, params: 
   return { tokens: tensor(tokens, options), targets: tensor(targets, options), extras: {} };
 }
 
-/** A Transformer of @llmeff/models as distillation takes it. */
+/**
+ * A Transformer of @llmeff/models as distillation takes it. It sees the masks of packed rows (`documents`, `prefix`, `positions` among a batch's extras) as
+ * far as it has a use for them, and adds the balancing losses of its experts as its own `loss` does.
+ */
 export function tokenModel(model: Transformer): TokenModel {
-  const { tieEmbeddings, finalSoftcap } = model.config;
+  const { tieEmbeddings, finalSoftcap, mup, dModel } = model.config;
+  const ratio = mup ? dModel / mup.baseWidth : 1;
+  const headInput = (hidden: Tensor) => (ratio === 1 ? hidden : mul(hidden, 1 / ratio));
+  const statesOf = (params: Parameters, { tokens, extras }: TrainBatch) =>
+    model.states(params, tokens, undefined, masksOf(model, extras));
   return {
-    hidden: (params, { tokens }) => model.hidden(params, tokens),
+    hidden: (params, batch) => headInput(statesOf(params, batch).hidden),
     outputWeight: (params) => params[tieEmbeddings ? "model.embed_tokens.weight" : "lm_head.weight"]!,
     softcap: finalSoftcap,
+    trained(params, batch) {
+      const { hidden, routers } = statesOf(params, batch);
+      return { hidden: headInput(hidden), balanced: (loss) => balancedLoss(model, routers, loss) };
+    },
   };
+}
+
+function masksOf({ config }: Transformer, { documents, prefix, positions }: TrainBatch["extras"]): ForwardOptions {
+  return {
+    ...(documents && { documents }),
+    ...(prefix && { prefix }),
+    // Rotary positions are relative and need none.
+    ...(positions && config.positions === "learned" && { positions }),
+  };
+}
+
+/** In the order of the model's own loss, so that the bits are the same. */
+function balancedLoss({ config }: Transformer, routers: HiddenStates["routers"], loss: Tensor): Tensor {
+  const { auxCoef = 0, zCoef = 0 } = config.experts ?? {};
+  return Object.values(routers).reduce((total, { aux, zLoss }) => {
+    const balanced = auxCoef > 0 && aux !== undefined ? add(total, mul(aux, auxCoef)) : total;
+    return zCoef > 0 ? add(balanced, mul(zLoss, zCoef)) : balanced;
+  }, loss);
 }

@@ -1,0 +1,72 @@
+import { DocumentBatches, documentSet, shuffledDocuments } from "@llmeff/data";
+import { Transformer, type TransformerConfig } from "@llmeff/models";
+import { AdamW } from "@llmeff/optim";
+import { type Objective, train } from "@llmeff/train";
+import { describe, expect, it } from "vitest";
+import { bitsOf, disposeAll, teacherModel, text, textData, vocabSize } from "../test/setup.js";
+import { distill, tokenModel } from "./index.js";
+
+const base = { vocabSize, dModel: 16, numLayers: 2, numHeads: 2, maxSeqLen: 32 };
+const configs: Record<string, TransformerConfig> = {
+  plain: base,
+  "tied, with a softcap": { ...base, tieEmbeddings: true, finalSoftcap: 5 },
+  muP: { ...base, mup: { baseWidth: 8 } },
+  "a mixture of experts": { ...base, experts: { numExperts: 4, topK: 2, auxCoef: 0.01, zCoef: 0.001 } },
+  "learned positions": { ...base, positions: "learned" },
+};
+
+const documents = documentSet(Array.from({ length: 20 }, (_, i) => text().subarray(9 * i, 9 * i + 4 + i)));
+const packed = () =>
+  new DocumentBatches(shuffledDocuments(documents), {
+    seqLen: 32,
+    batchSize: 2,
+    objectives: "palm2-like",
+    sentinels: { first: 12, count: 8 },
+  });
+
+async function trained(model: Transformer, objective: Objective, data = packed() as never) {
+  const params = model.init(1);
+  const optimizer = new AdamW(params, { learningRate: 1e-2 });
+  const losses: number[] = [];
+  for await (const event of train({ params, objective, optimizer, data, steps: 4 }))
+    if (event.type === "step") losses.push(event.loss);
+  const bits = await bitsOf(params);
+  disposeAll(params);
+  return { losses, bits };
+}
+
+describe("tokenModel", () => {
+  it.each(Object.entries(configs))(
+    "has the model's own loss without a teacher, masks and balance included: %s",
+    async (_name, config) => {
+      const model = new Transformer(config);
+      const own: Objective = (params, { tokens, targets, extras: { documents, prefix, positions } }) =>
+        model.loss(params, {
+          ...{ tokens, targets, documents: documents!, prefix: prefix! },
+          ...(config.positions === "learned" && { positions: positions! }),
+        });
+      const teacher = { model: tokenModel(teacherModel), params: teacherModel.init(2) };
+      const objective = distill({ student: tokenModel(model), teacher, omega: 0, schedule: { kind: "always" } });
+      expect(await trained(model, objective)).toEqual(await trained(model, own));
+      disposeAll(teacher.params);
+      objective.dispose();
+    },
+  );
+
+  it("adds the balance of experts in both stages", async () => {
+    const withCoefficients = (auxCoef: number) => new Transformer({ ...base, experts: { numExperts: 4, auxCoef } });
+    const run = async (auxCoef: number) => {
+      const model = withCoefficients(auxCoef);
+      const teacher = { model: tokenModel(teacherModel), params: teacherModel.init(2) };
+      const objective = distill({ student: tokenModel(model), teacher, schedule: { kind: "step", steps: 1 } });
+      const { losses } = await trained(model, objective, textData() as never);
+      objective.dispose();
+      disposeAll(teacher.params);
+      return losses;
+    };
+    const [without, with1] = [await run(0), await run(1)];
+    // Balanced experts have a balancing loss of 1 in each of two layers, and a little more where they aren't.
+    expect(with1[0]! - without[0]!).toBeGreaterThan(1.9);
+    expect(with1[2]! - without[2]!).toBeGreaterThan(1.9);
+  });
+});
