@@ -47,7 +47,7 @@ export async function generateSetCommand(
 export async function scoreCommand(io: Io, folder: string, options: OutputOptions & { set?: string }): Promise<number> {
   const path = resolve(io.cwd, folder);
   const set = options.set === undefined ? join(path, samplesFile) : resolve(io.cwd, options.set);
-  const summary = await rescore(path, readSamples(set), (sample, text) => scoreSample(sample, text));
+  const summary = await rescore(path, readSamples(set), scoreSample);
   if (options.json) print(io, JSON.stringify(summary));
   else print(io, `${summary.scored} replies scored, ${summary.changed} with another score than before.`);
   if (summary.unknown > 0)

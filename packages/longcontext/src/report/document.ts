@@ -325,6 +325,7 @@ function runCard(sums: Aggregate, { header, records }: ReportInput): Section {
           { header: "From cache" },
           { header: "Completion tokens" },
           { header: "Cost" },
+          { header: "Counted / planned", style: "fixed", digits: 2 },
         ],
         rows: [...usage].map(([model, sum]) => [
           model,
@@ -333,6 +334,7 @@ function runCard(sums: Aggregate, { header, records }: ReportInput): Section {
           sum.cachedTokens,
           sum.completionTokens,
           sum.cost,
+          sums.tokenRatios[model] ?? null,
         ]),
       },
       { kind: "json", title: "Models", value: models },
