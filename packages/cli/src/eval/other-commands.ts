@@ -80,8 +80,8 @@ export async function reportCommand(
 }
 
 export async function compareCommand(io: Io, folders: readonly string[], options: OutputOptions): Promise<number> {
-  const { records } = await resultsOf(folders.map((folder) => resolve(io.cwd, folder)));
-  const { comparisons, models } = aggregate(records);
+  const { header, records } = await resultsOf(folders.map((folder) => resolve(io.cwd, folder)));
+  const { comparisons, models } = aggregate(records, { models: Object.keys(header.config.models) });
   if (models.length < 2) {
     throw new UsageError(
       `[eval] there is nothing to compare: all results are of ${models.join() || "no model"}. Name folders of several models.`,

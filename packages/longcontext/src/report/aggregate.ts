@@ -12,6 +12,8 @@ import { spearman } from "../stats/spearman.js";
 export interface AggregateOptions {
   /** Errors and prompts that are too long: left out of means (default) or counted as 0. */
   errors?: "exclude" | "zero";
+  /** Models in the order in which they are to be told; default that of the results. */
+  models?: readonly string[];
   /** Score that an effective length must hold; default 0.856, RULER's. */
   threshold?: number;
 }
@@ -85,7 +87,8 @@ export function latestRecords(records: Iterable<ResultRecord>): ResultRecord[] {
 /** @param records - as they stand in a results file */
 export function aggregate(records: Iterable<ResultRecord>, options: AggregateOptions = {}): Aggregate {
   const latest = latestRecords(records);
-  const models = [...new Set(latest.map(({ model }) => model))];
+  const found = new Set(latest.map(({ model }) => model));
+  const models = [...new Set([...(options.models ?? []), ...found])].filter((model) => found.has(model));
   const tasks = [...new Set(latest.map(taskLabel))];
   const results = tasks.flatMap((task) =>
     models.flatMap((model) => {

@@ -53,7 +53,7 @@ export function tokensLabel(tokens: number): string {
 
 /** A report for `renderReport` of `@llmeff/report`. */
 export function evaluationReport(input: ReportInput): Report {
-  const sums = aggregate(input.records, input);
+  const sums = aggregate(input.records, { models: Object.keys(input.header.config.models), ...input });
   return {
     title: input.title ?? "Long-context evaluation",
     subtitle: subtitle(sums),
