@@ -1,8 +1,8 @@
 /** What ends the command early, and with which exit code. */
 import { LlmeffError } from "@llmeff/native/errors";
 
-/** Exit codes of the command. */
-export const exitCodes = { ok: 0, failure: 1, usage: 2, interrupted: 130 } as const;
+/** Exit codes of the command; `incomplete`: an evaluation that lacks answers. */
+export const exitCodes = { ok: 0, failure: 1, usage: 2, incomplete: 3, interrupted: 130 } as const;
 
 /** The command line or a config can't be used as it is. */
 export class UsageError extends LlmeffError {

@@ -1,29 +1,33 @@
 /** The command line: options, commands, exit codes. */
-import { type DeviceChoice, isDeviceChoice } from "@llmeff/tensor";
-import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
+import { Command, CommanderError, Option } from "commander";
+import { addEvalCommands } from "./commands/eval.js";
 import { generateCommand } from "./commands/generate.js";
 import { infoCommand } from "./commands/info.js";
 import { studyCommand } from "./commands/study.js";
 import { trainCommand } from "./commands/train.js";
-import { deviceForms } from "./config/fields.js";
 import { trainingDTypes } from "./config/training-schema.js";
 import { exitCodes, InterruptedError, UsageError } from "./errors.js";
 import { type Io, note, processIo } from "./io.js";
+import { device, deviceHelp, number, positiveInteger, wholeNumber } from "./option-values.js";
 import { version } from "./version.js";
 
 /**
  * Runs the command.
  *
  * @param argv - without the program's own name
- * @returns the exit code: 0, 1 for a failure, 2 for a command line or config that can't be used, 130 when interrupted
+ * @returns the exit code: 0, 1 for a failure, 2 for a command line or config that can't be used, 3 for an evaluation that lacks answers, 130 when interrupted
  *
  * @example
  * process.exitCode = await main(["info", "--json"]);
  */
 export async function main(argv: readonly string[], io: Io = processIo()): Promise<number> {
   try {
-    await buildProgram(io).parseAsync(argv as string[], { from: "user" });
-    return exitCodes.ok;
+    let code: number = exitCodes.ok;
+    const program = buildProgram(io, (told) => {
+      code = told;
+    });
+    await program.parseAsync(argv as string[], { from: "user" });
+    return code;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
     return report(io, error);
@@ -43,28 +47,14 @@ function stackOf(error: Error): string {
   return error.cause instanceof Error ? `${own}\ncaused by: ${stackOf(error.cause)}` : own;
 }
 
-function number(what: string, test: (value: number) => boolean) {
-  return (text: string): number => {
-    const value = text.trim() === "" ? Number.NaN : Number(text);
-    if (!Number.isFinite(value) || !test(value)) throw new InvalidArgumentError(`expected ${what}.`);
-    return value;
-  };
-}
-
-const positiveInteger = number("a positive integer", (value) => Number.isSafeInteger(value) && value > 0);
-const wholeNumber = number("an integer of at least 0", (value) => Number.isSafeInteger(value) && value >= 0);
-
-const deviceHelp = "cpu, cuda, cuda:1, … or auto, a GPU if there is one (default: LLMEFF_DEVICE, else cpu)";
-function device(text: string): DeviceChoice {
-  if (!isDeviceChoice(text)) throw new InvalidArgumentError(`expected one of ${deviceForms}.`);
-  return text;
-}
-
 const dtypeHelp = `${trainingDTypes.join(" or ")} parameters and activations, instead of the config's`;
 
-function buildProgram(io: Io): Command {
+/** @param done - is told the exit code of a command that ran to its end, where it isn't 0 always */
+function buildProgram(io: Io, done: (code: number) => void): Command {
   const program = new Command("llmeff")
-    .description("Trains language models on a native engine, generates text, and runs studies.")
+    .description(
+      "Trains language models on a native engine, generates text, runs studies, and evaluates long contexts.",
+    )
     .version(version())
     .configureOutput({
       writeOut: (text) => void io.stdout.write(text),
@@ -117,6 +107,7 @@ function buildProgram(io: Io): Command {
       new Option("--sweep", "try every learning rate of every arm instead, and keep the best beside the config"),
     )
     .action((config, options) => studyCommand(io, config, options));
+  addEvalCommands(program, io, done);
   program
     .command("info")
     .description("what runs here: versions, processor, GPUs, instruction sets, threads, memory, native binary")

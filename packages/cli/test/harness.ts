@@ -31,7 +31,10 @@ export class Workplace implements AsyncDisposable {
   }
 
   /** @param interruptAt - Ctrl-C as soon as the output holds this text */
-  async run(argv: string[], { interruptAt }: { interruptAt?: string } = {}): Promise<Outcome> {
+  async run(
+    argv: string[],
+    { interruptAt, env = {} }: { interruptAt?: string; env?: Record<string, string> } = {},
+  ): Promise<Outcome> {
     const outcome: Outcome = { code: 0, stdout: "", stderr: "" };
     let listener: (() => void) | undefined;
     const stream = (name: "stdout" | "stderr") => ({
@@ -48,7 +51,7 @@ export class Workplace implements AsyncDisposable {
     const io: Io = {
       stdout: stream("stdout"),
       stderr: stream("stderr"),
-      env: {},
+      env,
       cwd: this.folder,
       onInterrupt(given) {
         listener = given;

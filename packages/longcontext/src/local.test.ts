@@ -4,6 +4,8 @@ import { memory, scope, tensor } from "@llmeff/tensor";
 import { expect, it } from "vitest";
 import { plainSample } from "../test/samples.js";
 import { localModel } from "./local.js";
+import { nllPosition } from "./models/nll-position.js";
+import { oracleModel } from "./models/stand-ins.js";
 
 const transformer = new Transformer({
   vocabSize: 256,
@@ -51,6 +53,16 @@ it("answers messages as text, ends at a stop text, and counts its tokens", async
   const stop = free.text.slice(3, 5);
   const stopped = await model.generate({ messages, maxTokens: 20, temperature: 0, stop: [stop] });
   expect(stopped).toMatchObject({ finish: "stop", text: free.text.slice(0, free.text.indexOf(stop)) });
+});
+
+it("gives NLL against position: about log 256 for a model that has learned nothing", async () => {
+  const text = "The kettle is warm, and the road is long. ".repeat(4).slice(0, 128);
+  const { points, fit, bins } = await nllPosition(model, [text, text.slice(0, 40)], { positions: [1, 8, 32, 127] });
+  expect(points.map(({ documents }) => documents)).toEqual([2, 2, 2, 1]);
+  for (const { mean } of points) expect(Math.abs(mean! - Math.log(256))).toBeLessThan(2);
+  expect(bins.reduce((sum, { tokens }) => sum + tokens, 0)).toBe(127 + 39);
+  expect(fit).not.toBeNull();
+  await expect(nllPosition(oracleModel(), [text])).rejects.toThrow(/no log-probabilities/);
 });
 
 it("tells its context, so that longer samples are not asked", () => {

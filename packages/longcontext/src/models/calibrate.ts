@@ -1,5 +1,7 @@
 /** How an endpoint counts, from what it says it received. */
 import { Random } from "@llmeff/data";
+import { systemClock } from "../runner/clock.js";
+import { AttemptsError, withRetries } from "../runner/retry.js";
 import type { Message } from "../sample.js";
 import { proseLine } from "../scribe/prose.js";
 import type { Overhead } from "../tokens/budget.js";
@@ -51,7 +53,17 @@ export function calibratedTokens(
 
 async function probe(model: EvalModel, texts: readonly string[], signal: AbortSignal | undefined): Promise<UsageProbe> {
   const messages = texts.map((content, i): Message => ({ role: i % 2 === 0 ? "user" : "assistant", content }));
-  const { usage } = await model.generate({ messages, maxTokens: 16, ...(signal === undefined ? {} : { signal }) });
+  const request = { messages, maxTokens: 16, ...(signal === undefined ? {} : { signal }) };
+  const { value } = await withRetries(
+    () => model.generate(request),
+    {},
+    systemClock,
+    () => {},
+    signal,
+  ).catch((error) => {
+    throw error instanceof AttemptsError ? error.failure : error;
+  });
+  const { usage } = value;
   if (usage === undefined) {
     throw new ModelError(
       "stop",

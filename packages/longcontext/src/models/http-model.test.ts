@@ -1,6 +1,6 @@
 import { createServer } from "node:net";
 import { describe, expect, it } from "vitest";
-import { type Asked, type Behaviour, TestEndpoint } from "../../test/endpoint.js";
+import { type Asked, type Behaviour, TestEndpoint } from "../../../../test/openai-endpoint.js";
 import { type GenRequest, ModelError } from "./eval-model.js";
 import { type HttpModelOptions, httpModel, listModels } from "./http-model.js";
 

@@ -5,10 +5,9 @@ import type { Sample } from "../sample.js";
 import { guessLatentList } from "../stats/noise-floors.js";
 import { targetText } from "../suite/score-sample.js";
 import type { View } from "../tasks/latent-list/program.js";
-import { utf8Bytes } from "../tokens/tokenizer.js";
 import { type EvalModel, type GenRequest, type GenResult, ModelError } from "./eval-model.js";
 
-/** A model that answers by a function of the request; tokens are bytes. */
+/** A model that answers by a function of the request. It counts no tokens, unless the function does. */
 export function standIn(
   id: string,
   answer: (request: GenRequest) => string | Partial<GenResult> | Promise<string>,
@@ -16,17 +15,13 @@ export function standIn(
   return {
     id,
     kind: "chat",
-    tokenizer: utf8Bytes,
     fingerprint: { standIn: id },
     async generate(request) {
       request.signal?.throwIfAborted();
       const start = performance.now();
       const given = await answer(request);
       const { text = "", ...rest } = typeof given === "string" ? { text: given } : given;
-      const messages = request.messages ?? [{ content: request.prompt ?? "" }];
-      const promptTokens = messages.reduce((sum, { content }) => sum + utf8Bytes.count(content), 0);
-      const usage = { promptTokens, completionTokens: utf8Bytes.count(text) };
-      return { text, finish: "stop", usage, totalMs: performance.now() - start, ...rest };
+      return { text, finish: "stop", totalMs: performance.now() - start, ...rest };
     },
   };
 }

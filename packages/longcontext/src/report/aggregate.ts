@@ -64,6 +64,8 @@ export interface Aggregate {
   statuses: Record<Status, number>;
   /** More than 1 % of the requests ended in errors. */
   incomplete: boolean;
+  /** Prompt tokens as each endpoint counted, divided by the generator's count; null where it told none. */
+  tokenRatios: Record<string, number | null>;
 }
 
 const DEPTH_CENTRES = Array.from({ length: 11 }, (_, i) => 10 * i);
@@ -100,7 +102,17 @@ export function aggregate(records: Iterable<ResultRecord>, options: AggregateOpt
     correlations: correlations(tasks, models, results),
     statuses,
     incomplete: statuses.error > INCOMPLETE_SHARE * latest.length,
+    tokenRatios: Object.fromEntries(models.map((model) => [model, tokenRatio(model, latest)])),
   };
+}
+
+function tokenRatio(model: string, records: readonly ResultRecord[]): number | null {
+  const told = records.filter(
+    (record) => record.model === model && record.usage !== undefined && !record.usageEstimated,
+  );
+  const planned = told.reduce((sum, { budgetTokens }) => sum + budgetTokens, 0);
+  const counted = told.reduce((sum, { usage }) => sum + usage!.promptTokens, 0);
+  return planned > 0 ? counted / planned : null;
 }
 
 /** A record's score as it counts; null where it doesn't. */

@@ -84,7 +84,6 @@ function summary(sums: Aggregate, { errors = "exclude", threshold = 0.856 }: Rep
     result.samples,
     interval(result.mean),
     result.floor === null ? null : percent(result.floor),
-    result.area === null ? null : percent(result.area),
     result.effectiveLength === null ? "none" : tokensLabel(result.effectiveLength),
     result.statuses.error + result.statuses.context_exceeded,
   ]);
@@ -103,7 +102,6 @@ function summary(sums: Aggregate, { errors = "exclude", threshold = 0.856 }: Rep
           { header: "Samples", style: "integer" },
           { header: "Score", unit: "95 % interval", align: "right" },
           { header: "Floor", align: "right" },
-          { header: "Area", unit: "over log2 length", align: "right" },
           { header: "Effective length", unit: `≥ ${percent(threshold)}`, align: "right" },
           { header: "Not answered", style: "integer" },
         ],
@@ -137,13 +135,18 @@ function curveChart(task: string, results: readonly TaskResult[]): LineChart {
       high: points.map(({ high, mean }) => high ?? mean),
     };
   });
+  // To the longest budget, which prompts stay a little below, so that it has its tick.
+  const longest = Math.max(
+    0,
+    ...results.flatMap(({ byLength, curve }) => [...byLength.map(({ length }) => length), curve.at(-1)?.tokens ?? 0]),
+  );
   const floors = results.flatMap(({ floor }) => (floor === null ? [] : [floor]));
   const floor = floors.length === 0 ? undefined : floors.reduce((sum, value) => sum + value, 0) / floors.length;
   return {
     kind: "lineChart",
     title: `${task}: mean score of all samples up to a length`,
     caption: "Cumulative average; the band is a 95 % interval. k = 1024.",
-    x: { label: "prompt tokens", scale: "log2" },
+    x: { label: "prompt tokens", scale: "log2", ...(longest > 0 ? { max: longest } : {}) },
     y: { label: "score", style: "percent", min: 0, max: 1 },
     series,
     ...(floor === undefined ? {} : { references: [{ value: floor, label: `floor ${percent(floor)}` }] }),
@@ -154,20 +157,23 @@ function lengthTable(results: readonly TaskResult[]): TableBlock {
   const lengths = [...new Set(results.flatMap(({ byLength }) => byLength.map(({ length }) => length)))].sort(
     (a, b) => a - b,
   );
+  const shares = { align: "right", style: "percent", digits: 1 } as const;
   return {
     kind: "table",
     caption: "Score at each length",
     columns: [
       { header: "Model" },
-      ...lengths.map((length) => ({ header: tokensLabel(length), align: "right" as const })),
+      ...lengths.map((length) => ({ header: tokensLabel(length), ...shares })),
+      { header: "Area", ...shares },
+      { header: "Per doubling", unit: "from 32k on", ...shares },
     ],
-    rows: results.map(({ model, byLength }) => [
+    rows: results.map(({ model, byLength, area, degradation }) => [
       model,
-      ...lengths.map((length) => {
-        const at = byLength.find((entry) => entry.length === length);
-        return at === undefined ? null : interval(at);
-      }),
+      ...lengths.map((length) => byLength.find((at) => at.length === length)?.mean ?? null),
+      area,
+      degradation?.slopePerDoubling ?? null,
     ]),
+    note: "Area: mean of the score over the logarithm of the length. Intervals stand in the data at the end.",
   };
 }
 
@@ -319,6 +325,7 @@ function runCard(sums: Aggregate, { header, records }: ReportInput): Section {
           { header: "From cache" },
           { header: "Completion tokens" },
           { header: "Cost" },
+          { header: "Counted / planned", style: "fixed", digits: 2 },
         ],
         rows: [...usage].map(([model, sum]) => [
           model,
@@ -327,6 +334,7 @@ function runCard(sums: Aggregate, { header, records }: ReportInput): Section {
           sum.cachedTokens,
           sum.completionTokens,
           sum.cost,
+          sums.tokenRatios[model] ?? null,
         ]),
       },
       { kind: "json", title: "Models", value: models },
@@ -387,7 +395,7 @@ function percent(share: number): string {
 }
 
 function number(share: number): string {
-  return (100 * share).toFixed(1);
+  return (100 * share).toFixed(1).replace("-", "−");
 }
 
 function readable(name: string): string {

@@ -9,6 +9,6 @@ export type { RateLimitOptions } from "./rate-limits.js";
 export { type RescoreSummary, rescore } from "./rescore.js";
 export { type CachedReply, folderCache, type ResponseCache } from "./response-cache.js";
 export { promptTokensOf, type ResultRecord, type SampleFacts, type Score, STATUSES, type Status } from "./result.js";
-export { type ResultsHeader, type RunConfig, readResults, resultsFile } from "./results-file.js";
+export { type ResultsHeader, type RunConfig, readResults, resultsFile, writeResults } from "./results-file.js";
 export type { RetryOptions } from "./retry.js";
-export { type RunModel, type RunOptions, type RunSummary, runEvaluation } from "./run.js";
+export { type RunModel, type RunOptions, type RunSummary, runEvaluation, type Scorer } from "./run.js";

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { bundleProgram } from "../../../../test/bundle.js";
-import { type Behaviour, TestEndpoint } from "../../test/endpoint.js";
+import { type Behaviour, TestEndpoint } from "../../../../test/openai-endpoint.js";
 import type { ResultRecord } from "./result.js";
 import { readResults, resultsFile } from "./results-file.js";
 

@@ -111,6 +111,7 @@ function variantOf({ task, meta }: Sample): { variant?: string } {
     if (typeof meta.literal === "boolean") return { variant: meta.literal ? "qa_literal" : "qa_paraphrased" };
     return { variant: `qa${meta.hops}` };
   }
+  if (task === "conlang" && typeof meta.condition === "string") return { variant: `conlang_${meta.condition}` };
   return {};
 }
 

@@ -6,15 +6,16 @@ import { dirname, join } from "node:path";
 import { FormatError, OptionError } from "@llmeff/native/errors";
 import { AppendFile } from "@llmeff/report";
 import { endsInNewline, fileLines, replaceLines } from "../file-lines.js";
+import type { EvalModel } from "../models/eval-model.js";
 import { canonicalJson, sha256 } from "./identity.js";
 import { isResultRecord, RESULTS_SCHEMA, type ResultRecord } from "./result.js";
 
 export const resultsFile = "results.jsonl";
 export const quarantineFile = "quarantine.jsonl";
 
-/** What results of one file have in common; `models` holds the fingerprint of each. */
+/** What results of one file have in common; `models` holds kind and fingerprint of each. */
 export interface RunConfig {
-  models: Record<string, unknown>;
+  models: Record<string, { kind?: EvalModel["kind"]; [field: string]: unknown }>;
   [setting: string]: unknown;
 }
 
@@ -92,6 +93,21 @@ export async function readResults(
 }
 
 const nothing: Scan = { header: undefined, bad: [], torn: false };
+
+/**
+ * Writes results that were made elsewhere into a folder of their own, as if they were a run's.
+ *
+ * @throws {OptionError} if the folder holds results already
+ */
+export async function writeResults(folder: string, config: RunConfig, records: Iterable<ResultRecord>): Promise<void> {
+  const path = join(folder, resultsFile);
+  if (existsSync(path)) throw new OptionError(`[results] ${folder} holds results already. Choose another folder.`);
+  function* lines() {
+    yield JSON.stringify(newHeader(config));
+    for (const record of records) yield JSON.stringify(record);
+  }
+  await replaceLines(path, lines());
+}
 
 interface BadLine {
   line: number;

@@ -2,7 +2,7 @@ import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { type Behaviour, TestEndpoint, tokensOf } from "../../test/endpoint.js";
+import { type Behaviour, TestEndpoint, tokensOf } from "../../../../test/openai-endpoint.js";
 import { plainSample, plainSamples, scorePlain } from "../../test/samples.js";
 import { type EvalModel, ModelError } from "../models/eval-model.js";
 import { httpModel } from "../models/http-model.js";
@@ -133,6 +133,16 @@ describe("runEvaluation", () => {
     expect(summary).toMatchObject({ skipped: 9, written: 1, fromCache: 1, quarantined: 0, usage: first.usage });
     expect(endpoint.tally.requests).toBe(10);
     expect(await records()).toHaveLength(10);
+    await model.close?.();
+  });
+
+  it("keeps replies with every kind of line end in one line", async () => {
+    const text = "number0\u2028number0\u2029\u0085\r\n\ud800";
+    await using endpoint = await TestEndpoint.start(() => ({ kind: "answer", text }));
+    const model = httpModel(endpoint.url, "m");
+    await runEvaluation(options(model, { limit: 1 }));
+    expect(await runEvaluation(options(model, { limit: 1 }))).toMatchObject({ skipped: 1, quarantined: 0 });
+    expect((await records())[0]!.text).toBe(text);
     await model.close?.();
   });
 

@@ -54,6 +54,7 @@ describe("extractLatentList", () => {
       "[123456789012345678901234567890, 0]",
     );
     expect(Object.is(extractLatentList("sum", "-0"), 0)).toBe(true);
+    expect(extractLatentList("sum", "Output: 1,2345 or 6")).toBe(2345);
   });
 
   it("takes the first line alone of a base model", () => {

@@ -196,7 +196,8 @@ class SuffixAutomaton {
   /** Adds the element at place j after the runs that end in state `last`. */
   #extend(last: number, id: number, j: number): number {
     const known = this.#find(last, id);
-    // Only after a separator: then the run is in the automaton already, maybe as one of several of its state.
+    // Only after a separator: then the run is in the automaton already, maybe as one of several of its state. A second state for it would give
+    // the same runs, but more edges than there is room for.
     if (known !== NONE) {
       const next = this.#target[known]!;
       return this.#longest[next] === this.#longest[last]! + 1 ? next : this.#split(last, id, next);

@@ -74,8 +74,8 @@ function findBlocks(a: Int32Array, b: Int32Array, { autojunk = true }: SequenceM
     const block = extend(a, b, range, { a: run.startA, b: run.startB, size: run.size });
     if (block.size === 0) continue;
     blocks.push(block);
-    // A part of a range has no longer run of indexed elements than the whole.
-    visit(range.lowA, block.a, range.lowB, block.b, run.size);
+    // A part of a range has no longer run of indexed elements than the whole; the left one not even an equal one, which would have come first.
+    visit(range.lowA, block.a, range.lowB, block.b, run.size - 1);
     visit(block.a + block.size, range.highA, block.b + block.size, range.highB, run.size);
   }
   return blocks;

@@ -46,6 +46,18 @@ describe("cumulativeCurve", () => {
     expect(cumulativeCurve(twice)[0]).toMatchObject({ low: null, high: null });
   });
 
+  it("takes Wilson's interval for independent right and wrong answers of equal weight alone", () => {
+    const binary: ScoredLength[] = [1, 0, 1, 1].map((value) => ({ tokens: 1, score: value }));
+    const { low, high } = meanInterval([1, 0, 1, 1]);
+    expect(cumulativeCurve(binary)[0]).toMatchObject({ low, high });
+    expect(cumulativeCurve(binary.map((sample) => ({ ...sample, weight: 1 / 3 })))[0]).toMatchObject({ low, high });
+    const clustered = binary.map((sample, i) => ({ ...sample, cluster: i < 2 ? "t" : `${i}` }));
+    expect(cumulativeCurve(clustered)[0]!.low).not.toBeCloseTo(low!, 3);
+    // Weights 1 to 4: mean 0.8, Σ (w·(s − mean))² = 0.04 + 2.56 + 0.36 + 0.64, so the variance is 4/3 · 3.6 / 10².
+    const weighted = cumulativeCurve(binary.map((sample, i) => ({ ...sample, weight: 1 + i })))[0]!;
+    expect(weighted.low).toBeCloseTo(0.8 - 1.959963984540054 * Math.sqrt(0.048), 12);
+  });
+
   it("widens where the samples of a cluster agree", () => {
     const scores = Array.from({ length: 40 }, (_, i) => (Math.floor(i / 4) % 2 === 0 ? 0.9 : 0.1));
     const apart = cumulativeCurve(scores.map((value) => ({ tokens: 1, score: value })))[0]!;

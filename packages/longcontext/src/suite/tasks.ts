@@ -1,20 +1,25 @@
 /** The tasks by the names that the command line knows. */
 import { OptionError } from "@llmeff/native/errors";
 import type { Sample } from "../sample.js";
+import { CONDITIONS, type Condition } from "../tasks/conlang/book.js";
+import { conlang } from "../tasks/conlang/conlang.js";
 import { commonWords } from "../tasks/counting/common-words.js";
 import { frequentWords } from "../tasks/counting/frequent-words.js";
 import { docQa } from "../tasks/doc-qa/doc-qa.js";
+import type { Haystack } from "../tasks/haystack.js";
 import { idk } from "../tasks/idk/idk.js";
 import { latentList } from "../tasks/latent-list/latent-list.js";
 import { mrcr } from "../tasks/mrcr/mrcr.js";
 import { needleDepths } from "../tasks/niah/grid.js";
-import { NIAH_VARIANTS, type NiahVariant, niah } from "../tasks/niah/niah.js";
+import { NIAH_VARIANTS, type NiahParams, type NiahVariant, niah } from "../tasks/niah/niah.js";
 import type { SampleOptions } from "../tasks/sample-options.js";
 import { variableTracking } from "../tasks/variable-tracking/variable-tracking.js";
 
 export interface TaskOptions extends Omit<SampleOptions, "index"> {
   /** Samples at this length; of a grid, samples in each of its cells. */
   count: number;
+  /** A text of the user's in which needles in prose are hidden; default generated prose. */
+  haystack?: Haystack;
 }
 
 export interface EvalTask {
@@ -30,7 +35,7 @@ function task(name: string, about: string, make: (options: SampleOptions) => Sam
   return {
     name,
     about,
-    *samples({ count, ...options }) {
+    *samples({ count, haystack: _, ...options }) {
       for (let index = 0; index < count; index++) yield make({ ...options, index });
     },
   };
@@ -48,32 +53,56 @@ const needles: Record<NiahVariant, string> = {
   niah_100: "a hundred needles, all asked",
 };
 
+const books: Record<Condition, string> = {
+  none: "without any book",
+  half: "from half a book",
+  full: "from one book (after MTOB)",
+  "rules-only": "from grammar and dictionary without examples",
+  "examples-only": "from sentence pairs alone",
+};
+
 const GRID_DEPTHS = 11;
 
 const grid: EvalTask = {
   name: "niah_grid",
   about: `one needle at ${GRID_DEPTHS} depths: the heat map`,
-  *samples({ count, ...options }) {
+  *samples({ count, haystack, ...options }) {
     for (const depth of needleDepths(GRID_DEPTHS)) {
       for (let index = 0; index < count; index++) {
-        yield niah({ ...options, index }, { placement: { adjacent: depth / 100 } });
+        yield niah({ ...options, index }, { placement: { adjacent: depth / 100 }, ...(haystack && { haystack }) });
       }
     }
   },
 };
 
+/** Only where the variant's own haystack is prose: noise and needles are what the others are about. */
+function needleTask(variant: NiahVariant): EvalTask {
+  return {
+    name: variant,
+    about: needles[variant],
+    *samples({ count, haystack, ...options }) {
+      const own = haystack !== undefined && NIAH_VARIANTS[variant].haystack === "prose" ? { haystack } : {};
+      const params: NiahParams = { variant, ...own };
+      for (let index = 0; index < count; index++) yield niah({ ...options, index }, params);
+    },
+  };
+}
+
 export const TASKS: readonly EvalTask[] = [
   task("latent_list", "what a long Python program leaves in a list (Michelangelo)", (options) => latentList(options)),
   grid,
-  ...Object.keys(NIAH_VARIANTS).map((variant) =>
-    task(variant, needles[variant as NiahVariant], (options) => niah(options, { variant: variant as NiahVariant })),
-  ),
+  ...Object.keys(NIAH_VARIANTS).map((variant) => needleTask(variant as NiahVariant)),
   ...([2, 4, 8] as const).map((needles) =>
     task(`mrcr_${needles}`, `copy one of ${needles} like replies of a long chat (MRCR)`, (options) =>
       mrcr(options, { needles }),
     ),
   ),
   task("idk", "whether a model says that the text doesn't tell (Michelangelo)", (options) => idk(options)),
+  ...CONDITIONS.map((condition) =>
+    task(`conlang_${condition}`, `translation of a made-up language, ${books[condition]}`, (options) =>
+      conlang(options, { condition }),
+    ),
+  ),
   task("vt", "variables assigned to each other (RULER vt)", (options) => variableTracking(options)),
   task("cwe", "the most common words of a list (RULER cwe)", (options) => commonWords(options)),
   task("fwe", "the most frequent coded words (RULER fwe)", (options) => frequentWords(options)),

@@ -69,7 +69,7 @@ section>h2+*{margin-top:0!important}
 .headline dt{color:var(--muted);font-size:.875rem;order:2;line-height:1.35;margin-top:.3rem}
 .headline dd{margin:0;font-size:1.75rem;font-weight:600;line-height:1.15;letter-spacing:-.02em;font-variant-numeric:tabular-nums;overflow-wrap:anywhere}
 .headline .unit{font-size:.9375rem;font-weight:400;letter-spacing:0;color:var(--muted)}
-.scroll{overflow-x:auto;margin:0 -.5rem;padding:0 .5rem}
+.scroll{overflow-x:auto;margin-inline:-.5rem;padding:0 .5rem}
 table{border-collapse:collapse;width:100%;font-size:.9375rem;line-height:1.4}
 caption{caption-side:top;text-align:left;font-weight:600;padding-bottom:.75rem}
 th,td{padding:.6rem 0 .6rem 1.2rem;text-align:left;vertical-align:baseline}
@@ -115,7 +115,7 @@ svg .halo{paint-order:stroke;stroke:var(--ground);stroke-width:4px;stroke-linejo
 .hatch{fill:none;stroke:var(--muted);stroke-width:1.25}
 .told{font-variant-numeric:tabular-nums}
 .heat details{margin-top:1rem}
-.heat details .scroll{margin:0;padding:0 1rem 1rem}
+.heat details .scroll{margin-inline:0;padding:0 1rem 1rem}
 .excerpt h4{font-size:.8125rem;font-weight:600;color:var(--muted);margin:0;padding:.5rem 1rem 0}
 .excerpt pre{max-height:24rem;overflow:auto}
 .excerpt mark{background:var(--bestGround);color:var(--best)}

@@ -1,0 +1,22 @@
+/** Values of the command line that several commands take. */
+import { type DeviceChoice, isDeviceChoice } from "@llmeff/tensor";
+import { InvalidArgumentError } from "commander";
+import { deviceForms } from "./config/fields.js";
+
+/** A number of a kind that `what` says. */
+export function number(what: string, test: (value: number) => boolean) {
+  return (text: string): number => {
+    const value = text.trim() === "" ? Number.NaN : Number(text);
+    if (!Number.isFinite(value) || !test(value)) throw new InvalidArgumentError(`expected ${what}.`);
+    return value;
+  };
+}
+
+export const positiveInteger = number("a positive integer", (value) => Number.isSafeInteger(value) && value > 0);
+export const wholeNumber = number("an integer of at least 0", (value) => Number.isSafeInteger(value) && value >= 0);
+
+export const deviceHelp = "cpu, cuda, cuda:1, … or auto, a GPU if there is one (default: LLMEFF_DEVICE, else cpu)";
+export function device(text: string): DeviceChoice {
+  if (!isDeviceChoice(text)) throw new InvalidArgumentError(`expected one of ${deviceForms}.`);
+  return text;
+}
