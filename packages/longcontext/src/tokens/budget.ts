@@ -79,9 +79,24 @@ interface Probe extends Selection {
   tokens: number;
 }
 
+/** Pieces joined at once: few enough that they are not held as single strings, each with its header, until the end. */
+const BATCH = 4096;
+
+function joined(pieces: Iterable<string>): string {
+  const batches: string[] = [];
+  let batch: string[] = [];
+  for (const piece of pieces) {
+    if (batch.push(piece) === BATCH) {
+      batches.push(batch.join(""));
+      batch = [];
+    }
+  }
+  return batches.join("") + batch.join("");
+}
+
 const whole = ({ role, content }: Draft): Message => ({
   role,
-  content: typeof content === "string" ? content : [...content].join(""),
+  content: typeof content === "string" ? content : joined(content),
 });
 
 /**

@@ -50,8 +50,9 @@ export interface BookOptions {
   tokenizer: Tokenizer;
 }
 
+/** A sentence and its translation. Joined, so that long books hold flat strings and not their parts. */
 export function pairLine(clause: Clause, { grammar }: Language): string {
-  return `${constructedSentence(clause, grammar)} = ${englishSentence(clause, grammar)}`;
+  return [constructedSentence(clause, grammar), englishSentence(clause, grammar)].join(" = ");
 }
 
 function entryOf(kind: keyof LexemeKeys, key: string, { grammar }: Language): DictionaryEntry {
