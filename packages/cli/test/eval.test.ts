@@ -93,6 +93,37 @@ describe("llmeff eval run", () => {
     expect(stdout).toMatch(/niah_s2 +good - bad +4 +50\.0 %/);
   });
 
+  it("says that lengths were counted by another tokenizer than the model's", async () => {
+    await using endpoint = await TestEndpoint.start(answer);
+    const { code, stderr } = await place.run(run(endpoint.url, "--tokenizer", "utf8-bytes"));
+    expect(code).toBe(0);
+    expect(stderr).toMatch(/m counts 0\.2\d times the prompt tokens that utf8-bytes does/);
+    expect((await place.run(run(endpoint.url, "--out", "auto"))).stderr).not.toContain("times the prompt tokens");
+  });
+
+  it("hides needles in a text of the user's, and says when it is too short", async () => {
+    await place.write(
+      "book.txt",
+      Array.from({ length: 4000 }, (_, i) => `Sentence number ${i} of the book.`).join(" "),
+    );
+    const given = [
+      "eval",
+      "run",
+      "--model",
+      "mock:oracle",
+      "--task",
+      "niah_s2",
+      "--samples",
+      "1",
+      "--haystack",
+      "book.txt",
+    ];
+    expect((await place.run([...given, "--lengths", "8k"])).code).toBe(0);
+    expect(await place.read("runs", "eval", "samples.jsonl")).toContain("Sentence number 9 of the book.");
+    const short = await place.run([...given, "--lengths", "128k", "--out", "long"]);
+    expect(short).toMatchObject({ code: 2, stderr: expect.stringContaining("Give more text or a smaller budget") });
+  });
+
   it("evaluates stand-ins: the oracle knows all", async () => {
     const { code, stdout } = await place.run([
       "eval",

@@ -3,26 +3,41 @@ import { randomUUID } from "node:crypto";
 import { createWriteStream } from "node:fs";
 import { type FileHandle, mkdir, open, rename, rm } from "node:fs/promises";
 import { dirname } from "node:path";
-import { createInterface } from "node:readline";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { IoError, LlmeffError } from "@llmeff/native/errors";
 
 /**
- * The lines of a file, without their ends.
+ * The lines of a file, without their ends, LF or CR LF. Only these end a line: Node's `readline` ends one at U+2028 and U+2029 too, which JSON
+ * leaves as they are in a text.
  *
  * @throws {IoError} if it can't be read
  */
 export async function* fileLines(path: string): AsyncGenerator<string> {
   const file = await openFile(path);
+  /** Of a line that goes on in the next piece. */
+  let open: string[] = [];
   try {
-    const input = file.createReadStream({ encoding: "utf8", autoClose: false });
-    for await (const line of createInterface({ input, crlfDelay: Number.POSITIVE_INFINITY })) yield line;
+    for await (const piece of file.createReadStream({ encoding: "utf8", autoClose: false })) {
+      const parts = (piece as string).split("\n");
+      for (const part of parts.slice(0, -1)) {
+        open.push(part);
+        yield withoutReturn(open.join(""));
+        open = [];
+      }
+      open.push(parts.at(-1)!);
+    }
+    const last = open.join("");
+    if (last !== "") yield withoutReturn(last);
   } catch (cause) {
     throw unreadable(path, cause);
   } finally {
     await file.close();
   }
+}
+
+function withoutReturn(line: string): string {
+  return line.endsWith("\r") ? line.slice(0, -1) : line;
 }
 
 /**
@@ -43,7 +58,7 @@ export async function replaceLines(path: string, lines: Iterable<string> | Async
     );
     await rename(temporary, path);
   } catch (cause) {
-    await rm(temporary, { force: true });
+    await rm(temporary, { force: true }).catch(() => {});
     const { syscall, message } = cause as NodeJS.ErrnoException;
     if (cause instanceof LlmeffError || syscall === undefined) throw cause;
     throw new IoError(`[longcontext] cannot write ${path}: ${message}. Check the path, permissions and free space.`, {

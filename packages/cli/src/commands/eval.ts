@@ -1,5 +1,5 @@
 /** `llmeff eval …` */
-import { TASK_GROUPS, TASKS } from "@llmeff/longcontext";
+import { TASK_GROUPS, TASKS, tokensLabel } from "@llmeff/longcontext";
 import { LlmeffError, OptionError } from "@llmeff/native/errors";
 import { type Command, Option } from "commander";
 import { UsageError } from "../errors.js";
@@ -92,8 +92,16 @@ export function addEvalCommands(program: Command, io: Io, done: (code: number) =
 function withSet(command: Command): Command {
   const groups = Object.keys(TASK_GROUPS).join(", ");
   return command
-    .option("--task <names>", "tasks or groups, separated by commas; the list is below", nameList, setDefaults.task)
-    .option("--lengths <tokens>", "prompt and answer together: 4k,32k,1M (k = 1024)", lengthList, setDefaults.lengths)
+    .addOption(
+      new Option("--task <names>", "tasks or groups, separated by commas; the list is below")
+        .argParser(nameList)
+        .default(setDefaults.task, setDefaults.task.join()),
+    )
+    .addOption(
+      new Option("--lengths <tokens>", "prompt and answer together: 4k,32k,1M (k = 1024)")
+        .argParser(lengthList)
+        .default(setDefaults.lengths, setDefaults.lengths.map(tokensLabel).join()),
+    )
     .option("--samples <n>", "samples of each task at each length", positiveInteger, setDefaults.samples)
     .option("--seed <n>", "the same seed makes the same samples", wholeNumber, setDefaults.seed)
     .option(
@@ -102,6 +110,7 @@ function withSet(command: Command): Command {
       tokenCountOrZero,
       setDefaults.thinking,
     )
+    .option("--haystack <file>", "text in which needles are hidden, instead of generated prose")
     .option("--tokenizer <name>", "auto, utf8-bytes, bytes/4, or a tokenizer.json", setDefaults.tokenizer)
     .addHelpText(
       "after",

@@ -47,7 +47,7 @@ export async function generateSetCommand(
 export async function scoreCommand(io: Io, folder: string, options: OutputOptions & { set?: string }): Promise<number> {
   const path = resolve(io.cwd, folder);
   const set = options.set === undefined ? join(path, samplesFile) : resolve(io.cwd, options.set);
-  const summary = await rescore(path, readSamples(set), (sample, text) => scoreSample(sample, text));
+  const summary = await rescore(path, readSamples(set), scoreSample);
   if (options.json) print(io, JSON.stringify(summary));
   else print(io, `${summary.scored} replies scored, ${summary.changed} with another score than before.`);
   if (summary.unknown > 0)
@@ -80,8 +80,8 @@ export async function reportCommand(
 }
 
 export async function compareCommand(io: Io, folders: readonly string[], options: OutputOptions): Promise<number> {
-  const { records } = await resultsOf(folders.map((folder) => resolve(io.cwd, folder)));
-  const { comparisons, models } = aggregate(records);
+  const { header, records } = await resultsOf(folders.map((folder) => resolve(io.cwd, folder)));
+  const { comparisons, models } = aggregate(records, { models: Object.keys(header.config.models) });
   if (models.length < 2) {
     throw new UsageError(
       `[eval] there is nothing to compare: all results are of ${models.join() || "no model"}. Name folders of several models.`,

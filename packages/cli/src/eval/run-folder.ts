@@ -57,7 +57,7 @@ export async function writeReportFiles(
 ): Promise<{ files: ReportFiles; sums: Aggregate }> {
   const base = html.replace(/\.html?$/i, "");
   const files = { html, json: `${base}.json`, csv: `${base}.csv` };
-  const sums = aggregate(records, options);
+  const sums = aggregate(records, { ...options, models: Object.keys(header.config.models) });
   const chosen = chooseFailures(records);
   const samples = await samplesWith(new Set(chosen.map(({ id }) => id)), folders);
   const failures = chosen.map((record) => failureExcerpt(record, samples.get(record.id)));

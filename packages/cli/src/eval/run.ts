@@ -1,6 +1,7 @@
 /** `llmeff eval run` and `llmeff eval estimate` */
 import { join, resolve } from "node:path";
 import {
+  type Aggregate,
   type Estimate,
   estimate,
   folderCache,
@@ -77,6 +78,7 @@ export async function runCommand(io: Io, options: RunCommandOptions): Promise<nu
       }
       if (summary.stopped === "spending")
         note(io, "[eval] stopped by --max-cost or --max-tokens; raise them to go on.");
+      noteTokenizers(io, sums, samples.summary.origin.tokenizer);
       return outcomeCode(io, sums, options.failUnder ?? [], complete);
     } finally {
       await Promise.all(models.map(({ model }) => model.close?.()));
@@ -92,7 +94,7 @@ export async function estimateCommand(io: Io, options: RunCommandOptions): Promi
   const { set, tokenizer, price, json = false } = options;
   const summary =
     set === undefined
-      ? countedSet(options, await tokensFor(io, tokenizer === "auto" ? "bytes/4" : tokenizer, undefined, ""))
+      ? await countedSet(io, options, await tokensFor(io, tokenizer === "auto" ? "bytes/4" : tokenizer, undefined, ""))
       : (await givenSet(resolve(io.cwd, set))).summary;
   const expected = estimate(summary, Math.max(1, options.model.length) * options.trials, price);
   print(io, json ? JSON.stringify(expected) : describeEstimate(expected));
@@ -137,7 +139,7 @@ async function ask(io: Io, options: RunCommandOptions, prepared: Prepared, signa
       folder,
       models: models.map((opened) => runModel(opened, options)),
       samples: () => readSamples(samples.path),
-      score: (sample, text) => scoreSample(sample, text),
+      score: scoreSample,
       config: {
         samples: samples.summary.sha256,
         ...samples.summary.origin,
@@ -191,6 +193,18 @@ function showProgress(
     ...(price === undefined ? [] : [`cost ${usage.cost.toFixed(4)} of at most ${expected.cost!.toFixed(4)}`]),
   ];
   progress.update(skipped + written, { tokens: usage.promptTokens + usage.completionTokens, note: notes.join(" · ") });
+}
+
+/** A tokenizer that isn't the model's makes prompts of other lengths than were asked for. */
+function noteTokenizers(io: Io, { tokenRatios }: Aggregate, tokenizer: unknown): void {
+  for (const [model, ratio] of Object.entries(tokenRatios)) {
+    if (ratio === null || Math.abs(ratio - 1) <= 0.1) continue;
+    note(
+      io,
+      `[eval] ${model} counts ${ratio.toFixed(2)} times the prompt tokens that ${String(tokenizer)} does, so prompts aren't as long as asked for. ` +
+        "Curves are drawn by its own count; for lengths by it, take --tokenizer auto in another folder.",
+    );
+  }
 }
 
 function describeEstimate({ requests, promptTokens, completionTokens, cost }: Estimate): string {

@@ -1,8 +1,8 @@
 /** The samples of a run: a file that is given, or a set generated for the model. */
 import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
-import { join, resolve } from "node:path";
-import { loadHuggingFaceTokenizer } from "@llmeff/data";
+import { basename, join, resolve } from "node:path";
+import { loadHuggingFaceTokenizer, readText } from "@llmeff/data";
 import {
   type Calibration,
   calibrate,
@@ -33,6 +33,8 @@ export interface SetOptions {
   seed: number;
   thinking: number;
   tokenizer: string;
+  /** File with the text in which needles are hidden. */
+  haystack?: string;
 }
 
 export const setDefaults: SetOptions = {
@@ -52,14 +54,23 @@ export interface SampleFile {
 /** For when nothing better is known: English text has about four bytes a token. */
 const quarterBytes = calibrated("bytes/4", { bytes: 0, promptTokens: 0 }, { bytes: 4, promptTokens: 1 }, { safety: 1 });
 
-function specOf({ task, lengths, samples, seed, thinking }: SetOptions): SetSpec {
-  return { tasks: tasksNamed(task).map(({ name }) => name), lengths, count: samples, seed, thinkingBudget: thinking };
+async function specOf(io: Io, { task, lengths, samples, seed, thinking, haystack }: SetOptions): Promise<SetSpec> {
+  const tasks = tasksNamed(task).map(({ name }) => name);
+  const text = haystack === undefined ? undefined : await readText(resolve(io.cwd, haystack));
+  return {
+    tasks,
+    lengths,
+    count: samples,
+    seed,
+    thinkingBudget: thinking,
+    ...(text !== undefined && { haystack: { name: basename(haystack!), text } }),
+  };
 }
 
 /** What a generated set would hold, without writing it. */
-export function countedSet(options: SetOptions, tokens: SetTokens): SampleCounts {
+export async function countedSet(io: Io, options: SetOptions, tokens: SetTokens): Promise<SampleCounts> {
   const counts = noSamples();
-  for (const sample of generateSet(specOf(options), tokens)) count(counts, sample);
+  for (const sample of generateSet(await specOf(io, options), tokens)) count(counts, sample);
   return counts;
 }
 
@@ -77,7 +88,7 @@ function count(counts: SampleCounts, { budget }: Sample): void {
 
 /** Generates the set into `path`, unless it lies there already. */
 export async function generatedSet(io: Io, path: string, options: SetOptions, tokens: SetTokens): Promise<SampleFile> {
-  const spec = specOf(options);
+  const spec = await specOf(io, options);
   const origin = originOf(spec, tokens);
   const there = await readSummary(path);
   if (there !== undefined && isMadeFrom(there, origin)) return { path, summary: there };

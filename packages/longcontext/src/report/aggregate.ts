@@ -12,6 +12,8 @@ import { spearman } from "../stats/spearman.js";
 export interface AggregateOptions {
   /** Errors and prompts that are too long: left out of means (default) or counted as 0. */
   errors?: "exclude" | "zero";
+  /** Models in the order in which they are to be told; default that of the results. */
+  models?: readonly string[];
   /** Score that an effective length must hold; default 0.856, RULER's. */
   threshold?: number;
 }
@@ -64,6 +66,8 @@ export interface Aggregate {
   statuses: Record<Status, number>;
   /** More than 1 % of the requests ended in errors. */
   incomplete: boolean;
+  /** Prompt tokens as each endpoint counted, divided by the generator's count; null where it told none. */
+  tokenRatios: Record<string, number | null>;
 }
 
 const DEPTH_CENTRES = Array.from({ length: 11 }, (_, i) => 10 * i);
@@ -83,7 +87,8 @@ export function latestRecords(records: Iterable<ResultRecord>): ResultRecord[] {
 /** @param records - as they stand in a results file */
 export function aggregate(records: Iterable<ResultRecord>, options: AggregateOptions = {}): Aggregate {
   const latest = latestRecords(records);
-  const models = [...new Set(latest.map(({ model }) => model))];
+  const found = new Set(latest.map(({ model }) => model));
+  const models = [...new Set([...(options.models ?? []), ...found])].filter((model) => found.has(model));
   const tasks = [...new Set(latest.map(taskLabel))];
   const results = tasks.flatMap((task) =>
     models.flatMap((model) => {
@@ -100,7 +105,17 @@ export function aggregate(records: Iterable<ResultRecord>, options: AggregateOpt
     correlations: correlations(tasks, models, results),
     statuses,
     incomplete: statuses.error > INCOMPLETE_SHARE * latest.length,
+    tokenRatios: Object.fromEntries(models.map((model) => [model, tokenRatio(model, latest)])),
   };
+}
+
+function tokenRatio(model: string, records: readonly ResultRecord[]): number | null {
+  const told = records.filter(
+    (record) => record.model === model && record.usage !== undefined && !record.usageEstimated,
+  );
+  const planned = told.reduce((sum, { budgetTokens }) => sum + budgetTokens, 0);
+  const counted = told.reduce((sum, { usage }) => sum + usage!.promptTokens, 0);
+  return planned > 0 ? counted / planned : null;
 }
 
 /** A record's score as it counts; null where it doesn't. */

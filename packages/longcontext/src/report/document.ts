@@ -53,7 +53,7 @@ export function tokensLabel(tokens: number): string {
 
 /** A report for `renderReport` of `@llmeff/report`. */
 export function evaluationReport(input: ReportInput): Report {
-  const sums = aggregate(input.records, input);
+  const sums = aggregate(input.records, { models: Object.keys(input.header.config.models), ...input });
   return {
     title: input.title ?? "Long-context evaluation",
     subtitle: subtitle(sums),
@@ -325,6 +325,7 @@ function runCard(sums: Aggregate, { header, records }: ReportInput): Section {
           { header: "From cache" },
           { header: "Completion tokens" },
           { header: "Cost" },
+          { header: "Counted / planned", style: "fixed", digits: 2 },
         ],
         rows: [...usage].map(([model, sum]) => [
           model,
@@ -333,6 +334,7 @@ function runCard(sums: Aggregate, { header, records }: ReportInput): Section {
           sum.cachedTokens,
           sum.completionTokens,
           sum.cost,
+          sums.tokenRatios[model] ?? null,
         ]),
       },
       { kind: "json", title: "Models", value: models },

@@ -185,7 +185,7 @@ describe("failures", () => {
       record({ task: "mrcr", text: "<think>hm</think>hashThe tea was hot.", score: 0.9 }),
       sample,
     );
-    const [target, reply] = excerpt.parts as readonly { text: TextPiece[] }[];
+    const [target, reply] = excerpt.parts as unknown as { text: TextPiece[] }[];
     expect(target!.text.filter(({ marked }) => marked).map(({ text }) => text)).toEqual(["hashThe tea ", "s hot."]);
     expect(reply!.text.map(({ text }) => text).join("")).toBe("hashThe tea was hot.");
   });

@@ -11,4 +11,4 @@ export { type CachedReply, folderCache, type ResponseCache } from "./response-ca
 export { promptTokensOf, type ResultRecord, type SampleFacts, type Score, STATUSES, type Status } from "./result.js";
 export { type ResultsHeader, type RunConfig, readResults, resultsFile, writeResults } from "./results-file.js";
 export type { RetryOptions } from "./retry.js";
-export { type RunModel, type RunOptions, type RunSummary, runEvaluation } from "./run.js";
+export { type RunModel, type RunOptions, type RunSummary, runEvaluation, type Scorer } from "./run.js";

@@ -10,7 +10,7 @@ import { type Behaviour, TestEndpoint } from "../../../../test/openai-endpoint.j
 import type { ResultRecord } from "./result.js";
 import { readResults, resultsFile } from "./results-file.js";
 
-const count = 120;
+const count = 60;
 let folder = "";
 let program = "";
 beforeAll(async () => {
@@ -49,16 +49,16 @@ function linesOf(path: string): number {
   return existsSync(path) ? readFileSync(path, "utf8").split("\n").length - 1 : 0;
 }
 
-it("asks no sample again whose answer had come, after kills at five moments", async () => {
+it("asks no sample again whose answer had come, after kills at five moments", { timeout: 240_000 }, async () => {
   const runFolder = join(folder, "five");
   const results = join(runFolder, resultsFile);
   /** The request at which to strike, and what the server is doing with it. */
   const moments: { at: number; with: Behaviour }[] = [
     { at: 1, with: { kind: "silent" } },
-    { at: 20, with: { kind: "cut" } },
-    { at: 41, with: { kind: "status", status: 429 } },
-    { at: 70, with: { kind: "unfinished" } },
-    { at: 100, with: { kind: "silent" } },
+    { at: 10, with: { kind: "cut" } },
+    { at: 22, with: { kind: "status", status: 429 } },
+    { at: 36, with: { kind: "unfinished" } },
+    { at: 50, with: { kind: "silent" } },
   ];
   let life: Life | undefined;
   let requests = 0;
@@ -108,11 +108,13 @@ it("asks no sample again whose answer had come, after kills at five moments", as
   expect(sum("completionTokens")).toBe(endpoint.tally.completionTokens);
 });
 
-it("asks again at the most what was under way when it was killed at a random moment", async () => {
+it("asks again at the most what was under way when it was killed at a random moment", {
+  timeout: 240_000,
+}, async () => {
   const runFolder = join(folder, "random");
   await using endpoint = await TestEndpoint.start(() => ({ kind: "answer", delayMs: 4 }));
   let lost = 0;
-  for (const answers of [3, 30, 55, 80, 104]) {
+  for (const answers of [3, 15, 28, 40, 52]) {
     const life = new Life(endpoint.url, runFolder);
     while (endpoint.tally.answered.size < answers) await delay(1);
     await life.kill();

@@ -4,8 +4,9 @@ import { replaceLines } from "../file-lines.js";
 import type { Sample } from "../sample.js";
 import { promptSha256 } from "./identity.js";
 import { lockFolder } from "./lock.js";
-import type { ResultRecord, Score } from "./result.js";
+import type { ResultRecord } from "./result.js";
 import { readResults, resultsFile } from "./results-file.js";
+import type { Scorer } from "./run.js";
 
 export interface RescoreSummary {
   /** Records with a new score. */
@@ -24,7 +25,7 @@ export interface RescoreSummary {
 export async function rescore(
   folder: string,
   samples: Iterable<Sample> | AsyncIterable<Sample>,
-  score: (sample: Sample, text: string) => Score | Promise<Score>,
+  score: Scorer,
 ): Promise<RescoreSummary> {
   await using _lock = await lockFolder(folder);
   const path = join(folder, resultsFile);
@@ -42,7 +43,8 @@ export async function rescore(
     for (const i of own) {
       const { score: before, metrics: _, extracted: __, floor: ___, ...record } = records[i]!;
       if (record.promptSha256 !== sha) continue;
-      const now = await score(sample, record.text);
+      const { kind } = header.config.models[record.model] ?? {};
+      const now = await score(sample, record.text, kind ?? "chat");
       records[i] = { ...record, ...now };
       summary.scored++;
       if (now.score !== before) summary.changed++;

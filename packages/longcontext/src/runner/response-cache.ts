@@ -1,7 +1,7 @@
 /** Replies by what was asked, one file each: nothing is asked, or paid, twice. */
-import { readFile } from "node:fs/promises";
-import { join } from "node:path";
-import { writeFileAtomic } from "@llmeff/report";
+import { randomUUID } from "node:crypto";
+import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import type { GenResult } from "../models/eval-model.js";
 
 export interface CachedReply {
@@ -29,6 +29,13 @@ export function folderCache(folder: string): ResponseCache {
         return undefined;
       }
     },
-    put: (key, reply) => writeFileAtomic(pathOf(key), JSON.stringify(reply)),
+    async put(key, reply) {
+      const path = pathOf(key);
+      const temporary = `${path}.${randomUUID()}.tmp`;
+      await mkdir(dirname(path), { recursive: true });
+      // Whole or not at all, but not flushed: a process may be killed at any time, and after a power cut a lost reply is asked for again.
+      await writeFile(temporary, JSON.stringify(reply), { flag: "wx" });
+      await rename(temporary, path);
+    },
   };
 }

@@ -6,15 +6,16 @@ import { dirname, join } from "node:path";
 import { FormatError, OptionError } from "@llmeff/native/errors";
 import { AppendFile } from "@llmeff/report";
 import { endsInNewline, fileLines, replaceLines } from "../file-lines.js";
+import type { EvalModel } from "../models/eval-model.js";
 import { canonicalJson, sha256 } from "./identity.js";
 import { isResultRecord, RESULTS_SCHEMA, type ResultRecord } from "./result.js";
 
 export const resultsFile = "results.jsonl";
 export const quarantineFile = "quarantine.jsonl";
 
-/** What results of one file have in common; `models` holds the fingerprint of each. */
+/** What results of one file have in common; `models` holds kind and fingerprint of each. */
 export interface RunConfig {
-  models: Record<string, unknown>;
+  models: Record<string, { kind?: EvalModel["kind"]; [field: string]: unknown }>;
   [setting: string]: unknown;
 }
 

@@ -136,6 +136,16 @@ describe("runEvaluation", () => {
     await model.close?.();
   });
 
+  it("keeps replies with every kind of line end in one line", async () => {
+    const text = "number0\u2028number0\u2029\u0085\r\n\ud800";
+    await using endpoint = await TestEndpoint.start(() => ({ kind: "answer", text }));
+    const model = httpModel(endpoint.url, "m");
+    await runEvaluation(options(model, { limit: 1 }));
+    expect(await runEvaluation(options(model, { limit: 1 }))).toMatchObject({ skipped: 1, quarantined: 0 });
+    expect((await records())[0]!.text).toBe(text);
+    await model.close?.();
+  });
+
   it("puts a damaged line into quarantine and asks its sample again", async () => {
     await using endpoint = await TestEndpoint.start();
     const model = httpModel(endpoint.url, "m");

@@ -18,13 +18,16 @@ export interface RunModel extends EndpointOptions {
   model: EvalModel;
 }
 
+/** @param kind - of the model: what a base model goes on with after its answer is no part of it */
+export type Scorer = (sample: Sample, text: string, kind: EvalModel["kind"]) => Score | Promise<Score>;
+
 export interface RunOptions {
   /** Where results, lock and quarantine lie; made if it is missing. */
   folder: string;
   models: readonly RunModel[];
   /** Gives the samples anew to every model; one is held in memory for each request under way. */
   samples: () => Iterable<Sample> | AsyncIterable<Sample>;
-  score: (sample: Sample, text: string) => Score | Promise<Score>;
+  score: Scorer;
   /** Settings that results in one folder must share: which samples, which budgets, tools on or off. */
   config?: Readonly<Record<string, unknown>>;
   /** Repeats of every sample; default 1. */
@@ -133,7 +136,9 @@ class Run {
 
   static async open(options: RunOptions): Promise<Run> {
     const { temperature = 0, seed } = options;
-    const models = Object.fromEntries(options.models.map(({ model }) => [model.id, model.fingerprint ?? {}]));
+    const models = Object.fromEntries(
+      options.models.map(({ model }) => [model.id, { kind: model.kind, ...model.fingerprint }]),
+    );
     const config = { ...options.config, temperature, ...(seed === undefined ? {} : { seed }), models };
     const statuses = new Map<string, Status>();
     const usage = noUsage();
@@ -227,7 +232,7 @@ class Run {
       } else this.summary.fromCache++;
       const foreign = kept !== undefined && kept.runId !== this.#results.header.runId;
       const usage = measure(result);
-      const record = await this.#scored(sample, result);
+      const record = await this.#scored(sample, result, model.kind);
       // An answer shows that the endpoint works: the errors before it are the samples' own.
       for (const held of errors.take()) this.#write(held);
       this.#write({
@@ -251,9 +256,9 @@ class Run {
     }
   }
 
-  async #scored(sample: Sample, { text, finish, ttftMs, totalMs }: GenResult) {
+  async #scored(sample: Sample, { text, finish, ttftMs, totalMs }: GenResult, kind: EvalModel["kind"]) {
     const status: Status = finish === "filter" ? "refused" : finish === "length" ? "truncated" : "ok";
-    const score = status === "refused" ? { score: 0 } : await this.#options.score(sample, text);
+    const score = status === "refused" ? { score: 0 } : await this.#options.score(sample, text, kind);
     const times = { ...(ttftMs === undefined ? {} : { ttftMs: Math.round(ttftMs) }), totalMs: Math.round(totalMs) };
     return { status, text, finish, ...times, ...score };
   }

@@ -9,5 +9,5 @@ export {
   type SetTokens,
   writeSet,
 } from "./sample-set.js";
-export { type ScoreOptions, scoreSample, targetText } from "./score-sample.js";
+export { scoreSample, targetText } from "./score-sample.js";
 export { type EvalTask, TASK_GROUPS, TASKS, type TaskOptions, tasksNamed } from "./tasks.js";

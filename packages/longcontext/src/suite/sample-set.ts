@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { FormatError, OptionError } from "@llmeff/native/errors";
 import { writeFileAtomic } from "@llmeff/report";
 import { fileLines, replaceLines } from "../file-lines.js";
-import { canonicalJson } from "../runner/identity.js";
+import { canonicalJson, sha256 } from "../runner/identity.js";
 import { GENERATOR_VERSION, SAMPLE_SCHEMA, type Sample, TASK_NAMES } from "../sample.js";
 import type { Overhead } from "../tokens/budget.js";
 import type { Tokenizer } from "../tokens/tokenizer.js";
@@ -18,6 +18,8 @@ export interface SetSpec {
   count: number;
   seed: number;
   thinkingBudget?: number;
+  /** A text of the user's for needles in prose. */
+  haystack?: { readonly name: string; readonly text: string };
 }
 
 export interface SetTokens {
@@ -27,7 +29,7 @@ export interface SetTokens {
 
 /** The samples of a set: task by task, and within it by length, so that shared prompt prefixes stand together. */
 export function* generateSet(spec: SetSpec, { tokenizer, overhead }: SetTokens): Generator<Sample> {
-  const { lengths, count, seed, thinkingBudget = 0 } = spec;
+  const { lengths, count, seed, thinkingBudget = 0, haystack } = spec;
   for (const [name, value] of [["count", count], ...lengths.map((length) => ["lengths", length])] as [
     string,
     number,
@@ -39,7 +41,7 @@ export function* generateSet(spec: SetSpec, { tokenizer, overhead }: SetTokens):
   for (const task of tasksNamed(spec.tasks)) {
     for (const maxTokens of lengths) {
       const counting = { tokenizer, ...(overhead === undefined ? {} : { overhead }) };
-      yield* task.samples({ seed, count, maxTokens, thinkingBudget, ...counting });
+      yield* task.samples({ seed, count, maxTokens, thinkingBudget, ...counting, ...(haystack && { haystack }) });
     }
   }
 }
@@ -63,7 +65,10 @@ export function summaryPath(path: string): string {
 }
 
 export function originOf(spec: SetSpec, { tokenizer }: SetTokens): Record<string, unknown> {
-  return { ...spec, tokenizer: tokenizer.id, generatorVersion: GENERATOR_VERSION };
+  const { haystack, ...rest } = spec;
+  // Of a text its hash alone: it may be long.
+  const text = haystack && { haystack: { name: haystack.name, sha256: sha256(haystack.text) } };
+  return { ...rest, ...text, tokenizer: tokenizer.id, generatorVersion: GENERATOR_VERSION };
 }
 
 /**

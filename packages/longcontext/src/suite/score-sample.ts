@@ -13,21 +13,17 @@ import { translationScore } from "../score/translation.js";
 import { VIEWS, type View } from "../tasks/latent-list/program.js";
 import { floorOf } from "./floor.js";
 
-export interface ScoreOptions {
-  /** A base model goes on after its answer, so that of some tasks only the first line counts; default `chat`. */
-  mode?: ResponseMode;
-}
-
 /**
  * Score of a reply: `score` is the task's headline in 0..1, `metrics` its other figures, `floor` what a guess would get.
  *
  * latent_list: exact or approximate answer. mrcr: `strict`; beside it the published scorers. idk: the right letter. niah, common_words,
  * frequent_words: share of the values found. variable_tracking: F1 of the names. doc_qa: an accepted answer found. conlang: chrF / 100.
  *
+ * @param mode - kind of the model: a base model goes on after its answer, so that of some tasks only the first line counts
  * @throws {FormatError} if the sample lacks what its scorer needs
  */
-export function scoreSample(sample: Sample, text: string, options: ScoreOptions = {}): Score {
-  const score = byTask(sample, text, options);
+export function scoreSample(sample: Sample, text: string, mode: ResponseMode = "chat"): Score {
+  const score = byTask(sample, text, mode);
   const { floor, floorAll } = floorOf(sample);
   return {
     ...score,
@@ -36,10 +32,10 @@ export function scoreSample(sample: Sample, text: string, options: ScoreOptions 
   };
 }
 
-function byTask(sample: Sample, text: string, options: ScoreOptions): Score {
+function byTask(sample: Sample, text: string, mode: ResponseMode): Score {
   switch (sample.task) {
     case "latent_list":
-      return latentList(sample, text, options.mode ?? "chat");
+      return latentList(sample, text, mode);
     case "mrcr":
       return mrcr(sample, text);
     case "idk":

@@ -6,17 +6,20 @@ import { conlang } from "../tasks/conlang/conlang.js";
 import { commonWords } from "../tasks/counting/common-words.js";
 import { frequentWords } from "../tasks/counting/frequent-words.js";
 import { docQa } from "../tasks/doc-qa/doc-qa.js";
+import type { Haystack } from "../tasks/haystack.js";
 import { idk } from "../tasks/idk/idk.js";
 import { latentList } from "../tasks/latent-list/latent-list.js";
 import { mrcr } from "../tasks/mrcr/mrcr.js";
 import { needleDepths } from "../tasks/niah/grid.js";
-import { NIAH_VARIANTS, type NiahVariant, niah } from "../tasks/niah/niah.js";
+import { NIAH_VARIANTS, type NiahParams, type NiahVariant, niah } from "../tasks/niah/niah.js";
 import type { SampleOptions } from "../tasks/sample-options.js";
 import { variableTracking } from "../tasks/variable-tracking/variable-tracking.js";
 
 export interface TaskOptions extends Omit<SampleOptions, "index"> {
   /** Samples at this length; of a grid, samples in each of its cells. */
   count: number;
+  /** A text of the user's in which needles in prose are hidden; default generated prose. */
+  haystack?: Haystack;
 }
 
 export interface EvalTask {
@@ -32,7 +35,7 @@ function task(name: string, about: string, make: (options: SampleOptions) => Sam
   return {
     name,
     about,
-    *samples({ count, ...options }) {
+    *samples({ count, haystack: _, ...options }) {
       for (let index = 0; index < count; index++) yield make({ ...options, index });
     },
   };
@@ -63,21 +66,32 @@ const GRID_DEPTHS = 11;
 const grid: EvalTask = {
   name: "niah_grid",
   about: `one needle at ${GRID_DEPTHS} depths: the heat map`,
-  *samples({ count, ...options }) {
+  *samples({ count, haystack, ...options }) {
     for (const depth of needleDepths(GRID_DEPTHS)) {
       for (let index = 0; index < count; index++) {
-        yield niah({ ...options, index }, { placement: { adjacent: depth / 100 } });
+        yield niah({ ...options, index }, { placement: { adjacent: depth / 100 }, ...(haystack && { haystack }) });
       }
     }
   },
 };
 
+/** Only where the variant's own haystack is prose: noise and needles are what the others are about. */
+function needleTask(variant: NiahVariant): EvalTask {
+  return {
+    name: variant,
+    about: needles[variant],
+    *samples({ count, haystack, ...options }) {
+      const own = haystack !== undefined && NIAH_VARIANTS[variant].haystack === "prose" ? { haystack } : {};
+      const params: NiahParams = { variant, ...own };
+      for (let index = 0; index < count; index++) yield niah({ ...options, index }, params);
+    },
+  };
+}
+
 export const TASKS: readonly EvalTask[] = [
   task("latent_list", "what a long Python program leaves in a list (Michelangelo)", (options) => latentList(options)),
   grid,
-  ...Object.keys(NIAH_VARIANTS).map((variant) =>
-    task(variant, needles[variant as NiahVariant], (options) => niah(options, { variant: variant as NiahVariant })),
-  ),
+  ...Object.keys(NIAH_VARIANTS).map((variant) => needleTask(variant as NiahVariant)),
   ...([2, 4, 8] as const).map((needles) =>
     task(`mrcr_${needles}`, `copy one of ${needles} like replies of a long chat (MRCR)`, (options) =>
       mrcr(options, { needles }),

@@ -1,7 +1,7 @@
 /** Context on lines: relevant items placed among units of filler. */
 import type { TextUnits } from "../tokens/budget.js";
 import { type Selection, selectedUnits, unitAt } from "../tokens/budget.js";
-import { interleave } from "../tokens/placement.js";
+import { interleaved } from "../tokens/placement.js";
 import type { Tokenizer } from "../tokens/tokenizer.js";
 
 export class FlatContext {
@@ -18,34 +18,28 @@ export class FlatContext {
     this.#separator = separator;
   }
 
-  text(selection: Selection): string {
-    const parts: string[] = [];
-    this.#walk(
-      selection,
-      (j) => void parts.push(this.items[j]!),
-      (i) => void parts.push(this.#units.text(i)!),
-    );
-    return parts.join(this.#separator);
+  /** The context in pieces, between what stands before and after it. */
+  *pieces(before: string, selection: Selection, after: string): Generator<string> {
+    yield before;
+    let separator = "";
+    for (const [kind, k] of interleaved(this.#positions, selectedUnits(selection))) {
+      yield separator + (kind === "item" ? this.items[k]! : this.#units.text(unitAt(selection, k))!);
+      separator = this.#separator;
+    }
+    yield after;
   }
 
   /** Per item the tokens before it over the tokens of the context, in percent; units and items counted alone. */
   depths(selection: Selection, tokenizer: Tokenizer): number[] {
     const before: number[] = [];
     let tokens = 0;
-    this.#walk(
-      selection,
-      (j) => {
-        before.push(tokens);
-        tokens += tokenizer.count(this.items[j]! + this.#separator);
-      },
-      (i) => {
-        tokens += this.#units.tokensOf(i)!;
-      },
-    );
+    for (const [kind, k] of interleaved(this.#positions, selectedUnits(selection))) {
+      if (kind === "item") before.push(tokens);
+      tokens +=
+        kind === "item"
+          ? tokenizer.count(this.items[k]! + this.#separator)
+          : this.#units.tokensOf(unitAt(selection, k))!;
+    }
     return before.map((count) => (100 * count) / tokens);
-  }
-
-  #walk(selection: Selection, item: (j: number) => void, unit: (i: number) => void): void {
-    interleave(this.#positions, selectedUnits(selection), item, (k) => unit(unitAt(selection, k)));
   }
 }

@@ -2,11 +2,17 @@
 import { OptionError } from "@llmeff/native/errors";
 import { BudgetTooSmallError, HaystackTooShortError } from "../errors.js";
 import type { Message } from "../sample.js";
-import type { Tokenizer } from "./tokenizer.js";
+import { countText, type Tokenizer } from "./tokenizer.js";
 import { UnitCounter } from "./unit-counter.js";
 
-/** Tokens that a chat template adds around the contents of messages. */
-export type Overhead = (messages: readonly Message[]) => number;
+/** A message whose text may be in pieces, so that a long one can be counted without being put together. */
+export interface Draft {
+  role: Message["role"];
+  content: string | Iterable<string>;
+}
+
+/** Tokens that a chat template adds around the contents of messages; it must not read the contents. */
+export type Overhead = (messages: readonly Draft[]) => number;
 
 /** A deterministic stream of filler; unit `i` never depends on how many are used. */
 export interface UnitStream {
@@ -32,7 +38,7 @@ export function selectedUnits({ count, tail }: Selection): number {
 export interface FitOptions {
   /** Names the caller in errors. */
   where: string;
-  render: (selection: Selection) => Message[];
+  render: (selection: Selection) => Draft[];
   units: UnitStream;
   /** Prompt and answer together. */
   maxTokens: number;
@@ -58,9 +64,9 @@ export interface Fit {
 const SMALL_REMAINDER = 64;
 const TAIL_CANDIDATES = 8;
 
-export function countPrompt(messages: readonly Message[], tokenizer: Tokenizer, overhead?: Overhead): number {
+export function countPrompt(messages: readonly Draft[], tokenizer: Tokenizer, overhead?: Overhead): number {
   let tokens = overhead?.(messages) ?? 0;
-  for (const { content } of messages) tokens += tokenizer.count(content);
+  for (const { content } of messages) tokens += countText(tokenizer, content);
   return tokens;
 }
 
@@ -71,15 +77,35 @@ export function budgetTolerance(room: number, maxUnitTokens: number): number {
 
 interface Probe extends Selection {
   tokens: number;
-  messages: Message[];
 }
+
+/** Pieces joined at once: few enough that they are not held as single strings, each with its header, until the end. */
+const BATCH = 4096;
+
+function joined(pieces: Iterable<string>): string {
+  const batches: string[] = [];
+  let batch: string[] = [];
+  for (const piece of pieces) {
+    if (batch.push(piece) === BATCH) {
+      batches.push(batch.join(""));
+      batch = [];
+    }
+  }
+  return batches.join("") + batch.join("");
+}
+
+const whole = ({ role, content }: Draft): Message => ({
+  role,
+  content: typeof content === "string" ? content : joined(content),
+});
 
 /**
  * The largest `n` with `N(n) <= room` for which `N(n + 1) > room`, where `N(n)` counts the prompt as rendered with `n` units and `room` is
  * `maxTokens - reserve`; then up to eight later units that still fit what is left.
  *
  * Subword tokenizers are not additive, so stand-alone counts give the first guess only. From it the search brackets the answer by
- * interpolation, halving where that is slow: three or four full counts when counts add up, about twelve at the worst.
+ * interpolation, halving where that is slow: three full counts when counts add up, about twelve at the worst. Prompts are counted in the
+ * pieces in which they are rendered and put together once.
  *
  * @throws {BudgetTooSmallError} if the prompt without filler exceeds the room
  * @throws {HaystackTooShortError} if the units end with more than the tolerance unfilled, unless `finite`
@@ -90,10 +116,11 @@ export function fitToBudget(options: FitOptions): Fit {
     throw new OptionError(`[${where}] maxTokens must be a positive integer; received ${maxTokens}.`);
   }
   const room = maxTokens - reserve;
-  const probe = (count: number, tail: readonly number[] = []): Probe => {
-    const messages = render({ count, tail });
-    return { count, tail, messages, tokens: countPrompt(messages, tokenizer, overhead) };
-  };
+  const probe = (count: number, tail: readonly number[] = []): Probe => ({
+    count,
+    tail,
+    tokens: countPrompt(render({ count, tail }), tokenizer, overhead),
+  });
   const fixed = probe(0);
   if (fixed.tokens > room) throw new BudgetTooSmallError(where, fixed.tokens + reserve, maxTokens);
   const bracket = largestFit(fixed, room, units, probe);
@@ -101,10 +128,11 @@ export function fitToBudget(options: FitOptions): Fit {
     throw new HaystackTooShortError(where, bracket.fit.tokens, room);
   }
   const fit = withTail(bracket.fit, room, units, probe);
+  const selection = { count: fit.count, tail: fit.tail };
   const added = bracket.over === undefined ? 0 : bracket.over - bracket.fit.tokens;
   return {
-    selection: { count: fit.count, tail: fit.tail },
-    messages: fit.messages,
+    selection,
+    messages: render(selection).map(whole),
     promptTokens: fit.tokens,
     maxUnitTokens: Math.max(added, largestUnit(units, fit)),
     fill: fit.tokens / room,

@@ -1,6 +1,6 @@
 /** Token counts for an endpoint whose tokenizer is not public: a line through what it says it received. */
 import { OptionError } from "@llmeff/native/errors";
-import { type Tokenizer, utf8Bytes, utf8Length } from "./tokenizer.js";
+import { type Tokenizer, utf8Bytes, utf8Length, utf8LengthOfPieces } from "./tokenizer.js";
 
 /** A request of known size, and the `prompt_tokens` that came back. */
 export interface UsageProbe {
@@ -40,10 +40,12 @@ export function calibrated(
     );
   }
   if (!(safety >= 1)) throw new OptionError(`[calibrated] safety must be at least 1; received ${safety}.`);
+  const tokensOf = (bytes: number): number => Math.ceil(safety * slope * bytes);
   return {
     id,
     encode: utf8Bytes.encode,
-    count: (text) => Math.ceil(safety * slope * utf8Length(text)),
+    count: (text) => tokensOf(utf8Length(text)),
+    countPieces: (pieces) => tokensOf(utf8LengthOfPieces(pieces)),
     overheadTokens: Math.max(0, Math.ceil(small.promptTokens - slope * small.bytes)),
     tokensPerByte: slope,
   };

@@ -27,13 +27,13 @@ describe("chunkedCount", () => {
     async (name) => {
       const tokenizer = await loadHuggingFaceTokenizer(join(goldenPath("tokenizers"), name, "tokenizer.json"));
       const whole = (text: string): number => tokenizer.encode(text, { addSpecialTokens: false }).length;
-      for (const [what, text] of texts) expect(chunkedCount(whole)(text), what).toBe(whole(text));
+      for (const [what, text] of texts) expect(chunkedCount(whole).count(text), what).toBe(whole(text));
     },
   );
 
   it("counts again only what is new", () => {
     let counted = 0;
-    const count = chunkedCount((text) => {
+    const { count, countPieces } = chunkedCount((text) => {
       counted += text.length;
       return text.length;
     });
@@ -44,6 +44,7 @@ describe("chunkedCount", () => {
     expect(counted).toBeLessThan(1.05 * text.length);
     counted = 0;
     expect(count(text)).toBe(text.length);
+    expect(countPieces(text.match(/.{1,700}/gs)!)).toBe(text.length);
     expect(counted).toBe(0);
     // A line put into the middle changes one chunk; the next cuts fall where they fell before.
     lines.splice(5000, 0, "A new line.");

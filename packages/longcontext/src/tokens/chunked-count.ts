@@ -46,13 +46,22 @@ function chunkEnd(text: string, from: number): number {
   return low >= 0xdc00 && low < 0xe000 ? limit - 1 : limit;
 }
 
+/** What a counter of long texts needs to see at once: a whole chunk and the characters behind its cut. */
+const LOOK_AHEAD = MOST_CHUNK + WINDOW;
+
+export interface ChunkedCounter {
+  count(text: string): number;
+  /** The same for a text in pieces, of which only about a chunk is held. */
+  countPieces(pieces: Iterable<string>): number;
+}
+
 /**
  * A counter that cuts long texts. Tokens are not additive, so at each cut what stands around it is counted together and apart, and the
  * difference is added: the sum is that of the whole text wherever a cut changes tokens no further than 128 characters away.
  *
  * @param countWhole - counts a text at once
  */
-export function chunkedCount(countWhole: (text: string) => number): (text: string) => number {
+export function chunkedCount(countWhole: (text: string) => number): ChunkedCounter {
   const known = new Map<number, number>();
   const remembered = (text: string, count: (text: string) => number): number => {
     const key = hash53(text);
@@ -68,15 +77,24 @@ export function chunkedCount(countWhole: (text: string) => number): (text: strin
     const right = text.slice(at, at + WINDOW);
     return remembered(`${left}\0${right}`, () => countWhole(left + right) - countWhole(left) - countWhole(right));
   };
-  return (text) => {
-    if (text.length <= LEAST_CHUNK) return countWhole(text);
+  const countPieces = (pieces: Iterable<string>): number => {
     let tokens = 0;
-    for (let from = 0; from < text.length; ) {
-      const to = chunkEnd(text, from);
-      tokens += remembered(text.slice(from, to), countWhole);
-      if (to < text.length) tokens += atCut(text, to);
-      from = to;
+    let rest = "";
+    let isFirst = true;
+    const takeChunk = (): void => {
+      const to = chunkEnd(rest, 0);
+      tokens += remembered(rest.slice(0, to), countWhole);
+      if (to < rest.length) tokens += atCut(rest, to);
+      rest = rest.slice(to);
+      isFirst = false;
+    };
+    for (const piece of pieces) {
+      rest += piece;
+      while (rest.length > LOOK_AHEAD) takeChunk();
     }
+    if (isFirst && rest.length <= LEAST_CHUNK) return countWhole(rest);
+    while (rest.length > 0) takeChunk();
     return tokens;
   };
+  return { count: (text) => (text.length <= LEAST_CHUNK ? countWhole(text) : countPieces([text])), countPieces };
 }

@@ -1,22 +1,13 @@
 import { Random } from "@llmeff/data";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { gapOf, interleave, type Placement, positionsFor } from "./placement.js";
+import { gapOf, interleaved, type Placement, positionsFor } from "./placement.js";
 
 /** The order as text: capitals are items, digits units. */
 function order(placement: Placement, items: number, units: number): string {
   let text = "";
   const positions = positionsFor("test", placement, items, new Random(1, "placement"));
-  interleave(
-    positions,
-    units,
-    (j) => {
-      text += "ABCDEFGH"[j];
-    },
-    (k) => {
-      text += String(k);
-    },
-  );
+  for (const [kind, k] of interleaved(positions, units)) text += kind === "item" ? "ABCDEFGH"[k] : String(k);
   return text;
 }
 

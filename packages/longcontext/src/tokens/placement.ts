@@ -46,16 +46,14 @@ export function gapOf(position: number, n: number): number {
   return Math.min(n, Math.floor(position * (n + 1)));
 }
 
-/** Calls `item(j)` and `unit(k)` in the order in which they stand; `positions` ascending. */
-export function interleave(
+/** Items and `n` units in the order in which they stand, each by its number; `positions` ascending. */
+export function* interleaved(
   positions: readonly number[],
   n: number,
-  item: (j: number) => void,
-  unit: (k: number) => void,
-): void {
+): Generator<readonly [kind: "item" | "unit", number: number]> {
   let j = 0;
   for (let k = 0; k <= n; k++) {
-    while (j < positions.length && gapOf(positions[j]!, n) === k) item(j++);
-    if (k < n) unit(k);
+    while (j < positions.length && gapOf(positions[j]!, n) === k) yield ["item", j++];
+    if (k < n) yield ["unit", k];
   }
 }

@@ -10,6 +10,8 @@ export interface Tokenizer {
   encode(text: string): ArrayLike<number>;
   decode?(ids: ArrayLike<number>): string;
   count(text: string): number;
+  /** `count` of the pieces put together, without putting them together; default: they are. */
+  countPieces?(pieces: Iterable<string>): number;
   /** Counting takes microseconds a token rather than nanoseconds, so it pays to count less; default false. */
   readonly slow?: boolean;
 }
@@ -21,12 +23,26 @@ export function utf8Length(text: string): number {
   return Buffer.byteLength(text, "utf8");
 }
 
+/** The same for a text in pieces; no piece ends between the halves of a surrogate pair. */
+export function utf8LengthOfPieces(pieces: Iterable<string>): number {
+  let bytes = 0;
+  for (const piece of pieces) bytes += utf8Length(piece);
+  return bytes;
+}
+
+/** Tokens of a text, whole or in pieces. */
+export function countText(tokenizer: Tokenizer, text: string | Iterable<string>): number {
+  if (typeof text === "string") return tokenizer.count(text);
+  return tokenizer.countPieces?.(text) ?? tokenizer.count([...text].join(""));
+}
+
 /** One token a byte of UTF-8: exact and additive. */
 export const utf8Bytes: Tokenizer = {
   id: "utf8-bytes",
   encode: (text) => encoder.encode(text),
   decode: (ids) => new TextDecoder("utf-8", { ignoreBOM: true }).decode(Uint8Array.from(ids)),
   count: utf8Length,
+  countPieces: utf8LengthOfPieces,
 };
 
 /**
@@ -37,6 +53,6 @@ export const utf8Bytes: Tokenizer = {
 export function fromTokenizer(id: string, tokenizer: DataTokenizer): Tokenizer {
   if (id === "") throw new OptionError("[fromTokenizer] id must not be empty; it names the tokenizer in every sample.");
   const encode = (text: string): Int32Array => tokenizer.encode(text, { addSpecialTokens: false });
-  const count = chunkedCount((text) => encode(text).length);
-  return { id, encode, decode: (ids) => tokenizer.decode(ids), count, slow: true };
+  const { count, countPieces } = chunkedCount((text) => encode(text).length);
+  return { id, encode, decode: (ids) => tokenizer.decode(ids), count, countPieces, slow: true };
 }

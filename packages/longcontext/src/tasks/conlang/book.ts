@@ -2,7 +2,7 @@
 import type { Random } from "@llmeff/data";
 import { chance } from "../../random.js";
 import { type Selection, selectedUnits, type UnitStream, unitAt } from "../../tokens/budget.js";
-import { interleave } from "../../tokens/placement.js";
+import { interleaved } from "../../tokens/placement.js";
 import type { Tokenizer } from "../../tokens/tokenizer.js";
 import { UnitCounter } from "../../tokens/unit-counter.js";
 import { glossedExample, grammarChapters } from "./chapters.js";
@@ -50,8 +50,9 @@ export interface BookOptions {
   tokenizer: Tokenizer;
 }
 
+/** A sentence and its translation. Joined, so that long books hold flat strings and not their parts. */
 export function pairLine(clause: Clause, { grammar }: Language): string {
-  return `${constructedSentence(clause, grammar)} = ${englishSentence(clause, grammar)}`;
+  return [constructedSentence(clause, grammar), englishSentence(clause, grammar)].join(" = ");
 }
 
 function entryOf(kind: keyof LexemeKeys, key: string, { grammar }: Language): DictionaryEntry {
@@ -185,33 +186,52 @@ export class Book implements UnitStream {
     return unit.kind === "entry" ? `${toEnglish(unit.entry)}\n${fromEnglish(unit.entry)}` : unit.text;
   }
 
-  /** The book as text; empty for the condition `none`. */
-  text(selection: Selection): string {
+  /** The book in pieces, each section followed by a blank line; nothing for the condition `none`. */
+  *pieces(selection: Selection): Generator<string> {
     const { name } = this.#options.language;
-    const chosen = Array.from({ length: selectedUnits(selection) }, (_, k) => this.#units[unitAt(selection, k)]!);
-    const entries = [...this.#entries, ...chosen.flatMap((unit) => (unit.kind === "entry" ? [unit.entry] : []))];
-    const chapters = [...this.#chapters, ...chosen.flatMap((unit) => (unit.kind === "chapter" ? [unit.text] : []))];
-    const pairs = this.#allPairs(chosen.flatMap((unit) => (unit.kind === "pair" ? [unit.text] : [])));
-    const section = (title: string, lines: readonly string[]): string[] =>
-      lines.length === 0 ? [] : [`## ${title}\n${lines.join("\n")}`];
-    return [
-      ...section(`The grammar of ${name}`, chapters),
-      ...section(`Dictionary: ${name} to English`, entries.map(toEnglish).sort(byCodeUnits)),
-      ...section(`Dictionary: English to ${name}`, entries.map(fromEnglish).sort(byCodeUnits)),
-      ...section(`Sentences in ${name} and English`, pairs),
-    ].join("\n\n");
+    const entries = [...this.#entries];
+    const chapters = [...this.#chapters];
+    let pairs = 0;
+    for (const unit of this.#chosen(selection)) {
+      if (unit.kind === "entry") entries.push(unit.entry);
+      else if (unit.kind === "chapter") chapters.push(unit.text);
+      else pairs++;
+    }
+    yield* section(`The grammar of ${name}`, chapters);
+    yield* section(`Dictionary: ${name} to English`, entries.map(toEnglish).sort(byCodeUnits));
+    yield* section(`Dictionary: English to ${name}`, entries.map(fromEnglish).sort(byCodeUnits));
+    yield* section(`Sentences in ${name} and English`, this.#allPairs(selection, pairs));
   }
 
-  #allPairs(filler: readonly string[]): string[] {
-    const lines: string[] = [];
-    interleave(
-      this.#positions,
-      filler.length,
-      (j) => void lines.push(this.#pairs[j]!),
-      (k) => void lines.push(filler[k]!),
-    );
-    return lines;
+  *#chosen(selection: Selection): Generator<Unit> {
+    for (let k = 0; k < selectedUnits(selection); k++) yield this.#units[unitAt(selection, k)]!;
   }
+
+  *#allPairs(selection: Selection, count: number): Generator<string> {
+    const units = this.#chosen(selection);
+    for (const [kind, k] of interleaved(this.#positions, count)) {
+      if (kind === "item") yield this.#pairs[k]!;
+      else yield nextPair(units);
+    }
+  }
+}
+
+/** The text of the next unit that is a pair; the caller knows that there is one. */
+function nextPair(units: Iterator<Unit>): string {
+  for (;;) {
+    const unit = units.next().value as Unit;
+    if (unit.kind === "pair") return unit.text;
+  }
+}
+
+/** Heading and lines, then a blank line; nothing without lines. */
+function* section(title: string, lines: Iterable<string>): Generator<string> {
+  let begun = false;
+  for (const line of lines) {
+    yield begun ? `\n${line}` : `## ${title}\n${line}`;
+    begun = true;
+  }
+  if (begun) yield "\n\n";
 }
 
 const toEnglish = ({ c, english, kind }: DictionaryEntry): string => `${c}: ${english} (${kind})`;

@@ -77,6 +77,11 @@ export function directionOf(index: number, direction: Direction | undefined): Di
   return direction ?? (index % 2 === 0 ? "en-x" : "x-en");
 }
 
+function* withEnd(pieces: Iterable<string>, end: string): Generator<string> {
+  yield* pieces;
+  yield end;
+}
+
 /** The sentence to translate, and all accepted translations. */
 export function translationOf(clause: Clause, grammar: Grammar, direction: Direction): [string, string[]] {
   const constructed = constructedSentence(clause, grammar);
@@ -141,10 +146,7 @@ export function conlang(options: SampleOptions, params: ConlangParams = {}): Sam
     finite: condition === "none" || condition === "rules-only",
     reserve: CONLANG_RESERVE,
     target,
-    render: (selection) => {
-      const text = book.text(selection);
-      return [{ role: "user", content: `${text === "" ? "" : `${text}\n\n`}${longest}` }];
-    },
+    render: (selection) => [{ role: "user", content: withEnd(book.pieces(selection), longest) }],
     meta: () => ({
       grammar: restrictLexicon(grammar, lexemesOf([item])),
       item,

@@ -66,7 +66,12 @@ export function commonWords(options: SampleOptions, params: CommonWordsParams = 
     render: (selection) => [
       {
         role: "user",
-        content: `${INTRODUCTION}\n\n${units.list(entries, selection)}\n\nQuestion: What are the ${common} most common words in the list above? Give the words alone.\nAnswer:`,
+        content: units.pieces(
+          `${INTRODUCTION}\n\n`,
+          entries,
+          selection,
+          `\n\nQuestion: What are the ${common} most common words in the list above? Give the words alone.\nAnswer:`,
+        ),
       },
     ],
     meta: () => ({ commonCount, otherCount }),
@@ -108,7 +113,8 @@ class WordUnits implements UnitStream {
     return this.#tokens[i];
   }
 
-  list(common: readonly number[], selection: Selection): string {
+  /** The numbered list in pieces, between what stands before and after it. */
+  *pieces(before: string, common: readonly number[], selection: Selection, after: string): Generator<string> {
     const n = selectedUnits(selection);
     const sorted = new Float64Array(common.length + n * this.#occurrences);
     sorted.set(common);
@@ -117,8 +123,10 @@ class WordUnits implements UnitStream {
       for (let j = 0; j < this.#occurrences; j++) sorted[to++] = this.#entries[from + j]!;
     }
     sorted.sort();
-    const parts = new Array<string>(sorted.length);
-    for (let i = 0; i < sorted.length; i++) parts[i] = `${i + 1}. ${this.#words.at(sorted[i]! % WORDS)}`;
-    return parts.join(" ");
+    yield before;
+    for (let i = 0; i < sorted.length; i++) {
+      yield `${i === 0 ? "" : " "}${i + 1}. ${this.#words.at(sorted[i]! % WORDS)}`;
+    }
+    yield after;
   }
 }

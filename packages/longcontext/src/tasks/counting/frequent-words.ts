@@ -69,13 +69,8 @@ export function frequentWords(
     target: answers,
     render: (selection) => {
       const layout = streamFor(seed, "frequent_words", index, "layout");
-      const text = writeText(least + selectedUnits(selection), alpha, norm, words, layout);
-      return [
-        {
-          role: "user",
-          content: `${INTRODUCTION}\n\nText:\n${text}\n\nQuestion: Apart from ${NOISE}, what are the three most frequent words in the text above? Give the words alone.\nAnswer:`,
-        },
-      ];
+      const ranks = ranksOf(least + selectedUnits(selection), alpha, norm);
+      return [{ role: "user", content: pieces(layout.shuffle(ranks), words) }];
     },
     meta: ({ selection }) => ({
       alpha,
@@ -102,13 +97,32 @@ class CodedWords {
   }
 }
 
-function writeText(total: number, alpha: number, norm: number, words: CodedWords, random: Random): string {
-  const parts: string[] = [];
+/** The rank of every word of the text, in order of rank. */
+function ranksOf(total: number, alpha: number, norm: number): Int32Array {
+  const counts: number[] = [];
   for (let rank = 1; ; rank++) {
     const count = expectedCount(total, rank, alpha, norm);
     if (count === 0) break;
-    const word = words.at(rank);
-    for (let i = 0; i < count; i++) parts.push(word);
+    counts.push(count);
   }
-  return random.shuffle(parts).join(" ");
+  const ranks = new Int32Array(counts.reduce((sum, count) => sum + count, 0));
+  let at = 0;
+  for (const [i, count] of counts.entries()) {
+    ranks.fill(i + 1, at, at + count);
+    at += count;
+  }
+  return ranks;
+}
+
+/** The prompt in pieces. */
+function* pieces(ranks: Int32Array, words: CodedWords): Generator<string> {
+  const texts: string[] = [];
+  yield `${INTRODUCTION}\n\nText:\n`;
+  for (let i = 0; i < ranks.length; i++) {
+    const rank = ranks[i]!;
+    const word = texts[rank] ?? words.at(rank);
+    texts[rank] = word;
+    yield i === 0 ? word : ` ${word}`;
+  }
+  yield `\n\nQuestion: Apart from ${NOISE}, what are the three most frequent words in the text above? Give the words alone.\nAnswer:`;
 }

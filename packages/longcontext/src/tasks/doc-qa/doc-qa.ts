@@ -109,7 +109,7 @@ export function docQa(options: SampleOptions, params: DocQaParams = {}): Sample<
     render: (selection) => [
       {
         role: "user",
-        content: `${INTRODUCTION}\n\n${context.text(selection)}\n\nQuestion: ${problem.question}\nAnswer:`,
+        content: context.pieces(`${INTRODUCTION}\n\n`, selection, `\n\nQuestion: ${problem.question}\nAnswer:`),
       },
     ],
     meta: ({ selection }) => ({

@@ -67,7 +67,7 @@ export function idk(options: SampleOptions, params: IdkParams = {}): Sample<stri
   const story = writeStory(random, cast, plot);
   const choices = drawChoices(random, asked, plot, answerable ? letter : undefined);
   const units = fillerUnits(filler, stream(`filler/${filler}`), names, tokenizer);
-  const tail = [
+  const question = [
     `Question: What is the ${ATTRIBUTES[asked].name} of ${cast.main}?`,
     "Choices:",
     ...choices.map((choice, i) => `(${LETTERS[i]}) ${choice}`),
@@ -81,10 +81,7 @@ export function idk(options: SampleOptions, params: IdkParams = {}): Sample<stri
     units,
     reserve: RESERVE,
     target: LETTERS[letter]!,
-    render: (selection) => {
-      const context = writeContext(story.text, units, selection, depth, filler);
-      return [{ role: "user", content: `${context}\n\n${tail}` }];
-    },
+    render: (selection) => [{ role: "user", content: pieces(story.text, units, selection, depth, filler, question) }],
     meta: () => ({ answerable, filler, depth, facts: story.facts, choices }),
   }) as Sample<string, IdkMeta>;
 }
@@ -123,20 +120,20 @@ function otherStory(random: Random, names: NameStream): string {
   return writeStory(random, { main: names.next(), other: names.next() }, plot).text;
 }
 
-/** Filler, story, filler on lines; runs of letters end with a full stop. */
-function writeContext(
+/** Filler, story, filler on lines, and the question, in pieces; a run of letters ends with a full stop. */
+function* pieces(
   story: string,
   units: TextUnits,
   selection: Selection,
   depth: number,
   filler: IdkMeta["filler"],
-): string {
+  question: string,
+): Generator<string> {
   const n = selectedUnits(selection);
   const gap = gapOf(depth, n);
   const [separator, end] = filler === "letters" ? [" ", "."] : ["\n", ""];
-  const part = (from: number, to: number): string[] => {
-    const texts = Array.from({ length: to - from }, (_, k) => units.text(unitAt(selection, from + k))!);
-    return texts.length === 0 ? [] : [texts.join(separator) + end];
-  };
-  return [...part(0, gap), story, ...part(gap, n)].join("\n");
+  for (let k = 0; k < gap; k++) yield units.text(unitAt(selection, k))! + (k === gap - 1 ? `${end}\n` : separator);
+  yield story;
+  for (let k = gap; k < n; k++) yield (k === gap ? "\n" : separator) + units.text(unitAt(selection, k))!;
+  yield `${n > gap ? end : ""}\n\n${question}`;
 }

@@ -3,8 +3,8 @@ import type { Random } from "@llmeff/data";
 import { OptionError } from "@llmeff/native/errors";
 import { pick, streamFor } from "../../random.js";
 import type { Sample, SampleMeta } from "../../sample.js";
-import { type Selection, selectedUnits, type UnitStream, unitAt } from "../../tokens/budget.js";
-import { interleave, type Placement, positionsFor } from "../../tokens/placement.js";
+import { type Selection, selectedUnits, type UnitStream } from "../../tokens/budget.js";
+import { interleaved, type Placement, positionsFor } from "../../tokens/placement.js";
 import { type Tokenizer, utf8Bytes } from "../../tokens/tokenizer.js";
 import { UnitCounter } from "../../tokens/unit-counter.js";
 import { assembleSample, requireInteger, type SampleOptions } from "../sample-options.js";
@@ -60,7 +60,7 @@ export function latentList(options: SampleOptions, params: LatentListParams = {}
   }
   const core = drawCore(stream(`core/${complexity}/${relevance}/${views.join()}`), complexity, relevance, views);
   const positions = positionsFor("latent_list", placement, complexity, stream(`placement/${complexity}`));
-  const units = new RecipeUnits(stream("filler"), tokenizer);
+  const units = new RecipeUnits(() => stream("filler"), tokenizer);
   const program = new Program(core, positions, units);
   const head = `${INTRODUCTION}\n\n${writeExamples(stream("examples"), core)}`;
   return assembleSample<string, Omit<LatentListMeta, keyof SampleMeta>>({
@@ -71,9 +71,7 @@ export function latentList(options: SampleOptions, params: LatentListParams = {}
     units,
     reserve: RESERVE,
     target: core.output,
-    render: (selection) => [
-      { role: "user", content: `${head}${PROMPT}${program.lines(selection).join(`\n${PROMPT}`)}\nOutput:` },
-    ],
+    render: (selection) => [{ role: "user", content: program.pieces(head, selection) }],
     meta: ({ selection }) => ({
       view: core.view.view,
       core: [...core.statements, core.view].map(writeStatement),
@@ -84,34 +82,43 @@ export function latentList(options: SampleOptions, params: LatentListParams = {}
   }) as Sample<string, LatentListMeta>;
 }
 
-/** Blocks drawn one after another; each counted as it would read on the initial list. */
+/**
+ * Blocks drawn one after another, each counted as it would read on the initial list. They are drawn anew for every text rather than kept:
+ * ten million tokens have a million of them.
+ */
 class RecipeUnits implements UnitStream {
-  readonly #random: Random;
+  readonly #stream: () => Random;
+  readonly #counted: Random;
   readonly #counter: UnitCounter;
-  readonly #recipes: Recipe[] = [];
   readonly #tokens: number[] = [];
 
-  constructor(random: Random, tokenizer: Tokenizer) {
-    this.#random = random;
+  /** @param stream - makes the stream of the blocks from its beginning */
+  constructor(stream: () => Random, tokenizer: Tokenizer) {
+    this.#stream = stream;
+    this.#counted = stream();
     this.#counter = new UnitCounter(tokenizer);
   }
 
-  recipe(i: number): Recipe {
-    while (this.#recipes.length <= i) {
-      const recipe = drawRecipe(this.#random);
-      const lines: string[] = [];
-      writeRecipe(recipe, [...INITIAL], lines);
-      this.#recipes.push(recipe);
-      this.#tokens.push(this.#counter.count(`${PROMPT}${lines.join(`\n${PROMPT}`)}\n`));
-    }
-    return this.#recipes[i]!;
-  }
-
   tokensOf(i: number): number {
-    this.recipe(i);
+    while (this.#tokens.length <= i) {
+      const lines: string[] = [];
+      writeRecipe(drawRecipe(this.#counted), [...INITIAL], lines);
+      this.#tokens.push(this.#counter.count(linesOf(lines)));
+    }
     return this.#tokens[i]!;
   }
+
+  *recipes({ count, tail }: Selection): Generator<Recipe> {
+    const random = this.#stream();
+    const last = tail.at(-1) ?? count - 1;
+    for (let i = 0; i <= last; i++) {
+      const recipe = drawRecipe(random);
+      if (i < count || tail.includes(i)) yield recipe;
+    }
+  }
 }
+
+const linesOf = (lines: readonly string[]): string => `${PROMPT}${lines.join(`\n${PROMPT}`)}\n`;
 
 class Program {
   readonly #core: Core;
@@ -124,34 +131,38 @@ class Program {
     this.#units = units;
   }
 
-  lines(selection: Selection): string[] {
-    return this.#write(selection).lines;
+  /** The prompt in pieces: examples, program, `Output:`. */
+  *pieces(head: string, selection: Selection): Generator<string> {
+    yield head;
+    for (const { lines } of this.#blocks(selection)) yield linesOf(lines);
+    yield "Output:";
   }
 
+  /** Characters before each operation, in percent of the program's. */
   depths(selection: Selection): number[] {
-    const { lines, operationLines } = this.#write(selection);
-    const before = [0];
-    for (const line of lines) before.push(before.at(-1)! + PROMPT.length + line.length + 1);
-    return operationLines.map((line) => (100 * before[line]!) / before.at(-1)!);
+    const before: number[] = [];
+    let characters = 0;
+    for (const { lines, isOperation } of this.#blocks(selection)) {
+      if (isOperation) before.push(characters);
+      characters += linesOf(lines).length;
+    }
+    return before.map((count) => (100 * count) / characters);
   }
 
-  #write(selection: Selection): { lines: string[]; operationLines: number[] } {
+  *#blocks(selection: Selection): Generator<{ lines: string[]; isOperation: boolean }> {
     const [initial, ...operations] = this.#core.statements;
-    const lines = [writeStatement(initial!)];
-    const operationLines: number[] = [];
+    const recipes = this.#units.recipes(selection);
     const list = [...INITIAL];
-    interleave(
-      this.#positions,
-      selectedUnits(selection),
-      (j) => {
-        operationLines.push(lines.length);
-        lines.push(writeStatement(operations[j]!));
-        applyStatement(list, operations[j]!);
-      },
-      (k) => writeRecipe(this.#units.recipe(unitAt(selection, k)), list, lines),
-    );
-    lines.push(writeStatement(this.#core.view));
-    return { lines, operationLines };
+    yield { lines: [writeStatement(initial!)], isOperation: false };
+    for (const [kind, k] of interleaved(this.#positions, selectedUnits(selection))) {
+      const lines: string[] = [];
+      if (kind === "item") {
+        lines.push(writeStatement(operations[k]!));
+        applyStatement(list, operations[k]!);
+      } else writeRecipe(recipes.next().value as Recipe, list, lines);
+      yield { lines, isOperation: kind === "item" };
+    }
+    yield { lines: [writeStatement(this.#core.view)], isOperation: false };
   }
 }
 

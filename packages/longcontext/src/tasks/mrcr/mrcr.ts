@@ -3,11 +3,11 @@
 import { OptionError } from "@llmeff/native/errors";
 import { GenerationError } from "../../errors.js";
 import { streamFor } from "../../random.js";
-import type { Message, Sample, SampleMeta } from "../../sample.js";
+import type { Sample, SampleMeta } from "../../sample.js";
 import type { TextKey } from "../../scribe/text.js";
 import { type TextSource, templateTexts } from "../../scribe/text-source.js";
-import { type Selection, selectedUnits, type UnitStream, unitAt } from "../../tokens/budget.js";
-import { interleave, type Placement, positionsFor } from "../../tokens/placement.js";
+import { type Draft, type Selection, selectedUnits, type UnitStream, unitAt } from "../../tokens/budget.js";
+import { interleaved, type Placement, positionsFor } from "../../tokens/placement.js";
 import { type Tokenizer, utf8Bytes } from "../../tokens/tokenizer.js";
 import { UnitCounter } from "../../tokens/unit-counter.js";
 import { assembleSample, requireInteger, type SampleOptions } from "../sample-options.js";
@@ -101,7 +101,7 @@ export function mrcr(options: SampleOptions, params: MrcrParams = {}): Sample<st
     units: chat,
     reserve: Math.max(LEAST_RESERVE, Math.max(...replyTokens) + RESERVE_MARGIN),
     target: asked.hash + transcript.replies(query)[asked.ordinal - 1]!,
-    render: (selection) => [...intro, ...chat.messages(selection, longest)],
+    render: (selection) => [...intro, ...chat.drafts(selection, longest)],
     meta: ({ selection }) => ({
       key: asked.key,
       ordinal: asked.ordinal,
@@ -128,6 +128,7 @@ class Chat implements UnitStream {
   readonly #positions: readonly number[];
   readonly #counter: UnitCounter;
   readonly #layout: "chat" | "flat";
+  readonly #itemTokens: number[];
   readonly #turns: Turn[] = [];
   readonly #tokens: number[] = [];
 
@@ -136,6 +137,7 @@ class Chat implements UnitStream {
     this.#positions = positions;
     this.#counter = new UnitCounter(tokenizer);
     this.#layout = layout;
+    this.#itemTokens = transcript.items.map((turn) => this.#tokensOfTurn(turn));
   }
 
   #turn(i: number): Turn | undefined {
@@ -157,44 +159,36 @@ class Chat implements UnitStream {
     return this.#turn(i) === undefined ? undefined : this.#tokens[i];
   }
 
-  messages(selection: Selection, question: string): Message[] {
-    const turns: Turn[] = [];
-    this.#walk(selection, (turn) => turns.push(turn));
-    if (this.#layout === "flat") {
-      const text = turns.map(flatTurn).join("");
-      return [
-        { role: "user", content: `Below is a chat between a user and an assistant.\n\n${text}User:\n${question}` },
-      ];
+  drafts(selection: Selection, question: string): Draft[] {
+    if (this.#layout === "flat") return [{ role: "user", content: this.#flatPieces(selection, question) }];
+    const drafts: Draft[] = [];
+    for (const [{ key, reply }] of this.#chosen(selection)) {
+      drafts.push({ role: "user", content: request(key) }, { role: "assistant", content: reply });
     }
-    const messages = turns.flatMap(({ key, reply }): Message[] => [
-      { role: "user", content: request(key) },
-      { role: "assistant", content: reply },
-    ]);
-    return [...messages, { role: "user", content: question }];
+    return [...drafts, { role: "user", content: question }];
+  }
+
+  *#flatPieces(selection: Selection, question: string): Generator<string> {
+    yield "Below is a chat between a user and an assistant.\n\n";
+    for (const [turn] of this.#chosen(selection)) yield flatTurn(turn);
+    yield `User:\n${question}`;
   }
 
   depths(selection: Selection, replies: readonly string[]): number[] {
     const before = new Map<string, number>();
     let tokens = 0;
-    this.#walk(selection, (turn, counted) => {
+    for (const [turn, counted] of this.#chosen(selection)) {
       before.set(turn.reply, tokens);
       tokens += counted;
-    });
+    }
     return replies.map((reply) => (100 * before.get(reply)!) / tokens);
   }
 
-  #walk(selection: Selection, visit: (turn: Turn, tokens: number) => void): void {
-    interleave(
-      this.#positions,
-      selectedUnits(selection),
-      (j) => {
-        const turn = this.#transcript.items[j]!;
-        visit(turn, this.#tokensOfTurn(turn));
-      },
-      (k) => {
-        const i = unitAt(selection, k);
-        visit(this.#turns[i]!, this.#tokens[i]!);
-      },
-    );
+  /** Turns in order, each with its tokens. */
+  *#chosen(selection: Selection): Generator<[Turn, number]> {
+    for (const [kind, k] of interleaved(this.#positions, selectedUnits(selection))) {
+      if (kind === "item") yield [this.#transcript.items[k]!, this.#itemTokens[k]!];
+      else yield [this.#turns[unitAt(selection, k)]!, this.#tokens[unitAt(selection, k)]!];
+    }
   }
 }

@@ -133,7 +133,7 @@ export function niah(options: SampleOptions, params: NiahParams = {}): Sample<st
     render: (selection) => [
       {
         role: "user",
-        content: `${INTRODUCTION}\n\n${context.text(selection)}\n\n${question(queries, values)}\nAnswer:`,
+        content: context.pieces(`${INTRODUCTION}\n\n`, selection, `\n\n${question(queries, values)}\nAnswer:`),
       },
     ],
     meta: ({ selection }) => ({

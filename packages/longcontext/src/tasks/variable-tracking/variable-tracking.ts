@@ -112,7 +112,11 @@ export function variableTracking(
     render: (selection) => [
       {
         role: "user",
-        content: `${INTRODUCTION}\n\n${context.text(selection)}\n\nQuestion: Which variables hold the value ${value} after the last line? Give their names alone.\nAnswer:`,
+        content: context.pieces(
+          `${INTRODUCTION}\n\n`,
+          selection,
+          `\n\nQuestion: Which variables hold the value ${value} after the last line? Give their names alone.\nAnswer:`,
+        ),
       },
     ],
     meta: ({ selection }) => ({
