@@ -60,6 +60,7 @@ describe("makeScale", () => {
         expect(scale.ticks.length).toBeGreaterThanOrEqual(2);
         expect(scale.ticks.length).toBeLessThanOrEqual(14);
       }),
+      { examples: [[[999999999999997.9, 999999999999997.8], false, false]] },
     );
   });
 

@@ -41,6 +41,9 @@ export function makeScale(axis: Axis, values: Iterable<number>, options: ScaleOp
   return log ? logScale(axis, low, high, options) : linearScale(axis, low, high, options);
 }
 
+/** Below this share of their size a difference of numbers is little more than their rounding: no step between ticks has digits enough. */
+const smallestSpread = 1e-10;
+
 /** Extent of the usable values, with room made if they are all the same, and the axis's own limits on top. */
 function range(axis: Axis, values: Iterable<number>, log: boolean): [number, number] {
   let low = Number.POSITIVE_INFINITY;
@@ -51,7 +54,7 @@ function range(axis: Axis, values: Iterable<number>, log: boolean): [number, num
     if (value > high) high = value;
   }
   if (low > high) [low, high] = log ? [1, 10] : [0, 1];
-  if (low === high) {
+  if (high - low <= smallestSpread * Math.max(Math.abs(low), Math.abs(high))) {
     const room = log ? 0 : Math.abs(low) * 0.1 || 1;
     [low, high] = log ? [low / 2, high * 2] : [low - room, high + room];
   }
