@@ -38,7 +38,7 @@ export function oracleModel(id = "oracle"): EvalModel {
   return standIn(id, (request) => targetText(sampleOf(id, request)));
 }
 
-/** Knows the form of the answer and nothing else: it lands on the floors. */
+/** Knows the form of the answer and nothing else: it lands on the floors; of MRCR on `floorAll`, since it copies any reply of the chat. */
 export function randomModel(id = "random", seed = 0): EvalModel {
   return standIn(id, (request) => {
     const sample = sampleOf(id, request);

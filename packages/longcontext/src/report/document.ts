@@ -106,7 +106,7 @@ function summary(sums: Aggregate, { errors = "exclude", threshold = 0.856 }: Rep
           { header: "Not answered", style: "integer" },
         ],
         rows,
-        note: `Floor: what a model scores that knows only the form of the answer. Effective length: the longest tested length that, like all shorter ones, reaches ${percent(threshold)}. ${counted}`,
+        note: `Floor: what a model scores that knows only the form of the answer; of MRCR, that copies one of the replies to the same request. Effective length: the longest tested length that, like all shorter ones, reaches ${percent(threshold)}. ${counted}`,
       },
     ],
   };
