@@ -27,6 +27,11 @@ describe("selectPerShard", () => {
   it("takes a fraction of each shard, in order", () => {
     expect(selectPerShard([1, 4, 2, 9, 8, 7, 5], 0.5, 3)).toEqual([1, 2, 3, 4, 6]);
     expect(() => selectPerShard([1], 0, 3)).toThrow(OptionError);
+    const shard = Array.from({ length: 100 }, (_, i) => i);
+    for (let percent = 1; percent <= 100; percent++) {
+      expect(selectPerShard(shard, percent / 100, 100), `${percent} %`).toHaveLength(percent);
+      expect(scoreThreshold(shard, percent / 100), `${percent} %`).toBe(100 - percent);
+    }
   });
 });
 

@@ -13,6 +13,9 @@ function requireShare(where: string, name: string, value: number): void {
   if (!(value > 0 && value <= 1)) throw new OptionError(`[${where}] ${name} must be in (0, 1]; received ${value}.`);
 }
 
+/** A share of so many, rounded up; 7 of 100 at 0.07, although the product is a little above 7 in floating point. */
+const countOf = (length: number, share: number) => Math.ceil(length * share * (1 - 2 ** -50));
+
 /**
  * The numbers of the `count` highest scores, from the highest; equal scores by number. Scores of −∞ mean "never" and are not selected.
  *
@@ -55,7 +58,7 @@ export function selectPerShard(scores: ArrayLike<number>, fraction: number, shar
   const selected: number[] = [];
   for (let start = 0; start < values.length; start += shardSize) {
     const shard = values.subarray(start, start + shardSize);
-    const top = selectTop(shard, Math.ceil(shard.length * fraction));
+    const top = selectTop(shard, countOf(shard.length, fraction));
     selected.push(...top.map((i) => start + i).sort((a, b) => a - b));
   }
   return selected;
@@ -69,7 +72,7 @@ export function scoreThreshold(sample: ArrayLike<number>, fraction: number): num
   requireShare("scoreThreshold", "fraction", fraction);
   const values = requireScores("scoreThreshold", sample).sort().reverse();
   if (values.length === 0) throw new OptionError("[scoreThreshold] expected a sample of scores; received none.");
-  return values[Math.ceil(values.length * fraction) - 1]!;
+  return values[countOf(values.length, fraction) - 1]!;
 }
 
 /** Numbers of the scores between two quantiles, `low` included and `high` excluded unless it is 1, in their order. */
