@@ -104,6 +104,19 @@ describe("corrupt", () => {
   });
 });
 
+describe("long contexts", () => {
+  it("are corrupted and joined whole", () => {
+    const document = counting(300_000);
+    const { inputs, targets } = corrupt(document, [[150_000, 150_000]], {
+      sentinels: { first: -1, count: 2 },
+      eos: -3,
+    });
+    expect([inputs.length, targets.length]).toEqual([150_001, 150_003]);
+    expect([inputs.at(-1), targets[0], targets.at(-3)]).toEqual([-1, -1, 299_999]);
+    expect(decoderOnly(inputs, targets, { bos: 7 }).tokens).toHaveLength(300_005);
+  });
+});
+
 describe("decoderOnly", () => {
   const [inputs, targets] = [Int32Array.of(5, 6), Int32Array.of(7, 8)];
 
@@ -116,5 +129,11 @@ describe("decoderOnly", () => {
 
   it("predicts all on request", () => {
     expect([...decoderOnly(inputs, targets, { lossOnInputs: true }).targets]).toEqual([6, 7, 8, IGNORE_INDEX]);
+  });
+
+  it("predicts all that follows the first token where there are no inputs", () => {
+    const example = decoderOnly(new Int32Array(0), targets);
+    expect([...example.targets]).toEqual([8, IGNORE_INDEX]);
+    expect(example.prefixLength).toBe(0);
   });
 });

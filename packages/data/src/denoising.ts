@@ -122,19 +122,32 @@ export function corrupt(
     );
   }
   const { first, step = -1 } = sentinels!;
-  const inputs: number[] = mode === undefined ? [] : [mode];
-  const targets: number[] = [];
+  const inputs: ArrayLike<number>[] = [optional(mode)];
+  const targets: ArrayLike<number>[] = [];
   let at = 0;
   for (const [i, [start, length]] of spans.entries()) {
-    const sentinel = first + i * step;
-    inputs.push(...tokens.subarray(at, start), sentinel);
+    const sentinel = [first + i * step];
+    inputs.push(tokens.subarray(at, start), sentinel);
     at = start + length;
-    targets.push(sentinel, ...tokens.subarray(start, at));
+    targets.push(sentinel, tokens.subarray(start, at));
   }
-  inputs.push(...tokens.subarray(at));
-  targets.push(first + spans.length * step);
-  if (eos !== undefined) targets.push(eos);
-  return { inputs: Int32Array.from(inputs), targets: Int32Array.from(targets) };
+  inputs.push(tokens.subarray(at));
+  targets.push([first + spans.length * step], optional(eos));
+  return { inputs: joined(inputs), targets: joined(targets) };
+}
+
+/** A token that there may be. */
+export const optional = (id: number | undefined): readonly number[] => (id === undefined ? [] : [id]);
+
+/** Tokens one after the other. Arguments of a call, as spreading makes of them, are limited to far fewer than a long context has. */
+export function joined(parts: readonly ArrayLike<number>[]): Int32Array {
+  const whole = new Int32Array(parts.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
 }
 
 /**
@@ -148,11 +161,11 @@ export function decoderOnly(
   options: { bos?: number | undefined; lossOnInputs?: boolean } = {},
 ): Example {
   const { bos, lossOnInputs = false } = options;
-  const begin = bos === undefined ? [] : [bos];
-  const tokens = Int32Array.of(...begin, ...inputs, ...targets);
+  const begin = optional(bos);
+  const tokens = joined([begin, inputs, targets]);
   const prefixLength = begin.length + inputs.length;
   const labels = new Int32Array(tokens.length).fill(IGNORE_INDEX);
   labels.set(tokens.subarray(1));
-  if (!lossOnInputs) labels.fill(IGNORE_INDEX, 0, prefixLength - 1);
+  if (!lossOnInputs && prefixLength > 0) labels.fill(IGNORE_INDEX, 0, prefixLength - 1); // −1 would mean all but one
   return { tokens, targets: labels, prefixLength };
 }

@@ -40,6 +40,22 @@ function sequences({ tokens, targets, batchSize, seqLen, extras }: Batch) {
   }).flat();
 }
 
+describe("documentSet", () => {
+  it("holds very many documents, and tells sets apart", () => {
+    const lines = (last: number) => documentSet(Array.from({ length: 100_000 }, (_, i) => [i === 99_999 ? last : i]));
+    const set = lines(1);
+    expect([set.count, set.tokenCount]).toEqual([100_000, 100_000]);
+    expect(set.fingerprint).toBe(lines(1).fingerprint);
+    expect(set.fingerprint).not.toBe(lines(2).fingerprint);
+  });
+});
+
+describe("shuffledDocuments", () => {
+  it("refuses a set in which no document has a token, of which rows would never be full", () => {
+    expect(() => shuffledDocuments(documentSet([[], []]))).toThrow("the set has 2 documents and no token");
+  });
+});
+
 describe("DocumentBatches", () => {
   it("hands out the documents of causal rows whole and in the order of the source", async () => {
     const documents = corpus();
@@ -66,6 +82,13 @@ describe("DocumentBatches", () => {
       [201, 89],
       [201, 202],
     ]);
+  });
+
+  it("makes rows of long contexts", async () => {
+    const document = Int32Array.from({ length: 200_000 }, (_, i) => i % 50);
+    const options = { seqLen: 200_001, batchSize: 1, eos: 50 };
+    const [row] = sequences(await open(options, documentSet([document])).next());
+    expect(row!.tokens).toEqual([...document, 50]);
   });
 
   it.each(Object.keys(objectivePresets) as (keyof typeof objectivePresets)[])(

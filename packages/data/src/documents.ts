@@ -40,7 +40,7 @@ export function documentSet(documents: readonly ArrayLike<number>[]): DocumentSe
     count: held.length,
     tokenCount: held.reduce((sum, { length }) => sum + length, 0),
     fingerprint: fingerprint(
-      Int32Array.of(...held.flatMap((document) => [document.length, fingerprintNumber(document)])),
+      Int32Array.from(held.flatMap((document) => [document.length, fingerprintNumber(document)])),
     ),
     document: (index) => held[index]!,
   };
@@ -54,7 +54,9 @@ export function shuffledDocuments(
   options: { seed?: Seed; name?: string } = {},
 ): DocumentSource {
   const { seed = 0, name = "documents" } = options;
-  if (documents.count === 0) throw new OptionError("[shuffledDocuments] the set has no documents.");
+  if (documents.tokenCount === 0) {
+    throw new OptionError(`[shuffledDocuments] the set has ${documents.count} documents and no token.`);
+  }
   const identity = {
     kind: "shuffled-documents",
     name,

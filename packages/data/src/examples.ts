@@ -7,6 +7,8 @@ import {
   decoderOnly,
   drawSpans,
   type Example,
+  joined,
+  optional,
   type Sentinels,
 } from "./denoising.js";
 import {
@@ -95,10 +97,9 @@ export class ExampleMaker {
       });
       return decoderOnly(inputs, targets, { bos, lossOnInputs });
     }
-    const text = Int32Array.of(...piece, ...(last && eos !== undefined ? [eos] : []));
-    const before = mode === undefined ? [] : [mode];
+    const text = last ? joined([piece, optional(eos)]) : piece;
     const split = plain ? 0 : random.integer(1, piece.length);
-    const example = decoderOnly(Int32Array.of(...before, ...text.subarray(0, split)), text.subarray(split), {
+    const example = decoderOnly(joined([optional(mode), text.subarray(0, split)]), text.subarray(split), {
       bos,
       lossOnInputs: lossOnInputs || plain,
     });

@@ -27,6 +27,11 @@ describe("selectPerShard", () => {
   it("takes a fraction of each shard, in order", () => {
     expect(selectPerShard([1, 4, 2, 9, 8, 7, 5], 0.5, 3)).toEqual([1, 2, 3, 4, 6]);
     expect(() => selectPerShard([1], 0, 3)).toThrow(OptionError);
+    const shard = Array.from({ length: 100 }, (_, i) => i);
+    for (let percent = 1; percent <= 100; percent++) {
+      expect(selectPerShard(shard, percent / 100, 100), `${percent} %`).toHaveLength(percent);
+      expect(scoreThreshold(shard, percent / 100), `${percent} %`).toBe(100 - percent);
+    }
   });
 });
 
@@ -41,6 +46,9 @@ describe("scoreThreshold", () => {
       }),
     );
     expect(() => scoreThreshold([], 0.5)).toThrow("received none");
+    expect(scoreThreshold([never, 2, never, 1], 0.25)).toBe(2);
+    expect(scoreThreshold([never, 2, never, 1], 0.75)).toBe(1);
+    expect(scoreThreshold([never], 1)).toBe(Number.POSITIVE_INFINITY);
   });
 });
 
@@ -53,6 +61,7 @@ describe("selectBand", () => {
       }),
     );
     expect(selectBand([5, 1, 4, 2, 3], 0.2, 0.6)).toEqual([3, 4]);
+    expect(selectBand([never, 2, 1, never, 4, 3], 0, 0.5)).toEqual([1, 2]);
     expect(() => selectBand([1], 0.5, 0.5)).toThrow(OptionError);
   });
 });

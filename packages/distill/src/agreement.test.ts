@@ -40,6 +40,10 @@ describe("requireAgreement", () => {
     expect(difference(larger, own)?.message).toContain("Set vocabPad");
     expect(difference(larger, own, { vocabPad: true })).toBeUndefined();
     expect(difference(own, larger, { vocabPad: true })?.field).toBe("vocabulary size");
+    const padding = { ...own, vocabSize: 64 }; // of the model; its tokenizer is the same
+    expect(difference(padding, own, { vocabPad: true })).toBeUndefined();
+    const otherPieces = identity(json({}, { b: 0, a: 1, ab: 2, "<s>": 3, c: 4 }));
+    expect(difference(otherPieces, own, { vocabPad: true })?.field).toBe("tokenizer");
     const moved = { ...own, specialIds: { "<s>": 2 } };
     expect(difference(own, moved)).toMatchObject({ field: "special token <s>", student: 3, teacher: 2 });
     expect(difference(own, { ...own, specialIds: {} })).toMatchObject({ field: "special token <s>", teacher: null });
@@ -57,5 +61,6 @@ describe("requireAgreement", () => {
     expect(difference(bytes, tokenIdentity(byteTokenizer()))).toBeUndefined();
     const [first, second] = ["abc", "abd"].map((text) => tokenIdentity(characterTokenizer(text)));
     expect(difference(first!, second!)?.field).toBe("tokenizer");
+    expect(difference(bytes, first!, { vocabPad: true })?.field).toBe("tokenizer");
   });
 });

@@ -3,6 +3,8 @@ import { createHash } from "node:crypto";
 import type { Tokenizer } from "@llmeff/data";
 import { LlmeffError } from "@llmeff/tensor";
 
+type Piece = readonly [id: number, piece: string];
+
 /** What must agree. */
 export interface TokenIdentity {
   vocabSize: number;
@@ -10,6 +12,8 @@ export interface TokenIdentity {
   fileHash: string;
   /** SHA-256 of its pieces in the order of their ids, which agrees where two files say the same in other words. */
   piecesHash: string;
+  /** Those pieces, ascending by id, where the tokenizer tells them; compared as far as the teacher's ids go where the student has more. */
+  pieces?: readonly Piece[];
   /** Ids of special tokens by name. */
   specialIds: Readonly<Record<string, number>>;
   /** Longest sequence; compared where both tell it. */
@@ -46,6 +50,7 @@ export function tokenIdentity(tokenizer: Tokenizer, file?: Uint8Array): TokenIde
     vocabSize: tokenizer.vocabSize,
     fileHash: sha256(file ?? json),
     piecesHash: pieces ? sha256(JSON.stringify(pieces.all)) : sha256(json),
+    ...(pieces && { pieces: pieces.all }),
     specialIds: pieces?.special ?? {},
   };
 }
@@ -56,7 +61,7 @@ interface TokenizerFile {
 }
 
 /** Ids and pieces, ascending, and the special ones. */
-function piecesOf(file: TokenizerFile): { all: [id: number, piece: string][]; special: Record<string, number> } {
+function piecesOf(file: TokenizerFile): { all: Piece[]; special: Record<string, number> } {
   const { model: { vocab = {} } = {}, added_tokens: added = [] } = file;
   const own: [number, string][] = Array.isArray(vocab)
     ? vocab.map(([piece], id) => [id, piece])
@@ -84,8 +89,9 @@ export function requireAgreement(
       student.vocabSize > teacher.vocabSize ? "Set vocabPad if the rest is padding of the same tokenizer." : other;
     throw new AgreementError("vocabulary size", student.vocabSize, teacher.vocabSize, advice);
   }
-  // Padding may itself be named in the file: then only what both have can be compared, which the special tokens are.
-  if (student.fileHash !== teacher.fileHash && student.piecesHash !== teacher.piecesHash && !padded) {
+  // Padding may itself be named in the file: then what both have is compared.
+  const same = student.fileHash === teacher.fileHash || student.piecesHash === teacher.piecesHash;
+  if (!same && !(padded && piecesBelow(teacher.vocabSize, student) === piecesBelow(teacher.vocabSize, teacher))) {
     throw new AgreementError("tokenizer", student.piecesHash, teacher.piecesHash, other);
   }
   for (const name of new Set([
@@ -105,6 +111,11 @@ export function requireAgreement(
   }
   const [own, wanted] = [student.positionOffset ?? 0, teacher.positionOffset ?? 0];
   if (own !== wanted) throw new AgreementError("position offset", own, wanted, "Shift one of the two.");
+}
+
+/** NaN, which equals nothing, where they aren't told. */
+function piecesBelow(count: number, { pieces }: TokenIdentity): string | number {
+  return pieces ? JSON.stringify(pieces.filter(([id]) => id < count)) : Number.NaN;
 }
 
 const other = "Distil by the teacher's generations instead (sequence-level), for which tokenizers may differ.";

@@ -325,6 +325,24 @@ describe("distillationLoss", () => {
     });
   });
 
+  it("never takes a row without a label for one of token 0, whatever the mask", () => {
+    scope(() => {
+      const all = tensor(new Int32Array(N).fill(1)).astype("bool");
+      const some = tensor(Int32Array.of(1, 1, 1, 0, 1, 1, 1)).astype("bool");
+      const parts = (given: DistillationLossOptions) => {
+        const options = { ceWeight: 0.5, ...given };
+        const { value, grads } = valueAndGrad(
+          (x: Tensor) => distillationLoss(x, { logits: teacher() }, options),
+          student(),
+        );
+        return [value.itemSync(), ...grads.dataSync()];
+      };
+      expect(parts({ labels: labels(), mask: all })).toEqual(parts({ labels: labels() }));
+      const both = tensor(Int32Array.of(3, 0, -100, -100, 5, -100, 1));
+      expect(parts({ labels: labels(), mask: some })).toEqual(parts({ labels: both }));
+    });
+  });
+
   it("pads a smaller teacher's vocabulary on request", () => {
     scope(() => {
       const small = { logits: teacher().slice(1, 0, 8) };

@@ -13,6 +13,7 @@ import {
   full,
   type HostNumber,
   linear,
+  logicalAnd,
   matmul,
   maximum,
   mul,
@@ -34,7 +35,7 @@ import { capped, checkTeachers, type DistillTarget, isSparse, matrixOf, teachers
 export interface DistillationLossOptions {
   /** int32, the shape of the rows: the next token, −100 for rows without loss. */
   labels?: Tensor;
-  /** bool, the shape of the rows: which count. Default those with a label, or all. */
+  /** bool, the shape of the rows: which count, of those with a label where there are labels. Default all of these. */
   mask?: Tensor;
   /** Weight of the cross-entropy with the labels; default 0. */
   ceWeight?: HostNumber;
@@ -239,11 +240,13 @@ function settingsOf(
   }
   if (ceWeight !== 0 && labels === undefined) throw new OptionError(`[${where}] ceWeight needs labels; received none.`);
   const flat = (x: Tensor) => reshape(x, [count]);
-  const valid = mask
-    ? flat(mask)
-    : labels
-      ? notEqual(flat(labels), -100)
-      : full([count], 1, { dtype: "bool", device: rows.device });
+  const labelled = labels && notEqual(flat(labels), -100);
+  const asked = mask && flat(mask);
+  // A row without a label has no cross-entropy, so it doesn't count even if the mask has it.
+  const valid =
+    labelled && asked
+      ? logicalAnd(labelled, asked)
+      : (labelled ?? asked ?? full([count], 1, { dtype: "bool", device: rows.device }));
   return {
     target: isSparse(target) ? flatTarget(target, count) : target,
     divergence,

@@ -48,6 +48,8 @@ describe("EmaTeacher", () => {
     expect(second.count).toBe(2);
     const other = new EmaTeacher({ w: tensor([1, 2, 3]) });
     expect(() => other.loadStateDict(first.stateDict())).toThrow(FormatError);
+    const text = "2" as unknown as number; // as metadata of a file has it
+    expect(() => second.loadStateDict({ ...first.stateDict(), count: text })).toThrow('received "2"');
     expect(() => new EmaTeacher(params, { decay: 1 })).toThrow(OptionError);
     for (const average of [first, second, other]) average.dispose();
   });

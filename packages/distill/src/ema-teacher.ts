@@ -60,6 +60,9 @@ export class EmaTeacher {
 
   /** @throws {FormatError} if the averages aren't of this student; then nothing has changed */
   loadStateDict({ tensors, count }: { tensors: Parameters; count: number }): void {
+    if (!Number.isSafeInteger(count) || count < 0) {
+      throw new FormatError(`[EmaTeacher] count must be an integer of at least 0; received ${JSON.stringify(count)}.`);
+    }
     const form = (x: Tensor | undefined) => (x ? `${x.dtype} [${x.shape.join(", ")}]` : "none");
     for (const [name, average] of Object.entries(this.#averages)) {
       if (form(tensors[name]) === form(average)) continue;

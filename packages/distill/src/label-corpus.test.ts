@@ -2,7 +2,7 @@ import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { sequentialWindows, TokenDataset } from "@llmeff/data";
-import { logSoftmax, OptionError, scope, tensor } from "@llmeff/tensor";
+import { copyInto, logSoftmax, mul, OptionError, scope, tensor } from "@llmeff/tensor";
 import { afterAll, describe, expect, it } from "vitest";
 import { seqLen, student, teacherModel, teacherOf, text, textData, trained, vocabSize } from "../test/setup.js";
 import { distill, type LabelOptions, labelCorpus, openTeacherCache, withTeacherCache } from "./index.js";
@@ -85,6 +85,17 @@ describe("labelCorpus", () => {
     }
   });
 
+  it.each([{}, { tail: false }, { sampled: true }])("refuses what a diverged teacher says: %j", async (kept) => {
+    const before = readdirSync(folder);
+    const wrong = teacherOf();
+    const weight = wrong.model.outputWeight(wrong.params);
+    scope(() => copyInto(weight, mul(weight, Number.NaN)));
+    const path = join(folder, "diverged.lkd");
+    const options = { vocabSize, k: 2, contextLength: 16, tokenizerHash, ...kept };
+    await expect(labelCorpus(path, wrong, text(9), options)).rejects.toThrow(OptionError);
+    expect(readdirSync(folder)).toEqual(before);
+  });
+
   it("refuses options outside their domain and leaves no file", async () => {
     const before = readdirSync(folder);
     await expect(label({ stride: 17 })).rejects.toThrow("stride must be a positive integer of at most 16; received 17");
@@ -152,6 +163,17 @@ describe("withTeacherCache", () => {
     const ignored = [...targets.keys()].filter((at) => targets[at] === -100);
     expect(ignored.map((at) => origins![Math.floor(at / 100)]! + 1 + (at % 100))).toEqual([300]);
   });
+
+  it.each([{ k: 2, tail: false }, { k: 1 }])(
+    "refuses targets for which the cache has nothing, since they begin a document: %j",
+    async (kept) => {
+      await using cache = await label({ ...kept, documentStarts: [0, 300] });
+      const source = new TokenDataset(tokens, { seqLen: 100, batchSize: 6, randomPhase: false });
+      await expect(withTeacherCache(source, cache).next()).rejects.toThrow(
+        "token 300 begins a document in the cache, which has no prediction for it. Give documentStarts, as to labelCorpus.",
+      );
+    },
+  );
 
   it("refuses sources without places, objectives without predictions, and states of other caches", async () => {
     await using cache = await label({ k: 2 });

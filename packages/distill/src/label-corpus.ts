@@ -5,9 +5,10 @@ import {
   concat,
   cumsum,
   exp,
-  lessEqual,
+  greater,
   logSoftmax,
   logSumExp,
+  mul,
   noGrad,
   OptionError,
   randomUniform,
@@ -60,7 +61,7 @@ interface Window {
 /**
  * Writes a teacher's predictions for every token of a stream.
  *
- * @throws {OptionError} for an option outside its domain
+ * @throws {OptionError} for an option outside its domain, or if the teacher's scores are no numbers
  * @throws {IoError} if the file can't be written; an unfinished one is removed
  *
  * @example
@@ -211,11 +212,13 @@ function drawn(logP: Tensor, from: number, { k, seed }: Kept): Tensor {
   const { device } = logP;
   const uniform = randomUniform({ seed, stream: from }, [n, k], { dtype: "float64", device }).astype(logP.dtype);
   const cumulative = cumsum(exp(logP), 1);
+  // Below the sum as it was rounded, so that a token is drawn that has a probability. Of NaN nothing is above: the id is V, which the file refuses.
+  const bound = mul(clip(uniform, 0, 1 - 2 ** -23), slice(cumulative, 1, V - 1, V));
   const columns = Array.from({ length: k }, (_, j) => {
-    const below = lessEqual(cumulative, slice(uniform, 1, j, j + 1)).astype("float32");
-    return sum(below, { axis: 1, keepDims: true });
+    const above = greater(cumulative, slice(bound, 1, j, j + 1)).astype("float32");
+    return sum(above, { axis: 1, keepDims: true });
   });
-  return clip(concat(columns, 1), 0, V - 1).astype("int32");
+  return concat(columns, 1).neg().add(V).astype("int32");
 }
 
 async function readAndDispose({ ids, logProbs, tailLogProb }: Predicted): Promise<CachedPredictions> {

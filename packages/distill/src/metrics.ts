@@ -7,13 +7,13 @@ export interface DistillMetrics {
   ce: number;
   /** The divergence from the teacher, as it is in the loss; 0 without a teacher. */
   kd: number;
-  /** `KL(teacher ‖ student)` at the loss's temperatures. */
-  kl: number;
+  /** `KL(teacher ‖ student)` at the loss's temperatures; like the next two undefined without a teacher, where nobody knows. */
+  kl: number | undefined;
   /** Weight of the teacher. */
   omega: number;
-  teacherEntropy: number;
+  teacherEntropy: number | undefined;
   /** Share of the rows in which both name the same token first. */
-  agreement: number;
+  agreement: number | undefined;
   /** Rows with a label. */
   tokens: number;
   /** Device time of the teacher's forward passes; undefined in captured steps, which aren't timed apart. */
@@ -57,14 +57,16 @@ export class MetricsBoard {
     const times = await Promise.all(entries.map(({ teacherMs }) => teacherMs));
     const total = (i: number) => rows.reduce((sum, row) => sum + row[i]!, 0);
     const count = Math.max(1, total(5));
+    // In plain steps, whose weight is 0, nobody asked a teacher.
+    const compared = (i: number) => (omega === 0 ? undefined : total(i) / count);
     const timed = times.every((ms) => ms !== undefined);
     return {
       ce: total(0) / count,
       kd: total(1) / count,
-      kl: total(2) / count,
+      kl: compared(2),
       omega,
-      teacherEntropy: total(3) / count,
-      agreement: total(4) / count,
+      teacherEntropy: compared(3),
+      agreement: compared(4),
       tokens: total(5),
       teacherSeconds: timed ? (times as number[]).reduce((a, b) => a + b, 0) / 1000 : undefined,
     };

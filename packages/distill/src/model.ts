@@ -41,10 +41,12 @@ export function scoresBy({ model, params }: Teacher, batch: TrainBatch): Teacher
   return { hidden: model.hidden(params, batch), weight: model.outputWeight(params), softcap };
 }
 
-/** A batch as tensors where the parameters are. */
-export function inputsOf({ tokens, targets, batchSize, seqLen }: Batch, params: Parameters): TrainBatch {
-  const options = { shape: [batchSize, seqLen], device: Object.values(params)[0]?.device };
-  return { tokens: tensor(tokens, options), targets: tensor(targets, options), extras: {} };
+/** A batch as tensors where the parameters are, with its masks. */
+export function inputsOf({ tokens, targets, batchSize, seqLen, extras = {} }: Batch, params: Parameters): TrainBatch {
+  const device = Object.values(params)[0]?.device;
+  const options = { shape: [batchSize, seqLen], device };
+  const further = Object.entries(extras).map(([name, { data, shape }]) => [name, tensor(data, { shape, device })]);
+  return { tokens: tensor(tokens, options), targets: tensor(targets, options), extras: Object.fromEntries(further) };
 }
 
 /**

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { IGNORE_INDEX } from "@llmeff/data";
 import { drawToken, resolveSampling, tokenProbabilities } from "@llmeff/models";
 import { AdamW } from "@llmeff/optim";
-import { OptionError, tensor } from "@llmeff/tensor";
+import { FormatError, OptionError, tensor } from "@llmeff/tensor";
 import { train } from "@llmeff/train";
 import { afterAll, describe, expect, it } from "vitest";
 import {
@@ -153,5 +153,16 @@ describe("writtenBatches", () => {
       "promptLength is 11; the rows have 10 tokens",
     );
     expect(() => open().restore(open({ share: 0.5 }).state())).toThrow("the state has share 0.5 but this source has 1");
+    for (const other of [{ temperature: 0.5 }, { stopTokens: [3] }])
+      expect(() => open().restore(open(other).state())).toThrow("but this source has");
+  });
+
+  it("stays as it is when it refuses a state", async () => {
+    const data = open();
+    await data.next();
+    const state = data.state();
+    expect(() => data.restore({ ...state, written: -1 })).toThrow("written must be an integer of at least 0");
+    expect(() => data.restore({ ...state, batches: 9, source: {} })).toThrow(FormatError);
+    expect(data.state()).toEqual(state);
   });
 });

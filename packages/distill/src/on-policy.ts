@@ -85,13 +85,16 @@ export interface WrittenBatches extends BatchSource {
  * the teacher, the objective plain cross-entropy, and tokenizers need not agree beyond the corpus that was written.
  */
 export function writtenBatches(source: BatchSource, options: WrittenBatchesOptions): WrittenBatches {
-  const { share, promptLength, seed = 0 } = options;
+  const { share, promptLength, seed = 0, temperature = 1, stopTokens = [] } = options;
   if (!(share >= 0 && share <= 1))
     throw new OptionError(`[writtenBatches] share must be in [0, 1]; received ${share}.`);
   if (!Number.isSafeInteger(promptLength) || promptLength < 1) {
     throw new OptionError(`[writtenBatches] promptLength must be a positive integer; received ${promptLength}.`);
   }
-  const identity: JsonObject = { kind: "written-batches", share, promptLength, seed: String(seed) };
+  const identity: JsonObject = {
+    ...{ kind: "written-batches", share, promptLength, seed: String(seed), temperature },
+    stopTokens: stopTokens.join(),
+  };
   const counts = { batches: 0, written: 0, rows: 0, tokens: 0 };
   return {
     get writtenFraction() {
@@ -115,20 +118,25 @@ export function writtenBatches(source: BatchSource, options: WrittenBatchesOptio
     },
     state: () => ({ ...identity, ...counts, source: source.state() }),
     restore(state) {
-      restoreCounts(state, identity, counts);
+      const restored = countsOf(state, identity, Object.keys(counts));
       source.restore(state.source as JsonObject);
+      Object.assign(counts, restored);
     },
   };
 }
 
-function restoreCounts(state: JsonObject, identity: JsonObject, counts: Record<string, number>): void {
+function countsOf(state: JsonObject, identity: JsonObject, names: readonly string[]): Record<string, number> {
   for (const [name, value] of Object.entries(identity)) {
     if (state?.[name] === value) continue;
     throw new FormatError(
       `[writtenBatches] the state has ${name} ${JSON.stringify(state?.[name])} but this source has ${JSON.stringify(value)}. Resume with the options that the state was made with.`,
     );
   }
-  for (const name of Object.keys(counts)) counts[name] = state[name] as number;
+  const wrong = names.find((name) => !(Number.isSafeInteger(state[name]) && (state[name] as number) >= 0));
+  if (wrong === undefined) return Object.fromEntries(names.map((name) => [name, state[name] as number]));
+  throw new FormatError(
+    `[writtenBatches] the state's ${wrong} must be an integer of at least 0; received ${JSON.stringify(state[wrong])}. The state is damaged.`,
+  );
 }
 
 async function continued(batch: Batch, options: WrittenBatchesOptions, index: number): Promise<Batch> {

@@ -1,5 +1,6 @@
-import { windowsAt } from "@llmeff/data";
-import { OptionError, tensor } from "@llmeff/tensor";
+import { type Batch, DocumentBatches, documentSet, IGNORE_INDEX, shuffledDocuments, windowsAt } from "@llmeff/data";
+import { OptionError, ones, tensor } from "@llmeff/tensor";
+import type { TrainBatch } from "@llmeff/train";
 import { describe, expect, it } from "vitest";
 import { seqLen, teacherOf, text } from "../test/setup.js";
 import { type Hardness, hardnessOf, scoreSequences, type TokenStatistics, tokenStatistics } from "./scoring.js";
@@ -47,6 +48,7 @@ describe("tokenStatistics", () => {
 });
 
 describe("scoreSequences", () => {
+  const never = Number.NEGATIVE_INFINITY;
   const windows = () => windowsAt(text(), [0, 50, 100, 150, 200], { seqLen, batchSize: 2 });
 
   it("scores every sequence in order, whatever the batches", async () => {
@@ -68,4 +70,44 @@ describe("scoreSequences", () => {
     const signal = AbortSignal.abort(new Error("enough"));
     await expect(scoreSequences(early, windows(), { signal })).rejects.toThrow("enough");
   });
+
+  it("has no difference where nothing counts for one of them", async () => {
+    // Of three tokens one has the first place, another the last.
+    const naming = (...scores: number[]) => ({
+      model: {
+        hidden: (_: unknown, { tokens }: TrainBatch) => ones([...tokens.shape, 1]),
+        outputWeight: () => tensor(scores, { shape: [3, 1] }),
+      },
+      params: {},
+    });
+    const batch = { tokens: Int32Array.of(0, 0), targets: Int32Array.of(1, 2), batchSize: 2, seqLen: 1 };
+    const options = { hardness: { kind: "filteredMedian", k: 2 } } as const;
+    const [early, final] = [naming(1, 2, 0), naming(0, 1, 2)];
+    const scores = await scoreSequences(early, [batch], { ...options, minus: final });
+    expect([...scores]).toEqual([expect.closeTo(-1, 6), never]);
+    expect([...(await scoreSequences(final, [batch], { ...options, minus: early }))]).toEqual([
+      expect.closeTo(1, 6),
+      never,
+    ]);
+  });
+
+  it("lets the scorer see packed documents apart", async () => {
+    const scorer = teacherOf();
+    const hardness = { kind: "mean" } as const;
+    const parts = [text(20).subarray(0, 6), text(20).subarray(6, 14)];
+    const rows = (documents: Uint8Array[]) =>
+      new DocumentBatches(shuffledDocuments(documentSet(documents)), { seqLen: 14, batchSize: 1 }).next();
+    const [both] = await scoreSequences(scorer, [await rows(parts)], { hardness });
+    const alone = await scoreSequences(scorer, windowsOf(parts), { hardness });
+    // Of 6 and 8 tokens 5 and 7 are predicted.
+    expect(both).toBeCloseTo((5 * alone[0]! + 7 * alone[1]!) / 12, 5);
+  });
 });
+
+/** Each document as a row of its own. */
+function windowsOf(documents: readonly Uint8Array[]): Batch[] {
+  return documents.map((document) => {
+    const targets = Int32Array.of(...document.subarray(1), IGNORE_INDEX);
+    return { tokens: Int32Array.from(document), targets, batchSize: 1, seqLen: document.length };
+  });
+}

@@ -143,7 +143,7 @@ function checkHardness(hardness: Hardness): void {
 
 export interface ScoreOptions {
   hardness?: Hardness;
-  /** Score how much harder the sequence is for this model: its hardness minus that for the scorer, such as an early checkpoint's minus the final one's. */
+  /** Score how much harder the sequence is for the scorer than for this model, such as for an early checkpoint than for the final one; −∞ if nothing counts for either. */
   minus?: Teacher;
   signal?: AbortSignal;
 }
@@ -170,12 +170,16 @@ export async function scoreSequences(
     const other = minus && (await statisticsBy(minus, batch));
     for (const [i, statistics] of own.entries()) {
       const score = hardnessOf(statistics, hardness, first + i);
-      scores.push(
-        other && score > Number.NEGATIVE_INFINITY ? score - hardnessOf(other[i]!, hardness, first + i) : score,
-      );
+      scores.push(other ? difference(score, hardnessOf(other[i]!, hardness, first + i)) : score);
     }
   }
   return Float64Array.from(scores);
+}
+
+/** −∞ if either is: a sequence that nothing can be said of must not become the hardest. */
+function difference(score: number, other: number): number {
+  const never = Number.NEGATIVE_INFINITY;
+  return score === never || other === never ? never : score - other;
 }
 
 async function statisticsBy(scorer: Teacher, batch: Batch): Promise<TokenStatistics[]> {

@@ -115,6 +115,10 @@ describe("TeacherCacheWriter", () => {
     await expect(writer.append({ ...good, ids: Int32Array.of(1, 2, 50) })).rejects.toThrow(
       "ids must be in 0..49; received 50",
     );
+    for (const wrong of [{ logProbs: Float32Array.of(-1, Number.NaN, -2) }, { tailLogProb: Float32Array.of(0.5) }]) {
+      const message = /log-probabilities must be at most 0; received (NaN|0\.5)\. Did the teacher diverge\?/;
+      await expect(writer.append({ ...good, ...wrong })).rejects.toThrow(message);
+    }
     expect(writer.count).toBe(0);
     for (const wrong of [
       { k: 51 },

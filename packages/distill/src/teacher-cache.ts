@@ -14,6 +14,9 @@ export interface CachedPredictions {
   tailLogProb?: Float32Array | Float64Array | undefined;
 }
 
+/** Log-probability of certainty, and what rounding adds to it. */
+const MOST = 1e-3;
+
 export type TeacherCacheOptions = Pick<CacheHeader, "vocabSize" | "k" | "tokenCount" | "tokenizerHash"> &
   Partial<Pick<CacheHeader, "lo" | "tail" | "narrowIds" | "sampled">>;
 
@@ -67,7 +70,7 @@ export class TeacherCacheWriter {
     }
   }
 
-  /** @throws {OptionError} if the arrays don't have the form that was said, an id is no token, or the stream has fewer */
+  /** @throws {OptionError} if the arrays don't have the form that was said, an id is no token, a log-probability none, or the stream has fewer */
   async append(predictions: CachedPredictions): Promise<void> {
     const count = this.#checked(predictions);
     const bytes = Buffer.alloc(count * entryBytes(this.header));
@@ -129,6 +132,12 @@ export class TeacherCacheWriter {
     const wrong = ids.find((id) => id < 0 || id >= vocabSize);
     if (wrong !== undefined) {
       throw new OptionError(`[TeacherCacheWriter] ids must be in 0..${vocabSize - 1}; received ${wrong}.`);
+    }
+    const bad = [logProbs, tailLogProb].flatMap((values) => values?.find((value) => !(value <= MOST)) ?? []);
+    if (bad.length > 0) {
+      throw new OptionError(
+        `[TeacherCacheWriter] log-probabilities must be at most 0; received ${bad[0]}. Did the teacher diverge?`,
+      );
     }
     this.#requireRoom(count);
     return count;
