@@ -15,7 +15,7 @@ import {
   writeDurably,
 } from "@llmeff/tensor";
 import { type ResolvedConfig, resolveConfig } from "../config.js";
-import { type Parameters, parameterSpecs } from "../parameters.js";
+import { checkParameters, type Parameters } from "../parameters.js";
 import type { Transformer } from "../transformer.js";
 import { indexFile, weightsFile } from "./checkpoint-files.js";
 import { families } from "./families/index.js";
@@ -72,17 +72,6 @@ function familyFor(config: ResolvedConfig, source: JsonObject | undefined): Fami
   throw new OptionError(
     `[saveHuggingFace] the model is of none of the families ${families.map(({ modelType }) => modelType).join(", ")}; the nearest, ${nearest.family.modelType}, can't state ${nearest.lost.join(", ")}.`,
   );
-}
-
-function checkParameters(config: ResolvedConfig, params: Parameters): void {
-  const problems = parameterSpecs(config).flatMap(({ name, shape }) => {
-    const received = params[name]?.shape;
-    if (received === undefined) return [`"${name}" is missing`];
-    const fits = received.length === shape.length && received.every((n, i) => n === shape[i]);
-    return fits ? [] : [`"${name}" is [${received.join(", ")}], not [${shape.join(", ")}]`];
-  });
-  if (problems.length === 0) return;
-  throw new OptionError(`[saveHuggingFace] the parameters are not the model's: ${problems.join("; ")}.`);
 }
 
 /** A file of weights: the mappings whose tensors it holds. */
@@ -168,7 +157,7 @@ export async function saveHuggingFace(
   }
   const { config } = model;
   const family = familyFor(config, options.source);
-  checkParameters(config, params);
+  checkParameters("saveHuggingFace", config, params);
   const kept = Object.fromEntries(Object.entries(source).filter(([name]) => !formFields.includes(name)));
   const json = {
     ...kept,
