@@ -1,6 +1,7 @@
 import { cp, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { loadHuggingFace } from "@llmeff/models";
+import { byteTokenizer, tokenizerJson } from "@llmeff/data";
+import { loadHuggingFace, saveHuggingFace, Transformer } from "@llmeff/models";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { sampleText, textConfig, Workplace } from "./harness.js";
 
@@ -110,6 +111,15 @@ describe("llmeff convert", () => {
     const write = await place.run(["generate", "hf/characters", "--prompt", "the "]);
     expect(write.code).toBe(2);
     expect(write.stderr).toContain("has no tokenizer.json");
+  });
+
+  it("writes text with a model whose vocabulary is padded", async () => {
+    const model = new Transformer({ vocabSize: 2048, dModel: 16, numLayers: 1, numHeads: 2, maxSeqLen: 64 });
+    const files = { "tokenizer.json": JSON.stringify(tokenizerJson(byteTokenizer())) };
+    await saveHuggingFace(place.path("hf/padded"), model, model.init(1), { files });
+    const write = await place.run(["generate", "hf/padded", "--prompt", "the ", "--tokens", "20"]);
+    expect(write).toMatchObject({ code: 0, stderr: "" });
+    expect(write.stdout.length).toBeGreaterThan(8);
   });
 
   it("keeps what lies beside the weights of a folder, in another dtype, form and number of files", async () => {

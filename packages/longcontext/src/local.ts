@@ -71,6 +71,8 @@ async function answer(
   const start = performance.now();
   const sampling = {
     maxTokens,
+    // Rows of the model beyond the tokenizer's tokens pad its table: they have no text.
+    vocabSize: Math.min(tokenizer.vocabSize, model.config.vocabSize),
     temperature,
     seed,
     stopTokens,

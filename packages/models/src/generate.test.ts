@@ -25,6 +25,19 @@ async function collect(options: Parameters<typeof generate>[3], prompt = [1, 2, 
 }
 
 describe("generate", () => {
+  it.each(["bfloat16", "float16"] as const)("reads the scores of %s parameters as numbers", async (dtype) => {
+    const narrow = model.init(1, { dtype });
+    const sequence = [1, 2, 3];
+    for await (const id of generate(model, narrow, sequence.slice(), { maxTokens: 6, temperature: 0 })) {
+      const tokens = tensor(Int32Array.from(sequence), { shape: [1, sequence.length] });
+      const logits = scope(() => [...model.lastLogits(narrow, tokens).astype("float32").dataSync()]);
+      // The cache rounds keys and values no further, but sums may be ordered otherwise: near ties are ties.
+      expect(logits[id]! + 0.02).toBeGreaterThan(Math.max(...logits));
+      sequence.push(id);
+    }
+    expect(sequence).toHaveLength(9);
+  });
+
   it("at temperature 0 follows the likeliest token of the full forward pass", async () => {
     const ids = await collect({ maxTokens: 12, temperature: 0 });
     const sequence = [1, 2, 3];
@@ -51,6 +64,13 @@ describe("generate", () => {
     const draw = (seed: number) => collect({ maxTokens: 20, seed });
     expect(await draw(5)).toEqual(await draw(5));
     expect(await draw(5)).not.toEqual(await draw(6));
+  });
+
+  it("draws none of the ids that pad the vocabulary", async () => {
+    const drawn = await collect({ maxTokens: 20, vocabSize: 3, seed: 4, temperature: 3 });
+    expect(new Set(drawn)).toEqual(new Set([0, 1, 2]));
+    for (const vocabSize of [0, 8, 1.5])
+      await expect(collect({ maxTokens: 1, vocabSize })).rejects.toThrow(/vocabSize must be an integer in 1\.\.7/);
   });
 
   it("ends at maxTokens, at a stop token, and where the model's positions end", async () => {
