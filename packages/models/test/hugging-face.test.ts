@@ -367,6 +367,22 @@ describe("saveHuggingFace", () => {
   const model = new Transformer(base);
   const params = model.init(1);
 
+  it("keeps no kinds of layers of a source whose family doesn't state them", async () => {
+    const folder = join(temporaryFolder(), "model");
+    const windowed = new Transformer({ ...base, attention: windows(7) });
+    const source = { model_type: "mistral", layer_types: Array(3).fill("full_attention") };
+    await saveHuggingFace(folder, windowed, windowed.init(1), { source });
+    expect((await loadHuggingFace(folder)).model.config).toEqual(windowed.config);
+  });
+
+  it("refuses files in folders, and leaves nothing", async () => {
+    const folder = join(temporaryFolder(), "model");
+    await expect(saveHuggingFace(folder, model, params, { files: { "a/b.json": "{}" } })).rejects.toThrow(
+      /names without folders; received "a\/b.json"/,
+    );
+    expect(readdirSync(join(folder, ".."))).toEqual([]);
+  });
+
   it("keeps the other fields of a source, and adds the files given", async () => {
     const folder = join(temporaryFolder(), "model");
     const source = {

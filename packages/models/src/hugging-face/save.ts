@@ -37,8 +37,16 @@ export interface SaveHuggingFaceOptions {
   files?: Readonly<Record<string, string | Uint8Array>>;
 }
 
-/** Fields that the forms of a configuration don't share: of a source only the written ones may stay. */
-const formFields = ["rope_theta", "rope_scaling", "rope_parameters", "partial_rotary_factor", "torch_dtype", "dtype"];
+/** Fields that not every form of a configuration and not every family writes: of a source only the written ones may stay. */
+const formFields = [
+  "rope_theta",
+  "rope_scaling",
+  "rope_parameters",
+  "partial_rotary_factor",
+  "layer_types",
+  "torch_dtype",
+  "dtype",
+];
 
 /** Whether two values are the same up to the rounding of numbers. */
 function alike(a: unknown, b: unknown): boolean {
@@ -152,6 +160,12 @@ export async function saveHuggingFace(
   options: SaveHuggingFaceOptions = {},
 ): Promise<void> {
   const { dtype, maxShardBytes = 5e9, configForm = "old", source = {}, files = {} } = options;
+  const nested = Object.keys(files).find((name) => basename(name) !== name);
+  if (nested !== undefined) {
+    throw new OptionError(
+      `[saveHuggingFace] files must have names without folders; received ${JSON.stringify(nested)}.`,
+    );
+  }
   if (!(maxShardBytes > 0)) {
     throw new OptionError(`[saveHuggingFace] maxShardBytes must be a positive number; received ${maxShardBytes}.`);
   }
@@ -180,7 +194,7 @@ export async function saveHuggingFace(
     }
     if (shards.length > 1) await writeDurably(join(inside, indexFile), pretty(indexOf(shards)));
     await writeDurably(join(inside, "config.json"), pretty(json));
-    for (const [name, content] of Object.entries(files)) await writeDurably(join(inside, basename(name)), content);
+    for (const [name, content] of Object.entries(files)) await writeDurably(join(inside, name), content);
   });
 }
 
