@@ -38,7 +38,7 @@ export async function writeContinuations(
   const device = Object.values(params)[0]?.device;
   const written = new Int32Array(batchSize * length).fill(-1);
   const stopped = new Array<boolean>(batchSize).fill(false);
-  using cache = new KvCache(model.config);
+  using cache = new KvCache(model.config, { expected: prompts.length / batchSize + length });
   let next = prompts;
   for (let t = 0; t < length && stopped.includes(false); t++) {
     using tokens = tensor(next, { shape: [batchSize, next.length / batchSize], device });

@@ -71,7 +71,7 @@ export async function* generate(
   if (count === 0) return;
   using draws = randomUniform({ seed, stream: drawStream }, [count], { dtype: "float64", device: "cpu" });
   const uniforms = await draws.data();
-  using cache = new KvCache(model.config);
+  using cache = new KvCache(model.config, { expected: prompt.length + count - 1 });
   const seen = new Set(Array.from(prompt));
   let next = Int32Array.from(prompt);
   while (next.length > prefillChunk) {
