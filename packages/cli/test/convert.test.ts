@@ -1,6 +1,7 @@
-import { cp, readFile, stat, writeFile } from "node:fs/promises";
+import { cp, mkdir, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { loadHuggingFace } from "@llmeff/models";
+import { byteTokenizer, tokenizerJson } from "@llmeff/data";
+import { loadHuggingFace, saveHuggingFace, Transformer } from "@llmeff/models";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { sampleText, textConfig, Workplace } from "./harness.js";
 
@@ -112,6 +113,15 @@ describe("llmeff convert", () => {
     expect(write.stderr).toContain("has no tokenizer.json");
   });
 
+  it("writes text with a model whose vocabulary is padded", async () => {
+    const model = new Transformer({ vocabSize: 2048, dModel: 16, numLayers: 1, numHeads: 2, maxSeqLen: 64 });
+    const files = { "tokenizer.json": JSON.stringify(tokenizerJson(byteTokenizer())) };
+    await saveHuggingFace(place.path("hf/padded"), model, model.init(1), { files });
+    const write = await place.run(["generate", "hf/padded", "--prompt", "the ", "--tokens", "20"]);
+    expect(write).toMatchObject({ code: 0, stderr: "" });
+    expect(write.stdout.length).toBeGreaterThan(8);
+  });
+
   it("keeps what lies beside the weights of a folder, in another dtype, form and number of files", async () => {
     await cp(join(root, "golden/tiny-llama"), place.path("llama"), { recursive: true });
     await writeFile(place.path("llama/generation_config.json"), '{"eos_token_id": 2}');
@@ -125,6 +135,28 @@ describe("llmeff convert", () => {
     expect(await exists("hf/kept/model.safetensors.index.json")).toBe(true);
     const { params } = await loadHuggingFace(place.path("hf/kept"));
     expect(params["model.norm.weight"]!.dtype).toBe("bfloat16");
+  });
+
+  it("leaves the files of a tokenizer behind where another is given, and none unseen", async () => {
+    await cp(join(root, "golden/tiny-llama"), place.path("other"), { recursive: true });
+    for (const name of ["generation_config.json", "tokenizer_config.json", "vocab.json", "merges.txt"])
+      await writeFile(place.path("other", name), "{}");
+    await place.write("bytes-tokenizer.json", tokenizerJson(byteTokenizer()) as Record<string, unknown>);
+    const argv = ["convert", "other", "hf/other", "--tokenizer", "bytes-tokenizer.json"];
+    expect(await place.run(argv)).toMatchObject({ code: 0 });
+    expect((await readdir(place.path("hf/other"))).sort()).toEqual([
+      "config.json",
+      "generation_config.json",
+      "model.safetensors",
+      "tokenizer.json",
+    ]);
+    expect(JSON.parse(await place.read("hf/other/tokenizer.json")).model.vocab).toHaveProperty("Ġ");
+    await rm(place.path("other/merges.txt"));
+    await mkdir(place.path("other/merges.txt"));
+    const failed = await place.run(["convert", "other", "hf/x"]);
+    expect(failed.stderr).toMatch(/merges.txt can't be read/);
+    expect(failed.code).toBe(1);
+    expect(await exists("hf/x")).toBe(false);
   });
 
   it.each([

@@ -8,6 +8,10 @@ export const byteCharacters: readonly string[] = (() => {
   return Array.from({ length: 256 }, (_, byte) => String.fromCodePoint(prints(byte) ? byte : next++));
 })();
 
+/** GPT-2's words. Spaces are Unicode's: JavaScript's `\s` has U+FEFF, and lacks U+0085. */
+export const gpt2Words =
+  /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\p{White_Space}\p{L}\p{N}]+|\p{White_Space}+(?!\P{White_Space})|\p{White_Space}+/gu;
+
 export interface ByteLevelParts {
   /** The bytes of each token, by its id: as characters of `byteCharacters`. */
   pieces: readonly string[];

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { FormatError, IndexOutOfRangeError, IoError } from "@llmeff/native/errors";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { byteCharacters } from "./byte-level.js";
 import { createTokenizer } from "./create-tokenizer.js";
 import { type HuggingFaceTokenizer, huggingFaceTokenizer, loadHuggingFaceTokenizer } from "./hugging-face-tokenizer.js";
 
@@ -116,6 +117,18 @@ describe("huggingFaceTokenizer", () => {
     expect(words(pre_tokenizer, text)).toEqual(expected);
   });
 
+  it("splits byte-level words at Unicode's spaces, which aren't JavaScript's", () => {
+    const pre_tokenizer = { type: "ByteLevel", add_prefix_space: false, use_regex: true };
+    const characters = [..."x\uFEFF!y\u0085"].flatMap((c) => [...Buffer.from(c)]).map((byte) => byteCharacters[byte]!);
+    const pieces = new Set(characters.flatMap((_, i) => characters.map((_, j) => characters.slice(i, j + 1).join(""))));
+    const vocab = Object.fromEntries([...pieces, "Ġ", "ĠÂħ"].filter((p) => p !== "").map((piece, id) => [piece, id]));
+    const model = { type: "BPE", vocab, merges: [], ignore_merges: true };
+    const words = (text: string) => huggingFaceTokenizer({ model, pre_tokenizer }).pieces(text);
+    // U+FEFF is no space and joins the sign behind it; U+0085 is one, and of several the last is not the next word's.
+    expect(words("x\uFEFF!y")).toEqual(["x", "ï»¿!", "y"]);
+    expect(words(" \u0085x")).toEqual(["Ġ", "Âħ", "x"]);
+  });
+
   it("takes a whole piece of the vocabulary where merges are ignored, and builds it where they aren't", () => {
     const vocab = { a: 0, b: 1, c: 2, ab: 3, abc: 4 };
     const model = (ignore_merges: boolean) => ({ type: "BPE", vocab, merges: [["a", "b"]], ignore_merges });
@@ -130,6 +143,12 @@ describe("huggingFaceTokenizer", () => {
         { pre_tokenizer: { type: "Split", pattern: { String: "a" }, behavior: "Halved" } },
         /behavior of Split must be one of.*"Halved"/,
       ],
+      [{ added_tokens: [null] }, /added_tokens must be objects with id and content; received null/],
+      [{ added_tokens: [{ content: "<x>" }] }, /the id of "<x>" must be an integer/],
+      ...[-1, 0.5, 2 ** 31, "1"].map((id): [object, RegExp] => [
+        { model: { ...model, vocab: { a: 0, b: id } } },
+        /the id of "b" must be an integer in 0\.\.2147483647; received/,
+      ]),
       [{ pre_tokenizer: { type: "Shredder" } }, /Shredder/],
       [{ normalizer: { type: "Shout" } }, /Shout/],
       [{ decoder: { type: "Guess" } }, /Guess/],

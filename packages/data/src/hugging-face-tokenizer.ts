@@ -125,6 +125,7 @@ function requireTokenizerJson(content: unknown): TokenizerJson {
       `[huggingFaceTokenizer] model.type must be one of ${MODEL_TYPES.join(", ")}; received ${JSON.stringify(type)}.`,
     );
   }
+  requireVocabulary(json as TokenizerJson);
   const word = json.added_tokens.find(({ single_word }) => single_word);
   if (word !== undefined) {
     throw new FormatError(
@@ -132,6 +133,23 @@ function requireTokenizerJson(content: unknown): TokenizerJson {
     );
   }
   return json as TokenizerJson;
+}
+
+/** Ids become rows of a table: the library would take any. */
+function requireVocabulary({ model, added_tokens }: TokenizerJson): void {
+  const added = added_tokens.map((token: Partial<TokenizerJson["added_tokens"][number]> | null) => {
+    if (typeof token?.content === "string" && token.content !== "") return [token.content, token.id] as const;
+    throw new FormatError(
+      `[huggingFaceTokenizer] added_tokens must be objects with id and content; received ${JSON.stringify(token)}.`,
+    );
+  });
+  const pieces = Array.isArray(model.vocab) ? [] : Object.entries(model.vocab);
+  for (const [piece, id] of [...pieces, ...added]) {
+    if (Number.isInteger(id) && id! >= 0 && id! < 2 ** 31) continue;
+    throw new FormatError(
+      `[huggingFaceTokenizer] the id of ${JSON.stringify(piece)} must be an integer in 0..2147483647; received ${JSON.stringify(id)}.`,
+    );
+  }
 }
 
 function openLibrary(json: TokenizerJson): Library {

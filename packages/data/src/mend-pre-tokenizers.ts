@@ -1,8 +1,9 @@
 /**
  * Pre-tokenizers that the library has otherwise than the reference implementation: `Split` and `Punctuation` with what becomes of matches, `Digits` of
- * every script, words and spaces as Unicode has them, `Metaspace` that splits.
+ * every script, words and spaces as Unicode has them (also between the words of `ByteLevel`), `Metaspace` that splits.
  */
 import { FormatError } from "@llmeff/native/errors";
+import { gpt2Words } from "./byte-level.js";
 import { type SplitBehavior, splitBehaviors, splitText } from "./split-text.js";
 
 /** A part of tokenizer.json. */
@@ -21,7 +22,7 @@ export interface PreTokenizerJson {
 /** What we use of the library's part. */
 export interface LibraryPreTokenizer {
   tokenizers?: LibraryPreTokenizer[];
-  /** Of `Split`. */
+  /** Of `Split` and `ByteLevel`. */
   pattern?: RegExp | null;
   pre_tokenize_text(text: string, options?: { section_index?: number }): string[];
 }
@@ -90,6 +91,7 @@ export function mendPreTokenizers(json: PreTokenizerJson, part: LibraryPreTokeni
     const below = part.tokenizers?.[i];
     if (below !== undefined) mendPreTokenizers(inner, below);
   });
+  if (json.type === "ByteLevel") part.pattern = gpt2Words;
   const text = mended(json, part);
   if (text !== undefined) part.pre_tokenize_text = text;
 }

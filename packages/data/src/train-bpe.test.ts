@@ -96,6 +96,27 @@ describe("trainBpe", () => {
     expect(tokenizer.decode([256, 257])).toBe("yx");
   });
 
+  it("counts words between the special tokens that encoding splits out, of several the longest", async () => {
+    const text = "<e>xyz ".repeat(3);
+    const tokenizer = await trainBpe([text], { vocabSize: 300, specialTokens: ["<e>", "<e>x"] });
+    expect(learnt(tokenizer, tokenizer.vocabSize - 2)).toEqual(["yz"]);
+  });
+
+  it("learns no token that is written as a special one", async () => {
+    const texts = ["to the ".repeat(9)];
+    const specialTokens = ["Ġthe"];
+    const tokenizer = await trainBpe(texts, { vocabSize: 300, specialTokens });
+    expect(learnt(await trainBpe(texts, { vocabSize: 300 }), 999)).toContain(" the");
+    expect(learnt(tokenizer, tokenizer.vocabSize - 1)).not.toContain(" the");
+    for (const text of [...texts, "a Ġthe"])
+      expect(tokenizer.decode(tokenizer.encode(text), { skipSpecialTokens: false })).toBe(text);
+  });
+
+  it("counts words at Unicode's spaces, which aren't JavaScript's", async () => {
+    const tokenizer = await trainBpe(["\uFEFF!\uFEFF! "], { vocabSize: 300 });
+    expect(learnt(tokenizer, tokenizer.vocabSize)).toContain("ï»¿!");
+  });
+
   it("ends early where no pair is frequent enough", async () => {
     expect((await trainBpe([], { vocabSize: 1000 })).vocabSize).toBe(256);
     expect((await trainBpe(["abcdef"], { vocabSize: 1000 })).vocabSize).toBe(256);
@@ -128,6 +149,7 @@ describe("trainBpe", () => {
     [{ vocabSize: 300, minFrequency: 0 }, /minFrequency must be a positive integer; received 0/],
     [{ vocabSize: 300, specialTokens: ["a", "a"] }, /specialTokens must be different/],
     [{ vocabSize: 300, specialTokens: [""] }, /at least one character/],
+    [{ vocabSize: 300, specialTokens: ["é"] }, /"é" is how the byte 233 is written in the vocabulary/],
   ])("refuses %o", async (options, message) => {
     await expect(trainBpe(["text"], options)).rejects.toThrow(message);
   });

@@ -4,7 +4,7 @@
  */
 import { setImmediate } from "node:timers/promises";
 import { OptionError } from "@llmeff/native/errors";
-import { byteCharacters, byteLevelTokenizerJson } from "./byte-level.js";
+import { byteCharacters, byteLevelTokenizerJson, gpt2Words } from "./byte-level.js";
 import { type HuggingFaceTokenizer, huggingFaceTokenizer } from "./hugging-face-tokenizer.js";
 import { PairHeap } from "./pair-heap.js";
 
@@ -17,9 +17,6 @@ export interface TrainBpeOptions {
   minFrequency?: number;
   signal?: AbortSignal;
 }
-
-/** GPT-2's words. */
-const words = /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+/gu;
 
 /** More tokens than any vocabulary has; a pair of ids as one number. */
 const idLimit = 2 ** 22;
@@ -44,11 +41,13 @@ async function countWords(
   signal: AbortSignal | undefined,
 ): Promise<Map<string, number>> {
   const counts = new Map<string, number>();
-  const special = specialTokens.length === 0 ? undefined : new RegExp(specialTokens.map(escaped).join("|"), "u");
+  // The longest of those that begin at a place, as in encoding.
+  const longestFirst = specialTokens.toSorted((a, b) => b.length - a.length);
+  const special = specialTokens.length === 0 ? undefined : new RegExp(longestFirst.map(escaped).join("|"), "u");
   for await (const text of texts) {
     signal?.throwIfAborted();
     for (const part of special === undefined ? [text] : text.split(special)) {
-      for (const [word] of part.matchAll(words)) counts.set(word, (counts.get(word) ?? 0) + 1);
+      for (const [word] of part.matchAll(gpt2Words)) counts.set(word, (counts.get(word) ?? 0) + 1);
     }
   }
   return counts;
@@ -138,6 +137,13 @@ function checkOptions({ vocabSize, specialTokens = [], minFrequency = 2 }: Train
   if (specialTokens.includes("") || new Set(specialTokens).size !== specialTokens.length) {
     throw new OptionError("[trainBpe] specialTokens must be different texts of at least one character.");
   }
+  // ASCII characters stand for themselves: as special tokens they are split out before any byte is looked at.
+  const byte = specialTokens.find((token) => token > "\x7f" && byteCharacters.includes(token));
+  if (byte !== undefined) {
+    throw new OptionError(
+      `[trainBpe] the special token ${JSON.stringify(byte)} is how the byte ${byteCharacters.indexOf(byte)} is written in the vocabulary. Choose another, such as "<|${byte}|>".`,
+    );
+  }
 }
 
 /**
@@ -166,7 +172,7 @@ export async function trainBpe(
   };
   for (const key of corpus.pairs.keys()) offer(key);
   const pieces = [...byteCharacters];
-  const known = new Set(pieces);
+  const known = new Set([...pieces, ...specialTokens]);
   const merges: [string, string][] = [];
   while (pieces.length < vocabSize - specialTokens.length) {
     const next = heap.pop();

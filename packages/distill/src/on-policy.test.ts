@@ -40,6 +40,20 @@ describe("writeContinuations", () => {
     }
   });
 
+  it("reads the scores of bfloat16 parameters as numbers", async () => {
+    const params = studentModel.init(4, { dtype: "bfloat16" });
+    const [written] = await writeContinuations(studentModel, params, prompts.subarray(0, 3), 1, {
+      length: 1,
+      temperature: 0,
+    });
+    using given = tensor(prompts.subarray(0, 3), { shape: [1, 3] });
+    using logits = studentModel.lastLogits(params, given);
+    using wide = logits.astype("float32");
+    const scores = [...(await wide.data())];
+    expect(scores[written!]! + 1e-3).toBeGreaterThan(Math.max(...scores));
+    disposeAll(params);
+  });
+
   it("draws in the model's proportions, other numbers for another index", async () => {
     const same = new Int32Array(3 * 2000).map((_, i) => prompts[i % 3]!);
     const options = { length: 1, seed: 5 };

@@ -3,7 +3,7 @@
  * teacher (distillation.md §5).
  */
 import { type Batch, type BatchSource, IGNORE_INDEX, type JsonObject, Random, type Seed } from "@llmeff/data";
-import { drawToken, KvCache, resolveSampling, type Transformer, tokenProbabilities } from "@llmeff/models";
+import { drawToken, KvCache, readLogits, resolveSampling, type Transformer, tokenProbabilities } from "@llmeff/models";
 import { FormatError, OptionError, tensor } from "@llmeff/tensor";
 import type { Parameters } from "./model.js";
 
@@ -38,12 +38,12 @@ export async function writeContinuations(
   const device = Object.values(params)[0]?.device;
   const written = new Int32Array(batchSize * length).fill(-1);
   const stopped = new Array<boolean>(batchSize).fill(false);
-  using cache = new KvCache(model.config);
+  using cache = new KvCache(model.config, { expected: prompts.length / batchSize + length });
   let next = prompts;
   for (let t = 0; t < length && stopped.includes(false); t++) {
     using tokens = tensor(next, { shape: [batchSize, next.length / batchSize], device });
     using logits = model.lastLogits(params, tokens, cache);
-    const scores = await logits.data();
+    const scores = await readLogits(logits);
     const vocabSize = scores.length / batchSize;
     next = Int32Array.from({ length: batchSize }, (_, b) => {
       const row = scores.subarray(b * vocabSize, (b + 1) * vocabSize);

@@ -71,6 +71,8 @@ async function answer(
   const start = performance.now();
   const sampling = {
     maxTokens,
+    // Rows of the model beyond the tokenizer's tokens pad its table: they have no text.
+    vocabSize: Math.min(tokenizer.vocabSize, model.config.vocabSize),
     temperature,
     seed,
     stopTokens,
@@ -118,7 +120,7 @@ async function logProbs(
   }
   const device = Object.values(params)[0]?.device;
   const values = new Float64Array(ids.length).fill(Number.NaN);
-  using cache = new KvCache(model.config);
+  using cache = new KvCache(model.config, { expected: Math.max(1, ids.length) });
   for (let start = 0; start < ids.length - 1; start += chunk) {
     const end = Math.min(start + chunk, ids.length - 1);
     using tokens = tensor(ids.subarray(start, end), { shape: [1, end - start], device });

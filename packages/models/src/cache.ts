@@ -10,7 +10,8 @@ export class RowCache {
 
   constructor(
     private readonly window: number | undefined,
-    private readonly capacity: number,
+    private readonly expected: number,
+    private readonly maxSeqLen: number,
   ) {}
 
   /**
@@ -37,8 +38,8 @@ export class RowCache {
     if (this.#buffer && this.#length + added <= this.#buffer.shape[1]!) return;
     // A window needs its last w − 1 rows; with twice that room they move once in about w steps.
     const kept = this.window === undefined ? this.#length : Math.min(this.#length, this.window - 1);
-    const room =
-      this.window === undefined ? Math.max(this.capacity, kept + added) : Math.max(2 * this.window, kept + added);
+    const most = this.window === undefined ? this.maxSeqLen : 2 * this.window;
+    const room = Math.max(Math.min(most, Math.max(this.expected, 2 * kept)), kept + added);
     const [B, , K, D] = like.shape as [number, number, number, number];
     const buffer = keep(zeros([B, room, K, D], { dtype: like.dtype, device: like.device }));
     const old = this.#buffer;
@@ -76,9 +77,16 @@ export class KvCache {
   /** Whether a forward pass has begun and not ended: some layers may then hold its rows and others not. */
   #unfinished = false;
 
-  constructor(config: ResolvedConfig) {
+  /**
+   * @param options.expected - positions to make room for at once, default all that the model is prepared for; further ones take a copy of the rows
+   * each time their number has doubled
+   */
+  constructor(config: ResolvedConfig, { expected = config.maxSeqLen }: { expected?: number } = {}) {
+    if (!Number.isSafeInteger(expected) || expected <= 0) {
+      throw new OptionError(`[KvCache] expected must be a positive integer; received ${expected}.`);
+    }
     this.#maxSeqLen = config.maxSeqLen;
-    const rows = (window: number | undefined) => new RowCache(window, config.maxSeqLen);
+    const rows = (window: number | undefined) => new RowCache(window, expected, config.maxSeqLen);
     this.layers = config.layers.map((layer) =>
       layer.kind === "dot"
         ? { k: rows(layer.window), v: rows(layer.window) }

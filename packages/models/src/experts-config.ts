@@ -35,7 +35,10 @@ export interface MixtureOfExperts {
   routedScale?: number;
   /** Tokens choose only among experts of the `kept` best of `count` groups; default all experts. */
   groups?: { count: number; kept: number };
-  /** Places of an expert over its fair share of assignments, those beyond are dropped; default none are: dropless. */
+  /**
+   * Places of an expert over its fair share of assignments, those beyond are dropped; default none are: dropless. With a cache, as in generation,
+   * nothing is dropped in any case.
+   */
   capacityFactor?: number;
   /** Weight of the balancing loss `E · Σ f P`, summed over the layers; default 0. */
   auxCoef?: number;

@@ -1,6 +1,8 @@
 import { memory, scope, tensor } from "@llmeff/tensor";
 import { describe, expect, it } from "vitest";
 import { collectGarbage } from "../../../test/garbage.js";
+import { KvCache } from "./cache.js";
+import type { TransformerConfig } from "./config.js";
 import { generate } from "./generate.js";
 import { Transformer } from "./transformer.js";
 
@@ -17,6 +19,7 @@ const model = new Transformer({
   ],
 });
 const params = model.init(1);
+const plain: TransformerConfig = { vocabSize: 7, dModel: 16, numLayers: 2, numHeads: 2, maxSeqLen: 24 };
 
 async function collect(options: Parameters<typeof generate>[3], prompt = [1, 2, 3]): Promise<number[]> {
   const ids: number[] = [];
@@ -25,6 +28,19 @@ async function collect(options: Parameters<typeof generate>[3], prompt = [1, 2, 
 }
 
 describe("generate", () => {
+  it.each(["bfloat16", "float16"] as const)("reads the scores of %s parameters as numbers", async (dtype) => {
+    const narrow = model.init(1, { dtype });
+    const sequence = [1, 2, 3];
+    for await (const id of generate(model, narrow, sequence.slice(), { maxTokens: 6, temperature: 0 })) {
+      const tokens = tensor(Int32Array.from(sequence), { shape: [1, sequence.length] });
+      const logits = scope(() => [...model.lastLogits(narrow, tokens).astype("float32").dataSync()]);
+      // The cache rounds keys and values no further, but sums may be ordered otherwise: near ties are ties.
+      expect(logits[id]! + 0.02).toBeGreaterThan(Math.max(...logits));
+      sequence.push(id);
+    }
+    expect(sequence).toHaveLength(9);
+  });
+
   it("at temperature 0 follows the likeliest token of the full forward pass", async () => {
     const ids = await collect({ maxTokens: 12, temperature: 0 });
     const sequence = [1, 2, 3];
@@ -51,6 +67,37 @@ describe("generate", () => {
     const draw = (seed: number) => collect({ maxTokens: 20, seed });
     expect(await draw(5)).toEqual(await draw(5));
     expect(await draw(5)).not.toEqual(await draw(6));
+  });
+
+  it("remembers no more positions than it needs", async () => {
+    const long = new Transformer({ ...plain, maxSeqLen: 1_000_000 });
+    const weights = long.init(1);
+    const before = memory().liveBytes;
+    const run = generate(long, weights, [1, 2, 3], { maxTokens: 3 });
+    await run.next();
+    // The rotary tables of a million positions take 32 MB; keys and values of as many in two layers would take 256.
+    expect(memory().liveBytes - before).toBeLessThan(100e6);
+    await run.return(undefined);
+    long.dispose();
+  });
+
+  it("gives the same scores, whatever number of positions its cache expected", () => {
+    const ids = Int32Array.from({ length: 23 }, (_, i) => (i * 5) % 7);
+    const scores = (expected: number) => {
+      using cache = new KvCache(model.config, { expected });
+      return [...ids].map((id) =>
+        scope(() => [...model.lastLogits(params, tensor([[id]], { dtype: "int32" }), cache).dataSync()]),
+      );
+    };
+    for (const expected of [1, 5, 1000]) expect(scores(expected)).toEqual(scores(model.config.maxSeqLen));
+    expect(() => new KvCache(model.config, { expected: 0 })).toThrow(/expected must be a positive integer; received 0/);
+  });
+
+  it("draws none of the ids that pad the vocabulary", async () => {
+    const drawn = await collect({ maxTokens: 20, vocabSize: 3, seed: 4, temperature: 3 });
+    expect(new Set(drawn)).toEqual(new Set([0, 1, 2]));
+    for (const vocabSize of [0, 8, 1.5])
+      await expect(collect({ maxTokens: 1, vocabSize })).rejects.toThrow(/vocabSize must be an integer in 1\.\.7/);
   });
 
   it("ends at maxTokens, at a stop token, and where the model's positions end", async () => {

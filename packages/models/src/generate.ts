@@ -2,7 +2,7 @@ import { OptionError, randomUniform, tensor } from "@llmeff/tensor";
 import { KvCache } from "./cache.js";
 import type { ForwardOptions } from "./forward-options.js";
 import type { Parameters } from "./parameters.js";
-import { drawToken, resolveSampling, type SamplingOptions, tokenProbabilities } from "./sampling.js";
+import { drawToken, readLogits, resolveSampling, type SamplingOptions, tokenProbabilities } from "./sampling.js";
 import type { Transformer } from "./transformer.js";
 
 export interface GenerateOptions extends SamplingOptions, Pick<ForwardOptions, "state"> {
@@ -10,6 +10,8 @@ export interface GenerateOptions extends SamplingOptions, Pick<ForwardOptions, "
   maxTokens: number;
   /** Generation ends after drawing one of these. */
   stopTokens?: readonly number[];
+  /** Only ids below it are drawn: the size of the tokenizer's vocabulary where that of the model is padded; default the model's. */
+  vocabSize?: number;
   /** Seeds the draws; default 0. */
   seed?: number;
   /** Tokens of the prompt that go through the model at a time; less takes less memory. Default all. */
@@ -24,7 +26,7 @@ const drawStream = 0x67656e; // "gen"
  * Draws tokens one at a time, each the next of the prompt and those before it. The model runs on the device of its parameters.
  *
  * @param prompt - at least one token id
- * @throws {OptionError} for an empty prompt, one that holds something else than token ids, or one longer than the model's maxSeqLen
+ * @throws {OptionError} for an option outside its domain, an empty prompt, one that holds something else than token ids, or one longer than the model's maxSeqLen
  *
  * @example
  * for await (const id of generate(model, params, tokenizer.encode("ROMEO:"), { maxTokens: 200, temperature: 0.8 })) {
@@ -55,6 +57,12 @@ export async function* generate(
     }
   }
   const { maxSeqLen } = model.config;
+  const { vocabSize = model.config.vocabSize } = options;
+  if (!Number.isSafeInteger(vocabSize) || vocabSize <= 0 || vocabSize > model.config.vocabSize) {
+    throw new OptionError(
+      `[generate] vocabSize must be an integer in 1..${model.config.vocabSize}; received ${vocabSize}.`,
+    );
+  }
   if (prompt.length > maxSeqLen) {
     throw new OptionError(`[generate] the prompt has ${prompt.length} tokens; the model's maxSeqLen is ${maxSeqLen}.`);
   }
@@ -63,7 +71,7 @@ export async function* generate(
   if (count === 0) return;
   using draws = randomUniform({ seed, stream: drawStream }, [count], { dtype: "float64", device: "cpu" });
   const uniforms = await draws.data();
-  using cache = new KvCache(model.config);
+  using cache = new KvCache(model.config, { expected: prompt.length + count - 1 });
   const seen = new Set(Array.from(prompt));
   let next = Int32Array.from(prompt);
   while (next.length > prefillChunk) {
@@ -76,7 +84,8 @@ export async function* generate(
     signal?.throwIfAborted();
     using tokens = tensor(next, { shape: [1, next.length], device });
     using logits = model.lastLogits(params, tokens, cache, state === undefined ? {} : { state });
-    const id = drawToken(tokenProbabilities(await logits.data(), sampling, seen), uniforms[i]!);
+    const scores = (await readLogits(logits)).subarray(0, vocabSize);
+    const id = drawToken(tokenProbabilities(scores, sampling, seen), uniforms[i]!);
     yield id;
     if (stopTokens.includes(id)) return;
     seen.add(id);

@@ -26,7 +26,7 @@ export {
 } from "./moe/mixture.js";
 export { type Routing, type RoutingOptions, routerZLoss, routeTokens } from "./moe/routing.js";
 export { countActiveParameters, countParameters, type Parameters } from "./parameters.js";
-export { drawToken, resolveSampling, type SamplingOptions, tokenProbabilities } from "./sampling.js";
+export { drawToken, readLogits, resolveSampling, type SamplingOptions, tokenProbabilities } from "./sampling.js";
 export {
   type HiddenStates,
   type LossOptions,

@@ -7,6 +7,7 @@
  */
 import { randomUUID } from "node:crypto";
 import { readFile, rename, rm } from "node:fs/promises";
+import { dirname } from "node:path";
 import {
   type DeviceChoice,
   FormatError,
@@ -14,12 +15,13 @@ import {
   keep,
   OptionError,
   ropeFrequencies,
+  syncFolder,
   type Tensor,
   tensor,
   writeDurably,
 } from "@llmeff/tensor";
 import type { ResolvedConfig } from "./config.js";
-import { type Parameters, parameterSpecs } from "./parameters.js";
+import { checkParameters, type Parameters, parameterSpecs } from "./parameters.js";
 import { Transformer } from "./transformer.js";
 
 const headerBytes = 28;
@@ -169,12 +171,13 @@ async function valuesOf(name: string, x: Tensor, headDim: number): Promise<Float
 /**
  * Writes a model file of llama2.c, in float32: to a temporary file beside it, which is renamed.
  *
- * @throws {OptionError} if the model has what the format can't state
+ * @throws {OptionError} if the model has what the format can't state, or the parameters are not the model's
  * @throws {IoError} if the file can't be written; what was at `path` is unchanged
  */
 export async function saveLlama2c(path: string, model: Transformer, params: Parameters): Promise<void> {
   const { config } = model;
   requirePlain(config);
+  checkParameters("saveLlama2c", config, params);
   const header = [config.dModel, config.ffnDim, config.numLayers, config.numHeads, config.numKvHeads];
   header.push(config.tieEmbeddings ? config.vocabSize : -config.vocabSize, config.maxSeqLen);
   const { before, after } = fileOrder(config);
@@ -198,4 +201,5 @@ export async function saveLlama2c(path: string, model: Transformer, params: Para
       cause,
     });
   }
+  await syncFolder(dirname(path));
 }

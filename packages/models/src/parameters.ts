@@ -3,6 +3,7 @@ import {
   type DType,
   keep,
   mul,
+  OptionError,
   ones,
   randomNormal,
   scope,
@@ -123,6 +124,18 @@ export function parameterSpecs(config: ResolvedConfig): ParameterSpec[] {
     ...(block === "post" ? [] : normSpecs(config, "model.norm", dModel)),
     ...(tieEmbeddings ? [] : [{ name: "lm_head.weight", shape: [vocabSize, dModel], init: "normal" as const }]),
   ];
+}
+
+/** Refuses parameters that are not the model's. @throws {OptionError} naming all that are missing or misshapen */
+export function checkParameters(where: string, config: ResolvedConfig, params: Parameters): void {
+  const problems = parameterSpecs(config).flatMap(({ name, shape }) => {
+    const received = params[name]?.shape;
+    if (received === undefined) return [`"${name}" is missing`];
+    const fits = received.length === shape.length && received.every((n, i) => n === shape[i]);
+    return fits ? [] : [`"${name}" is [${received.join(", ")}], not [${shape.join(", ")}]`];
+  });
+  if (problems.length === 0) return;
+  throw new OptionError(`[${where}] the parameters are not the model's: ${problems.join("; ")}.`);
 }
 
 const sizeOf = (shape: readonly number[]) => shape.reduce((a, b) => a * b, 1);

@@ -1,4 +1,4 @@
-import { LlmeffError, NonFiniteError, OptionError } from "@llmeff/tensor";
+import { accumulationDType, LlmeffError, NonFiniteError, OptionError, type Tensor } from "@llmeff/tensor";
 
 /** How the next token is drawn (models.md §9). Steps apply in the order of these fields. */
 export interface SamplingOptions {
@@ -33,6 +33,12 @@ export function resolveSampling(options: SamplingOptions): ResolvedSampling {
   check("topP", topP > 0 && topP <= 1, "in (0, 1]", topP);
   check("minP", minP >= 0 && minP <= 1, "in [0, 1]", minP);
   return { repetitionPenalty, temperature, topP, minP, ...(topK === undefined ? {} : { topK }) };
+}
+
+/** Logits as numbers: `data` gives those of half-precision models as bits. */
+export async function readLogits(logits: Tensor): Promise<Float32Array | Float64Array> {
+  using wide = logits.astype(accumulationDType(logits.dtype));
+  return (await wide.data()) as Float32Array | Float64Array;
 }
 
 function maximum(values: Float64Array): number {

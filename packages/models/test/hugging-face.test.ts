@@ -2,7 +2,7 @@
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { cp, mkdir, readFile, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { loadSafetensors, memory, saveSafetensors, scope, type Tensor, tensor } from "@llmeff/tensor";
+import { type DType, loadSafetensors, memory, saveSafetensors, scope, type Tensor, tensor } from "@llmeff/tensor";
 import { describe, expect, it } from "vitest";
 import { collectGarbage } from "../../../test/garbage.js";
 import {
@@ -173,6 +173,44 @@ describe("loadHuggingFace", () => {
     expect((await loadHuggingFace(folder, { maxSeqLen: 100 })).model.config.maxSeqLen).toBe(100);
   });
 
+  it("computes in the dtype that holds all tensors of a file, and refuses integers", async () => {
+    const folder = temporaryFolder();
+    await cp(join(golden, "tiny-llama", "config.json"), join(folder, "config.json"));
+    const { tensors } = await loadSafetensors(join(golden, "tiny-llama", "model.safetensors"));
+    const saveAs = (dtypeOf: (name: string) => DType) =>
+      saveSafetensors(
+        join(folder, "model.safetensors"),
+        Object.fromEntries(Object.entries(tensors).map(([name, x]) => [name, x.astype(dtypeOf(name))])),
+      );
+    await saveAs((name) => (name.includes("norm") ? "float32" : "bfloat16"));
+    const mixed = await loadHuggingFace(folder);
+    const { params: narrow } = await loadHuggingFace(folder, { dtype: "bfloat16" });
+    for (const [name, x] of Object.entries(mixed.params)) {
+      expect(x.dtype).toBe("float32");
+      if (!name.includes("norm")) expect(x.dataSync(), name).toEqual(narrow[name]!.astype("float32").dataSync());
+    }
+    expect(mixed.model.logits(mixed.params, ids(5)).dtype).toBe("float32");
+    await saveAs((name) => (name.includes("q_proj") ? "uint8" : "float32"));
+    for (const options of [{}, { dtype: "float32" as const }])
+      await expect(loadHuggingFace(folder, options)).rejects.toThrow(
+        /2 tensors hold no floating-point numbers: "model.layers.0.self_attn.q_proj.weight" \(uint8\), .*quantiz/i,
+      );
+  });
+
+  it("takes Mistral's window where the field is absent, and none where it is null", async () => {
+    const folder = join(temporaryFolder(), "model");
+    const model = new Transformer({ ...base, attention: windows(7) });
+    await saveHuggingFace(folder, model, model.init(1));
+    const windowWith = async (edited: object) => {
+      await change(folder, "config.json", JSON.stringify(edited));
+      return (await loadHuggingFace(folder)).model.config.layers[0];
+    };
+    const { sliding_window, ...absent } = readJson(folder, "config.json");
+    expect(sliding_window).toBe(7);
+    expect(await windowWith(absent)).toMatchObject({ window: 4096 });
+    expect(await windowWith({ ...absent, sliding_window: null })).not.toHaveProperty("window");
+  });
+
   it("converts to another dtype on the way", async () => {
     const { params } = await loadHuggingFace(join(golden, "tiny-qwen3"), { dtype: "bfloat16" });
     expect(new Set(Object.values(params).map(({ dtype }) => dtype))).toEqual(new Set(["bfloat16"]));
@@ -328,6 +366,22 @@ async function editIndex(folder: string, edit: (map: Record<string, string>) => 
 describe("saveHuggingFace", () => {
   const model = new Transformer(base);
   const params = model.init(1);
+
+  it("keeps no kinds of layers of a source whose family doesn't state them", async () => {
+    const folder = join(temporaryFolder(), "model");
+    const windowed = new Transformer({ ...base, attention: windows(7) });
+    const source = { model_type: "mistral", layer_types: Array(3).fill("full_attention") };
+    await saveHuggingFace(folder, windowed, windowed.init(1), { source });
+    expect((await loadHuggingFace(folder)).model.config).toEqual(windowed.config);
+  });
+
+  it("refuses files in folders, and leaves nothing", async () => {
+    const folder = join(temporaryFolder(), "model");
+    await expect(saveHuggingFace(folder, model, params, { files: { "a/b.json": "{}" } })).rejects.toThrow(
+      /names without folders; received "a\/b.json"/,
+    );
+    expect(readdirSync(join(folder, ".."))).toEqual([]);
+  });
 
   it("keeps the other fields of a source, and adds the files given", async () => {
     const folder = join(temporaryFolder(), "model");

@@ -107,6 +107,10 @@ describe("loadLlama2c", () => {
     const path = join(temporaryFolder(), "model.bin");
     const other = new Transformer({ vocabSize: 9, dModel: 8, numLayers: 1, numHeads: 2, maxSeqLen: 6, qkNorm: true });
     await expect(saveLlama2c(path, other, other.init(1))).rejects.toThrow(/can't state layers of this model/);
+    const { "model.norm.weight": _, ...fewer } = params;
+    await expect(saveLlama2c(path, model, fewer)).rejects.toThrow(
+      /\[saveLlama2c\] the parameters are not the model's: "model.norm.weight" is missing/,
+    );
     await expect(saveLlama2c(join(path, "no", "folder"), model, params)).rejects.toThrow(/Nothing was changed/);
   });
 });

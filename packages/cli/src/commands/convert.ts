@@ -9,6 +9,7 @@ import {
   saveHuggingFace,
   saveLlama2c,
 } from "@llmeff/models";
+import { IoError } from "@llmeff/native/errors";
 import { formatNumber } from "@llmeff/report";
 import { UsageError } from "../errors.js";
 import { type Io, note, print } from "../io.js";
@@ -29,10 +30,10 @@ export interface ConvertCommandOptions {
 
 const isLlama2c = (path: string) => path.endsWith(".bin");
 
-/** Files of a Hugging Face folder that go with it as they are. */
-const companions = [
+/** Files of a Hugging Face folder that go with it as they are; those of a tokenizer only where no other is given. */
+const generationFiles = ["generation_config.json"];
+const tokenizerFiles = [
   "chat_template.jinja",
-  "generation_config.json",
   "merges.txt",
   "special_tokens_map.json",
   "tokenizer.json",
@@ -41,11 +42,17 @@ const companions = [
   "vocab.json",
 ];
 
-async function companionsOf(folder: string): Promise<Record<string, Uint8Array>> {
-  const files = await Promise.all(
-    companions.map(async (name) => [name, await readFile(join(folder, name)).catch(() => undefined)] as const),
-  );
-  return Object.fromEntries(files.filter((file): file is [string, NonSharedBuffer] => file[1] !== undefined));
+/** A file that is there, or undefined. */
+async function readCompanion(path: string): Promise<Uint8Array | undefined> {
+  return readFile(path).catch((cause: NodeJS.ErrnoException) => {
+    if (cause.code === "ENOENT") return undefined;
+    throw new IoError(`[convert] ${path} can't be read: ${cause.message}.`, { cause });
+  });
+}
+
+async function companionsOf(folder: string, names: readonly string[]): Promise<Record<string, Uint8Array>> {
+  const files = await Promise.all(names.map(async (name) => [name, await readCompanion(join(folder, name))] as const));
+  return Object.fromEntries(files.filter((file): file is [string, Uint8Array] => file[1] !== undefined));
 }
 
 function loadTokenizer(path: string): Promise<Tokenizer> {
@@ -74,7 +81,8 @@ async function filesFor(
   loaded: LoadedModel,
   given: Tokenizer | undefined,
 ): Promise<Record<string, string | Uint8Array>> {
-  const files = loaded.source === undefined ? {} : await companionsOf(loaded.checkpoint);
+  const names = given === undefined ? [...generationFiles, ...tokenizerFiles] : generationFiles;
+  const files = loaded.source === undefined ? {} : await companionsOf(loaded.checkpoint, names);
   const tokenizer = given ?? (loaded.source === undefined ? loaded.tokenizer : undefined);
   if (tokenizer === undefined) return files;
   const json = tokenizerJson(tokenizer);

@@ -19,7 +19,9 @@ export async function* writeText(
   // Decoded together with the end of the prompt: some tokenizers write a token differently at the start of a text.
   const ids = start.slice(-8);
   let written = tokenizer.decode(ids).length;
-  for await (const id of generate(model, params, start, options)) {
+  // Rows of the model beyond the tokenizer's tokens pad its table: they have no text.
+  const vocabSize = Math.min(tokenizer.vocabSize, model.config.vocabSize);
+  for await (const id of generate(model, params, start, { ...options, vocabSize })) {
     ids.push(id);
     const text = settled(tokenizer, ids);
     if (text.length > written) yield text.slice(written);

@@ -2,6 +2,7 @@
 import { readFile, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import {
+  type DType,
   FormatError,
   IoError,
   openSafetensors,
@@ -94,6 +95,11 @@ export class CheckpointFiles implements AsyncDisposable {
 
   shapeOf(name: string): Shape | undefined {
     return this.places.get(name)?.entries.get(name)?.shape;
+  }
+
+  /** Of a tensor that is there. */
+  dtypeOf(name: string): DType {
+    return this.places.get(name)!.entries.get(name)!.dtype;
   }
 
   /** A tensor that is there; it belongs to no scope. */

@@ -20,7 +20,7 @@ import { JsonFields, type JsonObject } from "./json-fields.js";
 import type { TensorMapping } from "./tensor-map.js";
 
 export interface LoadHuggingFaceOptions {
-  /** Of the parameters; default as they are in the file. */
+  /** Of the parameters; default as they are in the file, and where tensors there differ the one that holds them all. */
   dtype?: DType;
   /** Where they are made; default that of `tensor`. */
   device?: DeviceChoice;
@@ -93,10 +93,31 @@ function compare(
   return { missing, unexpected, misshapen };
 }
 
+/**
+ * The one dtype that a model computes in: that of the file, or where its tensors differ (norms kept in float32) the narrowest that holds them all.
+ *
+ * @throws {FormatError} for integers: weights that some scheme of quantization has packed mean nothing by themselves
+ */
+function commonDType(folder: string, mappings: readonly TensorMapping[], files: CheckpointFiles): DType {
+  const names = mappings.flatMap(({ theirs }) => theirs.map(({ name }) => name));
+  const integers = names.filter((name) => !isFloating(files.dtypeOf(name)));
+  if (integers.length > 0) {
+    const list = integers.slice(0, 8).map((name) => `"${name}" (${files.dtypeOf(name)})`);
+    throw new FormatError(
+      `[loadHuggingFace] ${folder}: ${integers.length} tensors hold no floating-point numbers: ${list.join(", ")}${integers.length > 8 ? ", …" : ""}. Quantized checkpoints can't be read; take one of whole weights.`,
+    );
+  }
+  const dtypes = new Set(names.map((name) => files.dtypeOf(name)));
+  const [only] = dtypes;
+  if (dtypes.size === 1) return only!;
+  return dtypes.has("float64") ? "float64" : "float32";
+}
+
 async function readParameters(
   mappings: readonly TensorMapping[],
   files: CheckpointFiles,
-  { device, dtype }: LoadHuggingFaceOptions,
+  dtype: DType,
+  device: DeviceChoice | undefined,
 ): Promise<Parameters> {
   const params: Parameters = {};
   try {
@@ -104,9 +125,7 @@ async function readParameters(
       const inputs: Tensor[] = [];
       try {
         for (const { name } of theirs) inputs.push(await files.read(name, device === undefined ? {} : { device }));
-        const made = scope(() =>
-          read(inputs).map((x) => (dtype === undefined || x.dtype === dtype ? x : x.astype(dtype))),
-        );
+        const made = scope(() => read(inputs.map((x) => (x.dtype === dtype ? x : x.astype(dtype)))));
         for (const [i, name] of ours.entries()) params[name] = keep(made[i]!);
       } finally {
         const kept = new Set(Object.values(params));
@@ -130,7 +149,7 @@ function inOrder(model: Transformer, params: Parameters): Parameters {
  * `model.safetensors` or the files that `model.safetensors.index.json` names. Beside the parameters, memory holds one tensor of the file.
  *
  * @throws {CheckpointError} with every missing, unexpected and misshapen tensor, before any is read
- * @throws {FormatError} for an unknown architecture, kind of rotary scaling or activation, or a damaged file
+ * @throws {FormatError} for an unknown architecture, kind of rotary scaling or activation, integers for weights, or a damaged file
  * @throws {IoError} if a file is missing or can't be read
  *
  * @example
@@ -151,7 +170,8 @@ export async function loadHuggingFace(folder: string, options: LoadHuggingFaceOp
   const mappings = namesInFile(family.tensors(model.config), files);
   const differences = compare(family, mappings, files, model.config.tieEmbeddings);
   if (Object.values(differences).some((list) => list.length > 0)) throw new CheckpointError(folder, differences);
-  const params = inOrder(model, await readParameters(mappings, files, options));
+  const stored = commonDType(folder, mappings, files);
+  const params = inOrder(model, await readParameters(mappings, files, dtype ?? stored, options.device));
   return {
     model,
     params,

@@ -15,7 +15,7 @@ import {
   writeDurably,
 } from "@llmeff/tensor";
 import { type ResolvedConfig, resolveConfig } from "../config.js";
-import { type Parameters, parameterSpecs } from "../parameters.js";
+import { checkParameters, type Parameters } from "../parameters.js";
 import type { Transformer } from "../transformer.js";
 import { indexFile, weightsFile } from "./checkpoint-files.js";
 import { families } from "./families/index.js";
@@ -37,8 +37,16 @@ export interface SaveHuggingFaceOptions {
   files?: Readonly<Record<string, string | Uint8Array>>;
 }
 
-/** Fields that the forms of a configuration don't share: of a source only the written ones may stay. */
-const formFields = ["rope_theta", "rope_scaling", "rope_parameters", "partial_rotary_factor", "torch_dtype", "dtype"];
+/** Fields that not every form of a configuration and not every family writes: of a source only the written ones may stay. */
+const formFields = [
+  "rope_theta",
+  "rope_scaling",
+  "rope_parameters",
+  "partial_rotary_factor",
+  "layer_types",
+  "torch_dtype",
+  "dtype",
+];
 
 /** Whether two values are the same up to the rounding of numbers. */
 function alike(a: unknown, b: unknown): boolean {
@@ -72,17 +80,6 @@ function familyFor(config: ResolvedConfig, source: JsonObject | undefined): Fami
   throw new OptionError(
     `[saveHuggingFace] the model is of none of the families ${families.map(({ modelType }) => modelType).join(", ")}; the nearest, ${nearest.family.modelType}, can't state ${nearest.lost.join(", ")}.`,
   );
-}
-
-function checkParameters(config: ResolvedConfig, params: Parameters): void {
-  const problems = parameterSpecs(config).flatMap(({ name, shape }) => {
-    const received = params[name]?.shape;
-    if (received === undefined) return [`"${name}" is missing`];
-    const fits = received.length === shape.length && received.every((n, i) => n === shape[i]);
-    return fits ? [] : [`"${name}" is [${received.join(", ")}], not [${shape.join(", ")}]`];
-  });
-  if (problems.length === 0) return;
-  throw new OptionError(`[saveHuggingFace] the parameters are not the model's: ${problems.join("; ")}.`);
 }
 
 /** A file of weights: the mappings whose tensors it holds. */
@@ -163,12 +160,18 @@ export async function saveHuggingFace(
   options: SaveHuggingFaceOptions = {},
 ): Promise<void> {
   const { dtype, maxShardBytes = 5e9, configForm = "old", source = {}, files = {} } = options;
+  const nested = Object.keys(files).find((name) => basename(name) !== name);
+  if (nested !== undefined) {
+    throw new OptionError(
+      `[saveHuggingFace] files must have names without folders; received ${JSON.stringify(nested)}.`,
+    );
+  }
   if (!(maxShardBytes > 0)) {
     throw new OptionError(`[saveHuggingFace] maxShardBytes must be a positive number; received ${maxShardBytes}.`);
   }
   const { config } = model;
   const family = familyFor(config, options.source);
-  checkParameters(config, params);
+  checkParameters("saveHuggingFace", config, params);
   const kept = Object.fromEntries(Object.entries(source).filter(([name]) => !formFields.includes(name)));
   const json = {
     ...kept,
@@ -191,7 +194,7 @@ export async function saveHuggingFace(
     }
     if (shards.length > 1) await writeDurably(join(inside, indexFile), pretty(indexOf(shards)));
     await writeDurably(join(inside, "config.json"), pretty(json));
-    for (const [name, content] of Object.entries(files)) await writeDurably(join(inside, basename(name)), content);
+    for (const [name, content] of Object.entries(files)) await writeDurably(join(inside, name), content);
   });
 }
 

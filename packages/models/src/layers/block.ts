@@ -25,11 +25,12 @@ export interface BlockResult {
 
 /** The feed-forward part of a block, dense or a mixture of experts. */
 function wide(context: BlockContext, x: Tensor): { y: Tensor; report?: RouterReport } {
-  const { config, parameter, layer, routerBias: bias, jitterKey: key } = context;
+  const { config, parameter, layer, routerBias: bias, jitterKey: key, cache } = context;
   const mlp = below(parameter, "mlp");
   const experts = expertsOf(config, layer);
   if (experts === undefined) return { y: feedForward(config, mlp, x) };
-  return expertsLayer(config, experts, mlp, x, { bias, key });
+  // What is dropped depends on later tokens of the batch: step by step, nothing would be as in one pass (models.md §4.2).
+  return expertsLayer(config, experts, mlp, x, { bias, key, dropless: cache !== undefined });
 }
 
 /** `[B, T, C]` streams; an addition that the block leaves is added by the next norm. */

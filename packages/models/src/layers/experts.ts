@@ -19,6 +19,15 @@ export interface RouterReport {
   dropped?: Tensor;
 }
 
+interface RoutingContext {
+  /** Of the choices. */
+  bias: Tensor | undefined;
+  /** Of the jitter. */
+  key: RandomKey | undefined;
+  /** Whether every assignment gets a place, whatever the capacity that the configuration has for training. */
+  dropless: boolean;
+}
+
 /**
  * The mixture in the place of a feed-forward layer.
  *
@@ -30,7 +39,7 @@ export function expertsLayer(
   experts: ResolvedExperts,
   parameter: Lookup,
   x: Tensor,
-  { bias, key }: { bias: Tensor | undefined; key: RandomKey | undefined },
+  { bias, key, dropless }: RoutingContext,
 ): { y: Tensor; report: RouterReport } {
   const [B, T, C] = x.shape as [number, number, number];
   const rows = reshape(x, [B * T, C]);
@@ -41,7 +50,8 @@ export function expertsLayer(
     down: parameter("experts.down_proj"),
     ...(bias === undefined ? {} : { bias }),
   };
-  const { y, report } = routed(config, experts, weights, rows, key);
+  const { capacityFactor, ...others } = experts;
+  const { y, report } = routed(config, dropless ? others : experts, weights, rows, key);
   const shared =
     experts.sharedDim > 0 ? feedForward(unbiased(config), below(parameter, "shared_expert"), rows) : undefined;
   return { y: reshape(shared === undefined ? y : add(y, shared), [B, T, C]), report };

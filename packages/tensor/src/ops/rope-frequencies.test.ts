@@ -80,6 +80,15 @@ describe("ropeFrequencies", () => {
   it.each([
     ["an unknown type", { type: "longrope", factor: 2 }, "must be one of linear"],
     ["no factor", { type: "linear" }, "scaling.factor must be a positive number"],
+    [
+      "an option of another spelling",
+      { type: "yarn", factor: 2, originalLength: 8, beta_fast: 3 },
+      'has no "beta_fast"',
+    ],
+    ["an option of another kind", { type: "linear", factor: 2, originalLength: 8 }, 'has no "originalLength"'],
+    ["a turn that is no number", { type: "yarn", factor: 2, originalLength: 8, betaFast: "3" }, "scaling.betaFast"],
+    ["an attention factor of 0", { type: "yarn", factor: 2, originalLength: 8, attentionFactor: 0 }, "attentionFactor"],
+    ["a rounding that is no flag", { type: "yarn", factor: 2, originalLength: 8, truncate: 1 }, "scaling.truncate"],
     ["no original length", { type: "yarn", factor: 2 }, "scaling.originalLength"],
     [
       "frequency factors in the wrong order",

@@ -60,6 +60,9 @@ function checkPositive(name: string, value: unknown): void {
   }
 }
 
+/** Numbers that a kind may have beside those that it needs. */
+const optionalNumbers = ["betaFast", "betaSlow", "attentionFactor", "mscale", "mscaleAllDim"] as const;
+
 /** Numbers that each kind needs beside its factor. */
 const needed = {
   linear: [],
@@ -77,6 +80,20 @@ function checkScaling(scaling: RopeScaling, dim: number): void {
   }
   for (const name of ["factor", ...needed[scaling.type]]) {
     checkPositive(`scaling.${name}`, scaling[name as keyof RopeScaling]);
+  }
+  const optional: readonly string[] = scaling.type === "yarn" ? [...optionalNumbers, "truncate"] : [];
+  for (const [name, value] of Object.entries(scaling)) {
+    if (value === undefined || ["type", "factor", ...needed[scaling.type]].includes(name)) continue;
+    if (!optional.includes(name)) {
+      const known = ["factor", ...needed[scaling.type], ...optional];
+      throw new OptionError(
+        `[ropeFrequencies] ${scaling.type} scaling has no ${JSON.stringify(name)}; known are ${known.join(", ")}.`,
+      );
+    }
+    if (name !== "truncate") checkPositive(`scaling.${name}`, value);
+    else if (typeof value !== "boolean") {
+      throw new OptionError(`[ropeFrequencies] scaling.truncate must be true or false; received ${String(value)}.`);
+    }
   }
   if ((scaling.type === "ntk" || scaling.type === "dynamic") && dim <= 2) {
     throw new OptionError(`[ropeFrequencies] ${scaling.type} scaling needs dim > 2; received ${dim}.`);

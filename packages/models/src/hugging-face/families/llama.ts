@@ -95,9 +95,10 @@ export const mistral: Family = {
   read: (fields) => ({
     ...readCommon(fields),
     feedForward: readActivation(fields, "hidden_act"),
+    // No window is null; a configuration without the field has that of the first Mistral.
     attention: readWindows(
       fields,
-      fields.has("sliding_window") ? fields.count("sliding_window") : undefined,
+      fields.json.sliding_window === null ? undefined : fields.count("sliding_window", 4096),
       () => true,
     ),
   }),
