@@ -21,7 +21,7 @@ export async function run({ smoke }) {
     ? { rounds: 2, stepsPerRound: 2 }
     : onGpu
       ? { rounds: 12, stepsPerRound: 5 }
-      : { rounds: 12, stepsPerRound: 1 };
+      : { rounds: 60, stepsPerRound: 1 };
   const dtype = onGpu ? "bfloat16" : "float32";
   const [{ sonewMs, adamwMs, ...line }] = await measure(
     "measure/whole-step.mjs",
