@@ -5,7 +5,7 @@ import { AppendFile } from "@llmeff/report";
 import { GenerationError } from "../errors.js";
 import { endsInNewline, fileLines, replaceLines } from "../file-lines.js";
 import type { EvalModel } from "../models/eval-model.js";
-import { requireInteger } from "../tasks/sample-options.js";
+import { requireInteger } from "../require-integer.js";
 import { type Tokenizer, utf8Length } from "../tokens/tokenizer.js";
 import { DistinctTexts } from "./distinct-texts.js";
 import { withArticle } from "./frame.js";

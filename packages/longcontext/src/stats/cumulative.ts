@@ -1,6 +1,8 @@
 /** The curves of the Michelangelo paper: the mean score of all samples up to a length, against that length. */
+
+import { requireInteger } from "../require-integer.js";
 import { isBinary, wilsonInterval, Z95 } from "./intervals.js";
-import { requireFinite, requireInteger, requirePositive } from "./require.js";
+import { requireFinite, requirePositive } from "./require.js";
 
 export interface ScoredLength {
   /** Tokens of the prompt. */

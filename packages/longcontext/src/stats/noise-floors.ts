@@ -2,10 +2,10 @@
 import { Random, type Seed } from "@llmeff/data";
 import { OptionError } from "@llmeff/native/errors";
 import { pickSome } from "../random.js";
+import { requireInteger } from "../require-integer.js";
 import { latentListScore } from "../score/latent-list.js";
 import { type MrcrAnswer, type MrcrScorer, mrcrStrict } from "../score/mrcr.js";
 import { evaluateView, printList, type View } from "../tasks/latent-list/program.js";
-import { requireInteger } from "./require.js";
 
 export interface MrcrFloors {
   /** Mean score of the hash followed by any reply of the transcript. */

@@ -1,8 +1,9 @@
 /** Whether two models, or two lengths, differ on the same samples. */
 import { Random, type Seed } from "@llmeff/data";
+import { requireInteger } from "../require-integer.js";
 import { standardError, Z95 } from "./intervals.js";
 import { clusterMeans } from "./length-bins.js";
-import { requireFinite, requireInteger, requireSameLength } from "./require.js";
+import { requireFinite, requireSameLength } from "./require.js";
 
 export interface PairedComparisonOptions {
   /** Cluster of each pair, such as the transcript whose queries it belongs to; default each pair its own. */

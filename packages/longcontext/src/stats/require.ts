@@ -35,10 +35,3 @@ export function requireSameLength(
     );
   }
 }
-
-/** @throws {OptionError} unless it is an integer of at least `minimum` */
-export function requireInteger(where: string, name: string, value: number, minimum: number): void {
-  if (!Number.isSafeInteger(value) || value < minimum) {
-    throw new OptionError(`[${where}] ${name} must be an integer of at least ${minimum}; received ${value}.`);
-  }
-}

@@ -33,13 +33,6 @@ function checkOptions(where: string, options: SampleOptions): void {
   }
 }
 
-/** Refuses a parameter that is not an integer of the range. */
-export function requireInteger(where: string, name: string, value: number, low: number, high: number): void {
-  if (!Number.isInteger(value) || value < low || value > high) {
-    throw new OptionError(`[${where}] ${name} must be an integer in ${low}..${high}; received ${value}.`);
-  }
-}
-
 export interface SampleParts<Target extends string | string[], Meta extends object> {
   task: TaskName;
   options: SampleOptions;

@@ -2,9 +2,10 @@
 import type { Random } from "@llmeff/data";
 import { OptionError } from "@llmeff/native/errors";
 import { streamFor } from "../../random.js";
+import { requireInteger } from "../../require-integer.js";
 import type { Sample, SampleMeta } from "../../sample.js";
 import { utf8Bytes } from "../../tokens/tokenizer.js";
-import { assembleSample, requireInteger, type SampleOptions } from "../sample-options.js";
+import { assembleSample, type SampleOptions } from "../sample-options.js";
 import { longestOf, withQuestion } from "../shared-prompt.js";
 import { Book, CONDITIONS, type Condition } from "./book.js";
 import { drawClause, drawCombination, FEATURES, type Feature, lexemesOf } from "./clauses.js";

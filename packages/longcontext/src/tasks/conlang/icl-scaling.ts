@@ -1,10 +1,11 @@
 /** In-context learning curves (arXiv:2403.05530 §5.2.2.3): translation from K random sentence pairs and nothing else. */
 import type { Random } from "@llmeff/data";
 import { streamFor } from "../../random.js";
+import { requireInteger } from "../../require-integer.js";
 import type { Sample, SampleMeta } from "../../sample.js";
 import { countPrompt } from "../../tokens/budget.js";
 import { utf8Bytes } from "../../tokens/tokenizer.js";
-import { assembleSample, requireInteger, type SampleOptions } from "../sample-options.js";
+import { assembleSample, type SampleOptions } from "../sample-options.js";
 import { pairLine } from "./book.js";
 import { drawClause, lexemesOf } from "./clauses.js";
 import {

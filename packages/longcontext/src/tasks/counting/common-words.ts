@@ -2,12 +2,13 @@
 import type { Random } from "@llmeff/data";
 import { OptionError } from "@llmeff/native/errors";
 import { streamFor } from "../../random.js";
+import { requireInteger } from "../../require-integer.js";
 import type { Sample, SampleMeta } from "../../sample.js";
 import { WordKeys } from "../../scribe/word-keys.js";
 import { type Selection, selectedUnits, type UnitStream, unitAt } from "../../tokens/budget.js";
 import { type Tokenizer, utf8Bytes } from "../../tokens/tokenizer.js";
 import { UnitCounter } from "../../tokens/unit-counter.js";
-import { assembleSample, requireInteger, type SampleOptions } from "../sample-options.js";
+import { assembleSample, type SampleOptions } from "../sample-options.js";
 
 export interface CommonWordsParams {
   /** How many words are asked for; default 10. */

@@ -1,13 +1,14 @@
 /** Questions on documents (RULER's `qa`), about people, firms and places that do not exist. */
 import type { Random } from "@llmeff/data";
 import { pick, streamFor } from "../../random.js";
+import { requireInteger } from "../../require-integer.js";
 import type { Sample, SampleMeta } from "../../sample.js";
 import { TextUnits } from "../../tokens/budget.js";
 import { type Placement, positionsFor } from "../../tokens/placement.js";
 import { utf8Bytes } from "../../tokens/tokenizer.js";
 import { FlatContext } from "../flat-context.js";
 import type { Fact } from "../idk/story.js";
-import { assembleSample, requireInteger, type SampleOptions } from "../sample-options.js";
+import { assembleSample, type SampleOptions } from "../sample-options.js";
 import { DOCUMENT_ATTRIBUTES, type EntityKind, PASTIMES } from "./attributes.js";
 import { type Entity, factsOf, fillerDocuments, World, writeDocument } from "./encyclopaedia.js";
 

@@ -2,12 +2,13 @@
 import type { Random } from "@llmeff/data";
 import { OptionError } from "@llmeff/native/errors";
 import { pick, streamFor } from "../../random.js";
+import { requireInteger } from "../../require-integer.js";
 import type { Sample, SampleMeta } from "../../sample.js";
 import { type Selection, selectedUnits, type UnitStream } from "../../tokens/budget.js";
 import { interleaved, type Placement, positionsFor } from "../../tokens/placement.js";
 import { type Tokenizer, utf8Bytes } from "../../tokens/tokenizer.js";
 import { UnitCounter } from "../../tokens/unit-counter.js";
-import { assembleSample, requireInteger, type SampleOptions } from "../sample-options.js";
+import { assembleSample, type SampleOptions } from "../sample-options.js";
 import { type Core, drawCore, INITIAL, type Relevance } from "./core.js";
 import { drawRecipe, type Recipe, writeRecipe, writeStatement } from "./filler.js";
 import { applyStatement, VIEWS, type View } from "./program.js";

@@ -3,6 +3,7 @@
 import { OptionError } from "@llmeff/native/errors";
 import { GenerationError } from "../../errors.js";
 import { streamFor } from "../../random.js";
+import { requireInteger } from "../../require-integer.js";
 import type { Sample, SampleMeta } from "../../sample.js";
 import type { TextKey } from "../../scribe/text.js";
 import { type TextSource, templateTexts } from "../../scribe/text-source.js";
@@ -10,7 +11,7 @@ import { type Draft, type Selection, selectedUnits, type UnitStream, unitAt } fr
 import { interleaved, type Placement, positionsFor } from "../../tokens/placement.js";
 import { type Tokenizer, utf8Bytes } from "../../tokens/tokenizer.js";
 import { UnitCounter } from "../../tokens/unit-counter.js";
-import { assembleSample, requireInteger, type SampleOptions } from "../sample-options.js";
+import { assembleSample, type SampleOptions } from "../sample-options.js";
 import { longestOf, withQuestion } from "../shared-prompt.js";
 import { fewShotMessage } from "./few-shot.js";
 import { finalRequest, flatTurn, request } from "./requests.js";

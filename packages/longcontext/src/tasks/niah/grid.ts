@@ -1,6 +1,8 @@
 /** Depth × length grids of single needles, the picture that everyone knows (gkamradt's test), without a judge. */
+
+import { requireInteger } from "../../require-integer.js";
 import type { Sample } from "../../sample.js";
-import { requireInteger, type SampleOptions } from "../sample-options.js";
+import type { SampleOptions } from "../sample-options.js";
 import { type NiahMeta, type NiahParams, niah } from "./niah.js";
 
 export interface DepthOptions {

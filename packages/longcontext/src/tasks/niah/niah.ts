@@ -1,13 +1,14 @@
 /** Needles in a haystack: the retrieval tasks of RULER (arXiv:2404.06654), and a hundred needles (arXiv:2403.05530 §5.2.1.5). */
 import { OptionError } from "@llmeff/native/errors";
 import { pickSome, streamFor } from "../../random.js";
+import { requireInteger } from "../../require-integer.js";
 import type { Sample, SampleMeta } from "../../sample.js";
 import { TextUnits } from "../../tokens/budget.js";
 import { type Placement, positionsFor } from "../../tokens/placement.js";
 import { utf8Bytes } from "../../tokens/tokenizer.js";
 import { FlatContext } from "../flat-context.js";
 import { type Haystack, haystackName, haystackUnits } from "../haystack.js";
-import { assembleSample, requireInteger, type SampleOptions } from "../sample-options.js";
+import { assembleSample, type SampleOptions } from "../sample-options.js";
 import { type NeedleKind, needleLine, needleStrings } from "./needles.js";
 
 interface Preset {

@@ -1,13 +1,14 @@
 /** Variable tracking (RULER's `vt`, arXiv:2404.06654 §3.2), with several chains and later re-assignments. */
 import type { Random } from "@llmeff/data";
 import { pick, streamFor } from "../../random.js";
+import { requireInteger } from "../../require-integer.js";
 import type { Sample, SampleMeta } from "../../sample.js";
 import { Permutation } from "../../scribe/permutation.js";
 import { type Placement, positionsFor } from "../../tokens/placement.js";
 import { utf8Bytes } from "../../tokens/tokenizer.js";
 import { FlatContext } from "../flat-context.js";
 import { type Haystack, haystackName, haystackUnits } from "../haystack.js";
-import { assembleSample, requireInteger, type SampleOptions } from "../sample-options.js";
+import { assembleSample, type SampleOptions } from "../sample-options.js";
 import { holdersOf } from "./assignments.js";
 
 export interface VariableTrackingParams {
