@@ -137,6 +137,17 @@ describe("llmeff convert", () => {
     expect(params["model.norm.weight"]!.dtype).toBe("bfloat16");
   });
 
+  it("copies a tokenizer that it can't read, which only writing text needs", async () => {
+    await cp(join(root, "golden/tiny-llama"), place.path("foreign"), { recursive: true });
+    const tokenizer = JSON.parse(await place.read("foreign/tokenizer.json"));
+    tokenizer.added_tokens[0].single_word = true;
+    await place.write("foreign/tokenizer.json", tokenizer);
+    expect(await place.run(["convert", "foreign", "hf/foreign"])).toMatchObject({ code: 0, stderr: "" });
+    expect(await place.read("hf/foreign/tokenizer.json")).toBe(await place.read("foreign/tokenizer.json"));
+    const written = await place.run(["generate", "hf/foreign", "--prompt", "a"]);
+    expect(written).toMatchObject({ code: 1, stderr: expect.stringContaining("single_word: true") });
+  });
+
   it("leaves the files of a tokenizer behind where another is given, and none unseen", async () => {
     await cp(join(root, "golden/tiny-llama"), place.path("other"), { recursive: true });
     for (const name of ["generation_config.json", "tokenizer_config.json", "vocab.json", "merges.txt"])

@@ -60,7 +60,7 @@ function loadTokenizer(path: string): Promise<Tokenizer> {
 }
 
 async function open(path: string): Promise<LoadedModel> {
-  if (!isLlama2c(path)) return loadModel(path, "cpu");
+  if (!isLlama2c(path)) return loadModel(path, { device: "cpu", tokenizer: false });
   const { model, params } = await loadLlama2c(path, { device: "cpu" });
   return {
     model,

@@ -20,7 +20,7 @@ export interface GenerateCommandOptions {
 /** Writes the prompt and its continuation to stdout, as it comes. */
 export async function generateCommand(io: Io, path: string, options: GenerateCommandOptions): Promise<void> {
   const { prompt, tokens, device, ...sampling } = options;
-  using loaded = await loadModel(resolve(io.cwd, path), device);
+  using loaded = await loadModel(resolve(io.cwd, path), { device });
   const { tokenizer, checkpoint, stopTokens, source } = loaded;
   if (tokenizer === undefined) {
     throw new UsageError(

@@ -96,7 +96,7 @@ function keyVariable({ env }: Io, url: string, named: string | undefined): strin
 }
 
 async function openLocal(path: string, device: DeviceChoice | undefined): Promise<EvalModel> {
-  const loaded = await loadModel(path, device);
+  const loaded = await loadModel(path, { device });
   const { model, params, tokenizer, checkpoint } = loaded;
   if (tokenizer === undefined) {
     loaded[Symbol.dispose]();

@@ -14,7 +14,7 @@ import { checkpointsFolder } from "./train-run.js";
 export interface LoadedModel extends Disposable {
   model: Transformer;
   params: Record<string, Tensor>;
-  /** Generated tasks have none, nor has a folder without `tokenizer.json`. */
+  /** Generated tasks have none, nor has a folder without `tokenizer.json`, or one whose tokenizer wasn't asked for. */
   tokenizer: Tokenizer | undefined;
   /** Tokens that end a text. */
   stopTokens: readonly number[];
@@ -22,6 +22,13 @@ export interface LoadedModel extends Disposable {
   checkpoint: string;
   /** The config.json of a Hugging Face folder. */
   source?: JsonObject;
+}
+
+export interface LoadModelOptions {
+  /** Where it is to run; default what `LLMEFF_DEVICE` says, else the CPU. */
+  device?: DeviceChoice | undefined;
+  /** Whether a folder's `tokenizer.json` is read, which may be of a kind that can only be copied; default true. */
+  tokenizer?: boolean;
 }
 
 /** What `loaded` holds, with the way to give it back. */
@@ -38,15 +45,15 @@ function disposable(loaded: Omit<LoadedModel, typeof Symbol.dispose>): LoadedMod
 /**
  * @param path - a checkpoint (`…/checkpoints/step-00000100`), the folder of checkpoints, or a run's folder, of several the newest valid one; or a
  * Hugging Face folder
- * @param device - where it is to run; default what `LLMEFF_DEVICE` says, else the CPU
  * @throws {IoError} if there is nothing of the kind; {@link FormatError} if it is damaged
  */
-export async function loadModel(path: string, device?: DeviceChoice): Promise<LoadedModel> {
-  if (await isHuggingFaceFolder(path)) return loadFolder(path, device);
+export async function loadModel(path: string, options: LoadModelOptions = {}): Promise<LoadedModel> {
+  const { device = defaultDevice(), tokenizer = true } = options;
+  if (await isHuggingFaceFolder(path)) return loadFolder(path, device, tokenizer);
   const checkpoint = await findCheckpoint(path);
   const { params: loaded, optimizer, state } = await loadCheckpoint(checkpoint, { device: "cpu" });
   disposeParams(optimizer.tensors);
-  const params = moved(loaded, device ?? defaultDevice());
+  const params = moved(loaded, device);
   const config = readRunConfig(checkpoint, state.config);
   const model = new Transformer(config.model);
   return disposable({ model, params, tokenizer: tokenizerOf(config), stopTokens: [], checkpoint });
@@ -64,10 +71,11 @@ async function isHuggingFaceFolder(path: string): Promise<boolean> {
   }
 }
 
-async function loadFolder(path: string, device: DeviceChoice | undefined): Promise<LoadedModel> {
+async function loadFolder(path: string, device: DeviceChoice, readTokenizer: boolean): Promise<LoadedModel> {
   const tokenizerFile = join(path, "tokenizer.json");
-  const tokenizer = (await exists(tokenizerFile)) ? await loadHuggingFaceTokenizer(tokenizerFile) : undefined;
-  const { model, params, source, eosTokens } = await loadHuggingFace(path, { device: device ?? defaultDevice() });
+  const tokenizer =
+    readTokenizer && (await exists(tokenizerFile)) ? await loadHuggingFaceTokenizer(tokenizerFile) : undefined;
+  const { model, params, source, eosTokens } = await loadHuggingFace(path, { device });
   return disposable({ model, params, tokenizer, stopTokens: eosTokens, checkpoint: path, source });
 }
 

@@ -148,7 +148,7 @@ async function writeSample(
   device: DeviceChoice | undefined,
 ): Promise<string> {
   const { prompt, tokens, ...sampling } = settings;
-  using loaded = await loadModel(folder, device);
+  using loaded = await loadModel(folder, { device });
   let text = "";
   for await (const piece of writeText(loaded, loaded.tokenizer!, prompt, { maxTokens: tokens, ...defined(sampling) })) {
     text += piece;
