@@ -26,9 +26,15 @@ export function keepsKeysUnturned({ ropeScaling }: ResolvedConfig): boolean {
   return ropeScaling?.type === "dynamic";
 }
 
+/** Positions of the first tables of a model that may have more. */
+const firstPositions = 1024;
+
 export class RotaryTables {
-  /** By dtype and device, for `maxSeqLen` positions; under `dynamic` scaling those of the original length. */
-  readonly #tables = new Map<string, RopeAngles>();
+  /**
+   * By dtype and device, as long as the sequences so far have needed, each at least twice as long as the one before. The shorter ones stay: a
+   * captured step goes on reading those that it was captured with.
+   */
+  readonly #tables = new Map<string, RopeAngles[]>();
 
   constructor(private readonly config: ResolvedConfig) {}
 
@@ -47,16 +53,17 @@ export class RotaryTables {
 
   #ofLength(length: number, dtype: "float32" | "float64", device: Device): RopeAngles {
     const { maxSeqLen, ropeScaling: scaling } = this.config;
-    const kept = scaling?.type === "dynamic" ? Math.min(scaling.originalLength, maxSeqLen) : maxSeqLen;
-    // Longer ones differ with every length: they live as long as the forward pass.
-    if (length > kept) return this.#make(length, dtype, device);
+    const most = scaling?.type === "dynamic" ? Math.min(scaling.originalLength, maxSeqLen) : maxSeqLen;
+    // Under dynamic scaling longer ones differ with every length: they live as long as the forward pass.
+    if (length > most) return this.#make(length, dtype, device);
     const key = `${dtype} ${device}`;
-    let tables = this.#tables.get(key);
-    if (tables === undefined) {
-      tables = this.#make(kept, dtype, device);
-      keep([tables.cos, tables.sin]);
-      this.#tables.set(key, tables);
-    }
+    const made = this.#tables.get(key) ?? [];
+    const longest = made.at(-1);
+    if (longest !== undefined && longest.cos.shape[0]! >= length) return longest;
+    const room = Math.max(length, 2 * (longest?.cos.shape[0] ?? firstPositions / 2));
+    const tables = this.#make(Math.min(most, room), dtype, device);
+    keep([tables.cos, tables.sin]);
+    this.#tables.set(key, [...made, tables]);
     return tables;
   }
 
@@ -67,7 +74,7 @@ export class RotaryTables {
   }
 
   dispose(): void {
-    for (const { cos, sin } of this.#tables.values()) {
+    for (const { cos, sin } of [...this.#tables.values()].flat()) {
       cos.dispose();
       sin.dispose();
     }
