@@ -160,6 +160,41 @@ describe("loadHuggingFace", () => {
     expect(bits(loaded.params)).toEqual(bits((await loadHuggingFace(join(golden, "tiny-gpt2"))).params));
   });
 
+  it("reads past buffers of int64, and tells weights that are none", async () => {
+    const folder = join(temporaryFolder(), "model");
+    await cp(join(golden, "tiny-llama"), folder, { recursive: true });
+    const path = join(folder, "model.safetensors");
+    const own = await readFile(path);
+    const length = Number(own.readBigUInt64LE(0));
+    const header = JSON.parse(own.toString("utf8", 8, 8 + length));
+    const end = own.length - 8 - length;
+    const write = async (json: object, extra: number) => {
+      const bytes = Buffer.from(JSON.stringify(json));
+      const prefix = Buffer.alloc(8);
+      prefix.writeBigUInt64LE(BigInt(bytes.length));
+      await writeFile(path, Buffer.concat([prefix, bytes, own.subarray(8 + length), Buffer.alloc(extra)]));
+    };
+    const buffer = { dtype: "I64", shape: [1, 4], data_offsets: [end, end + 32] };
+    await write({ ...header, "model.position_ids": buffer }, 32);
+    expect(bits((await loadHuggingFace(folder)).params)).toEqual(
+      bits((await loadHuggingFace(join(golden, "tiny-llama"))).params),
+    );
+    await write({ ...header, "model.extra": { ...buffer, dtype: "I8", shape: [32] } }, 32);
+    await expect(loadHuggingFace(folder)).rejects.toThrow(/model has no "model.extra"/);
+    const { "model.norm.weight": norm, ...rest } = header;
+    expect(norm).toMatchObject({ dtype: "F32", shape: [32] });
+    await write({ ...rest, "model.norm.weight": { ...norm, dtype: "F8_E4M3", shape: [128] } }, 0);
+    await expect(loadHuggingFace(folder)).rejects.toThrow(/"model.norm.weight" is in the file with shape \[128\]/);
+    const halves = { dtype: "I16", shape: [32] };
+    const [from] = norm.data_offsets;
+    const packed = { ...halves, data_offsets: [from, from + 64] };
+    const filler = { dtype: "I64", shape: [8], data_offsets: [from + 64, from + 128] };
+    await write({ ...rest, "model.norm.weight": packed, filler }, 0);
+    await expect(loadHuggingFace(folder)).rejects.toThrow(
+      /1 tensors are of no dtype of whole weights: "model.norm.weight" \(int16\)/,
+    );
+  });
+
   it("prepares as many positions as the scaling reaches, or as are asked for", async () => {
     const folder = join(temporaryFolder(), "model");
     const model = new Transformer({
@@ -193,7 +228,7 @@ describe("loadHuggingFace", () => {
     await saveAs((name) => (name.includes("q_proj") ? "uint8" : "float32"));
     for (const options of [{}, { dtype: "float32" as const }])
       await expect(loadHuggingFace(folder, options)).rejects.toThrow(
-        /2 tensors hold no floating-point numbers: "model.layers.0.self_attn.q_proj.weight" \(uint8\), .*quantiz/i,
+        /2 tensors are of no dtype of whole weights: "model.layers.0.self_attn.q_proj.weight" \(uint8\), .*quantiz/i,
       );
   });
 

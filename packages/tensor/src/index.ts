@@ -57,6 +57,7 @@ export {
   type SafetensorsReader,
   saveSafetensors,
 } from "./safetensors.js";
+export type { StoredDType } from "./safetensors-header.js";
 export { emptyCache, keep, type MemoryUse, memory, resetPeakMemory, scope } from "./scope.js";
 export type { Shape } from "./shape.js";
 export { noGrad } from "./tape.js";

@@ -2,7 +2,20 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
-import { FormatError, IoError, memory, OptionError, ones, openSafetensors, saveSafetensors, tensor } from "./index.js";
+import { safetensorsFile } from "../test/safetensors-file.js";
+import {
+  DTypeError,
+  decodeSafetensors,
+  FormatError,
+  IoError,
+  loadSafetensors,
+  memory,
+  OptionError,
+  ones,
+  openSafetensors,
+  saveSafetensors,
+  tensor,
+} from "./index.js";
 
 const folder = mkdtempSync(join(tmpdir(), "llmeff-safetensors-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -29,6 +42,40 @@ describe("openSafetensors", () => {
     b.dispose();
     await expect(file.read("c")).rejects.toThrow(OptionError);
     await expect(file.read("c")).rejects.toThrow(/open\.safetensors: there is no tensor "c"/);
+  });
+
+  it.each([
+    ["I8", "int8", 1],
+    ["I16", "int16", 2],
+    ["I64", "int64", 8],
+    ["U16", "uint16", 2],
+    ["U32", "uint32", 4],
+    ["U64", "uint64", 8],
+    ["F8_E4M3", "float8_e4m3", 1],
+    ["F8_E5M2", "float8_e5m2", 1],
+  ])("tells of a tensor of %s, and reads those beside it", async (stored, dtype, bytes) => {
+    const path = join(folder, `${stored}.safetensors`);
+    const header = {
+      foreign: { dtype: stored, shape: [3, 2], data_offsets: [0, 6 * bytes] },
+      x: { dtype: "F32", shape: [1], data_offsets: [6 * bytes, 6 * bytes + 4] },
+    };
+    writeFileSync(path, safetensorsFile(header, new Uint8Array(6 * bytes + 4)));
+    await using file = await openSafetensors(path);
+    expect(file.entries.get("foreign")).toMatchObject({ dtype, shape: [3, 2] });
+    using x = await file.read("x");
+    expect([...x.dataSync()]).toEqual([0]);
+    const before = memory().tensors;
+    const refused = new RegExp(`tensor "foreign" is of ${dtype}; expected one of float32, `);
+    await expect(file.read("foreign")).rejects.toThrow(DTypeError);
+    await expect(file.read("foreign")).rejects.toThrow(refused);
+    await expect(loadSafetensors(path)).rejects.toThrow(refused);
+    expect(() => decodeSafetensors(readFileSync(path))).toThrow(refused);
+    expect(memory().tensors).toBe(before);
+    writeFileSync(path, safetensorsFile({ ...header, x: { ...header.x, shape: [2] } }, new Uint8Array(6 * bytes + 4)));
+    await expect(openSafetensors(path)).rejects.toThrow(FormatError);
+    const misfit = { foreign: { ...header.foreign, shape: [7] } };
+    writeFileSync(path, safetensorsFile(misfit, new Uint8Array(6 * bytes)));
+    await expect(openSafetensors(path)).rejects.toThrow(`needs ${7 * bytes} bytes; data_offsets give ${6 * bytes}`);
   });
 
   it("says when the file was cut after it was opened", async () => {

@@ -14,14 +14,51 @@ const names = {
   bool: "BOOL",
 } as const satisfies Record<DType, string>;
 
-const dtypes = new Map(Object.entries(names).map(([dtype, name]) => [name as string, dtype as DType]));
+/** Types of the format that the engine has no tensors of, with the bytes of an element. */
+const foreignSizes = {
+  int8: 1,
+  int16: 2,
+  int64: 8,
+  uint16: 2,
+  uint32: 4,
+  uint64: 8,
+  float8_e4m3: 1,
+  float8_e5m2: 1,
+} as const;
+
+/** What a file may hold: tensors of every `DType`, which can be read, and others, which can only be told of. */
+export type StoredDType = DType | keyof typeof foreignSizes;
+
+const foreignNames = {
+  int8: "I8",
+  int16: "I16",
+  int64: "I64",
+  uint16: "U16",
+  uint32: "U32",
+  uint64: "U64",
+  float8_e4m3: "F8_E4M3",
+  float8_e5m2: "F8_E5M2",
+} as const satisfies Record<Exclude<StoredDType, DType>, string>;
+
+const dtypes = new Map(
+  Object.entries({ ...names, ...foreignNames }).map(([dtype, name]) => [name as string, dtype as StoredDType]),
+);
+
+/** Whether tensors of a stored type can be read. */
+export function isReadable(dtype: StoredDType): dtype is DType {
+  return !Object.hasOwn(foreignSizes, dtype);
+}
+
+function storedSize(dtype: StoredDType): number {
+  return isReadable(dtype) ? itemSize(dtype) : foreignSizes[dtype];
+}
 
 /** The format's own limit on headers. */
 const maxHeaderBytes = 100_000_000;
 
 /** One tensor of a file, before its data are read. */
 export interface SafetensorsEntry {
-  dtype: DType;
+  dtype: StoredDType;
   shape: number[];
   /** Place of the data in the file, in bytes from its start. */
   begin: number;
@@ -69,7 +106,7 @@ function parseEntry(
     throw bad(`data_offsets must be two non-negative integers; received ${show(offsets)}.`);
   }
   // An empty tensor needs no data, so that its shape alone must be one that the engine can address.
-  const addressed = sizeOf(shape.filter((n) => n > 0)) * itemSize(dtype);
+  const addressed = sizeOf(shape.filter((n) => n > 0)) * storedSize(dtype);
   if (addressed > Number.MAX_SAFE_INTEGER) {
     throw bad(`shape ${show(shape)} of ${value.dtype} needs strides of up to ${addressed} bytes, more than 2^53 − 1.`);
   }
@@ -79,9 +116,9 @@ function parseEntry(
       `data_offsets [${begin}, ${end}] reach outside of the ${fileBytes - dataStart} bytes of data; the file is truncated or corrupt.`,
     );
   }
-  if (end - begin !== sizeOf(shape) * itemSize(dtype)) {
+  if (end - begin !== sizeOf(shape) * storedSize(dtype)) {
     throw bad(
-      `shape [${shape.join(", ")}] of ${value.dtype} needs ${sizeOf(shape) * itemSize(dtype)} bytes; data_offsets give ${end - begin}.`,
+      `shape [${shape.join(", ")}] of ${value.dtype} needs ${sizeOf(shape) * storedSize(dtype)} bytes; data_offsets give ${end - begin}.`,
     );
   }
   return { dtype, shape, begin: dataStart + begin, end: dataStart + end };

@@ -5,6 +5,7 @@ import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { collectGarbage } from "../../../test/garbage.js";
 import { expectSameBits } from "../test/compare.js";
+import { safetensorsFile } from "../test/safetensors-file.js";
 import {
   type DType,
   decodeSafetensors,
@@ -24,16 +25,6 @@ import {
   zeros,
 } from "./index.js";
 
-/** A file of this header (text as it stands) and data. */
-function file(header: string | object, data: Uint8Array = new Uint8Array(0), length?: bigint): Uint8Array {
-  const json = new TextEncoder().encode(typeof header === "string" ? header : JSON.stringify(header));
-  const bytes = new Uint8Array(8 + json.length + data.length);
-  new DataView(bytes.buffer).setBigUint64(0, length ?? BigInt(json.length), true);
-  bytes.set(json, 8);
-  bytes.set(data, 8 + json.length);
-  return bytes;
-}
-
 const entry = (shape: unknown, begin: unknown, end: unknown, dtype: unknown = "F32") => ({
   dtype,
   shape,
@@ -45,19 +36,27 @@ const eight = new Uint8Array(8);
 const hostile: [what: string, bytes: Uint8Array, message: string][] = [
   ["nothing", new Uint8Array(0), "at least 8 bytes"],
   ["seven bytes", new Uint8Array(7), "at least 8 bytes"],
-  ["a header longer than the file", file("{}", four, 1000n), "more than the file"],
-  ["a header of more than 100 MB", file("{}", four, 100_000_001n), "more than the file"],
-  ["a header of 2^64 − 1 bytes", file("{}", four, 2n ** 64n - 1n), "18446744073709551615"],
-  ["a header of 2^63 bytes, negative when signed", file("{}", four, 2n ** 63n), "more than the file"],
-  ["an empty header", file(""), "not valid JSON"],
-  ["no JSON", file("hello"), "not valid JSON"],
-  ["JSON with NaN", file('{"a":{"dtype":"F32","shape":[NaN],"data_offsets":[0,4]}}', four), "not valid JSON"],
-  ["bytes that are not UTF-8", Uint8Array.of(...file("{}").slice(0, 8), 0xff, 0xfe), "not valid JSON in UTF-8"],
-  ["a list", file("[]"), "must be a JSON object"],
-  ["null", file("null"), "must be a JSON object"],
+  ["a header longer than the file", safetensorsFile("{}", four, 1000n), "more than the file"],
+  ["a header of more than 100 MB", safetensorsFile("{}", four, 100_000_001n), "more than the file"],
+  ["a header of 2^64 − 1 bytes", safetensorsFile("{}", four, 2n ** 64n - 1n), "18446744073709551615"],
+  ["a header of 2^63 bytes, negative when signed", safetensorsFile("{}", four, 2n ** 63n), "more than the file"],
+  ["an empty header", safetensorsFile(""), "not valid JSON"],
+  ["no JSON", safetensorsFile("hello"), "not valid JSON"],
+  [
+    "JSON with NaN",
+    safetensorsFile('{"a":{"dtype":"F32","shape":[NaN],"data_offsets":[0,4]}}', four),
+    "not valid JSON",
+  ],
+  [
+    "bytes that are not UTF-8",
+    Uint8Array.of(...safetensorsFile("{}").slice(0, 8), 0xff, 0xfe),
+    "not valid JSON in UTF-8",
+  ],
+  ["a list", safetensorsFile("[]"), "must be a JSON object"],
+  ["null", safetensorsFile("null"), "must be a JSON object"],
   [
     "a name given twice",
-    file(
+    safetensorsFile(
       '{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}',
       four,
     ),
@@ -65,53 +64,81 @@ const hostile: [what: string, bytes: Uint8Array, message: string][] = [
   ],
   [
     "a name given twice, once escaped",
-    file(
+    safetensorsFile(
       '{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"\\u0061":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}',
       four,
     ),
     "twice",
   ],
-  ["a tensor that is a number", file({ a: 1 }), "expected { dtype, shape, data_offsets }"],
-  ["a tensor that is null", file({ a: null }), "received null"],
-  ["an unknown dtype", file({ a: entry([1], 0, 4, "F33") }, four), '"F33" is not supported'],
-  ["dtype __proto__", file({ a: entry([1], 0, 4, "__proto__") }, four), "is not supported"],
-  ["a dtype that is a list", file({ a: entry([1], 0, 4, ["F32"]) }, four), "is not supported"],
-  ["no shape", file({ a: { dtype: "F32", data_offsets: [0, 4] } }, four), "shape must be"],
-  ["a negative dimension", file({ a: entry([-1], 0, 4) }, four), "shape must be"],
-  ["a fractional dimension", file({ a: entry([0.5], 0, 4) }, four), "shape must be"],
-  ["a dimension past 2^53", file({ a: entry([2 ** 60], 0, 4) }, four), "shape must be"],
-  ["dimensions whose product overflows", file({ a: entry([2 ** 32, 2 ** 32, 2 ** 32], 0, 4) }, four), "needs"],
-  ["dimensions whose product overflows before a 0", file({ a: entry([2 ** 52, 2 ** 52, 0], 0, 0) }), "more than 2^53"],
-  ["dimensions whose product overflows after a 0", file({ a: entry([0, 2 ** 40, 2 ** 40], 0, 0) }), "more than 2^53"],
-  ["dimensions beside a 0 that only bytes overflow", file({ a: entry([0, 2 ** 51], 0, 0) }), "more than 2^53"],
-  ["nine axes", file({ a: entry([1, 1, 1, 1, 1, 1, 1, 1, 1], 0, 4) }, four), "at most 8"],
-  ["a million axes", file({ a: entry(new Array(1e6).fill(1), 0, 4) }, four), "at most 8"],
-  ["offsets that are missing", file({ a: { dtype: "F32", shape: [1] } }, four), "data_offsets must be"],
-  ["three offsets", file({ a: { dtype: "F32", shape: [1], data_offsets: [0, 4, 8] } }, four), "data_offsets must be"],
-  ["a negative offset", file({ a: entry([1], -4, 0) }, four), "data_offsets must be"],
-  ["offsets backwards", file({ a: entry([1], 4, 0) }, four), "reach outside"],
-  ["offsets past the end", file({ a: entry([2], 0, 8) }, four), "reach outside"],
-  ["offsets of another size", file({ a: entry([2], 0, 4) }, four), "needs 8 bytes; data_offsets give 4"],
-  ["a hole before the first tensor", file({ a: entry([1], 4, 8) }, eight), "overlap or have a hole"],
-  ["overlapping tensors", file({ a: entry([1], 0, 4), b: entry([1], 0, 4) }, four), "overlap or have a hole"],
+  ["a tensor that is a number", safetensorsFile({ a: 1 }), "expected { dtype, shape, data_offsets }"],
+  ["a tensor that is null", safetensorsFile({ a: null }), "received null"],
+  ["an unknown dtype", safetensorsFile({ a: entry([1], 0, 4, "F33") }, four), '"F33" is not supported'],
+  ["dtype __proto__", safetensorsFile({ a: entry([1], 0, 4, "__proto__") }, four), "is not supported"],
+  ["a dtype that is a list", safetensorsFile({ a: entry([1], 0, 4, ["F32"]) }, four), "is not supported"],
+  ["no shape", safetensorsFile({ a: { dtype: "F32", data_offsets: [0, 4] } }, four), "shape must be"],
+  ["a negative dimension", safetensorsFile({ a: entry([-1], 0, 4) }, four), "shape must be"],
+  ["a fractional dimension", safetensorsFile({ a: entry([0.5], 0, 4) }, four), "shape must be"],
+  ["a dimension past 2^53", safetensorsFile({ a: entry([2 ** 60], 0, 4) }, four), "shape must be"],
   [
-    "a hole between tensors",
-    file({ a: entry([1], 0, 4), b: entry([1], 8, 12) }, new Uint8Array(12)),
+    "dimensions whose product overflows",
+    safetensorsFile({ a: entry([2 ** 32, 2 ** 32, 2 ** 32], 0, 4) }, four),
+    "needs",
+  ],
+  [
+    "dimensions whose product overflows before a 0",
+    safetensorsFile({ a: entry([2 ** 52, 2 ** 52, 0], 0, 0) }),
+    "more than 2^53",
+  ],
+  [
+    "dimensions whose product overflows after a 0",
+    safetensorsFile({ a: entry([0, 2 ** 40, 2 ** 40], 0, 0) }),
+    "more than 2^53",
+  ],
+  [
+    "dimensions beside a 0 that only bytes overflow",
+    safetensorsFile({ a: entry([0, 2 ** 51], 0, 0) }),
+    "more than 2^53",
+  ],
+  ["nine axes", safetensorsFile({ a: entry([1, 1, 1, 1, 1, 1, 1, 1, 1], 0, 4) }, four), "at most 8"],
+  ["a million axes", safetensorsFile({ a: entry(new Array(1e6).fill(1), 0, 4) }, four), "at most 8"],
+  ["offsets that are missing", safetensorsFile({ a: { dtype: "F32", shape: [1] } }, four), "data_offsets must be"],
+  [
+    "three offsets",
+    safetensorsFile({ a: { dtype: "F32", shape: [1], data_offsets: [0, 4, 8] } }, four),
+    "data_offsets must be",
+  ],
+  ["a negative offset", safetensorsFile({ a: entry([1], -4, 0) }, four), "data_offsets must be"],
+  ["offsets backwards", safetensorsFile({ a: entry([1], 4, 0) }, four), "reach outside"],
+  ["offsets past the end", safetensorsFile({ a: entry([2], 0, 8) }, four), "reach outside"],
+  ["offsets of another size", safetensorsFile({ a: entry([2], 0, 4) }, four), "needs 8 bytes; data_offsets give 4"],
+  ["a hole before the first tensor", safetensorsFile({ a: entry([1], 4, 8) }, eight), "overlap or have a hole"],
+  [
+    "overlapping tensors",
+    safetensorsFile({ a: entry([1], 0, 4), b: entry([1], 0, 4) }, four),
     "overlap or have a hole",
   ],
-  ["bytes after the last tensor", file({ a: entry([1], 0, 4) }, eight), "4 bytes follow the last tensor"],
-  ["bytes without any tensor", file({}, four), "4 bytes follow"],
-  ["metadata that is a number", file({ __metadata__: 1 }), "map strings to strings"],
-  ["metadata with a number", file({ __metadata__: { step: 1 } }), "map strings to strings"],
-  ["metadata with an object", file({ __metadata__: { a: {} } }), "map strings to strings"],
-  ["JSON 200 000 lists deep, as a tensor", file(`{"a":${"[".repeat(2e5)}${"]".repeat(2e5)}}`), "[safetensors]"],
   [
-    "JSON 200 000 lists deep, as a shape",
-    file(`{"a":{"dtype":"F32","shape":${"[".repeat(2e5)}${"]".repeat(2e5)},"data_offsets":[0,4]}}`, four),
+    "a hole between tensors",
+    safetensorsFile({ a: entry([1], 0, 4), b: entry([1], 8, 12) }, new Uint8Array(12)),
+    "overlap or have a hole",
+  ],
+  ["bytes after the last tensor", safetensorsFile({ a: entry([1], 0, 4) }, eight), "4 bytes follow the last tensor"],
+  ["bytes without any tensor", safetensorsFile({}, four), "4 bytes follow"],
+  ["metadata that is a number", safetensorsFile({ __metadata__: 1 }), "map strings to strings"],
+  ["metadata with a number", safetensorsFile({ __metadata__: { step: 1 } }), "map strings to strings"],
+  ["metadata with an object", safetensorsFile({ __metadata__: { a: {} } }), "map strings to strings"],
+  [
+    "JSON 200 000 lists deep, as a tensor",
+    safetensorsFile(`{"a":${"[".repeat(2e5)}${"]".repeat(2e5)}}`),
     "[safetensors]",
   ],
-  ["JSON 200 000 objects deep", file(`${'{"a":'.repeat(2e5)}1${"}".repeat(2e5)}`), "[safetensors]"],
-  ["a list that doesn't end", file("[".repeat(1e6)), "not valid JSON"],
+  [
+    "JSON 200 000 lists deep, as a shape",
+    safetensorsFile(`{"a":{"dtype":"F32","shape":${"[".repeat(2e5)}${"]".repeat(2e5)},"data_offsets":[0,4]}}`, four),
+    "[safetensors]",
+  ],
+  ["JSON 200 000 objects deep", safetensorsFile(`${'{"a":'.repeat(2e5)}1${"}".repeat(2e5)}`), "[safetensors]"],
+  ["a list that doesn't end", safetensorsFile("[".repeat(1e6)), "not valid JSON"],
 ];
 
 describe("decodeSafetensors", () => {
@@ -132,14 +159,14 @@ describe("decodeSafetensors", () => {
   it("takes __proto__, constructor and the empty string as names like any other", () => {
     const header =
       '{"__proto__":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"constructor":{"dtype":"F32","shape":[],"data_offsets":[4,8]},"":{"dtype":"U8","shape":[0],"data_offsets":[8,8]}}';
-    const { tensors } = decodeSafetensors(file(header, eight));
+    const { tensors } = decodeSafetensors(safetensorsFile(header, eight));
     expect(Object.keys(tensors)).toEqual(["__proto__", "constructor", ""]);
     expect(Object.getPrototypeOf(tensors)).toBe(Object.prototype);
     expect(({} as Record<string, unknown>).dtype).toBeUndefined();
   });
 
   it("reads empty tensors whose other dimensions are as large as can be addressed", () => {
-    const { tensors } = decodeSafetensors(file({ a: entry([0, 2 ** 40, 2 ** 10], 0, 0) }));
+    const { tensors } = decodeSafetensors(safetensorsFile({ a: entry([0, 2 ** 40, 2 ** 10], 0, 0) }));
     expect(tensors.a!.shape).toEqual([0, 2 ** 40, 2 ** 10]);
     expect(tensors.a!.dataSync()).toHaveLength(0);
   });
@@ -148,7 +175,7 @@ describe("decodeSafetensors", () => {
     const text = 'x"\\{:'.repeat(1e6);
     const data = Uint8Array.of(7, 0, 0, 128, 63, 0, 0, 0, 64); // U8 7, then F32 1 and 2, which begin at an odd byte
     const { tensors, metadata } = decodeSafetensors(
-      file({ __metadata__: { text }, b: entry([2], 1, 9), a: entry([], 0, 1, "U8") }, data),
+      safetensorsFile({ __metadata__: { text }, b: entry([2], 1, 9), a: entry([], 0, 1, "U8") }, data),
     );
     expect(metadata.text === text).toBe(true);
     expect([...tensors.b!.dataSync(), tensors.a!.itemSync()]).toEqual([1, 2, 7]);
@@ -186,7 +213,7 @@ describe("decodeSafetensors", () => {
     fc.assert(
       fc.property(fc.json(), fc.uint8Array({ maxLength: 16 }), (json, data) => {
         try {
-          scope(() => decodeSafetensors(file(json, data)));
+          scope(() => decodeSafetensors(safetensorsFile(json, data)));
         } catch (error) {
           expect(error).toBeInstanceOf(FormatError);
         }
@@ -321,7 +348,10 @@ describe("loadSafetensors", () => {
   it("gives what decodeSafetensors gives, for tensors in any order and at any alignment", async () => {
     const path = join(tmpdir(), `llmeff-order-${process.pid}.safetensors`);
     const data = Uint8Array.of(7, 0, 0, 128, 63, 0, 0, 0, 64);
-    const bytes = file({ b: entry([2], 1, 9), a: entry([], 0, 1, "U8"), c: entry([0, 3], 9, 9, "BF16") }, data);
+    const bytes = safetensorsFile(
+      { b: entry([2], 1, 9), a: entry([], 0, 1, "U8"), c: entry([0, 3], 9, 9, "BF16") },
+      data,
+    );
     writeFileSync(path, bytes);
     const [fromFile, fromMemory] = [await loadSafetensors(path), decodeSafetensors(bytes)];
     rmSync(path);
@@ -352,7 +382,7 @@ describe("loadSafetensors", () => {
   it("reads a tensor that is longer than one read, every byte in its place", async () => {
     const path = join(tmpdir(), `llmeff-long-${process.pid}.safetensors`);
     const length = 2 ** 26 + 8;
-    const header = file({ a: entry([length], 0, length, "U8") });
+    const header = safetensorsFile({ a: entry([length], 0, length, "U8") });
     const marks = [0, 2 ** 26 - 1, 2 ** 26, length - 1];
     const target = openSync(path, "w");
     writeSync(target, header, 0, header.length, 0);

@@ -5,12 +5,19 @@
 import { randomUUID } from "node:crypto";
 import { type FileHandle, open, rename, unlink } from "node:fs/promises";
 import { dirname } from "node:path";
-import { FormatError, IoError, OptionError } from "@llmeff/native";
+import { DTypeCode, DTypeError, FormatError, IoError, OptionError } from "@llmeff/native";
 import type { DeviceChoice } from "./device.js";
 import { allocateTypedArray, type DType, itemSize, type TypedArray } from "./dtype.js";
 import { isSystemError, syncFolder } from "./durable-files.js";
 import { tensor } from "./ops/creation.js";
-import { encodeHeader, headerLength, parseHeader, type SafetensorsEntry } from "./safetensors-header.js";
+import {
+  encodeHeader,
+  headerLength,
+  isReadable,
+  parseHeader,
+  type SafetensorsEntry,
+  type StoredDType,
+} from "./safetensors-header.js";
 import { keep, scope } from "./scope.js";
 import type { Shape } from "./shape.js";
 import type { Tensor } from "./tensor.js";
@@ -31,7 +38,20 @@ function tensorOf(dtype: DType, shape: readonly number[], bytes: Uint8Array, dev
   return tensor(values, { shape, dtype, device });
 }
 
-/** Tensors of a safetensors file in memory. @throws {FormatError} naming what is wrong with it */
+/** A tensor's dtype, if it is one that the engine has. @throws {DTypeError} */
+function readable(where: string, name: string, dtype: StoredDType): DType {
+  if (isReadable(dtype)) return dtype;
+  throw new DTypeError(
+    `${where} tensor ${JSON.stringify(name)} is of ${dtype}; expected one of ${Object.keys(DTypeCode).join(", ")}. openSafetensors reads the others of the file.`,
+  );
+}
+
+/**
+ * Tensors of a safetensors file in memory.
+ *
+ * @throws {FormatError} naming what is wrong with it
+ * @throws {DTypeError} if a tensor is of a dtype that the engine hasn't
+ */
 export function decodeSafetensors(
   bytes: Uint8Array,
   where = "[safetensors]",
@@ -43,7 +63,7 @@ export function decodeSafetensors(
     const tensors = Object.fromEntries(
       [...entries].map(([name, { dtype, shape, begin, end }]) => [
         name,
-        tensorOf(dtype, shape, bytes.subarray(begin, end), device),
+        tensorOf(readable(where, name, dtype), shape, bytes.subarray(begin, end), device),
       ]),
     );
     return { tensors, metadata };
@@ -68,13 +88,14 @@ async function readAt(where: string, file: FileHandle, bytes: Uint8Array, positi
 export interface SafetensorsReader extends AsyncDisposable {
   readonly path: string;
   /** What the file holds. */
-  readonly entries: ReadonlyMap<string, { readonly dtype: DType; readonly shape: Shape }>;
+  readonly entries: ReadonlyMap<string, { readonly dtype: StoredDType; readonly shape: Shape }>;
   /** The file's `__metadata__`. */
   readonly metadata: Readonly<Record<string, string>>;
   /**
    * One of its tensors, which belongs to no scope.
    *
-   * @throws {OptionError} if the file has none of this name; {@link FormatError} if the file was cut meanwhile; {@link IoError} if it can't be read
+   * @throws {OptionError} if the file has none of this name; {@link DTypeError} if the engine hasn't its dtype; {@link FormatError} if the file was
+   * cut meanwhile; {@link IoError} if it can't be read
    */
   read(name: string, options?: SafetensorsOptions): Promise<Tensor>;
   close(): Promise<void>;
@@ -134,7 +155,8 @@ async function readTensor(
   device: DeviceChoice | undefined,
 ): Promise<Tensor> {
   if (entry === undefined) throw new OptionError(`${where} there is no tensor ${JSON.stringify(name)}.`);
-  const { dtype, shape, begin, end } = entry;
+  const { shape, begin, end } = entry;
+  const dtype = readable(where, name, entry.dtype);
   const values = allocateTypedArray(dtype, (end - begin) / itemSize(dtype));
   await readAt(where, file, bytesOf(values), begin);
   return keep(tensor(values, { shape, dtype, device }));
@@ -146,11 +168,13 @@ async function readTensor(
  *
  * @throws {IoError} if the file can't be read
  * @throws {FormatError} if it is truncated, corrupt or hostile
+ * @throws {DTypeError} before any is read, if one is of a dtype that the engine hasn't
  */
 export async function loadSafetensors(path: string, options: SafetensorsOptions = {}): Promise<SafetensorsFile> {
   const file = await openSafetensors(path);
   const loaded: [name: string, tensor: Tensor][] = [];
   try {
+    for (const [name, { dtype }] of file.entries) readable(`[safetensors] ${path}:`, name, dtype);
     for (const name of file.entries.keys()) loaded.push([name, await file.read(name, options)]);
   } catch (error) {
     for (const [, made] of loaded) made.dispose();

@@ -2,13 +2,13 @@
 import { readFile, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import {
-  type DType,
   FormatError,
   IoError,
   openSafetensors,
   type SafetensorsOptions,
   type SafetensorsReader,
   type Shape,
+  type StoredDType,
   type Tensor,
 } from "@llmeff/tensor";
 import { isObject, type JsonObject } from "./json-fields.js";
@@ -98,7 +98,7 @@ export class CheckpointFiles implements AsyncDisposable {
   }
 
   /** Of a tensor that is there. */
-  dtypeOf(name: string): DType {
+  dtypeOf(name: string): StoredDType {
     return this.places.get(name)!.entries.get(name)!.dtype;
   }
 

@@ -7,6 +7,7 @@ import {
   isFloating,
   keep,
   OptionError,
+  type StoredDType,
   scope,
   type Tensor,
 } from "@llmeff/tensor";
@@ -88,26 +89,36 @@ function compare(
       misshapen.push({ name, expected: shape, received });
     }
   }
-  const superfluous = (name: string) => family.ignored.test(name) || (tied && name === "lm_head.weight");
+  // PyTorch counts and indexes in int64: such a tensor is a buffer (positions, steps), and weights in it would be missing elsewhere.
+  const isBuffer = (name: string) => family.ignored.test(name) || files.dtypeOf(name) === "int64";
+  const superfluous = (name: string) => isBuffer(name) || (tied && name === "lm_head.weight");
   const unexpected = files.names.filter((name) => !expected.has(name) && !superfluous(name));
   return { missing, unexpected, misshapen };
+}
+
+/** Whether numbers of a stored dtype are weights as they are: those of `isFloating`, and float8 not. */
+function isWhole(dtype: StoredDType): dtype is DType {
+  return isFloating(dtype as DType);
 }
 
 /**
  * The one dtype that a model computes in: that of the file, or where its tensors differ (norms kept in float32) the narrowest that holds them all.
  *
- * @throws {FormatError} for integers: weights that some scheme of quantization has packed mean nothing by themselves
+ * @throws {FormatError} for integers and float8: weights that some scheme of quantization has packed mean nothing by themselves
  */
 function commonDType(folder: string, mappings: readonly TensorMapping[], files: CheckpointFiles): DType {
-  const names = mappings.flatMap(({ theirs }) => theirs.map(({ name }) => name));
-  const integers = names.filter((name) => !isFloating(files.dtypeOf(name)));
-  if (integers.length > 0) {
-    const list = integers.slice(0, 8).map((name) => `"${name}" (${files.dtypeOf(name)})`);
+  const stored = mappings.flatMap(({ theirs }) => theirs.map(({ name }) => [name, files.dtypeOf(name)] as const));
+  const dtypes = new Set<DType>();
+  const packed: string[] = [];
+  for (const [name, dtype] of stored) {
+    if (isWhole(dtype)) dtypes.add(dtype);
+    else packed.push(`"${name}" (${dtype})`);
+  }
+  if (packed.length > 0) {
     throw new FormatError(
-      `[loadHuggingFace] ${folder}: ${integers.length} tensors hold no floating-point numbers: ${list.join(", ")}${integers.length > 8 ? ", …" : ""}. Quantized checkpoints can't be read; take one of whole weights.`,
+      `[loadHuggingFace] ${folder}: ${packed.length} tensors are of no dtype of whole weights: ${packed.slice(0, 8).join(", ")}${packed.length > 8 ? ", …" : ""}. Quantized checkpoints can't be read; take one in float32, bfloat16 or float16.`,
     );
   }
-  const dtypes = new Set(names.map((name) => files.dtypeOf(name)));
   const [only] = dtypes;
   if (dtypes.size === 1) return only!;
   return dtypes.has("float64") ? "float64" : "float32";
