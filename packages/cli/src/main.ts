@@ -4,13 +4,23 @@ import { configForms, convertCommand, convertedDTypes } from "./commands/convert
 import { addEvalCommands } from "./commands/eval.js";
 import { generateCommand } from "./commands/generate.js";
 import { infoCommand } from "./commands/info.js";
+import { serveCommand } from "./commands/serve.js";
 import { studyCommand } from "./commands/study.js";
 import { tokenizerCommand } from "./commands/tokenizer.js";
 import { trainCommand } from "./commands/train.js";
 import { trainingDTypes } from "./config/training-schema.js";
 import { exitCodes, InterruptedError, UsageError } from "./errors.js";
 import { type Io, note, processIo } from "./io.js";
-import { device, deviceHelp, number, positiveInteger, wholeNumber } from "./option-values.js";
+import {
+  device,
+  deviceHelp,
+  number,
+  portNumber,
+  positiveInteger,
+  positiveSeconds,
+  seconds,
+  wholeNumber,
+} from "./option-values.js";
 import { version } from "./version.js";
 
 /**
@@ -133,6 +143,23 @@ function buildProgram(io: Io, done: (code: number) => void): Command {
       new Option("--sweep", "try every learning rate of every arm instead, and keep the best beside the config"),
     )
     .action((config, options) => studyCommand(io, config, options));
+  program
+    .command("serve")
+    .description("answer requests over HTTP as OpenAI's API does: chat completions and completions")
+    .argument("<model>", "folder of a run, one of its checkpoints, or a Hugging Face folder")
+    .option("--host <address>", "address to listen on; 0.0.0.0 for all of this machine", "127.0.0.1")
+    .option("--port <n>", "port to listen on; 0 for a free one", portNumber, 8000)
+    .option("--name <name>", "what requests call the model (default: the name of its folder)")
+    .option("--device <device>", deviceHelp, device)
+    .option("--max-sequences <n>", "answers that are written at a time", positiveInteger, 16)
+    .option("--max-queue <n>", "answers that may wait; further requests are told to come back", wholeNumber, 128)
+    .option("--max-context <n>", "tokens of prompt and answer together (default: the model's)", positiveInteger)
+    .option("--max-body <bytes>", "of a request", positiveInteger, 2 ** 22)
+    .option("--timeout <seconds>", "for a reply, waiting included", positiveSeconds, 600)
+    .option("--grace <seconds>", "for replies that are on their way when it is to end", seconds, 10)
+    .option("--key-env <name>", "environment variable with the key that requests must carry (default: LLMEFF_API_KEY)")
+    .option("--cors <origin>", "web pages that may ask, such as https://example.org, or * (default: none)")
+    .action((model, options) => serveCommand(io, model, options));
   addEvalCommands(program, io, done);
   program
     .command("info")

@@ -15,6 +15,16 @@ export function number(what: string, test: (value: number) => boolean) {
 export const positiveInteger = number("a positive integer", (value) => Number.isSafeInteger(value) && value > 0);
 export const wholeNumber = number("an integer of at least 0", (value) => Number.isSafeInteger(value) && value >= 0);
 
+export const portNumber = number(
+  "a port, 0..65535",
+  (value) => Number.isInteger(value) && value >= 0 && value < 65_536,
+);
+
+/** The longest that Node's timers take. */
+const mostSeconds = (2 ** 31 - 1) / 1000;
+export const seconds = number("seconds, a number ≥ 0", (value) => value >= 0 && value <= mostSeconds);
+export const positiveSeconds = number("seconds, a number above 0", (value) => value > 0 && value <= mostSeconds);
+
 export const deviceHelp = "cpu, cuda, cuda:1, … or auto, a GPU if there is one (default: LLMEFF_DEVICE, else cpu)";
 export function device(text: string): DeviceChoice {
   if (!isDeviceChoice(text)) throw new InvalidArgumentError(`expected one of ${deviceForms}.`);

@@ -14,7 +14,7 @@ const expecting = (what: string) => ({
   error: (issue: { input?: unknown }) => `expected ${what}; received ${show(issue.input)}.`,
 });
 
-const numberWhere = (what: string, test: (value: number) => boolean) =>
+export const numberWhere = (what: string, test: (value: number) => boolean) =>
   z.custom<number>((value) => typeof value === "number" && Number.isFinite(value) && test(value), expecting(what));
 
 export const positiveInteger = () =>

@@ -1,0 +1,139 @@
+/** From a checked request to its reply: all answers to all prompts at once, whole or as they come. */
+import type { Exchange } from "./exchange.js";
+import { type Answer, type ChoiceForm, type ReplyForm, replyHead, type Usage } from "./replies.js";
+import type { GenerationRequest } from "./request-fields.js";
+import type { ServedModel } from "./served-model.js";
+import type { ChoiceEnd, ChoiceOptions, Piece } from "./write-choice.js";
+
+/** What is to be continued. */
+export interface Prompt {
+  ids: readonly number[];
+  /** What answers begin with, beside what is written. */
+  echo: string;
+}
+
+/** One answer to be written. */
+interface Choice {
+  form: ChoiceForm;
+  prompt: Prompt;
+  options: ChoiceOptions;
+}
+
+export interface Asked {
+  model: ServedModel;
+  request: GenerationRequest;
+  prompts: readonly Prompt[];
+  /** The field that prompts came in. */
+  promptField: string;
+  form: ReplyForm;
+}
+
+/** @throws {ApiError} if a prompt leaves no room for what is asked */
+function choicesOf({ model, request, prompts, promptField, form }: Asked): Choice[] {
+  return prompts.flatMap((prompt, i) => {
+    const options = model.choiceOptions(request, model.roomFor(prompt.ids, promptField, request.maxTokens));
+    return Array.from({ length: request.n }, (_, n) => ({
+      form: form.choice(i * request.n + n, request.topLogProbs !== undefined),
+      prompt,
+      options: options(n),
+    }));
+  });
+}
+
+/**
+ * Writes the reply.
+ *
+ * @param admit - called with the number of answers before the first is begun; may refuse
+ * @throws {ApiError} before the reply has begun, for what can't be answered; the exchange's reason if it is aborted
+ */
+export async function answer(
+  asked: Asked,
+  exchange: Exchange,
+  admit: (sequences: number) => () => void,
+): Promise<void> {
+  const choices = choicesOf(asked);
+  const leave = admit(choices.length);
+  try {
+    await (asked.request.stream ? stream(asked, choices, exchange) : replyWhole(asked, choices, exchange));
+  } finally {
+    leave();
+  }
+}
+
+async function replyWhole(asked: Asked, choices: readonly Choice[], exchange: Exchange): Promise<void> {
+  const answers = await all(choices, exchange, async (choice) => {
+    const whole: Piece = { text: choice.prompt.echo, tokens: [] };
+    const end = await write(asked, choice, exchange, async ({ text, tokens }) => {
+      whole.text += text;
+      whole.tokens.push(...tokens);
+    });
+    return { ...end, told: choice.form.whole({ ...whole, finish: end.finish } satisfies Answer) };
+  });
+  exchange.send(200, {
+    ...replyHead(asked.form, asked.model.name, false),
+    choices: answers.map(({ told }) => told),
+    usage: usageOf(asked, answers),
+  });
+}
+
+async function stream(asked: Asked, choices: readonly Choice[], exchange: Exchange): Promise<void> {
+  const { request, form, model } = asked;
+  const head = replyHead(form, model.name, true);
+  const part = (choice: object) =>
+    exchange.event({ ...head, choices: [choice], ...(request.includeUsage ? { usage: null } : {}) });
+  exchange.beginEvents();
+  const ends = await all(choices, exchange, async (choice) => {
+    const { form, prompt } = choice;
+    const opening = form.opening();
+    if (opening !== undefined) await part(opening);
+    if (prompt.echo !== "") await part(form.piece({ text: prompt.echo, tokens: [] }));
+    const end = await write(asked, choice, exchange, async (piece) => {
+      // Half a character, or what may be the beginning of a stop text: nothing to tell yet.
+      if (piece.text !== "" || request.topLogProbs !== undefined) await part(form.piece(piece));
+    });
+    await part(form.closing(end.finish));
+    return end;
+  });
+  if (request.includeUsage) await exchange.event({ ...head, choices: [], usage: usageOf(asked, ends) });
+  exchange.endEvents();
+}
+
+async function write(
+  { model }: Asked,
+  { prompt, options }: Choice,
+  { signal }: Exchange,
+  onPiece: (piece: Piece) => Promise<void>,
+): Promise<ChoiceEnd> {
+  const pieces = model.write(prompt.ids, { ...options, signal });
+  try {
+    for (;;) {
+      const { value, done } = await pieces.next();
+      if (done) return value;
+      await onPiece(value);
+    }
+  } finally {
+    await pieces.return({ finish: "stop", tokens: 0 });
+  }
+}
+
+/** Does the same for all choices. The first that fails ends the others, and nothing of them goes on afterwards. */
+async function all<R>(
+  choices: readonly Choice[],
+  exchange: Exchange,
+  task: (choice: Choice) => Promise<R>,
+): Promise<R[]> {
+  const running = choices.map((choice) =>
+    task(choice).catch((error: Error) => {
+      exchange.abort(error);
+      throw error;
+    }),
+  );
+  await Promise.allSettled(running);
+  return Promise.all(running);
+}
+
+function usageOf({ prompts }: Asked, ends: readonly ChoiceEnd[]): Usage {
+  const prompt_tokens = prompts.reduce((n, { ids }) => n + ids.length, 0);
+  const completion_tokens = ends.reduce((n, { tokens }) => n + tokens, 0);
+  return { prompt_tokens, completion_tokens, total_tokens: prompt_tokens + completion_tokens };
+}

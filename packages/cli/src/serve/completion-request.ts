@@ -1,0 +1,43 @@
+/** Bodies of `POST /v1/completions`. */
+import { z } from "zod";
+import { object, wholeNumber } from "../config/fields.js";
+import { badField } from "./api-error.js";
+import { completionSharedFields, type GenerationRequest, parseBody, sharedSettings } from "./request-fields.js";
+
+export interface CompletionRequest extends GenerationRequest {
+  /** Texts, or tokens as they are. */
+  prompts: (string | number[])[];
+  /** Answers begin with the prompt. */
+  echo: boolean;
+}
+
+/** What the API gives where nothing is said. */
+const defaultMaxTokens = 16;
+
+const tokens = z.array(wholeNumber()).min(1);
+const schema = object({
+  ...completionSharedFields,
+  prompt: z.union([z.string(), tokens, z.array(z.string()).min(1), z.array(tokens).min(1)], {
+    error: () => "expected a text, a list of token ids, or a list of either, none empty.",
+  }),
+});
+
+/** @throws {ApiError} naming the field that is wrong */
+export function parseCompletionRequest(body: unknown): CompletionRequest {
+  const { prompt, echo, logprobs, max_tokens, ...shared } = parseBody(schema, body);
+  if (echo && typeof logprobs === "number") {
+    throw badField("logprobs", "logprobs of an echoed prompt are not supported. Leave out one of the two.");
+  }
+  return {
+    ...sharedSettings(shared),
+    maxTokens: max_tokens ?? defaultMaxTokens,
+    topLogProbs: logprobs ?? undefined,
+    echo: echo ?? false,
+    prompts: promptsOf(prompt),
+  };
+}
+
+function promptsOf(prompt: z.infer<typeof schema>["prompt"]): (string | number[])[] {
+  if (typeof prompt === "string") return [prompt];
+  return prompt.every((part) => typeof part === "number") ? [prompt] : prompt;
+}

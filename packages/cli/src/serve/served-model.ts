@@ -1,0 +1,145 @@
+/** A model that requests are answered with: its tokenizer, its way to write conversations, and its batch of sequences. */
+import { randomInt } from "node:crypto";
+import { basename } from "node:path";
+import type { Tokenizer } from "@llmeff/data";
+import { flatPrompt } from "@llmeff/longcontext";
+import { BatchGenerator } from "@llmeff/models";
+import { UsageError } from "../errors.js";
+import { type LoadedModel, type LoadModelOptions, loadModel } from "../run/load-model.js";
+import { ApiError, badField } from "./api-error.js";
+import { type ChatMessage, type ChatTemplate, loadChatTemplate } from "./chat-template.js";
+import type { GenerationRequest } from "./request-fields.js";
+import { type ChoiceOptions, writeChoice } from "./write-choice.js";
+
+export interface ServedModelOptions extends Pick<LoadModelOptions, "device"> {
+  /** What requests call it; default the name of its folder. */
+  name?: string | undefined;
+  /** Sequences that are written at a time; default 16. */
+  maxSequences?: number | undefined;
+  /** Tokens of prompt and answer together; default what the model is prepared for, which is also the most. */
+  maxContext?: number | undefined;
+}
+
+export class ServedModel implements AsyncDisposable {
+  readonly created = Math.floor(Date.now() / 1000);
+  readonly batch: BatchGenerator;
+
+  private constructor(
+    readonly name: string,
+    private readonly loaded: LoadedModel,
+    readonly tokenizer: Tokenizer,
+    /** Undefined where the checkpoint has none: conversations are then written as `flatPrompt` does. */
+    private readonly template: ChatTemplate | undefined,
+    /** Most tokens of prompt and answer together. */
+    readonly contextLength: number,
+    maxSequences: number | undefined,
+  ) {
+    this.batch = new BatchGenerator(loaded.model, loaded.params, maxSequences === undefined ? {} : { maxSequences });
+  }
+
+  /**
+   * @param path - as `loadModel` takes it
+   * @throws {UsageError} if the model has no tokenizer, or less room than is asked for
+   */
+  static async open(path: string, options: ServedModelOptions = {}): Promise<ServedModel> {
+    const { device, name = basename(path), maxSequences, maxContext } = options;
+    const loaded = await loadModel(path, { device });
+    try {
+      const { tokenizer, checkpoint, model } = loaded;
+      if (tokenizer === undefined) {
+        throw new UsageError(`[serve] ${checkpoint} has no tokenizer.json; without it there is no text to serve.`);
+      }
+      const { maxSeqLen } = model.config;
+      if (maxContext !== undefined && maxContext > maxSeqLen) {
+        throw new UsageError(
+          `[serve] the model is prepared for ${maxSeqLen} tokens; received a context of ${maxContext}.`,
+        );
+      }
+      const template = loaded.source === undefined ? undefined : await loadChatTemplate(checkpoint);
+      return new ServedModel(name, loaded, tokenizer, template, maxContext ?? maxSeqLen, maxSequences);
+    } catch (error) {
+      loaded[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  get hasChatTemplate(): boolean {
+    return this.template !== undefined;
+  }
+
+  chatPrompt(messages: readonly ChatMessage[]): number[] {
+    if (this.template === undefined) return this.textPrompt(flatPrompt(messages));
+    // The template writes the special tokens itself.
+    return Array.from(this.tokenizer.encode(this.template.render(messages), { addSpecialTokens: false }));
+  }
+
+  textPrompt(text: string): number[] {
+    return Array.from(this.tokenizer.encode(text));
+  }
+
+  /** Tokens as a request gives them. @throws {ApiError} if one isn't of the model's */
+  checkedPrompt(ids: readonly number[]): readonly number[] {
+    const wrong = ids.find((id) => id >= this.vocabSize);
+    if (wrong === undefined) return ids;
+    throw badField("prompt", `prompt: there is no token ${wrong}; ids are below ${this.vocabSize}.`);
+  }
+
+  /** Rows of the model beyond the tokenizer's tokens pad its table: they have no text. */
+  get vocabSize(): number {
+    return Math.min(this.tokenizer.vocabSize, this.loaded.model.config.vocabSize);
+  }
+
+  /**
+   * Tokens that an answer may have.
+   *
+   * @throws {ApiError} if prompt and answer don't fit
+   */
+  roomFor(prompt: ArrayLike<number>, param: string, asked: number | undefined): number {
+    const room = this.contextLength - prompt.length;
+    if (prompt.length === 0) {
+      throw badField(param, `${param}: there is nothing to continue, not even a token that begins a text.`);
+    }
+    if ((asked ?? 1) <= room) return asked ?? room;
+    const answer = asked === undefined ? "" : ` and asks for ${asked} more`;
+    throw badField(
+      param,
+      `This model's maximum context length is ${this.contextLength} tokens. The request has ${prompt.length} in the prompt${answer}.`,
+      "context_length_exceeded",
+    );
+  }
+
+  /** What a request says of each of its answers; the first with the seed that was asked for. */
+  choiceOptions(request: GenerationRequest, maxTokens: number): (n: number) => ChoiceOptions {
+    const { sampling, stop, seed = randomInt(2 ** 47), topLogProbs = 0 } = request;
+    const { stopTokens } = this.loaded;
+    const { vocabSize } = this;
+    const unknown = Object.keys(sampling.logitBias ?? {}).find((id) => Number(id) >= vocabSize);
+    if (unknown !== undefined) {
+      throw badField("logit_bias", `logit_bias: there is no token ${unknown}; ids are below ${vocabSize}.`);
+    }
+    return (n) => ({ ...sampling, maxTokens, stop, stopTokens, vocabSize, topLogProbs, seed: seedOf(seed, n) });
+  }
+
+  write(prompt: ArrayLike<number>, options: ChoiceOptions) {
+    return writeChoice(this.batch, this.tokenizer, prompt, options);
+  }
+
+  /** @throws {ApiError} for another name */
+  requireName(name: string): void {
+    if (name === this.name) return;
+    throw new ApiError(404, `The model \`${name}\` does not exist; this server has \`${this.name}\`.`, {
+      param: "model",
+      code: "model_not_found",
+    });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.batch[Symbol.asyncDispose]();
+    this.loaded[Symbol.dispose]();
+  }
+}
+
+/** Seeds of further answers lie far from each other, so that neighbouring seeds of two requests have no answers in common. */
+function seedOf(seed: number, n: number): number {
+  return n === 0 ? seed : ((seed % 2 ** 52) + n * 2_654_435_761_001) % 2 ** 52;
+}
