@@ -10,6 +10,15 @@ export interface Outcome {
   stderr: string;
 }
 
+/** A command that runs. */
+export interface Running {
+  /** What it has written so far. */
+  outcome: Outcome;
+  /** Ctrl-C, once. */
+  interrupt(): void;
+  ended: Promise<Outcome>;
+}
+
 export class Workplace implements AsyncDisposable {
   private constructor(readonly folder: string) {}
 
@@ -35,17 +44,27 @@ export class Workplace implements AsyncDisposable {
     argv: string[],
     { interruptAt, env = {} }: { interruptAt?: string; env?: Record<string, string> } = {},
   ): Promise<Outcome> {
+    const running = this.start(argv, env, ({ outcome, interrupt }) => {
+      if (interruptAt !== undefined && `${outcome.stdout}\n${outcome.stderr}`.includes(interruptAt)) interrupt();
+    });
+    return running.ended;
+  }
+
+  /** @param onOutput - called whenever something was written */
+  start(argv: string[], env: Record<string, string> = {}, onOutput: (running: Running) => void = () => {}): Running {
     const outcome: Outcome = { code: 0, stdout: "", stderr: "" };
     let listener: (() => void) | undefined;
+    const interrupt = () => {
+      const given = listener;
+      listener = undefined;
+      given?.();
+    };
+    const running: Running = { outcome, interrupt, ended: Promise.resolve(outcome) };
     const stream = (name: "stdout" | "stderr") => ({
       columns: 160,
       write(text: string) {
         outcome[name] += text;
-        if (interruptAt !== undefined && outcome[name].includes(interruptAt)) {
-          const interrupt = listener;
-          listener = undefined;
-          interrupt?.();
-        }
+        onOutput(running);
       },
     });
     const io: Io = {
@@ -61,8 +80,8 @@ export class Workplace implements AsyncDisposable {
         throw new Error(`the command ended the process with ${code}`);
       },
     };
-    outcome.code = await main(argv, io);
-    return outcome;
+    running.ended = main(argv, io).then((code) => Object.assign(outcome, { code }));
+    return running;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -6,7 +6,12 @@ import { nearestName } from "./edit-distance.js";
 /** A value in a message: short, and on one line. */
 export function show(value: unknown): string {
   if (value === undefined) return "nothing";
-  const text = JSON.stringify(value) ?? String(value);
+  let text: string;
+  try {
+    text = JSON.stringify(value) ?? String(value);
+  } catch {
+    return "a value that is nested too deeply to be shown"; // what strangers send may be, as a config hardly is
+  }
   return text.length > 60 ? `${text.slice(0, 57)}…` : text;
 }
 

@@ -12,7 +12,7 @@ export interface ChatRequest extends GenerationRequest {
 
 const message = object({
   role: oneOf(["system", "developer", "user", "assistant"]),
-  content: z.unknown(),
+  content: z.unknown().optional(),
   name: text("a name").nullish(),
   // An assistant's message may carry these as null; anything else in them is refused below.
   refusal: z.null("refusals are not supported.").optional(),

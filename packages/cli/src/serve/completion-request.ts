@@ -1,6 +1,6 @@
 /** Bodies of `POST /v1/completions`. */
 import { z } from "zod";
-import { object, wholeNumber } from "../config/fields.js";
+import { list, object, wholeNumber } from "../config/fields.js";
 import { badField } from "./api-error.js";
 import { completionSharedFields, type GenerationRequest, parseBody, sharedSettings } from "./request-fields.js";
 
@@ -14,12 +14,15 @@ export interface CompletionRequest extends GenerationRequest {
 /** What the API gives where nothing is said. */
 const defaultMaxTokens = 16;
 
-const tokens = z.array(wholeNumber()).min(1);
+const tokens = list(wholeNumber(), "token ids");
 const schema = object({
   ...completionSharedFields,
-  prompt: z.union([z.string(), tokens, z.array(z.string()).min(1), z.array(tokens).min(1)], {
-    error: () => "expected a text, a list of token ids, or a list of either, none empty.",
-  }),
+  prompt: z.union(
+    [z.string(), tokens, list(z.string("expected a text."), "texts"), list(tokens, "lists of token ids")],
+    {
+      error: () => "expected a text, a list of token ids, or a list of either, none empty.",
+    },
+  ),
 });
 
 /** @throws {ApiError} naming the field that is wrong */

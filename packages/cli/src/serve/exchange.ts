@@ -1,5 +1,5 @@
 /** One HTTP request and its reply. */
-import { once } from "node:events";
+import { once, setMaxListeners } from "node:events";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { ApiError } from "./api-error.js";
 
@@ -10,11 +10,14 @@ export class Exchange {
   readonly #controller = new AbortController();
   /** Of the reply, whatever it is. */
   readonly headers: Record<string, string> = {};
+  /** While the client has enough to read. */
+  #drained: Promise<unknown> | undefined;
 
   constructor(
     readonly request: IncomingMessage,
     private readonly response: ServerResponse,
   ) {
+    setMaxListeners(0, this.signal); // every answer of a request is one
     response.once("close", () => this.abort(new ClientGone("[serve] the client has closed the connection.")));
   }
 
@@ -102,8 +105,12 @@ export class Exchange {
   async event(data: unknown): Promise<void> {
     this.signal.throwIfAborted();
     if (this.#write(JSON.stringify(data))) return;
-    const { signal } = this;
-    await once(this.response, "drain", { signal }).catch(() => signal.throwIfAborted());
+    const { response, signal } = this;
+    // One for all answers of a reply.
+    this.#drained ??= once(response, "drain", { signal }).finally(() => {
+      this.#drained = undefined;
+    });
+    await this.#drained.catch(() => signal.throwIfAborted());
   }
 
   endEvents(): void {

@@ -3,6 +3,7 @@
  * four routes a framework would take over little, and what matters here (back-pressure, clients that leave, the end) is said to the socket's
  * own streams.
  */
+import { once } from "node:events";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { IoError } from "@llmeff/native/errors";
@@ -29,6 +30,8 @@ export interface HttpServiceOptions extends AccessOptions {
 }
 
 export class HttpService implements AsyncDisposable {
+  /** `http://127.0.0.1:8000` */
+  readonly url: string;
   readonly #server: Server;
   readonly #access: Access;
   readonly #timeoutMs: number;
@@ -38,15 +41,19 @@ export class HttpService implements AsyncDisposable {
   /** Called when the last exchange has ended. */
   #onIdle: (() => void) | undefined;
 
+  /** @param server - listens already */
   private constructor(
+    server: Server,
     private readonly endpoints: Readonly<Record<string, Endpoint>>,
     options: HttpServiceOptions,
   ) {
     const { timeoutSeconds = 600, onFailure = () => {} } = options;
+    const { address, family, port } = server.address() as AddressInfo;
+    this.url = `http://${family === "IPv6" ? `[${address}]` : address}:${port}`;
     this.#access = new Access(options);
     this.#timeoutMs = timeoutSeconds * 1000;
     this.#onFailure = onFailure;
-    this.#server = createServer((request, response) => void this.#serve(request, response));
+    this.#server = server.on("request", (request, response) => void this.#serve(request, response));
   }
 
   /**
@@ -58,20 +65,11 @@ export class HttpService implements AsyncDisposable {
     options: HttpServiceOptions = {},
   ): Promise<HttpService> {
     const { host = "127.0.0.1", port = 8000 } = options;
-    const service = new HttpService(endpoints, options);
-    await new Promise<void>((resolve, reject) => {
-      service.#server.once("error", (cause) => {
-        reject(new IoError(`[serve] ${host}:${port} can't be listened on: ${cause.message}.`, { cause }));
-      });
-      service.#server.listen(port, host, resolve);
+    const server = createServer().listen(port, host);
+    await once(server, "listening").catch((cause: Error) => {
+      throw new IoError(`[serve] ${host}:${port} can't be listened on: ${cause.message}.`, { cause });
     });
-    return service;
-  }
-
-  /** `http://127.0.0.1:8000` */
-  get url(): string {
-    const { address, family, port } = this.#server.address() as AddressInfo;
-    return `http://${family === "IPv6" ? `[${address}]` : address}:${port}`;
+    return new HttpService(server, endpoints, options);
   }
 
   /** Takes no further requests, and ends when those that are there have been answered; after the time given it ends them. */

@@ -4,6 +4,7 @@ import { basename } from "node:path";
 import type { Tokenizer } from "@llmeff/data";
 import { flatPrompt } from "@llmeff/longcontext";
 import { BatchGenerator } from "@llmeff/models";
+import { LlmeffError } from "@llmeff/native/errors";
 import { UsageError } from "../errors.js";
 import { type LoadedModel, type LoadModelOptions, loadModel } from "../run/load-model.js";
 import { ApiError, badField } from "./api-error.js";
@@ -68,13 +69,23 @@ export class ServedModel implements AsyncDisposable {
   }
 
   chatPrompt(messages: readonly ChatMessage[]): number[] {
-    if (this.template === undefined) return this.textPrompt(flatPrompt(messages));
+    if (this.template === undefined) return this.#encode("messages", flatPrompt(messages), true);
     // The template writes the special tokens itself.
-    return Array.from(this.tokenizer.encode(this.template.render(messages), { addSpecialTokens: false }));
+    return this.#encode("messages", this.template.render(messages), false);
   }
 
+  /** @throws {ApiError} for a text that the tokenizer can't write, as one of characters may not */
   textPrompt(text: string): number[] {
-    return Array.from(this.tokenizer.encode(text));
+    return this.#encode("prompt", text, true);
+  }
+
+  #encode(param: string, text: string, addSpecialTokens: boolean): number[] {
+    try {
+      return Array.from(this.tokenizer.encode(text, { addSpecialTokens }));
+    } catch (cause) {
+      if (!(cause instanceof LlmeffError)) throw cause;
+      throw new ApiError(400, `${param}: ${cause.message}`, { param, cause });
+    }
   }
 
   /** Tokens as a request gives them. @throws {ApiError} if one isn't of the model's */
