@@ -16,7 +16,7 @@ export interface ServeCommandOptions {
   maxSequences: number;
   maxQueue: number;
   maxContext?: number;
-  maxBody: number;
+  maxBody?: number;
   timeout: number;
   grace: number;
   keyEnv?: string;

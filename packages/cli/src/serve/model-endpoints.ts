@@ -11,13 +11,13 @@ import type { ServedModel } from "./served-model.js";
 export interface EndpointOptions {
   /** Sequences at most, those that are written and those that wait; who asks for more is told to come back. */
   mostSequences: number;
-  /** Bytes of a request's body at most; default 4 MiB. */
+  /** Bytes of a request's body at most; default 32 for each token of the context, and at least 1 MiB. */
   maxBodyBytes?: number | undefined;
 }
 
 export function modelEndpoints(
   model: ServedModel,
-  { mostSequences, maxBodyBytes = 2 ** 22 }: EndpointOptions,
+  { mostSequences, maxBodyBytes = Math.max(2 ** 20, 32 * model.contextLength) }: EndpointOptions,
 ): Readonly<Record<string, Endpoint>> {
   const admission = new Admission(mostSequences);
   const admit = (sequences: number) => admission.enter(sequences);
