@@ -11,11 +11,12 @@ export { generate, generateTokens } from "./generation/generate.js";
 export type { GeneratedToken, GenerateOptions, SequenceOptions, TokenLogProb } from "./generation/options.js";
 export {
   drawToken,
-  readLogits,
   resolveSampling,
   type SamplingOptions,
   tokenProbabilities,
 } from "./generation/sampling.js";
+export { readLogits } from "./generation/scorer.js";
+export { checkDrafted, type DraftCounts, type DraftModel } from "./generation/speculation.js";
 export { CheckpointError, type Misshapen } from "./hugging-face/checkpoint-error.js";
 export type { JsonObject } from "./hugging-face/json-fields.js";
 export { type HuggingFaceModel, type LoadHuggingFaceOptions, loadHuggingFace } from "./hugging-face/load.js";

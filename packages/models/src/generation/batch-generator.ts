@@ -1,11 +1,13 @@
 /** Many sequences over one model at once ("continuous batching"). */
-import { type Device, DisposedError, logSumExp, scope, slice, type Tensor, tensor } from "@llmeff/tensor";
+import { DisposedError } from "@llmeff/tensor";
 import { KvCache } from "../cache.js";
 import type { ForwardOptions } from "../forward-options.js";
 import type { Parameters } from "../parameters.js";
 import type { Transformer } from "../transformer.js";
 import { checkInteger, type GeneratedToken, type Request, resolveRequest, type SequenceOptions } from "./options.js";
-import { type Scores, Sequence } from "./sequence.js";
+import { Scorer } from "./scorer.js";
+import { Sequence } from "./sequence.js";
+import { type DraftCounts, Drafter, type DraftModel } from "./speculation.js";
 
 export interface BatchOptions extends Pick<ForwardOptions, "state"> {
   /** Sequences in the batch at most; further ones wait. Default 16. */
@@ -14,12 +16,16 @@ export interface BatchOptions extends Pick<ForwardOptions, "state"> {
   prefillChunk?: number;
   /** Tokens drawn before their reader asks for them; a sequence whose reader is slower waits, the others don't. Default 4. */
   readAhead?: number;
+  /** Drafts tokens that the model then checks several of in one pass. Texts have the same distribution, at temperature 0 the same tokens. */
+  draft?: DraftModel;
 }
 
 /** New tokens of a sequence in a step. */
 interface Part {
   sequence: Sequence;
   length: number;
+  /** Tokens to draft behind them. */
+  drafts: number;
 }
 
 /**
@@ -37,8 +43,8 @@ export class BatchGenerator {
   readonly #maxSequences: number;
   readonly #prefillChunk: number;
   readonly #readAhead: number;
-  readonly #forward: ForwardOptions;
-  readonly #device: Device | undefined;
+  readonly #scorer: Scorer;
+  readonly #drafter: Drafter | undefined;
   /** In the order of the calls. */
   readonly #waiting: Sequence[] = [];
   readonly #active: Sequence[] = [];
@@ -48,8 +54,8 @@ export class BatchGenerator {
   /** @throws {OptionError} for an option outside its domain */
   constructor(
     private readonly model: Transformer,
-    private readonly params: Parameters,
-    { maxSequences = 16, prefillChunk = 256, readAhead = 4, state }: BatchOptions = {},
+    params: Parameters,
+    { maxSequences = 16, prefillChunk = 256, readAhead = 4, state, draft }: BatchOptions = {},
   ) {
     checkInteger("maxSequences", maxSequences, 1);
     checkInteger("prefillChunk", prefillChunk, 1, Number.POSITIVE_INFINITY);
@@ -57,8 +63,8 @@ export class BatchGenerator {
     this.#maxSequences = maxSequences;
     this.#prefillChunk = prefillChunk;
     this.#readAhead = readAhead;
-    this.#forward = state === undefined ? {} : { state };
-    this.#device = Object.values(params)[0]?.device;
+    this.#scorer = new Scorer(model, params, state);
+    this.#drafter = draft && new Drafter(draft, model.config);
   }
 
   /** Sequences in the batch. */
@@ -71,6 +77,11 @@ export class BatchGenerator {
     return this.#waiting.length;
   }
 
+  /** What has come of the drafts of a draft model. */
+  get drafts(): Readonly<DraftCounts> {
+    return { drafted: 0, accepted: 0, ...this.#drafter?.counts };
+  }
+
   /**
    * Draws tokens one at a time, each the next of the prompt and those before it. The sequence joins the batch when there is room, in the order of
    * the calls; leaving the iterator (`break`, `return()`, an abort) frees its rows at once.
@@ -81,6 +92,7 @@ export class BatchGenerator {
   generate(prompt: ArrayLike<number>, options: SequenceOptions): AsyncGenerator<GeneratedToken, undefined, undefined> {
     if (this.#disposed) throw new DisposedError("[BatchGenerator] it was disposed. Make another one.");
     const request = resolveRequest(this.model.config, prompt, options);
+    this.#drafter?.check(request);
     const sequence = new Sequence(request, {
       capacity: this.#readAhead,
       onRoom: () => this.#wake(),
@@ -138,7 +150,9 @@ export class BatchGenerator {
   #admit(): void {
     while (this.#active.length < this.#maxSequences && this.#waiting.length > 0) {
       const sequence = this.#waiting.shift()!;
-      sequence.begin(new KvCache(this.model.config, { expected: expectedLength(sequence.request) }));
+      const expected = expectedLength(sequence.request);
+      const cache = new KvCache(this.model.config, { expected, rollback: this.#drafter?.tokens ?? 0 });
+      sequence.begin({ cache, draft: this.#drafter?.cache(expected) });
       this.#active.push(sequence);
     }
   }
@@ -153,49 +167,32 @@ export class BatchGenerator {
       const length = pending === 1 ? 1 : Math.min(pending, Math.max(room, room > 0 ? sequence.indivisible : 0));
       if (length === 0) continue;
       if (pending > 1) room = Math.max(0, room - length);
-      parts.push({ sequence, length });
+      parts.push({ sequence, length, drafts: (pending === 1 && this.#drafter?.most(sequence)) || 0 });
     }
     return parts;
   }
 
   async #step(parts: readonly Part[]): Promise<void> {
-    let scores: Scores[];
     try {
-      scores = await this.#scores(parts);
-      await Promise.all(parts.map(({ sequence }) => sequence.prepareDraw()));
+      await Promise.all(parts.map(({ sequence, drafts }) => sequence.prepareDraws(1 + drafts)));
+      await this.#draft(parts);
+      const going = parts.filter(({ sequence }) => !sequence.ended);
+      if (going.length === 0) return;
+      const scores = await this.#scorer.score(going.map(({ sequence, length }) => sequence.input(length)));
+      for (const [i, { sequence }] of going.entries()) sequence.take(scores[i]!, this.#drafter?.counts);
     } catch (error) {
       // Nobody knows which of their caches are whole.
       for (const { sequence } of parts) sequence.fail(error);
-      return;
     }
-    for (const [i, { sequence }] of parts.entries()) sequence.take(scores[i]!);
   }
 
-  /** The scores after the last of the new tokens of each part. */
-  async #scores(parts: readonly Part[]): Promise<Scores[]> {
-    const vocabSizes = [...new Set(parts.map(({ sequence }) => sequence.request.vocabSize))];
-    const [logits, ...sums] = scope(() => {
-      const ids = Int32Array.from(parts.flatMap(({ sequence, length }) => sequence.next(length)));
-      const tokens = tensor(ids, { shape: [1, ids.length], device: this.#device });
-      const rows = parts.map(({ sequence, length }) => ({ cache: sequence.cache!, length, ...sequence.prefix }));
-      const scores = this.model.lastLogits(this.params, tokens, rows, this.#forward);
-      // As numbers: `data` gives those of half-precision models as bits.
-      const wide = scores.dtype === "float64" ? scores : scores.astype("float32");
-      return [wide, ...vocabSizes.map((n) => logSumExp(slice(wide, 1, 0, n), { axis: 1 }))] as [Tensor, ...Tensor[]];
-    });
-    try {
-      const [values, ...totals] = (await Promise.all([logits, ...sums].map((x) => x.data()))) as Float32Array[];
-      const V = this.model.config.vocabSize;
-      return parts.map(({ sequence }, i) => {
-        const { vocabSize } = sequence.request;
-        return {
-          logits: values!.subarray(i * V, i * V + vocabSize),
-          logSumExp: totals[vocabSizes.indexOf(vocabSize)]![i]!,
-        };
-      });
-    } finally {
-      for (const x of [logits, ...sums]) x.dispose();
-    }
+  async #draft(parts: readonly Part[]): Promise<void> {
+    if (this.#drafter === undefined) return;
+    const reading = parts.filter(({ sequence, length }) => length > 1 || sequence.pending > 1);
+    await this.#drafter.read(
+      reading.map(({ sequence, length }) => ({ sequence, end: sequence.length - sequence.pending + length })),
+    );
+    await this.#drafter.draft(parts);
   }
 }
 
