@@ -1,12 +1,14 @@
 /** Many sequences over one model at once ("continuous batching"). */
 import { DisposedError } from "@llmeff/tensor";
 import { KvCache } from "../cache.js";
+import type { ResolvedConfig } from "../config.js";
 import type { ForwardOptions } from "../forward-options.js";
 import type { Parameters } from "../parameters.js";
 import type { Transformer } from "../transformer.js";
 import { checkInteger, type GeneratedToken, type Request, resolveRequest, type SequenceOptions } from "./options.js";
+import { canLend, disposeCaches, KeptCaches, type Remembered, sharedLength } from "./prompt-reuse.js";
 import { Scorer } from "./scorer.js";
-import { Sequence } from "./sequence.js";
+import { Sequence, type SequenceCaches } from "./sequence.js";
 import { type DraftCounts, Drafter, type DraftModel } from "./speculation.js";
 
 export interface BatchOptions extends Pick<ForwardOptions, "state"> {
@@ -16,8 +18,21 @@ export interface BatchOptions extends Pick<ForwardOptions, "state"> {
   prefillChunk?: number;
   /** Tokens drawn before their reader asks for them; a sequence whose reader is slower waits, the others don't. Default 4. */
   readAhead?: number;
+  /**
+   * Sequences that have ended whose caches are kept for prompts that begin like them; default 0. Prompts that begin like a sequence in the batch copy
+   * its cache anyway.
+   */
+  keptSequences?: number;
   /** Drafts tokens that the model then checks several of in one pass. Texts have the same distribution, at temperature 0 the same tokens. */
   draft?: DraftModel;
+}
+
+/** Tokens of the prompts that have joined the batch. */
+export interface PromptCounts {
+  /** Those that go through the model. */
+  read: number;
+  /** Those whose rows were copied from another sequence. */
+  reused: number;
 }
 
 /** New tokens of a sequence in a step. */
@@ -48,6 +63,8 @@ export class BatchGenerator {
   /** In the order of the calls. */
   readonly #waiting: Sequence[] = [];
   readonly #active: Sequence[] = [];
+  readonly #kept: KeptCaches;
+  readonly #prompts: PromptCounts = { read: 0, reused: 0 };
   #running: Promise<void> | undefined;
   #disposed = false;
 
@@ -55,11 +72,13 @@ export class BatchGenerator {
   constructor(
     private readonly model: Transformer,
     params: Parameters,
-    { maxSequences = 16, prefillChunk = 256, readAhead = 4, state, draft }: BatchOptions = {},
+    { maxSequences = 16, prefillChunk = 256, readAhead = 4, keptSequences = 0, state, draft }: BatchOptions = {},
   ) {
     checkInteger("maxSequences", maxSequences, 1);
     checkInteger("prefillChunk", prefillChunk, 1, Number.POSITIVE_INFINITY);
     checkInteger("readAhead", readAhead, 1);
+    checkInteger("keptSequences", keptSequences, 0);
+    this.#kept = new KeptCaches(keptSequences);
     this.#maxSequences = maxSequences;
     this.#prefillChunk = prefillChunk;
     this.#readAhead = readAhead;
@@ -75,6 +94,10 @@ export class BatchGenerator {
   /** Sequences that wait for room. */
   get waiting(): number {
     return this.#waiting.length;
+  }
+
+  get prompts(): Readonly<PromptCounts> {
+    return { ...this.#prompts };
   }
 
   /** What has come of the drafts of a draft model. */
@@ -96,7 +119,7 @@ export class BatchGenerator {
     const sequence = new Sequence(request, {
       capacity: this.#readAhead,
       onRoom: () => this.#wake(),
-      onLeave: (left) => this.#remove(left),
+      onLeave: (left, caches) => this.#remove(left, caches),
     });
     if (request.count === 0) sequence.end();
     if (sequence.ended) return sequence.stream;
@@ -110,6 +133,7 @@ export class BatchGenerator {
     this.#disposed = true;
     for (const sequence of [...this.#active, ...this.#waiting])
       sequence.fail(new DisposedError("[BatchGenerator] it was disposed while this sequence was being written."));
+    this.#kept.dispose();
   }
 
   [Symbol.dispose](): void {
@@ -122,10 +146,17 @@ export class BatchGenerator {
     await this.#running;
   }
 
-  #remove(sequence: Sequence): void {
+  #remove(sequence: Sequence, caches: SequenceCaches | undefined): void {
     for (const list of [this.#active, this.#waiting]) {
       const at = list.indexOf(sequence);
       if (at >= 0) list.splice(at, 1);
+    }
+    if (caches !== undefined && (sequence.failed || !isReusable(this.model.config, sequence.request))) {
+      disposeCaches(caches);
+    } else if (caches !== undefined) {
+      // The row of the last token, if there is one, may be that of a drafted token in its place.
+      const length = Math.min(caches.cache.length, sequence.length - 1);
+      this.#kept.add({ ids: sequence.ids.slice(0, length), caches });
     }
     this.#wake();
   }
@@ -149,12 +180,48 @@ export class BatchGenerator {
 
   #admit(): void {
     while (this.#active.length < this.#maxSequences && this.#waiting.length > 0) {
-      const sequence = this.#waiting.shift()!;
-      const expected = expectedLength(sequence.request);
-      const cache = new KvCache(this.model.config, { expected, rollback: this.#drafter?.tokens ?? 0 });
-      sequence.begin({ cache, draft: this.#drafter?.cache(expected) });
-      this.#active.push(sequence);
+      this.#active.push(this.#waiting.shift()!);
     }
+  }
+
+  /**
+   * Gives a sequence its caches, with what others remember of the beginning of its prompt.
+   *
+   * @returns false while another is still reading what both begin with
+   */
+  #begin(sequence: Sequence): boolean {
+    const { request } = sequence;
+    const { prompt } = request;
+    const expected = expectedLength(request);
+    const [found, shared] = isReusable(this.model.config, request) ? this.#lender(request) : [undefined, 0];
+    if (found !== undefined && shared > found.caches.cache.length) return false;
+    const lend = (cache: KvCache | undefined, rollback: number) =>
+      cache !== undefined && canLend(cache, shared) ? cache.clone({ length: shared, expected, rollback }) : undefined;
+    const rollback = this.#drafter?.tokens ?? 0;
+    const lent = found && lend(found.caches.cache, rollback);
+    const cache = lent ?? new KvCache(this.model.config, { expected, rollback });
+    const draft = this.#drafter && ((found && lend(found.caches.draft, rollback)) ?? this.#drafter.cache(expected));
+    if (found !== undefined) this.#kept.touch(found);
+    sequence.begin({ cache, draft });
+    this.#prompts.reused += cache.length;
+    this.#prompts.read += prompt.length - cache.length;
+    return true;
+  }
+
+  /** Who remembers most of the beginning of a prompt, or is about to: sequences in the batch, and ended ones. */
+  #lender({ prompt }: Request): [Remembered | undefined, number] {
+    let [best, most]: [Remembered | undefined, number] = [undefined, 0];
+    const offer = (remembered: Remembered, known: number) => {
+      const { cache } = remembered.caches;
+      const shared = Math.min(sharedLength(prompt, remembered), known);
+      if (shared > most && (shared > cache.length || canLend(cache, shared))) [best, most] = [remembered, shared];
+    };
+    for (const { ids, caches, request } of this.#active) {
+      // The last token is always still to be read; of a prompt that is being read, the others are soon known.
+      if (caches !== undefined && isReusable(this.model.config, request)) offer({ ids, caches }, ids.length - 1);
+    }
+    for (const kept of this.#kept) offer(kept, kept.ids.length);
+    return [best, most];
   }
 
   /** One token of every sequence that is being written and whose reader keeps up, and a chunk of the prompts in the order of their coming. */
@@ -162,6 +229,7 @@ export class BatchGenerator {
     let room = this.#prefillChunk;
     const parts: Part[] = [];
     for (const sequence of this.#active) {
+      if (sequence.caches === undefined && !this.#begin(sequence)) continue;
       if (sequence.stream.full) continue;
       const { pending } = sequence;
       const length = pending === 1 ? 1 : Math.min(pending, Math.max(room, room > 0 ? sequence.indivisible : 0));
@@ -194,6 +262,11 @@ export class BatchGenerator {
     );
     await this.#drafter.draft(parts);
   }
+}
+
+/** Whether what is remembered of a part of the sequence is the same, whatever follows. */
+function isReusable({ ropeScaling }: ResolvedConfig, { indivisible }: Request): boolean {
+  return indivisible === 0 && ropeScaling?.type !== "dynamic";
 }
 
 /** Positions to make room for at first: a sequence may end long before it has as many as it may. */

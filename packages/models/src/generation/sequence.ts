@@ -9,8 +9,8 @@ import { checkDrafted, type DraftCounts } from "./speculation.js";
 import { TokenStream, type TokenStreamOptions } from "./token-stream.js";
 
 export interface SequenceEvents extends Pick<TokenStreamOptions, "capacity" | "onRoom"> {
-  /** Called once, when the sequence has ended or was left. */
-  onLeave(sequence: Sequence): void;
+  /** Called once, when the sequence has ended or was left; its caches are the listener's, if it had joined. */
+  onLeave(sequence: Sequence, caches: SequenceCaches | undefined): void;
 }
 
 /** What a sequence remembers, of the model and where there is one of the draft model. */
@@ -27,7 +27,6 @@ interface Drafted {
 
 export class Sequence {
   readonly stream: TokenStream<GeneratedToken>;
-  /** The prompt and what was drawn. */
   readonly #ids: number[];
   readonly #prompt: ReadonlySet<number>;
   /** How often each token was drawn; while a draft is made or checked, its tokens too. */
@@ -39,6 +38,7 @@ export class Sequence {
   #drawn = 0;
   #caches: SequenceCaches | undefined;
   #ended = false;
+  #failed = false;
 
   constructor(
     readonly request: Request,
@@ -59,9 +59,23 @@ export class Sequence {
     return this.#ended;
   }
 
-  /** Tokens of the prompt and drawn ones. */
+  /** Whether it ended by an error or an abort. */
+  get failed(): boolean {
+    return this.#failed;
+  }
+
+  /** The prompt and what was drawn. */
+  get ids(): readonly number[] {
+    return this.#ids;
+  }
+
   get length(): number {
     return this.#ids.length;
+  }
+
+  /** Undefined before it joins the batch, and after its end. */
+  get caches(): SequenceCaches | undefined {
+    return this.#caches;
   }
 
   /** Tokens that may still be drawn. */
@@ -69,7 +83,7 @@ export class Sequence {
     return this.request.count - this.#drawn;
   }
 
-  /** Joins the batch with empty caches, which are the sequence's from here on. */
+  /** Joins the batch with caches that are empty or hold the beginning of the prompt, and are the sequence's from here on. */
   begin(caches: SequenceCaches): void {
     this.#caches = caches;
   }
@@ -183,6 +197,7 @@ export class Sequence {
   }
 
   fail(error: unknown): void {
+    this.#failed ||= !this.#ended;
     this.stream.fail(error);
     this.#leave();
   }
@@ -203,8 +218,8 @@ export class Sequence {
     if (this.#ended) return;
     this.#ended = true;
     this.request.signal?.removeEventListener("abort", this.#abort);
-    this.#caches?.cache.dispose();
-    this.#caches?.draft?.dispose();
-    this.events.onLeave(this);
+    const caches = this.#caches;
+    this.#caches = undefined;
+    this.events.onLeave(this, caches);
   }
 }
