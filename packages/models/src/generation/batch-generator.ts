@@ -86,6 +86,11 @@ export class BatchGenerator {
     this.#drafter = draft && new Drafter(draft, model.config);
   }
 
+  /** Tokens of the model's vocabulary. */
+  get vocabSize(): number {
+    return this.model.config.vocabSize;
+  }
+
   /** Sequences in the batch. */
   get active(): number {
     return this.#active.length;
