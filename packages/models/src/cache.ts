@@ -40,7 +40,7 @@ export class RowCache {
     }
     this.#makeRoom(rows, added);
     const buffer = this.#buffer!;
-    scope(() => copyInto(slice(buffer, 1, this.#length, this.#length + added), rows));
+    scope(() => void copyInto(slice(buffer, 1, this.#length, this.#length + added), rows));
     this.#length += added;
     return { rows: slice(buffer, 1, 0, this.#length), offset: this.#offset };
   }
@@ -65,8 +65,12 @@ export class RowCache {
     this.#offset = from;
     this.#buffer = this.#allocate(other.#buffer, this.#length, 0);
     const [target, source] = [this.#buffer, other.#buffer];
-    scope(() =>
-      copyInto(slice(target, 1, 0, this.#length), slice(source, 1, from - other.#offset, length - other.#offset)),
+    scope(
+      () =>
+        void copyInto(
+          slice(target, 1, 0, this.#length),
+          slice(source, 1, from - other.#offset, length - other.#offset),
+        ),
     );
   }
 
@@ -91,7 +95,7 @@ export class RowCache {
     const kept = this.#needed(this.#length);
     const buffer = this.#allocate(like, kept, added);
     if (old) {
-      scope(() => copyInto(slice(buffer, 1, 0, kept), slice(old, 1, this.#length - kept, this.#length)));
+      scope(() => void copyInto(slice(buffer, 1, 0, kept), slice(old, 1, this.#length - kept, this.#length)));
       old.dispose();
     }
     this.#offset += this.#length - kept;

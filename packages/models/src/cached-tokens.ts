@@ -8,6 +8,8 @@ export interface CachedTokens {
   cache: KvCache;
   /** New tokens. */
   length: number;
+  /** Of these, how many last ones `lastLogits` scores; default 1. */
+  scored?: number;
   /** Leading positions of the sequence that see each other (prefix language model); they must come in its first pass. */
   prefix?: number;
 }
@@ -47,11 +49,14 @@ export function checkCachedTokens(parts: readonly CachedTokens[], tokens: Tensor
   if (new Set(parts.map(({ cache }) => cache)).size !== parts.length) {
     throw new OptionError("[Transformer] the same cache is given for two sequences of a pass. Each needs its own.");
   }
-  for (const { cache, length, prefix } of parts) {
+  for (const { cache, length, prefix, scored = 1 } of parts) {
     if (cache.batchSize !== undefined && cache.batchSize !== 1) {
       throw new ShapeError(
         `[Transformer] caches of several sequences must each hold one; received one with a batch of ${cache.batchSize}.`,
       );
+    }
+    if (!Number.isSafeInteger(scored) || scored < 0 || scored > length) {
+      throw new ShapeError(`[Transformer] of ${length} new tokens, 0..${length} can be scored; received ${scored}.`);
     }
     checkCausalPrefix(prefix, cache.length, length);
   }

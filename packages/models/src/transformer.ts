@@ -220,7 +220,7 @@ export class Transformer {
   /**
    * Scores after the last position only: what generation needs.
    *
-   * @returns `[B, vocabSize]`; of several caches, after the last token of each, `[caches, vocabSize]`
+   * @returns `[B, vocabSize]`; of several caches, a row after each of their last `scored` tokens
    */
   lastLogits(params: Parameters, tokens: Tensor, cache?: Remembered, options?: ForwardOptions): Tensor {
     return scope(() => {
@@ -337,15 +337,16 @@ function positionsOf(ranges: readonly PositionRange[], { device }: Tensor): Tens
   });
 }
 
-/** The last row of each sequence, of the rows `[1, T, C]` of all. */
+/** The last rows of each sequence that are to be scored, of the rows `[1, T, C]` of all. */
 function lastRows(hidden: Tensor, parts: readonly CachedTokens[]): Tensor {
-  if (parts.every(({ length }) => length === 1)) return hidden;
+  if (parts.every(({ length, scored = 1 }) => scored === length)) return hidden;
   let end = 0;
-  const rows = parts.map(({ length }) => {
+  const rows: Tensor[] = [];
+  for (const { length, scored = 1 } of parts) {
     end += length;
-    return slice(hidden, 1, end - 1, end);
-  });
-  return concat(rows, 1);
+    if (scored > 0) rows.push(slice(hidden, 1, end - scored, end));
+  }
+  return rows.length === 0 ? slice(hidden, 1, 0, 0) : concat(rows, 1);
 }
 
 function routerBiasName(layer: string): string {

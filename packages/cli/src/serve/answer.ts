@@ -1,9 +1,10 @@
 /** From a checked request to its reply: all answers to all prompts at once, whole or as they come. */
+import type { WriteOptions } from "../run/write-text.js";
 import type { Exchange } from "./exchange.js";
 import { type Answer, type ChoiceForm, type ReplyForm, replyHead, type Usage } from "./replies.js";
 import type { GenerationRequest } from "./request-fields.js";
 import type { ServedModel } from "./served-model.js";
-import type { ChoiceEnd, ChoiceOptions, Piece } from "./write-choice.js";
+import type { ChoiceEnd, Piece } from "./write-choice.js";
 
 /** What is to be continued. */
 export interface Prompt {
@@ -16,7 +17,7 @@ export interface Prompt {
 interface Choice {
   form: ChoiceForm;
   prompt: Prompt;
-  options: ChoiceOptions;
+  options: WriteOptions;
 }
 
 export interface Asked {
@@ -89,7 +90,8 @@ async function stream(asked: Asked, choices: readonly Choice[], exchange: Exchan
     if (prompt.echo !== "") await part(form.piece({ text: prompt.echo, tokens: [] }));
     const end = await write(asked, choice, exchange, async (piece) => {
       // Half a character, or what may be the beginning of a stop text: nothing to tell yet.
-      if (piece.text !== "" || request.topLogProbs !== undefined) await part(form.piece(piece));
+      if (piece.text !== "" || (request.topLogProbs !== undefined && piece.tokens.length > 0))
+        await part(form.piece(piece));
     });
     await part(form.closing(end.finish));
     return end;

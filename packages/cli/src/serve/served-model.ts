@@ -7,10 +7,11 @@ import { BatchGenerator } from "@llmeff/models";
 import { LlmeffError } from "@llmeff/native/errors";
 import { UsageError } from "../errors.js";
 import { type LoadedModel, type LoadModelOptions, loadModel } from "../run/load-model.js";
+import type { WriteOptions } from "../run/write-text.js";
 import { ApiError, badField } from "./api-error.js";
 import { type ChatMessage, type ChatTemplate, loadChatTemplate } from "./chat-template.js";
 import type { GenerationRequest } from "./request-fields.js";
-import { type ChoiceOptions, writeChoice } from "./write-choice.js";
+import { writeChoice } from "./write-choice.js";
 
 export interface ServedModelOptions extends Pick<LoadModelOptions, "device"> {
   /** What requests call it; default the name of its folder. */
@@ -120,7 +121,7 @@ export class ServedModel implements AsyncDisposable {
   }
 
   /** What a request says of each of its answers; the first with the seed that was asked for. */
-  choiceOptions(request: GenerationRequest, maxTokens: number): (n: number) => ChoiceOptions {
+  choiceOptions(request: GenerationRequest, maxTokens: number): (n: number) => WriteOptions {
     const { sampling, stop, seed = randomInt(2 ** 47), topLogProbs = 0 } = request;
     const { stopTokens } = this.loaded;
     const { vocabSize } = this;
@@ -128,10 +129,10 @@ export class ServedModel implements AsyncDisposable {
     if (unknown !== undefined) {
       throw badField("logit_bias", `logit_bias: there is no token ${unknown}; ids are below ${vocabSize}.`);
     }
-    return (n) => ({ ...sampling, maxTokens, stop, stopTokens, vocabSize, topLogProbs, seed: seedOf(seed, n) });
+    return (n) => ({ ...sampling, maxTokens, stop, stopTokens, topLogProbs, seed: seedOf(seed, n) });
   }
 
-  write(prompt: ArrayLike<number>, options: ChoiceOptions) {
+  write(prompt: ArrayLike<number>, options: WriteOptions) {
     return writeChoice(this.batch, this.tokenizer, prompt, options);
   }
 

@@ -1,6 +1,7 @@
 /** One answer of a model, piece by piece. */
-import { StopStrings, StreamingDecoder, type Tokenizer } from "@llmeff/data";
-import type { BatchGenerator, GeneratedToken, SequenceOptions, TokenLogProb } from "@llmeff/models";
+import type { Tokenizer } from "@llmeff/data";
+import type { BatchGenerator, GeneratedToken, TokenLogProb } from "@llmeff/models";
+import { type Ending, type WriteOptions, writeText } from "../run/write-text.js";
 
 /** A token in words, with the log of its probability. */
 export interface ScoredToken {
@@ -16,40 +17,31 @@ export interface Piece {
 }
 
 export interface ChoiceEnd {
-  finish: "stop" | "length";
+  finish: Ending;
   /** Tokens drawn, the one that ends a text included. */
   tokens: number;
 }
 
-export interface ChoiceOptions extends SequenceOptions {
-  stop: readonly string[];
-  stopTokens: readonly number[];
-}
-
-/**
- * Writes an answer until a stop token, a stop text or the limit. Tokens that end a text are neither in the text nor among the scored ones; leaving
- * the generator frees the sequence's memory.
- */
+/** Writes an answer. Tokens that end a text aren't among the scored ones; leaving the generator frees the sequence's memory. */
 export async function* writeChoice(
-  batch: Pick<BatchGenerator, "generate">,
+  batch: BatchGenerator,
   tokenizer: Tokenizer,
   prompt: ArrayLike<number>,
-  { stop, ...options }: ChoiceOptions,
+  options: WriteOptions,
 ): AsyncGenerator<Piece, ChoiceEnd, undefined> {
-  const decoder = new StreamingDecoder(tokenizer, prompt);
-  const stops = new StopStrings(stop);
-  let drawn = 0;
-  let ended = false;
-  for await (const token of batch.generate(prompt, options)) {
-    drawn++;
-    ended = options.stopTokens.includes(token.id);
-    if (ended) break;
-    yield { text: stops.push(decoder.push(token.id)), tokens: [scored(tokenizer, token)] };
-    if (stops.found !== undefined) return { finish: "stop", tokens: drawn };
+  const pieces = writeText(batch, tokenizer, prompt, options);
+  try {
+    for (let drawn = 0; ; ) {
+      const { value, done } = await pieces.next();
+      if (done) return { finish: value, tokens: drawn };
+      const { text, token } = value;
+      if (token !== undefined) drawn++;
+      const isText = token !== undefined && !options.stopTokens?.includes(token.id);
+      yield { text, tokens: isText ? [scored(tokenizer, token)] : [] };
+    }
+  } finally {
+    await pieces.return("stop");
   }
-  const text = stops.push(decoder.end()) + stops.end();
-  if (text !== "") yield { text, tokens: [] };
-  return { finish: ended || stops.found !== undefined ? "stop" : "length", tokens: drawn };
 }
 
 function scored(tokenizer: Tokenizer, { top, ...token }: GeneratedToken): ScoredToken {

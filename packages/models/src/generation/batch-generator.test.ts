@@ -97,6 +97,87 @@ describe.each(Object.entries(variants))("BatchGenerator with %s", (_name, varian
   });
 });
 
+describe.each([
+  ["dot attention", {}],
+  ["windows", { attention: [{ kind: "dot", window: 5 }, { kind: "dot" }] }],
+  ["2-simplicial windows", { attention: [{ kind: "simplicial", w1: 6, w2: 3 }, { kind: "dot" }] }],
+] satisfies [string, Partial<TransformerConfig>][])("prompts that begin alike, with %s", (_name, variant) => {
+  const model = new Transformer({ ...base, ...variant });
+  const params = model.init(3);
+  const long = prompts[1]!;
+  afterAll(() => model.dispose());
+
+  const alone = async (prompt: number[], options: SequenceOptions) =>
+    idsOf(await all(generateTokens(model, params, prompt, options)));
+
+  it("are read once for several samples", async () => {
+    for (const prefillChunk of [256, 4]) {
+      using batch = new BatchGenerator(model, params, { prefillChunk });
+      const seeds = [0, 1, 2, 3];
+      const options = (seed: number) => ({ maxTokens: 10, seed });
+      const texts = await Promise.all(seeds.map(async (seed) => idsOf(await all(batch.generate(long, options(seed))))));
+      for (const seed of seeds) expect(texts[seed]).toEqual(await alone(long, options(seed)));
+      // All but the last token, after which the scores are wanted.
+      expect(batch.prompts).toEqual({ read: long.length + 3, reused: 3 * (long.length - 1) });
+    }
+  });
+
+  it("share as much as is the same with a sequence that is being written", async () => {
+    using batch = new BatchGenerator(model, params, { readAhead: 30 });
+    const first = batch.generate([1, 2, 3], { maxTokens: 8, temperature: 0 });
+    const begun: GeneratedToken[] = [];
+    for (let i = 0; i < 8; i++) begun.push((await first.next()).value as GeneratedToken);
+    const options = { maxTokens: 6, temperature: 0 };
+    const prompt = [1, 2, 3, ...idsOf(begun).slice(0, 2), 9, 9];
+    expect(idsOf(await all(batch.generate(prompt, options)))).toEqual(await alone(prompt, options));
+  });
+
+  it("find the caches of sequences that have ended, of the latest as many as are kept", async () => {
+    const before = memory().tensors;
+    {
+      using batch = new BatchGenerator(model, params, { keptSequences: 2 });
+      const options = { maxTokens: 4, temperature: 0 };
+      const turn = async (prompt: number[]) => {
+        const written = idsOf(await all(batch.generate(prompt, options)));
+        expect(written).toEqual(await alone(prompt, options));
+        return [...prompt, ...written];
+      };
+      const other = await turn([7, 7, 7, 7]);
+      const conversation = await turn(long);
+      const { reused } = batch.prompts;
+      const longer = await turn([...conversation, 3, 3]);
+      expect(batch.prompts.reused - reused).toBe(conversation.length - 1);
+      // The longer conversation has taken the place of the shorter; the other one is still there.
+      await turn([...other, 5]);
+      expect(batch.prompts.reused - reused).toBe(conversation.length - 1 + other.length - 1);
+      await turn([0, 1]);
+      await turn([4, 3]);
+      const last = batch.prompts.reused;
+      await turn(longer);
+      expect(batch.prompts.reused).toBe(last);
+    }
+    expect(memory().tensors).toBe(before);
+  });
+
+  it("are read by themselves where their cache fails or is left", async () => {
+    using batch = new BatchGenerator(model, params, { prefillChunk: 3 });
+    const first = batch.generate(long, { maxTokens: 5 });
+    const second = all(batch.generate(long, { maxTokens: 5, seed: 1 }));
+    await first.return(undefined);
+    expect(idsOf(await second)).toEqual(await alone(long, { maxTokens: 5, seed: 1 }));
+  });
+
+  it("share the draft model's cache too", async () => {
+    const draft = { model, params, tokens: 3 };
+    using batch = new BatchGenerator(model, params, { draft, keptSequences: 1 });
+    const options = { maxTokens: 9, temperature: 0 };
+    for (const prompt of [long, long, [...long, 4, 4]])
+      expect(idsOf(await all(batch.generate(prompt, options)))).toEqual(await alone(prompt, options));
+    const { drafted, accepted } = batch.drafts;
+    expect(accepted).toBe(drafted);
+  });
+});
+
 describe("BatchGenerator", () => {
   const model = new Transformer(base);
   const params = model.init(1);
@@ -198,6 +279,7 @@ describe("BatchGenerator", () => {
   it.each([
     [{ maxSequences: 0 }, /maxSequences must be a positive integer; received 0/],
     [{ prefillChunk: 1.5 }, /prefillChunk must be a positive integer; received 1\.5/],
+    [{ keptSequences: -1 }, /keptSequences must be a non-negative integer; received -1/],
     [{ readAhead: 0 }, /readAhead must be a positive integer; received 0/],
   ])("refuses %o", (options, message) => {
     expect(() => batchOf(options)).toThrow(message);
