@@ -20,6 +20,7 @@ import * as longcontext from "./longcontext.mjs";
 import * as matmul from "./matmul.mjs";
 import * as matrixOptimizers from "./matrix-optimizers.mjs";
 import * as optimizers from "./optimizers.mjs";
+import * as serve from "./serve.mjs";
 import * as smallOps from "./small-ops.mjs";
 import * as trainStep from "./train-step.mjs";
 import * as wholeStep from "./whole-step.mjs";
@@ -35,6 +36,7 @@ const benchmarks = {
   contention,
   "small-ops": smallOps,
   longcontext,
+  serve,
   cpu,
   cuda,
 };

@@ -67,7 +67,7 @@ const dtypeHelp = `${trainingDTypes.join(" or ")} parameters and activations, in
 function buildProgram(io: Io, done: (code: number) => void): Command {
   const program = new Command("llmeff")
     .description(
-      "Trains language models on a native engine, generates text, runs studies, and evaluates long contexts.",
+      "Trains language models on a native engine, generates text, serves models, runs studies, and evaluates long contexts.",
     )
     .version(version())
     .configureOutput({
