@@ -5,14 +5,12 @@ import { join } from "node:path";
 import { memory } from "@llmeff/tensor";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { bundleProgram } from "../../../test/bundle.js";
-import { type Running, sampleText, textConfig, Workplace } from "./harness.js";
-import { makeEndless, makeStories, root, until } from "./served.js";
+import { type Running, sampleText, textConfig, type Workplace } from "./harness.js";
+import { makePlace, root, until } from "./served.js";
 
 let place: Workplace;
 beforeAll(async () => {
-  place = await Workplace.create();
-  await makeStories(place.path("stories"));
-  await makeEndless(place.path("endless"));
+  place = await makePlace();
 });
 afterAll(() => place[Symbol.asyncDispose]());
 

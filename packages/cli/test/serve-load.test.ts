@@ -7,14 +7,12 @@ import { connect, type Socket } from "node:net";
 import { memory } from "@llmeff/tensor";
 import { OpenAI } from "openai";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { Workplace } from "./harness.js";
-import { makeEndless, makeStories, Served, until } from "./served.js";
+import type { Workplace } from "./harness.js";
+import { makePlace, Served, until } from "./served.js";
 
 let place: Workplace;
 beforeAll(async () => {
-  place = await Workplace.create();
-  await makeStories(place.path("stories"));
-  await makeEndless(place.path("endless"));
+  place = await makePlace();
 });
 afterAll(() => place[Symbol.asyncDispose]());
 

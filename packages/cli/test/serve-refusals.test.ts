@@ -191,6 +191,10 @@ describe("requests", () => {
     expect(nothing.choices).toMatchObject([{ text: "", finish_reason: "length" }]);
     const full = { ...text, prompt: new Array(511).fill(300), max_tokens: 1 };
     expect((await served.client.completions.create(full)).usage).toMatchObject({ total_tokens: 512 });
+    const unsaid = { model: "stories", prompt: new Array(509).fill(300) };
+    expect((await served.client.completions.create(unsaid)).usage).toMatchObject({ total_tokens: 512 });
+    const none = served.client.completions.create({ model: "stories", prompt: new Array(512).fill(300) });
+    await expect(none).rejects.toMatchObject({ status: 400, code: "context_length_exceeded" });
   });
 });
 

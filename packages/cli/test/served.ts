@@ -7,6 +7,7 @@ import { OpenAI } from "openai";
 import { HttpService, type HttpServiceOptions } from "../src/serve/http-service.js";
 import { type EndpointOptions, modelEndpoints } from "../src/serve/model-endpoints.js";
 import { ServedModel, type ServedModelOptions } from "../src/serve/served-model.js";
+import { Workplace } from "./harness.js";
 
 export const root = join(import.meta.dirname, "../../..");
 const stories = join(root, "datasets/stories260K");
@@ -26,13 +27,21 @@ export async function storiesText(): Promise<string> {
 }
 
 /** Writes a model of random bytes, whose answers end at the limit alone. */
-export async function makeEndless(folder: string): Promise<void> {
+async function makeEndless(folder: string): Promise<void> {
   const model = new Transformer({ vocabSize: 256, dModel: 16, numLayers: 2, numHeads: 2, maxSeqLen: 200_000 });
   const params = model.init(1);
   const files = { "tokenizer.json": JSON.stringify(tokenizerJson(byteTokenizer())) };
   await saveHuggingFace(folder, model, params, { files });
   for (const param of Object.values(params)) param.dispose();
   model.dispose();
+}
+
+/** A folder with both. */
+export async function makePlace(): Promise<Workplace> {
+  const place = await Workplace.create();
+  await makeStories(place.path("stories"));
+  await makeEndless(place.path("endless"));
+  return place;
 }
 
 export class Served implements AsyncDisposable {

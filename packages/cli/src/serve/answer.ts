@@ -32,7 +32,7 @@ export interface Asked {
 /** @throws {ApiError} if a prompt leaves no room for what is asked */
 function choicesOf({ model, request, prompts, promptField, form }: Asked): Choice[] {
   return prompts.flatMap((prompt, i) => {
-    const options = model.choiceOptions(request, model.roomFor(prompt.ids, promptField, request.maxTokens));
+    const options = model.choiceOptions(request, model.roomFor(prompt.ids, promptField, request));
     return Array.from({ length: request.n }, (_, n) => ({
       form: form.choice(i * request.n + n, request.topLogProbs !== undefined),
       prompt,

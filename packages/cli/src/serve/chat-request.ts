@@ -41,6 +41,7 @@ export function parseChatRequest(body: unknown): ChatRequest {
   return {
     ...sharedSettings(checked),
     maxTokens: max_completion_tokens ?? max_tokens ?? undefined,
+    defaultMaxTokens: Number.POSITIVE_INFINITY,
     topLogProbs: logprobs ? (top_logprobs ?? 0) : undefined,
     messages: checked.messages.map(({ role, content, name }, i) => ({
       role: role === "developer" ? "system" : role,

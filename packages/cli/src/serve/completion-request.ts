@@ -11,9 +11,6 @@ export interface CompletionRequest extends GenerationRequest {
   echo: boolean;
 }
 
-/** What the API gives where nothing is said. */
-const defaultMaxTokens = 16;
-
 const tokens = list(wholeNumber(), "token ids");
 const schema = object({
   ...completionSharedFields,
@@ -33,7 +30,8 @@ export function parseCompletionRequest(body: unknown): CompletionRequest {
   }
   return {
     ...sharedSettings(shared),
-    maxTokens: max_tokens ?? defaultMaxTokens,
+    maxTokens: max_tokens ?? undefined,
+    defaultMaxTokens: 16, // OpenAI's
     topLogProbs: logprobs ?? undefined,
     echo: echo ?? false,
     prompts: promptsOf(prompt),

@@ -11,13 +11,16 @@ import type { ServedModel } from "./served-model.js";
 export interface EndpointOptions {
   /** Sequences at most, those that are written and those that wait; who asks for more is told to come back. */
   mostSequences: number;
-  /** Bytes of a request's body at most; default 32 for each token of the context, and at least 1 MiB. */
+  /**
+   * Bytes of a request's body at most; default 32 for each token of the context, and at least 256 KiB. Nothing else is answered while a prompt is
+   * divided into tokens, and what is far longer than the context would be refused afterwards.
+   */
   maxBodyBytes?: number | undefined;
 }
 
 export function modelEndpoints(
   model: ServedModel,
-  { mostSequences, maxBodyBytes = Math.max(2 ** 20, 32 * model.contextLength) }: EndpointOptions,
+  { mostSequences, maxBodyBytes = Math.max(2 ** 18, 32 * model.contextLength) }: EndpointOptions,
 ): Readonly<Record<string, Endpoint>> {
   const admission = new Admission(mostSequences);
   const admit = (sequences: number) => admission.enter(sequences);

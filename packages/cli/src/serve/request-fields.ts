@@ -15,8 +15,10 @@ export interface GenerationRequest {
   n: number;
   sampling: SamplingOptions;
   seed: number | undefined;
-  /** Undefined leaves it to the server. */
+  /** Tokens of an answer at most; the prompt must leave room for them. */
   maxTokens: number | undefined;
+  /** Where that isn't said: as many, or what there is room for. */
+  defaultMaxTokens: number;
   stop: readonly string[];
   /** How many of the likeliest tokens to tell with each; undefined tells of none, not even of those drawn. */
   topLogProbs: number | undefined;
@@ -77,7 +79,7 @@ export const completionSharedFields = {
 /** What the shared fields of a request mean. */
 export function sharedSettings(
   body: z.infer<z.ZodObject<typeof sharedFields>>,
-): Omit<GenerationRequest, "topLogProbs" | "maxTokens"> {
+): Omit<GenerationRequest, "topLogProbs" | "maxTokens" | "defaultMaxTokens"> {
   const { model, n, stop, stream, stream_options, seed } = body;
   if (stream_options && !stream) {
     throw badField("stream_options", "stream_options: expected only together with stream: true.");

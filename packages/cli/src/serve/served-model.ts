@@ -106,13 +106,13 @@ export class ServedModel implements AsyncDisposable {
    *
    * @throws {ApiError} if prompt and answer don't fit
    */
-  roomFor(prompt: ArrayLike<number>, param: string, asked: number | undefined): number {
+  roomFor(prompt: ArrayLike<number>, param: string, { maxTokens, defaultMaxTokens }: GenerationRequest): number {
     const room = this.contextLength - prompt.length;
     if (prompt.length === 0) {
       throw badField(param, `${param}: there is nothing to continue, not even a token that begins a text.`);
     }
-    if ((asked ?? 1) <= room) return asked ?? room;
-    const answer = asked === undefined ? "" : ` and asks for ${asked} more`;
+    if ((maxTokens ?? 1) <= room) return maxTokens ?? Math.min(room, defaultMaxTokens);
+    const answer = maxTokens === undefined ? "" : ` and asks for ${maxTokens} more`;
     throw badField(
       param,
       `This model's maximum context length is ${this.contextLength} tokens. The request has ${prompt.length} in the prompt${answer}.`,
