@@ -181,7 +181,11 @@ function buildProgram(io: Io, done: (code: number) => void): Command {
     .option("--max-sequences <n>", "answers that are written at a time", positiveInteger, 16)
     .option("--max-queue <n>", "answers that may wait; further requests are told to come back", wholeNumber, 128)
     .option("--max-context <n>", "tokens of prompt and answer together (default: the model's)", positiveInteger)
-    .option("--max-body <bytes>", "of a request (default: 32 for a token of context, at least 256 KiB)", positiveInteger)
+    .option(
+      "--max-body <bytes>",
+      "of a request (default: 32 for a token of context, at least 256 KiB)",
+      positiveInteger,
+    )
     .option("--timeout <seconds>", "for a reply, waiting included", positiveSeconds, 600)
     .option("--grace <seconds>", "for replies that are on their way when it is to end", seconds, 10)
     .option("--key-env <name>", "environment variable with the key that requests must carry (default: LLMEFF_API_KEY)")
