@@ -178,6 +178,56 @@ describe.each([
   });
 });
 
+describe("a prompt whose beginning sees itself (prefix language model)", () => {
+  const model = new Transformer({ ...base, attention: [{ kind: "dot", window: 9 }, { kind: "dot" }] });
+  const params = model.init(3);
+  const prompt = prompts[1]!.slice(0, 12);
+
+  it("is scored as in one pass, whatever the chunks and the other sequences", async () => {
+    for (const prefillChunk of [256, 3]) {
+      using batch = new BatchGenerator(model, params, { prefillChunk });
+      const options = { maxTokens: 5, temperature: 0 };
+      const reading = [all(batch.generate(prompt, { ...options, prefix: 8 })), all(batch.generate(prompt, options))];
+      const [seeing, causal] = (await Promise.all(reading)) as [GeneratedToken[], GeneratedToken[]];
+      const first = (prefix?: number) => {
+        const z = scope(() => {
+          const tokens = tensor(Int32Array.from(prompt), { shape: [1, prompt.length] });
+          const scores = model.lastLogits(params, tokens, undefined, prefix === undefined ? {} : { prefix });
+          return [...(scores.dataSync() as Float32Array)];
+        });
+        return Math.max(...z) - Math.log(z.reduce((sum, x) => sum + Math.exp(x), 0));
+      };
+      expect(seeing[0]!.logProb).toBeCloseTo(first(8), 5);
+      expect(causal[0]!.logProb).toBeCloseTo(first(), 5);
+      expect(Math.abs(first() - first(8))).toBeGreaterThan(1e-3);
+      const options8 = { ...options, prefix: 8 };
+      expect(idsOf(seeing)).toEqual(idsOf(await all(generateTokens(model, params, prompt, options8))));
+    }
+  });
+
+  it("is refused by a model that has no such mask, and in parts", () => {
+    const simplicial = new Transformer({ ...base, attention: [{ kind: "simplicial" }] });
+    using batch = new BatchGenerator(simplicial, params);
+    expect(() => batch.generate([1, 2], { maxTokens: 1, prefix: 2 })).toThrow(/this model has 2-simplicial ones/);
+    using caches = new KvCache(model.config);
+    const tokens = tensor(Int32Array.of(1, 2), { shape: [1, 2] });
+    const pass = (of: Transformer, options: { length: number; prefix?: number; scored?: number }) =>
+      scope(() => void of.lastLogits(params, tokens, [{ cache: caches, ...options }]));
+    expect(() => pass(simplicial, { length: 2, prefix: 2 })).toThrow(/masks of dot-product layers/);
+    expect(() => pass(model, { length: 2, prefix: 3 })).toThrow(
+      /prefix of 3 positions must come whole in the first pass/,
+    );
+    expect(() => pass(model, { length: 2, prefix: -1 })).toThrow(/a prefix must be a non-negative integer/);
+    expect(() => pass(model, { length: 3 })).toThrow(
+      /with T the sum of their positive lengths; received \[1, 2\] and lengths 3/,
+    );
+    expect(() => pass(model, { length: 2, scored: 3 })).toThrow(/0\.\.2 can be scored; received 3/);
+    const both = [1, 1].map((length) => ({ cache: caches, length }));
+    expect(() => model.lastLogits(params, tokens, both)).toThrow(/the same cache is given for two sequences/);
+    expect(caches.length).toBe(0);
+  });
+});
+
 describe("BatchGenerator", () => {
   const model = new Transformer(base);
   const params = model.init(1);
