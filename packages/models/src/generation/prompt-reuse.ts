@@ -16,7 +16,7 @@ function commonLength(a: readonly number[], b: readonly number[]): number {
 
 /** How many leading tokens of a prompt are among those known: not the last one, after which the scores are wanted. */
 export function sharedLength(prompt: readonly number[], { ids }: KnownTokens): number {
-  return commonLength(prompt.slice(0, -1), ids);
+  return Math.min(prompt.length - 1, commonLength(prompt, ids));
 }
 
 /** Whether the cache still has the rows that the first `length` positions need. */
