@@ -14,6 +14,13 @@ export interface CachedTokens {
   prefix?: number;
 }
 
+/** What a forward pass remembers: the cache of a batch, or those of several sequences with their numbers of new tokens. */
+export type Remembered = KvCache | readonly CachedTokens[];
+
+export function isSeveral(cache: Remembered | undefined): cache is readonly CachedTokens[] {
+  return Array.isArray(cache);
+}
+
 /** Tokens of a pass that belong to one cache: all rows of a batch, or one of several sequences in a row. */
 export interface CacheSpan {
   cache: KvCache;

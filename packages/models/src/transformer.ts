@@ -22,7 +22,14 @@ import {
 } from "@llmeff/tensor";
 import { type TrainingFlops, trainingFlopsPerToken } from "./accounting.js";
 import type { KvCache } from "./cache.js";
-import { type CachedTokens, type CacheSpan, checkCachedTokens, spansOf } from "./cached-tokens.js";
+import {
+  type CachedTokens,
+  type CacheSpan,
+  checkCachedTokens,
+  isSeveral,
+  type Remembered,
+  spansOf,
+} from "./cached-tokens.js";
 import { expertsOf, type ResolvedConfig, resolveConfig, type TransformerConfig, widthRatio } from "./config.js";
 import { checkForward, type ForeignEmbeds, type ForwardOptions } from "./forward-options.js";
 import { block } from "./layers/block.js";
@@ -315,13 +322,6 @@ export class Transformer {
       return zCoef > 0 ? add(balanced, mul(zLoss, zCoef)) : balanced;
     }, loss);
   }
-}
-
-/** What a forward pass remembers: the cache of a batch, or those of several sequences with their numbers of new tokens. */
-export type Remembered = KvCache | readonly CachedTokens[];
-
-function isSeveral(cache: Remembered | undefined): cache is readonly CachedTokens[] {
-  return Array.isArray(cache);
 }
 
 /** All tokens of a pass over one cache. */

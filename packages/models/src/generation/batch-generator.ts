@@ -6,7 +6,7 @@ import type { ForwardOptions } from "../forward-options.js";
 import type { Parameters } from "../parameters.js";
 import type { Transformer } from "../transformer.js";
 import { checkInteger, type GeneratedToken, type Request, resolveRequest, type SequenceOptions } from "./options.js";
-import { canLend, disposeCaches, KeptCaches, type Remembered, sharedLength } from "./prompt-reuse.js";
+import { canLend, disposeCaches, KeptCaches, type KnownTokens, sharedLength } from "./prompt-reuse.js";
 import { Scorer } from "./scorer.js";
 import { Sequence, type SequenceCaches } from "./sequence.js";
 import { type DraftCounts, Drafter, type DraftModel } from "./speculation.js";
@@ -214,9 +214,9 @@ export class BatchGenerator {
   }
 
   /** Who remembers most of the beginning of a prompt, or is about to: sequences in the batch, and ended ones. */
-  #lender({ prompt }: Request): [Remembered | undefined, number] {
-    let [best, most]: [Remembered | undefined, number] = [undefined, 0];
-    const offer = (remembered: Remembered, known: number) => {
+  #lender({ prompt }: Request): [KnownTokens | undefined, number] {
+    let [best, most]: [KnownTokens | undefined, number] = [undefined, 0];
+    const offer = (remembered: KnownTokens, known: number) => {
       const { cache } = remembered.caches;
       const shared = Math.min(sharedLength(prompt, remembered), known);
       if (shared > most && (shared > cache.length || canLend(cache, shared))) [best, most] = [remembered, shared];

@@ -3,7 +3,7 @@ import type { KvCache } from "../cache.js";
 import type { SequenceCaches } from "./sequence.js";
 
 /** What somebody remembers of these tokens. */
-export interface Remembered {
+export interface KnownTokens {
   ids: readonly number[];
   caches: SequenceCaches;
 }
@@ -14,9 +14,9 @@ function commonLength(a: readonly number[], b: readonly number[]): number {
   return most;
 }
 
-/** How many leading tokens of a prompt are among those remembered: not the last one, after which the scores are wanted. */
-export function sharedLength(prompt: readonly number[], { ids }: Remembered): number {
-  return commonLength(prompt.slice(0, -1), ids);
+/** How many leading tokens of a prompt are among those known: not the last one, after which the scores are wanted. */
+export function sharedLength(prompt: readonly number[], { ids }: KnownTokens): number {
+  return Math.min(prompt.length - 1, commonLength(prompt, ids));
 }
 
 /** Whether the cache still has the rows that the first `length` positions need. */
@@ -26,35 +26,35 @@ export function canLend(cache: KvCache, length: number): boolean {
 
 /** The caches of sequences that have ended, the latest first. */
 export class KeptCaches {
-  readonly #kept: Remembered[] = [];
+  readonly #kept: KnownTokens[] = [];
 
   constructor(private readonly most: number) {}
 
-  [Symbol.iterator](): Iterator<Remembered> {
+  [Symbol.iterator](): Iterator<KnownTokens> {
     return this.#kept[Symbol.iterator]();
   }
 
   /** Takes caches over. Those that begin this one are of no further use; the oldest goes when there are too many. */
-  add(remembered: Remembered): void {
-    const whole = (other: Remembered) => commonLength(other.ids, remembered.ids) === other.ids.length;
+  add(known: KnownTokens): void {
+    const whole = (other: KnownTokens) => commonLength(other.ids, known.ids) === other.ids.length;
     for (const other of this.#kept.filter(whole)) this.#drop(other);
-    this.#kept.unshift(remembered);
+    this.#kept.unshift(known);
     while (this.#kept.length > this.most) this.#drop(this.#kept.at(-1)!);
   }
 
   /** It was of use, and shall stay longer. */
-  touch(remembered: Remembered): void {
-    const at = this.#kept.indexOf(remembered);
+  touch(known: KnownTokens): void {
+    const at = this.#kept.indexOf(known);
     if (at > 0) this.#kept.unshift(...this.#kept.splice(at, 1));
   }
 
-  #drop(remembered: Remembered): void {
-    this.#kept.splice(this.#kept.indexOf(remembered), 1);
-    disposeCaches(remembered.caches);
+  #drop(known: KnownTokens): void {
+    this.#kept.splice(this.#kept.indexOf(known), 1);
+    disposeCaches(known.caches);
   }
 
   dispose(): void {
-    for (const remembered of [...this.#kept]) this.#drop(remembered);
+    for (const known of [...this.#kept]) this.#drop(known);
   }
 }
 

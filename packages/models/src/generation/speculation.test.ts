@@ -197,7 +197,7 @@ describe("drafts", () => {
     await Promise.all([0, 1, 2].map((seed) => all(batch.generate([1, 2], { maxTokens: 21, seed, temperature: 0 }))));
     const { drafted, accepted } = batch.drafts;
     expect(accepted).toBe(drafted);
-    // Five tokens a step: 21 are 4 steps of five, and one.
+    // The first token comes with the prompt, then five come in each step: 21 are one and 4 steps.
     expect(drafted).toBe(3 * 16);
   });
 

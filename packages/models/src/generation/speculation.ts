@@ -77,8 +77,12 @@ export class Drafter {
     return new KvCache(this.#config, { expected, rollback: this.tokens });
   }
 
-  /** Tokens that can be drafted for a sequence: none beyond the positions of the small model. */
+  /**
+   * Tokens that can be drafted for a sequence: none beyond the positions of the small model, and none before the first token, lest the text depend on
+   * the parts in which its prompt is read.
+   */
   most(sequence: Sequence): number {
+    if (sequence.left === sequence.request.count) return 0;
     return Math.max(0, Math.min(this.tokens, sequence.left - 1, this.#config.maxSeqLen - sequence.length + 1));
   }
 
