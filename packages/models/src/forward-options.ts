@@ -27,6 +27,8 @@ export interface ForwardOptions extends AttentionMasks {
   inputEmbeds?: ForeignEmbeds;
   /** Biases of the routers' choices by the names of `Transformer.initState`. */
   state?: Record<string, Tensor>;
+  /** Numbers of blocks whose outputs `Transformer.states` returns too, such as for distillation of hidden states; default none, which costs nothing. */
+  blocks?: readonly number[];
   /** The key of each layer's jitter of its router, which differs from step to step. Without it there is none. */
   jitterKey?: (layer: number) => RandomKey;
 }
@@ -41,7 +43,7 @@ function isBatchTime(x: Tensor, tokens: Tensor): boolean {
  * @throws {OptionError} {@link ShapeError}
  */
 export function checkForward(config: ResolvedConfig, tokens: Tensor, options: ForwardOptions, cache?: KvCache): void {
-  const { documents, prefix, causal = true, positions, inputEmbeds, state } = options;
+  const { documents, prefix, causal = true, positions, inputEmbeds, state, blocks = [] } = options;
   const learned = config.positions === "learned";
   const masked = documents !== undefined || prefix !== undefined || !causal;
   const fail = (message: string) => {
@@ -70,6 +72,9 @@ export function checkForward(config: ResolvedConfig, tokens: Tensor, options: Fo
   if (config.experts?.routerBias && state === undefined) {
     fail("experts with routerBias need their state: give what initState() made, updated by nextState().");
   }
+  const last = config.layers.length - 1;
+  const stranger = blocks.find((number) => !Number.isSafeInteger(number) || number < 0 || number > last);
+  if (stranger !== undefined) fail(`blocks must be numbers in 0..${last}; received ${stranger}.`);
   for (const [name, x] of Object.entries({ documents, positions, foreign: inputEmbeds?.foreign })) {
     if (x === undefined || isBatchTime(x, tokens)) continue;
     throw new ShapeError(

@@ -58,6 +58,8 @@ export interface HiddenStates {
   /** `[B, T, dModel]`, normed */
   hidden: Tensor;
   routers: Record<string, RouterReport>;
+  /** The residual stream `[B, T, dModel]` after each of `ForwardOptions.blocks`, by the block's number; not normed, unless the blocks are `post`. */
+  blocks: Readonly<Record<number, Tensor>>;
 }
 
 /** The loss of a batch with its parts. */
@@ -157,7 +159,7 @@ export class Transformer {
       const model = parametersAt(params, "model");
       const table = model("embed_tokens.weight");
       const angles = this.#rotary.angles(table, start, T);
-      const { documents, prefix, causal, state, jitterKey } = options;
+      const { documents, prefix, causal, state, jitterKey, blocks: wanted = [] } = options;
       const masks = {
         ...(documents === undefined ? {} : { documents }),
         ...(prefix === undefined ? {} : { prefix }),
@@ -165,6 +167,7 @@ export class Transformer {
       };
       let stream: Stream = { x: this.#embed(model, tokens, start, options), addition: undefined };
       const routers: Record<string, RouterReport> = {};
+      const blocks: Record<number, Tensor> = {};
       for (const layer of this.config.layers.keys()) {
         const before = stream;
         const at = layerPrefix(layer);
@@ -186,12 +189,14 @@ export class Transformer {
         );
         stream = result.stream;
         if (result.report !== undefined) routers[at] = result.report;
-        if (before.x !== stream.x) before.x.dispose(); // a parallel block only adds to the addition
+        if (wanted.includes(layer)) blocks[layer] = streamOutput(stream);
+        // A parallel block only adds to the addition; a post-norm block's output is its stream.
+        if (before.x !== stream.x && blocks[layer - 1] !== before.x) before.x.dispose();
         before.addition?.dispose();
       }
       cache?.advance(T);
       const hidden = this.config.block === "post" ? stream.x : streamNormed(this.config, model, "norm", stream).normed;
-      return { hidden, routers };
+      return { hidden, routers, blocks };
     });
   }
 
@@ -296,6 +301,11 @@ export class Transformer {
 
 function routerBiasName(layer: string): string {
   return `${layer}.mlp.router.bias`;
+}
+
+/** The stream with what the next norm would add to it. */
+function streamOutput({ x, addition }: Stream): Tensor {
+  return addition === undefined ? x : add(x, addition);
 }
 
 function foreignOr({ values, foreign }: ForeignEmbeds, x: Tensor): Tensor {
