@@ -79,7 +79,7 @@ export { type ParquetRecord, streamParquet } from "./parquet.js";
 export type { Seed } from "./philox.js";
 export { fillNormal, fillUniform, type PhiloxFillOptions } from "./philox-fill.js";
 export { type PrefetchOptions, prefetch } from "./prefetch.js";
-export { Random, streamOf } from "./random.js";
+export { Random, streamNumberOf, streamOf } from "./random.js";
 export {
   RelationComposition,
   type RelationCompositionOptions,

@@ -15,18 +15,29 @@ export interface TokenModel {
   outputWeight(params: Parameters): Tensor;
   /** Logits become `softcap · tanh(logits / softcap)`; default 0, off. */
   softcap?: number;
-  /** The hidden states of a training step, and what the model adds to any loss, such as for the balance of its experts; default `hidden` and nothing. */
-  trained?(params: Parameters, batch: TrainBatch): TrainedStates;
+  /**
+   * The hidden states of a training step, and what the model adds to any loss, such as for the balance of its experts; default `hidden` and nothing.
+   *
+   * @param blocks - numbers of inner blocks whose outputs are wanted too, for `features` of `distill`
+   */
+  trained?(params: Parameters, batch: TrainBatch, blocks?: readonly number[]): TrainedStates;
 }
 
 export interface TrainedStates {
   hidden: Tensor;
   /** The loss with what the model adds. */
   balanced(loss: Tensor): Tensor;
+  /** `[B, T, C]`: outputs of the inner blocks that were asked for, by their number. */
+  blocks?: Readonly<Record<number, Tensor>>;
 }
 
-export function trainedStates(model: TokenModel, params: Parameters, batch: TrainBatch): TrainedStates {
-  return model.trained?.(params, batch) ?? { hidden: model.hidden(params, batch), balanced: (loss) => loss };
+export function trainedStates(
+  model: TokenModel,
+  params: Parameters,
+  batch: TrainBatch,
+  blocks: readonly number[] = [],
+): TrainedStates {
+  return model.trained?.(params, batch, blocks) ?? { hidden: model.hidden(params, batch), balanced: (loss) => loss };
 }
 
 /** A teacher in inference: its parameters never get a gradient. */
@@ -37,8 +48,24 @@ export interface Teacher {
 
 /** A teacher's scores for a batch, as what they are made of. */
 export function scoresBy({ model, params }: Teacher, batch: TrainBatch): TeacherScores {
+  return scoresFrom(model, params, model.hidden(params, batch));
+}
+
+function scoresFrom(model: TokenModel, params: Parameters, hidden: Tensor): TeacherScores {
   const { softcap = 0 } = model;
-  return { hidden: model.hidden(params, batch), weight: model.outputWeight(params), softcap };
+  return { hidden, weight: model.outputWeight(params), softcap };
+}
+
+/** What a teacher knows of a batch: its scores, and the outputs of some inner blocks. */
+export function knowledgeBy(
+  teacher: Teacher,
+  batch: TrainBatch,
+  blocks: readonly number[],
+): { scores: TeacherScores; blocks: Readonly<Record<number, Tensor>> } {
+  if (blocks.length === 0) return { scores: scoresBy(teacher, batch), blocks: {} };
+  const { model, params } = teacher;
+  const states = trainedStates(model, params, batch, blocks);
+  return { scores: scoresFrom(model, params, states.hidden), blocks: states.blocks ?? {} };
 }
 
 /** A batch as tensors where the parameters are, with its masks. */
@@ -57,15 +84,15 @@ export function tokenModel(model: Transformer): TokenModel {
   const { tieEmbeddings, finalSoftcap, mup, dModel } = model.config;
   const ratio = mup ? dModel / mup.baseWidth : 1;
   const headInput = (hidden: Tensor) => (ratio === 1 ? hidden : mul(hidden, 1 / ratio));
-  const statesOf = (params: Parameters, { tokens, extras }: TrainBatch) =>
-    model.states(params, tokens, undefined, masksOf(model, extras));
+  const statesOf = (params: Parameters, { tokens, extras }: TrainBatch, blocks: readonly number[] = []) =>
+    model.states(params, tokens, undefined, { ...masksOf(model, extras), blocks });
   return {
     hidden: (params, batch) => headInput(statesOf(params, batch).hidden),
     outputWeight: (params) => params[tieEmbeddings ? "model.embed_tokens.weight" : "lm_head.weight"]!,
     softcap: finalSoftcap,
-    trained(params, batch) {
-      const { hidden, routers } = statesOf(params, batch);
-      return { hidden: headInput(hidden), balanced: (loss) => balancedLoss(model, routers, loss) };
+    trained(params, batch, wanted) {
+      const { hidden, routers, blocks } = statesOf(params, batch, wanted);
+      return { hidden: headInput(hidden), balanced: (loss) => balancedLoss(model, routers, loss), blocks };
     },
   };
 }
