@@ -17,6 +17,8 @@ export {
   shuffledCanary,
 } from "./canaries.js";
 export { characterTokenizer } from "./character-tokenizer.js";
+export { ContaminationCheck, type ContaminationOptions, type Overlap } from "./contamination.js";
+export { type ControlTokenOptions, tagDocuments } from "./control-tokens.js";
 export {
   encodeCorpus,
   type JsonlOptions,
@@ -85,7 +87,21 @@ export {
   type RelationCompositionOptions,
   type Split,
 } from "./relation-composition.js";
-export { SelectedWindows, type WindowsAtOptions, windowsAt } from "./selected-windows.js";
+export {
+  drawPassages,
+  type Passage,
+  type RepetitionBin,
+  type RepetitionBinOptions,
+  RepetitionCounter,
+  repetitionBins,
+} from "./repetition.js";
+export {
+  type BatchOf,
+  SelectedWindows,
+  type WindowedText,
+  type WindowsAtOptions,
+  windowsAt,
+} from "./selected-windows.js";
 export { scoreThreshold, selectBand, selectPerShard, selectTop } from "./selection.js";
 export { type SequentialWindowsOptions, sequentialWindows } from "./sequential-windows.js";
 export { ShardWindows } from "./shard-windows.js";
