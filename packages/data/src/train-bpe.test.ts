@@ -74,12 +74,12 @@ describe("trainBpe", () => {
     "learns the same of long words without a space, of %s",
     async (letters) => {
       const alphabet = [...letters];
-      const words = [1500, 700].map((length, seed) => {
+      const words = [500, 300].map((length, seed) => {
         const random = new Random(seed, `test/${letters}`);
         return Array.from({ length }, () => alphabet[random.integer(0, alphabet.length)]).join("");
       });
-      const texts = [...words, `${words[1]} ${words[0]!.slice(0, 300)}`];
-      expect(learnt(await trainBpe(texts, { vocabSize: 320 }))).toEqual(trainPlainly(texts, 320, 2));
+      const texts = [...words, `${words[1]} ${words[0]!.slice(0, 100)}`];
+      expect(learnt(await trainBpe(texts, { vocabSize: 290 }))).toEqual(trainPlainly(texts, 290, 2));
     },
   );
 
