@@ -25,7 +25,7 @@ export interface ForwardOptions extends AttentionMasks {
   /** int32 `[B, T]`: rows of a `learned` position table; default 0, 1, …. Rotary positions are relative and need none, packed or not. */
   positions?: Tensor;
   inputEmbeds?: ForeignEmbeds;
-  /** Biases of the routers' choices by the names of `Transformer.initState`. */
+  /** Biases of the routers' choices by the names of `Transformer.initState`; default those among the parameters. */
   state?: Record<string, Tensor>;
   /** Numbers of blocks whose outputs `Transformer.states` returns too, such as for distillation of hidden states; default none, which costs nothing. */
   blocks?: readonly number[];
@@ -70,7 +70,9 @@ export function checkForward(config: ResolvedConfig, tokens: Tensor, options: Fo
     fail('experts that choose tokens look ahead, which generation can\'t. Train with choice: "token" to generate.');
   }
   if (config.experts?.routerBias && state === undefined) {
-    fail("experts with routerBias need their state: give what initState() made, updated by nextState().");
+    fail(
+      "experts with routerBias need their state: give what initState() made, updated by nextState(), or hold it among the parameters.",
+    );
   }
   const last = config.layers.length - 1;
   const stranger = blocks.find((number) => !Number.isSafeInteger(number) || number < 0 || number > last);

@@ -93,12 +93,11 @@ export class Transformer {
 
   /**
    * State that isn't learnt by gradients: the biases of the routers' choices, zeros, where the configuration asks for them. Belongs into
-   * checkpoints, and into every forward pass as `state`.
+   * checkpoints, and into every forward pass as `state` or among the parameters.
    */
   initState({ device }: Pick<InitOptions, "device"> = {}): Record<string, Tensor> {
-    const layers = [...this.config.layers.keys()].filter((i) => expertsOf(this.config, i)?.routerBias);
     const bias = () => keep(zeros([this.config.experts!.numExperts], { device }));
-    return Object.fromEntries(layers.map((i) => [routerBiasName(layerPrefix(i)), bias()]));
+    return Object.fromEntries(stateNames(this.config).map((name) => [name, bias()]));
   }
 
   /** The state after a step whose routers reported these loads (`lossParts`); see `nextRouterBias`. */
@@ -153,13 +152,14 @@ export class Transformer {
         `[Transformer] positions ${start}..${start + T - 1} exceed maxSeqLen ${this.config.maxSeqLen}. Shorten the sequence or raise maxSeqLen.`,
       );
     }
-    checkForward(this.config, tokens, options, cache);
+    const state = options.state ?? heldState(this.config, params);
+    checkForward(this.config, tokens, state === undefined ? options : { ...options, state }, cache);
     cache?.begin(T);
     return scope(() => {
       const model = parametersAt(params, "model");
       const table = model("embed_tokens.weight");
       const angles = this.#rotary.angles(table, start, T);
-      const { documents, prefix, causal, state, jitterKey, blocks: wanted = [] } = options;
+      const { documents, prefix, causal, jitterKey, blocks: wanted = [] } = options;
       const masks = {
         ...(documents === undefined ? {} : { documents }),
         ...(prefix === undefined ? {} : { prefix }),
@@ -297,6 +297,19 @@ export class Transformer {
       return zCoef > 0 ? add(balanced, mul(zLoss, zCoef)) : balanced;
     }, loss);
   }
+}
+
+/** The state of `initState`, if the parameters hold it: those of a checkpoint do. */
+function heldState(config: ResolvedConfig, params: Parameters): Record<string, Tensor> | undefined {
+  if (!config.experts?.routerBias) return undefined;
+  const names = stateNames(config);
+  if (!names.every((name) => Object.hasOwn(params, name))) return undefined;
+  return Object.fromEntries(names.map((name) => [name, params[name]!]));
+}
+
+function stateNames(config: ResolvedConfig): string[] {
+  const layers = [...config.layers.keys()].filter((i) => expertsOf(config, i)?.routerBias);
+  return layers.map((i) => routerBiasName(layerPrefix(i)));
 }
 
 function routerBiasName(layer: string): string {

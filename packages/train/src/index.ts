@@ -17,6 +17,7 @@ export type { CheckpointEvent, EvaluationEvent, ResumedEvent, StepEvent, TrainEv
 export type {
   CheckpointOptions,
   EvaluateContext,
+  ModelState,
   Objective,
   ObjectiveContext,
   TrainBatch,

@@ -9,7 +9,7 @@ import {
   saveCheckpoint,
 } from "./checkpoint.js";
 import type { CheckpointState, EvaluationRecord } from "./checkpoint-state.js";
-import { requireFit } from "./fit.js";
+import { modelTensors, requireFit } from "./fit.js";
 import { disposeAll } from "./gradients.js";
 import type { ResolvedTrainOptions } from "./options.js";
 
@@ -65,8 +65,9 @@ export async function resumeRun(
 
 /** @throws {NonFiniteError} instead of writing parameters that can't be trained on */
 export async function checkpointRun(options: ResolvedTrainOptions, run: RunState): Promise<string> {
-  const { params, optimizer, seed, config, gradientAccumulation } = options;
+  const { optimizer, seed, config, gradientAccumulation } = options;
   const { directory, keepLast } = options.checkpoint!;
+  const params = modelTensors(options);
   {
     using norm = globalNorm(Object.values(params));
     if (!Number.isFinite(await norm.item())) {
@@ -103,5 +104,5 @@ function restore(options: ResolvedTrainOptions, checkpoint: Checkpoint): void {
   requireFit(options, checkpoint);
   options.data.restore(state.data);
   options.optimizer.loadStateDict(optimizer);
-  for (const [name, param] of Object.entries(options.params)) copyInto(param, params[name]!);
+  for (const [name, tensor] of Object.entries(modelTensors(options))) copyInto(tensor, params[name]!);
 }

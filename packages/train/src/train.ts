@@ -91,7 +91,7 @@ async function trainStep(
   }
   const step = run.step + 1;
   const { learningRate } = optimizer; // a schedule may throw: before there are gradients to free
-  const { loss, grads, release } = captured
+  const { loss, grads, collected, release } = captured
     ? await captured.compute(batches, step)
     : await lossAndGradients(objective, params, batches, { seed: options.seed, step });
   let gradNorm: number | undefined;
@@ -104,11 +104,12 @@ async function trainStep(
     }
     optimizer.step(grads);
     gradNorm = await optimizer.gradNorm();
+    if (!isSkipped(gradNorm)) options.modelState?.update(collected, step);
   } finally {
     release();
   }
   await sync();
-  const skipped = gradNorm !== undefined && !Number.isFinite(gradNorm);
+  const skipped = isSkipped(gradNorm);
   const seconds = Math.max(0, clock() - begin) / 1000;
   const tokens = batches.reduce((sum, batch) => sum + batch.tokens.length, 0);
   run.step = step;
@@ -131,8 +132,18 @@ async function trainStep(
     skipped,
     tokens: run.tokens,
     tokensPerSecond: seconds > 0 ? tokens / seconds : Number.POSITIVE_INFINITY,
+    ...(options.utilization && seconds > 0 && { mfu: mfuOf(options.utilization, tokens / seconds) }),
     seconds: run.seconds,
   };
+}
+
+/** Whether an optimizer that measures the norm has left everything as it was. */
+function isSkipped(gradNorm: number | undefined): boolean {
+  return gradNorm !== undefined && !Number.isFinite(gradNorm);
+}
+
+function mfuOf({ flopsPerToken, peakFlops }: { flopsPerToken: number; peakFlops: number }, tokensPerSecond: number) {
+  return (tokensPerSecond * flopsPerToken) / peakFlops;
 }
 
 function evaluationIsDue(
