@@ -29,6 +29,7 @@ import { type Stream, streamNormed } from "./layers/norm.js";
 import { RotaryTables } from "./layers/rotary.js";
 import { nextRouterBias } from "./moe/balance.js";
 import {
+  countActiveParameters,
   countParameters,
   type InitOptions,
   initParameters,
@@ -117,6 +118,11 @@ export class Transformer {
   /** Number of values in all parameters. */
   get parameterCount(): number {
     return countParameters(this.config);
+  }
+
+  /** Number of values that a token meets: of the experts `topK` instead of all. */
+  get activeParameterCount(): number {
+    return countActiveParameters(this.config);
   }
 
   /** What each parameter's learning rate is multiplied by; 1 without muP. */
