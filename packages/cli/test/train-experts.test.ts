@@ -6,6 +6,7 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { check } from "../src/config/read-config.js";
 import { trainingSchema } from "../src/config/training-schema.js";
 import { estimateRun } from "../src/run/estimate-run.js";
+import { loadModel } from "../src/run/load-model.js";
 import { sampleText, textConfig, Workplace } from "./harness.js";
 
 let place: Workplace;
@@ -140,6 +141,32 @@ describe("llmeff train with muP", () => {
       expect(change(`model.layers.0.${name}.weight`)).toBeLessThan(0.27e-2);
     }
   });
+});
+
+describe("llmeff train with averageDecay", () => {
+  it.each(["float32", "bfloat16"])(
+    "evaluates and keeps the average of %s weights, through interruptions",
+    async (dtype) => {
+      await place.write("config.json", config({ dtype }, { averageDecay: 0.8 }));
+      await place.run(["train", "config.json", "--out", "runs/straight"]);
+      expect(await place.run(["train", "config.json"], { interruptAt: "step 4: validation" })).toMatchObject({
+        code: 130,
+      });
+      expect(await place.run(["train", "config.json", "--resume"])).toMatchObject({ code: 0 });
+      const { values } = await weights("tiny");
+      expect(values).toEqual((await weights("straight")).values);
+      using loaded = await loadModel(place.path("runs/tiny"), "cpu");
+      const name = "model.layers.0.mlp.up_proj.weight";
+      const [own, average] = [values[name]!, values[`average.${name}`]!];
+      expect(own).not.toEqual(average);
+      const held = loaded.params[name]!;
+      expect(held.dtype).toBe(dtype);
+      if (dtype === "float32") expect(Array.from(held.dataSync())).toEqual(average);
+      expect(Object.keys(loaded.params).some((one) => one.startsWith("average."))).toBe(false);
+      const written = await place.run(["generate", "runs/tiny", "--prompt", "the ", "--tokens", "5"]);
+      expect(written).toMatchObject({ code: 0, stdout: expect.stringMatching(/^the /) });
+    },
+  );
 });
 
 it("tells the utilization of a device whose operations are given", async () => {

@@ -1,3 +1,4 @@
+export { type AveragedWeights, averagedWeights, modelStates, splitAverages } from "./averaged-weights.js";
 export {
   type Checkpoint,
   type FoundCheckpoint,

@@ -6,6 +6,7 @@ import {
   mean,
   memory,
   mul,
+  NonFiniteError,
   OptionError,
   oneHot,
   scope,
@@ -14,6 +15,7 @@ import {
   sum,
   sync,
   type Tensor,
+  tensor,
   zeros,
 } from "@llmeff/tensor";
 import { describe, expect, it } from "vitest";
@@ -110,6 +112,26 @@ describe("train with modelState", () => {
     const run = trained({ ...other, modelState: { tensors: {}, update: () => undefined } });
     await expect(run).rejects.toThrow(FormatError);
     await expect(run).rejects.toThrow('"token.bias" is not in the model');
+  });
+
+  it("may be of other dtypes than the parameters, and is checked before it is saved", async () => {
+    const directory = temporaryFolder();
+    const counts = tensor(Int32Array.of(0));
+    const wide = zeros([1], { dtype: "float64" });
+    const counting = (limit: number): ModelState => ({
+      tensors: { counts, wide },
+      update(_, step) {
+        scope(() => copyInto(counts, counts.add(tensor(Int32Array.of(1)))));
+        scope(() => copyInto(wide, wide.add(step < limit ? step : Number.POSITIVE_INFINITY)));
+      },
+    });
+    const checkpoint = { directory, every: 2 };
+    const run = trained({ objective: plainObjective, modelState: counting(5), checkpoint });
+    await expect(run).rejects.toThrow(NonFiniteError);
+    const found = await latestCheckpoint(directory);
+    const { params, optimizer } = await loadCheckpoint(found!.path);
+    expect([found!.step, params.counts!.dataSync()[0], params.wide!.dataSync()[0]]).toEqual([4, 4, 10]);
+    disposeTensors({ ...params, ...optimizer.tensors, counts, wide });
   });
 
   it("stays as it is in steps that the optimizer skips", async () => {

@@ -1,6 +1,6 @@
 /** Where a run stands, and how it gets into a checkpoint and out of it. */
 import type { JsonObject } from "@llmeff/data";
-import { copyInto, globalNorm, NonFiniteError } from "@llmeff/tensor";
+import { copyInto, globalNorm, NonFiniteError, type Tensor } from "@llmeff/tensor";
 import {
   type Checkpoint,
   type FoundCheckpoint,
@@ -68,14 +68,11 @@ export async function checkpointRun(options: ResolvedTrainOptions, run: RunState
   const { optimizer, seed, config, gradientAccumulation } = options;
   const { directory, keepLast } = options.checkpoint!;
   const params = modelTensors(options);
-  {
-    using norm = globalNorm(Object.values(params));
-    if (!Number.isFinite(await norm.item())) {
-      throw new NonFiniteError(
-        `[train] a parameter is not finite after step ${run.step}, so no checkpoint of it was written; ${lastCheckpoint(run)}. ` +
-          "Lower the learning rate, or give the optimizer maxGradNorm, which passes over steps with such gradients.",
-      );
-    }
+  if (!(await areFinite(Object.values(params)))) {
+    throw new NonFiniteError(
+      `[train] a parameter is not finite after step ${run.step}, so no checkpoint of it was written; ${lastCheckpoint(run)}. ` +
+        "Lower the learning rate, or give the optimizer maxGradNorm, which passes over steps with such gradients.",
+    );
   }
   const { step, tokens, seconds, skippedSteps, data, evaluation } = run;
   const { tensors, meta } = optimizer.stateDict();
@@ -105,4 +102,16 @@ function restore(options: ResolvedTrainOptions, checkpoint: Checkpoint): void {
   options.data.restore(state.data);
   options.optimizer.loadStateDict(optimizer);
   for (const [name, tensor] of Object.entries(modelTensors(options))) copyInto(tensor, params[name]!);
+}
+
+/** Whether all numbers are; a norm is of tensors of one dtype, which model state needn't have. */
+async function areFinite(tensors: readonly Tensor[]): Promise<boolean> {
+  const dtypes = new Set(
+    tensors.map(({ dtype }) => dtype).filter((dtype) => !["int32", "uint8", "bool"].includes(dtype)),
+  );
+  for (const dtype of dtypes) {
+    using norm = globalNorm(tensors.filter((one) => one.dtype === dtype));
+    if (!Number.isFinite(await norm.item())) return false;
+  }
+  return true;
 }

@@ -84,8 +84,12 @@ async function requireFittingCheckpoint(folder: string, config: TrainingConfig, 
 /** The settings that decide a run's numbers, but for its length. */
 function decisive(config: TrainingConfig) {
   const { training: _, device: __, ...settings } = toJson(config);
-  const { zLoss = 0, labelSmoothing = 0, routerBiasRate } = config.training;
-  return { dtype: "float32", ...settings, training: toJson(defined({ zLoss, labelSmoothing, routerBiasRate })) };
+  const { zLoss = 0, labelSmoothing = 0, routerBiasRate, averageDecay } = config.training;
+  return {
+    dtype: "float32",
+    ...settings,
+    training: toJson(defined({ zLoss, labelSmoothing, routerBiasRate, averageDecay })),
+  };
 }
 
 function printEstimate(io: Io, estimate: RunEstimate, { training }: TrainingConfig): void {

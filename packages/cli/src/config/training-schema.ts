@@ -148,6 +148,8 @@ const training = object({
   zLoss: nonNegativeNumber().optional(),
   /** Weight of the uniform distribution in the targets; default 0. */
   labelSmoothing: decayRate().optional(),
+  /** Evaluate and keep a running average of the weights, with this share of the old average in the new one; default none. */
+  averageDecay: decayRate().optional(),
   /** Step of the routers' biases, of `model.experts.routerBias`; default 0.001. */
   routerBiasRate: positiveNumber().optional(),
   /** Replay captured steps where a GPU would wait; default false. */

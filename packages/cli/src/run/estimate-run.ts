@@ -13,7 +13,7 @@ export interface RunEstimate {
   activeParameters: number;
   flopsPerToken: number;
   tokensPerStep: number;
-  /** Of all parameters, whether a token meets them or not. */
+  /** Of all parameters, whether a token meets them or not, and of their average. */
   parameterBytes: number;
   optimizerBytes: number;
   /** At the most during a step: gradients and activations too. */
@@ -34,9 +34,8 @@ export async function estimateRun(
 ): Promise<RunEstimate> {
   const { steps } = config.training;
   using run = await openRun(config, { configFile, evaluateWindows: 1 });
-  const { model, params, state, optimizer, flopsPerToken, peakFlops, data } = run;
+  const { model, params, modelBytes: parameterBytes, optimizer, flopsPerToken, peakFlops, data } = run;
   const [{ device }] = Object.values(params) as [Tensor];
-  const parameterBytes = bytesOf({ ...params, ...state });
   await sync();
   const others = memory(device).liveBytes - parameterBytes;
   resetPeakMemory(device);
@@ -56,9 +55,4 @@ export async function estimateRun(
     peakBytes: memory(device).peakBytes - others,
     ...{ secondsPerStep, seconds: secondsPerStep * steps },
   };
-}
-
-function bytesOf(tensors: Readonly<Record<string, Tensor>>): number {
-  const sizes = { float64: 8, float32: 4, int32: 4, bfloat16: 2, float16: 2, uint8: 1, bool: 1 };
-  return Object.values(tensors).reduce((bytes, { size, dtype }) => bytes + size * sizes[dtype], 0);
 }

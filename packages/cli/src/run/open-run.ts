@@ -2,7 +2,7 @@
 import { Transformer } from "@llmeff/models";
 import type { Optimizer } from "@llmeff/optim";
 import type { Tensor } from "@llmeff/tensor";
-import type { TrainOptions } from "@llmeff/train";
+import { averagedWeights, modelStates, type TrainOptions } from "@llmeff/train";
 import type { TrainingConfig } from "../config/training-schema.js";
 import { buildOptimizer } from "./build-optimizer.js";
 import { disposeParams } from "./dispose-params.js";
@@ -15,8 +15,10 @@ export interface OpenedRun extends Disposable {
   data: OpenedData;
   model: Transformer;
   params: Record<string, Tensor>;
-  /** Tensors that no gradient changes: the biases of routers. */
-  state: Record<string, Tensor>;
+  /** What is evaluated: the parameters or their average, with what no gradient changes. */
+  evaluated: Readonly<Record<string, Tensor>>;
+  /** Bytes of the parameters, and of what else of the model a step changes. */
+  modelBytes: number;
   optimizer: Optimizer;
   /** Operations of a step per token. */
   flopsPerToken: number;
@@ -46,23 +48,33 @@ export async function openRun(
   const data = await openData(config.data, { ...options, seed });
   const model = new Transformer(modelConfig(config, data.vocabSize));
   const params = model.init(seed, { device, dtype });
-  const modelState = routerState(model, { rate: training.routerBiasRate, device });
-  const state = modelState?.tensors ?? {};
+  const routers = routerState(model, { rate: training.routerBiasRate, device });
+  const averaged =
+    training.averageDecay === undefined ? undefined : averagedWeights(params, { decay: training.averageDecay });
+  const states = [routers, averaged].filter((state) => state !== undefined);
   const optimizer = buildOptimizer(params, config.optimizer, training.steps, model.learningRateScales());
   const flopsPerToken = model.flopsPerToken(data.seqLen).total;
   const peakFlops = training.peakFlops ?? peakFlopsOf(Object.values(params)[0]!);
   return {
-    ...{ data, model, params, state, optimizer, flopsPerToken, peakFlops },
+    ...{ data, model, params, optimizer, flopsPerToken, peakFlops },
+    evaluated: { ...(averaged?.average ?? params), ...routers?.tensors },
+    modelBytes: bytesOf({ ...params, ...modelStates(...states).tensors }),
     loop: {
-      ...{ params, optimizer, seed, data: data.train, objective: runObjective(model, config, modelState?.tensors) },
+      ...{ params, optimizer, seed, data: data.train, objective: runObjective(model, config, routers?.tensors) },
       ...{ gradientAccumulation: training.gradientAccumulation ?? 1, captureStep: training.captureStep ?? false },
-      ...(modelState && { modelState }),
+      ...(states.length > 0 && { modelState: modelStates(...states) }),
       ...(peakFlops !== undefined && { utilization: { flopsPerToken, peakFlops } }),
     },
     [Symbol.dispose]() {
       optimizer.dispose();
-      disposeParams({ ...params, ...state });
+      disposeParams({ ...params, ...routers?.tensors });
+      averaged?.[Symbol.dispose]();
       model.dispose();
     },
   };
+}
+
+function bytesOf(tensors: Readonly<Record<string, Tensor>>): number {
+  const sizes = { float64: 8, float32: 4, int32: 4, bfloat16: 2, float16: 2, uint8: 1, bool: 1 };
+  return Object.values(tensors).reduce((bytes, { size, dtype }) => bytes + size * sizes[dtype], 0);
 }

@@ -62,14 +62,14 @@ function pacing({ training }: TrainingConfig) {
 export async function trainRun(options: TrainRunOptions): Promise<RunResult> {
   const { config, configFile } = options;
   using opened = await openRun(config, { configFile, evaluateWindows: pacing(config).evaluateWindows });
-  const { data, model, state, flopsPerToken, peakFlops } = opened;
+  const { data, model, evaluated, flopsPerToken, peakFlops } = opened;
   const run = new RunView(options, data);
   try {
     if (!options.resume) await run.open(0);
     for await (const event of train({
       ...opened.loop,
       ...loopOptions(options, data),
-      evaluate: ({ params, signal }) => evaluateRun(model, { ...params, ...state }, data, signal),
+      evaluate: ({ signal }) => evaluateRun(model, evaluated, data, signal),
     })) {
       await run.handle(event);
     }
