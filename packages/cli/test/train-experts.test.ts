@@ -169,6 +169,19 @@ describe("llmeff train with averageDecay", () => {
   );
 });
 
+it("keeps the best checkpoint, and says which it is", async () => {
+  await place.write("config.json", config({}, { keepBest: true, keepLast: 1, evaluateEvery: 1, averageDecay: 0.5 }));
+  const run = await place.run(["train", "config.json"]);
+  expect(run.code, run.stderr).toBe(0);
+  const records = (await place.read("runs/tiny/metrics.jsonl"))
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line));
+  const measured = records.filter(({ validationLoss }) => validationLoss !== undefined);
+  const best = measured.reduce((a, b) => (b.validationLoss < a.validationLoss ? b : a));
+  expect(run.stdout).toContain(`best: runs/tiny/checkpoints/step-${String(best.step).padStart(8, "0")}`);
+});
+
 it("tells the utilization of a device whose operations are given", async () => {
   await place.write("config.json", config({}, { peakFlops: 1e9 }));
   const run = await place.run(["train", "config.json", "--steps", "2"]);

@@ -1,12 +1,13 @@
 export { type AveragedWeights, averagedWeights, modelStates, splitAverages } from "./averaged-weights.js";
 export {
+  bestCheckpoint,
   type Checkpoint,
   type FoundCheckpoint,
   latestCheckpoint,
   loadCheckpoint,
   type SkippedCheckpoint,
 } from "./checkpoint.js";
-export type { CheckpointState, EvaluationRecord } from "./checkpoint-state.js";
+export type { BestRecord, CheckpointState, EvaluationRecord } from "./checkpoint-state.js";
 export {
   type AccuracyEstimate,
   type EvaluateOptions,

@@ -65,7 +65,17 @@ export interface CheckpointOptions {
   every?: number;
   /** Older ones are removed; default 3. */
   keepLast?: number;
+  /** Write a checkpoint after every evaluation whose metric is the best so far, and keep the best one however old it is; see `bestCheckpoint`. */
+  best?: {
+    /** One of those that `evaluate` returns. */
+    metric: string;
+    /** The higher the better; default false. */
+    highest?: boolean;
+  };
 }
+
+/** With the defaults filled in. */
+export type ResolvedCheckpointOptions = Required<Omit<CheckpointOptions, "best">> & Pick<CheckpointOptions, "best">;
 
 export interface TrainOptions {
   /** Parameters by name; changed in place by the optimizer. Training runs where they are, on the CPU or a GPU. */
@@ -112,7 +122,7 @@ export interface TrainOptions {
 }
 
 export type ResolvedTrainOptions = Omit<TrainOptions, "checkpoint"> & {
-  checkpoint: Required<CheckpointOptions> | undefined;
+  checkpoint: ResolvedCheckpointOptions | undefined;
 } & Required<Pick<TrainOptions, (typeof defaulted)[number]>>;
 
 const defaulted = [
@@ -147,7 +157,12 @@ const keys: Record<keyof TrainOptions, true> = {
   signal: true,
   clock: true,
 };
-const checkpointKeys: Record<keyof CheckpointOptions, true> = { directory: true, every: true, keepLast: true };
+const checkpointKeys: Record<keyof CheckpointOptions, true> = {
+  directory: true,
+  every: true,
+  keepLast: true,
+  best: true,
+};
 
 /** Fills in the defaults. @throws {OptionError} naming the option, what it must be and what came */
 export function resolveOptions(options: TrainOptions): ResolvedTrainOptions {
@@ -187,20 +202,34 @@ export function resolveOptions(options: TrainOptions): ResolvedTrainOptions {
   return {
     ...options,
     ...{ gradientAccumulation, evaluateEvery, resume, seed, config, maxSkippedSteps, captureStep, clock },
-    checkpoint: checkpoint === undefined ? undefined : resolveCheckpoint(checkpoint, steps),
+    checkpoint: checkpoint === undefined ? undefined : resolveCheckpoint(checkpoint, steps, evaluate !== undefined),
   };
 }
 
-function resolveCheckpoint(checkpoint: CheckpointOptions, steps: number): Required<CheckpointOptions> {
+function resolveCheckpoint(
+  checkpoint: CheckpointOptions,
+  steps: number,
+  evaluates: boolean,
+): ResolvedCheckpointOptions {
   requireObject("checkpoint", checkpoint);
   requireKnown("checkpoint.", checkpoint, checkpointKeys);
-  const { directory, every = steps, keepLast = 3 } = checkpoint;
+  const { directory, every = steps, keepLast = 3, best } = checkpoint;
   if (typeof directory !== "string" || directory === "") {
     throw new OptionError(`[train] checkpoint.directory must be a path; received ${show(directory)}.`);
   }
   requirePositive("checkpoint.every", every);
   requirePositive("checkpoint.keepLast", keepLast);
-  return { directory, every, keepLast };
+  if (best === undefined) return { directory, every, keepLast };
+  requireObject("checkpoint.best", best);
+  if (typeof best.metric !== "string" || best.metric === "") {
+    throw new OptionError(
+      `[train] checkpoint.best.metric must be the name of a metric; received ${show(best.metric)}.`,
+    );
+  }
+  if (!evaluates) {
+    throw new OptionError("[train] checkpoint.best judges what evaluate measures; received best without evaluate.");
+  }
+  return { directory, every, keepLast, best };
 }
 
 function requireParams(params: unknown): void {

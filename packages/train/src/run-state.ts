@@ -8,7 +8,7 @@ import {
   loadCheckpoint,
   saveCheckpoint,
 } from "./checkpoint.js";
-import type { CheckpointState, EvaluationRecord } from "./checkpoint-state.js";
+import type { BestRecord, CheckpointState, EvaluationRecord } from "./checkpoint-state.js";
 import { modelTensors, requireFit } from "./fit.js";
 import { disposeAll } from "./gradients.js";
 import type { ResolvedTrainOptions } from "./options.js";
@@ -22,6 +22,8 @@ export interface RunState {
   /** Of the data source after the last step, not after batches that a broken-off step has taken. */
   data: JsonObject;
   evaluation: EvaluationRecord | null;
+  /** The best evaluation, whose checkpoint stays. */
+  best: BestRecord | null;
   /** The newest checkpoint that this run wrote or came from. */
   checkpoint: { step: number; path: string } | undefined;
 }
@@ -34,6 +36,7 @@ export function freshRun(options: ResolvedTrainOptions): RunState {
     skippedSteps: 0,
     data: options.data.state(),
     evaluation: null,
+    best: null,
     checkpoint: undefined,
   };
 }
@@ -56,9 +59,9 @@ export async function resumeRun(
     disposeAll(loaded.params);
     disposeAll(loaded.optimizer.tensors);
   }
-  const { step, tokens, seconds, skippedSteps, data, evaluation } = loaded.state;
+  const { step, tokens, seconds, skippedSteps, data, evaluation, best = null } = loaded.state;
   return {
-    run: { step, tokens, seconds, skippedSteps, data, evaluation, checkpoint: { step, path: found.path } },
+    run: { step, tokens, seconds, skippedSteps, data, evaluation, best, checkpoint: { step, path: found.path } },
     found,
   };
 }
@@ -74,7 +77,7 @@ export async function checkpointRun(options: ResolvedTrainOptions, run: RunState
         "Lower the learning rate, or give the optimizer maxGradNorm, which passes over steps with such gradients.",
     );
   }
-  const { step, tokens, seconds, skippedSteps, data, evaluation } = run;
+  const { step, tokens, seconds, skippedSteps, data, evaluation, best } = run;
   const { tensors, meta } = optimizer.stateDict();
   const state: CheckpointState = {
     step,
@@ -86,6 +89,7 @@ export async function checkpointRun(options: ResolvedTrainOptions, run: RunState
     data,
     optimizer: meta,
     evaluation,
+    best,
     config,
   };
   return saveCheckpoint(directory, params, tensors, state, keepLast);

@@ -61,7 +61,8 @@ async function* eventsOf(
       if (event) yield event;
     }
     const done = run.step >= steps || stops(options, run);
-    const due = done || signal?.aborted || (checkpoint && run.step % checkpoint.every === 0);
+    const best = isBest(options, run);
+    const due = done || best || signal?.aborted || (checkpoint && run.step % checkpoint.every === 0);
     if (checkpoint && due && run.step > 0 && run.checkpoint?.step !== run.step) {
       const path = await checkpointRun(options, run);
       run.checkpoint = { step: run.step, path };
@@ -174,6 +175,24 @@ async function evaluateStep(options: ResolvedTrainOptions, run: RunState): Promi
   const stored = Object.entries(metrics).map(([name, value]) => [name, Number.isFinite(value) ? value : null] as const);
   run.evaluation = { step, metrics: Object.fromEntries(stored) };
   return { type: "evaluation", step, metrics };
+}
+
+/** Whether the evaluation of this step is the best so far, which it then is noted to be. */
+function isBest({ checkpoint }: ResolvedTrainOptions, run: RunState): boolean {
+  const { step, evaluation, best } = run;
+  if (checkpoint?.best === undefined || evaluation?.step !== step) return false;
+  const { metric, highest = false } = checkpoint.best;
+  const value = evaluation.metrics[metric];
+  if (value === undefined) {
+    const names = Object.keys(evaluation.metrics).join(", ");
+    throw new OptionError(
+      `[train] checkpoint.best.metric is "${metric}", which evaluate didn't return; it has ${names}.`,
+    );
+  }
+  if (value === null || (best !== null && !(highest ? value > best.value : value < best.value)))
+    return best?.step === step;
+  run.best = { step, value };
+  return true;
 }
 
 /** Whether the last evaluation, if it is of this step, says that this is enough. */

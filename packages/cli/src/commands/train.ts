@@ -2,7 +2,7 @@
 import { join, relative, resolve } from "node:path";
 import { formatCompact, formatDuration, formatNumber, writeFileAtomic } from "@llmeff/report";
 import type { DeviceChoice } from "@llmeff/tensor";
-import { latestCheckpoint } from "@llmeff/train";
+import { bestCheckpoint, latestCheckpoint } from "@llmeff/train";
 import { formatJson } from "../config/format-json.js";
 import { differences, toJson } from "../config/merge.js";
 import { readConfig } from "../config/read-config.js";
@@ -50,7 +50,7 @@ export async function trainCommand(io: Io, configPath: string, options: TrainCom
       throw new InterruptedError(`[train] interrupted; the last step is saved. Go on with: ${again}`);
     }
   });
-  printSummary(io, result, folder, config);
+  await printSummary(io, result, folder, config);
 }
 
 function withOptions(config: TrainingConfig, { steps, seed, device, dtype }: TrainCommandOptions): TrainingConfig {
@@ -117,7 +117,7 @@ function utilizationOf({ flopsPerToken, peakFlops }: Pick<RunEstimate, "flopsPer
   return peakFlops === undefined ? "" : `, MFU ${((100 * flopsPerToken * rate) / peakFlops).toFixed(1)} %`;
 }
 
-function printSummary(io: Io, result: RunResult, folder: string, config: TrainingConfig): void {
+async function printSummary(io: Io, result: RunResult, folder: string, config: TrainingConfig): Promise<void> {
   const { steps, tokens, seconds, value, standardError, flopsPerToken, peakFlops } = result;
   const rate = tokens / seconds;
   const quality =
@@ -129,6 +129,8 @@ function printSummary(io: Io, result: RunResult, folder: string, config: Trainin
     io,
     `${formatDuration(seconds)} of training, ${formatCompact(rate)} tokens/s${utilizationOf({ flopsPerToken, peakFlops }, rate)}`,
   );
+  const best = await bestCheckpoint(join(folder, checkpointsFolder));
+  if (best !== undefined) print(io, `best: ${relative(io.cwd, best.path)}`);
   print(io, `metrics: ${relative(io.cwd, join(folder, metricsFile))}`);
   if (config.data.kind === "text") {
     print(io, `write text with: llmeff generate ${relative(io.cwd, folder) || "."} --prompt "…"`);

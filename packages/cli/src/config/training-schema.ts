@@ -160,6 +160,8 @@ const training = object({
   checkpointEvery: positiveInteger().optional(),
   /** Checkpoints kept; default 2. */
   keepLast: positiveInteger().optional(),
+  /** Keep the checkpoint of the best evaluation too, however old it is; default false. */
+  keepBest: flag().optional(),
   /** Ends the run at the first evaluation that reaches the value. */
   stopAt: object({ metric: oneOf(["validationLoss", "accuracy"]), value: finiteNumber() }).optional(),
 });

@@ -86,10 +86,13 @@ export async function trainRun(options: TrainRunOptions): Promise<RunResult> {
 }
 
 function loopOptions({ config, folder, resume = false, signal }: TrainRunOptions, data: OpenedData) {
-  const { steps, stopAt } = config.training;
+  const { steps, stopAt, keepBest = false } = config.training;
   const { evaluateEvery, checkpointEvery, keepLast } = pacing(config);
   const files = folder !== undefined && {
-    checkpoint: { directory: join(folder, checkpointsFolder), every: checkpointEvery, keepLast },
+    checkpoint: {
+      ...{ directory: join(folder, checkpointsFolder), every: checkpointEvery, keepLast },
+      ...(keepBest && { best: { metric: data.metric, highest: data.metric === "accuracy" } }),
+    },
     resume,
     config: runConfig(config, data),
   };
