@@ -10,9 +10,12 @@ export {
 export type { BestRecord, CheckpointState, EvaluationRecord } from "./checkpoint-state.js";
 export {
   type AccuracyEstimate,
+  bitsPerByte,
   type EvaluateOptions,
   evaluateAccuracy,
   evaluateLoss,
+  evaluateLossBySet,
+  type LossBySet,
   type LossEstimate,
 } from "./evaluate.js";
 export type { CheckpointEvent, EvaluationEvent, ResumedEvent, StepEvent, TrainEvent } from "./events.js";
