@@ -131,7 +131,7 @@ class Distiller {
     this.#release();
     const { student } = this.#options;
     const { softcap = 0 } = student;
-    const { hidden, balanced } = trainedStates(student, params, batch);
+    const { hidden, balanced } = trainedStates(student, params, batch, context);
     const parts = linearCrossEntropyParts(hidden, student.outputWeight(params), batch.targets, { softcap });
     const { ce, count } = parts;
     const none = (n: number) => zeros([n], { dtype: ce.dtype, device: ce.device });
@@ -151,7 +151,11 @@ class Distiller {
     });
     const rest = context.byStep((step) => 1 - this.#omegaAt(step));
     const { student, hiddenStates } = this.#options;
-    const { hidden, balanced, blocks = {} } = trainedStates(student, params, batch, hiddenStates?.studentBlocks);
+    const {
+      hidden,
+      balanced,
+      blocks = {},
+    } = trainedStates(student, params, batch, context, hiddenStates?.studentBlocks);
     const weights = { ceWeight: rest, kdWeight: omega };
     const { loss, sums } = this.#parts(hidden, params, batch, known.target, weights, (ms) => times.push(ms));
     const matched = hiddenStates?.of(params, blocks, known.blocks, batch.targets);
