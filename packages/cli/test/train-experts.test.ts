@@ -76,12 +76,15 @@ describe("llmeff train of a mixture of experts", () => {
     expect(await weights("tiny")).toEqual(await weights("straight"));
   });
 
-  it("has the same weights in captured steps", async () => {
+  it("has the same weights in captured steps, and with blocks that are computed again", async () => {
     await place.write("config.json", config());
     await place.write("captured.json", config({}, { captureStep: true }));
     await place.run(["train", "config.json", "--out", "runs/plain"]);
     expect(await place.run(["train", "captured.json", "--out", "runs/captured"])).toMatchObject({ code: 0 });
     expect(await weights("captured")).toEqual(await weights("plain"));
+    await place.write("recompute.json", config({}, { recompute: true }));
+    expect(await place.run(["train", "recompute.json", "--out", "runs/again"])).toMatchObject({ code: 0 });
+    expect(await weights("again")).toEqual(await weights("plain"));
   });
 
   it("differs with jitter and without, and with z-loss and label smoothing", async () => {

@@ -29,6 +29,11 @@ export interface ForwardOptions extends AttentionMasks {
   state?: Record<string, Tensor>;
   /** Numbers of blocks whose outputs `Transformer.states` returns too, such as for distillation of hidden states; default none, which costs nothing. */
   blocks?: readonly number[];
+  /**
+   * Keep of each block its input only for the backward pass, which computes the rest again: the same bits with less memory, for a third more operations.
+   * Default false.
+   */
+  recompute?: boolean;
   /** The key of each layer's jitter of its router, which differs from step to step. Without it there is none. */
   jitterKey?: (layer: number) => RandomKey;
 }

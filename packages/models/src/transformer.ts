@@ -1,6 +1,7 @@
 import {
   add,
   type CrossEntropyParts,
+  checkpoint,
   embedding,
   full,
   keep,
@@ -22,7 +23,7 @@ import { type TrainingFlops, trainingFlopsPerToken } from "./accounting.js";
 import type { KvCache } from "./cache.js";
 import { expertsOf, type ResolvedConfig, resolveConfig, type TransformerConfig, widthRatio } from "./config.js";
 import { checkForward, type ForeignEmbeds, type ForwardOptions } from "./forward-options.js";
-import { block } from "./layers/block.js";
+import { type BlockContext, type BlockResult, block } from "./layers/block.js";
 import type { RouterReport } from "./layers/experts.js";
 import { type Lookup, parametersAt } from "./layers/lookup.js";
 import { type Stream, streamNormed } from "./layers/norm.js";
@@ -47,7 +48,7 @@ export interface TokenBatch
   targets: Tensor;
 }
 
-export interface LossOptions extends Pick<ForwardOptions, "state" | "jitterKey"> {
+export interface LossOptions extends Pick<ForwardOptions, "state" | "jitterKey" | "recompute"> {
   /** Weight of the uniform distribution in the target; default 0. */
   labelSmoothing?: number;
   /** Coefficient of the mean squared log-sum-exp of the logits (PaLM: 1e-4); default 0. */
@@ -165,7 +166,7 @@ export class Transformer {
       const model = parametersAt(params, "model");
       const table = model("embed_tokens.weight");
       const angles = this.#rotary.angles(table, start, T);
-      const { documents, prefix, causal, jitterKey, blocks: wanted = [] } = options;
+      const { documents, prefix, causal, jitterKey, blocks: wanted = [], recompute = false } = options;
       const masks = {
         ...(documents === undefined ? {} : { documents }),
         ...(prefix === undefined ? {} : { prefix }),
@@ -177,22 +178,18 @@ export class Transformer {
       for (const layer of this.config.layers.keys()) {
         const before = stream;
         const at = layerPrefix(layer);
-        const result = scope(() =>
-          block(
-            {
-              config: this.config,
-              parameter: parametersAt(params, at),
-              layer,
-              angles,
-              masks,
-              start,
-              cache: cache?.layers[layer],
-              routerBias: state?.[routerBiasName(at)],
-              jitterKey: jitterKey?.(layer),
-            },
-            before,
-          ),
-        );
+        const context: BlockContext = {
+          config: this.config,
+          parameter: parametersAt(params, at),
+          layer,
+          angles,
+          masks,
+          start,
+          cache: cache?.layers[layer],
+          routerBias: state?.[routerBiasName(at)],
+          jitterKey: jitterKey?.(layer),
+        };
+        const result = scope(() => (recompute ? recomputed(context, before) : block(context, before)));
         stream = result.stream;
         if (result.report !== undefined) routers[at] = result.report;
         if (wanted.includes(layer)) blocks[layer] = streamOutput(stream);
@@ -320,6 +317,12 @@ function stateNames(config: ResolvedConfig): string[] {
 
 function routerBiasName(layer: string): string {
   return `${layer}.mlp.router.bias`;
+}
+
+/** A block that keeps its inputs only; those made in this pass are named, which would be gone when it is computed again. */
+function recomputed(context: BlockContext, stream: Stream): BlockResult {
+  const { angles, masks } = context;
+  return checkpoint((from, made) => block({ ...context, ...made }, from), stream, { angles, masks });
 }
 
 /** The stream with what the next norm would add to it. */

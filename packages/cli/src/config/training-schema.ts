@@ -152,6 +152,8 @@ const training = object({
   averageDecay: decayRate().optional(),
   /** Step of the routers' biases, of `model.experts.routerBias`; default 0.001. */
   routerBiasRate: positiveNumber().optional(),
+  /** Keep of each block its input only, and compute the rest again in the backward pass: less memory, more time; default false. */
+  recompute: flag().optional(),
   /** Replay captured steps where a GPU would wait; default false. */
   captureStep: flag().optional(),
   /** Operations that the device can do in a second, for the utilization; default that of a known GPU in bfloat16. */

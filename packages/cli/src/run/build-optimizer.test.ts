@@ -177,6 +177,25 @@ it.each(["adamw", "nadamw"])(
   },
 );
 
+it("falls with the root of the steps after a warm-up", () => {
+  const schedule = { kind: "rsqrt", warmupSteps: 4 };
+  const optimizer = buildOptimizer(tensors(1), configOf({ kind: "adamw", learningRate: 0.1, schedule }), 20);
+  const rates = Array.from({ length: 17 }, () => {
+    const rate = optimizer.learningRate;
+    optimizer.step(tensors(0.3));
+    return rate;
+  });
+  // Up to 0.1 in four steps, then 0.1 · √(4 / (step + 1)): a half at the sixteenth.
+  for (const [step, rate] of [
+    [0, 0.025],
+    [3, 0.1],
+    [8, 0.1 * Math.sqrt(4 / 9)],
+    [15, 0.05],
+  ] as const)
+    expect(rates[step]).toBeCloseTo(rate, 12);
+  optimizer.dispose();
+});
+
 it("refuses a rule that isn't there by the nearest", () => {
   expect(() => configOf({ kind: "shampo", learningRate: 1 })).toThrow('Did you mean "shampoo"?');
 });

@@ -5,6 +5,7 @@ import {
   AdamW,
   constant,
   cosine,
+  inverseSqrt,
   Lamb,
   Lion,
   linear,
@@ -86,6 +87,7 @@ function scaledGroups(scales: Readonly<Record<string, number>>, rate: (scale: nu
 
 function buildSchedule(peak: number, schedule: OptimizerConfig["schedule"], totalSteps: number): Schedule {
   const { kind, ...options } = schedule ?? { kind: "constant" as const };
+  if (kind === "rsqrt") return inverseSqrt(peak, options.warmupSteps);
   if (kind === "constant") return warmup(constant(peak), options.warmupSteps ?? 0);
   return { linear, cosine, wsd }[kind](peak, totalSteps, defined(options));
 }

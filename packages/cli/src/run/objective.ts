@@ -10,11 +10,11 @@ import { disposeParams } from "./dispose-params.js";
 /** @param state - of the model's routers, if they have biases */
 export function runObjective(
   model: Transformer,
-  { training: { zLoss, labelSmoothing } }: Pick<TrainingConfig, "training">,
+  { training: { zLoss, labelSmoothing, recompute } }: Pick<TrainingConfig, "training">,
   state: Readonly<Record<string, Tensor>> | undefined,
 ): Objective {
   const { experts } = model.config;
-  const options: LossOptions = defined({ zLoss, labelSmoothing });
+  const options: LossOptions = defined({ zLoss, labelSmoothing, recompute });
   if (experts === undefined && Object.keys(options).length === 0) return (params, batch) => model.loss(params, batch);
   return (params, batch, context) => {
     const { loss, routers } = model.lossParts(params, batch, {
