@@ -89,6 +89,7 @@ function buildProgram(io: Io, done: (code: number) => void): Command {
     .option("--seed <n>", "seed instead of the config's", wholeNumber)
     .option("--device <device>", deviceHelp, device)
     .addOption(new Option("--dtype <dtype>", dtypeHelp).choices(trainingDTypes))
+    .option("--dry-run", "make a few steps, tell the memory and time that the run will take, and write nothing")
     .action((config, options) => trainCommand(io, config, options));
   program
     .command("generate")

@@ -38,6 +38,9 @@ describe("llmeff train", () => {
     expect(records.filter((record) => "loss" in record).map(({ step }) => step)).toEqual(
       Array.from({ length: 12 }, (_, i) => i + 1),
     );
+    const last = records.findLast((record) => "validationLoss" in record)!;
+    // A character of the sample is a byte.
+    expect(last.bitsPerByte).toBeCloseTo((last.validationLoss as number) / Math.LN2, 10);
     expect(records.filter((record) => "validationLoss" in record).map(({ step, tokens }) => [step, tokens])).toEqual([
       [4, 256],
       [8, 512],

@@ -22,6 +22,22 @@ function open(options: Partial<DocumentBatchesOptions> = {}, documents = corpus(
   return new DocumentBatches(source, { seqLen: 48, batchSize: 3, seed: 4, ...options });
 }
 
+/** Whether batches are the same from any state on. */
+function resumesAnywhere(make: () => DocumentBatches): Promise<void> {
+  return fc.assert(
+    fc.asyncProperty(fc.nat(12), async (steps) => {
+      const first = make();
+      for (let i = 0; i < steps; i++) await first.next();
+      const second = make();
+      second.restore(JSON.parse(JSON.stringify(first.state())));
+      expect(second.state()).toEqual(first.state());
+      for (let i = 0; i < 4; i++) expect(await second.next()).toEqual(await first.next());
+      expect(second.state()).toEqual(first.state());
+    }),
+    { numRuns: 8 },
+  );
+}
+
 /** The sequences of a batch's rows. */
 function sequences({ tokens, targets, batchSize, seqLen, extras }: Batch) {
   const [documents, positions, prefix] = ["documents", "positions", "prefix"].map((name) => extras![name]!.data);
@@ -93,21 +109,103 @@ describe("DocumentBatches", () => {
 
   it.each(Object.keys(objectivePresets) as (keyof typeof objectivePresets)[])(
     "resumes %s rows from any state with the same batches",
-    async (objectives) => {
-      const make = () => open({ objectives, sentinels, modes, bos: 1, eos: 2 });
-      await fc.assert(
-        fc.asyncProperty(fc.nat(9), async (steps) => {
-          const first = make();
-          for (let i = 0; i < steps; i++) await first.next();
-          const second = make();
-          second.restore(JSON.parse(JSON.stringify(first.state())));
-          expect(second.state()).toEqual(first.state());
-          for (let i = 0; i < 4; i++) expect(await second.next()).toEqual(await first.next());
-        }),
-        { numRuns: 6 },
-      );
-    },
+    (objectives) => resumesAnywhere(() => open({ objectives, sentinels, modes, bos: 1, eos: 2 })),
   );
+
+  describe("with the best fit of sequences read ahead", () => {
+    const bestFit = { packing: "bestFit", lookAhead: 8 } as const;
+    const keyOf = ({ tokens }: { tokens: readonly number[] }) => tokens.join();
+
+    it("hands out every sequence once, none much later than in order", async () => {
+      const [ahead, inOrder] = [open({ ...bestFit, seqLen: 100 }), open({ seqLen: 100 })];
+      const ordered: string[] = [];
+      while (ordered.length < 90) ordered.push(...sequences(await inOrder.next()).map(keyOf));
+      const rows: string[][] = [];
+      while (rows.flat().length < 40) {
+        const { tokens, targets, extras, seqLen, batchSize } = await ahead.next();
+        for (let row = 0; row < batchSize; row++) {
+          const own = (x: Int32Array) => x.subarray(row * seqLen, (row + 1) * seqLen);
+          const shape = [1, seqLen];
+          const parts = Object.entries(extras!).map(([name, { data }]) => [
+            name,
+            { data: own(data as Int32Array), shape },
+          ]);
+          const single = { tokens: own(tokens), targets: own(targets), batchSize: 1, seqLen };
+          rows.push(sequences({ ...single, extras: Object.fromEntries(parts) }).map(keyOf));
+        }
+      }
+      const taken: string[] = [];
+      for (const row of rows) {
+        const oldest = ordered.find((key, i) => count(taken, key) < count(ordered.slice(0, i + 1), key));
+        expect(row[0], "the first of a row has waited longest").toBe(oldest);
+        taken.push(...row);
+      }
+      // Of the order nothing is missing but what still waits.
+      const last = Math.max(...taken.map((key) => ordered.indexOf(key)));
+      const missing = ordered.slice(0, last + 1).filter((key) => !taken.includes(key));
+      expect(missing.length).toBeLessThan(bestFit.lookAhead);
+      for (const key of new Set(taken)) expect(count(taken, key)).toBeLessThanOrEqual(count(ordered, key));
+    });
+
+    const count = (keys: readonly string[], key: string) => keys.filter((one) => one === key).length;
+
+    it.each(["causal", "ul2"] as const)("resumes %s rows from any state with the same batches", (objectives) =>
+      resumesAnywhere(() => open({ ...bestFit, objectives, sentinels, modes, bos: 1, eos: 2 })),
+    );
+
+    it("resumes mixtures, whose sources are at different places", async () => {
+      const make = () => {
+        const sources = [1, 2, 3].map((seed) => ({ name: `s${seed}`, documents: corpus(5 * seed, seed) }));
+        const options = { seqLen: 64, batchSize: 2, objectives: "palm2-like", sentinels, ...bestFit } as const;
+        return new DocumentBatches(mixDocuments(sources, { temperature: 3, seed: 1 }), options);
+      };
+      const first = make();
+      for (let i = 0; i < 9; i++) await first.next();
+      const second = make();
+      second.restore(first.state());
+      for (let i = 0; i < 9; i++) expect(await second.next()).toEqual(await first.next());
+    });
+
+    it("leaves a small part of the padding that the order of the documents leaves", async () => {
+      const random = new Random(3, "test/lengths");
+      const lengths = Array.from({ length: 600 }, () => random.integer(1, 1100));
+      const documents = documentSet(lengths.map((length) => new Int32Array(length).fill(5)));
+      const waste = async (options: Partial<DocumentBatchesOptions>) => {
+        const data = open(
+          { seqLen: 1280, batchSize: 8, objectives: "ul2", sentinels: { first: 999, count: 250 }, ...options },
+          documents,
+        );
+        for (let i = 0; i < 20; i++) await data.next();
+        return data.paddingWaste;
+      };
+      const greedy = await waste({});
+      expect(greedy).toBeGreaterThan(0.2);
+      expect(await waste({ packing: "bestFit" })).toBeLessThan(0.02);
+      expect(await waste({ packing: "bestFit", lookAhead: 16 })).toBeLessThan(greedy / 3);
+      expect(await waste({ packing: "bestFit", lookAhead: 1 })).toBe(greedy);
+    });
+
+    it("refuses what it can't use, and damaged states, staying where it was", async () => {
+      expect(() => open({ packing: "first" as never })).toThrow('packing must be greedy or bestFit; received "first"');
+      expect(() => open({ lookAhead: 4 })).toThrow('lookAhead is for packing: "bestFit"');
+      expect(() => open({ packing: "bestFit", lookAhead: 0 })).toThrow("lookAhead must be an integer of at least 1");
+      const data = open(bestFit);
+      await data.next();
+      const state = data.state();
+      expect(() => open({ ...bestFit, lookAhead: 9 }).restore(state)).toThrow(FormatError);
+      for (const damage of [
+        { waiting: [1, 2] },
+        { waiting: [0, 2, 2] },
+        { waiting: "none" },
+        { waiting: Array.from({ length: 9 }, (_, i) => i), read: 20 },
+        { read: -1 },
+        { read: 1 },
+        { read: "all" },
+      ])
+        expect(() => data.restore({ ...state, ...damage }), JSON.stringify(damage)).toThrow(FormatError);
+      expect(data.state()).toEqual(state);
+    });
+  });
 
   it("mixes objectives in their shares, each with its mode", async () => {
     const data = open({ objectives: "ul2", sentinels, modes, seqLen: 120, batchSize: 40 });

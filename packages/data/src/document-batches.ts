@@ -1,11 +1,12 @@
 /** Packed training rows of documents: each row holds whole sequences of an objective mixture, which don't see each other. */
+import { OptionError } from "@llmeff/native/errors";
 import { type Batch, type BatchSource, IGNORE_INDEX, type JsonObject, readState, requireInteger } from "./batch.js";
-import type { Example } from "./denoising.js";
-import type { DocumentSource, DrawnDocument } from "./documents.js";
+import type { DocumentSource } from "./documents.js";
 import { ExampleMaker, type ExampleOptions } from "./examples.js";
 import { packedRow } from "./packing.js";
 import type { Seed } from "./philox.js";
-import { Random } from "./random.js";
+import { SequencePool } from "./sequence-pool.js";
+import { SequenceStream } from "./sequence-stream.js";
 
 export interface DocumentBatchesOptions extends ExampleOptions {
   /** T: places of a row. */
@@ -16,21 +17,17 @@ export interface DocumentBatchesOptions extends ExampleOptions {
   seed?: Seed;
   /** Token of empty places; default 0. */
   padding?: number;
-}
-
-/** A document that is being cut into sequences. */
-interface Open {
-  /** The source's state before this document, from which it can be had again. */
-  before: JsonObject;
-  examples: Generator<Example>;
-  /** Sequences taken of it. */
-  taken: number;
-  /** The next, made but not yet taken. */
-  ready: Example | undefined;
+  /**
+   * `"greedy"` (default) fills rows in the order of the documents, and closes them when the next sequence doesn't fit. `"bestFit"` reads sequences ahead and
+   * takes the longest that fits, which leaves less padding; each row begins with the sequence that has waited longest.
+   */
+  packing?: "greedy" | "bestFit";
+  /** Sequences that `"bestFit"` reads ahead; default 256. */
+  lookAhead?: number;
 }
 
 /**
- * Endless batches of packed rows, filled greedily in the order of the documents. Beside tokens and targets they have, as `[B, T]` int32:
+ * Endless batches of packed rows of documents. Beside tokens and targets they have, as `[B, T]` int32:
  * `documents` (number in the row, −1 on padding), `positions` (restarting in each sequence) and `prefix` (leading tokens of the own
  * sequence that see each other): what `attention` of @llmeff/tensor takes.
  *
@@ -44,27 +41,23 @@ interface Open {
 export class DocumentBatches implements BatchSource {
   readonly seqLen: number;
   readonly batchSize: number;
-  readonly #source: DocumentSource;
   readonly #maker: ExampleMaker;
-  readonly #seed: Seed;
+  readonly #pool: SequencePool;
   readonly #padding: number;
   readonly #identity: JsonObject;
-  #open: Open | undefined;
-  /** Sequences of the next document that a restored state had already taken. */
-  #skip = 0;
   #places = 0;
   #padded = 0;
 
   /** @throws {OptionError} if an option is out of its domain, or a row too short for an objective */
   constructor(source: DocumentSource, options: DocumentBatchesOptions) {
-    const { seqLen, batchSize, seed = 0, padding = 0, ...exampleOptions } = options;
+    const { seqLen, batchSize, seed = 0, padding = 0, packing = "greedy", lookAhead, ...exampleOptions } = options;
     this.seqLen = requireInteger("DocumentBatches", "seqLen", seqLen, 2);
     this.batchSize = requireInteger("DocumentBatches", "batchSize", batchSize, 1);
     this.#maker = new ExampleMaker(seqLen, exampleOptions);
-    this.#source = source;
-    this.#seed = seed;
+    const ahead = sequencesAhead(packing, lookAhead);
+    this.#pool = new SequencePool(new SequenceStream(source, this.#maker, seed), ahead);
     this.#padding = padding;
-    const decisive = JSON.stringify({ ...exampleOptions, objectives: this.#maker.objectives, padding });
+    const decisive = JSON.stringify({ ...exampleOptions, objectives: this.#maker.objectives, padding, ahead });
     this.#identity = { kind: "document-batches", seed: String(seed), seqLen, options: decisive };
   }
 
@@ -85,7 +78,7 @@ export class DocumentBatches implements BatchSource {
     const targets = new Int32Array(size).fill(IGNORE_INDEX);
     const [documents, positions, prefix] = [new Int32Array(size), new Int32Array(size), new Int32Array(size)];
     for (let row = 0; row < size; row += seqLen) {
-      const examples = await this.#row();
+      const examples = await this.#pool.row(seqLen);
       const packed = packedRow(
         examples.map((example) => example.tokens.length),
         seqLen,
@@ -111,53 +104,21 @@ export class DocumentBatches implements BatchSource {
   }
 
   state(): JsonObject {
-    const { before, taken } = this.#open ?? { before: this.#source.state(), taken: this.#skip };
-    return { ...this.#identity, source: before, taken };
+    return { ...this.#identity, ...this.#pool.state() };
   }
 
   restore(state: JsonObject): void {
     const { taken } = readState("DocumentBatches.restore", state, this.#identity, ["taken"]);
-    this.#source.restore(state.source as JsonObject);
-    this.#open = undefined;
-    this.#skip = taken;
+    this.#pool.restore("DocumentBatches.restore", state, taken);
   }
+}
 
-  async #row(): Promise<Example[]> {
-    const row: Example[] = [];
-    let room = this.seqLen;
-    while (room > 0) {
-      const open = await this.#peek();
-      if (open.ready!.tokens.length > room) break;
-      row.push(open.ready!);
-      room -= open.ready!.tokens.length;
-      open.ready = undefined;
-      open.taken += 1;
-    }
-    return row;
+/** In order, one is read ahead: to see whether it fits. */
+function sequencesAhead(packing: "greedy" | "bestFit", lookAhead: number | undefined): number {
+  if (packing === "bestFit") return requireInteger("DocumentBatches", "lookAhead", lookAhead ?? 256, 1);
+  if (packing !== "greedy") {
+    throw new OptionError(`[DocumentBatches] packing must be greedy or bestFit; received ${JSON.stringify(packing)}.`);
   }
-
-  /** The document whose next sequence is ready. */
-  async #peek(): Promise<Open> {
-    for (;;) {
-      this.#open ??= await this.#next();
-      const open = this.#open;
-      open.ready ??= open.examples.next().value as Example | undefined;
-      if (open.ready !== undefined) return open;
-      this.#open = undefined;
-    }
-  }
-
-  async #next(): Promise<Open> {
-    const before = this.#source.state();
-    const drawn = await this.#source.next();
-    const examples = this.#maker.examples(drawn.tokens, this.#random(drawn));
-    for (let i = 0; i < this.#skip; i++) examples.next();
-    const open = { before, examples, taken: this.#skip, ready: undefined };
-    this.#skip = 0;
-    return open;
-  }
-
-  #random({ source, epoch, index }: DrawnDocument): Random {
-    return new Random(this.#seed, `objectives/${source}/${epoch}`, index);
-  }
+  if (lookAhead === undefined) return 1;
+  throw new OptionError(`[DocumentBatches] lookAhead is for packing: "bestFit"; received ${lookAhead} without it.`);
 }

@@ -17,6 +17,8 @@ export {
   shuffledCanary,
 } from "./canaries.js";
 export { characterTokenizer } from "./character-tokenizer.js";
+export { ContaminationCheck, type ContaminationOptions, type Overlap } from "./contamination.js";
+export { type ControlTokenOptions, tagDocuments } from "./control-tokens.js";
 export {
   encodeCorpus,
   type JsonlOptions,
@@ -79,13 +81,27 @@ export { type ParquetRecord, streamParquet } from "./parquet.js";
 export type { Seed } from "./philox.js";
 export { fillNormal, fillUniform, type PhiloxFillOptions } from "./philox-fill.js";
 export { type PrefetchOptions, prefetch } from "./prefetch.js";
-export { Random, streamOf } from "./random.js";
+export { Random, streamNumberOf, streamOf } from "./random.js";
 export {
   RelationComposition,
   type RelationCompositionOptions,
   type Split,
 } from "./relation-composition.js";
-export { SelectedWindows, type WindowsAtOptions, windowsAt } from "./selected-windows.js";
+export {
+  drawPassages,
+  type Passage,
+  type RepetitionBin,
+  type RepetitionBinOptions,
+  RepetitionCounter,
+  repetitionBins,
+} from "./repetition.js";
+export {
+  type BatchOf,
+  SelectedWindows,
+  type WindowedText,
+  type WindowsAtOptions,
+  windowsAt,
+} from "./selected-windows.js";
 export { scoreThreshold, selectBand, selectPerShard, selectTop } from "./selection.js";
 export { type SequentialWindowsOptions, sequentialWindows } from "./sequential-windows.js";
 export { ShardWindows } from "./shard-windows.js";

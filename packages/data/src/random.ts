@@ -27,6 +27,11 @@ export function streamOf(purpose: string, index = 0): bigint {
   return (hash + BigInt(index)) & MASK_64;
 }
 
+/** `streamOf` within 2⁵², as a number: for keys that take numbers, `{ seed, stream: streamNumberOf("dropout", step) }`. */
+export function streamNumberOf(purpose: string, index = 0): number {
+  return Number(streamOf(purpose, index) & ((1n << 52n) - 1n));
+}
+
 /**
  * Sequential numbers of one (seed, purpose, index). `position` counts the 32-bit words used so far; it is the whole state.
  *

@@ -2,8 +2,10 @@
 import { FormatError, OptionError } from "@llmeff/native/errors";
 import { type Batch, type BatchSource, type JsonObject, readState, requireInteger } from "./batch.js";
 import type { Seed } from "./philox.js";
+import { shardBatch } from "./shard-windows.js";
 import { type ShuffledOrder, shuffledOrder } from "./shuffled-order.js";
 import { batchFrom, fingerprint, type TokenArray } from "./token-dataset.js";
+import { TokenShards } from "./token-shards.js";
 
 export interface WindowsAtOptions {
   /** T */
@@ -12,23 +14,47 @@ export interface WindowsAtOptions {
   batchSize: number;
 }
 
+/** What windows are cut from: tokens in memory, or on a disk. */
+export type WindowedText = TokenArray | TokenShards;
+
+/** A batch, which has to be waited for where its tokens are on a disk. */
+export type BatchOf<Text extends WindowedText> = Text extends TokenShards ? Promise<Batch> : Batch;
+
 /** The windows of `seqLen + 1` tokens from each place on, once and in this order: candidates to score. */
-export function windowsAt(tokens: TokenArray, starts: ArrayLike<number>, options: WindowsAtOptions): Iterable<Batch> {
-  const places = requirePlaces("windowsAt", tokens, starts, options);
+export function windowsAt(text: TokenArray, starts: ArrayLike<number>, options: WindowsAtOptions): Iterable<Batch>;
+export function windowsAt(
+  text: TokenShards,
+  starts: ArrayLike<number>,
+  options: WindowsAtOptions,
+): AsyncIterable<Batch>;
+export function windowsAt(
+  text: WindowedText,
+  starts: ArrayLike<number>,
+  options: WindowsAtOptions,
+): Iterable<Batch> | AsyncIterable<Batch> {
+  const { seqLen, batchSize } = options;
+  const places = requirePlaces("windowsAt", text, starts, options);
+  const count = Math.ceil(places.length / batchSize);
+  const origins = (batch: number) => places.subarray(batch * batchSize, (batch + 1) * batchSize);
+  if (!(text instanceof TokenShards)) {
+    return {
+      *[Symbol.iterator]() {
+        for (let i = 0; i < count; i++) yield batchFrom(text, origins(i), seqLen);
+      },
+    };
+  }
   return {
-    *[Symbol.iterator]() {
-      for (let first = 0; first < places.length; first += options.batchSize) {
-        yield batchFrom(tokens, places.subarray(first, first + options.batchSize), options.seqLen);
-      }
+    async *[Symbol.asyncIterator]() {
+      for (let i = 0; i < count; i++) yield shardBatch(text, origins(i), seqLen);
     },
   };
 }
 
 /** Endless batches of the windows from some places on, each once an epoch in an order that (seed, epoch) decides. */
-export class SelectedWindows implements BatchSource {
+export class SelectedWindows<Text extends WindowedText = TokenArray> implements BatchSource {
   readonly seqLen: number;
   readonly batchSize: number;
-  readonly #tokens: TokenArray;
+  readonly #text: Text;
   readonly #places: Float64Array;
   readonly #seed: Seed;
   readonly #identity: JsonObject;
@@ -37,28 +63,30 @@ export class SelectedWindows implements BatchSource {
   #order: ShuffledOrder;
 
   /** @throws {OptionError} without places, or for one whose window isn't in the text */
-  constructor(tokens: TokenArray, starts: ArrayLike<number>, options: WindowsAtOptions & { seed?: Seed }) {
-    this.#places = requirePlaces("SelectedWindows", tokens, starts, options);
+  constructor(text: Text, starts: ArrayLike<number>, options: WindowsAtOptions & { seed?: Seed }) {
+    this.#places = requirePlaces("SelectedWindows", text, starts, options);
     if (this.#places.length === 0)
       throw new OptionError("[SelectedWindows] expected places of windows; received none.");
-    this.#tokens = tokens;
+    this.#text = text;
     this.seqLen = options.seqLen;
     this.batchSize = options.batchSize;
     this.#seed = options.seed ?? 0;
-    const selection = fingerprint(Int32Array.from(this.#places));
     this.#identity = {
       kind: "selected-windows",
       seed: String(this.#seed),
       seqLen: this.seqLen,
-      fingerprint: fingerprint(tokens),
-      selection: `${this.#places.length} ${selection}`,
+      fingerprint: text instanceof TokenShards ? text.fingerprint : fingerprint(text as TokenArray),
+      selection: `${this.#places.length} ${fingerprint(halvesOf(this.#places))}`,
     };
     this.#order = this.#orderOf(0);
   }
 
-  next(): Batch {
+  next(): BatchOf<Text> {
     const places = Float64Array.from({ length: this.batchSize }, () => this.#nextPlace());
-    return batchFrom(this.#tokens, places, this.seqLen);
+    const text: WindowedText = this.#text;
+    const batch =
+      text instanceof TokenShards ? shardBatch(text, places, this.seqLen) : batchFrom(text, places, this.seqLen);
+    return batch as BatchOf<Text>;
   }
 
   state(): JsonObject {
@@ -91,18 +119,27 @@ export class SelectedWindows implements BatchSource {
   }
 }
 
+/** Places as 32-bit numbers, of which those on a disk need two. */
+function halvesOf(places: Float64Array): Int32Array {
+  return Int32Array.from({ length: 2 * places.length }, (_, i) => {
+    const place = places[i >> 1]!;
+    return i % 2 === 0 ? place % 2 ** 32 : place / 2 ** 32;
+  });
+}
+
 function requirePlaces(
   where: string,
-  tokens: TokenArray,
+  text: WindowedText,
   starts: ArrayLike<number>,
   { seqLen, batchSize }: WindowsAtOptions,
 ): Float64Array {
   requireInteger(where, "seqLen", seqLen, 1);
   requireInteger(where, "batchSize", batchSize, 1);
   const places = Float64Array.from(starts);
-  const wrong = places.find((place) => !Number.isInteger(place) || place < 0 || place + seqLen >= tokens.length);
+  const tokenCount = text instanceof TokenShards ? text.tokenCount : text.length;
+  const wrong = places.find((place) => !Number.isInteger(place) || place < 0 || place + seqLen >= tokenCount);
   if (wrong === undefined) return places;
   throw new OptionError(
-    `[${where}] a window of ${seqLen + 1} tokens must begin in 0..${tokens.length - seqLen - 1}; received ${wrong}.`,
+    `[${where}] a window of ${seqLen + 1} tokens must begin in 0..${tokenCount - seqLen - 1}; received ${wrong}.`,
   );
 }

@@ -7,6 +7,15 @@ import { type ShuffledOrder, shuffledOrder } from "./shuffled-order.js";
 import { splitWindows, type TokenDatasetOptions } from "./token-dataset.js";
 import type { TokenShards } from "./token-shards.js";
 
+/** The windows of T + 1 tokens from each place on as a batch. */
+export async function shardBatch(shards: TokenShards, origins: Float64Array, seqLen: number): Promise<Batch> {
+  const width = seqLen + 1;
+  const windows = new Int32Array(origins.length * width);
+  const read = async (start: number, b: number) => windows.set(await shards.read(start, width), b * width);
+  await Promise.all(Array.from(origins, read));
+  return { ...splitWindows(windows, origins.length, seqLen), origins };
+}
+
 /**
  * Endless shuffled windows of a stream of tokens, each of which an epoch visits once. The order isn't held in memory beyond a million windows,
  * ids are read when their batch is made, and resuming costs nothing: put `prefetch` around it to read ahead.
@@ -39,14 +48,15 @@ export class ShardWindows implements BatchSource {
     this.#randomPhase = randomPhase;
   }
 
-  async next(): Promise<Batch> {
-    const { seqLen, batchSize } = this;
-    const origins = Float64Array.from({ length: batchSize }, () => this.#nextStart());
-    const windows = new Int32Array(batchSize * (seqLen + 1));
-    const read = async (start: number, b: number) =>
-      windows.set(await this.#shards.read(start, seqLen + 1), b * (seqLen + 1));
-    await Promise.all(Array.from(origins, read));
-    return { ...splitWindows(windows, batchSize, seqLen), origins };
+  next(): Promise<Batch> {
+    const origins = Float64Array.from({ length: this.batchSize }, () => this.#nextStart());
+    return shardBatch(this.#shards, origins, this.seqLen);
+  }
+
+  /** First-token positions of the windows of an epoch, in the order in which they are visited: candidates for a selection. */
+  windowStarts(epoch: number): Float64Array {
+    const { phase, order } = this.#windowsOf(epoch);
+    return Float64Array.from({ length: order.count }, (_, place) => phase + order.at(place) * this.seqLen);
   }
 
   state(): JsonObject {
@@ -77,14 +87,17 @@ export class ShardWindows implements BatchSource {
 
   /** The windows of an epoch, from a phase of its own, and their order. */
   #windows(epoch: number): { phase: number; order: ShuffledOrder } {
-    if (this.#current?.epoch === epoch) return this.#current;
+    if (this.#current?.epoch !== epoch) this.#current = { epoch, ...this.#windowsOf(epoch) };
+    return this.#current;
+  }
+
+  #windowsOf(epoch: number): { phase: number; order: ShuffledOrder } {
     const usable = this.#shards.tokenCount - 1;
     const drawn = new Random(this.#seed, "shard-windows/phase", epoch).integer(0, this.seqLen);
     // As in TokenDataset: with less than two windows an epoch could be empty.
     const phase = this.#randomPhase && usable >= 2 * this.seqLen ? drawn : 0;
     const count = Math.floor((usable - phase) / this.seqLen);
-    this.#current = { epoch, phase, order: shuffledOrder(count, this.#seed, "shard-windows/epoch", epoch) };
-    return this.#current;
+    return { phase, order: shuffledOrder(count, this.#seed, "shard-windows/epoch", epoch) };
   }
 
   #identity(): JsonObject {

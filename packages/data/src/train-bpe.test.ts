@@ -4,6 +4,7 @@ import { describe, expect, it } from "vitest";
 import { byteTokenizer } from "./byte-tokenizer.js";
 import { readText } from "./corpus.js";
 import { huggingFaceTokenizer } from "./hugging-face-tokenizer.js";
+import { Random } from "./random.js";
 import { tokenizerJson } from "./tokenizer-json.js";
 import { trainBpe } from "./train-bpe.js";
 
@@ -67,6 +68,27 @@ describe("trainBpe", () => {
         },
       ),
     );
+  });
+
+  it.each(["ab", "abcd", "a", "äöü", "的一是不了人我在有他"])(
+    "learns the same of long words without a space, of %s",
+    async (letters) => {
+      const alphabet = [...letters];
+      const words = [500, 300].map((length, seed) => {
+        const random = new Random(seed, `test/${letters}`);
+        return Array.from({ length }, () => alphabet[random.integer(0, alphabet.length)]).join("");
+      });
+      const texts = [...words, `${words[1]} ${words[0]!.slice(0, 100)}`];
+      expect(learnt(await trainBpe(texts, { vocabSize: 290 }))).toEqual(trainPlainly(texts, 290, 2));
+    },
+  );
+
+  it("takes a text that is one word", async () => {
+    const random = new Random(1, "test/one word");
+    const text = Array.from({ length: 200_000 }, () => "acgt"[random.integer(0, 4)]).join("");
+    const tokenizer = await trainBpe([text], { vocabSize: 600 });
+    expect(tokenizer.vocabSize).toBe(600);
+    expect(tokenizer.decode(tokenizer.encode(text))).toBe(text);
   });
 
   it("gives the same file for the same texts in any order, and one that our loader reads", async () => {

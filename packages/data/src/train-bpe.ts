@@ -4,6 +4,7 @@
  */
 import { setImmediate } from "node:timers/promises";
 import { OptionError } from "@llmeff/native/errors";
+import { BpeWords, idLimit, keyOf } from "./bpe-words.js";
 import { byteCharacters, byteLevelTokenizerJson, gpt2Words } from "./byte-level.js";
 import { type HuggingFaceTokenizer, huggingFaceTokenizer } from "./hugging-face-tokenizer.js";
 import { PairHeap } from "./pair-heap.js";
@@ -18,18 +19,8 @@ export interface TrainBpeOptions {
   signal?: AbortSignal;
 }
 
-/** More tokens than any vocabulary has; a pair of ids as one number. */
-const idLimit = 2 ** 22;
-const keyOf = (left: number, right: number) => left * idLimit + right;
-
 /** Merges between two looks at the event loop. */
 const mergesAtOnce = 256;
-
-interface PairUse {
-  count: number;
-  /** Words that hold the pair or held it; a word may be named twice. */
-  words: number[];
-}
 
 function escaped(text: string): string {
   return text.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&");
@@ -51,77 +42,6 @@ async function countWords(
     }
   }
   return counts;
-}
-
-/** Distinct words as token ids, in one array; merging shortens them in place. */
-class Words {
-  readonly #ids: Int32Array;
-  readonly #starts: Int32Array;
-  readonly #lengths: Int32Array;
-  readonly #frequencies: Float64Array;
-  readonly pairs = new Map<number, PairUse>();
-
-  constructor(counts: ReadonlyMap<string, number>) {
-    const encoded = [...counts.keys()].map((word) => Buffer.from(word, "utf8"));
-    this.#ids = new Int32Array(encoded.reduce((n, bytes) => n + bytes.length, 0));
-    this.#starts = new Int32Array(encoded.length);
-    this.#lengths = Int32Array.from(encoded, (bytes) => bytes.length);
-    this.#frequencies = Float64Array.from(counts.values());
-    let at = 0;
-    for (const [word, bytes] of encoded.entries()) {
-      this.#starts[word] = at;
-      this.#ids.set(bytes, at);
-      at += bytes.length;
-      this.#count(word, 1, undefined);
-    }
-  }
-
-  /** Adds the pairs of a word, or takes them away; `changed` learns of those that became more. */
-  #count(word: number, sign: 1 | -1, changed: Set<number> | undefined): void {
-    const start = this.#starts[word]!;
-    const end = start + this.#lengths[word]! - 1;
-    const by = sign * this.#frequencies[word]!;
-    for (let at = start; at < end; at++) {
-      const key = keyOf(this.#ids[at]!, this.#ids[at + 1]!);
-      let use = this.pairs.get(key);
-      if (use === undefined) {
-        use = { count: 0, words: [] };
-        this.pairs.set(key, use);
-      }
-      use.count += by;
-      if (sign < 0) continue;
-      if (use.words.at(-1) !== word) use.words.push(word);
-      changed?.add(key);
-    }
-  }
-
-  /** Replaces a pair by one token in every word, from left to right. @returns the pairs that may have become more frequent */
-  merge(left: number, right: number, token: number): Set<number> {
-    const key = keyOf(left, right);
-    const changed = new Set<number>();
-    for (const word of new Set(this.pairs.get(key)!.words)) {
-      const start = this.#starts[word]!;
-      const end = start + this.#lengths[word]!;
-      if (!this.#holds(left, right, start, end)) continue;
-      this.#count(word, -1, undefined);
-      let to = start;
-      for (let from = start; from < end; to++) {
-        const both = from + 1 < end && this.#ids[from] === left && this.#ids[from + 1] === right;
-        this.#ids[to] = both ? token : this.#ids[from]!;
-        from += both ? 2 : 1;
-      }
-      this.#lengths[word] = to - start;
-      this.#count(word, 1, changed);
-    }
-    this.pairs.delete(key);
-    changed.delete(key);
-    return changed;
-  }
-
-  #holds(left: number, right: number, start: number, end: number): boolean {
-    for (let at = start; at + 1 < end; at++) if (this.#ids[at] === left && this.#ids[at + 1] === right) return true;
-    return false;
-  }
 }
 
 function checkOptions({ vocabSize, specialTokens = [], minFrequency = 2 }: TrainBpeOptions): void {
@@ -164,13 +84,13 @@ export async function trainBpe(
 ): Promise<HuggingFaceTokenizer> {
   checkOptions(options);
   const { vocabSize, specialTokens = [], minFrequency = 2, signal } = options;
-  const corpus = new Words(await countWords(texts, specialTokens, signal));
+  const corpus = new BpeWords(await countWords(texts, specialTokens, signal));
   const heap = new PairHeap();
   const offer = (key: number) => {
-    const count = corpus.pairs.get(key)?.count ?? 0;
+    const count = corpus.count(key);
     if (count >= minFrequency) heap.push({ count, left: Math.floor(key / idLimit), right: key % idLimit });
   };
-  for (const key of corpus.pairs.keys()) offer(key);
+  for (const key of corpus.pairs()) offer(key);
   const pieces = [...byteCharacters];
   const known = new Set([...pieces, ...specialTokens]);
   const merges: [string, string][] = [];
@@ -180,7 +100,7 @@ export async function trainBpe(
     const { count, left, right } = next;
     const key = keyOf(left, right);
     // Counts on the heap are of the time of the offer: a pair that has become rarer is offered anew.
-    if (corpus.pairs.get(key)?.count !== count) {
+    if (corpus.count(key) !== count) {
       offer(key);
       continue;
     }

@@ -13,6 +13,7 @@ import {
   sum,
   type Tensor,
   where,
+  zerosLike,
 } from "@llmeff/tensor";
 import {
   type Distribution,
@@ -20,6 +21,8 @@ import {
   distributionOf,
   divergenceOf,
   entropyOf,
+  excludedTokens,
+  needsFullSupport,
   type RowLoss,
   weighted,
 } from "./divergences.js";
@@ -41,13 +44,15 @@ export interface BlockSettings {
   /** `[]` each. */
   ceWeight: Tensor;
   kdWeight: Tensor;
+  /** Runs what computes the teacher's scores of a block; measures it, where somebody asks. */
+  asTeacher: <R>(fn: () => R) => R;
 }
 
-/** Sums over the valid rows of ce, kd, kl, teacher entropy and top-1 agreement, in this order. */
-export const statCount = 5;
+/** Sums over the valid rows of ce, kd, kl, teacher entropy and top-1 agreement, in this order, then of tokens that make the divergence infinite. */
+export const statCount = 6;
 
 export interface BlockLoss {
-  /** `[5]` */
+  /** `[6]` */
   stats: Tensor;
   /** `[n, V]`: of the sum over the rows. */
   dlogits: Tensor | undefined;
@@ -59,6 +64,8 @@ interface Kd extends RowLoss {
   kl: Tensor;
   entropy: Tensor;
   agreement: Tensor;
+  /** Tokens that make it infinite; undefined where none can. */
+  excluded?: Tensor;
 }
 
 /** @param logits - student, `[n, V]`, rows `start .. start + n − 1` of all */
@@ -71,8 +78,9 @@ export function blockLoss(logits: Tensor, start: number, settings: BlockSettings
   const kd = knowledgeOf(tempered, start, end, settings);
   // A row without a label reads token 0, and is left out of the sums.
   const ids = labels && maximum(slice(labels, 0, start, end), 0).unsqueeze(-1);
-  const ce = ids ? gather(own.log, -1, ids).neg() : kd.value.mul(0);
-  const rows = concat([ce, mul(kd.value, scale), kd.kl, kd.entropy, kd.agreement], 1);
+  const none = zerosLike(kd.value);
+  const ce = ids ? gather(own.log, -1, ids).neg() : none;
+  const rows = concat([ce, mul(kd.value, scale), kd.kl, kd.entropy, kd.agreement, kd.excluded ?? none], 1);
   const stats = sum(where(valid, rows, 0), { axis: 0 });
   if (!needsGradient) return { stats, dlogits: undefined };
   const slope = mul(kd.slope, mul(kdWeight, scale / tauStudent));
@@ -83,9 +91,9 @@ export function blockLoss(logits: Tensor, start: number, settings: BlockSettings
 function knowledgeOf(student: Distribution, start: number, end: number, settings: BlockSettings): Kd {
   const { target } = settings;
   if (isSparse(target)) return sparseKnowledge(student, sliceTarget(target, start, end, student.log), settings);
-  const { divergence, tauTeacher } = settings;
-  const form = { tauTeacher, vocabSize: student.log.shape[1]!, like: student.log };
-  const teacher = distributionOf(teacherRows(teachersOf(target), { start, end }, form));
+  const { divergence, tauTeacher, asTeacher } = settings;
+  const form = { tauTeacher, vocabSize: student.log.shape[1]!, dtype: student.log.dtype };
+  const teacher = asTeacher(() => distributionOf(teacherRows(teachersOf(target), { start, end }, form)));
   const loss = divergenceOf(divergence, teacher, student);
   const entropy = entropyOf(teacher);
   const crossEntropy = () => sum(weighted(teacher.p, student.log), last).neg();
@@ -94,7 +102,10 @@ function knowledgeOf(student: Distribution, start: number, end: number, settings
       ? loss.value
       : sub(divergence.kind === "softCrossEntropy" ? loss.value : crossEntropy(), entropy);
   const named = argMax(teacher.log, { axis: -1 }).unsqueeze(-1);
-  return { ...loss, kl, entropy, agreement: sameArgMax(student.log, named) };
+  return {
+    ...{ ...loss, kl, entropy, agreement: sameArgMax(student.log, named) },
+    ...(needsFullSupport(divergence) && { excluded: excludedTokens(divergence, teacher, student) }),
+  };
 }
 
 function sparseKnowledge(student: Distribution, target: SparseTarget, { mode, tauTeacher }: BlockSettings): Kd {

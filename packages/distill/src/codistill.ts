@@ -136,8 +136,9 @@ function objectiveOf(
   { weight, burnIn }: Required<CodistillOptions>,
 ): Objective {
   const { softcap = 0 } = model;
-  const objective: Objective = (params, batch, { stage }) => {
-    const { hidden, balanced } = trainedStates(model, params, batch);
+  const objective: Objective = (params, batch, context) => {
+    const { stage } = context;
+    const { hidden, balanced } = trainedStates(model, params, batch, context);
     const output = model.outputWeight(params);
     if (stage === "alone") return balanced(linearCrossEntropy(hidden, output, batch.targets, { softcap }));
     const others = peers.map((_, i) => i).filter((i) => i !== own);

@@ -2,10 +2,29 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { inStages, SelectedWindows, selectTop, TokenDataset, windowsAt } from "@llmeff/data";
-import { memory, OptionError, sync } from "@llmeff/tensor";
+import { memory, OptionError, ShapeError, sync } from "@llmeff/tensor";
+import type { Objective, StepEvent } from "@llmeff/train";
 import { afterAll, describe, expect, it } from "vitest";
-import { disposeAll, seqLen, student, studentModel, teacherOf, text, textData, trained } from "../test/setup.js";
-import { type DistillMetrics, type DistillOptions, distill, type OmegaSchedule, scoreSequences } from "./index.js";
+import {
+  bitsOf,
+  disposeAll,
+  seqLen,
+  student,
+  studentModel,
+  teacherOf,
+  text,
+  textData,
+  trained,
+  vocabSize,
+} from "../test/setup.js";
+import {
+  type DistillMetrics,
+  type DistillOptions,
+  distill,
+  featureProjections,
+  type OmegaSchedule,
+  scoreSequences,
+} from "./index.js";
 
 const folder = mkdtempSync(join(tmpdir(), "llmeff-distill-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -143,6 +162,105 @@ describe("distill", () => {
     disposeAll(other.params);
   });
 
+  describe("with k of the teacher's tokens", () => {
+    const losses = async (options: Partial<DistillOptions>, captureStep = false) => {
+      const objective = salt(options);
+      const result = await trained({ objective, data: textData(), steps: 8, captureStep });
+      objective.dispose();
+      return result;
+    };
+
+    it.each(["renorm", "naive", "tail", "restrict"] as const)("is the dense loss if they are all: %s", async (mode) => {
+      const dense = await losses({ tauTeacher: 1 });
+      const few = await losses({ tauTeacher: 1, mode, k: vocabSize });
+      for (const [i, [, loss]] of few.losses.entries()) expect(loss).toBeCloseTo(dense.losses[i]![1], 5);
+    });
+
+    it.each(["renorm", "tail", "sampled"] as const)(
+      "learns from fewer, in captured steps the same: %s",
+      async (mode) => {
+        const few = await losses({ mode, k: 3 });
+        expect(few.losses.slice(0, 4)).not.toEqual((await losses({})).losses.slice(0, 4));
+        expect(await losses({ mode, k: 3 }, true)).toEqual(few);
+      },
+    );
+
+    it("draws other tokens in every step, and the same in a run that was interrupted", async () => {
+      const options = { mode: "sampled", k: 2, schedule: { kind: "always" } } as const;
+      const directory = newFolder();
+      const whole = await trained({ objective: salt(options), data: textData(), steps: 6 });
+      const first = await trained({ objective: salt(options), data: textData(), steps: 3, checkpoint: { directory } });
+      const resumed = { data: textData(), checkpoint: { directory }, resume: true };
+      const rest = await trained({ objective: salt(options), steps: 6, ...resumed });
+      expect([...first.losses, ...rest.losses]).toEqual(whole.losses);
+      expect(rest.bits).toEqual(whole.bits);
+    });
+  });
+
+  describe("with hidden states", () => {
+    const options = { hiddenStates: { pairs: [[0, 0]], weight: 0.5 } } satisfies Partial<DistillOptions>;
+    const projections = () => {
+      const like = studentModel.init(1);
+      const made = featureProjections([[16, 8]], { seed: 4, like: like["model.norm.weight"]! });
+      disposeAll(like);
+      return made;
+    };
+    const run = (objective: Objective, rest: object = {}, eachStep?: (event: StepEvent) => Promise<void>) =>
+      trained({ objective, data: textData(), steps: 7, more: projections(), ...rest }, eachStep);
+
+    it("adds their distance to the loss while there is a teacher, and trains the projections", async () => {
+      const objective = salt(options);
+      const told: DistillMetrics[] = [];
+      const { losses, bits } = await run(objective, {}, async () => void told.push((await objective.metrics())!));
+      for (const [i, { ce, kd, omega, hiddenStates }] of told.entries()) {
+        const distance = i < 4 ? hiddenStates! : 0;
+        expect(losses[i]![1]).toBeCloseTo((1 - omega) * ce + omega * (kd + 0.5 * distance), 5);
+        expect(hiddenStates === undefined).toBe(i >= 4);
+      }
+      const initial = projections();
+      expect(bits["distill.projection.0"]).not.toBe((await bitsOf(initial))["distill.projection.0"]);
+      disposeAll(initial);
+      objective.dispose();
+    });
+
+    it("brings the student's states nearer to the teacher's", async () => {
+      const near = { hiddenStates: { ...options.hiddenStates, loss: "unitMse", weight: 10 } } as const;
+      const objective = salt({ ...near, schedule: { kind: "always" } });
+      const told: number[] = [];
+      const tell = async () => void told.push((await objective.metrics())!.hiddenStates!);
+      await run(objective, { steps: 30 }, tell);
+      expect(told.at(-1)).toBeLessThan(told[0]! / 2);
+      objective.dispose();
+    });
+
+    it("resumes from every checkpoint with the projections in it, and has the same bits in captured steps", async () => {
+      const whole = await run(salt(options));
+      expect(await run(salt(options), { captureStep: true })).toEqual(whole);
+      for (const cut of [2, 4, 5]) {
+        const checkpoint = { directory: newFolder() };
+        await run(salt(options), { steps: cut, checkpoint });
+        expect((await run(salt(options), { checkpoint, resume: true })).bits).toEqual(whole.bits);
+      }
+    });
+
+    it("compares states as they are on request, and refuses what it lacks", async () => {
+      const identity = { hiddenStates: { pairs: [[0, 0]], identity: true } } satisfies Partial<DistillOptions>;
+      const twin = { model: student, params: studentModel.init(1) };
+      const told: number[] = [];
+      const objective = salt({ ...identity, teacher: twin });
+      const tell = async () => void told.push((await objective.metrics())!.hiddenStates!);
+      await trained({ objective, data: textData(), steps: 1 }, tell);
+      expect(told).toEqual([0]);
+      const once = (given: Partial<DistillOptions>) => trained({ objective: salt(given), data: textData(), steps: 1 });
+      await expect(once(options)).rejects.toThrow('have no "distill.projection.0". Add featureProjections');
+      await expect(once(identity)).rejects.toThrow(ShapeError);
+      await expect(once({ hiddenStates: { pairs: [[3, 0]] } })).rejects.toThrow("blocks must be numbers in 0..0");
+      const { trained: _, ...plain } = student;
+      await expect(once({ ...identity, student: plain })).rejects.toThrow("the student returns no output of block 0");
+      disposeAll(twin.params);
+    });
+  });
+
   it("holds the same memory at the end of every step", async () => {
     const objective = salt({ schedule: { kind: "always" } });
     const seen = new Set<string>();
@@ -166,10 +284,24 @@ describe("distill", () => {
     refuse({ cache: true }, "expected a teacher or cache: true; received both");
     refuse({ teacher: [] }, "received neither");
     refuse({ tauTeacher: -1 }, "tauTeacher must be above 0");
+    refuse({ mode: "tail" }, 'mode "tail" takes a few of the teacher\'s tokens: say by k how many');
+    refuse({ k: 0 }, "k must be a positive integer; received 0");
+    refuse({ k: 2, mode: "tail", tauTeacher: 0.5 }, "has no teacher temperature but 1");
+    refuse({ k: 2, divergence: { kind: "jsd" } }, "k takes a few tokens only");
+    refuse({ hiddenStates: { pairs: [] } }, "must name at least one pair");
+    refuse({ hiddenStates: { pairs: [[0, -1]] } }, "numbers of blocks, from 0; received -1");
+    refuse({ hiddenStates: { pairs: [[0, 0]], weight: 0 } }, "hiddenStates.weight must be above 0");
+    refuse({ hiddenStates: { pairs: [[0, 0]], loss: "l1" as never } }, "loss must be mse, cosine or unitMse");
+    refuse(
+      { hiddenStates: { pairs: [[0, 0]] }, teacher: [teacher, teacher] },
+      "hiddenStates need one teacher; received 2",
+    );
     refuse({ vocabPad: true, divergence: { kind: "reverseKl" } }, "reverseKl is infinite");
     const cached = (options: object) => () =>
       distill({ student, cache: true, schedule: { kind: "always" }, ...options });
     expect(cached({ mode: "tail", tauTeacher: 0.25 })).toThrow("has no teacher temperature but 1");
+    expect(cached({ k: 3 })).toThrow("a cache has its own k");
+    expect(cached({ hiddenStates: { pairs: [[0, 0]] } })).toThrow("need one teacher; received a cache");
     expect(cached({ divergence: { kind: "jsd" } })).toThrow("a cache holds a few tokens only");
   });
 });

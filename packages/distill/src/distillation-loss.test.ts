@@ -1,9 +1,11 @@
 import {
+  concat,
   grad,
   linear,
   logSoftmax,
   memory,
   mul,
+  NonFiniteError,
   OptionError,
   randomNormal,
   randomUniform,
@@ -273,9 +275,74 @@ describe("distillationLoss", () => {
         expect([divergence.kind, Number.isFinite(value.itemSync())]).toEqual([divergence.kind, true]);
         expect(grads.dataSync().every(Number.isFinite)).toBe(true);
       }
-      const reverse = distillationLoss(student(), target, { divergence: { kind: "reverseKl" } });
-      expect(reverse.itemSync()).toBe(Number.POSITIVE_INFINITY);
     });
+  });
+
+  describe("refuses a divergence that the teacher's excluded tokens make infinite", () => {
+    const without = (x: Tensor, rows: readonly number[]) => {
+      const values = Float64Array.from(x.dataSync());
+      for (const n of rows) for (const v of [2, 6]) values[n * V + v] = Number.NEGATIVE_INFINITY;
+      return tensor(values, { shape: [N, V] });
+    };
+    const infinite = divergences.filter(
+      ({ kind, ...rest }) => kind === "reverseKl" || kind === "logitMse" || (rest as { beta?: number }).beta === 1,
+    );
+
+    it.each(infinite)("%j, in blocks too", (divergence) => {
+      scope(() => {
+        const target = { logits: without(teacher(), [0, 4]) };
+        const { message } = captured(() => distillationLoss(student(), target, { divergence }));
+        expect(message).toBe(
+          `[distillationLoss] ${divergence.kind} is infinite: the teacher excludes 4 tokens (log-probability −∞) that the student doesn't, in the rows that count. Take forwardKl, jsd with beta below 1, skewedKl or softCrossEntropy.`,
+        );
+        const linear = () =>
+          linearDistillationParts(normal(11, [N, C]), normal(12, [V, C]), target, { divergence, blockElements: 2 * V });
+        expect(captured(linear).message).toContain("[linearDistillationLoss]");
+      });
+    });
+
+    it.each(infinite)("%j, but not of rows that don't count", (divergence) => {
+      scope(() => {
+        const options = { divergence, labels: labels() };
+        const loss = (rows: readonly number[]) =>
+          distillationLoss(student(), { logits: without(teacher(), rows) }, options).itemSync();
+        expect(loss([2, 5])).toBe(loss([]));
+      });
+    });
+
+    it("reverse KL is the one over the tokens that are left where the student excludes the others too", () => {
+      scope(() => {
+        const rows = Array.from({ length: N }, (_, n) => n);
+        const options = { divergence: { kind: "reverseKl" } } as const;
+        const target = { logits: without(teacher(), rows) };
+        const { value, grads } = valueAndGrad(
+          (x: Tensor) => distillationLoss(x, target, options),
+          without(student(), rows),
+        );
+        const left = (x: Tensor) => concat([x.slice(1, 0, 2), x.slice(1, 3, 6), x.slice(1, 7, V)], 1);
+        const wanted = distillationLoss(left(student()), { logits: left(teacher()) }, options).itemSync();
+        expect(value.itemSync()).toBeCloseTo(wanted, 13);
+        expect(grads.dataSync().every(Number.isFinite)).toBe(true);
+      });
+    });
+
+    it("takes tokens of a probability too small for the dtype, which are not excluded", () => {
+      scope(() => {
+        const far = { logits: student("float32").mul(1e4) };
+        const loss = distillationLoss(student("float32"), far, { divergence: { kind: "reverseKl" } }).itemSync();
+        expect(Number.isFinite(loss)).toBe(true);
+      });
+    });
+
+    function captured(fn: () => unknown): Error {
+      try {
+        fn();
+      } catch (error) {
+        expect(error).toBeInstanceOf(NonFiniteError);
+        return error as Error;
+      }
+      throw new Error("nothing was thrown");
+    }
   });
 
   it("is 0 without a gradient if no row counts, whatever the rows hold", () => {
@@ -426,6 +493,16 @@ describe("linearDistillationParts", () => {
       expect(first.shape).toEqual([1, N, C]);
       expect([difference(first, both[0]), difference(second, both[1])]).toEqual([0, 0]);
     });
+  });
+
+  it("tells the time of the teacher's scores for each block, its output layer's product among it", async () => {
+    const times: Promise<number>[] = [];
+    const options = { blockElements: 2 * V, onTeacherTime: (ms: Promise<number>) => times.push(ms) };
+    scope(() => linearDistillationParts(hidden(), weight(), teacherParts(), options).loss.itemSync());
+    expect(times).toHaveLength(Math.ceil(N / 2));
+    for (const ms of await Promise.all(times)) expect(ms).toBeGreaterThan(0);
+    scope(() => linearDistillationParts(hidden(), weight(), topTarget(3), options).loss.itemSync());
+    expect(times, "a few tokens that are known already cost no teacher").toHaveLength(Math.ceil(N / 2));
   });
 
   it("never holds the logits of all rows", async () => {

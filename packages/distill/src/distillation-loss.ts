@@ -5,6 +5,7 @@
 import {
   add,
   concat,
+  type Device,
   type DType,
   defineOp,
   detach,
@@ -12,11 +13,13 @@ import {
   type ForwardContext,
   full,
   type HostNumber,
+  isCapturing,
   linear,
   logicalAnd,
   matmul,
   maximum,
   mul,
+  NonFiniteError,
   notEqual,
   OptionError,
   reshape,
@@ -28,7 +31,8 @@ import {
   zeros,
 } from "@llmeff/tensor";
 import { type BlockSettings, blockLoss, statCount } from "./block-loss.js";
-import { checkDivergence, type Divergence, needsFullSupport } from "./divergences.js";
+import { checkDivergence, type Divergence, finiteDivergences, needsFullSupport } from "./divergences.js";
+import { timed } from "./metrics.js";
 import { checkSparse, type SparseMode, type SparseTarget } from "./sparse.js";
 import { capped, checkTeachers, type DistillTarget, isSparse, matrixOf, teachersOf, vocabOf } from "./targets.js";
 
@@ -55,6 +59,8 @@ export interface DistillationLossOptions {
   vocabPad?: boolean;
   /** Most logits of a block; default 2²⁴. Loss and gradients don't depend on it but for the order of sums. */
   blockElements?: number;
+  /** Called with the device's time, in milliseconds, for the teacher's scores of each block; not in captured steps, which aren't timed apart. */
+  onTeacherTime?: (milliseconds: Promise<number>) => void;
 }
 
 /** Means over the rows that count. */
@@ -65,7 +71,12 @@ export interface DistillationParts {
   sums: Tensor;
 }
 
+/** How many of the sums are told. */
+const toldCount = statCount - 1;
+
 interface Settings extends Omit<BlockSettings, "ceWeight" | "kdWeight"> {
+  /** Name of the function for messages. */
+  where: string;
   ceWeight: HostNumber;
   kdWeight: HostNumber;
   blockRows: number;
@@ -97,6 +108,7 @@ const distillationOp = defineOp<Settings, readonly [loss: Tensor, sums: Tensor]>
     for (let start = 0; start < x.shape[0]!; start += settings.blockRows) {
       addBlock(context, sums, { x, weight, start }, blocks);
     }
+    if (needsFullSupport(settings.divergence) && !isSparse(settings.target)) refuseExcluded(settings, sums.stats);
     const [ce, kd] = [0, 1].map((i) => reshape(slice(sums.stats, 0, i, i + 1), [])) as [Tensor, Tensor];
     const weighted = mul(kd, kdWeight);
     const total = settings.labels ? add(mul(ce, ceWeight), weighted) : weighted;
@@ -105,7 +117,7 @@ const distillationOp = defineOp<Settings, readonly [loss: Tensor, sums: Tensor]>
       const dweight = sums.dweight ?? (weight && zeros(weight.shape, options));
       context.save(...[drows, dweight].filter((gradient, i): gradient is Tensor => context.needs[i]! && !!gradient));
     }
-    return [mul(total, inverse), concat([sums.stats, reshape(count, [1])])];
+    return [mul(total, inverse), concat([slice(sums.stats, 0, 0, toldCount), reshape(count, [1])])];
   },
   backward({ needs, saved, options: { dtypes } }, [dloss]) {
     const gradients = [...saved];
@@ -115,6 +127,21 @@ const distillationOp = defineOp<Settings, readonly [loss: Tensor, sums: Tensor]>
     });
   },
 });
+
+/**
+ * The teacher's values are on the device: only reading a number tells of an excluded token. Replays of a captured step can't read; their loss is infinite,
+ * which a training loop refuses.
+ *
+ * @throws {NonFiniteError} if the divergence is infinite
+ */
+function refuseExcluded({ where, divergence }: Settings, stats: Tensor): void {
+  if (isCapturing()) return;
+  const excluded = slice(stats, 0, toldCount, toldCount + 1).itemSync();
+  if (!(excluded > 0)) return;
+  throw new NonFiniteError(
+    `[${where}] ${divergence.kind} is infinite: the teacher excludes ${excluded} tokens (log-probability −∞) that the student doesn't, in the rows that count. Take ${finiteDivergences}.`,
+  );
+}
 
 function addBlock(
   { needs, recording }: ForwardContext,
@@ -165,6 +192,7 @@ function uncapped(dlogits: Tensor, logits: Tensor, softcap: number): Tensor {
  * @param target - a teacher's logits or what they are made of, several of these, or a few tokens with their probabilities; never gets a gradient
  * @throws {ShapeError} if rows or vocabularies differ
  * @throws {OptionError} for a divergence, mode or temperature outside its domain
+ * @throws {NonFiniteError} for a divergence that is infinite since the teacher excludes tokens; to find this out the call waits for the teacher's scores
  *
  * @example
  * const loss = distillationLoss(studentLogits, { logits: teacherLogits }, { divergence: { kind: "jsd" } });
@@ -227,7 +255,7 @@ function settingsOf(
 ): Omit<Settings, "dtypes"> {
   const { labels, mask, ceWeight = 0, kdWeight = 1, divergence = { kind: "softCrossEntropy" } } = options;
   const { mode = "renorm", tauStudent = 1, tauTeacher = 1, temperatureSquared = false, vocabPad = false } = options;
-  const { blockElements = 2 ** 24 } = options;
+  const { blockElements = 2 ** 24, onTeacherTime } = options;
   const count = rows.shape[0]!;
   checkTemperatures(where, tauStudent, tauTeacher, temperatureSquared);
   if (!(blockElements >= 1))
@@ -248,6 +276,8 @@ function settingsOf(
       ? logicalAnd(labelled, asked)
       : (labelled ?? asked ?? full([count], 1, { dtype: "bool", device: rows.device }));
   return {
+    where,
+    asTeacher: (fn) => measured(rows.device, fn, onTeacherTime),
     target: isSparse(target) ? flatTarget(target, count) : target,
     divergence,
     mode,
@@ -261,6 +291,13 @@ function settingsOf(
     blockRows: Math.max(1, Math.floor(blockElements / vocabSize)),
     softcap,
   };
+}
+
+function measured<R>(device: Device, fn: () => R, report: DistillationLossOptions["onTeacherTime"]): R {
+  if (report === undefined) return fn();
+  const { result, ms } = timed(device, fn);
+  if (ms !== undefined) report(ms);
+  return result;
 }
 
 /** @throws {OptionError} */
@@ -304,7 +341,7 @@ function checkTarget(
   checkTeachers(where, teachers, given);
   if (needsFullSupport(divergence) && teachers.some((scores) => vocabOf(scores) < vocabSize)) {
     throw new OptionError(
-      `[${where}] ${divergence.kind} is infinite where the teacher has probability 0, as vocabPad gives the student's further tokens. Take forwardKl, jsd or softCrossEntropy.`,
+      `[${where}] ${divergence.kind} is infinite where the teacher has probability 0, as vocabPad gives the student's further tokens. Take ${finiteDivergences}.`,
     );
   }
 }

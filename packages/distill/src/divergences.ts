@@ -6,9 +6,12 @@
  */
 import {
   abs,
+  add,
+  equal,
   exp,
   greater,
   logAddExp,
+  logicalAnd,
   maximum,
   mean,
   mul,
@@ -172,3 +175,17 @@ export function needsFullSupport(divergence: Divergence): boolean {
   if (divergence.kind === "jsd") return divergence.beta === 1;
   return divergence.kind === "reverseKl" || divergence.kind === "logitMse";
 }
+
+/**
+ * How many tokens of each row make such a divergence infinite, `[n, 1]`: those of log-probability −∞ that the student gives a probability, and for logits
+ * any, on either side.
+ */
+export function excludedTokens({ kind }: Divergence, teacher: Distribution, student: Distribution): Tensor {
+  const excluded = ({ log }: Distribution) => equal(log, Number.NEGATIVE_INFINITY);
+  const count = (mask: Tensor) => sum(mask.astype(student.log.dtype), last);
+  if (kind === "logitMse") return add(count(excluded(teacher)), count(excluded(student)));
+  return count(logicalAnd(excluded(teacher), greater(student.p, 0)));
+}
+
+/** Divergences that stay finite where the teacher excludes tokens, as advice. */
+export const finiteDivergences = "forwardKl, jsd with beta below 1, skewedKl or softCrossEntropy";

@@ -20,7 +20,8 @@ import type { Parameters } from "./model.js";
 /** Parameters of the distiller begin with it; a student that is handed on has none of them. */
 const prefix = "distill.";
 
-export type FeatureLoss = "mse" | "cosine" | "unitMse";
+const featureLosses = ["mse", "cosine", "unitMse"] as const;
+export type FeatureLoss = (typeof featureLosses)[number];
 
 /** Hidden states of a layer of each. */
 export interface FeaturePair {
@@ -49,7 +50,7 @@ export function featureProjections(
         like.dtype,
       ),
     );
-    return [`${prefix}projection.${pair}`, keep(matrix)] as const;
+    return [projectionName(pair), keep(matrix)] as const;
   });
   return Object.fromEntries(made);
 }
@@ -73,14 +74,23 @@ export function featureLoss(
 ): Tensor {
   const { loss = "mse", mask } = options;
   if (pairs.length === 0) throw new OptionError("[featureLoss] expected pairs of states; received none.");
-  if (!["mse", "cosine", "unitMse"].includes(loss)) {
-    throw new OptionError(`[featureLoss] loss must be mse, cosine or unitMse; received ${JSON.stringify(loss)}.`);
-  }
+  checkFeatureLoss("featureLoss", loss);
   for (const [i, pair] of pairs.entries()) checkPair(i, pair, mask);
   return scope(() => {
     const losses = pairs.map((pair) => meanOver(distances(pair, loss), mask));
     return losses.reduce((a, b) => a.add(b)).mul(1 / pairs.length);
   });
+}
+
+/** @throws {OptionError} */
+export function checkFeatureLoss(where: string, loss: FeatureLoss): void {
+  if (featureLosses.includes(loss)) return;
+  throw new OptionError(`[${where}] loss must be mse, cosine or unitMse; received ${JSON.stringify(loss)}.`);
+}
+
+/** The projection of a pair among the parameters of a run. */
+export function projectionName(pair: number): string {
+  return `${prefix}projection.${pair}`;
 }
 
 function checkPair(index: number, { student, teacher, projection }: FeaturePair, mask: Tensor | undefined): void {

@@ -21,10 +21,11 @@ export {
 } from "./easiness.js";
 export { EmaTeacher } from "./ema-teacher.js";
 export { type FeatureLoss, type FeaturePair, featureLoss, featureProjections, studentParameters } from "./features.js";
+export type { HiddenStateOptions } from "./hidden-state-loss.js";
 export { type LabelOptions, labelCorpus, type TokenStream } from "./label-corpus.js";
 export { decodeLogProb, encodeLogProb } from "./log-prob-codes.js";
 export type { DistillMetrics } from "./metrics.js";
-export { type Parameters, type Teacher, type TokenModel, tokenModel } from "./model.js";
+export { type Parameters, type Teacher, type TokenModel, type TrainedStates, tokenModel } from "./model.js";
 export {
   type ContinuationOptions,
   type WrittenBatches,
@@ -42,6 +43,7 @@ export {
   tokenStatistics,
 } from "./scoring.js";
 export { type SparseMode, type SparseTarget, sparseModes } from "./sparse.js";
+export { type SparseTargetOptions, sparseTargets } from "./sparse-targets.js";
 export type { DistillTarget, TeacherScores } from "./targets.js";
 export {
   type CachedPredictions,

@@ -1,27 +1,10 @@
 /** One pass of a teacher over a corpus, kept in a cache. */
 import type { TokenArray } from "@llmeff/data";
-import {
-  clip,
-  concat,
-  cumsum,
-  exp,
-  greater,
-  logSoftmax,
-  logSumExp,
-  mul,
-  noGrad,
-  OptionError,
-  randomUniform,
-  scope,
-  slice,
-  sum,
-  type Tensor,
-  tensor,
-  topK,
-} from "@llmeff/tensor";
+import { noGrad, OptionError, scope, tensor } from "@llmeff/tensor";
 import { scoresBy, type Teacher } from "./model.js";
-import { outsideOf } from "./sparse.js";
-import { scoresOf, type TeacherScores, widened } from "./targets.js";
+import type { SparseTarget } from "./sparse.js";
+import { sparseTargets } from "./sparse-targets.js";
+import { sliceScores, type TeacherScores } from "./targets.js";
 import { type CachedPredictions, type TeacherCacheOptions, TeacherCacheWriter } from "./teacher-cache.js";
 
 /** A stream of tokens, in memory or on a disk: an array, or `TokenShards` of @llmeff/data. */
@@ -184,41 +167,14 @@ function nothing({ tail, sampled }: Kept): CachedPredictions {
   return { ids: new Int32Array(0), ...(!sampled && { logProbs: empty }), ...(tail && { tailLogProb: empty }) };
 }
 
-interface Predicted {
-  ids: Tensor;
-  logProbs?: Tensor;
-  tailLogProb?: Tensor;
-}
+type Predicted = Omit<SparseTarget, "weights">;
 
-/** Logits of one window exist at a time. */
 function windowPredictions(scores: TeacherScores, { start, from, to }: Window, row: number, kept: Kept): Predicted {
-  return scope(() => {
-    // The token at place p is predicted by the one before it.
-    const logits = scoresOf(scores, row + from - 1 - start, row + to - 1 - start);
-    const logP = logSoftmax(widened(logits));
-    if (kept.sampled) return { ids: drawn(logP, from, kept) };
-    const { values, indices } = topK(logP, kept.k);
-    return {
-      ids: indices,
-      logProbs: values,
-      ...(kept.tail && { tailLogProb: logSumExp(outsideOf(logP, indices), { axis: -1 }) }),
-    };
-  });
-}
-
-/** Tokens by inversion of the distribution function. The numbers are keyed by the window's place in the stream, so they don't depend on the batches. */
-function drawn(logP: Tensor, from: number, { k, seed }: Kept): Tensor {
-  const [n, V] = logP.shape as [number, number];
-  const { device } = logP;
-  const uniform = randomUniform({ seed, stream: from }, [n, k], { dtype: "float64", device }).astype(logP.dtype);
-  const cumulative = cumsum(exp(logP), 1);
-  // Below the sum as it was rounded, so that a token is drawn that has a probability. Of NaN nothing is above: the id is V, which the file refuses.
-  const bound = mul(clip(uniform, 0, 1 - 2 ** -23), slice(cumulative, 1, V - 1, V));
-  const columns = Array.from({ length: k }, (_, j) => {
-    const above = greater(cumulative, slice(bound, 1, j, j + 1)).astype("float32");
-    return sum(above, { axis: 1, keepDims: true });
-  });
-  return concat(columns, 1).neg().add(V).astype("int32");
+  // The token at place p is predicted by the one before it.
+  const own = sliceScores(scores, row + from - 1 - start, row + to - 1 - start);
+  const { k, tail, sampled, seed } = kept;
+  // The draws are keyed by the window's place in the stream, so they don't depend on the batches.
+  return sparseTargets(own, { k, tail, ...(sampled && { draws: { seed, stream: from } }) });
 }
 
 async function readAndDispose({ ids, logProbs, tailLogProb }: Predicted): Promise<CachedPredictions> {

@@ -16,11 +16,14 @@ export interface DistillMetrics {
   agreement: number | undefined;
   /** Rows with a label. */
   tokens: number;
-  /** Device time of the teacher's forward passes; undefined in captured steps, which aren't timed apart. */
+  /** Mean distance of the inner blocks, unweighted; undefined where none are matched. */
+  hiddenStates: number | undefined;
+  /** Device time of the teacher's forward passes, its output layer included; undefined in captured steps, which aren't timed apart. */
   teacherSeconds: number | undefined;
 }
 
 interface Entry {
+  /** `[7]`: those of `DistillationParts`, then the distance of the inner blocks times the number of rows. */
   sums: Tensor;
   teacherMs: Promise<number> | undefined;
 }
@@ -32,6 +35,12 @@ export class MetricsBoard {
   #latest = this.#plain;
   #step = 0;
   omega = 0;
+  readonly #matching: boolean;
+
+  /** @param matching - whether inner blocks are matched */
+  constructor(matching: boolean) {
+    this.#matching = matching;
+  }
 
   /** Keeps the sums of a micro-batch; `step` is read in plain steps only. */
   record(microBatch: number, step: () => number, entry: Entry): void {
@@ -68,6 +77,7 @@ export class MetricsBoard {
       teacherEntropy: compared(3),
       agreement: compared(4),
       tokens: total(5),
+      hiddenStates: this.#matching ? compared(6) : undefined,
       teacherSeconds: timed ? (times as number[]).reduce((a, b) => a + b, 0) / 1000 : undefined,
     };
   }
@@ -94,7 +104,16 @@ export function timed<R>(device: Device | undefined, fn: () => R): { result: R; 
   const before = deviceTime(device);
   const result = fn();
   const after = deviceTime(device);
-  const ms = Promise.all([before, after]).then(([start, end]) => end - start);
-  ms.catch(() => undefined); // a failure is told by whoever reads the loss
-  return { result, ms };
+  return { result, ms: quietly(Promise.all([before, after]).then(([start, end]) => end - start)) };
+}
+
+/** The sum of some times. */
+export function totalOf(times: readonly Promise<number>[]): Promise<number> {
+  return quietly(Promise.all(times).then((all) => all.reduce((a, b) => a + b, 0)));
+}
+
+/** A promise that nobody has to wait for: a failure of the device is told by whoever reads the loss. */
+function quietly(time: Promise<number>): Promise<number> {
+  time.catch(() => undefined);
+  return time;
 }

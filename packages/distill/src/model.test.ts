@@ -1,7 +1,8 @@
 import { DocumentBatches, documentSet, shuffledDocuments } from "@llmeff/data";
 import { Transformer, type TransformerConfig } from "@llmeff/models";
 import { AdamW } from "@llmeff/optim";
-import { type Objective, train } from "@llmeff/train";
+import { copyInto } from "@llmeff/tensor";
+import { type ModelState, type Objective, train } from "@llmeff/train";
 import { describe, expect, it } from "vitest";
 import { bitsOf, disposeAll, teacherModel, text, textData, vocabSize } from "../test/setup.js";
 import { distill, tokenModel } from "./index.js";
@@ -68,5 +69,48 @@ describe("tokenModel", () => {
     // Balanced experts have a balancing loss of 1 in each of two layers, and a little more where they aren't.
     expect(with1[0]! - without[0]!).toBeGreaterThan(1.9);
     expect(with1[2]! - without[2]!).toBeGreaterThan(1.9);
+  });
+
+  it("balances the routers of a student by their biases, in both stages", async () => {
+    const experts = { numExperts: 4, topK: 1, score: "sigmoid", routerBias: true } as const;
+    const run = async (own: boolean, captureStep = false) => {
+      const model = new Transformer({ ...base, experts });
+      const params = model.init(1);
+      const state = model.initState();
+      const modelState: ModelState = {
+        tensors: state,
+        update(loads) {
+          const routers = Object.entries(loads).map(([layer, load]) => [layer, { load }]);
+          const next = model.nextState(state, Object.fromEntries(routers));
+          for (const [name, bias] of Object.entries(next)) copyInto(state[name]!, bias);
+          disposeAll(next);
+        },
+      };
+      const teacher = { model: tokenModel(teacherModel), params: teacherModel.init(2) };
+      const distilled = distill({
+        ...{ student: tokenModel(model, { state }), teacher, omega: own ? 0 : 0.5 },
+        schedule: { kind: "step", steps: 3 },
+      });
+      const plain: Objective = (p, { tokens, targets }, { collect }) => {
+        const { loss, routers } = model.lossParts(p, { tokens, targets }, { state });
+        for (const [layer, { load }] of Object.entries(routers)) collect(layer, load);
+        return loss;
+      };
+      const optimizer = new AdamW(params, { learningRate: 1e-2 });
+      const given = { params, optimizer, data: textData(), steps: 6, modelState, captureStep };
+      for await (const _ of train({ ...given, objective: own ? plain : distilled }));
+      const bits = await bitsOf({ ...params, ...state });
+      disposeAll({ ...params, ...state, ...teacher.params });
+      distilled.dispose();
+      return bits;
+    };
+    const [plain, distilled] = [await run(true), await run(false)];
+    const biases = (bits: Record<string, string>) =>
+      Object.entries(bits).filter(([name]) => name.endsWith("router.bias"));
+    for (const bits of [plain, distilled]) {
+      expect(biases(bits)).toHaveLength(2);
+      for (const [, bias] of biases(bits)) expect(bias).not.toMatch(/^0+$/);
+    }
+    expect(await run(false, true)).toEqual(distilled);
   });
 });

@@ -1,6 +1,7 @@
 /** The teacher's side of a loss, and its rows as distributions. */
 import {
   concat,
+  type DType,
   full,
   linear,
   logSoftmax,
@@ -47,6 +48,12 @@ export function scoresOf(scores: TeacherScores, start: number, end: number): Ten
   return capped(linear(slice(matrixOf(hidden), 0, start, end), weight), softcap);
 }
 
+/** Some rows of a teacher's scores. */
+export function sliceScores(scores: TeacherScores, start: number, end: number): TeacherScores {
+  if ("logits" in scores) return { logits: slice(matrixOf(scores.logits), 0, start, end) };
+  return { ...scores, hidden: slice(matrixOf(scores.hidden), 0, start, end) };
+}
+
 export function capped(logits: Tensor, softcap: number): Tensor {
   return softcap > 0 ? mul(tanh(mul(logits, 1 / softcap)), softcap) : logits;
 }
@@ -58,7 +65,7 @@ export function matrixOf(x: Tensor): Tensor {
 }
 
 /** Most logits that evaluations hold at a time. */
-const blockElements = 2 ** 24;
+export const evaluationBlockElements = 2 ** 24;
 
 /** Logits in float32 at least. */
 export function widened(logits: Tensor): Tensor {
@@ -67,7 +74,7 @@ export function widened(logits: Tensor): Tensor {
 
 /** `[rows, …]` from blocks of rows, in whose making the logits of these rows exist. */
 export function inRowBlocks(rows: number, vocabSize: number, fn: (start: number, end: number) => Tensor): Tensor {
-  const rowsAtOnce = Math.max(1, Math.floor(blockElements / vocabSize));
+  const rowsAtOnce = Math.max(1, Math.floor(evaluationBlockElements / vocabSize));
   const blocks: Tensor[] = [];
   for (let start = 0; start < rows; start += rowsAtOnce) {
     blocks.push(scope(() => fn(start, Math.min(start + rowsAtOnce, rows))));
@@ -80,6 +87,22 @@ export function vocabOf(scores: TeacherScores): number {
   return "logits" in scores ? scores.logits.shape.at(-1)! : scores.weight.shape[0]!;
 }
 
+/** Rows of a teacher. */
+export function rowCountOf(scores: TeacherScores): number {
+  const shaped = "logits" in scores ? scores.logits : scores.hidden;
+  return shaped.size / shaped.shape.at(-1)!;
+}
+
+/** `teacherRows` where no student gives the dtype: in float32 at least. */
+export function rowsOf(
+  teachers: readonly TeacherScores[],
+  rows: { start: number; end: number },
+  form: { tauTeacher: number; vocabSize: number },
+): Tensor {
+  const wide = teachers.some((scores) => ("logits" in scores ? scores.logits : scores.hidden).dtype === "float64");
+  return teacherRows(teachers, rows, { ...form, dtype: wide ? "float64" : "float32" });
+}
+
 /**
  * Log-probabilities `[n, V]` of rows at the teacher's temperature; of several teachers the average of their probabilities.
  *
@@ -88,10 +111,10 @@ export function vocabOf(scores: TeacherScores): number {
 export function teacherRows(
   teachers: readonly TeacherScores[],
   rows: { start: number; end: number },
-  { tauTeacher, vocabSize, like }: { tauTeacher: number; vocabSize: number; like: Tensor },
+  { tauTeacher, vocabSize, dtype }: { tauTeacher: number; vocabSize: number; dtype: DType },
 ): Tensor {
   const logProbs = teachers.map((scores) => {
-    const logits = scoresOf(scores, rows.start, rows.end).astype(like.dtype);
+    const logits = scoresOf(scores, rows.start, rows.end).astype(dtype);
     return padded(logSoftmax(tauTeacher === 1 ? logits : mul(logits, 1 / tauTeacher)), vocabSize);
   });
   if (logProbs.length === 1) return logProbs[0]!;
@@ -114,8 +137,7 @@ export function checkTeachers(
   if (teachers.length === 0) throw new OptionError(`[${where}] expected at least one teacher; received none.`);
   for (const scores of teachers) {
     const own = vocabOf(scores);
-    const shaped = "logits" in scores ? scores.logits : scores.hidden;
-    const has = shaped.size / shaped.shape.at(-1)!;
+    const has = rowCountOf(scores);
     if (has !== rows) throw new ShapeError(`[${where}] the teacher has ${has} rows and the student ${rows}.`);
     if (own !== vocabSize && !(vocabPad && own < vocabSize)) {
       const advice = own < vocabSize ? "Set vocabPad if the rest is padding of the same tokenizer." : "";

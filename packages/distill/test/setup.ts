@@ -32,12 +32,12 @@ export function text(length = 700): Uint8Array {
 
 export const textData = (batchSize = 4) => new TokenDataset(text(), { seqLen, batchSize, seed: 3 });
 
-/** Trains a student from seed 1. @returns the events of its steps and the parameters' bits */
+/** Trains a student from seed 1, and parameters beside its own. @returns the events of its steps and the parameters' bits */
 export async function trained(
-  options: Omit<TrainOptions, "params" | "optimizer">,
+  { more = {}, ...options }: Omit<TrainOptions, "params" | "optimizer"> & { more?: Parameters },
   eachStep?: (event: StepEvent) => Promise<void>,
 ) {
-  const params = studentModel.init(1);
+  const params = { ...studentModel.init(1), ...more };
   const optimizer = new AdamW(params, { learningRate: 5e-3, maxGradNorm: 1 });
   const losses: [step: number, loss: number][] = [];
   for await (const event of train({ clock: () => 0, ...options, params, optimizer })) {

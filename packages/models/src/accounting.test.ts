@@ -37,6 +37,23 @@ describe("trainingFlopsPerToken", () => {
     expect(trainingFlopsPerToken(config, 16).attention).toBe((14 * 32 * simplicialPairs(16, 4, 2)) / 16);
   });
 
+  it("counts of a mixture's experts those that a token meets, and all that is not an expert", () => {
+    const experts = { numExperts: 8, topK: 2, expertDim: 16, sharedDim: 24, denseLayers: 1 };
+    const flops = (given: object) =>
+      trainingFlopsPerToken(
+        resolveConfig({ ...shape, numLayers: 2, tieEmbeddings: true, experts: { ...experts, ...given } }),
+        16,
+      ).matmul / 6;
+    // Embedding, two layers of attention and norms, the last norm; a dense layer; router, two experts and the shared one.
+    const rest = 65 * 32 + 2 * (4 * 32 * 32 + 2 * 32) + 32;
+    const routed = (experts: number) => 8 * 32 + experts * 3 * 32 * 16 + 3 * 32 * 24;
+    expect(flops({})).toBe(rest + 3 * 32 * 64 + routed(2));
+    expect(flops({ topK: 1, score: "sigmoid", routerBias: true })).toBe(rest + 3 * 32 * 64 + routed(1));
+    expect(flops({ capacityFactor: 1.25 }), "tokens choose as many, whatever the places").toBe(flops({}));
+    expect(flops({ choice: "expert", capacityFactor: 1.5 })).toBe(rest + 3 * 32 * 64 + routed(3));
+    expect(flops({ choice: "expert", capacityFactor: 9 })).toBe(rest + 3 * 32 * 64 + routed(8));
+  });
+
   it("leaves out the input embedding when the output has a matrix of its own", () => {
     const tied = trainingFlopsPerToken(resolveConfig({ ...shape, tieEmbeddings: true }), 16);
     const untied = trainingFlopsPerToken(resolveConfig(shape), 16);

@@ -25,8 +25,15 @@ export interface ForwardOptions extends AttentionMasks {
   /** int32 `[B, T]`: rows of a `learned` position table; default 0, 1, …. Rotary positions are relative and need none, packed or not. */
   positions?: Tensor;
   inputEmbeds?: ForeignEmbeds;
-  /** Biases of the routers' choices by the names of `Transformer.initState`. */
+  /** Biases of the routers' choices by the names of `Transformer.initState`; default those among the parameters. */
   state?: Record<string, Tensor>;
+  /** Numbers of blocks whose outputs `Transformer.states` returns too, such as for distillation of hidden states; default none, which costs nothing. */
+  blocks?: readonly number[];
+  /**
+   * Keep of each block its input only for the backward pass, which computes the rest again: the same bits with less memory, for a third more operations.
+   * Default false.
+   */
+  recompute?: boolean;
   /** The key of each layer's jitter of its router, which differs from step to step. Without it there is none. */
   jitterKey?: (layer: number) => RandomKey;
 }
@@ -51,7 +58,7 @@ export function checkForward(
   options: ForwardOptions,
   cache?: Remembered,
 ): void {
-  const { documents, prefix, causal = true, positions, inputEmbeds, state } = options;
+  const { documents, prefix, causal = true, positions, inputEmbeds, state, blocks = [] } = options;
   const learned = config.positions === "learned";
   const prefixed = prefix !== undefined || (isSeveral(cache) && cache.some((part) => part.prefix !== undefined));
   const masked = documents !== undefined || prefixed || !causal;
@@ -82,8 +89,13 @@ export function checkForward(
     fail('experts that choose tokens look ahead, which generation can\'t. Train with choice: "token" to generate.');
   }
   if (config.experts?.routerBias && state === undefined) {
-    fail("experts with routerBias need their state: give what initState() made, updated by nextState().");
+    fail(
+      "experts with routerBias need their state: give what initState() made, updated by nextState(), or hold it among the parameters.",
+    );
   }
+  const last = config.layers.length - 1;
+  const stranger = blocks.find((number) => !Number.isSafeInteger(number) || number < 0 || number > last);
+  if (stranger !== undefined) fail(`blocks must be numbers in 0..${last}; received ${stranger}.`);
   for (const [name, x] of Object.entries({ documents, positions, foreign: inputEmbeds?.foreign })) {
     if (x === undefined || isBatchTime(x, tokens)) continue;
     throw new ShapeError(

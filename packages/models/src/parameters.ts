@@ -145,13 +145,19 @@ export function countParameters(config: ResolvedConfig): number {
   return parameterSpecs(config).reduce((n, { shape }) => n + sizeOf(shape), 0);
 }
 
-/** Number of values that a token meets: of the experts `topK` instead of all (models.md §8, `active`). */
+/**
+ * Number of values that a token meets: of the experts `topK` instead of all (models.md §8, `active`). Where experts choose, a token meets
+ * `topK · capacityFactor` of them on average.
+ */
 export function countActiveParameters(config: ResolvedConfig): number {
-  const { experts } = config;
+  const part = config.experts === undefined ? 1 : activeShare(config.experts);
   return parameterSpecs(config).reduce((n, { name, shape }) => {
-    const part = experts !== undefined && name.includes(".experts.") ? experts.topK / experts.numExperts : 1;
-    return n + sizeOf(shape) * part;
+    return n + sizeOf(shape) * (name.includes(".experts.") ? part : 1);
   }, 0);
+}
+
+function activeShare({ numExperts, topK, choice, capacityFactor = 1 }: ResolvedExperts): number {
+  return Math.min(1, (topK * (choice === "expert" ? capacityFactor : 1)) / numExperts);
 }
 
 /** Standard deviation that a matrix begins with. */

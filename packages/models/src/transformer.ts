@@ -1,6 +1,7 @@
 import {
   add,
   type CrossEntropyParts,
+  checkpoint,
   concat,
   embedding,
   full,
@@ -32,13 +33,14 @@ import {
 } from "./cached-tokens.js";
 import { expertsOf, type ResolvedConfig, resolveConfig, type TransformerConfig, widthRatio } from "./config.js";
 import { checkForward, type ForeignEmbeds, type ForwardOptions } from "./forward-options.js";
-import { block } from "./layers/block.js";
+import { type BlockContext, type BlockResult, block } from "./layers/block.js";
 import type { RouterReport } from "./layers/experts.js";
 import { type Lookup, parametersAt } from "./layers/lookup.js";
 import { type Stream, streamNormed } from "./layers/norm.js";
 import { type PositionRange, RotaryTables } from "./layers/rotary.js";
 import { nextRouterBias } from "./moe/balance.js";
 import {
+  countActiveParameters,
   countParameters,
   type InitOptions,
   initParameters,
@@ -56,7 +58,7 @@ export interface TokenBatch
   targets: Tensor;
 }
 
-export interface LossOptions extends Pick<ForwardOptions, "state" | "jitterKey"> {
+export interface LossOptions extends Pick<ForwardOptions, "state" | "jitterKey" | "recompute"> {
   /** Weight of the uniform distribution in the target; default 0. */
   labelSmoothing?: number;
   /** Coefficient of the mean squared log-sum-exp of the logits (PaLM: 1e-4); default 0. */
@@ -68,6 +70,8 @@ export interface HiddenStates {
   /** `[B, T, dModel]`, normed */
   hidden: Tensor;
   routers: Record<string, RouterReport>;
+  /** The residual stream `[B, T, dModel]` after each of `ForwardOptions.blocks`, by the block's number; not normed, unless the blocks are `post`. */
+  blocks: Readonly<Record<number, Tensor>>;
 }
 
 /** The loss of a batch with its parts. */
@@ -101,12 +105,11 @@ export class Transformer {
 
   /**
    * State that isn't learnt by gradients: the biases of the routers' choices, zeros, where the configuration asks for them. Belongs into
-   * checkpoints, and into every forward pass as `state`.
+   * checkpoints, and into every forward pass as `state` or among the parameters.
    */
   initState({ device }: Pick<InitOptions, "device"> = {}): Record<string, Tensor> {
-    const layers = [...this.config.layers.keys()].filter((i) => expertsOf(this.config, i)?.routerBias);
     const bias = () => keep(zeros([this.config.experts!.numExperts], { device }));
-    return Object.fromEntries(layers.map((i) => [routerBiasName(layerPrefix(i)), bias()]));
+    return Object.fromEntries(stateNames(this.config).map((name) => [name, bias()]));
   }
 
   /** The state after a step whose routers reported these loads (`lossParts`); see `nextRouterBias`. */
@@ -126,6 +129,11 @@ export class Transformer {
   /** Number of values in all parameters. */
   get parameterCount(): number {
     return countParameters(this.config);
+  }
+
+  /** Number of values that a token meets: of the experts `topK` instead of all. */
+  get activeParameterCount(): number {
+    return countActiveParameters(this.config);
   }
 
   /** What each parameter's learning rate is multiplied by; 1 without muP. */
@@ -160,7 +168,8 @@ export class Transformer {
     if (several) checkCachedTokens(cache, tokens);
     const spans = several ? spansOf(cache) : cache && [wholeSpan(cache, T, options.prefix)];
     for (const { start, length } of spans ?? [{ start: 0, length: T }]) this.#checkPositions(start, length);
-    checkForward(this.config, tokens, options, cache);
+    const state = options.state ?? heldState(this.config, params);
+    checkForward(this.config, tokens, state === undefined ? options : { ...options, state }, cache);
     for (const { cache, length } of spans ?? []) cache.begin(length);
     return scope(() => {
       const model = parametersAt(params, "model");
@@ -169,7 +178,7 @@ export class Transformer {
       const positions = ranges.length > 1 ? positionsOf(ranges, tokens) : undefined;
       const angles = this.#rotary.angles(table, ranges, positions);
       for (const [i, span] of (spans ?? []).entries()) span.keyAngles = angles?.keys?.[i];
-      const { documents, prefix, causal, state, jitterKey } = options;
+      const { documents, prefix, causal, jitterKey, blocks: wanted = [], recompute = false } = options;
       const masks = {
         ...(documents === undefined ? {} : { documents }),
         ...(prefix === undefined ? {} : { prefix }),
@@ -177,32 +186,31 @@ export class Transformer {
       };
       let stream: Stream = { x: this.#embed(model, tokens, ranges[0]!.start, positions, options), addition: undefined };
       const routers: Record<string, RouterReport> = {};
+      const blocks: Record<number, Tensor> = {};
       for (const layer of this.config.layers.keys()) {
         const before = stream;
         const at = layerPrefix(layer);
-        const result = scope(() =>
-          block(
-            {
-              config: this.config,
-              parameter: parametersAt(params, at),
-              layer,
-              angles: angles?.own,
-              masks,
-              spans,
-              routerBias: state?.[routerBiasName(at)],
-              jitterKey: jitterKey?.(layer),
-            },
-            before,
-          ),
-        );
+        const context: BlockContext = {
+          config: this.config,
+          parameter: parametersAt(params, at),
+          layer,
+          angles: angles?.own,
+          masks,
+          spans,
+          routerBias: state?.[routerBiasName(at)],
+          jitterKey: jitterKey?.(layer),
+        };
+        const result = scope(() => (recompute ? recomputed(context, before) : block(context, before)));
         stream = result.stream;
         if (result.report !== undefined) routers[at] = result.report;
-        if (before.x !== stream.x) before.x.dispose(); // a parallel block only adds to the addition
+        if (wanted.includes(layer)) blocks[layer] = streamOutput(stream);
+        // A parallel block only adds to the addition; a post-norm block's output is its stream.
+        if (before.x !== stream.x && blocks[layer - 1] !== before.x) before.x.dispose();
         before.addition?.dispose();
       }
       for (const { cache, length } of spans ?? []) cache.advance(length);
       const hidden = this.config.block === "post" ? stream.x : streamNormed(this.config, model, "norm", stream).normed;
-      return { hidden, routers };
+      return { hidden, routers, blocks };
     });
   }
 
@@ -349,8 +357,32 @@ function lastRows(hidden: Tensor, parts: readonly CachedTokens[]): Tensor {
   return rows.length === 0 ? slice(hidden, 1, 0, 0) : concat(rows, 1);
 }
 
+/** The state of `initState`, if the parameters hold it: those of a checkpoint do. */
+function heldState(config: ResolvedConfig, params: Parameters): Record<string, Tensor> | undefined {
+  if (!config.experts?.routerBias) return undefined;
+  const names = stateNames(config);
+  if (!names.every((name) => Object.hasOwn(params, name))) return undefined;
+  return Object.fromEntries(names.map((name) => [name, params[name]!]));
+}
+
+function stateNames(config: ResolvedConfig): string[] {
+  const layers = [...config.layers.keys()].filter((i) => expertsOf(config, i)?.routerBias);
+  return layers.map((i) => routerBiasName(layerPrefix(i)));
+}
+
 function routerBiasName(layer: string): string {
   return `${layer}.mlp.router.bias`;
+}
+
+/** A block that keeps its inputs only; those made in this pass are named, which would be gone when it is computed again. */
+function recomputed(context: BlockContext, stream: Stream): BlockResult {
+  const { angles, masks } = context;
+  return checkpoint((from, made) => block({ ...context, ...made }, from), stream, { angles, masks });
+}
+
+/** The stream with what the next norm would add to it. */
+function streamOutput({ x, addition }: Stream): Tensor {
+  return addition === undefined ? x : add(x, addition);
 }
 
 function foreignOr({ values, foreign }: ForeignEmbeds, x: Tensor): Tensor {

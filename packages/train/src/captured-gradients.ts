@@ -9,6 +9,7 @@ import {
   keep,
   type Tensor,
 } from "@llmeff/tensor";
+import { Collected } from "./collected.js";
 import {
   addAndDispose,
   arraysOf,
@@ -47,6 +48,7 @@ export class CapturedGradients {
   /** Of the micro-batches that the step was captured for. */
   #form = "";
   #grads: Tensors = {};
+  #collected = new Collected();
   // Of the present step.
   #number = 0;
   #weights: readonly number[] = [];
@@ -75,11 +77,16 @@ export class CapturedGradients {
       ),
     );
     const grads = this.#grads;
-    const release = this.#step.mode === "eager" ? () => disposeAll(grads) : () => undefined;
+    const collected = this.#collected;
+    const release = () => {
+      if (this.#step?.mode !== "eager") return; // the memory is the captured step's
+      disposeAll(grads);
+      collected.dispose();
+    };
     try {
       let loss = 0;
       for (const value of values) loss += await value.item();
-      return { loss, grads, release };
+      return { loss, grads, collected: collected.sums, release };
     } catch (error) {
       release();
       throw error;
@@ -90,8 +97,10 @@ export class CapturedGradients {
 
   dispose(): void {
     disposeAll(this.#grads);
+    this.#collected.dispose();
     this.#step?.dispose();
     this.#grads = {};
+    this.#collected = new Collected();
     this.#step = undefined;
   }
 
@@ -116,6 +125,7 @@ export class CapturedGradients {
 
   #differentiate(inputs: Readonly<Tensors>, microBatches: number): Tensor[] {
     const values: Tensor[] = [];
+    this.#collected = new Collected();
     let grads: Tensors | undefined;
     for (let microBatch = 0; microBatch < microBatches; microBatch++) {
       const own = Object.entries(inputs).filter(([name]) => name.startsWith(`${microBatch} `));
@@ -146,6 +156,7 @@ export class CapturedGradients {
       stage: this.#stage,
       microBatch,
       stream: hostNumber(() => streamOf(this.#number, microBatch, microBatches)),
+      collect: this.#collected.collect,
     };
   }
 }

@@ -15,6 +15,11 @@ export interface EvaluationRecord {
   metrics: Record<string, number | null>;
 }
 
+export interface BestRecord {
+  step: number;
+  value: number;
+}
+
 export interface CheckpointState {
   /** Optimizer steps done. */
   step: number;
@@ -34,6 +39,8 @@ export interface CheckpointState {
   optimizer: OptimizerState<Tensor>["meta"];
   /** The last evaluation. */
   evaluation: EvaluationRecord | null;
+  /** The step whose evaluation was the best so far, by `checkpoint.best`, and its value. */
+  best?: BestRecord | null;
   /** What the user gave as `config`. */
   config: JsonObject;
 }

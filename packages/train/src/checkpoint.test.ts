@@ -25,7 +25,7 @@ import {
   tinyOptimizer,
   tinyParams,
 } from "../test/tiny-model.js";
-import { latestCheckpoint, loadCheckpoint, type TrainOptions, train } from "./index.js";
+import { bestCheckpoint, latestCheckpoint, loadCheckpoint, type TrainOptions, train } from "./index.js";
 
 const files = ["model.safetensors", "optimizer.safetensors", "state.json"] as const;
 
@@ -53,6 +53,59 @@ async function trained(more: Partial<TrainOptions> = {}): Promise<string> {
 
 const at = (directory: string, step: number, file = "") =>
   join(directory, `step-${String(step).padStart(8, "0")}`, file);
+
+describe("checkpoints of the best evaluation", () => {
+  const losses = [5, 3, 4, 3, 2.5, 6, 7, 8];
+  const options = (directory: string, best = { metric: "loss" } as object, values = losses) => ({
+    ...{ steps: 8, evaluateEvery: 1, evaluate: ({ step }: { step: number }) => ({ loss: values[step - 1]! }) },
+    checkpoint: { directory, every: 4, keepLast: 1, best: best as { metric: string } },
+  });
+  const run = async (directory: string, more: Partial<TrainOptions>) => collect(train(setUp(directory, more)));
+  const stepsIn = (directory: string) => readdirSync(directory).map((name) => Number(name.slice(5)));
+
+  it("are written when an evaluation is the best so far, and the best stays", async () => {
+    const directory = join(temporaryFolder(), "checkpoints");
+    const events = await run(directory, options(directory));
+    // 1, 2 and 5 are each better than all before, the second 3 is not; 4 and 8 are due.
+    expect(events.filter(({ type }) => type === "checkpoint").map(({ step }) => step)).toEqual([1, 2, 4, 5, 8]);
+    expect(stepsIn(directory)).toEqual([5, 8]);
+    const best = await bestCheckpoint(directory);
+    expect(best).toMatchObject({ step: 5, path: at(directory, 5), state: { best: { step: 5, value: 2.5 } } });
+  });
+
+  it("may be those of the highest value; a metric that is no number is never the best", async () => {
+    const directory = join(temporaryFolder(), "checkpoints");
+    const values = [Number.NaN, 1, Number.NaN, 2, 1, 1, 1, 1];
+    await run(directory, options(directory, { metric: "loss", highest: true }, values));
+    expect((await bestCheckpoint(directory))!.state.best).toEqual({ step: 4, value: 2 });
+    const last = join(temporaryFolder(), "checkpoints");
+    await run(last, options(last, { metric: "loss", highest: true }, [1, 2, 3, 4, 5, 6, 7, 8]));
+    expect((await bestCheckpoint(last))!.state.best).toEqual({ step: 8, value: 8 });
+  });
+
+  it("are found again by a resumed run", async () => {
+    const directory = join(temporaryFolder(), "checkpoints");
+    await run(directory, { ...options(directory), steps: 3 });
+    await run(directory, { ...options(directory, undefined, [5, 3, 4, 9, 9, 9, 9, 9]), resume: true });
+    expect(stepsIn(directory)).toEqual([2, 8]);
+    expect((await bestCheckpoint(directory))!.step).toBe(2);
+  });
+
+  it("aren't there without evaluations, and refuse a metric that isn't measured", async () => {
+    const directory = await trained();
+    expect(await bestCheckpoint(directory)).toBeUndefined();
+    expect(await bestCheckpoint(join(directory, "nowhere"))).toBeUndefined();
+    const fresh = join(temporaryFolder(), "checkpoints");
+    await expect(run(fresh, options(fresh, { metric: "accuracy" }))).rejects.toThrow(
+      'checkpoint.best.metric is "accuracy", which evaluate didn\'t return; it has loss.',
+    );
+    const { evaluate: _, ...without } = options(fresh);
+    expect(() => train(setUp(fresh, without))).toThrow("received best without evaluate");
+    expect(() => train(setUp(fresh, options(fresh, { metric: 3 })))).toThrow(
+      "must be the name of a metric; received 3",
+    );
+  });
+});
 
 describe("checkpoints of train", () => {
   it("are written when due and at the end, tell of it, and only the last ones stay", async () => {

@@ -94,6 +94,20 @@ export async function latestCheckpoint(directory: string): Promise<FoundCheckpoi
 }
 
 /**
+ * The checkpoint of the best evaluation so far, of a run with `checkpoint.best`.
+ *
+ * @returns undefined if there is no checkpoint, or none was evaluated
+ * @throws {FormatError} if it is damaged
+ */
+export async function bestCheckpoint(directory: string): Promise<Omit<FoundCheckpoint, "skipped"> | undefined> {
+  const best = (await latestCheckpoint(directory))?.state.best;
+  if (best === undefined || best === null) return undefined;
+  const path = join(resolve(directory), nameOf(best.step));
+  const { state } = await verify(path);
+  return { path, step: best.step, state };
+}
+
+/**
  * Reads and verifies one checkpoint.
  *
  * @param options.device - where its tensors are made; default that of `tensor`
@@ -120,7 +134,7 @@ export async function loadCheckpoint(path: string, options: SafetensorsOptions =
 }
 
 /**
- * Writes a checkpoint durably, then removes those older than the `keepLast` newest up to this step.
+ * Writes a checkpoint durably, then removes those older than the `keepLast` newest up to this step, but for the best one.
  *
  * @returns its path
  * @throws {IoError} if it can't be written; nothing of it is left and earlier ones are untouched
@@ -155,7 +169,7 @@ export async function saveCheckpoint(
       { cause },
     );
   }
-  await removeOld(directory, step, keepLast);
+  await removeOld(directory, step, keepLast, state.best?.step);
   return path;
 }
 
@@ -169,11 +183,11 @@ export async function removeTemporaries(directory: string): Promise<void> {
   }
 }
 
-async function removeOld(directory: string, newest: number, keepLast: number): Promise<void> {
+async function removeOld(directory: string, newest: number, keepLast: number, best: number | undefined): Promise<void> {
   // Steps after the newest are invalid ones that a resume has passed over; they don't count, and are replaced when the run gets there.
   const steps = (await listSteps(directory)).filter((step) => step <= newest);
   try {
-    for (const step of steps.slice(keepLast)) await removeByRename(directory, step);
+    for (const step of steps.slice(keepLast)) if (step !== best) await removeByRename(directory, step);
   } catch (cause) {
     throw asIoError(cause, `[train] checkpoints older than the last ${keepLast} in ${directory} can't be removed`);
   }

@@ -12,7 +12,7 @@ import {
   vocabSize,
 } from "../test/tiny-model.js";
 import { tensorsOf } from "./gradients.js";
-import { evaluateAccuracy, evaluateLoss, type TrainBatch } from "./index.js";
+import { bitsPerByte, evaluateAccuracy, evaluateLoss, evaluateLossBySet, type TrainBatch } from "./index.js";
 
 const setOf = (...batches: ReturnType<typeof batchOf>[]): BatchSet => ({
   targetCount: batches.flatMap(({ targets }) => [...targets]).filter((target) => target !== IGNORE_INDEX).length,
@@ -115,5 +115,41 @@ describe("evaluateAccuracy", () => {
 
   it("refuses logits without a vocabulary axis", async () => {
     await expect(evaluateAccuracy(asLoss, {}, setOf(batchOf([[1, 2]])))).rejects.toThrow("must return [1, 2, V]");
+  });
+});
+
+describe("evaluateLossBySet", () => {
+  it("is the loss of each set alone and of their targets together", async () => {
+    const [en, de] = [
+      setOf(
+        batchOf([
+          [1, 2],
+          [4, IGNORE_INDEX],
+        ]),
+      ),
+      setOf(batchOf([[5, IGNORE_INDEX]])),
+    ];
+    const { all, sets } = await evaluateLossBySet(asLoss, {}, { en, de });
+    expect(sets.en).toEqual(await evaluateLoss(asLoss, {}, en));
+    expect(sets.de).toEqual({ loss: 5, standardError: Number.NaN, tokens: 1 });
+    // As in the first case above: the targets count alike, whichever set they are of.
+    expect(all).toEqual({ loss: 3, standardError: Math.sqrt(1.3125), tokens: 4 });
+  });
+
+  it("heeds its signal, and has nothing to say of nothing", async () => {
+    const signal = AbortSignal.abort(new Error("stop"));
+    await expect(evaluateLossBySet(asLoss, {}, { en: setOf(batchOf([[1]])) }, { signal })).rejects.toThrow("stop");
+    expect(await evaluateLossBySet(asLoss, {}, {})).toEqual({
+      all: { loss: Number.NaN, standardError: Number.NaN, tokens: 0 },
+      sets: {},
+    });
+  });
+});
+
+describe("bitsPerByte", () => {
+  it("spreads the bits of the tokens over the bytes of their text", () => {
+    // 8 tokens of one bit each for a text of 4 bytes.
+    expect(bitsPerByte({ loss: Math.LN2, tokens: 8 }, 4)).toBeCloseTo(2, 14);
+    expect(() => bitsPerByte({ loss: 1, tokens: 1 }, 0)).toThrow("[bitsPerByte] bytes must be above 0; received 0.");
   });
 });

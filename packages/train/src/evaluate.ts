@@ -6,6 +6,7 @@ import {
   equal,
   max,
   noGrad,
+  OptionError,
   ShapeError,
   scope,
   type Tensor,
@@ -60,15 +61,72 @@ export async function evaluateLoss(
   batches: BatchSet,
   options: EvaluateOptions = {},
 ): Promise<LossEstimate> {
-  const lossPerToken: BatchFunction = typeof model === "function" ? model : (p, batch) => model.lossPerToken(p, batch);
   const estimator = new RatioEstimator();
-  for (const batch of batches) {
-    options.signal?.throwIfAborted();
-    const losses = await valuesOf("evaluateLoss", lossPerToken, params, batch, "loss");
-    addSequences(estimator, batch, (position) => losses[position]!);
-  }
+  await addLosses([estimator], model, params, batches, options);
+  return lossOf(estimator);
+}
+
+function lossOf(estimator: RatioEstimator): LossEstimate {
   const { mean, standardError, count } = estimator.estimate();
   return { loss: mean, standardError, tokens: count };
+}
+
+async function addLosses(
+  estimators: readonly RatioEstimator[],
+  model: BatchFunction | { lossPerToken: BatchFunction },
+  params: Record<string, Tensor>,
+  batches: BatchSet,
+  { signal }: EvaluateOptions,
+): Promise<void> {
+  const lossPerToken: BatchFunction = typeof model === "function" ? model : (p, batch) => model.lossPerToken(p, batch);
+  for (const batch of batches) {
+    signal?.throwIfAborted();
+    const losses = await valuesOf("evaluateLoss", lossPerToken, params, batch, "loss");
+    for (const estimator of estimators) addSequences(estimator, batch, (position) => losses[position]!);
+  }
+}
+
+/**
+ * `loss · tokens / (ln 2 · bytes)`: what the targets of an evaluation cost in bits for each byte of their text, which tokenizers don't change.
+ *
+ * @param estimate - a loss in nats per token
+ * @param bytes - of the text of the targets, in UTF-8
+ *
+ * @example
+ * bitsPerByte({ loss: 1, tokens: 100 }, 250); // 0.577…
+ */
+export function bitsPerByte({ loss, tokens }: Pick<LossEstimate, "loss" | "tokens">, bytes: number): number {
+  if (!(bytes > 0)) throw new OptionError(`[bitsPerByte] bytes must be above 0; received ${bytes}.`);
+  return (loss * tokens) / (Math.LN2 * bytes);
+}
+
+/** The loss of several sets, such as languages or sources, alone and together. */
+export interface LossBySet<Name extends string = string> {
+  /** Over the targets of all sets. */
+  all: LossEstimate;
+  sets: Record<Name, LossEstimate>;
+}
+
+/**
+ * `evaluateLoss` of several sets in one pass over each.
+ *
+ * @example
+ * const { all, sets } = await evaluateLossBySet(model, params, { en: english, de: german });
+ */
+export async function evaluateLossBySet<Name extends string>(
+  model: BatchFunction | { lossPerToken: BatchFunction },
+  params: Record<string, Tensor>,
+  sets: Readonly<Record<Name, BatchSet>>,
+  options: EvaluateOptions = {},
+): Promise<LossBySet<Name>> {
+  const all = new RatioEstimator();
+  const estimates = {} as Record<Name, LossEstimate>;
+  for (const [name, batches] of Object.entries(sets) as [Name, BatchSet][]) {
+    const own = new RatioEstimator();
+    await addLosses([own, all], model, params, batches, options);
+    estimates[name] = lossOf(own);
+  }
+  return { all: lossOf(all), sets: estimates };
 }
 
 /**

@@ -18,6 +18,8 @@ export interface StepEvent {
   tokens: number;
   /** Of this step. */
   tokensPerSecond: number;
+  /** Model FLOPs utilization, `tokensPerSecond · flopsPerToken / peakFlops`; only with the option `utilization`. */
+  mfu?: number;
   /** Time spent in steps since the start of the run, resumed parts included; evaluation and checkpoints are not in it. */
   seconds: number;
 }

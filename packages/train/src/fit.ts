@@ -4,6 +4,11 @@ import { FormatError, type Tensor } from "@llmeff/tensor";
 import type { Checkpoint } from "./checkpoint.js";
 import type { ResolvedTrainOptions } from "./options.js";
 
+/** The tensors of the model's file in a checkpoint: parameters and what else a step changes. */
+export function modelTensors({ params, modelState }: ResolvedTrainOptions): Record<string, Tensor> {
+  return { ...params, ...modelState?.tensors };
+}
+
 /**
  * Compares parameters, seed, accumulation and the optimizer's hyper-parameters. Learning rates may differ, which can be functions, and so may
  * `steps`, if not fewer than are done. Whether the data fit, their `restore` says; to compare `config` is up to its owner.
@@ -19,7 +24,7 @@ export function requireFit(options: ResolvedTrainOptions, { path, params, optimi
     ...difference("gradientAccumulation", state.gradientAccumulation, options.gradientAccumulation),
     ...difference("optimizer", saved.optimizer, own.optimizer),
     ...(saved.optimizer === own.optimizer ? hyperDifferences(saved.hyper, own.hyper) : []),
-    ...paramDifferences(params, options.params),
+    ...paramDifferences(params, modelTensors(options)),
   ];
   if (problems.length === 0) return;
   throw new FormatError(

@@ -1,12 +1,15 @@
 /** The loss of one optimizer step and its gradients, over one or more micro-batches. */
 import { type Batch, type BatchArray, IGNORE_INDEX } from "@llmeff/data";
 import { add, full, type HostNumber, OptionError, scope, Tensor, tensor, valueAndGrad } from "@llmeff/tensor";
+import { Collected } from "./collected.js";
 import type { Objective, ObjectiveContext, TrainBatch } from "./options.js";
 
 export interface LossAndGradients {
   loss: number;
   grads: Record<string, Tensor>;
-  /** Gives the gradients up. */
+  /** What the objective collected, summed over the micro-batches. */
+  collected: Readonly<Record<string, Tensor>>;
+  /** Gives the gradients and what was collected up. */
   release(): void;
 }
 
@@ -26,6 +29,7 @@ export async function lossAndGradients(
   { seed, step }: { seed: number; step: number },
 ): Promise<LossAndGradients> {
   const weights = microBatchWeights(batches);
+  const collected = new Collected();
   let loss = 0;
   let grads: Record<string, Tensor> | undefined;
   try {
@@ -34,7 +38,9 @@ export async function lossAndGradients(
       if (weight === 0) continue;
       const own = scope(() => {
         const stream = streamOf(step, microBatch, batches.length);
-        const context = { seed, step, microBatch, stream, stage: stageOf(objective, step), byStep: numberAt(step) };
+        const { collect } = collected;
+        const stage = stageOf(objective, step);
+        const context = { seed, step, microBatch, stream, stage, byStep: numberAt(step), collect };
         return differentiate(objective, params, tensorsOf(batch, params), weight, context);
       });
       using value = own.value;
@@ -43,10 +49,15 @@ export async function lossAndGradients(
     }
   } catch (error) {
     if (grads) disposeAll(grads);
+    collected.dispose();
     throw error;
   }
   const owned = grads!;
-  return { loss, grads: owned, release: () => disposeAll(owned) };
+  const release = () => {
+    disposeAll(owned);
+    collected.dispose();
+  };
+  return { loss, grads: owned, collected: collected.sums, release };
 }
 
 /** Numbers the micro-batches of all steps; `step` counts from 1. */

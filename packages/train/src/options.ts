@@ -26,6 +26,20 @@ export interface ObjectiveContext {
   microBatch: number;
   /** Another one for each micro-batch of each step: the stream of a key, `dropout(x, 0.1, { seed, stream })`. */
   stream: HostNumber;
+  /** Tells a tensor of this step beside the loss, without a gradient: the sums over its micro-batches go to `modelState`. */
+  collect(name: string, value: Tensor): void;
+}
+
+/** Tensors that gradients don't change but a rule of their own does after each step, such as the biases of a mixture's routers. */
+export interface ModelState {
+  /** By names that no parameter has. Checkpoints hold them beside the parameters. */
+  tensors: Record<string, Tensor>;
+  /**
+   * Changes `tensors` in place after a step that changed the parameters.
+   *
+   * @param collected - what the objective collected, summed over the step's micro-batches
+   */
+  update(collected: Readonly<Record<string, Tensor>>, step: number): void;
 }
 
 /** The loss of a micro-batch: a tensor with one element, the mean over the valid targets. */
@@ -51,7 +65,17 @@ export interface CheckpointOptions {
   every?: number;
   /** Older ones are removed; default 3. */
   keepLast?: number;
+  /** Write a checkpoint after every evaluation whose metric is the best so far, and keep the best one however old it is; see `bestCheckpoint`. */
+  best?: {
+    /** One of those that `evaluate` returns. */
+    metric: string;
+    /** The higher the better; default false. */
+    highest?: boolean;
+  };
 }
+
+/** With the defaults filled in. */
+export type ResolvedCheckpointOptions = Required<Omit<CheckpointOptions, "best">> & Pick<CheckpointOptions, "best">;
 
 export interface TrainOptions {
   /** Parameters by name; changed in place by the optimizer. Training runs where they are, on the CPU or a GPU. */
@@ -60,6 +84,10 @@ export interface TrainOptions {
   /** Made for the same `params`. */
   optimizer: Optimizer;
   data: BatchSource;
+  /** What else a step changes, and a checkpoint holds. */
+  modelState?: ModelState;
+  /** For the utilization of the device that step events tell: operations of a step per token, and those that the device can do in a second. */
+  utilization?: { flopsPerToken: number; peakFlops: number };
   /** Optimizer steps in all, those before a resume included. */
   steps: number;
   /** Micro-batches a step; default 1. */
@@ -94,7 +122,7 @@ export interface TrainOptions {
 }
 
 export type ResolvedTrainOptions = Omit<TrainOptions, "checkpoint"> & {
-  checkpoint: Required<CheckpointOptions> | undefined;
+  checkpoint: ResolvedCheckpointOptions | undefined;
 } & Required<Pick<TrainOptions, (typeof defaulted)[number]>>;
 
 const defaulted = [
@@ -113,6 +141,8 @@ const keys: Record<keyof TrainOptions, true> = {
   objective: true,
   optimizer: true,
   data: true,
+  modelState: true,
+  utilization: true,
   steps: true,
   gradientAccumulation: true,
   captureStep: true,
@@ -127,7 +157,12 @@ const keys: Record<keyof TrainOptions, true> = {
   signal: true,
   clock: true,
 };
-const checkpointKeys: Record<keyof CheckpointOptions, true> = { directory: true, every: true, keepLast: true };
+const checkpointKeys: Record<keyof CheckpointOptions, true> = {
+  directory: true,
+  every: true,
+  keepLast: true,
+  best: true,
+};
 
 /** Fills in the defaults. @throws {OptionError} naming the option, what it must be and what came */
 export function resolveOptions(options: TrainOptions): ResolvedTrainOptions {
@@ -138,6 +173,8 @@ export function resolveOptions(options: TrainOptions): ResolvedTrainOptions {
   requireFunction("objective", objective);
   requireMethods("optimizer", optimizer, ["step", "stateDict", "loadStateDict"], "Use one of @llmeff/optim.");
   requireMethods("data", data, ["next", "state", "restore"], "Use a BatchSource of @llmeff/data.");
+  requireModelState(options);
+  requireUtilization(options.utilization);
   requirePositive("steps", steps);
   const { gradientAccumulation = 1, evaluateEvery = steps, resume = false, seed = 0, config = {} } = options;
   const { maxSkippedSteps = 10, captureStep = false, clock = () => performance.now() } = options;
@@ -165,35 +202,71 @@ export function resolveOptions(options: TrainOptions): ResolvedTrainOptions {
   return {
     ...options,
     ...{ gradientAccumulation, evaluateEvery, resume, seed, config, maxSkippedSteps, captureStep, clock },
-    checkpoint: checkpoint === undefined ? undefined : resolveCheckpoint(checkpoint, steps),
+    checkpoint: checkpoint === undefined ? undefined : resolveCheckpoint(checkpoint, steps, evaluate !== undefined),
   };
 }
 
-function resolveCheckpoint(checkpoint: CheckpointOptions, steps: number): Required<CheckpointOptions> {
+function resolveCheckpoint(
+  checkpoint: CheckpointOptions,
+  steps: number,
+  evaluates: boolean,
+): ResolvedCheckpointOptions {
   requireObject("checkpoint", checkpoint);
   requireKnown("checkpoint.", checkpoint, checkpointKeys);
-  const { directory, every = steps, keepLast = 3 } = checkpoint;
+  const { directory, every = steps, keepLast = 3, best } = checkpoint;
   if (typeof directory !== "string" || directory === "") {
     throw new OptionError(`[train] checkpoint.directory must be a path; received ${show(directory)}.`);
   }
   requirePositive("checkpoint.every", every);
   requirePositive("checkpoint.keepLast", keepLast);
-  return { directory, every, keepLast };
+  if (best === undefined) return { directory, every, keepLast };
+  requireObject("checkpoint.best", best);
+  if (typeof best.metric !== "string" || best.metric === "") {
+    throw new OptionError(
+      `[train] checkpoint.best.metric must be the name of a metric; received ${show(best.metric)}.`,
+    );
+  }
+  if (!evaluates) {
+    throw new OptionError("[train] checkpoint.best judges what evaluate measures; received best without evaluate.");
+  }
+  return { directory, every, keepLast, best };
 }
 
 function requireParams(params: unknown): void {
-  requireObject("params", params);
-  const entries = Object.entries(params as object);
-  if (entries.length === 0)
+  requireTensors("params", params);
+  if (Object.keys(params as object).length === 0)
     throw new OptionError("[train] params must hold at least one tensor; received an empty record.");
-  for (const [name, value] of entries) {
+}
+
+function requireTensors(where: string, tensors: unknown): void {
+  requireObject(where, tensors);
+  for (const [name, value] of Object.entries(tensors as object)) {
     if (!(value instanceof Tensor))
-      throw new OptionError(`[train] params["${name}"] must be a Tensor; received ${show(value)}.`);
+      throw new OptionError(`[train] ${where}["${name}"] must be a Tensor; received ${show(value)}.`);
     if (name === "__metadata__") {
       throw new OptionError(
-        '[train] params must have names that a checkpoint can hold; received "__metadata__", which safetensors keeps for itself. Rename it.',
+        `[train] ${where} must have names that a checkpoint can hold; received "__metadata__", which safetensors keeps for itself. Rename it.`,
       );
     }
+  }
+}
+
+function requireModelState({ params, modelState }: TrainOptions): void {
+  if (modelState === undefined) return;
+  requireMethods("modelState", modelState, ["update"], "See ModelState.");
+  requireTensors("modelState.tensors", modelState.tensors);
+  const both = Object.keys(modelState.tensors).find((name) => Object.hasOwn(params, name));
+  if (both === undefined) return;
+  throw new OptionError(`[train] modelState.tensors must have names of their own; received "${both}", a parameter's.`);
+}
+
+function requireUtilization(utilization: TrainOptions["utilization"]): void {
+  if (utilization === undefined) return;
+  requireObject("utilization", utilization);
+  for (const name of ["flopsPerToken", "peakFlops"] as const) {
+    const value = utilization[name];
+    if (!(value > 0 && Number.isFinite(value)))
+      throw new OptionError(`[train] utilization.${name} must be a positive number; received ${show(value)}.`);
   }
 }
 

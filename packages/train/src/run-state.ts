@@ -1,6 +1,6 @@
 /** Where a run stands, and how it gets into a checkpoint and out of it. */
 import type { JsonObject } from "@llmeff/data";
-import { copyInto, globalNorm, NonFiniteError } from "@llmeff/tensor";
+import { copyInto, globalNorm, NonFiniteError, type Tensor } from "@llmeff/tensor";
 import {
   type Checkpoint,
   type FoundCheckpoint,
@@ -8,8 +8,8 @@ import {
   loadCheckpoint,
   saveCheckpoint,
 } from "./checkpoint.js";
-import type { CheckpointState, EvaluationRecord } from "./checkpoint-state.js";
-import { requireFit } from "./fit.js";
+import type { BestRecord, CheckpointState, EvaluationRecord } from "./checkpoint-state.js";
+import { modelTensors, requireFit } from "./fit.js";
 import { disposeAll } from "./gradients.js";
 import type { ResolvedTrainOptions } from "./options.js";
 
@@ -22,6 +22,8 @@ export interface RunState {
   /** Of the data source after the last step, not after batches that a broken-off step has taken. */
   data: JsonObject;
   evaluation: EvaluationRecord | null;
+  /** The best evaluation, whose checkpoint stays. */
+  best: BestRecord | null;
   /** The newest checkpoint that this run wrote or came from. */
   checkpoint: { step: number; path: string } | undefined;
 }
@@ -34,6 +36,7 @@ export function freshRun(options: ResolvedTrainOptions): RunState {
     skippedSteps: 0,
     data: options.data.state(),
     evaluation: null,
+    best: null,
     checkpoint: undefined,
   };
 }
@@ -56,27 +59,25 @@ export async function resumeRun(
     disposeAll(loaded.params);
     disposeAll(loaded.optimizer.tensors);
   }
-  const { step, tokens, seconds, skippedSteps, data, evaluation } = loaded.state;
+  const { step, tokens, seconds, skippedSteps, data, evaluation, best = null } = loaded.state;
   return {
-    run: { step, tokens, seconds, skippedSteps, data, evaluation, checkpoint: { step, path: found.path } },
+    run: { step, tokens, seconds, skippedSteps, data, evaluation, best, checkpoint: { step, path: found.path } },
     found,
   };
 }
 
 /** @throws {NonFiniteError} instead of writing parameters that can't be trained on */
 export async function checkpointRun(options: ResolvedTrainOptions, run: RunState): Promise<string> {
-  const { params, optimizer, seed, config, gradientAccumulation } = options;
+  const { optimizer, seed, config, gradientAccumulation } = options;
   const { directory, keepLast } = options.checkpoint!;
-  {
-    using norm = globalNorm(Object.values(params));
-    if (!Number.isFinite(await norm.item())) {
-      throw new NonFiniteError(
-        `[train] a parameter is not finite after step ${run.step}, so no checkpoint of it was written; ${lastCheckpoint(run)}. ` +
-          "Lower the learning rate, or give the optimizer maxGradNorm, which passes over steps with such gradients.",
-      );
-    }
+  const params = modelTensors(options);
+  if (!(await areFinite(Object.values(params)))) {
+    throw new NonFiniteError(
+      `[train] a parameter is not finite after step ${run.step}, so no checkpoint of it was written; ${lastCheckpoint(run)}. ` +
+        "Lower the learning rate, or give the optimizer maxGradNorm, which passes over steps with such gradients.",
+    );
   }
-  const { step, tokens, seconds, skippedSteps, data, evaluation } = run;
+  const { step, tokens, seconds, skippedSteps, data, evaluation, best } = run;
   const { tensors, meta } = optimizer.stateDict();
   const state: CheckpointState = {
     step,
@@ -88,6 +89,7 @@ export async function checkpointRun(options: ResolvedTrainOptions, run: RunState
     data,
     optimizer: meta,
     evaluation,
+    best,
     config,
   };
   return saveCheckpoint(directory, params, tensors, state, keepLast);
@@ -103,5 +105,17 @@ function restore(options: ResolvedTrainOptions, checkpoint: Checkpoint): void {
   requireFit(options, checkpoint);
   options.data.restore(state.data);
   options.optimizer.loadStateDict(optimizer);
-  for (const [name, param] of Object.entries(options.params)) copyInto(param, params[name]!);
+  for (const [name, tensor] of Object.entries(modelTensors(options))) copyInto(tensor, params[name]!);
+}
+
+/** Whether all numbers are; a norm is of tensors of one dtype, which model state needn't have. */
+async function areFinite(tensors: readonly Tensor[]): Promise<boolean> {
+  const dtypes = new Set(
+    tensors.map(({ dtype }) => dtype).filter((dtype) => !["int32", "uint8", "bool"].includes(dtype)),
+  );
+  for (const dtype of dtypes) {
+    using norm = globalNorm(tensors.filter((one) => one.dtype === dtype));
+    if (!Number.isFinite(await norm.item())) return false;
+  }
+  return true;
 }

@@ -61,7 +61,8 @@ async function* eventsOf(
       if (event) yield event;
     }
     const done = run.step >= steps || stops(options, run);
-    const due = done || signal?.aborted || (checkpoint && run.step % checkpoint.every === 0);
+    const best = isBest(options, run);
+    const due = done || best || signal?.aborted || (checkpoint && run.step % checkpoint.every === 0);
     if (checkpoint && due && run.step > 0 && run.checkpoint?.step !== run.step) {
       const path = await checkpointRun(options, run);
       run.checkpoint = { step: run.step, path };
@@ -91,7 +92,7 @@ async function trainStep(
   }
   const step = run.step + 1;
   const { learningRate } = optimizer; // a schedule may throw: before there are gradients to free
-  const { loss, grads, release } = captured
+  const { loss, grads, collected, release } = captured
     ? await captured.compute(batches, step)
     : await lossAndGradients(objective, params, batches, { seed: options.seed, step });
   let gradNorm: number | undefined;
@@ -104,11 +105,12 @@ async function trainStep(
     }
     optimizer.step(grads);
     gradNorm = await optimizer.gradNorm();
+    if (!isSkipped(gradNorm)) options.modelState?.update(collected, step);
   } finally {
     release();
   }
   await sync();
-  const skipped = gradNorm !== undefined && !Number.isFinite(gradNorm);
+  const skipped = isSkipped(gradNorm);
   const seconds = Math.max(0, clock() - begin) / 1000;
   const tokens = batches.reduce((sum, batch) => sum + batch.tokens.length, 0);
   run.step = step;
@@ -131,8 +133,18 @@ async function trainStep(
     skipped,
     tokens: run.tokens,
     tokensPerSecond: seconds > 0 ? tokens / seconds : Number.POSITIVE_INFINITY,
+    ...(options.utilization && seconds > 0 && { mfu: mfuOf(options.utilization, tokens / seconds) }),
     seconds: run.seconds,
   };
+}
+
+/** Whether an optimizer that measures the norm has left everything as it was. */
+function isSkipped(gradNorm: number | undefined): boolean {
+  return gradNorm !== undefined && !Number.isFinite(gradNorm);
+}
+
+function mfuOf({ flopsPerToken, peakFlops }: { flopsPerToken: number; peakFlops: number }, tokensPerSecond: number) {
+  return (tokensPerSecond * flopsPerToken) / peakFlops;
 }
 
 function evaluationIsDue(
@@ -163,6 +175,24 @@ async function evaluateStep(options: ResolvedTrainOptions, run: RunState): Promi
   const stored = Object.entries(metrics).map(([name, value]) => [name, Number.isFinite(value) ? value : null] as const);
   run.evaluation = { step, metrics: Object.fromEntries(stored) };
   return { type: "evaluation", step, metrics };
+}
+
+/** Whether the evaluation of this step is the best so far, which it then is noted to be. */
+function isBest({ checkpoint }: ResolvedTrainOptions, run: RunState): boolean {
+  const { step, evaluation, best } = run;
+  if (checkpoint?.best === undefined || evaluation?.step !== step) return false;
+  const { metric, highest = false } = checkpoint.best;
+  const value = evaluation.metrics[metric];
+  if (value === undefined) {
+    const names = Object.keys(evaluation.metrics).join(", ");
+    throw new OptionError(
+      `[train] checkpoint.best.metric is "${metric}", which evaluate didn't return; it has ${names}.`,
+    );
+  }
+  if (value === null || (best !== null && !(highest ? value > best.value : value < best.value)))
+    return best?.step === step;
+  run.best = { step, value };
+  return true;
 }
 
 /** Whether the last evaluation, if it is of this step, says that this is enough. */

@@ -17,7 +17,7 @@ import {
 const decay = { warmupSteps: wholeNumber().optional(), minRatio: ratio().optional() };
 
 const schedule = byKind(
-  ["constant", "linear", "cosine", "wsd"],
+  ["constant", "linear", "cosine", "wsd", "rsqrt"],
   [
     object({ kind: z.literal("constant"), warmupSteps: wholeNumber().optional() }),
     object({ kind: z.literal("linear"), ...decay }),
@@ -28,6 +28,7 @@ const schedule = byKind(
       decayFraction: ratio().optional(),
       decayShape: oneOf(["linear", "cosine", "sqrt"]).optional(),
     }),
+    object({ kind: z.literal("rsqrt"), warmupSteps: wholeNumber().optional() }),
   ],
 );
 

@@ -85,6 +85,26 @@ describe("trainingSchema", () => {
       { optimizer: { schedule: { warmupSteps: 99 } } },
       /^optimizer\.schedule\.warmupSteps: expected at most training\.steps \(12\); received 99\.$/,
     ],
+    [
+      "muP for a rule that isn't Adam's",
+      { model: { mup: { baseWidth: 8 } } },
+      /^model\.mup: muP's rates are those of adamw and nadamw; received "sonew"\.$/,
+    ],
+    [
+      "muP for two rules",
+      { model: { mup: { baseWidth: 8 } }, optimizer: { kind: "adamw", adamw: { learningRate: 1 } } },
+      /^optimizer\.adamw: expected one rule for all parameters with model\.mup; received a second\.$/,
+    ],
+    [
+      "a rate of biases that aren't there",
+      { training: { routerBiasRate: 0.01 } },
+      /^training\.routerBiasRate: expected model\.experts\.routerBias, whose biases it steps\.$/,
+    ],
+    [
+      "jitter of nothing",
+      { model: { experts: { numExperts: 4, jitter: -1 } } },
+      /^model\.experts\.jitter: expected a number of at least 0; received -1\.$/,
+    ],
   ])("says what is wrong with %s", (_, patch, message) => {
     const found = problems(patch);
     expect(found.join("\n")).toMatch(message);

@@ -2,6 +2,7 @@
 import { z } from "zod";
 import {
   byKind,
+  decayRate,
   deviceChoice,
   finiteNumber,
   flag,
@@ -50,7 +51,7 @@ const ropeScaling = object({
   highFrequencyFactor: positiveNumber().optional(),
 });
 
-/** `MixtureOfExperts` without what a training loop of its own must look after: the bias of the routers, and the keys of their jitter. */
+/** `MixtureOfExperts` */
 const experts = object({
   numExperts: positiveInteger(),
   topK: positiveInteger().optional(),
@@ -65,9 +66,11 @@ const experts = object({
   capacityFactor: positiveNumber().optional(),
   auxCoef: nonNegativeNumber().optional(),
   zCoef: nonNegativeNumber().optional(),
+  jitter: nonNegativeNumber().optional(),
+  routerBias: flag().optional(),
 });
 
-/** `TransformerConfig` without the vocabulary's size, which the data decide, and without muP, whose rates by parameter the optimizers here don't have. */
+/** `TransformerConfig` without the vocabulary's size, which the data decide. */
 const model = object({
   dModel: positiveInteger(),
   numLayers: positiveInteger(),
@@ -99,7 +102,11 @@ const model = object({
   embeddingScale: positiveNumber().optional(),
   initStd: nonNegativeNumber().optional(),
   zeroInitResidual: flag().optional(),
+  mup: object({ baseWidth: positiveInteger() }).optional(),
 });
+
+/** Rules whose rates muP is made for. */
+const mupRules: readonly string[] = ["adamw", "nadamw"];
 
 const batches = {
   batchSize: positiveInteger(),
@@ -137,10 +144,26 @@ const training = object({
   /** Sequences of the validation set that each evaluation reads; default 100. */
   evaluateWindows: positiveInteger().optional(),
   gradientAccumulation: positiveInteger().optional(),
+  /** Coefficient of the mean squared log-sum-exp of the logits; default 0. */
+  zLoss: nonNegativeNumber().optional(),
+  /** Weight of the uniform distribution in the targets; default 0. */
+  labelSmoothing: decayRate().optional(),
+  /** Evaluate and keep a running average of the weights, with this share of the old average in the new one; default none. */
+  averageDecay: decayRate().optional(),
+  /** Step of the routers' biases, of `model.experts.routerBias`; default 0.001. */
+  routerBiasRate: positiveNumber().optional(),
+  /** Keep of each block its input only, and compute the rest again in the backward pass: less memory, more time; default false. */
+  recompute: flag().optional(),
+  /** Replay captured steps where a GPU would wait; default false. */
+  captureStep: flag().optional(),
+  /** Operations that the device can do in a second, for the utilization; default that of a known GPU in bfloat16. */
+  peakFlops: positiveNumber().optional(),
   /** Steps between checkpoints; default a tenth of all. */
   checkpointEvery: positiveInteger().optional(),
   /** Checkpoints kept; default 2. */
   keepLast: positiveInteger().optional(),
+  /** Keep the checkpoint of the best evaluation too, however old it is; default false. */
+  keepBest: flag().optional(),
   /** Ends the run at the first evaluation that reaches the value. */
   stopAt: object({ metric: oneOf(["validationLoss", "accuracy"]), value: finiteNumber() }).optional(),
 });
@@ -176,6 +199,15 @@ export const trainingSchema = object({
       ["model", "maxSeqLen"],
       `expected at least the data's ${seqLenOf(data)} positions; received ${model.maxSeqLen}.`,
     );
+  }
+  if (model.mup !== undefined && !mupRules.includes(optimizer.kind)) {
+    problem(["model", "mup"], `muP's rates are those of ${mupRules.join(" and ")}; received ${show(optimizer.kind)}.`);
+  }
+  if (model.mup !== undefined && optimizer.adamw !== undefined) {
+    problem(["optimizer", "adamw"], "expected one rule for all parameters with model.mup; received a second.");
+  }
+  if (training.routerBiasRate !== undefined && !model.experts?.routerBias) {
+    problem(["training", "routerBiasRate"], "expected model.experts.routerBias, whose biases it steps.");
   }
   const warmupSteps = optimizer.schedule?.warmupSteps ?? 0;
   if (warmupSteps > training.steps) {

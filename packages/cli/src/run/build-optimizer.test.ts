@@ -150,6 +150,52 @@ describe.each(Object.keys(options) as RuleKind[])("%s", (kind) => {
   });
 });
 
+it.each(["adamw", "nadamw"])(
+  "multiplies the rates of parameters as muP has them, under the schedule: %s",
+  async (kind) => {
+    const schedule = { kind: "linear", warmupSteps: 2, minRatio: 0 };
+    const config = configOf({ kind, learningRate: 1e-2, schedule, weightDecay: 0.1 });
+    const scales = { "embed.weight": 1, "layers.0.up.weight": 0.25, "layers.0.norm.weight": 1 };
+    const stepped = async (given: Record<string, number>, rate = config) => {
+      const params = tensors(1);
+      const optimizer = buildOptimizer(params, rate, 10, given);
+      for (let step = 0; step < 5; step++) optimizer.step(tensors(0.3));
+      const values = Object.entries(params).map(
+        async ([name, param]) => [name, Array.from(await param.data())] as const,
+      );
+      optimizer.dispose();
+      return Object.fromEntries(await Promise.all(values));
+    };
+    const [scaled, whole, quarter] = [
+      await stepped(scales),
+      await stepped({}),
+      await stepped({}, configOf({ kind, learningRate: 0.25e-2, schedule, weightDecay: 0.1 })),
+    ];
+    expect(scaled["layers.0.up.weight"]).toEqual(quarter["layers.0.up.weight"]);
+    for (const name of ["embed.weight", "layers.0.norm.weight"]) expect(scaled[name]).toEqual(whole[name]);
+    expect(await stepped({ "embed.weight": 1 })).toEqual(whole);
+  },
+);
+
+it("falls with the root of the steps after a warm-up", () => {
+  const schedule = { kind: "rsqrt", warmupSteps: 4 };
+  const optimizer = buildOptimizer(tensors(1), configOf({ kind: "adamw", learningRate: 0.1, schedule }), 20);
+  const rates = Array.from({ length: 17 }, () => {
+    const rate = optimizer.learningRate;
+    optimizer.step(tensors(0.3));
+    return rate;
+  });
+  // Up to 0.1 in four steps, then 0.1 · √(4 / (step + 1)): a half at the sixteenth.
+  for (const [step, rate] of [
+    [0, 0.025],
+    [3, 0.1],
+    [8, 0.1 * Math.sqrt(4 / 9)],
+    [15, 0.05],
+  ] as const)
+    expect(rates[step]).toBeCloseTo(rate, 12);
+  optimizer.dispose();
+});
+
 it("refuses a rule that isn't there by the nearest", () => {
   expect(() => configOf({ kind: "shampo", learningRate: 1 })).toThrow('Did you mean "shampoo"?');
 });

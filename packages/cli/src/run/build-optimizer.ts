@@ -5,6 +5,7 @@ import {
   AdamW,
   constant,
   cosine,
+  inverseSqrt,
   Lamb,
   Lion,
   linear,
@@ -52,14 +53,22 @@ const classes: Record<RuleKind, new (params: Record<string, Tensor>, options: Re
   rfdSon: RfdSon,
 };
 
-export function buildOptimizer(params: Record<string, Tensor>, config: OptimizerConfig, totalSteps: number): Optimizer {
+/** @param scales - what the learning rate of each parameter is multiplied by; default 1 */
+export function buildOptimizer(
+  params: Record<string, Tensor>,
+  config: OptimizerConfig,
+  totalSteps: number,
+  scales: Readonly<Record<string, number>> = {},
+): Optimizer {
   const { kind, learningRate, schedule, maxGradNorm, adamw, ...hyper } = config;
   const scheduled = (peak: number) => buildSchedule(peak, schedule, totalSteps);
   const guard = defined({ maxGradNorm });
   const options: Record<string, unknown> = { ...defined(hyper), learningRate: scheduled(learningRate) };
   if ("adamLearningRate" in hyper && hyper.adamLearningRate !== undefined)
     options.adamLearningRate = scheduled(hyper.adamLearningRate);
-  if (adamw === undefined) return new classes[kind](params, { ...options, ...guard });
+  const groups = scaledGroups(scales, (scale) => scheduled(scale * learningRate));
+  if (adamw === undefined)
+    return new classes[kind](params, { ...options, ...guard, ...(groups.length > 0 && { groups }) });
   const { learningRate: peak, ...rest } = adamw;
   return matricesTo(params, (matrices) => new classes[kind](matrices, options), {
     adamw: { ...defined(rest), learningRate: scheduled(peak) },
@@ -67,8 +76,18 @@ export function buildOptimizer(params: Record<string, Tensor>, config: Optimizer
   });
 }
 
+/** A group for each scale but 1, with a schedule of its own. */
+function scaledGroups(scales: Readonly<Record<string, number>>, rate: (scale: number) => Schedule) {
+  const values = new Set(Object.values(scales).filter((scale) => scale !== 1));
+  return Array.from(values, (scale) => ({
+    params: Object.keys(scales).filter((name) => scales[name] === scale),
+    learningRate: rate(scale),
+  }));
+}
+
 function buildSchedule(peak: number, schedule: OptimizerConfig["schedule"], totalSteps: number): Schedule {
   const { kind, ...options } = schedule ?? { kind: "constant" as const };
+  if (kind === "rsqrt") return inverseSqrt(peak, options.warmupSteps);
   if (kind === "constant") return warmup(constant(peak), options.warmupSteps ?? 0);
   return { linear, cosine, wsd }[kind](peak, totalSteps, defined(options));
 }

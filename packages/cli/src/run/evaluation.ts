@@ -1,7 +1,7 @@
 /** Measuring a model on the validation set of its run. */
 import type { Transformer } from "@llmeff/models";
 import type { Tensor } from "@llmeff/tensor";
-import { evaluateAccuracy, evaluateLoss } from "@llmeff/train";
+import { bitsPerByte, evaluateAccuracy, evaluateLoss } from "@llmeff/train";
 import type { Metric } from "../config/training-schema.js";
 import type { OpenedData } from "./open-data.js";
 
@@ -17,7 +17,7 @@ export function reaches(metric: Metric, value: number, target: number): boolean 
 export async function evaluateRun(
   model: Transformer,
   params: Record<string, Tensor>,
-  { metric, valid }: OpenedData,
+  { metric, valid, validBytes }: OpenedData,
   signal: AbortSignal | undefined,
 ): Promise<Record<string, number>> {
   if (metric === "accuracy") {
@@ -25,8 +25,10 @@ export async function evaluateRun(
     const { accuracy, standardError } = await evaluateAccuracy(logits, params, valid, { signal });
     return { accuracy, [errorName(metric)]: standardError };
   }
-  const { loss, standardError } = await evaluateLoss((p, batch) => model.lossParts(p, batch).perToken, params, valid, {
-    signal,
-  });
-  return { validationLoss: loss, [errorName(metric)]: standardError };
+  const estimate = await evaluateLoss((p, batch) => model.lossParts(p, batch).perToken, params, valid, { signal });
+  return {
+    validationLoss: estimate.loss,
+    [errorName(metric)]: estimate.standardError,
+    ...(validBytes && { bitsPerByte: bitsPerByte(estimate, validBytes) }),
+  };
 }

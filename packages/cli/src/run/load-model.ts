@@ -4,8 +4,8 @@ import { join } from "node:path";
 import { loadHuggingFaceTokenizer, type Tokenizer } from "@llmeff/data";
 import { type JsonObject, loadHuggingFace, Transformer } from "@llmeff/models";
 import { IoError } from "@llmeff/native/errors";
-import { type DeviceChoice, defaultDevice, keep, type Tensor, toDevice } from "@llmeff/tensor";
-import { latestCheckpoint, loadCheckpoint } from "@llmeff/train";
+import { type DeviceChoice, defaultDevice, keep, scope, type Tensor, toDevice } from "@llmeff/tensor";
+import { latestCheckpoint, loadCheckpoint, splitAverages } from "@llmeff/train";
 import { isObject } from "../config/merge.js";
 import { disposeParams } from "./dispose-params.js";
 import { readRunConfig, tokenizerOf } from "./run-config.js";
@@ -53,7 +53,7 @@ export async function loadModel(path: string, options: LoadModelOptions = {}): P
   const checkpoint = await findCheckpoint(path);
   const { params: loaded, optimizer, state } = await loadCheckpoint(checkpoint, { device: "cpu" });
   disposeParams(optimizer.tensors);
-  const params = moved(loaded, device);
+  const params = moved(weightsOf(loaded), device);
   const config = readRunConfig(checkpoint, state.config);
   const model = new Transformer(config.model);
   return disposable({ model, params, tokenizer: tokenizerOf(config), stopTokens: [], checkpoint });
@@ -77,6 +77,19 @@ async function loadFolder(path: string, device: DeviceChoice, readTokenizer: boo
     readTokenizer && (await exists(tokenizerFile)) ? await loadHuggingFaceTokenizer(tokenizerFile) : undefined;
   const { model, params, source, eosTokens } = await loadHuggingFace(path, { device });
   return disposable({ model, params, tokenizer, stopTokens: eosTokens, checkpoint: path, source });
+}
+
+/** The average of a run's weights where it has one, which is what was evaluated, in the dtype of the weights; frees what isn't used. */
+function weightsOf(loaded: Record<string, Tensor>): Record<string, Tensor> {
+  const { params, average } = splitAverages(loaded);
+  if (average === undefined) return params;
+  for (const [name, one] of Object.entries(average)) {
+    const { dtype } = params[name]!;
+    params[name]!.dispose();
+    params[name] = one.dtype === dtype ? one : keep(scope(() => one.astype(dtype)));
+    if (params[name] !== one) one.dispose();
+  }
+  return params;
 }
 
 /** The parameters on the device that the model is to run on; no other copy stays. */

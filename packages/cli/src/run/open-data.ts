@@ -24,6 +24,8 @@ export interface OpenedData {
   seqLen: number;
   /** What the validation set measures. */
   metric: Metric;
+  /** Bytes of the text that the validation set's targets are; generated tasks have none. */
+  validBytes?: number;
   /** Turns the model's tokens into text; generated tasks have none. */
   tokenizer: Tokenizer | undefined;
 }
@@ -60,14 +62,22 @@ async function openText(
         `a sequence needs ${seqLen + 1}. Take a longer text or a smaller seqLen.`,
     );
   }
+  const validSet = sequentialWindows(valid, { seqLen, batchSize, maxWindows: evaluateWindows });
   return {
     train: new TokenDataset(train, { seqLen, batchSize, seed }),
-    valid: sequentialWindows(valid, { seqLen, batchSize, maxWindows: evaluateWindows }),
+    valid: validSet,
+    validBytes: bytesOfTargets(tokenizer, valid, validSet.targetCount),
     vocabSize: tokenizer.vocabSize,
     seqLen,
     metric: metricOf(data),
     tokenizer,
   };
+}
+
+/** Bytes of the tokens after the first: some tokenizers write that one differently at the start of a text. */
+function bytesOfTargets(tokenizer: Tokenizer, ids: Int32Array, count: number): number {
+  const bytes = (length: number) => Buffer.byteLength(tokenizer.decode(ids.subarray(0, length)));
+  return bytes(1 + count) - bytes(1);
 }
 
 async function openTokenizer(name: string, text: string, configFile: string): Promise<Tokenizer> {

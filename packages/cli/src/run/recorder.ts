@@ -2,6 +2,7 @@
 import { join } from "node:path";
 import { EventFileWriter, type MetricRecord, MetricsWriter } from "@llmeff/report";
 import type { EvaluationEvent, StepEvent } from "@llmeff/train";
+import { defined } from "./defined.js";
 
 export const metricsFile = "metrics.jsonl";
 
@@ -26,8 +27,8 @@ export class Recorder {
   step(event: StepEvent): void {
     const { type: _, step, ...rest } = event;
     this.#metrics.append({ step, ...rest });
-    const { loss, learningRate, gradNorm, tokensPerSecond } = event;
-    const shown = { loss, learningRate, tokensPerSecond, ...(gradNorm === undefined ? {} : { gradNorm }) };
+    const { loss, learningRate, gradNorm, tokensPerSecond, mfu } = event;
+    const shown = defined({ loss, learningRate, tokensPerSecond, gradNorm, mfu }) as Record<string, number>;
     const tagged = Object.entries(shown).map(([name, value]) => [`train/${name}`, value] as const);
     this.#events.scalars(Object.fromEntries(tagged), step);
   }

@@ -1,16 +1,14 @@
 /** One training run from its config: the loop with its files and its progress line. */
 import { join } from "node:path";
-import { Transformer } from "@llmeff/models";
 import { createProgress, formatNumber, type Progress, type ProgressStatus } from "@llmeff/report";
 import { latestCheckpoint, type TrainEvent, train } from "@llmeff/train";
 import { lossUnit, type TrainingConfig } from "../config/training-schema.js";
 import type { Io } from "../io.js";
-import { buildOptimizer } from "./build-optimizer.js";
-import { disposeParams } from "./dispose-params.js";
 import { errorName, evaluateRun, reaches } from "./evaluation.js";
-import { type OpenedData, openData } from "./open-data.js";
+import type { OpenedData } from "./open-data.js";
+import { openRun } from "./open-run.js";
 import { Recorder } from "./recorder.js";
-import { modelConfig, runConfig } from "./run-config.js";
+import { runConfig } from "./run-config.js";
 
 export const checkpointsFolder = "checkpoints";
 
@@ -32,10 +30,14 @@ export interface TrainRunOptions {
 /** How a run ended. */
 export interface RunResult {
   parameters: number;
+  /** Those that a token meets: fewer in mixtures of experts. */
+  activeParameters: number;
   steps: number;
   tokens: number;
   /** Operations of a step per token, by the usual count. */
   flopsPerToken: number;
+  /** Operations that the device can do in a second, if anybody has said. */
+  peakFlops?: number;
   /** The last evaluation. */
   value: number;
   standardError: number;
@@ -59,41 +61,38 @@ function pacing({ training }: TrainingConfig) {
  */
 export async function trainRun(options: TrainRunOptions): Promise<RunResult> {
   const { config, configFile } = options;
-  const { evaluateWindows } = pacing(config);
-  const data = await openData(config.data, { configFile, seed: config.seed ?? 0, evaluateWindows });
-  const model = new Transformer(modelConfig(config, data.vocabSize));
-  const params = model.init(config.seed ?? 0, { device: config.device, dtype: config.dtype });
-  const optimizer = buildOptimizer(params, config.optimizer, config.training.steps);
+  using opened = await openRun(config, { configFile, evaluateWindows: pacing(config).evaluateWindows });
+  const { data, model, evaluated, flopsPerToken, peakFlops } = opened;
   const run = new RunView(options, data);
   try {
     if (!options.resume) await run.open(0);
     for await (const event of train({
+      ...opened.loop,
       ...loopOptions(options, data),
-      params,
-      optimizer,
-      objective: (p, batch) => model.loss(p, batch),
-      evaluate: ({ params, signal }) => evaluateRun(model, params, data, signal),
+      evaluate: ({ signal }) => evaluateRun(model, evaluated, data, signal),
     })) {
       await run.handle(event);
     }
     return {
       ...run.outcome(),
       parameters: model.parameterCount,
-      flopsPerToken: model.flopsPerToken(data.seqLen).total,
+      activeParameters: model.activeParameterCount,
+      flopsPerToken,
+      ...(peakFlops !== undefined && { peakFlops }),
     };
   } finally {
     await run.close();
-    optimizer.dispose();
-    disposeParams(params);
-    model.dispose();
   }
 }
 
 function loopOptions({ config, folder, resume = false, signal }: TrainRunOptions, data: OpenedData) {
-  const { steps, gradientAccumulation = 1, stopAt } = config.training;
+  const { steps, stopAt, keepBest = false } = config.training;
   const { evaluateEvery, checkpointEvery, keepLast } = pacing(config);
   const files = folder !== undefined && {
-    checkpoint: { directory: join(folder, checkpointsFolder), every: checkpointEvery, keepLast },
+    checkpoint: {
+      ...{ directory: join(folder, checkpointsFolder), every: checkpointEvery, keepLast },
+      ...(keepBest && { best: { metric: data.metric, highest: data.metric === "accuracy" } }),
+    },
     resume,
     config: runConfig(config, data),
   };
@@ -102,11 +101,8 @@ function loopOptions({ config, folder, resume = false, signal }: TrainRunOptions
       reaches(stopAt.metric, metrics[stopAt.metric] ?? Number.NaN, stopAt.value),
   };
   return {
-    data: data.train,
     steps,
-    gradientAccumulation,
     evaluateEvery,
-    seed: config.seed ?? 0,
     signal,
     ...files,
     ...stop,
