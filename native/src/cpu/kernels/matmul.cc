@@ -24,19 +24,6 @@ constexpr int64_t kTaskWork = int64_t{1} << 19;        // multiply-adds that mak
 constexpr int64_t kPackWork = int64_t{1} << 16;        // elements, likewise
 constexpr int64_t kFewRows = 8;
 
-// a or b: numbers of T or of a 16-bit format.
-struct Operand {
-  const void* data;
-  DType dtype;
-  int64_t row, col;  // strides
-
-  Operand at_offset(int64_t elements) const {
-    return {static_cast<const char*>(data) + elements * item_size(dtype), dtype, row, col};
-  }
-  Operand from(int64_t i, int64_t j) const { return at_offset(i * row + j * col); }
-  Operand transposed() const { return {data, dtype, col, row}; }
-};
-
 // body(p) with the operand's memory as numbers of their type.
 template <class T, class F>
 LLMEFF_INLINE void with_numbers(const Operand& x, const F& body) {
@@ -569,6 +556,15 @@ void gemm_serial(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_row_stri
       scratch);
 }
 
+template <class T>
+void gemm_term(int64_t m, int64_t n, int64_t k, const Operand& a, const Operand& b, const Destination& c, bool first,
+               bool last, T* sums, T* scratch) {
+  const bool same = c.dtype == kDTypeOf<T>;
+  Product<T> x = {m, n, k, a, b, same ? static_cast<T*>(c.data) : sums, same ? c.row : n, !first, nullptr, {}};
+  if (last) x.result = {c.data, nullptr, c.dtype, c.row};
+  multiply_one_thread(x, scratch);
+}
+
 template void gemm<float>(int64_t, int64_t, int64_t, const float*, int64_t, int64_t, const float*, int64_t, int64_t,
                           float*, int64_t, bool);
 template void gemm<double>(int64_t, int64_t, int64_t, const double*, int64_t, int64_t, const double*, int64_t, int64_t,
@@ -579,6 +575,10 @@ template void gemm_serial<double>(int64_t, int64_t, int64_t, const double*, int6
                                   int64_t, double*, int64_t, bool, double*);
 template int64_t gemm_scratch<float>(int64_t, int64_t, int64_t);
 template int64_t gemm_scratch<double>(int64_t, int64_t, int64_t);
+template void gemm_term<float>(int64_t, int64_t, int64_t, const Operand&, const Operand&, const Destination&, bool,
+                               bool, float*, float*);
+template void gemm_term<double>(int64_t, int64_t, int64_t, const Operand&, const Operand&, const Destination&, bool,
+                                bool, double*, double*);
 
 void CpuKernels::matmul(const In& a, const In& b, const In& bias, Activation activation, const Out& pre,
                         const Out& out) {
