@@ -43,12 +43,25 @@ struct Destination {
   int64_t row;  // stride
 };
 
-// One term of a sum of products of any of these formats, on one thread: c = Σ a·b is summed up in T and rounded once,
-// after the last. `sums` carries the m·n sums from the first term to the last where c is not of T, else it may be null;
-// `scratch` as of gemm_serial.
+// b[k, n] as a product reads it: packed once for the threads that share it. Columns [first, last) of it at a time, which
+// begin and end with strips of kStrip<T>; gemm_packed_elements<T>(n, k) elements in all, 64-byte aligned.
 template <class T>
-void gemm_term(int64_t m, int64_t n, int64_t k, const Operand& a, const Operand& b, const Destination& c, bool first,
-               bool last, T* sums, T* scratch);
+void gemm_pack(const Operand& b, int64_t n, int64_t k, T* packed, int64_t first, int64_t last);
+template <class T>
+int64_t gemm_packed_elements(int64_t n, int64_t k);
+// Columns from `first` on, a multiple of kStrip<T>, of a factor that was packed with `columns`.
+template <class T>
+struct PackedFactor {
+  const T* data;
+  int64_t first, columns;
+};
+
+// One term of a sum of products of any of these formats, on one thread: c = Σ a·b is summed up in T and rounded once,
+// after the last. `packed` is b where it has data. `sums` carries the m·n sums from the first term to the last where c
+// is not of T, else it may be null; `scratch` as of gemm_serial.
+template <class T>
+void gemm_term(int64_t m, int64_t n, int64_t k, const Operand& a, const Operand& b, const PackedFactor<T>& packed,
+               const Destination& c, bool first, bool last, T* sums, T* scratch);
 
 extern template void gemm<float>(int64_t, int64_t, int64_t, const float*, int64_t, int64_t, const float*, int64_t,
                                  int64_t, float*, int64_t, bool);
@@ -60,9 +73,13 @@ extern template void gemm_serial<double>(int64_t, int64_t, int64_t, const double
                                          int64_t, int64_t, double*, int64_t, bool, double*);
 extern template int64_t gemm_scratch<float>(int64_t, int64_t, int64_t);
 extern template int64_t gemm_scratch<double>(int64_t, int64_t, int64_t);
-extern template void gemm_term<float>(int64_t, int64_t, int64_t, const Operand&, const Operand&, const Destination&,
-                                      bool, bool, float*, float*);
-extern template void gemm_term<double>(int64_t, int64_t, int64_t, const Operand&, const Operand&, const Destination&,
-                                       bool, bool, double*, double*);
+extern template void gemm_pack<float>(const Operand&, int64_t, int64_t, float*, int64_t, int64_t);
+extern template void gemm_pack<double>(const Operand&, int64_t, int64_t, double*, int64_t, int64_t);
+extern template int64_t gemm_packed_elements<float>(int64_t, int64_t);
+extern template int64_t gemm_packed_elements<double>(int64_t, int64_t);
+extern template void gemm_term<float>(int64_t, int64_t, int64_t, const Operand&, const Operand&,
+                                      const PackedFactor<float>&, const Destination&, bool, bool, float*, float*);
+extern template void gemm_term<double>(int64_t, int64_t, int64_t, const Operand&, const Operand&,
+                                       const PackedFactor<double>&, const Destination&, bool, bool, double*, double*);
 
 }  // namespace llmeff::cpu::LLMEFF_ISA

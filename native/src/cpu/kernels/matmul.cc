@@ -17,7 +17,6 @@ namespace {
 
 constexpr int64_t kDepthBytes = 4096;                  // of one column of b in a block: 1024 floats
 constexpr int64_t kSlab = 2048;                        // columns of b packed at a time
-constexpr int64_t kBlockRows = 112 / kPanel * kPanel;  // rows of a packed at a time: they stay in the second cache
 constexpr int64_t kSumRows = 1024;                     // rows of sums kept at a time for a result of 16 bits
 constexpr int64_t kTasks = 32;                         // to aim at
 constexpr int64_t kTaskWork = int64_t{1} << 19;        // multiply-adds that make a task worth handing out
@@ -557,12 +556,32 @@ void gemm_serial(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_row_stri
 }
 
 template <class T>
-void gemm_term(int64_t m, int64_t n, int64_t k, const Operand& a, const Operand& b, const Destination& c, bool first,
-               bool last, T* sums, T* scratch) {
+int64_t gemm_packed_elements(int64_t n, int64_t k) {
+  return round_up(n, kStrip<T>) * k;
+}
+
+template <class T>
+void gemm_pack(const Operand& b, int64_t n, int64_t k, T* packed, int64_t first, int64_t last) {
+  const int64_t depth = block_depth<T>(k), width = round_up(n, kStrip<T>);
+  for (int64_t p0 = 0; p0 < k; p0 += depth)
+    pack_strips(b, p0, smaller(depth, k - p0), 0, n, packed + p0 * width, first / kStrip<T>,
+                ceil_div(last, kStrip<T>));
+}
+
+template <class T>
+void gemm_term(int64_t m, int64_t n, int64_t k, const Operand& a, const Operand& b, const PackedFactor<T>& packed,
+               const Destination& c, bool first, bool last, T* sums, T* scratch) {
   const bool same = c.dtype == kDTypeOf<T>;
   Product<T> x = {m, n, k, a, b, same ? static_cast<T*>(c.data) : sums, same ? c.row : n, !first, nullptr, {}};
   if (last) x.result = {c.data, nullptr, c.dtype, c.row};
-  multiply_one_thread(x, scratch);
+  if (packed.data == nullptr) return multiply_one_thread(x, scratch);
+  const int64_t depth = block_depth<T>(k), width = round_up(packed.columns, kStrip<T>);
+  for (int64_t i0 = 0; i0 < m; i0 += kBlockRows)
+    for (int64_t p0 = 0; p0 < k; p0 += depth) {
+      const int64_t d = smaller(depth, k - p0);
+      multiply_tile(x, i0, smaller(kBlockRows, m - i0), 0, n, p0, d, packed.data + p0 * width + packed.first * d,
+                    scratch);
+    }
 }
 
 template void gemm<float>(int64_t, int64_t, int64_t, const float*, int64_t, int64_t, const float*, int64_t, int64_t,
@@ -575,10 +594,14 @@ template void gemm_serial<double>(int64_t, int64_t, int64_t, const double*, int6
                                   int64_t, double*, int64_t, bool, double*);
 template int64_t gemm_scratch<float>(int64_t, int64_t, int64_t);
 template int64_t gemm_scratch<double>(int64_t, int64_t, int64_t);
-template void gemm_term<float>(int64_t, int64_t, int64_t, const Operand&, const Operand&, const Destination&, bool,
-                               bool, float*, float*);
-template void gemm_term<double>(int64_t, int64_t, int64_t, const Operand&, const Operand&, const Destination&, bool,
-                                bool, double*, double*);
+template int64_t gemm_packed_elements<float>(int64_t, int64_t);
+template int64_t gemm_packed_elements<double>(int64_t, int64_t);
+template void gemm_pack<float>(const Operand&, int64_t, int64_t, float*, int64_t, int64_t);
+template void gemm_pack<double>(const Operand&, int64_t, int64_t, double*, int64_t, int64_t);
+template void gemm_term<float>(int64_t, int64_t, int64_t, const Operand&, const Operand&, const PackedFactor<float>&,
+                               const Destination&, bool, bool, float*, float*);
+template void gemm_term<double>(int64_t, int64_t, int64_t, const Operand&, const Operand&, const PackedFactor<double>&,
+                                const Destination&, bool, bool, double*, double*);
 
 void CpuKernels::matmul(const In& a, const In& b, const In& bias, Activation activation, const Out& pre,
                         const Out& out) {
