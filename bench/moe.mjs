@@ -14,8 +14,7 @@ const experts = { numExperts: 8, topK: 2 };
 const cases = [
   { tokens: 2048, d: 256, expertDim: 352 },
   { tokens: 8192, d: 256, expertDim: 352 },
-  { tokens: 2048, d: 512, expertDim: 704 },
-  { tokens: 8192, d: 512, expertDim: 704 },
+  { tokens: 4096, d: 512, expertDim: 704 },
 ];
 const smokeCases = [{ tokens: 32, d: 16, expertDim: 24 }];
 
@@ -26,7 +25,7 @@ export async function run({ smoke }) {
     for (const size of smoke ? smokeCases : cases) {
       const found = await measure(
         "measure/moe.mjs",
-        { ...experts, ...size, rounds: smoke ? 1 : 15, capacityFactor: 1.25 },
+        { ...experts, ...size, rounds: smoke ? 1 : 11, capacityFactor: 1.25 },
         { threads, device },
       );
       for (const { gflops, denseGflops, ratio, ...line } of found)

@@ -49,8 +49,8 @@ const int64_t* group_starts(const char* op, const In& counts, int64_t rows, int6
   for (int64_t e = 0; e < counts.size(); ++e) {
     const int64_t count = counts.as<int32_t>()[e];
     if (count < 0 || count > rows - starts[e])
-      fail("ERR_INDEX", "[%s] counts[%lld] is %lld, of the %lld rows %lld are left", op, static_cast<long long>(e),
-           static_cast<long long>(count), static_cast<long long>(rows), static_cast<long long>(rows - starts[e]));
+      fail("ERR_INDEX", "[%s] counts[%lld] is %lld: counts must not be negative, nor more than the %lld rows together",
+           op, static_cast<long long>(e), static_cast<long long>(count), static_cast<long long>(rows));
     starts[e + 1] = starts[e] + count;
   }
   return starts;

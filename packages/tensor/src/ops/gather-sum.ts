@@ -85,9 +85,8 @@ export function gatherSum(x: Tensor, ids: Tensor, inverse: Tensor, weights?: Ten
   if (weights === undefined) return gatherSumOp([x, ids, inverse], undefined);
   checkFloating("gatherSum", { weights });
   if (weights.dtype !== x.dtype && weights.dtype !== accumulationDType(x.dtype)) {
-    throw new DTypeError(
-      `[gatherSum] weights must be ${x.dtype} or ${accumulationDType(x.dtype)}; received ${weights.dtype}. Use astype().`,
-    );
+    const allowed = [...new Set([x.dtype, accumulationDType(x.dtype)])].join(" or ");
+    throw new DTypeError(`[gatherSum] weights must be ${allowed}; received ${weights.dtype}. Use astype().`);
   }
   if (!sameShape(weights.shape, ids.shape)) {
     throw new ShapeError(

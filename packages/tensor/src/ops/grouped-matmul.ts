@@ -82,7 +82,7 @@ export function groupedMatmul(x: Tensor, w: Tensor, counts: Tensor): Tensor {
 /**
  * Several such products of the same rows. The gradient of `x` is one sum over all of them.
  *
- * @param ws - `[E, K, Nᵢ]` each
+ * @param ws - `[E, K, Nᵢ]` each, at most 8
  * @returns `[A, Nᵢ]` for each
  * @throws as `groupedMatmul`
  *
@@ -94,7 +94,9 @@ export function groupedMatmulMany<W extends readonly Tensor[]>(
   ws: W,
   counts: Tensor,
 ): { [K in keyof W]: Tensor } {
-  if (ws.length === 0) throw new OptionError("[groupedMatmulMany] expected at least one of ws; received none.");
+  if (ws.length === 0 || ws.length > 8) {
+    throw new OptionError(`[groupedMatmulMany] expected 1 to 8 tensors ws; received ${ws.length}.`);
+  }
   check("groupedMatmulMany", x, Object.fromEntries(ws.map((w, i) => [`ws[${i}]`, w])), counts);
   return groupedOp([x, counts, ...ws], undefined) as { [K in keyof W]: Tensor };
 }
