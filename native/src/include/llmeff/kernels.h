@@ -162,7 +162,7 @@ class Kernels {
   // Of rows that lie packed by group: counts [E] (int32, contiguous) says how many belong to each, one group behind the
   // other from row 0 on. out[A, N] = Σ_i xs[i][A, K_i] · ws[i][E, K_i, N], at most 8 of each, every row with the matrices
   // of its group, and zeros in rows behind the last group. Each x and each matrix has one stride of 1 (either), out is
-  // contiguous in its last axis; formats as of matmul. Fails with ERR_INDEX on a negative count or more than all rows.
+  // contiguous in its last axis; formats as of matmul, the same for all i. ERR_INDEX if a count is < 0 or too many rows.
   virtual void grouped_matmul(const List<In>& xs, const List<In>& ws, const In& counts, const Out& out) = 0;
   // dw[E, M, N], contiguous, = a[A, M]ᵀ · b[A, N] over the rows of each group; zeros for a group without rows.
   virtual void grouped_matmul_grad(const In& a, const In& b, const In& counts, const Out& dw) = 0;

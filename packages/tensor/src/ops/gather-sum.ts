@@ -22,10 +22,10 @@ const gatherSumOp = defineOp<undefined>({
   name: "gatherSum",
   inputNames: ["x", "ids", "inverse", "weights"],
   forward(context, [x, ids, inverse, weights]) {
-    context.save(x!, ids!, inverse!, ...(weights ? [weights] : []));
+    context.save(ids!, inverse!, ...(weights ? [weights, x!] : []));
     return gatherSumKernel(x!, ids!, weights);
   },
-  backward({ needs, saved: [x, ids, inverse, weights] }, dout) {
+  backward({ needs, saved: [ids, inverse, weights, x] }, dout) {
     return [
       needs[0] ? gatherSumKernel(dout, termsOf(inverse!, ids!.shape[1]!), weights && namedBy(inverse!, weights)) : null,
       null,
