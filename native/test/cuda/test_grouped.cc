@@ -73,7 +73,8 @@ TEST(cuda_grouped_matmul_grad) {
 }
 
 TEST(cuda_bad_counts) {
-  const Twin x = lab().uniform(DType::kF32, {5, 3}), w = lab().uniform(DType::kF32, {3, 3, 2}), out(DType::kF32, {5, 2});
+  const Twin x = lab().uniform(DType::kF32, {5, 3}), w = lab().uniform(DType::kF32, {3, 3, 2}),
+             out(DType::kF32, {5, 2});
   struct Bad {
     std::vector<int32_t> counts;
     const char* words;
@@ -123,8 +124,8 @@ TEST(cuda_bad_ids_of_gather_sum) {
   const Twin x = lab().uniform(DType::kF32, {5, 3}), out(DType::kF32, {4, 3});
   for (const int32_t bad : {-2, 5, INT32_MAX}) {
     const Twin list = list_of({0, -1, 4, 1, bad, 2, bad, 0}), ids = list.as({4, 2}, {2, 1});
-    const FailurePointer failure = lab().alone(
-        [&] { lab().gpu().gather_sum(In{x.device()}, In{ids.device()}, In{}, Out{out.device()}); });
+    const FailurePointer failure =
+        lab().alone([&] { lab().gpu().gather_sum(In{x.device()}, In{ids.device()}, In{}, Out{out.device()}); });
     const std::string words = "id " + std::to_string(bad) + " at position 4 ";
     CHECK(failure != nullptr && failure->state == Failure::State::kFailed &&
               failure->message.find(words) != std::string::npos,

@@ -7,6 +7,13 @@
 
 namespace llmeff::cpu::LLMEFF_ISA {
 
+// How products are cut into tasks.
+inline constexpr int64_t kGemmTasks = 32;                   // to aim at
+inline constexpr int64_t kGemmTaskWork = int64_t{1} << 19;  // multiply-adds that make a task worth handing out
+inline constexpr int64_t kGemmPackWork = int64_t{1} << 16;  // elements, likewise
+// As few rows read b in place: packing it would cost more than the product.
+inline constexpr int64_t kGemmFewRows = 8;
+
 // c[m, n] = a[m, k] · b[k, n], or += with accumulate. Strides count elements; of each
 // operand's two strides one should be 1 (any others work, slowly). c is contiguous in its last axis and overlaps
 // neither operand. Call it from the thread that runs the kernel, not from a task: it shares the work out itself. It
@@ -43,8 +50,8 @@ struct Destination {
   int64_t row;  // stride
 };
 
-// b[k, n] as a product reads it: packed once for the threads that share it. Columns [first, last) of it at a time, which
-// begin and end with strips of kStrip<T>; gemm_packed_elements<T>(n, k) elements in all, 64-byte aligned.
+// b[k, n] as a product reads it: packed once for the threads that share it. Columns [first, last) of it at a time,
+// which begin and end with strips of kStrip<T>; gemm_packed_elements<T>(n, k) elements in all, 64-byte aligned.
 template <class T>
 void gemm_pack(const Operand& b, int64_t n, int64_t k, T* packed, int64_t first, int64_t last);
 template <class T>

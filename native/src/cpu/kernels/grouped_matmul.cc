@@ -16,11 +16,7 @@
 namespace llmeff::cpu::LLMEFF_ISA {
 namespace {
 
-constexpr int64_t kTasks = 32;                   // to aim at
-constexpr int64_t kTaskWork = int64_t{1} << 19;  // multiply-adds that make a task worth handing out
-constexpr int64_t kPackWork = int64_t{1} << 16;  // elements, likewise
-constexpr int64_t kPacked = int64_t{1} << 22;    // elements of matrices that are packed at a time, if not one's alone
-constexpr int64_t kFewRows = 8;                  // products with fewer read the matrix in place
+constexpr int64_t kPacked = int64_t{1} << 22;  // elements of matrices that are packed at a time, if not one's alone
 
 // Even pieces of a length, multiples of a unit but for the last.
 struct Cut {
@@ -80,7 +76,7 @@ struct TaskList {
 
 // How many tasks are wanted of a group with `part` of all rows, whose products take `work` in all.
 int64_t share(int64_t part, int64_t rows, int64_t work) {
-  const int64_t wanted = larger(1, smaller(kTasks, work / kTaskWork));
+  const int64_t wanted = larger(1, smaller(kGemmTasks, work / kGemmTaskWork));
   return larger(1, ceil_div(part * wanted, larger(1, rows)));
 }
 
@@ -97,15 +93,15 @@ void clear(const Destination& to, int64_t rows, int64_t columns) {
                 static_cast<size_t>(columns * item_size(to.dtype)));
 }
 
-// Room of a task for one product, and for the sums of a tile that is rounded in the end.
+// Memory of a task: for the sums of an m × n tile where they are rounded in the end, and for each of its products.
 template <class T>
 struct Room {
   T *sums, *scratch;
 
-  Room(int worker, int64_t m, int64_t n, int64_t k, DType result) {
+  Room(int worker, int64_t m, int64_t n, DType result, int64_t product_scratch) {
     const bool rounded = result == DType::kBF16 || result == DType::kF16;
     const int64_t tile = rounded ? round_up(m * n, 16) : 0;
-    sums = worker_scratch<T>(worker, tile + gemm_scratch<T>(m, n, k));
+    sums = worker_scratch<T>(worker, tile + product_scratch);
     scratch = sums + tile;
   }
 };
@@ -113,12 +109,10 @@ struct Room {
 template <class T>
 void multiply(const List<In>& xs, const List<In>& ws, const In& counts, const Out& out) {
   const int64_t E = counts.size(), rows = out.dim(0), n = out.dim(1), terms = xs.size;
-  int64_t depth = 0, deepest = 0, matrix = 0;  // of the terms together, of the longest, of their packed matrices
+  int64_t depth = 0, matrix = 0;  // of the terms together, of their packed matrices
   for (int64_t t = 0; t < terms; ++t) {
-    const int64_t k = xs[t].dim(1);
-    depth += k;
-    deepest = larger(deepest, k);
-    matrix += gemm_packed_elements<T>(n, k);
+    depth += xs[t].dim(1);
+    matrix += gemm_packed_elements<T>(n, xs[t].dim(1));
   }
   const int64_t together = smaller(E, larger(1, kPacked / matrix)), room = round_up(together * matrix, 16);
   T* const packed = static_cast<T*>(
@@ -126,7 +120,7 @@ void multiply(const List<In>& xs, const List<In>& ws, const In& counts, const Ou
   int64_t* const numbers = reinterpret_cast<int64_t*>(packed + room);
   const int64_t* const starts = group_starts("groupedMatmul", counts, rows, numbers);
   const auto count = [&](int64_t e) { return starts[e + 1] - starts[e]; };
-  const Cut strips(n, ceil_div(n * depth, kPackWork), kStrip<T>);
+  const Cut strips(n, ceil_div(n * depth, kGemmPackWork), kStrip<T>);
   for (int64_t e0 = 0; e0 < E; e0 += together) {
     const int64_t end = smaller(E, e0 + together), part = starts[end] - starts[e0];
     const auto tiles = [&](int64_t e) {
@@ -136,12 +130,12 @@ void multiply(const List<In>& xs, const List<In>& ws, const In& counts, const Ou
     bool packs = false;
     for (int64_t e = e0; e < end; ++e) {
       list.add(tiles(e).count());
-      packs = packs || count(e) > kFewRows;
+      packs = packs || count(e) > kGemmFewRows;
     }
     parallel_for(packs ? (end - e0) * strips.pieces : 0, [&](int64_t task, int) {
       const int64_t e = e0 + task / strips.pieces, i = task % strips.pieces;
       T* to = packed + (e - e0) * matrix;
-      for (int64_t t = 0; t < terms && count(e) > kFewRows; ++t) {
+      for (int64_t t = 0; t < terms && count(e) > kGemmFewRows; ++t) {
         const int64_t k = xs[t].dim(1);
         gemm_pack<T>(operand(ws[t]).at_offset(e * ws[t].strides[0]), n, k, to, strips.first(i),
                      strips.first(i) + strips.size(i));
@@ -153,21 +147,23 @@ void multiply(const List<In>& xs, const List<In>& ws, const In& counts, const Ou
       const Tiles cut = tiles(e);
       const int64_t i = tile / cut.columns.pieces, j = tile % cut.columns.pieces;
       const int64_t row = starts[e] + cut.rows.first(i), column = cut.columns.first(j);
-      const Room<T> mine(worker, cut.rows.size(i), cut.columns.size(j), deepest, out.dtype);
+      int64_t most = 0;  // which isn't that of the deepest product where rows are few
+      for (int64_t t = 0; t < terms; ++t)
+        most = larger(most, gemm_scratch<T>(cut.rows.size(i), cut.columns.size(j), xs[t].dim(1)));
+      const Room<T> mine(worker, cut.rows.size(i), cut.columns.size(j), out.dtype, most);
       const T* from = packed + (e - e0) * matrix;
       for (int64_t t = 0; t < terms; ++t) {
         const int64_t k = xs[t].dim(1);
         gemm_term<T>(cut.rows.size(i), cut.columns.size(j), k, operand(xs[t]).from(row, 0),
                      operand(ws[t]).at_offset(e * ws[t].strides[0]).from(0, column),
-                     {count(e) > kFewRows ? from : nullptr, column, n},
+                     {count(e) > kGemmFewRows ? from : nullptr, column, n},
                      destination(out, row * out.stride(0) + column), t == 0, t == terms - 1, mine.sums, mine.scratch);
         from += gemm_packed_elements<T>(n, k);
       }
     });
   }
-  parallel_items(rows - starts[E], n, [&](int64_t i, int) {
-    clear(destination(out, (starts[E] + i) * out.stride(0)), 1, n);
-  });
+  parallel_items(rows - starts[E], n,
+                 [&](int64_t i, int) { clear(destination(out, (starts[E] + i) * out.stride(0)), 1, n); });
 }
 
 template <class T>
@@ -176,7 +172,8 @@ void multiply_grad(const In& a, const In& b, const In& counts, const Out& dw) {
   int64_t* const numbers = shared_scratch<int64_t>(2 * (E + 1));
   const int64_t* const starts = group_starts("groupedMatmulGrad", counts, a.dim(0), numbers);
   const auto tiles = [&](int64_t e) {
-    return Tiles(m, n, share(starts[e + 1] - starts[e], starts[E], starts[E] * m * n), 4 * kPanel, 4 * kBlockRows, kStrip<T>);
+    return Tiles(m, n, share(starts[e + 1] - starts[e], starts[E], starts[E] * m * n), 4 * kPanel, 4 * kBlockRows,
+                 kStrip<T>);
   };
   TaskList list{numbers + E + 1};
   for (int64_t e = 0; e < E; ++e) list.add(tiles(e).count());
@@ -187,7 +184,8 @@ void multiply_grad(const In& a, const In& b, const In& counts, const Out& dw) {
     const int64_t row = cut.rows.first(i), column = cut.columns.first(j);
     const Destination to = destination(dw, e * dw.stride(0) + row * dw.stride(1) + column);
     if (k == 0) return clear(to, cut.rows.size(i), cut.columns.size(j));
-    const Room<T> mine(worker, cut.rows.size(i), cut.columns.size(j), k, dw.dtype);
+    const Room<T> mine(worker, cut.rows.size(i), cut.columns.size(j), dw.dtype,
+                       gemm_scratch<T>(cut.rows.size(i), cut.columns.size(j), k));
     gemm_term<T>(cut.rows.size(i), cut.columns.size(j), k, operand(a).from(starts[e], row).transposed(),
                  operand(b).from(starts[e], column), {}, to, true, true, mine.sums, mine.scratch);
   });

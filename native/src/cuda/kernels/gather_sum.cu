@@ -48,8 +48,7 @@ __global__ void __launch_bounds__(kThreads)
   for (int64_t j = 0; j < named.terms; ++j) {
     const int64_t id = named.id(n, j);
     if (id < 0) continue;
-    const W weight =
-        weights == nullptr ? W(1) : load_as<W>(weight_dtype, weights, n * weight_row + j * weight_column);
+    const W weight = weights == nullptr ? W(1) : load_as<W>(weight_dtype, weights, n * weight_row + j * weight_column);
     sum += weight * load_as<W>(named.dtype, named.x, id * named.row_stride + c);
   }
   store_as<W>(named.dtype, out, n * out_row + c, sum);
@@ -67,8 +66,8 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t id = named.id(n, j);
   W sum = 0;
   for (int64_t c = lane; id >= 0 && c < width; c += 32)
-    sum += load_as<W>(named.dtype, named.x, id * named.row_stride + c) *
-           load_as<W>(named.dtype, dout, n * dout_row + c);
+    sum +=
+        load_as<W>(named.dtype, named.x, id * named.row_stride + c) * load_as<W>(named.dtype, dout, n * dout_row + c);
 #pragma unroll
   for (int distance = 16; distance > 0; distance /= 2) sum += __shfl_xor_sync(~0u, sum, distance);
   if (lane == 0) store_as<W>(weight_dtype, dweights, n * weight_row + j * weight_column, sum);

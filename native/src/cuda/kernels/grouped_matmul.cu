@@ -61,8 +61,7 @@ template <class W, class Matrix>
 __global__ __launch_bounds__(kTileThreads) void grouped_matmul_kernel(const __grid_constant__ Terms<Matrix> terms,
                                                                       const int64_t* starts, int64_t groups,
                                                                       int64_t rows, int64_t n, void* out,
-                                                                      DType out_dtype, int64_t out_row,
-                                                                      int64_t tiles) {
+                                                                      DType out_dtype, int64_t out_row, int64_t tiles) {
   const int64_t j0 = int64_t{blockIdx.x} * kTile;
   for (int64_t tile = blockIdx.y; tile < tiles; tile += gridDim.y) {
     // The group of this tile, and which of the group's tiles it is; group `groups` has the rows behind the last.
@@ -99,9 +98,8 @@ __global__ __launch_bounds__(kTileThreads) void grouped_matmul_grad_kernel(Matri
       const int64_t i0 = tile * kTile;
       W sum[4][4] = {};
       add_product(m, n, k, a_transposed, first * a_transposed.column_stride, b, first * b.row_stride, i0, j0, sum);
-      for_tile(m, n, i0, j0, [&](int64_t i, int64_t j, int r, int c) {
-        store_as(dw, dtype, (group * m + i) * n + j, sum[r][c]);
-      });
+      for_tile(m, n, i0, j0,
+               [&](int64_t i, int64_t j, int r, int c) { store_as(dw, dtype, (group * m + i) * n + j, sum[r][c]); });
     }
   }
 }
@@ -126,8 +124,8 @@ void CudaKernels::grouped_matmul(const List<In>& xs, const List<In>& ws, const I
     terms.count = static_cast<int>(xs.size);
     for (int t = 0; t < terms.count; ++t)
       terms.x[t] = matrix<Matrix>(xs[t]), terms.w[t] = matrix<Matrix>(ws[t]), terms.k[t] = xs[t].dim(1);
-    grouped_matmul_kernel<W, Matrix><<<grid, kTileThreads, 0, cuda_.stream>>>(
-        terms, starts, groups, rows, n, out.data, out.dtype, out.stride(0), tiles);
+    grouped_matmul_kernel<W, Matrix><<<grid, kTileThreads, 0, cuda_.stream>>>(terms, starts, groups, rows, n, out.data,
+                                                                              out.dtype, out.stride(0), tiles);
     LLMEFF_LAUNCHED("grouped_matmul_kernel");
   });
 }

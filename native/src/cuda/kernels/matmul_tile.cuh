@@ -53,12 +53,12 @@ __device__ void store_as(void* data, DType dtype, int64_t i, W x) {
 
 constexpr int kTile = 64, kTileDepth = 16, kTileThreads = 256;
 
-// sum += a[m, k] · b[k, n], whose first elements lie at a_at and b_at, for the tile of a block that begins at (i0, j0). A
-// thread makes 4×4 of the results, 16 rows and columns apart so that neighbours read neighbouring numbers. All threads
-// of the block call it; k may be 0.
+// sum += a[m, k] · b[k, n], whose first elements lie at a_at and b_at, for the tile of a block that begins at (i0, j0).
+// A thread makes 4×4 of the results, 16 rows and columns apart so that neighbours read neighbouring numbers. All
+// threads of the block call it; k may be 0.
 template <class W, class Matrix>
-__device__ __forceinline__ void add_product(int64_t m, int64_t n, int64_t k, const Matrix& a, int64_t a_at, const Matrix& b, int64_t b_at,
-                            int64_t i0, int64_t j0, W (&sum)[4][4]) {
+__device__ __forceinline__ void add_product(int64_t m, int64_t n, int64_t k, const Matrix& a, int64_t a_at,
+                                            const Matrix& b, int64_t b_at, int64_t i0, int64_t j0, W (&sum)[4][4]) {
   __shared__ W tile_a[kTileDepth][kTile + 1], tile_b[kTileDepth][kTile + 1];
   const int ty = static_cast<int>(threadIdx.x) / 16, tx = static_cast<int>(threadIdx.x) % 16;
   // Neighbouring threads load neighbouring numbers, whichever axis they lie on.
@@ -66,13 +66,11 @@ __device__ __forceinline__ void add_product(int64_t m, int64_t n, int64_t k, con
   for (int64_t k0 = 0; k0 < k; k0 += kTileDepth) {
     for (int e = static_cast<int>(threadIdx.x); e < kTile * kTileDepth; e += kTileThreads) {
       const int i = a_by_rows ? e / kTileDepth : e % kTile, p = a_by_rows ? e % kTileDepth : e / kTile;
-      tile_a[p][i] = i0 + i < m && k0 + p < k
-                         ? a.load(a_at + (i0 + i) * a.row_stride + (k0 + p) * a.column_stride)
-                         : W(0);
+      tile_a[p][i] =
+          i0 + i < m && k0 + p < k ? a.load(a_at + (i0 + i) * a.row_stride + (k0 + p) * a.column_stride) : W(0);
       const int j = b_by_rows ? e % kTile : e / kTileDepth, q = b_by_rows ? e / kTile : e % kTileDepth;
-      tile_b[q][j] = j0 + j < n && k0 + q < k
-                         ? b.load(b_at + (k0 + q) * b.row_stride + (j0 + j) * b.column_stride)
-                         : W(0);
+      tile_b[q][j] =
+          j0 + j < n && k0 + q < k ? b.load(b_at + (k0 + q) * b.row_stride + (j0 + j) * b.column_stride) : W(0);
     }
     __syncthreads();
 #pragma unroll
