@@ -20,6 +20,7 @@ import { writeResults } from "./lib/report.mjs";
 import * as longcontext from "./longcontext.mjs";
 import * as matmul from "./matmul.mjs";
 import * as matrixOptimizers from "./matrix-optimizers.mjs";
+import * as moe from "./moe.mjs";
 import * as optimizers from "./optimizers.mjs";
 import * as serve from "./serve.mjs";
 import * as smallOps from "./small-ops.mjs";
@@ -29,6 +30,7 @@ import * as wholeStep from "./whole-step.mjs";
 const benchmarks = {
   matmul,
   attention,
+  moe,
   optimizers,
   "matrix-optimizers": matrixOptimizers,
   "train-step": trainStep,

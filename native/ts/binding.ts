@@ -119,6 +119,10 @@ export interface KernelTable {
   matmul(a: O, b: O, bias: Opt, activation: number, pre: Opt, out: O): Ticket;
   /** `matmul` of `b` `[…, N, K]`. */
   matmulTransposed(a: O, b: O, bias: Opt, activation: number, pre: Opt, out: O): Ticket;
+  groupedMatmul(xs: readonly O[], ws: readonly O[], counts: O, out: O): Ticket;
+  groupedMatmulGrad(a: O, b: O, counts: O, dw: O): Ticket;
+  gatherSum(x: O, ids: O, weights: Opt, out: O): Ticket;
+  gatherSumGrad(x: O, ids: O, dout: O, dweights: O): Ticket;
   softmax(x: O, y: O): Ticket;
   softmaxGrad(y: O, dy: O, dx: O): Ticket;
   logSoftmax(x: O, y: O): Ticket;

@@ -34,6 +34,10 @@ void define_ops(Environment& environment, Napi::Env env, Napi::Object& exports) 
   // The same of b[…, N, K], as the weights of linear layers lie.
   define("matmulTransposed", &Kernels::matmul,
          {.optional = 1u << 2 | 1u << 4, .transposed = 1u << 1, .half = Half::kNative});
+  define("groupedMatmul", &Kernels::grouped_matmul, {.half = Half::kNative});
+  define("groupedMatmulGrad", &Kernels::grouped_matmul_grad, {.half = Half::kNative});
+  define("gatherSum", &Kernels::gather_sum, {.optional = 1u << 2, .half = Half::kNative});
+  define("gatherSumGrad", &Kernels::gather_sum_grad, {.half = Half::kNative});
   define("softmax", &Kernels::softmax, {.half = Half::kNative});
   define("softmaxGrad", &Kernels::softmax_grad, {.half = Half::kNative});
   define("logSoftmax", &Kernels::log_softmax, {.half = Half::kNative});

@@ -82,7 +82,7 @@ function feedForwardSpecs(config: ResolvedConfig, at: string, width: number, bia
   ];
 }
 
-/** The matrices of all experts lie in one tensor, as batched products take them. */
+/** The matrices of all experts lie in one tensor, as grouped products take them. */
 function expertSpecs(config: ResolvedConfig, experts: ResolvedExperts, at: string): ParameterSpec[] {
   const { dModel } = config;
   const { numExperts, expertDim, sharedDim } = experts;

@@ -15,6 +15,7 @@ type ErrorClass = abstract new (...args: never[]) => t.LlmeffError;
 
 const f = (...shape: number[]) => t.zeros(shape);
 const ids = (...values: number[]) => t.tensor(Int32Array.from(values));
+const pair = t.tensor(Int32Array.of(0, 0), { shape: [1, 2] });
 const wrong = (value: unknown) => value as never;
 const qkv: [Tensor, Tensor, Tensor] = [f(1, 4, 2, 4), f(1, 4, 1, 4), f(1, 4, 1, 4)];
 const pairs = [f(1, 4, 2, 4), f(1, 4, 1, 4), f(1, 4, 1, 4), f(1, 4, 1, 4), f(1, 4, 1, 4)] as const;
@@ -138,6 +139,66 @@ const mistakes: [what: string, call: () => unknown, type: ErrorClass, message: s
     () => t.linearCrossEntropyParts(f(1, 3), f(4, 2), ids(1)),
     t.ShapeError,
     "[linearCrossEntropyParts]",
+  ],
+  [
+    "rows of another width than the groups' matrices",
+    () => t.groupedMatmul(f(5, 3), f(2, 4, 6), ids(2, 3)),
+    t.ShapeError,
+    "[groupedMatmul] expected x [A, K] and w [E, K, N]; received [5, 3] and [2, 4, 6]",
+  ],
+  ["groups of a batch", () => t.groupedMatmul(f(1, 5, 3), f(2, 3, 6), ids(2, 3)), t.ShapeError, "x [A, K]"],
+  ["one matrix for all groups", () => t.groupedMatmul(f(5, 3), f(3, 6), ids(2, 3)), t.ShapeError, "w [E, K, N]"],
+  [
+    "more counts than groups",
+    () => t.groupedMatmul(f(5, 3), f(2, 3, 6), ids(2, 2, 1)),
+    t.ShapeError,
+    "[groupedMatmul] counts must be [2], one for each matrix of w; received [3]",
+  ],
+  [
+    "counts that aren't integers",
+    () => t.groupedMatmul(f(5, 3), f(2, 3, 6), f(2)),
+    t.DTypeError,
+    "counts must be int32",
+  ],
+  [
+    "groups of two dtypes",
+    () => t.groupedMatmul(f(5, 3), t.zeros([2, 3, 6], { dtype: "float64" }), ids(2, 3)),
+    t.DTypeError,
+    "x is float32 and w is float64",
+  ],
+  [
+    "no grouped products",
+    () => t.groupedMatmulMany(f(5, 3), [], ids(2)),
+    t.OptionError,
+    "1 to 8 tensors ws; received 0",
+  ],
+  [
+    "nine grouped products",
+    () => t.groupedMatmulMany(f(5, 3), new Array(9).fill(f(1, 3, 2)), ids(5)),
+    t.OptionError,
+    "received 9",
+  ],
+  [
+    "grouped products of which one doesn't fit",
+    () => t.groupedMatmulMany(f(5, 3), [f(1, 3, 2), f(1, 2, 3)], ids(5)),
+    t.ShapeError,
+    "[groupedMatmulMany] expected x [A, K] and ws[1] [E, K, N]",
+  ],
+  ["sums of rows of a vector", () => t.gatherSum(f(3), pair, pair), t.ShapeError, "[gatherSum] x must be [R, C]"],
+  ["ids in a row", () => t.gatherSum(f(1, 3), ids(0, 0), pair), t.ShapeError, "ids must be [N, k]; received [2]"],
+  ["ids that aren't integers", () => t.gatherSum(f(1, 3), f(1, 2), pair), t.DTypeError, "ids must be int32"],
+  [
+    "an inverse for other rows",
+    () => t.gatherSum(f(3, 3), pair, pair),
+    t.ShapeError,
+    "[gatherSum] inverse must be [3, m]; received [1, 2]",
+  ],
+  ["weights of another shape", () => t.gatherSum(f(1, 3), pair, pair, f(2)), t.ShapeError, "weights must be [1, 2]"],
+  [
+    "float64 weights of float32 rows",
+    () => t.gatherSum(f(1, 3), pair, pair, t.zeros([1, 2], { dtype: "float64" })),
+    t.DTypeError,
+    "[gatherSum] weights must be float32",
   ],
   ["the norm of nothing", () => t.globalNorm([]), t.OptionError, "at least one"],
   ["copying another shape", () => t.copyInto(f(2), f(3)), t.ShapeError, "shapes differ"],

@@ -28,6 +28,10 @@ class CpuKernels final : public Kernels {
   void top_k(const In& x, bool largest, const Out& out) override;
   void arg_reduce(ReduceOp op, const In& x, const Out& out) override;
   void matmul(const In& a, const In& b, const In& bias, Activation activation, const Out& pre, const Out& out) override;
+  void grouped_matmul(const List<In>& xs, const List<In>& ws, const In& counts, const Out& out) override;
+  void grouped_matmul_grad(const In& a, const In& b, const In& counts, const Out& dw) override;
+  void gather_sum(const In& x, const In& ids, const In& weights, const Out& out) override;
+  void gather_sum_grad(const In& x, const In& ids, const In& dout, const Out& dweights) override;
   void softmax(const In& x, const Out& y) override;
   void softmax_grad(const In& y, const In& dy, const Out& dx) override;
   void log_softmax(const In& x, const Out& y) override;

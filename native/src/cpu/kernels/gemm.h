@@ -3,7 +3,16 @@
 
 #include <cstdint>
 
+#include "llmeff/view.h"
+
 namespace llmeff::cpu::LLMEFF_ISA {
+
+// How products are cut into tasks.
+inline constexpr int64_t kGemmTasks = 32;                   // to aim at
+inline constexpr int64_t kGemmTaskWork = int64_t{1} << 19;  // multiply-adds that make a task worth handing out
+inline constexpr int64_t kGemmPackWork = int64_t{1} << 16;  // elements, likewise
+// As few rows read b in place: packing it would cost more than the product.
+inline constexpr int64_t kGemmFewRows = 8;
 
 // c[m, n] = a[m, k] · b[k, n], or += with accumulate. Strides count elements; of each
 // operand's two strides one should be 1 (any others work, slowly). c is contiguous in its last axis and overlaps
@@ -21,6 +30,46 @@ void gemm_serial(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_row_stri
 template <class T>
 int64_t gemm_scratch(int64_t m, int64_t n, int64_t k);
 
+// A factor: numbers of T or, where that is float, of a 16-bit format.
+struct Operand {
+  const void* data;
+  DType dtype;
+  int64_t row, col;  // strides
+
+  Operand at_offset(int64_t elements) const {
+    return {static_cast<const char*>(data) + elements * item_size(dtype), dtype, row, col};
+  }
+  Operand from(int64_t i, int64_t j) const { return at_offset(i * row + j * col); }
+  Operand transposed() const { return {data, dtype, col, row}; }
+};
+
+// Where a product goes; contiguous in its last axis.
+struct Destination {
+  void* data;
+  DType dtype;
+  int64_t row;  // stride
+};
+
+// b[k, n] as a product reads it: packed once for the threads that share it. Columns [first, last) of it at a time,
+// which begin and end with strips of kStrip<T>; gemm_packed_elements<T>(n, k) elements in all, 64-byte aligned.
+template <class T>
+void gemm_pack(const Operand& b, int64_t n, int64_t k, T* packed, int64_t first, int64_t last);
+template <class T>
+int64_t gemm_packed_elements(int64_t n, int64_t k);
+// Columns from `first` on, a multiple of kStrip<T>, of a factor that was packed with `columns`.
+template <class T>
+struct PackedFactor {
+  const T* data;
+  int64_t first, columns;
+};
+
+// One term of a sum of products of any of these formats, on one thread: c = Σ a·b is summed up in T and rounded once,
+// after the last. `packed` is b where it has data. `sums` carries the m·n sums from the first term to the last where c
+// is not of T, else it may be null; `scratch` as of gemm_serial.
+template <class T>
+void gemm_term(int64_t m, int64_t n, int64_t k, const Operand& a, const Operand& b, const PackedFactor<T>& packed,
+               const Destination& c, bool first, bool last, T* sums, T* scratch);
+
 extern template void gemm<float>(int64_t, int64_t, int64_t, const float*, int64_t, int64_t, const float*, int64_t,
                                  int64_t, float*, int64_t, bool);
 extern template void gemm<double>(int64_t, int64_t, int64_t, const double*, int64_t, int64_t, const double*, int64_t,
@@ -31,5 +80,13 @@ extern template void gemm_serial<double>(int64_t, int64_t, int64_t, const double
                                          int64_t, int64_t, double*, int64_t, bool, double*);
 extern template int64_t gemm_scratch<float>(int64_t, int64_t, int64_t);
 extern template int64_t gemm_scratch<double>(int64_t, int64_t, int64_t);
+extern template void gemm_pack<float>(const Operand&, int64_t, int64_t, float*, int64_t, int64_t);
+extern template void gemm_pack<double>(const Operand&, int64_t, int64_t, double*, int64_t, int64_t);
+extern template int64_t gemm_packed_elements<float>(int64_t, int64_t);
+extern template int64_t gemm_packed_elements<double>(int64_t, int64_t);
+extern template void gemm_term<float>(int64_t, int64_t, int64_t, const Operand&, const Operand&,
+                                      const PackedFactor<float>&, const Destination&, bool, bool, float*, float*);
+extern template void gemm_term<double>(int64_t, int64_t, int64_t, const Operand&, const Operand&,
+                                       const PackedFactor<double>&, const Destination&, bool, bool, double*, double*);
 
 }  // namespace llmeff::cpu::LLMEFF_ISA

@@ -22,6 +22,8 @@ inline constexpr int kPanel = 5;  // 10 sums + 2 + 1 and the products, of 16 reg
 #endif
 template <class T>
 inline constexpr int64_t kStrip = 2 * kLanes<T>;
+// Rows of a that are packed at a time: they stay in the second cache.
+inline constexpr int64_t kBlockRows = 112 / kPanel * kPanel;
 
 LLMEFF_INLINE int64_t round_up(int64_t a, int64_t b) {
   return ceil_div(a, b) * b;

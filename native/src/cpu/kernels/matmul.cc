@@ -15,27 +15,9 @@
 namespace llmeff::cpu::LLMEFF_ISA {
 namespace {
 
-constexpr int64_t kDepthBytes = 4096;                  // of one column of b in a block: 1024 floats
-constexpr int64_t kSlab = 2048;                        // columns of b packed at a time
-constexpr int64_t kBlockRows = 112 / kPanel * kPanel;  // rows of a packed at a time: they stay in the second cache
-constexpr int64_t kSumRows = 1024;                     // rows of sums kept at a time for a result of 16 bits
-constexpr int64_t kTasks = 32;                         // to aim at
-constexpr int64_t kTaskWork = int64_t{1} << 19;        // multiply-adds that make a task worth handing out
-constexpr int64_t kPackWork = int64_t{1} << 16;        // elements, likewise
-constexpr int64_t kFewRows = 8;
-
-// a or b: numbers of T or of a 16-bit format.
-struct Operand {
-  const void* data;
-  DType dtype;
-  int64_t row, col;  // strides
-
-  Operand at_offset(int64_t elements) const {
-    return {static_cast<const char*>(data) + elements * item_size(dtype), dtype, row, col};
-  }
-  Operand from(int64_t i, int64_t j) const { return at_offset(i * row + j * col); }
-  Operand transposed() const { return {data, dtype, col, row}; }
-};
+constexpr int64_t kDepthBytes = 4096;  // of one column of b in a block: 1024 floats
+constexpr int64_t kSlab = 2048;        // columns of b packed at a time
+constexpr int64_t kSumRows = 1024;     // rows of sums kept at a time for a result of 16 bits
 
 // body(p) with the operand's memory as numbers of their type.
 template <class T, class F>
@@ -193,14 +175,14 @@ void multiply_parallel(const Product<T>& x) {
   for (int64_t j0 = 0; j0 < x.n; j0 += kSlab) {
     const int64_t columns = smaller(kSlab, x.n - j0), strip_count = ceil_div(columns, N);
     // Tiles are whole rows of the slab, so that a is packed once; where that makes too few, halves, quarters, …
-    const int64_t wanted = larger(1, smaller(kTasks, x.m * columns * depth / kTaskWork));
+    const int64_t wanted = larger(1, smaller(kGemmTasks, x.m * columns * depth / kGemmTaskWork));
     const int64_t most = smaller(kBlockRows, larger(2 * kPanel, round_up(ceil_div(x.m, wanted), kPanel)));
     const int64_t rows = round_up(ceil_div(x.m, ceil_div(x.m, most)), kPanel), down = ceil_div(x.m, rows);
     const int64_t across = larger(1, smaller(strip_count, wanted / (2 * down)));
     const int64_t tile_columns = round_up(ceil_div(columns, across), N);
     for (int64_t p0 = 0; p0 < x.k; p0 += depth) {
       const int64_t d = smaller(depth, x.k - p0);
-      const int64_t strips_per_task = larger(1, kPackWork / (N * d));
+      const int64_t strips_per_task = larger(1, kGemmPackWork / (N * d));
       parallel_for(ceil_div(strip_count, strips_per_task), [&](int64_t task, int) {
         const int64_t first = task * strips_per_task;
         pack_strips(x.b, p0, d, j0, columns, strips, first, smaller(strip_count, first + strips_per_task));
@@ -294,7 +276,7 @@ void stream_range(int64_t k, const T* a, const S* b, int64_t b_row, T* sums, int
 LLMEFF_INLINE int64_t filled_up(int64_t rows) {
   return rows > 4 ? 8 : rows > 2 ? 4 : rows;
 }
-template <class T, int R = kFewRows, class S>
+template <class T, int R = kGemmFewRows, class S>
 void multiply_range(int64_t rows, int64_t k, const T* packed, const S* b, const Operand& x, T* sums, int64_t n) {
   if constexpr (R > 1)
     if (rows < R) return multiply_range<T, R / 2>(rows, k, packed, b, x, sums, n);
@@ -308,8 +290,8 @@ void multiply_range(int64_t rows, int64_t k, const T* packed, const S* b, const 
 enum class Few { kNo, kRows, kColumns };
 template <class T>
 Few few_rows(const Product<T>& x) {
-  if (x.m <= kFewRows && (x.b.row == 1 || x.b.col == 1)) return Few::kRows;
-  return x.n <= kFewRows && (x.a.row == 1 || x.a.col == 1) ? Few::kColumns : Few::kNo;
+  if (x.m <= kGemmFewRows && (x.b.row == 1 || x.b.col == 1)) return Few::kRows;
+  return x.n <= kGemmFewRows && (x.a.row == 1 || x.a.col == 1) ? Few::kColumns : Few::kNo;
 }
 
 // One product with few rows, ready to be cut into ranges of columns.
@@ -348,7 +330,7 @@ struct FewRows {
   static int64_t room(int64_t m, int64_t k) { return 2 * filled_up(m) * range(k); }
 
   // Columns that make a range: each reads enough of b to be worth a task.
-  static int64_t range(int64_t k) { return round_up(smaller(4096, larger(1, kPackWork / k)), 8 * kLanes<T>); }
+  static int64_t range(int64_t k) { return round_up(smaller(4096, larger(1, kGemmPackWork / k)), 8 * kLanes<T>); }
 
   void run(int64_t j0, int64_t columns, T* room) const {
     with_numbers<T>(b.from(0, j0),
@@ -412,7 +394,7 @@ void multiply_one_thread(const Product<T>& x, T* scratch) {
 template <class T>
 void multiply(const Product<T>& x) {
   if (const Few few = few_rows(x); few != Few::kNo) return multiply_few_rows(x, few);
-  if (x.m * x.n * x.k <= 2 * kTaskWork)
+  if (x.m * x.n * x.k <= 2 * kGemmTaskWork)
     multiply_serial(x, worker_scratch<T>(0, gemm_scratch<T>(x.m, x.n, x.k)));
   else
     multiply_parallel(x);
@@ -512,7 +494,7 @@ void matmul_of(const In& a, const In& b, const In& bias, Activation activation, 
     return y;
   };
   const int64_t work = x.m * x.n * x.k, sums = round_up(sum_elements(x), 16);
-  const bool in_turn = batch.count == 1 || (batch.count < kTasks && work > 8 * kTaskWork);
+  const bool in_turn = batch.count == 1 || (batch.count < kGemmTasks && work > 8 * kGemmTaskWork);
   T* const shared = shared_scratch<T>((in_turn ? sums : 0) + x.n);
   x.bias = read_bias<T>(bias, shared + (in_turn ? sums : 0));
   if (in_turn) {
@@ -520,7 +502,7 @@ void matmul_of(const In& a, const In& b, const In& bias, Activation activation, 
       for_each_part(matrix(i), shared, [](const Product<T>& part) { multiply(part); });
     return;
   }
-  const int64_t per_task = larger(1, kTaskWork / work);
+  const int64_t per_task = larger(1, kGemmTaskWork / work);
   const int64_t scratch = round_up(gemm_scratch<T>(x.m, x.n, x.k), 16);
   parallel_for(ceil_div(batch.count, per_task), [&](int64_t task, int worker) {
     T* const mine = worker_scratch<T>(worker, scratch + sums);
@@ -557,7 +539,7 @@ void gemm(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_row_stride, int
 template <class T>
 int64_t gemm_scratch(int64_t m, int64_t n, int64_t k) {
   const int64_t blocked = slab_elements<T>(n, k) + block_elements<T>(m, k);
-  const int64_t few = larger(m <= kFewRows ? m : 0, n <= kFewRows ? n : 0);
+  const int64_t few = larger(m <= kGemmFewRows ? m : 0, n <= kGemmFewRows ? n : 0);
   return few > 0 ? larger(blocked, few_rows_scratch<T>(few, k)) : blocked;
 }
 
@@ -567,6 +549,34 @@ void gemm_serial(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_row_stri
   multiply_one_thread(
       plain_product(m, n, k, a, a_row_stride, a_col_stride, b, b_row_stride, b_col_stride, c, c_row_stride, accumulate),
       scratch);
+}
+
+template <class T>
+int64_t gemm_packed_elements(int64_t n, int64_t k) {
+  return round_up(n, kStrip<T>) * k;
+}
+
+template <class T>
+void gemm_pack(const Operand& b, int64_t n, int64_t k, T* packed, int64_t first, int64_t last) {
+  const int64_t depth = block_depth<T>(k), width = round_up(n, kStrip<T>);
+  for (int64_t p0 = 0; p0 < k; p0 += depth)
+    pack_strips(b, p0, smaller(depth, k - p0), 0, n, packed + p0 * width, first / kStrip<T>, ceil_div(last, kStrip<T>));
+}
+
+template <class T>
+void gemm_term(int64_t m, int64_t n, int64_t k, const Operand& a, const Operand& b, const PackedFactor<T>& packed,
+               const Destination& c, bool first, bool last, T* sums, T* scratch) {
+  const bool same = c.dtype == kDTypeOf<T>;
+  Product<T> x = {m, n, k, a, b, same ? static_cast<T*>(c.data) : sums, same ? c.row : n, !first, nullptr, {}};
+  if (last) x.result = {c.data, nullptr, c.dtype, c.row};
+  if (packed.data == nullptr) return multiply_one_thread(x, scratch);
+  const int64_t depth = block_depth<T>(k), width = round_up(packed.columns, kStrip<T>);
+  for (int64_t i0 = 0; i0 < m; i0 += kBlockRows)
+    for (int64_t p0 = 0; p0 < k; p0 += depth) {
+      const int64_t d = smaller(depth, k - p0);
+      multiply_tile(x, i0, smaller(kBlockRows, m - i0), 0, n, p0, d, packed.data + p0 * width + packed.first * d,
+                    scratch);
+    }
 }
 
 template void gemm<float>(int64_t, int64_t, int64_t, const float*, int64_t, int64_t, const float*, int64_t, int64_t,
@@ -579,6 +589,14 @@ template void gemm_serial<double>(int64_t, int64_t, int64_t, const double*, int6
                                   int64_t, double*, int64_t, bool, double*);
 template int64_t gemm_scratch<float>(int64_t, int64_t, int64_t);
 template int64_t gemm_scratch<double>(int64_t, int64_t, int64_t);
+template int64_t gemm_packed_elements<float>(int64_t, int64_t);
+template int64_t gemm_packed_elements<double>(int64_t, int64_t);
+template void gemm_pack<float>(const Operand&, int64_t, int64_t, float*, int64_t, int64_t);
+template void gemm_pack<double>(const Operand&, int64_t, int64_t, double*, int64_t, int64_t);
+template void gemm_term<float>(int64_t, int64_t, int64_t, const Operand&, const Operand&, const PackedFactor<float>&,
+                               const Destination&, bool, bool, float*, float*);
+template void gemm_term<double>(int64_t, int64_t, int64_t, const Operand&, const Operand&, const PackedFactor<double>&,
+                                const Destination&, bool, bool, double*, double*);
 
 void CpuKernels::matmul(const In& a, const In& b, const In& bias, Activation activation, const Out& pre,
                         const Out& out) {

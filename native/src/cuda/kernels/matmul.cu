@@ -6,111 +6,30 @@
 #include "cuda/kernels/cuda_kernels.h"
 #include "cuda/kernels/dtypes.cuh"
 #include "cuda/kernels/gemm.h"
+#include "cuda/kernels/matmul_tile.cuh"
 
 namespace llmeff::cuda {
 namespace {
 
 // ---- the plain kernel
 
-// Numbers of a dtype that is known at run time, or at compile time.
-template <class W>
-struct AnyMatrix {
-  const void* data;
-  DType dtype;
-  int64_t row_stride, column_stride, batch_stride;
-
-  __device__ W load(int64_t i) const {
-    switch (dtype) {
-      case DType::kF64:
-        return static_cast<W>(static_cast<const double*>(data)[i]);
-      case DType::kBF16:
-        return static_cast<W>(__bfloat162float(static_cast<const bf16*>(data)[i]));
-      case DType::kF16:
-        return static_cast<W>(__half2float(static_cast<const f16*>(data)[i]));
-      default:
-        return static_cast<W>(static_cast<const float*>(data)[i]);
-    }
-  }
-};
-template <class W>
-struct KnownMatrix {
-  const void* data;
-  DType dtype;
-  int64_t row_stride, column_stride, batch_stride;
-
-  __device__ W load(int64_t i) const { return static_cast<const W*>(data)[i]; }
-};
-
-template <class W>
-__device__ void store_as(void* data, DType dtype, int64_t i, W x) {
-  switch (dtype) {
-    case DType::kF64:
-      static_cast<double*>(data)[i] = static_cast<double>(x);
-      return;
-    case DType::kBF16:
-      static_cast<bf16*>(data)[i] = narrow<bf16>(x);
-      return;
-    case DType::kF16:
-      static_cast<f16*>(data)[i] = narrow<f16>(x);
-      return;
-    default:
-      static_cast<float*>(data)[i] = static_cast<float>(x);
-  }
-}
-
-constexpr int kTile = 64, kDepth = 16, kThreads = 256;
-
-// A block makes 64×64 results, a thread 4×4 of them, 16 columns apart so that neighbours read neighbouring numbers.
 template <class W, class Matrix>
-__global__ __launch_bounds__(kThreads) void matmul_kernel(int64_t m, int64_t n, int64_t k, Matrix a, Matrix b,
-                                                          AnyMatrix<W> bias, Activation activation, void* pre,
-                                                          void* out, DType out_dtype, int64_t out_row,
-                                                          int64_t out_batch, bool accumulate, int64_t batches) {
-  __shared__ W tile_a[kDepth][kTile + 1], tile_b[kDepth][kTile + 1];
+__global__ __launch_bounds__(kTileThreads) void matmul_kernel(int64_t m, int64_t n, int64_t k, Matrix a, Matrix b,
+                                                              AnyMatrix<W> bias, Activation activation, void* pre,
+                                                              void* out, DType out_dtype, int64_t out_row,
+                                                              int64_t out_batch, bool accumulate, int64_t batches) {
   const int64_t i0 = int64_t{blockIdx.y} * kTile, j0 = int64_t{blockIdx.x} * kTile;
-  const int ty = static_cast<int>(threadIdx.x) / 16, tx = static_cast<int>(threadIdx.x) % 16;
-  // Neighbouring threads load neighbouring numbers, whichever axis they lie on.
-  const bool a_by_rows = a.column_stride == 1, b_by_rows = b.column_stride == 1;
   for (int64_t batch = blockIdx.z; batch < batches; batch += gridDim.z) {
     W sum[4][4] = {};
-    for (int64_t k0 = 0; k0 < k; k0 += kDepth) {
-      for (int e = static_cast<int>(threadIdx.x); e < kTile * kDepth; e += kThreads) {
-        const int i = a_by_rows ? e / kDepth : e % kTile, p = a_by_rows ? e % kDepth : e / kTile;
-        tile_a[p][i] = i0 + i < m && k0 + p < k
-                           ? a.load(batch * a.batch_stride + (i0 + i) * a.row_stride + (k0 + p) * a.column_stride)
-                           : W(0);
-        const int j = b_by_rows ? e % kTile : e / kDepth, q = b_by_rows ? e / kTile : e % kDepth;
-        tile_b[q][j] = j0 + j < n && k0 + q < k
-                           ? b.load(batch * b.batch_stride + (k0 + q) * b.row_stride + (j0 + j) * b.column_stride)
-                           : W(0);
-      }
-      __syncthreads();
-#pragma unroll
-      for (int p = 0; p < kDepth; ++p) {
-        W x[4], y[4];
-#pragma unroll
-        for (int r = 0; r < 4; ++r) x[r] = tile_a[p][ty + 16 * r], y[r] = tile_b[p][tx + 16 * r];
-#pragma unroll
-        for (int r = 0; r < 4; ++r)
-#pragma unroll
-          for (int c = 0; c < 4; ++c) sum[r][c] += x[r] * y[c];
-      }
-      __syncthreads();
-    }
-    for (int r = 0; r < 4; ++r) {
-      const int64_t i = i0 + ty + 16 * r;
-      if (i >= m) continue;
-      for (int c = 0; c < 4; ++c) {
-        const int64_t j = j0 + tx + 16 * c;
-        if (j >= n) continue;
-        const int64_t at = batch * out_batch + i * out_row + j;
-        W x = sum[r][c];
-        if (bias.data != nullptr) x += bias.load(j);
-        if (accumulate) x += AnyMatrix<W>{out, out_dtype, 0, 0, 0}.load(at);
-        if (pre != nullptr) store_as(pre, out_dtype, at, x);
-        store_as(out, out_dtype, at, activate(activation, x));
-      }
-    }
+    add_product(m, n, k, a, batch * a.batch_stride, b, batch * b.batch_stride, i0, j0, sum);
+    for_tile(m, n, i0, j0, [&](int64_t i, int64_t j, int r, int c) {
+      const int64_t at = batch * out_batch + i * out_row + j;
+      W x = sum[r][c];
+      if (bias.data != nullptr) x += bias.load(j);
+      if (accumulate) x += AnyMatrix<W>{out, out_dtype, 0, 0, 0}.load(at);
+      if (pre != nullptr) store_as(pre, out_dtype, at, x);
+      store_as(out, out_dtype, at, activate(activation, x));
+    });
   }
 }
 
@@ -125,7 +44,7 @@ void launch_plain(Context& cuda, const Product& p) {
                   static_cast<unsigned>(std::min<int64_t>(p.batch, 65535)));
   const Matrix a{p.a.data, p.a.dtype, p.a.row_stride, p.a.column_stride, p.a.batch_stride};
   const Matrix b{p.b.data, p.b.dtype, p.b.row_stride, p.b.column_stride, p.b.batch_stride};
-  matmul_kernel<W, Matrix><<<grid, kThreads, 0, cuda.stream>>>(
+  matmul_kernel<W, Matrix><<<grid, kTileThreads, 0, cuda.stream>>>(
       p.m, p.n, p.k, a, b, {p.bias, p.bias_dtype, 0, 0, 0}, p.activation, p.pre, p.out.data, p.out.dtype,
       p.out.row_stride, p.out.batch_stride, p.accumulate, p.batch);
   LLMEFF_LAUNCHED("matmul_kernel");

@@ -159,6 +159,19 @@ class Kernels {
   // and out may each be float32, bfloat16 or float16: sums are in float32 and rounded once; or all float64.
   virtual void matmul(const In& a, const In& b, const In& bias, Activation activation, const Out& pre,
                       const Out& out) = 0;
+  // Of rows that lie packed by group: counts [E] (int32, contiguous) says how many belong to each, one group behind the
+  // other from row 0 on. out[A, N] = Σ_i xs[i][A, K_i] · ws[i][E, K_i, N] (8 terms at most), each row with its group's
+  // matrices, and zeros in rows behind the last group. Each x and each matrix has one stride of 1 (either), out is
+  // contiguous in its last axis; formats as of matmul, the same for all i. ERR_INDEX on counts < 0 or beyond A rows.
+  virtual void grouped_matmul(const List<In>& xs, const List<In>& ws, const In& counts, const Out& out) = 0;
+  // dw[E, M, N], contiguous, = a[A, M]ᵀ · b[A, N] over the rows of each group; zeros for a group without rows.
+  virtual void grouped_matmul_grad(const In& a, const In& b, const In& counts, const Out& dw) = 0;
+  // Sums of rows by number: out[N, C] = Σ_j weights[N, k] · x[ids[N, k], C] in the order of j; an id of -1 adds nothing.
+  // ids int32; x and out rows of one dtype, weights of that or, beside 16 bits, float32, or absent (all 1). Sums are in
+  // float32 or wider and rounded once. Fails with ERR_INDEX on another id outside [0, rows of x).
+  virtual void gather_sum(const In& x, const In& ids, const In& weights, const Out& out) = 0;
+  // dweights[N, k] = Σ_c x[ids[N, k], c] · dout[N, c], with the dtypes that weights may have; 0 where the id is -1.
+  virtual void gather_sum_grad(const In& x, const In& ids, const In& dout, const Out& dweights) = 0;
 
   // ---- layers
 

@@ -1,5 +1,17 @@
 /** The feed-forward part of a block: gated or plain, of one matrix each or of all experts at once. */
-import { gelu, linear, linearMany, matmul, mul, relu, square, swiglu, type Tensor, transpose } from "@llmeff/tensor";
+import {
+  gelu,
+  groupedMatmul,
+  groupedMatmulMany,
+  linear,
+  linearMany,
+  mul,
+  relu,
+  square,
+  swiglu,
+  type Tensor,
+  transpose,
+} from "@llmeff/tensor";
 import { isGated, type ResolvedConfig } from "../config.js";
 import type { Lookup } from "./lookup.js";
 
@@ -37,14 +49,22 @@ export interface ExpertWeights {
 }
 
 /**
- * Every expert on its own rows, as batched products.
+ * Every expert on its own rows, which lie packed: the first `counts[0]` belong to expert 0, and so on.
  *
- * @param x - `[E, R, C]`
- * @returns `[E, R, C]`
+ * @param x - `[R, C]`
+ * @param counts - int32 `[E]`
+ * @returns `[R, C]`; zeros in rows of no expert
  */
-export function expertsForward(config: FeedForwardConfig, { gate, up, down }: ExpertWeights, x: Tensor): Tensor {
-  const product = (rows: Tensor, weight: Tensor) => matmul(rows, transpose(weight, 1, 2));
-  const inner =
-    gate === undefined ? activated(config, product(x, up)) : gated(config, product(x, gate), product(x, up));
-  return product(inner, down);
+export function expertsForward(
+  config: FeedForwardConfig,
+  { gate, up, down }: ExpertWeights,
+  x: Tensor,
+  counts: Tensor,
+): Tensor {
+  const turned = (weight: Tensor) => transpose(weight, 1, 2);
+  const hidden = () => {
+    if (gate === undefined) return activated(config, groupedMatmul(x, turned(up), counts));
+    return gated(config, ...groupedMatmulMany(x, [turned(gate), turned(up)] as const, counts));
+  };
+  return groupedMatmul(hidden(), turned(down), counts);
 }

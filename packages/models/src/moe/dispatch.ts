@@ -1,44 +1,44 @@
 /**
- * Where assignments of tokens to experts go: each expert has `C` places, filled in choice-major order (models.md §4.2). All of it is computed on
- * the device: nothing is read by the host, so that a step with experts can be captured.
+ * Where assignments of tokens to experts go: their rows lie packed by expert, in choice-major order, and what finds its expert full has none
+ * (models.md §4.2). All of it is computed on the device: nothing is read by the host, so that a step with experts can be captured.
  */
 import {
-  add,
   argsort,
   cumsum,
+  floorDivide,
   gather,
+  gatherSum,
   indexSelect,
   less,
   maximum,
   minimum,
-  mul,
   OptionError,
   ones,
-  remainder,
   reshape,
   scatterAdd,
   slice,
   sub,
-  sum,
   type Tensor,
   transpose,
   where,
   zeros,
 } from "@llmeff/tensor";
 
-/** The places of the `A = N · k` assignments, in choice-major order: all first choices in the order of the tokens, then all second ones. */
-export interface Dispatch {
-  /** Places of each expert. */
-  capacity: number;
-  /** int32 `[A]`: place among those of its expert, also beyond `capacity`. */
-  slot: Tensor;
-  /** bool `[A]`: whether there is such a place. */
-  kept: Tensor;
-  /** int32 `[A]`: row of the experts' inputs and outputs; some row for those dropped. */
+/** Rows of tokens, packed by expert: those of expert 0 first, and behind those of the last one some that belong to none. */
+export interface Packing {
+  /** int32 `[E]`: rows of each expert. */
+  counts: Tensor;
+  /** int32 `[N, m]`: rows of each token; -1 for one that has fewer. */
   place: Tensor;
-  /** int32 `[E · C]`: the token in each place; some token in those that stay empty. */
-  tokens: Tensor;
-  /** int32 `[]`: assignments without a place. */
+  /** int32 `[R, 1]`: the position `n · m + j` in `place` that names the row; -1 for rows of no expert. */
+  source: Tensor;
+}
+
+/** The rows of the `A = N · k` assignments. An expert's are in choice-major order: first choices in the order of the tokens, then second ones. */
+export interface Dispatch extends Packing {
+  /** int32 `[N, k]`: place among those of its expert, also beyond the capacity. */
+  slots: Tensor;
+  /** int32 `[]`: assignments without a row. */
   dropped: Tensor;
 }
 
@@ -49,11 +49,20 @@ export function expertCapacity(tokens: number, topK: number, experts: number, fa
   return Math.min(tokens, Math.ceil(((factor * tokens * topK) / experts) * (1 - 1e-12)));
 }
 
+/** `0, 1, …`, counted on the device: numbers from JavaScript would have no place in a captured step. */
+export function countUp(size: number, device: Tensor["device"]): Tensor {
+  return sub(cumsum(ones([size], { dtype: "int32", device }), 0), 1);
+}
+
+/** Where each expert's rows begin. */
+const starts = (counts: Tensor) => sub(cumsum(counts, 0), counts);
+
 /**
- * Gives every assignment its place: a later token's first choice comes before an earlier token's second one. What finds its expert full is dropped.
+ * Gives every assignment its row: a later token's first choice comes before an earlier token's second one. What finds its expert full is dropped.
  *
  * @param indices - int32 `[N, k]`: experts of each token
  * @param load - int32 `[E]`: how often each expert is among them
+ * @param capacity - the most rows of an expert
  * @throws {OptionError} if `capacity` is not a positive integer
  */
 export function dispatchTokens(indices: Tensor, load: Tensor, capacity: number): Dispatch {
@@ -62,40 +71,47 @@ export function dispatchTokens(indices: Tensor, load: Tensor, capacity: number):
   }
   const [N, k] = indices.shape as [number, number];
   const A = N * k;
-  const { device } = indices;
-  const int32 = { dtype: "int32", device } as const;
+  const none = zeros([A], { dtype: "int32", device: indices.device });
+  const numbers = countUp(A, indices.device);
+  const ofTokens = (choices: Tensor) => transpose(reshape(choices, [k, N]));
   const chosen = reshape(transpose(indices), [A]);
+  // In the order of their experts, and where each is in it.
   const order = argsort(chosen);
-  // 0, 1, …, counted on the device: numbers from JavaScript would have no place in a captured step.
-  const numbers = sub(cumsum(ones([A], int32), 0), 1);
-  const starts = sub(cumsum(load, 0), load);
-  const ranks = sub(numbers, gather(starts, 0, gather(chosen, 0, order)));
-  const slot = scatterAdd(zeros([A], int32), 0, order, ranks);
+  const position = scatterAdd(none, 0, order, numbers);
+  const slot = sub(position, gather(starts(load), 0, chosen));
+  const slots = ofTokens(slot);
+  // n · k + j of the assignments in choice-major order.
+  const names = reshape(transpose(reshape(numbers, [N, k])), [A]);
+  if (capacity >= N) {
+    const source = reshape(indexSelect(names, 0, order), [A, 1]);
+    return { counts: load, place: ofTokens(position), source, slots, dropped: reshape(slice(none, 0, 0, 1), []) };
+  }
+  const counts = minimum(load, capacity);
+  const rows = Math.min(A, load.size * capacity);
   const kept = less(slot, capacity);
+  const place = slot.add(gather(starts(counts), 0, chosen));
   // Those dropped meet in one more row behind all others.
-  const last = load.size * capacity;
-  const target = where(kept, add(mul(chosen, capacity), slot), last);
-  const tokenOf = remainder(numbers, N);
+  const named = scatterAdd(
+    zeros([rows + 1], { dtype: "int32", device: indices.device }),
+    0,
+    where(kept, place, rows),
+    names.add(1),
+  );
   return {
-    capacity,
-    slot,
-    kept,
-    place: minimum(target, last - 1),
-    tokens: slice(scatterAdd(zeros([last + 1], int32), 0, target, tokenOf), 0, 0, last),
+    counts,
+    place: ofTokens(where(kept, place, -1)),
+    source: reshape(slice(named, 0, 0, rows).sub(1), [rows, 1]),
+    slots,
     dropped: reshape(slice(cumsum(maximum(sub(load, capacity), 0), 0), 0, -1), []),
   };
 }
 
-/** Rows `[N, C]` of the tokens, in the places of the experts: `[E, capacity, C]`. */
-export function gatherTokens(x: Tensor, { tokens, capacity }: Dispatch): Tensor {
-  return reshape(indexSelect(x, 0, tokens), [tokens.size / capacity, capacity, x.shape[1]!]);
+/** Rows `[N, C]` of the tokens, packed: `[R, C]`. */
+export function gatherTokens(x: Tensor, { place, source }: Packing): Tensor {
+  return gatherSum(x, floorDivide(source, place.shape[1]!), place);
 }
 
-/** Each token's sum of what its experts made of it, by its gates `[N, k]`; what was dropped counts 0. Added up in the order of the choices. */
-export function combineTokens(y: Tensor, gates: Tensor, { place, kept }: Dispatch): Tensor {
-  const [N, k] = gates.shape as [number, number];
-  const width = y.shape[2]!;
-  const weights = where(kept, reshape(transpose(gates), [N * k]), 0).astype(y.dtype);
-  const rows = indexSelect(reshape(y, [y.shape[0]! * y.shape[1]!, width]), 0, place);
-  return sum(reshape(mul(rows, reshape(weights, [N * k, 1])), [k, N, width]), { axis: 0 });
+/** Each token's sum of what its experts made of it, by its weights `[N, m]`; what was dropped counts 0. Added up in the order of the weights. */
+export function combineTokens(y: Tensor, weights: Tensor, { place, source }: Packing): Tensor {
+  return gatherSum(y, place, source, weights);
 }

@@ -2,8 +2,6 @@
 import {
   accumulationDType,
   add,
-  indexAdd,
-  indexSelect,
   linear,
   mul,
   OptionError,
@@ -11,7 +9,9 @@ import {
   type RandomKey,
   randomUniform,
   reshape,
+  scatterAdd,
   softmax,
+  sub,
   type Tensor,
   topK,
   transpose,
@@ -19,7 +19,7 @@ import {
 } from "@llmeff/tensor";
 import type { ResolvedConfig } from "../config.js";
 import { type ExpertWeights, expertsForward } from "../layers/feed-forward.js";
-import { combineTokens, dispatchTokens, gatherTokens } from "./dispatch.js";
+import { combineTokens, countUp, dispatchTokens, gatherTokens, type Packing } from "./dispatch.js";
 import { type Routing, type RoutingOptions, routerZLoss, routeTokens } from "./routing.js";
 
 export interface MixtureWeights extends ExpertWeights {
@@ -66,8 +66,7 @@ function routerLogits(x: Tensor, router: Tensor, jitter: MixtureOptions["jitter"
 /**
  * Token-choice mixture of experts, `y = Σ_j gate_j · expert_{e_j}(x)` over the experts that a token chose (models.md §4.1).
  *
- * The experts run as batched products over their places: with a `capacity` they cost what their places hold; without one every expert has a place
- * for every token, which costs `E / k` times the products needed. Nothing is read by the host.
+ * The experts run over packed rows, with a `capacity` or without: they cost what is assigned to them. Nothing is read by the host.
  *
  * @param x - `[N, C]`
  * @throws {OptionError} if `capacity` is not a positive integer, or `topK` exceeds the number of experts
@@ -75,15 +74,9 @@ function routerLogits(x: Tensor, router: Tensor, jitter: MixtureOptions["jitter"
 export function mixtureOfExperts(x: Tensor, weights: MixtureWeights, options: MixtureOptions = {}): MixtureResult {
   const { feedForward = "swiglu", jitter, capacity = x.shape[0]! } = options;
   const routing = routeTokens(routerLogits(x, weights.router, jitter), options, weights.bias);
-  const [N, k] = routing.indices.shape as [number, number];
-  const dispatch = dispatchTokens(routing.indices, routing.load, capacity);
-  const outputs = expertsForward(linearConfig(feedForward), weights, gatherTokens(x, dispatch));
-  return {
-    y: combineTokens(outputs, routing.gates, dispatch),
-    routing,
-    slots: transpose(reshape(dispatch.slot, [k, N])),
-    dropped: dispatch.dropped,
-  };
+  const { slots, dropped, ...packing } = dispatchTokens(routing.indices, routing.load, capacity);
+  const outputs = expertsForward(linearConfig(feedForward), weights, gatherTokens(x, packing), packing.counts);
+  return { y: combineTokens(outputs, routing.gates, packing), routing, slots, dropped };
 }
 
 /** What experts that choose their tokens did. */
@@ -112,24 +105,32 @@ export function expertChoice(
   weights: Omit<MixtureWeights, "bias">,
   { capacity, feedForward = "swiglu", jitter }: Pick<MixtureOptions, "feedForward" | "jitter"> & { capacity: number },
 ): ExpertChoiceResult {
-  const [N, C] = x.shape as [number, number];
+  const N = x.shape[0]!;
   if (!Number.isSafeInteger(capacity) || capacity <= 0 || capacity > N) {
     throw new OptionError(`[expertChoice] capacity must be an integer in 1..${N}, the tokens; received ${capacity}.`);
   }
   const logits = routerLogits(x, weights.router, jitter);
   const scores = softmax(logits);
   const E = scores.shape[1]!;
-  const best = topK(transpose(scores), capacity);
-  const tokens = reshape(best.indices, [E * capacity]);
-  const rows = reshape(indexSelect(x, 0, tokens), [E, capacity, C]);
-  const outputs = expertsForward(linearConfig(feedForward), weights, rows);
-  const weighted = mul(outputs, reshape(best.values, [E, capacity, 1]).astype(x.dtype));
-  const nothing = zeros([N, C], { dtype: x.dtype, device: x.device });
+  const picks = topK(transpose(scores), capacity).indices;
+  const load = mul(ones([E], { dtype: "int32", device: x.device }), capacity);
+  const packing = packPicks(picks, load, N);
+  const outputs = expertsForward(linearConfig(feedForward), weights, gatherTokens(x, packing), load);
   return {
-    y: indexAdd(nothing, 0, tokens, reshape(weighted, [E * capacity, C])),
-    picks: best.indices,
+    y: combineTokens(outputs, scores, packing),
+    picks,
     scores,
-    load: mul(ones([E], { dtype: "int32", device: x.device }), capacity),
+    load,
     zLoss: routerZLoss(logits),
   };
+}
+
+/** The rows of experts that each picked as many of the `N` tokens, `picks` int32 `[E, capacity]`. */
+function packPicks(picks: Tensor, counts: Tensor, N: number): Packing {
+  const [E, capacity] = picks.shape as [number, number];
+  const { device } = picks;
+  const rows = reshape(countUp(E * capacity, device), [E, capacity]);
+  const named = scatterAdd(zeros([E, N], { dtype: "int32", device }), 1, picks, add(rows, 1));
+  const source = add(mul(picks, E), reshape(countUp(E, device), [E, 1]));
+  return { counts, place: transpose(sub(named, 1)), source: reshape(source, [E * capacity, 1]) };
 }

@@ -57,6 +57,8 @@ export { dropout } from "./dropout.js";
 export { einsum } from "./einsum.js";
 export { embedding } from "./embedding.js";
 export { gather, indexAdd, indexSelect, oneHot, scatterAdd } from "./gather.js";
+export { gatherSum } from "./gather-sum.js";
+export { groupedMatmul, groupedMatmulMany } from "./grouped-matmul.js";
 export { addLayerNorm, type LayerNormOptions, layerNorm } from "./layer-norm.js";
 export { cholesky, choleskySolve } from "./linalg/cholesky.js";
 export { type Eigh, eigh } from "./linalg/eigh.js";

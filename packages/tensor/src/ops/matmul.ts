@@ -9,8 +9,8 @@ import { clone } from "./clone.js";
 import { full } from "./creation.js";
 import { expandView, reshape, transpose } from "./views.js";
 
-/** A matrix whose rows or columns are contiguous: what the kernel takes. */
-function matrix(x: Tensor): Tensor {
+/** A matrix whose rows or columns are contiguous: what kernels of products take. @internal */
+export function matrix(x: Tensor): Tensor {
   const unit = (axis: number) => x.shape.at(axis) === 1 || x.strides.at(axis) === 1;
   return unit(-1) || unit(-2) ? x : clone(x);
 }

@@ -5,6 +5,7 @@ import { sampleIds } from "../numbers.js";
 import type { OpCase } from "../op-cases.js";
 
 const ids = (...values: number[]) => t.tensor(Int32Array.from(values));
+const pairs = (rows: number, columns: number, ...list: number[]) => ids(...list).reshape([rows, columns]);
 const one = (name: string, shape: number[], compute: (x: Tensor) => Tensor): OpCase => ({
   name,
   inputs: [shape],
@@ -81,6 +82,16 @@ const indexing: OpCase[] = [
     ],
     compute: (x, src) => t.indexAdd(x!, 0, ids(3, 1, 3), src!),
   },
+  {
+    name: "gatherSum with weights, of which one counts for nothing",
+    inputs: [
+      [4, 20],
+      [3, 2],
+    ],
+    compute: (x, weights) =>
+      t.gatherSum(x!, pairs(3, 2, 0, 3, -1, 3, 2, 3), pairs(4, 3, 0, -1, -1, -1, -1, -1, 4, -1, -1, 1, 3, 5), weights!),
+  },
+  one("gatherSum", [3, 4], (x) => t.gatherSum(x, pairs(2, 2, 1, 0, 1, -1), pairs(3, 2, 1, -1, 0, 2, -1, -1))),
   one("triu", [2, 3, 4], (x) => t.triu(x, 1)),
   one("tril", [4, 3], (x) => t.tril(x, -1)),
   one("maskedFill", [3, 4], (x) => t.maskedFill(x, t.equal(t.tensor([1, 0, 1, 0]), 1), -2)),

@@ -2,6 +2,7 @@
 import * as t from "../../src/index.js";
 import type { OpCase } from "../op-cases.js";
 
+const counts = (...list: number[]) => t.tensor(Int32Array.from(list));
 const layer = [[2, 3, 4], [5, 4], [5]];
 
 export const productCases: OpCase[] = [
@@ -30,6 +31,28 @@ export const productCases: OpCase[] = [
     terms: 260,
     compute(x, ...weights) {
       const [a, , c] = t.linearMany(x!, weights);
+      return t.concat([a!, c!.square()], -1);
+    },
+  },
+  {
+    name: "groupedMatmul with an empty group and rows of none",
+    inputs: [
+      [9, 4],
+      [3, 4, 5],
+    ],
+    compute: (x, w) => t.groupedMatmul(x!, w!, counts(5, 0, 3)),
+  },
+  {
+    name: "groupedMatmulMany of transposed weights, one result unused",
+    inputs: [
+      [40, 3],
+      [2, 5, 3],
+      [2, 2, 3],
+      [2, 4, 3],
+    ],
+    compute(x, ...weights) {
+      const turned = weights.map((w) => w.transpose(1, 2));
+      const [a, , c] = t.groupedMatmulMany(x!, turned, counts(10, 30));
       return t.concat([a!, c!.square()], -1);
     },
   },
