@@ -156,7 +156,9 @@ export class BatchGenerator {
       const at = list.indexOf(sequence);
       if (at >= 0) list.splice(at, 1);
     }
-    if (caches !== undefined && (sequence.failed || !isReusable(this.model.config, sequence.request))) {
+    if (caches !== undefined && caches.cache === sequence.request.cache) {
+      caches.draft?.dispose();
+    } else if (caches !== undefined && (sequence.failed || !isReusable(this.model.config, sequence.request))) {
       disposeCaches(caches);
     } else if (caches !== undefined) {
       // The row of the last token, if there is one, may be that of a drafted token in its place.
@@ -196,8 +198,11 @@ export class BatchGenerator {
    */
   #begin(sequence: Sequence): boolean {
     const { request } = sequence;
-    const { prompt } = request;
     const expected = expectedLength(request);
+    if (request.cache !== undefined) {
+      this.#join(sequence, { cache: request.cache, draft: this.#drafter?.cache(expected) });
+      return true;
+    }
     const [found, shared] = isReusable(this.model.config, request) ? this.#lender(request) : [undefined, 0];
     if (found !== undefined && shared > found.caches.cache.length) return false;
     const lend = (cache: KvCache | undefined, rollback: number) =>
@@ -207,10 +212,15 @@ export class BatchGenerator {
     const cache = lent ?? new KvCache(this.model.config, { expected, rollback });
     const draft = this.#drafter && ((found && lend(found.caches.draft, rollback)) ?? this.#drafter.cache(expected));
     if (found !== undefined) this.#kept.touch(found);
-    sequence.begin({ cache, draft });
-    this.#prompts.reused += cache.length;
-    this.#prompts.read += prompt.length - cache.length;
+    this.#join(sequence, { cache, draft });
     return true;
+  }
+
+  #join(sequence: Sequence, caches: SequenceCaches): void {
+    const { prompt } = sequence.request;
+    sequence.begin(caches);
+    this.#prompts.reused += caches.cache.length;
+    this.#prompts.read += prompt.length - caches.cache.length;
   }
 
   /** Who remembers most of the beginning of a prompt, or is about to: sequences in the batch, and ended ones. */

@@ -1,5 +1,6 @@
 /** What generation may be told, and its check. */
 import { IndexOutOfRangeError, OptionError } from "@llmeff/tensor";
+import type { KvCache } from "../cache.js";
 import type { ResolvedConfig } from "../config.js";
 import { type ForwardOptions, hasMasks } from "../forward-options.js";
 import { type ResolvedSampling, resolveSampling, type SamplingOptions } from "./sampling.js";
@@ -18,6 +19,12 @@ export interface SequenceOptions extends SamplingOptions {
   topLogProbs?: number;
   /** Leading positions of the prompt that see each other (prefix language model); they go through the model at once. Default none. */
   prefix?: number;
+  /**
+   * Holds the first tokens of the prompt, not all; none if it is new: they don't go through the model again. It stays the caller's: afterwards it holds
+   * the rest of the prompt and what was drawn but for the last token, and `truncate` takes it back to what the next prompt begins with. Not under
+   * `dynamic` rotary scaling beyond the original length, nor with a `prefix`, whose positions would not be scored as in one pass.
+   */
+  cache?: KvCache;
   signal?: AbortSignal;
 }
 
@@ -52,6 +59,8 @@ export interface Request {
   prefix: number;
   /** Leading tokens of the prompt that must go through the model at once. */
   indivisible: number;
+  /** The caller's. */
+  cache: KvCache | undefined;
   signal: AbortSignal | undefined;
 }
 
@@ -88,6 +97,8 @@ export function resolveRequest(config: ResolvedConfig, prompt: ArrayLike<number>
       `[generate] ids of stopTokens and logitBias must be in 0..${config.vocabSize - 1}, the model's vocabulary; received ${String(foreign)}.`,
     );
   }
+  const indivisible = Math.max(prefix, turnsAnew(config, prompt.length) ? prompt.length : 0);
+  if (options.cache !== undefined) checkCache(options.cache, prompt.length, indivisible);
   return {
     prompt: Array.from(prompt),
     count: Math.min(maxTokens, config.maxSeqLen - prompt.length + 1),
@@ -97,7 +108,8 @@ export function resolveRequest(config: ResolvedConfig, prompt: ArrayLike<number>
     seed,
     topLogProbs: Math.min(topLogProbs, vocabSize),
     prefix,
-    indivisible: Math.max(prefix, turnsAnew(config, prompt.length) ? prompt.length : 0),
+    indivisible,
+    cache: options.cache,
     signal: options.signal,
   };
 }
@@ -108,6 +120,22 @@ function turnsAnew({ ropeScaling }: ResolvedConfig, length: number): boolean {
 }
 
 const isToken = ({ vocabSize }: ResolvedConfig, id: number) => Number.isInteger(id) && id >= 0 && id < vocabSize;
+
+function checkCache({ batchSize = 1, length: held }: KvCache, length: number, indivisible: number): void {
+  if (batchSize !== 1) {
+    throw new OptionError(`[generate] expected a cache of one sequence; received one of ${batchSize}.`);
+  }
+  if (held >= length) {
+    throw new OptionError(
+      `[generate] the cache holds ${held} positions, and the prompt has ${length}: at least its last token must be left. Use truncate(${length - 1}).`,
+    );
+  }
+  if (indivisible > 0 && held > 0) {
+    throw new OptionError(
+      `[generate] the first ${indivisible} tokens of the prompt go through the model at once; ${held} of them are in the cache. Begin with a new one.`,
+    );
+  }
+}
 
 function checkPrompt(config: ResolvedConfig, prompt: ArrayLike<number>): void {
   const { maxSeqLen, vocabSize } = config;
