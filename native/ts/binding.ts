@@ -112,6 +112,7 @@ export interface KernelTable {
   dropout(x: O, rate: number, seed: Scalar, stream: Scalar, out: O): Ticket;
   gather(x: O, indices: O, axis: number, out: O): Ticket;
   scatterAdd(x: O, indices: O, axis: number, out: O): Ticket;
+  scatter(x: O, indices: O, axis: number, out: O): Ticket;
   cumsum(x: O, axis: number, reverse: boolean, out: O): Ticket;
   argsort(x: O, descending: boolean, out: O): Ticket;
   topK(x: O, largest: boolean, out: O): Ticket;

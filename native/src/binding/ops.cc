@@ -26,6 +26,7 @@ void define_ops(Environment& environment, Napi::Env env, Napi::Object& exports) 
   define("dropout", &Kernels::dropout, {.half = Half::kNative});
   define("gather", &Kernels::gather, {.half = Half::kNative});
   define("scatterAdd", &Kernels::scatter_add);
+  define("scatter", &Kernels::scatter, {.half = Half::kNative});
   define("cumsum", &Kernels::cumsum);
   define("argsort", &Kernels::argsort);
   define("topK", &Kernels::top_k);

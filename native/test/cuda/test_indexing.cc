@@ -1,4 +1,4 @@
-// gather and scatter_add on the GPU.
+// gather, scatter and scatter_add on the GPU.
 #include "layouts.h"
 
 namespace llmeff::test {
@@ -9,11 +9,20 @@ struct Case {
   int64_t axis;
   unsigned runs;  // axes along which the indices are broadcast
 };
-const std::vector<Case> kCases = {
-    {{1}, {1}, 0, 0},           {{9}, {33}, 0, 0},           {{50, 64}, {20, 64}, 0, 2},  {{50, 7}, {20, 7}, 0, 2},
-    {{50, 64}, {50, 1}, 1, 0},  {{50, 64}, {50, 9}, 1, 0},   {{50, 64}, {50, 200}, 1, 1}, {{40, 33}, {70, 33}, 0, 0},
-    {{4, 30, 16}, {4, 50, 16}, 1, 4}, {{4, 30, 16}, {4, 50, 16}, 1, 5}, {{4, 30, 16}, {4, 5, 16}, 1, 0},
-    {{3, 5, 7}, {3, 5, 300}, 2, 0}, {{100, 8}, {9000, 8}, 0, 2}, {{17}, {20000}, 0, 0}};
+const std::vector<Case> kCases = {{{1}, {1}, 0, 0},
+                                  {{9}, {33}, 0, 0},
+                                  {{50, 64}, {20, 64}, 0, 2},
+                                  {{50, 7}, {20, 7}, 0, 2},
+                                  {{50, 64}, {50, 1}, 1, 0},
+                                  {{50, 64}, {50, 9}, 1, 0},
+                                  {{50, 64}, {50, 200}, 1, 1},
+                                  {{40, 33}, {70, 33}, 0, 0},
+                                  {{4, 30, 16}, {4, 50, 16}, 1, 4},
+                                  {{4, 30, 16}, {4, 50, 16}, 1, 5},
+                                  {{4, 30, 16}, {4, 5, 16}, 1, 0},
+                                  {{3, 5, 7}, {3, 5, 300}, 2, 0},
+                                  {{100, 8}, {9000, 8}, 0, 2},
+                                  {{17}, {20000}, 0, 0}};
 
 Twin indices_of(const Case& c) {
   const Twin all = lab().integers(c.small, 0, static_cast<int32_t>(c.large[static_cast<size_t>(c.axis)]));
@@ -24,12 +33,37 @@ TEST(cuda_gather) {
   for (const DType dtype : {DType::kF32, DType::kF64, DType::kBF16, DType::kU8})
     for (const Case& c : kCases)
       for (const Layout layout : {Layout::kContiguous, any_layout()}) {
-        const Twin x = numbers(dtype, c.large, layout, 100), indices = indices_of(c), out = laid(dtype, c.small, layout);
+        const Twin x = numbers(dtype, c.large, layout, 100), indices = indices_of(c),
+                   out = laid(dtype, c.small, layout);
         lab().both([&](Kernels& kernels, auto side) {
           kernels.gather(In{side(x)}, In{side(indices)}, c.axis, Out{side(out)});
         });
         expect_near("gather of " + text(c.small) + " along " + std::to_string(c.axis), out, 0);
       }
+}
+
+TEST(cuda_scatter) {
+  for (const DType dtype : {DType::kF32, DType::kF64, DType::kBF16, DType::kU8})
+    for (const Case& c : kCases) {
+      const size_t axis = static_cast<size_t>(c.axis);
+      Shape some = c.small;
+      some[axis] = std::min(c.small[axis], c.large[axis]);
+      for (const Layout layout : {Layout::kContiguous, any_layout()}) {
+        // The same targets in every list, none twice: from the last down.
+        Twin indices(DType::kI32, some);
+        int64_t inner = 1;
+        for (size_t i = axis + 1; i < some.size(); ++i) inner *= some[i];
+        for (int64_t i = 0; i < indices.host().size(); ++i)
+          indices.integers()[i] = static_cast<int32_t>(c.large[axis] - 1 - i / inner % some[axis]);
+        indices.send(lab().cpu());
+        const Twin x = numbers(dtype, some, layout, 100), out = numbers(dtype, c.large, layout, 100);
+        const Twin targets = broadcast(indices, c.runs);
+        lab().both([&](Kernels& kernels, auto side) {
+          kernels.scatter(In{side(x)}, In{side(targets)}, c.axis, InOut{side(out)});
+        });
+        expect_near("scatter of " + text(some) + " along " + std::to_string(c.axis), out, 0, 0);
+      }
+    }
 }
 
 TEST(cuda_scatter_add) {

@@ -1,5 +1,5 @@
-// Elements by int32 positions along one axis, and the sum back. Other axes along which the indices have stride 0 make
-// runs of one index: a gathered run is one memcpy, a scattered one a vector addition.
+// Elements by int32 positions along one axis, and the sum or the copy back. Other axes along which the indices have
+// stride 0 make runs of one index: a gathered run is one memcpy, a scattered one a vector addition.
 //
 // scatter_add: targets at different positions of the other axes never meet, so each task owns a band of the innermost
 // of them and walks the axis in order. Where bands are few, tasks also own ranges of targets, and skip the rest.
@@ -85,6 +85,24 @@ void check_indices(const char* op, const In& indices, int64_t axis, int64_t size
 }
 
 template <class T>
+void scatter_as(const In& x, const In& indices, int64_t axis, const InOut& out) {
+  const View rest = without_axis(out, axis);
+  const int64_t step = out.strides[axis];
+  const Loop<3> loop = make_loop<3>({&x, &indices, &rest}, leading_axes(x.rank));
+  const int64_t sx = loop.inner_stride(0), si = loop.inner_stride(1), so = loop.inner_stride(2);
+  for_each_run(loop, [&](const int64_t* at, int64_t n) {
+    const T* __restrict p = x.as<T>() + at[0];
+    const int32_t* __restrict ids = indices.as<int32_t>() + at[1];
+    T* __restrict o = out.as<T>() + at[2];
+    if (si == 0 && sx == 1 && so == 1) {
+      std::memcpy(o + *ids * step, p, static_cast<size_t>(n) * sizeof(T));
+    } else {
+      for (int64_t i = 0; i < n; ++i) o[i * so + ids[i * si] * step] = p[i * sx];
+    }
+  });
+}
+
+template <class T>
 LLMEFF_INLINE void add_run(const T* __restrict from, int64_t from_stride, T* __restrict to, int64_t to_stride,
                            int64_t n) {
   if (from_stride == 1 && to_stride == 1) {
@@ -95,7 +113,7 @@ LLMEFF_INLINE void add_run(const T* __restrict from, int64_t from_stride, T* __r
 }
 
 template <class T>
-void scatter_as(const In& x, const In& indices, int64_t axis, const InOut& out) {
+void scatter_add_as(const In& x, const In& indices, int64_t axis, const InOut& out) {
   const int64_t length = x.shape[axis], size = out.shape[axis];
   const int64_t step = out.strides[axis], x_step = x.strides[axis], id_step = indices.strides[axis];
   const View rest = without_axis(out, axis);
@@ -148,11 +166,25 @@ void CpuKernels::gather(const In& x, const In& indices, int64_t axis, const Out&
 void CpuKernels::scatter_add(const In& x, const In& indices, int64_t axis, const InOut& out) {
   check_indices("scatterAdd", indices, axis, out.shape[axis]);
   if (x.dtype == DType::kF64)
-    scatter_as<double>(x, indices, axis, out);
+    scatter_add_as<double>(x, indices, axis, out);
   else if (x.dtype == DType::kI32)
-    scatter_as<uint32_t>(x, indices, axis, out);  // wraps around
+    scatter_add_as<uint32_t>(x, indices, axis, out);  // wraps around
   else
-    scatter_as<float>(x, indices, axis, out);
+    scatter_add_as<float>(x, indices, axis, out);
+}
+
+void CpuKernels::scatter(const In& x, const In& indices, int64_t axis, const InOut& out) {
+  check_indices("indexCopyInto", indices, axis, out.shape[axis]);
+  switch (item_size(x.dtype)) {
+    case 8:
+      return scatter_as<uint64_t>(x, indices, axis, out);
+    case 4:
+      return scatter_as<uint32_t>(x, indices, axis, out);
+    case 2:
+      return scatter_as<uint16_t>(x, indices, axis, out);
+    default:
+      return scatter_as<uint8_t>(x, indices, axis, out);
+  }
 }
 
 }  // namespace llmeff::cpu::LLMEFF_ISA

@@ -29,6 +29,7 @@ class CudaKernels final : public Kernels {
   void dropout(const In& x, double rate, int64_t seed, int64_t stream, const Out& out) override;
   void gather(const In& x, const In& indices, int64_t axis, const Out& out) override;
   void scatter_add(const In& x, const In& indices, int64_t axis, const InOut& out) override;
+  void scatter(const In& x, const In& indices, int64_t axis, const InOut& out) override;
   void cumsum(const In& x, int64_t axis, bool reverse, const Out& out) override;
   void argsort(const In& x, bool descending, const Out& out) override;
   void top_k(const In& x, bool largest, const Out& out) override;

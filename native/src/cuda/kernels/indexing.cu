@@ -1,5 +1,5 @@
-// Elements by int32 positions along one axis, and the sum back. Other axes along which the indices have stride 0 make
-// runs of one index.
+// Elements by int32 positions along one axis, and the sum or the copy back. Other axes along which the indices have
+// stride 0 make runs of one index.
 //
 // scatter_add: the positions of each list of indices are sorted by their target, so that equal targets lie together in
 // the order of the positions; the thread of the first adds them all, one for each element of a run.
@@ -99,9 +99,42 @@ void gather_as(Context& cuda, const View& x, const View& indices, int64_t axis, 
   });
 }
 
+// Views: x, indices, out without the axis. The indices were checked before: of a bad one nothing is written.
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    scatter_kernel(const __grid_constant__ Walk<3> walk, int64_t step, const __grid_constant__ Guard guard) {
+  if (guard.closed()) return;
+  for_items(walk, [&](int, const int32_t (&at)[3]) {
+    const int64_t index = walk.as<const int32_t>(1)[at[1]];
+    walk.as<T>(2)[at[2] + index * step] = walk.as<const T>(0)[at[0]];
+  });
+}
+
+template <class T>
+void scatter_as(Context& cuda, const View& x, const View& indices, int64_t axis, const View& out) {
+  const View rest = without_axis(out, axis);
+  const Guard guard = cuda.guard();
+  for_each_walk<3>({&x, &indices, &rest}, make_loop<3>({&x, &indices, &rest}), 1, [&](const Walk<3>& walk) {
+    scatter_kernel<T><<<blocks_for(walk.count, kThreads * kStridedItems), kThreads, 0, cuda.stream>>>(
+        walk, out.strides[axis], guard);
+    LLMEFF_LAUNCHED("scatter_kernel");
+  });
+}
+
 __global__ void __launch_bounds__(kThreads)
     check_indices_kernel(const __grid_constant__ Walk<1> walk, int64_t size, ValueCheck check) {
   for_items(walk, [&](int, const int32_t (&at)[1]) { checked(walk.as<const int32_t>(0)[at[0]], at[0], size, check); });
+}
+
+// Before anything is written in place.
+void check_all(Context& cuda, const char* op, const View& indices, int64_t axis, int64_t size) {
+  const ValueCheck check = check_indices(cuda, op, indices, axis, size);
+  const View once = each_once(indices);
+  for_each_walk<1>({&once}, make_loop<1>({&once}), 1, [&](const Walk<1>& walk) {
+    check_indices_kernel<<<blocks_for(walk.count, kThreads * kStridedItems), kThreads, 0, cuda.stream>>>(walk, size,
+                                                                                                         check);
+    LLMEFF_LAUNCHED("check_indices_kernel");
+  });
 }
 
 // A thread for each (list, place in the sorted list, element of a run).
@@ -238,15 +271,23 @@ void CudaKernels::gather(const In& x, const In& indices, int64_t axis, const Out
 }
 
 void CudaKernels::scatter_add(const In& x, const In& indices, int64_t axis, const InOut& out) {
-  const ValueCheck check = check_indices(cuda_, "scatterAdd", indices, axis, out.shape[axis]);
-  const View once = each_once(indices);
-  for_each_walk<1>({&once}, make_loop<1>({&once}), 1, [&](const Walk<1>& walk) {
-    check_indices_kernel<<<blocks_for(walk.count, kThreads * kStridedItems), kThreads, 0, cuda_.stream>>>(
-        walk, out.shape[axis], check);
-    LLMEFF_LAUNCHED("check_indices_kernel");
-  });
+  check_all(cuda_, "scatterAdd", indices, axis, out.shape[axis]);
   const Guard guard = cuda_.guard();
   add_at(cuda_, x, indices, axis, out, &guard);
+}
+
+void CudaKernels::scatter(const In& x, const In& indices, int64_t axis, const InOut& out) {
+  check_all(cuda_, "indexCopyInto", indices, axis, out.shape[axis]);
+  switch (item_size(x.dtype)) {
+    case 8:
+      return scatter_as<uint64_t>(cuda_, x, indices, axis, out);
+    case 4:
+      return scatter_as<uint32_t>(cuda_, x, indices, axis, out);
+    case 2:
+      return scatter_as<uint16_t>(cuda_, x, indices, axis, out);
+    default:
+      return scatter_as<uint8_t>(cuda_, x, indices, axis, out);
+  }
 }
 
 }  // namespace llmeff::cuda

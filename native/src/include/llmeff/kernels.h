@@ -141,6 +141,8 @@ class Kernels {
   virtual void gather(const In& x, const In& indices, int64_t axis, const Out& out) = 0;
   // out[…, indices[…, i, …], …] += x[…, i, …], equal targets in the order of the positions. float32, float64, int32.
   virtual void scatter_add(const In& x, const In& indices, int64_t axis, const InOut& out) = 0;
+  // out[…, indices[…, i, …], …] = x[…, i, …]; the targets of a list of indices differ. Any dtype.
+  virtual void scatter(const In& x, const In& indices, int64_t axis, const InOut& out) = 0;
   // Running sums along `axis`, from its end when reverse; float32 is added up in float64.
   virtual void cumsum(const In& x, int64_t axis, bool reverse, const Out& out) = 0;
   // Along the last axis, int32 positions; equal values in the order of their positions, NaN after everything. float32,

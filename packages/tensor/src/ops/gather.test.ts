@@ -152,6 +152,67 @@ describe("indexSelect and indexAdd", () => {
   });
 });
 
+describe("indexCopyInto", () => {
+  it.each(cases)("agrees with its definition: %j, axis %i", (shape, axis, _count, view) => {
+    scope(() => {
+      for (const dtype of ["float32", "float64", "bfloat16", "int32", "uint8"] as const) {
+        const target = view(counted(shape)).astype(dtype);
+        const N = Math.ceil(target.shape[axis]! / 2);
+        const which = Int32Array.from({ length: N }, (_, i) => target.shape[axis]! - 1 - i);
+        const source = t.add(view(counted(shape)).slice(axis, 0, N), 100).astype(dtype);
+        const [before, row] = [reader(target.astype("float64")), reader(source.astype("float64"))];
+        const expected = table(target.shape, (p) => {
+          const i = which.indexOf(p[axis]!);
+          return i < 0 ? before(p) : row(p.with(axis, i));
+        });
+        // A target in strides, beside memory that stays as it is.
+        const wider = t.zeros([...target.shape, 2], { dtype });
+        const strided = wider.slice(-1, 0, 1).view(target.shape, wider.strides.slice(0, -1));
+        t.copyInto(strided, target);
+        for (const into of [target.clone(), strided]) {
+          expect(t.indexCopyInto(into, axis, ids(...which), source)).toBe(into);
+          expect(values(into.astype("float64"))).toEqual(expected);
+        }
+        expect(values(wider.slice(-1, 1).astype("float64")).every((value) => value === 0)).toBe(true);
+      }
+    });
+  });
+
+  it("reads rows of the target itself before it writes any", () => {
+    scope(() => {
+      const x = counted([50, 40]);
+      const reversed = values(t.flip(x, 0));
+      t.indexCopyInto(x, 0, ids(...Array.from({ length: 50 }, (_, i) => 49 - i)), x);
+      expect(values(x)).toEqual(reversed);
+    });
+  });
+
+  it("has a number outside the axis told when the target is read", async () => {
+    const x = t.ones([3, 2]);
+    t.indexCopyInto(x, 0, ids(0, 3), t.zeros([2, 2]));
+    const message = expect.stringContaining("is outside axis 0, which has 3 elements");
+    await expect(x.data()).rejects.toMatchObject({ code: "ERR_INDEX", message });
+  });
+
+  it("follows its positions in a captured step", () => {
+    scope(() => {
+      const cache = t.zeros([4, 2]);
+      using step = t.captureStep(({ at, row }) => t.indexCopyInto(cache, 0, at, row).sum({ axis: 1 }), {
+        inputs: { at: { shape: [1], dtype: "int32" }, row: { shape: [1, 2] } },
+        warmup: 1,
+      });
+      const sums = [0, 1, 2, 3].map((i) => values(step({ at: Int32Array.of(i), row: Float32Array.of(i + 1, 10) })));
+      expect(step.mode).toBe("captured");
+      expect(sums).toEqual([
+        [11, 0, 0, 0],
+        [11, 12, 0, 0],
+        [11, 12, 13, 0],
+        [11, 12, 13, 14],
+      ]);
+    });
+  });
+});
+
 describe("oneHot", () => {
   it("marks the class of each id", () => {
     const x = t.oneHot(t.tensor(Int32Array.of(2, 0), { shape: [2, 1] }), 3);
@@ -198,6 +259,9 @@ describe("indices that are wrong", () => {
     [() => t.scatterAdd(t.zeros([2]), 0, ids(1), t.zeros([2])), "ERR_SHAPE", "src must be [1]; received [2]"],
     [() => t.scatterAdd(t.zeros([2]), 0, ids(1), ids(1)), "ERR_DTYPE", "dtypes differ: x is float32 and src is int32"],
     [() => t.indexAdd(t.zeros([2], { dtype: "uint8" }), 0, ids(1), t.zeros([1])), "ERR_DTYPE", "uint8"],
+    [() => t.indexCopyInto(t.zeros([2]), 0, ids(1), t.zeros([2])), "ERR_SHAPE", "src must be [1]; received [2]"],
+    [() => t.indexCopyInto(t.zeros([2]), 0, ids(1), ids(1)), "ERR_DTYPE", "x is float32 and src is int32"],
+    [() => t.indexCopyInto(t.zeros([2]), 0, t.zeros([1]), t.zeros([1])), "ERR_DTYPE", "ids must be int32"],
     [() => t.oneHot(ids(1), -1), "ERR_OPTION", "classes must be a non-negative integer"],
     [() => t.oneHot(ids(1), 0), "ERR_SHAPE", "no elements to choose from"],
   ])("in form are refused at the call (%#)", (call, code, message) => {

@@ -1,6 +1,7 @@
 import { DTypeError, engine, ShapeError } from "@llmeff/native";
 import { defineOp } from "../autograd.js";
 import { formatShape, normalizeAxis, type Shape, sameShape } from "../shape.js";
+import { noGrad } from "../tape.js";
 import { rememberCallSite, Tensor } from "../tensor.js";
 import { checkComparable, checkCount, checkIds, checkTensor } from "./arguments.js";
 import { astype } from "./cast.js";
@@ -100,6 +101,7 @@ export function gather(x: Tensor, axis: number, indices: Tensor): Tensor {
  */
 export function scatterAdd(x: Tensor, axis: number, indices: Tensor, src: Tensor): Tensor {
   const on = checkIndices("scatterAdd", x, axis, indices);
+  checkComparable("scatterAdd", "x", x);
   return scatterAddOp([x, indices, checkSource("scatterAdd", x, indices.shape, src)], on);
 }
 
@@ -108,7 +110,6 @@ function checkSource(where: string, x: Tensor, shape: Shape, src: Tensor): Tenso
   if (x.dtype !== src.dtype) {
     throw new DTypeError(`[${where}] dtypes differ: x is ${x.dtype} and src is ${src.dtype}. Use astype().`);
   }
-  checkComparable(where, "x", x);
   if (!sameShape(src.shape, shape)) {
     throw new ShapeError(`[${where}] src must be ${formatShape(shape)}; received ${formatShape(src.shape)}.`);
   }
@@ -122,10 +123,31 @@ export function indexSelect(x: Tensor, axis: number, ids: Tensor): Tensor {
   return gatherOp([x, all], on);
 }
 
+/**
+ * Copies rows to those of an axis by number, `target[…, ids[i], …] = source[…, i, …]`, in place. No gradient flows.
+ *
+ * @param ids - int32 `[N]`, all different: which one of two rows with the same number stays is not said
+ * @param source - the shape of `target` with `N` rows, and its dtype
+ * @throws {IndexOutOfRangeError} when the values of `target` are read, if an id is outside the axis
+ *
+ * @example
+ * indexCopyInto(cache, 0, positions, rows); // cache[positions[i]] = rows[i]
+ */
+export function indexCopyInto(target: Tensor, axis: number, ids: Tensor, source: Tensor): Tensor {
+  const { on, indices } = overAxis("indexCopyInto", target, axis, ids);
+  using all = indices;
+  checkSource("indexCopyInto", target, all.shape, source);
+  // Rows of the target's own memory are read before any is written.
+  using apart = engine().haveSharedMemory(source.handle, target.handle) ? noGrad(() => clone(source)) : undefined;
+  rememberCallSite(engine().op.scatter((apart ?? source).handle, all.handle, on, target.handle));
+  return target;
+}
+
 /** `x` with rows added to those of an axis, `out[…, ids[i], …] += src[…, i, …]`; equal ids add up in order. */
 export function indexAdd(x: Tensor, axis: number, ids: Tensor, src: Tensor): Tensor {
   const { on, indices } = overAxis("indexAdd", x, axis, ids);
   using all = indices;
+  checkComparable("indexAdd", "x", x);
   return scatterAddOp([x, all, checkSource("indexAdd", x, all.shape, src)], on);
 }
 

@@ -56,7 +56,7 @@ export { type CumsumOptions, cumsum } from "./cumsum.js";
 export { dropout } from "./dropout.js";
 export { einsum } from "./einsum.js";
 export { embedding } from "./embedding.js";
-export { gather, indexAdd, indexSelect, oneHot, scatterAdd } from "./gather.js";
+export { gather, indexAdd, indexCopyInto, indexSelect, oneHot, scatterAdd } from "./gather.js";
 export { gatherSum } from "./gather-sum.js";
 export { groupedMatmul, groupedMatmulMany } from "./grouped-matmul.js";
 export { addLayerNorm, type LayerNormOptions, layerNorm } from "./layer-norm.js";
