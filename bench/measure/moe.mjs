@@ -62,21 +62,24 @@ function check(name, { params, loss }) {
 
 async function round({ params, loss }) {
   await sync();
-  const start = performance.now();
+  const [start, used] = [performance.now(), process.cpuUsage()];
   scope(() => {
     valueAndGrad(loss, params);
   });
   await sync();
-  return (performance.now() - start) / 1e3;
+  const { user, system } = process.cpuUsage(used);
+  return { seconds: (performance.now() - start) / 1e3, cpuSeconds: (user + system) / 1e6 };
 }
 
 const names = Object.keys(runs);
-for (const name of names) Object.assign(runs[name], { kept: check(name, runs[name]), seconds: [] });
+for (const name of names) Object.assign(runs[name], { kept: check(name, runs[name]), seconds: [], cpuSeconds: [] });
 for (let i = -2; i < rounds; i++) {
   for (let k = 0; k < names.length; k++) {
     const one = runs[names[(k + Math.max(i, 0)) % names.length]];
-    const seconds = await round(one);
-    if (i >= 0) one.seconds.push(seconds);
+    const { seconds, cpuSeconds } = await round(one);
+    if (i < 0) continue;
+    one.seconds.push(seconds);
+    one.cpuSeconds.push(cpuSeconds);
   }
 }
 // Three matrices, each in three products; a multiplication and an addition.
@@ -91,6 +94,8 @@ for (const [name, one] of Object.entries(mixtures)) {
     denseGflops: flops(N * topK) / median(dense.seconds) / 1e9,
     // What remains when a round of one is held against its neighbour: drifts of the machine cancel.
     ratio: share * median(dense.seconds.map((s, i) => s / one.seconds[i])),
+    // The same of the processors' time, which other programs don't lengthen by taking turns.
+    cpuRatio: (share * Math.min(...dense.cpuSeconds)) / Math.min(...one.cpuSeconds),
     ms: 1e3 * median(one.seconds),
     denseMs: 1e3 * median(dense.seconds),
     kept: share,
