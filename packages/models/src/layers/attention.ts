@@ -15,6 +15,7 @@ import type { ResolvedConfig } from "../config.js";
 import type { AttentionMasks } from "../forward-options.js";
 import { attentionBiases } from "../parameters.js";
 import type { Lookup } from "./lookup.js";
+import { lengthScaled } from "./length-scale.js";
 import { headNormed } from "./norm.js";
 import { type Angles, rowsOf, turned } from "./rotary.js";
 
@@ -79,8 +80,10 @@ function masksFrom({ prefix, ...masks }: AttentionMasks, offset: number): Attent
 }
 
 function dot(context: AttentionContext, layer: LayerOf<"dot">, x: Tensor): Tensor {
-  const { config, angles, masks, start, cache } = context;
-  const [q, k, v] = heads(context, x, ["q", "k", "v"], layer.qkNorm ? ["q", "k"] : []) as [Tensor, Tensor, Tensor];
+  const { config, masks, start, cache } = context;
+  const angles = layer.rope ? context.angles : undefined;
+  const [plain, k, v] = heads(context, x, ["q", "k", "v"], layer.qkNorm ? ["q", "k"] : []) as [Tensor, Tensor, Tensor];
+  const q = lengthScaled(plain, start, layer.scaleFrom);
   const options: AttentionOptions = {
     scale: config.attentionScale,
     softcap: config.attentionSoftcap,
