@@ -14,6 +14,11 @@ export class RowCache {
     private readonly maxSeqLen: number,
   ) {}
 
+  /** Sequences in a batch; undefined before the first rows. */
+  get batchSize(): number | undefined {
+    return this.#buffer?.shape[0];
+  }
+
   /**
    * Adds rows behind those held.
    *
@@ -97,6 +102,11 @@ export class KvCache {
   /** Positions seen so far. */
   get length(): number {
     return this.#length;
+  }
+
+  /** Sequences of the batch; undefined before the first pass. */
+  get batchSize(): number | undefined {
+    return this.layers[0]!.k.batchSize;
   }
 
   /**

@@ -1,6 +1,7 @@
 /** What a forward pass may be told beside its tokens. */
 import { OptionError, type RandomKey, ShapeError, type Tensor } from "@llmeff/tensor";
 import type { KvCache } from "./cache.js";
+import type { CachedTokens } from "./cached-tokens.js";
 import type { ResolvedConfig } from "./config.js";
 
 /** Which keys a query may see, beside what the windows of the layers allow. Only dot-product layers have these masks. */
@@ -40,10 +41,17 @@ function isBatchTime(x: Tensor, tokens: Tensor): boolean {
  *
  * @throws {OptionError} {@link ShapeError}
  */
-export function checkForward(config: ResolvedConfig, tokens: Tensor, options: ForwardOptions, cache?: KvCache): void {
+export function checkForward(
+  config: ResolvedConfig,
+  tokens: Tensor,
+  options: ForwardOptions,
+  cache?: KvCache | readonly CachedTokens[],
+): void {
   const { documents, prefix, causal = true, positions, inputEmbeds, state } = options;
   const learned = config.positions === "learned";
-  const masked = documents !== undefined || prefix !== undefined || !causal;
+  const several = Array.isArray(cache) ? (cache as readonly CachedTokens[]) : [];
+  const prefixed = prefix !== undefined || several.some((part) => part.prefix !== undefined);
+  const masked = documents !== undefined || prefixed || !causal;
   const fail = (message: string) => {
     throw new OptionError(`[Transformer] ${message}`);
   };
@@ -60,6 +68,9 @@ export function checkForward(config: ResolvedConfig, tokens: Tensor, options: Fo
     (documents !== undefined || !causal || (prefix !== undefined && typeof prefix !== "number"))
   ) {
     fail("documents, prefixes by row and causal: false don't go with a cache. Leave the cache out.");
+  }
+  if (Array.isArray(cache) && (prefix !== undefined || positions !== undefined)) {
+    fail("several caches have their positions, and each may have a prefix of its own. Leave prefix and positions out.");
   }
   if (prefix !== undefined && !causal) fail("causal: false leaves a prefix nothing to free. Leave one of them out.");
   if (positions !== undefined && !learned) {

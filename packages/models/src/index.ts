@@ -1,11 +1,21 @@
 export { kvCacheBytes, type TrainingFlops, trainingFlopsPerToken } from "./accounting.js";
 export type { DotAttention, LayerAttention, SimplicialAttention } from "./attention-config.js";
 export { KvCache } from "./cache.js";
+export type { CachedTokens } from "./cached-tokens.js";
 export type { ResolvedConfig, TransformerConfig } from "./config.js";
 export { resolveConfig } from "./config.js";
 export type { MixtureOfExperts } from "./experts-config.js";
 export type { AttentionMasks, ForeignEmbeds, ForwardOptions } from "./forward-options.js";
-export { type GenerateOptions, generate } from "./generate.js";
+export { BatchGenerator, type BatchOptions } from "./generation/batch-generator.js";
+export { generate, generateTokens } from "./generation/generate.js";
+export type { GeneratedToken, GenerateOptions, SequenceOptions, TokenLogProb } from "./generation/options.js";
+export {
+  drawToken,
+  readLogits,
+  resolveSampling,
+  type SamplingOptions,
+  tokenProbabilities,
+} from "./generation/sampling.js";
 export { CheckpointError, type Misshapen } from "./hugging-face/checkpoint-error.js";
 export type { JsonObject } from "./hugging-face/json-fields.js";
 export { type HuggingFaceModel, type LoadHuggingFaceOptions, loadHuggingFace } from "./hugging-face/load.js";
@@ -26,10 +36,10 @@ export {
 } from "./moe/mixture.js";
 export { type Routing, type RoutingOptions, routerZLoss, routeTokens } from "./moe/routing.js";
 export { countActiveParameters, countParameters, type Parameters } from "./parameters.js";
-export { drawToken, readLogits, resolveSampling, type SamplingOptions, tokenProbabilities } from "./sampling.js";
 export {
   type HiddenStates,
   type LossOptions,
+  type Remembered,
   type TokenBatch,
   Transformer,
   type TransformerLossParts,

@@ -1,6 +1,7 @@
 import {
   add,
   type CrossEntropyParts,
+  concat,
   embedding,
   full,
   keep,
@@ -14,19 +15,21 @@ import {
   slice,
   type Tensor,
   tanh,
+  tensor,
   unsqueeze,
   where,
   zeros,
 } from "@llmeff/tensor";
 import { type TrainingFlops, trainingFlopsPerToken } from "./accounting.js";
 import type { KvCache } from "./cache.js";
+import { type CachedTokens, type CacheSpan, checkCachedTokens, spansOf } from "./cached-tokens.js";
 import { expertsOf, type ResolvedConfig, resolveConfig, type TransformerConfig, widthRatio } from "./config.js";
 import { checkForward, type ForeignEmbeds, type ForwardOptions } from "./forward-options.js";
 import { block } from "./layers/block.js";
 import type { RouterReport } from "./layers/experts.js";
 import { type Lookup, parametersAt } from "./layers/lookup.js";
 import { type Stream, streamNormed } from "./layers/norm.js";
-import { RotaryTables } from "./layers/rotary.js";
+import { type PositionRange, RotaryTables } from "./layers/rotary.js";
 import { nextRouterBias } from "./moe/balance.js";
 import {
   countParameters,
@@ -131,39 +134,41 @@ export class Transformer {
   /**
    * Output of the last block, normed.
    *
-   * @param tokens - `[B, T]` int32
-   * @param cache - positions before `tokens`; theirs are added to it
+   * @param tokens - `[B, T]` int32; `[1, T]` of several sequences one after another, where `cache` has one for each
+   * @param cache - positions before `tokens`; theirs are added to it. Of sequences whose lengths differ, their caches in the order of their tokens:
+   * each attends to its own, the products with weights are those of all
    * @returns `[B, T, dModel]`
    * @throws {OptionError} {@link ShapeError} for options that don't fit the model, the tokens or each other
    */
-  hidden(params: Parameters, tokens: Tensor, cache?: KvCache, options?: ForwardOptions): Tensor {
+  hidden(params: Parameters, tokens: Tensor, cache?: Remembered, options?: ForwardOptions): Tensor {
     return scope(() => this.states(params, tokens, cache, options).hidden);
   }
 
   /** `hidden`, with what the routers of mixtures of experts did. */
-  states(params: Parameters, tokens: Tensor, cache?: KvCache, options: ForwardOptions = {}): HiddenStates {
+  states(params: Parameters, tokens: Tensor, cache?: Remembered, options: ForwardOptions = {}): HiddenStates {
     if (tokens.rank !== 2)
       throw new ShapeError(`[Transformer] tokens must be [B, T]; received [${tokens.shape.join(", ")}].`);
     const [, T] = tokens.shape as [number, number];
-    const start = cache?.length ?? 0;
-    if (start + T > this.config.maxSeqLen) {
-      throw new ShapeError(
-        `[Transformer] positions ${start}..${start + T - 1} exceed maxSeqLen ${this.config.maxSeqLen}. Shorten the sequence or raise maxSeqLen.`,
-      );
-    }
+    const several = isSeveral(cache);
+    if (several) checkCachedTokens(cache, tokens);
+    const spans = several ? spansOf(cache) : cache && [wholeSpan(cache, T, options.prefix)];
+    for (const { start, length } of spans ?? [{ start: 0, length: T }]) this.#checkPositions(start, length);
     checkForward(this.config, tokens, options, cache);
-    cache?.begin(T);
+    for (const { cache, length } of spans ?? []) cache.begin(length);
     return scope(() => {
       const model = parametersAt(params, "model");
       const table = model("embed_tokens.weight");
-      const angles = this.#rotary.angles(table, start, T);
+      const ranges = spans ?? [{ start: 0, length: T }];
+      const positions = ranges.length > 1 ? positionsOf(ranges, tokens) : undefined;
+      const angles = this.#rotary.angles(table, ranges, positions);
+      for (const [i, span] of (spans ?? []).entries()) span.keyAngles = angles?.keys?.[i];
       const { documents, prefix, causal, state, jitterKey } = options;
       const masks = {
         ...(documents === undefined ? {} : { documents }),
         ...(prefix === undefined ? {} : { prefix }),
         ...(causal === undefined ? {} : { causal }),
       };
-      let stream: Stream = { x: this.#embed(model, tokens, start, options), addition: undefined };
+      let stream: Stream = { x: this.#embed(model, tokens, ranges[0]!.start, positions, options), addition: undefined };
       const routers: Record<string, RouterReport> = {};
       for (const layer of this.config.layers.keys()) {
         const before = stream;
@@ -174,10 +179,9 @@ export class Transformer {
               config: this.config,
               parameter: parametersAt(params, at),
               layer,
-              angles,
+              angles: angles?.own,
               masks,
-              start,
-              cache: cache?.layers[layer],
+              spans,
               routerBias: state?.[routerBiasName(at)],
               jitterKey: jitterKey?.(layer),
             },
@@ -189,10 +193,18 @@ export class Transformer {
         if (before.x !== stream.x) before.x.dispose(); // a parallel block only adds to the addition
         before.addition?.dispose();
       }
-      cache?.advance(T);
+      for (const { cache, length } of spans ?? []) cache.advance(length);
       const hidden = this.config.block === "post" ? stream.x : streamNormed(this.config, model, "norm", stream).normed;
       return { hidden, routers };
     });
+  }
+
+  #checkPositions(start: number, length: number): void {
+    if (start + length > this.config.maxSeqLen) {
+      throw new ShapeError(
+        `[Transformer] positions ${start}..${start + length - 1} exceed maxSeqLen ${this.config.maxSeqLen}. Shorten the sequence or raise maxSeqLen.`,
+      );
+    }
   }
 
   /**
@@ -201,15 +213,20 @@ export class Transformer {
    * @param tokens - `[B, T]` int32
    * @returns `[B, T, vocabSize]`
    */
-  logits(params: Parameters, tokens: Tensor, cache?: KvCache, options?: ForwardOptions): Tensor {
+  logits(params: Parameters, tokens: Tensor, cache?: Remembered, options?: ForwardOptions): Tensor {
     return scope(() => this.#head(params, this.hidden(params, tokens, cache, options)));
   }
 
-  /** Scores after the last position only, `[B, vocabSize]`: what generation needs. */
-  lastLogits(params: Parameters, tokens: Tensor, cache?: KvCache, options?: ForwardOptions): Tensor {
+  /**
+   * Scores after the last position only: what generation needs.
+   *
+   * @returns `[B, vocabSize]`; of several caches, after the last token of each, `[caches, vocabSize]`
+   */
+  lastLogits(params: Parameters, tokens: Tensor, cache?: Remembered, options?: ForwardOptions): Tensor {
     return scope(() => {
       const hidden = this.hidden(params, tokens, cache, options);
-      return this.#head(params, reshape(slice(hidden, 1, -1), [tokens.shape[0]!, this.config.dModel]));
+      const last = isSeveral(cache) ? lastRows(hidden, cache) : slice(hidden, 1, -1);
+      return this.#head(params, reshape(last, [-1, this.config.dModel]));
     });
   }
 
@@ -238,7 +255,13 @@ export class Transformer {
     this.#rotary.dispose();
   }
 
-  #embed(model: Lookup, tokens: Tensor, start: number, { positions, inputEmbeds }: ForwardOptions): Tensor {
+  #embed(
+    model: Lookup,
+    tokens: Tensor,
+    start: number,
+    placed: Tensor | undefined,
+    { positions = placed && unsqueeze(placed, 0), inputEmbeds }: ForwardOptions,
+  ): Tensor {
     const table = model("embed_tokens.weight");
     const { embeddingScale } = this.config;
     let x = embedding(table, tokens);
@@ -292,6 +315,37 @@ export class Transformer {
       return zCoef > 0 ? add(balanced, mul(zLoss, zCoef)) : balanced;
     }, loss);
   }
+}
+
+/** What a forward pass remembers: the cache of a batch, or those of several sequences with their numbers of new tokens. */
+export type Remembered = KvCache | readonly CachedTokens[];
+
+function isSeveral(cache: Remembered | undefined): cache is readonly CachedTokens[] {
+  return Array.isArray(cache);
+}
+
+/** All tokens of a pass over one cache. */
+function wholeSpan(cache: KvCache, T: number, prefix: ForwardOptions["prefix"]): CacheSpan {
+  const ofAll = typeof prefix === "number" ? prefix : undefined;
+  return { cache, from: 0, length: T, start: cache.length, prefix: ofAll, keyAngles: undefined };
+}
+
+/** int32 `[T]` */
+function positionsOf(ranges: readonly PositionRange[], { device }: Tensor): Tensor {
+  return tensor(Int32Array.from(ranges.flatMap(({ start, length }) => Array.from({ length }, (_, i) => start + i))), {
+    device,
+  });
+}
+
+/** The last row of each sequence, of the rows `[1, T, C]` of all. */
+function lastRows(hidden: Tensor, parts: readonly CachedTokens[]): Tensor {
+  if (parts.every(({ length }) => length === 1)) return hidden;
+  let end = 0;
+  const rows = parts.map(({ length }) => {
+    end += length;
+    return slice(hidden, 1, end - 1, end);
+  });
+  return concat(rows, 1);
 }
 
 function routerBiasName(layer: string): string {

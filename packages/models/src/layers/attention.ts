@@ -2,22 +2,25 @@
 import {
   type AttentionOptions,
   attention,
+  concat,
   linear,
   linearMany,
   type RopeAngles,
   reshape,
   simplicialAttention,
+  slice,
   type Tensor,
 } from "@llmeff/tensor";
 import type { ResolvedLayer } from "../attention-config.js";
-import type { LayerCache, RowCache } from "../cache.js";
+import type { RowCache } from "../cache.js";
+import type { CacheSpan } from "../cached-tokens.js";
 import type { ResolvedConfig } from "../config.js";
 import type { AttentionMasks } from "../forward-options.js";
 import { attentionBiases } from "../parameters.js";
 import type { Lookup } from "./lookup.js";
 import { lengthScaled } from "./length-scale.js";
 import { headNormed } from "./norm.js";
-import { type Angles, rowsOf, turned } from "./rotary.js";
+import { keepsKeysUnturned, rowsOf, turned } from "./rotary.js";
 
 type LayerOf<K extends ResolvedLayer["kind"]> = Extract<ResolvedLayer, { kind: K }>;
 
@@ -26,11 +29,13 @@ export interface AttentionContext {
   config: ResolvedConfig;
   /** The parameters of this layer's attention. */
   parameter: Lookup;
-  angles: Angles | undefined;
+  /** Of the tokens of the pass. */
+  angles: RopeAngles | undefined;
   masks: AttentionMasks;
-  /** Absolute position of the first query. */
-  start: number;
-  cache: LayerCache | undefined;
+  /** Number of the block that the layer is in. */
+  layer: number;
+  /** The parts of the pass that belong to one cache each; undefined without caches. */
+  spans: readonly CacheSpan[] | undefined;
 }
 
 /**
@@ -67,55 +72,80 @@ function heads(
 }
 
 /** The keys of all positions that a cache holds, these added, turned by their positions; and the position of its first. */
-function rememberedKeys(cache: RowCache, k: Tensor, angles: Angles | undefined): { rows: Tensor; offset: number } {
-  if (angles?.keys === undefined) return cache.append(turned(k, angles?.own));
+function rememberedKeys(
+  cache: RowCache,
+  k: Tensor,
+  unturned: RopeAngles | undefined,
+): { rows: Tensor; offset: number } {
   const { rows, offset } = cache.append(k);
-  return { rows: turned(rows, rowsOf(angles.keys, offset, offset + rows.shape[1]!)), offset };
+  if (unturned === undefined) return { rows, offset };
+  return { rows: turned(rows, rowsOf(unturned, offset, offset + rows.shape[1]!)), offset };
+}
+
+/** Attention of each span over its own cache, `[B, T, H, D]` of all. */
+function overSpans<const Heads extends readonly Tensor[]>(
+  spans: readonly CacheSpan[],
+  heads: Heads,
+  attended: (span: CacheSpan, heads: Heads) => Tensor,
+): Tensor {
+  if (spans.length === 1) return attended(spans[0]!, heads);
+  const parts = spans.map((span) =>
+    attended(span, heads.map((x) => slice(x, 1, span.from, span.from + span.length)) as readonly Tensor[] as Heads),
+  );
+  return concat(parts, 1);
 }
 
 /** The masks of keys that begin at an absolute position. */
-function masksFrom({ prefix, ...masks }: AttentionMasks, offset: number): AttentionMasks {
-  if (prefix === undefined) return masks;
-  return { ...masks, prefix: typeof prefix === "number" ? Math.max(0, prefix - offset) : prefix };
+function masksFrom({ prefix }: CacheSpan, offset: number): AttentionMasks {
+  return prefix === undefined ? {} : { prefix: Math.max(0, prefix - offset) };
 }
 
 function dot(context: AttentionContext, layer: LayerOf<"dot">, x: Tensor): Tensor {
-  const { config, masks, start, cache } = context;
+  const { config, masks, spans } = context;
   const angles = layer.rope ? context.angles : undefined;
-  const [plain, k, v] = heads(context, x, ["q", "k", "v"], layer.qkNorm ? ["q", "k"] : []) as [Tensor, Tensor, Tensor];
-  const q = lengthScaled(plain, start, layer.scaleFrom);
+  const [q, k, v] = heads(context, x, ["q", "k", "v"], layer.qkNorm ? ["q", "k"] : []) as [Tensor, Tensor, Tensor];
   const options: AttentionOptions = {
     scale: config.attentionScale,
     softcap: config.attentionSoftcap,
     ...(layer.window === undefined ? {} : { window: layer.window }),
   };
-  if (cache === undefined) return attention(q, k, v, { ...options, ...masks, ...withRope(angles?.own) });
-  const keys = rememberedKeys(cache.k, k, angles);
-  const values = cache.v.append(v);
-  return attention(turned(q, angles?.own), keys.rows, values.rows, {
-    ...options,
-    ...masksFrom(masks, keys.offset),
-    qOffset: start - keys.offset,
+  if (spans === undefined) {
+    return attention(lengthScaled(q, 0, layer.scaleFrom), k, v, { ...options, ...masks, ...withRope(angles) });
+  }
+  const keys = turned(k, keepsKeysUnturned(config) ? undefined : angles);
+  return overSpans(spans, [turned(q, angles), keys, v], (span, [q, k, v]) => {
+    const cache = span.cache.layers[context.layer]!;
+    const { rows, offset } = rememberedKeys(cache.k, k, layer.rope ? span.keyAngles : undefined);
+    const values = cache.v.append(v);
+    return attention(lengthScaled(q, span.start, layer.scaleFrom), rows, values.rows, {
+      ...options,
+      ...masksFrom(span, offset),
+      qOffset: span.start - offset,
+    });
   });
 }
 
 const withRope = (rope: RopeAngles | undefined) => (rope === undefined ? {} : { rope });
 
 function simplicial(context: AttentionContext, layer: LayerOf<"simplicial">, x: Tensor): Tensor {
-  const { start, cache } = context;
+  const { config, spans } = context;
   const angles = layer.rope ? context.angles : undefined;
   const all = heads(context, x, ["q", "k", "k2", "v", "v2"], layer.qkNorm ? ["q", "k", "k2"] : []);
   const [straight, k1, k2, v1, v2] = all as [Tensor, Tensor, Tensor, Tensor, Tensor];
-  const q = turned(straight, angles?.own);
+  const q = turned(straight, angles);
   const { form, k2Bias, v2Bias, w1, w2 } = layer;
   const options = { form, k2Bias, v2Bias, ...(w1 === undefined ? {} : { w1 }), ...(w2 === undefined ? {} : { w2 }) };
-  if (cache === undefined) return simplicialAttention(q, turned(k1, angles?.own), k2, v1, v2, options);
-  const first = { k: rememberedKeys(cache.k, k1, angles), v: cache.v.append(v1) };
-  const second = { k: cache.k2!.append(k2), v: cache.v2!.append(v2) };
-  return simplicialAttention(q, first.k.rows, second.k.rows, first.v.rows, second.v.rows, {
-    ...options,
-    qOffset: start,
-    k1Offset: first.k.offset,
-    k2Offset: second.k.offset,
+  if (spans === undefined) return simplicialAttention(q, turned(k1, angles), k2, v1, v2, options);
+  const keys = turned(k1, keepsKeysUnturned(config) ? undefined : angles);
+  return overSpans(spans, [q, keys, k2, v1, v2], (span, [q, k1, k2, v1, v2]) => {
+    const cache = span.cache.layers[context.layer]!;
+    const first = { k: rememberedKeys(cache.k, k1, layer.rope ? span.keyAngles : undefined), v: cache.v.append(v1) };
+    const second = { k: cache.k2!.append(k2), v: cache.v2!.append(v2) };
+    return simplicialAttention(q, first.k.rows, second.k.rows, first.v.rows, second.v.rows, {
+      ...options,
+      qOffset: span.start,
+      k1Offset: first.k.offset,
+      k2Offset: second.k.offset,
+    });
   });
 }

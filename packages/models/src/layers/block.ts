@@ -10,8 +10,6 @@ import { normed, type Stream, streamNormed } from "./norm.js";
 export interface BlockContext extends Omit<AttentionContext, "parameter"> {
   /** The parameters of this block. */
   parameter: Lookup;
-  /** Number of the block. */
-  layer: number;
   /** Bias of its router's choices. */
   routerBias: Tensor | undefined;
   jitterKey: RandomKey | undefined;
@@ -25,12 +23,12 @@ export interface BlockResult {
 
 /** The feed-forward part of a block, dense or a mixture of experts. */
 function wide(context: BlockContext, x: Tensor): { y: Tensor; report?: RouterReport } {
-  const { config, parameter, layer, routerBias: bias, jitterKey: key, cache } = context;
+  const { config, parameter, layer, routerBias: bias, jitterKey: key, spans } = context;
   const mlp = below(parameter, "mlp");
   const experts = expertsOf(config, layer);
   if (experts === undefined) return { y: feedForward(config, mlp, x) };
   // What is dropped depends on later tokens of the batch: step by step, nothing would be as in one pass (models.md §4.2).
-  return expertsLayer(config, experts, mlp, x, { bias, key, dropless: cache !== undefined });
+  return expertsLayer(config, experts, mlp, x, { bias, key, dropless: spans !== undefined });
 }
 
 /** `[B, T, C]` streams; an addition that the block leaves is added by the next norm. */

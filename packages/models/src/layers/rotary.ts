@@ -1,11 +1,27 @@
 /** The rotary tables of a model, and which of their rows a forward pass reads. */
-import { type Device, keep, type RopeAngles, rope, ropeTables, slice, type Tensor } from "@llmeff/tensor";
+import {
+  concat,
+  type Device,
+  embedding,
+  keep,
+  type RopeAngles,
+  rope,
+  ropeTables,
+  slice,
+  type Tensor,
+} from "@llmeff/tensor";
 import type { ResolvedConfig } from "../config.js";
 
-/** Angles of the positions of a forward pass; `keys` are those of all positions up to its last where keys are kept unturned. */
+/** Consecutive positions of a sequence. */
+export interface PositionRange {
+  start: number;
+  length: number;
+}
+
+/** Angles of the tokens of a forward pass, and where keys are kept unturned, those of all positions of each sequence up to its last. */
 export interface Angles {
   own: RopeAngles;
-  keys: RopeAngles | undefined;
+  keys: readonly RopeAngles[] | undefined;
 }
 
 /** Heads `[B, T, H, D]` turned by their positions, if positions are rotary. */
@@ -16,6 +32,11 @@ export function turned(heads: Tensor, angles: RopeAngles | undefined): Tensor {
 /** Rows `from … to − 1` of the tables. */
 export function rowsOf({ cos, sin, interleaved }: RopeAngles, from: number, to: number): RopeAngles {
   return { cos: slice(cos, 0, from, to), sin: slice(sin, 0, from, to), interleaved: interleaved ?? false };
+}
+
+function joinedAngles(parts: readonly RopeAngles[]): RopeAngles {
+  if (parts.length === 1) return parts[0]!;
+  return { ...parts[0]!, cos: concat(parts.map(({ cos }) => cos)), sin: concat(parts.map(({ sin }) => sin)) };
 }
 
 /**
@@ -32,17 +53,29 @@ export class RotaryTables {
 
   constructor(private readonly config: ResolvedConfig) {}
 
-  /** Angles for positions `start … start + length − 1` of a model whose parameters are like `table`; undefined where nothing is turned. */
-  angles(table: Tensor, start: number, length: number): Angles | undefined {
-    const { positions, rotaryDim } = this.config;
-    if (positions === "learned" || rotaryDim === 0) return undefined;
+  /**
+   * Angles for the tokens of a pass whose parameters are like `table`; undefined where nothing is turned.
+   *
+   * @param ranges - the positions of its sequences, whose tokens follow one another
+   * @param positions - int32 `[T]`, the same as numbers; needed for more than one sequence
+   */
+  angles(table: Tensor, ranges: readonly PositionRange[], positions?: Tensor): Angles | undefined {
+    if (this.config.positions === "learned" || this.config.rotaryDim === 0) return undefined;
     const dtype = table.dtype === "float64" ? "float64" : "float32";
-    const end = start + length;
-    const tables = this.#ofLength(end, dtype, table.device);
-    return {
-      own: rowsOf(tables, start, end),
-      keys: keepsKeysUnturned(this.config) ? rowsOf(tables, 0, end) : undefined,
-    };
+    const upTo = ({ start, length }: PositionRange) => this.#ofLength(start + length, dtype, table.device);
+    if (keepsKeysUnturned(this.config)) {
+      const tables = ranges.map(upTo);
+      const own = ranges.map(({ start, length }, i) => rowsOf(tables[i]!, start, start + length));
+      const keys = ranges.map(({ start, length }, i) => rowsOf(tables[i]!, 0, start + length));
+      return { own: joinedAngles(own), keys };
+    }
+    const first = ranges[0]!;
+    const tables = upTo(first);
+    const own =
+      positions === undefined
+        ? rowsOf(tables, first.start, first.start + first.length)
+        : { ...tables, cos: embedding(tables.cos, positions), sin: embedding(tables.sin, positions) };
+    return { own, keys: undefined };
   }
 
   #ofLength(length: number, dtype: "float32" | "float64", device: Device): RopeAngles {

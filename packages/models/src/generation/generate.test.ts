@@ -1,10 +1,10 @@
 import { memory, scope, tensor } from "@llmeff/tensor";
 import { describe, expect, it } from "vitest";
-import { collectGarbage } from "../../../test/garbage.js";
-import { KvCache } from "./cache.js";
-import type { TransformerConfig } from "./config.js";
+import { collectGarbage } from "../../../../test/garbage.js";
+import { KvCache } from "../cache.js";
+import type { TransformerConfig } from "../config.js";
+import { Transformer } from "../transformer.js";
 import { generate } from "./generate.js";
-import { Transformer } from "./transformer.js";
 
 const model = new Transformer({
   vocabSize: 7,
@@ -136,7 +136,9 @@ describe("generate", () => {
   });
 
   it("rejects a prompt with a token outside of the vocabulary, and goes on working", async () => {
-    await expect(collect({ maxTokens: 2 }, [1, 7])).rejects.toThrow(/token id 7 .* outside the vocabulary of 7/);
+    await expect(collect({ maxTokens: 2 }, [1, 7])).rejects.toThrow(
+      /token id 7 at prompt\[1\] is outside the vocabulary of 7/,
+    );
     expect(await collect({ maxTokens: 2 })).toHaveLength(2);
   });
 });

@@ -1,0 +1,71 @@
+/** Forward passes over the new tokens of several sequences, each with a cache of its own. */
+import { OptionError, type RopeAngles, ShapeError, type Tensor } from "@llmeff/tensor";
+import type { KvCache } from "./cache.js";
+
+/** New tokens of one sequence, and what is remembered of those before them. */
+export interface CachedTokens {
+  /** Of a batch of one. The new tokens are added to it. */
+  cache: KvCache;
+  /** New tokens. */
+  length: number;
+  /** Leading positions of the sequence that see each other (prefix language model); they must come in its first pass. */
+  prefix?: number;
+}
+
+/** Tokens of a pass that belong to one cache: all rows of a batch, or one of several sequences in a row. */
+export interface CacheSpan {
+  cache: KvCache;
+  /** The first of its tokens in the pass. */
+  from: number;
+  length: number;
+  /** Position of that token in its sequence. */
+  start: number;
+  prefix: number | undefined;
+  /** Angles of all its positions, where its keys are kept unturned. */
+  keyAngles: RopeAngles | undefined;
+}
+
+/** The spans of sequences whose tokens follow one another. */
+export function spansOf(parts: readonly CachedTokens[]): CacheSpan[] {
+  let from = 0;
+  return parts.map(({ cache, length, prefix }) => {
+    from += length;
+    return { cache, from: from - length, length, start: cache.length, prefix, keyAngles: undefined };
+  });
+}
+
+/** Refuses sequences that don't fill the tokens of a pass, or that it would mix up. */
+export function checkCachedTokens(parts: readonly CachedTokens[], tokens: Tensor): void {
+  const [B, T] = tokens.shape as [number, number];
+  const lengths = parts.map(({ length }) => length);
+  const whole = lengths.every((length) => Number.isSafeInteger(length) && length > 0);
+  if (B !== 1 || !whole || lengths.reduce((sum, length) => sum + length, 0) !== T) {
+    throw new ShapeError(
+      `[Transformer] tokens of several caches must be [1, T] with T the sum of their positive lengths; received [${B}, ${T}] and lengths ${lengths.join(", ")}.`,
+    );
+  }
+  if (new Set(parts.map(({ cache }) => cache)).size !== parts.length) {
+    throw new OptionError("[Transformer] the same cache is given for two sequences of a pass. Each needs its own.");
+  }
+  for (const { cache, length, prefix } of parts) {
+    if (cache.batchSize !== undefined && cache.batchSize !== 1) {
+      throw new ShapeError(
+        `[Transformer] caches of several sequences must each hold one; received one with a batch of ${cache.batchSize}.`,
+      );
+    }
+    checkCausalPrefix(prefix, cache.length, length);
+  }
+}
+
+/** A prefix whose later part comes after the first was computed would have been hidden from it. */
+function checkCausalPrefix(prefix: number | undefined, start: number, length: number): void {
+  if (prefix === undefined) return;
+  if (!Number.isSafeInteger(prefix) || prefix < 0) {
+    throw new OptionError(`[Transformer] a prefix must be a non-negative integer; received ${prefix}.`);
+  }
+  if (start + length < prefix || (start > 0 && start < prefix)) {
+    throw new OptionError(
+      `[Transformer] a prefix of ${prefix} positions must come whole in the first pass of its sequence; this one has positions ${start}..${start + length - 1}.`,
+    );
+  }
+}
