@@ -91,6 +91,8 @@ export { type SequentialWindowsOptions, sequentialWindows } from "./sequential-w
 export { ShardWindows } from "./shard-windows.js";
 export { type ShuffledOrder, shuffledOrder } from "./shuffled-order.js";
 export { type DataStage, inStages } from "./stages.js";
+export { StopStrings } from "./stop-strings.js";
+export { StreamingDecoder } from "./streaming-decoder.js";
 export { splitTokens, type TokenArray, TokenDataset, type TokenDatasetOptions } from "./token-dataset.js";
 export { openTokenShards, TokenShards, type WriteTokenShardsOptions, writeTokenShards } from "./token-shards.js";
 export type { DecodeOptions, EncodeOptions, Tokenizer, TokenizerSpec } from "./tokenizer.js";

@@ -1,18 +1,24 @@
 import { copyInto, keep, OptionError, ShapeError, scope, slice, type Tensor, zeros } from "@llmeff/tensor";
 import type { ResolvedConfig } from "./config.js";
 
-/** Rows `[B, T, K, D]` of one key or value projection, of all positions so far or of the last `window`. */
+interface RowCacheOptions {
+  /** Positions that a query sees, its own included; undefined for all. */
+  window: number | undefined;
+  /** Positions that `truncate` can go back by. */
+  rollback: number;
+  /** Positions to make room for at first. */
+  expected: number;
+  maxSeqLen: number;
+}
+
+/** Rows `[B, T, K, D]` of one key or value projection, of all positions so far or of the last `window` and those to go back by. */
 export class RowCache {
   #buffer: Tensor | undefined;
   #length = 0;
   /** Absolute position of the first row held. */
   #offset = 0;
 
-  constructor(
-    private readonly window: number | undefined,
-    private readonly expected: number,
-    private readonly maxSeqLen: number,
-  ) {}
+  constructor(private readonly options: RowCacheOptions) {}
 
   /** Sequences in a batch; undefined before the first rows. */
   get batchSize(): number | undefined {
@@ -39,15 +45,51 @@ export class RowCache {
     return { rows: slice(buffer, 1, 0, this.#length), offset: this.#offset };
   }
 
-  #makeRoom(like: Tensor, added: number): void {
-    if (this.#buffer && this.#length + added <= this.#buffer.shape[1]!) return;
+  /** The least length, beside 0, at which the next query would find the rows of its window. */
+  get earliest(): number {
+    const { window } = this.options;
+    return window === undefined || this.#offset === 0 ? 0 : this.#offset + window - 1;
+  }
+
+  /** Forgets the positions from `length` on; `earliest` says how far back that is possible. */
+  truncate(length: number): void {
+    if (length === 0) this.#offset = 0;
+    this.#length = length - this.#offset;
+  }
+
+  /** Takes over what another of the same layer holds of its first `length` positions, as far as it is needed here. */
+  copyFrom(other: RowCache, length: number): void {
+    const from = Math.max(other.#offset, length - this.#needed(length));
+    if (other.#buffer === undefined || length === 0) return;
+    this.#length = length - from;
+    this.#offset = from;
+    this.#buffer = this.#allocate(other.#buffer, this.#length, 0);
+    const [target, source] = [this.#buffer, other.#buffer];
+    scope(() =>
+      copyInto(slice(target, 1, 0, this.#length), slice(source, 1, from - other.#offset, length - other.#offset)),
+    );
+  }
+
+  /** Of `rows`, how many later queries look at, or a rollback may bring back. */
+  #needed(rows: number): number {
+    const { window, rollback } = this.options;
+    return window === undefined ? rows : Math.min(rows, window - 1 + rollback);
+  }
+
+  #allocate(like: Tensor, kept: number, added: number): Tensor {
+    const { window, rollback, expected, maxSeqLen } = this.options;
     // A window needs its last w − 1 rows; with twice that room they move once in about w steps.
-    const kept = this.window === undefined ? this.#length : Math.min(this.#length, this.window - 1);
-    const most = this.window === undefined ? this.maxSeqLen : 2 * this.window;
-    const room = Math.max(Math.min(most, Math.max(this.expected, 2 * kept)), kept + added);
+    const most = window === undefined ? maxSeqLen : 2 * (window + rollback);
+    const room = Math.max(Math.min(most, Math.max(expected, 2 * kept)), kept + added);
     const [B, , K, D] = like.shape as [number, number, number, number];
-    const buffer = keep(zeros([B, room, K, D], { dtype: like.dtype, device: like.device }));
+    return keep(zeros([B, room, K, D], { dtype: like.dtype, device: like.device }));
+  }
+
+  #makeRoom(like: Tensor, added: number): void {
     const old = this.#buffer;
+    if (old && this.#length + added <= old.shape[1]!) return;
+    const kept = this.#needed(this.#length);
+    const buffer = this.#allocate(like, kept, added);
     if (old) {
       scope(() => copyInto(slice(buffer, 1, 0, kept), slice(old, 1, this.#length - kept, this.#length)));
       old.dispose();
@@ -71,27 +113,44 @@ export interface LayerCache {
   v2?: RowCache;
 }
 
+export interface KvCacheOptions {
+  /**
+   * Positions to make room for at once, default all that the model is prepared for; further ones take a copy of the rows each time their number
+   * has doubled.
+   */
+  expected?: number;
+  /** Positions that `truncate` can go back by, however long the sequence is: windowed layers hold as many more rows. Default 0. */
+  rollback?: number;
+}
+
 /**
  * What a model remembers of a sequence while it generates. A windowed layer holds a number of rows that does not grow with the sequence:
  * of a 2-simplicial layer the last w1 of (k, v) and w2 of (k2, v2).
+ *
+ * @example
+ * using cache = new KvCache(model.config, { rollback: 8 });
+ * model.lastLogits(params, draft, cache); // 8 tokens of which the first 3 turn out to be right
+ * cache.truncate(cache.length - 5);
  */
 export class KvCache {
   readonly layers: readonly LayerCache[];
-  readonly #maxSeqLen: number;
   #length = 0;
   /** Whether a forward pass has begun and not ended: some layers may then hold its rows and others not. */
   #unfinished = false;
 
-  /**
-   * @param options.expected - positions to make room for at once, default all that the model is prepared for; further ones take a copy of the rows
-   * each time their number has doubled
-   */
-  constructor(config: ResolvedConfig, { expected = config.maxSeqLen }: { expected?: number } = {}) {
+  /** @throws {OptionError} for an option outside its domain */
+  constructor(
+    private readonly config: ResolvedConfig,
+    { expected = config.maxSeqLen, rollback = 0 }: KvCacheOptions = {},
+  ) {
     if (!Number.isSafeInteger(expected) || expected <= 0) {
       throw new OptionError(`[KvCache] expected must be a positive integer; received ${expected}.`);
     }
-    this.#maxSeqLen = config.maxSeqLen;
-    const rows = (window: number | undefined) => new RowCache(window, expected, config.maxSeqLen);
+    if (!Number.isSafeInteger(rollback) || rollback < 0) {
+      throw new OptionError(`[KvCache] rollback must be a non-negative integer; received ${rollback}.`);
+    }
+    const { maxSeqLen } = config;
+    const rows = (window: number | undefined) => new RowCache({ window, rollback, expected, maxSeqLen });
     this.layers = config.layers.map((layer) =>
       layer.kind === "dot"
         ? { k: rows(layer.window), v: rows(layer.window) }
@@ -109,6 +168,11 @@ export class KvCache {
     return this.layers[0]!.k.batchSize;
   }
 
+  /** The least length, beside 0, that `truncate` can go back to. */
+  get earliest(): number {
+    return this.#rows().reduce((latest, rows) => Math.max(latest, rows.earliest), 0);
+  }
+
   /**
    * To be called before the layers append the rows of a forward pass; `advance` ends it.
    *
@@ -117,12 +181,12 @@ export class KvCache {
   begin(positions: number): void {
     if (this.#unfinished) {
       throw new OptionError(
-        `[KvCache] an earlier forward pass failed after ${this.#length} positions, and left its rows in some of the layers. Start again with a new cache.`,
+        `[KvCache] an earlier forward pass failed after ${this.#length} positions, and left its rows in some of the layers. Take them back with truncate(${this.#length}), or start again with a new cache.`,
       );
     }
-    if (this.#length + positions > this.#maxSeqLen) {
+    if (this.#length + positions > this.config.maxSeqLen) {
       throw new OptionError(
-        `[KvCache] ${this.#length} positions are held and ${positions} are to follow, but the model's maxSeqLen is ${this.#maxSeqLen}.`,
+        `[KvCache] ${this.#length} positions are held and ${positions} are to follow, but the model's maxSeqLen is ${this.config.maxSeqLen}.`,
       );
     }
     this.#unfinished = true;
@@ -134,8 +198,53 @@ export class KvCache {
     this.#unfinished = false;
   }
 
+  /**
+   * Forgets the positions from `length` on, and the rows that a failed pass has left: the next pass goes on from there as if they had never been.
+   *
+   * @throws {OptionError} if more positions are asked for than are held, or a windowed layer has given up rows that it would need again; nothing is
+   * changed then
+   */
+  truncate(length: number): void {
+    this.#checkPast("truncate", length);
+    for (const rows of this.#rows()) rows.truncate(length);
+    this.#length = length;
+    this.#unfinished = false;
+  }
+
+  /**
+   * A copy of the first `length` positions, default all: another sequence that begins like this one needs no pass over them.
+   *
+   * @throws {OptionError} as `truncate`
+   */
+  clone({ length = this.#length, ...options }: KvCacheOptions & { length?: number } = {}): KvCache {
+    this.#checkPast("clone", length);
+    const copy = new KvCache(this.config, options);
+    const sources = this.#rows();
+    for (const [i, rows] of copy.#rows().entries()) rows.copyFrom(sources[i]!, length);
+    copy.#length = length;
+    return copy;
+  }
+
+  #checkPast(where: string, length: number): void {
+    if (!Number.isSafeInteger(length) || length < 0 || length > this.#length) {
+      throw new OptionError(
+        `[KvCache.${where}] length must be an integer in 0..${this.#length}, the positions held; received ${length}.`,
+      );
+    }
+    const { earliest } = this;
+    if (length > 0 && length < earliest) {
+      throw new OptionError(
+        `[KvCache.${where}] a windowed layer no longer holds the rows before position ${length}: of ${this.#length} positions, one can go back to ${earliest}. Make the cache with a rollback of ${this.#length - length} or more.`,
+      );
+    }
+  }
+
+  #rows(): RowCache[] {
+    return this.layers.flatMap((layer) => Object.values(layer) as RowCache[]);
+  }
+
   dispose(): void {
-    for (const layer of this.layers) for (const rows of Object.values(layer) as RowCache[]) rows.dispose();
+    for (const rows of this.#rows()) rows.dispose();
   }
 
   [Symbol.dispose](): void {

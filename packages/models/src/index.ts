@@ -1,6 +1,6 @@
 export { kvCacheBytes, type TrainingFlops, trainingFlopsPerToken } from "./accounting.js";
 export type { DotAttention, LayerAttention, SimplicialAttention } from "./attention-config.js";
-export { KvCache } from "./cache.js";
+export { KvCache, type KvCacheOptions } from "./cache.js";
 export type { CachedTokens } from "./cached-tokens.js";
 export type { ResolvedConfig, TransformerConfig } from "./config.js";
 export { resolveConfig } from "./config.js";

@@ -166,8 +166,13 @@ describe("Transformer", () => {
     expect(() => scope(() => void model.logits(incomplete, tokens, cache))).toThrow(/lack "model\.layers\.1/);
     expect(cache.length).toBe(3);
     expect(() => scope(() => void model.logits(params, tokens, cache))).toThrow(
-      /failed after 3 positions.*Start again with a new cache/,
+      /failed after 3 positions.*truncate\(3\)/,
     );
+    cache.truncate(3);
+    const mended = scope(() => model.logits(params, tokens, cache).dataSync());
+    using fresh = new KvCache(model.config);
+    scope(() => void model.logits(params, tokens, fresh));
+    expect([...mended]).toEqual([...scope(() => model.logits(params, tokens, fresh).dataSync())]);
   });
 
   it("goes on with a cache after a call that was refused before it began", () => {

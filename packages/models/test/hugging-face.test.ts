@@ -160,6 +160,20 @@ describe("loadHuggingFace", () => {
     expect(bits(loaded.params)).toEqual(bits((await loadHuggingFace(join(golden, "tiny-gpt2"))).params));
   });
 
+  it("ends texts at the tokens of generation_config.json too", async () => {
+    const folder = temporaryFolder();
+    await cp(join(golden, "tiny-llama"), folder, { recursive: true });
+    const path = join(folder, "generation_config.json");
+    await writeFile(path, JSON.stringify({ eos_token_id: [7, 2, 1e6] }));
+    expect((await loadHuggingFace(folder)).eosTokens).toEqual([2, 7]);
+    await writeFile(path, JSON.stringify({ temperature: 0.6 }));
+    expect((await loadHuggingFace(folder)).eosTokens).toEqual([2]);
+    await writeFile(path, JSON.stringify({ eos_token_id: "</s>" }));
+    await expect(loadHuggingFace(folder)).rejects.toThrow(/generation_config\.json: eos_token_id must be a token id/);
+    await writeFile(path, "{");
+    await expect(loadHuggingFace(folder)).rejects.toThrow(/generation_config\.json is not JSON/);
+  });
+
   it("prepares as many positions as the scaling reaches, or as are asked for", async () => {
     const folder = join(temporaryFolder(), "model");
     const model = new Transformer({

@@ -79,6 +79,12 @@ export function resolveRequest(config: ResolvedConfig, prompt: ArrayLike<number>
   if (!Number.isSafeInteger(vocabSize) || vocabSize <= 0 || vocabSize > config.vocabSize) {
     throw new OptionError(`[generate] vocabSize must be an integer in 1..${config.vocabSize}; received ${vocabSize}.`);
   }
+  const foreign = [...stopTokens, ...sampling.logitBias.map(([id]) => id)].find((id) => !isToken(config, id));
+  if (foreign !== undefined) {
+    throw new IndexOutOfRangeError(
+      `[generate] ids of stopTokens and logitBias must be in 0..${config.vocabSize - 1}, the model's vocabulary; received ${String(foreign)}.`,
+    );
+  }
   return {
     prompt: Array.from(prompt),
     count: Math.min(maxTokens, config.maxSeqLen - prompt.length + 1),
@@ -98,7 +104,10 @@ function turnsAnew({ ropeScaling }: ResolvedConfig, length: number): boolean {
   return ropeScaling?.type === "dynamic" && length > ropeScaling.originalLength;
 }
 
-function checkPrompt({ maxSeqLen, vocabSize }: ResolvedConfig, prompt: ArrayLike<number>): void {
+const isToken = ({ vocabSize }: ResolvedConfig, id: number) => Number.isInteger(id) && id >= 0 && id < vocabSize;
+
+function checkPrompt(config: ResolvedConfig, prompt: ArrayLike<number>): void {
+  const { maxSeqLen, vocabSize } = config;
   if (prompt.length === 0) throw new OptionError("[generate] expected a prompt of at least one token; received none.");
   for (let i = 0; i < prompt.length; i++) {
     const id = prompt[i];
@@ -107,7 +116,7 @@ function checkPrompt({ maxSeqLen, vocabSize }: ResolvedConfig, prompt: ArrayLike
         `[generate] prompt[${i}] must be a token id, an integer of 32 bits; received ${String(id)}.`,
       );
     }
-    if (id < 0 || id >= vocabSize) {
+    if (!isToken(config, id)) {
       throw new IndexOutOfRangeError(
         `[generate] token id ${id} at prompt[${i}] is outside the vocabulary of ${vocabSize}. Was it made with another tokenizer?`,
       );

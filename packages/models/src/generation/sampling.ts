@@ -2,8 +2,14 @@ import { accumulationDType, LlmeffError, NonFiniteError, OptionError, type Tenso
 
 /** How the next token is drawn (models.md §9). Steps apply in the order of these fields. */
 export interface SamplingOptions {
-  /** Logits of tokens seen before are divided by it if positive, else multiplied; default 1, off. */
+  /** Logits of tokens seen before, in the prompt or after it, are divided by it if positive, else multiplied; default 1, off. */
   repetitionPenalty?: number;
+  /** Subtracted from the logits of tokens drawn before; default 0. */
+  presencePenalty?: number;
+  /** Subtracted from the logit of a token as often as it was drawn before; default 0. */
+  frequencyPenalty?: number;
+  /** Added to the logits of these ids; −∞ bans a token. */
+  logitBias?: Readonly<Record<number, number>>;
   /** Divides the logits; 0 takes the most likely token, the lowest id on ties; default 1. */
   temperature?: number;
   /** Keeps the tokens at least as likely as the k-th; default all. */
@@ -14,11 +20,13 @@ export interface SamplingOptions {
   minP?: number;
 }
 
-export type ResolvedSampling = Required<Omit<SamplingOptions, "topK">> & Pick<SamplingOptions, "topK">;
+export type ResolvedSampling = Required<Omit<SamplingOptions, "topK" | "logitBias">> &
+  Pick<SamplingOptions, "topK"> & { logitBias: readonly (readonly [id: number, bias: number])[] };
 
 /** @throws {OptionError} for a value outside its range */
 export function resolveSampling(options: SamplingOptions): ResolvedSampling {
-  const { repetitionPenalty = 1, temperature = 1, topK, topP = 1, minP = 0 } = options;
+  const { repetitionPenalty = 1, presencePenalty = 0, frequencyPenalty = 0, logitBias = {} } = options;
+  const { temperature = 1, topK, topP = 1, minP = 0 } = options;
   const check = (name: string, valid: boolean, expected: string, value: unknown) => {
     if (!valid) throw new OptionError(`[sampling] ${name} must be ${expected}; received ${String(value)}.`);
   };
@@ -28,11 +36,28 @@ export function resolveSampling(options: SamplingOptions): ResolvedSampling {
     "a positive number",
     repetitionPenalty,
   );
+  check("presencePenalty", Number.isFinite(presencePenalty), "a finite number", presencePenalty);
+  check("frequencyPenalty", Number.isFinite(frequencyPenalty), "a finite number", frequencyPenalty);
   check("temperature", temperature >= 0 && Number.isFinite(temperature), "a number ≥ 0", temperature);
   check("topK", topK === undefined || (Number.isSafeInteger(topK) && topK > 0), "a positive integer", topK);
   check("topP", topP > 0 && topP <= 1, "in (0, 1]", topP);
   check("minP", minP >= 0 && minP <= 1, "in [0, 1]", minP);
-  return { repetitionPenalty, temperature, topP, minP, ...(topK === undefined ? {} : { topK }) };
+  const biases = Object.entries(logitBias).map(([key, bias]) => [Number(key), bias] as const);
+  for (const [id, bias] of biases) {
+    check("a key of logitBias", Number.isSafeInteger(id) && id >= 0, "a token id", id);
+    const valid = Number.isFinite(bias) || bias === Number.NEGATIVE_INFINITY;
+    check(`logitBias[${id}]`, valid, "a finite number or -Infinity", bias);
+  }
+  return {
+    repetitionPenalty,
+    presencePenalty,
+    frequencyPenalty,
+    logitBias: biases,
+    temperature,
+    topP,
+    minP,
+    ...(topK === undefined ? {} : { topK }),
+  };
 }
 
 /** Logits as numbers: `data` gives those of half-precision models as bits. */
@@ -41,80 +66,143 @@ export async function readLogits(logits: Tensor): Promise<Float32Array | Float64
   return (await wide.data()) as Float32Array | Float64Array;
 }
 
-function maximum(values: Float64Array): number {
-  return values.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY);
+/** What was written before the next token. */
+export interface History {
+  /** Ids that the repetition penalty falls on: those of the prompt and the drawn ones. */
+  seen?: Iterable<number>;
+  /** How often each id was drawn, for the presence and frequency penalties. */
+  drawn?: ReadonlyMap<number, number>;
 }
 
-function softmax(logits: Float64Array): Float64Array {
-  const highest = maximum(logits);
-  const weights = logits.map((z) => Math.exp(z - highest));
-  const total = weights.reduce((a, b) => a + b, 0);
-  return weights.map((w) => w / total);
-}
-
-/** Token ids from the largest value to the smallest; equal ones in the order of their ids. */
-function descending(values: Float64Array): Uint32Array {
-  return Uint32Array.from(values.keys()).sort((a, b) => values[b]! - values[a]! || a - b);
-}
-
-/**
- * Probabilities of the next token after penalty, temperature and filters.
- *
- * @param logits - `[V]`
- * @param seen - ids that the repetition penalty falls on
- * @returns `[V]`; zero where a filter removed the token; with temperature 0 all mass is on one token
- * @throws {NonFiniteError} if a logit is NaN, or at a temperature above 0 the largest is infinite
- */
-export function tokenProbabilities(
-  logits: ArrayLike<number>,
-  options: ResolvedSampling,
-  seen: Iterable<number> = [],
-): Float64Array {
-  const { repetitionPenalty, temperature, topK, topP, minP } = options;
+/** Logits after penalties and biases. */
+function adjusted(logits: ArrayLike<number>, options: ResolvedSampling, { seen = [], drawn }: History): Float64Array {
+  const { repetitionPenalty, presencePenalty, frequencyPenalty, logitBias } = options;
   const scores = Float64Array.from(logits);
-  if (scores.some(Number.isNaN)) throw new NonFiniteError("[sampling] the logits hold NaN. Did training diverge?");
-  for (const id of new Set(seen)) {
-    if (id >= 0 && id < scores.length) {
+  const within = (id: number) => id >= 0 && id < scores.length;
+  if (repetitionPenalty !== 1) {
+    for (const id of seen instanceof Set ? (seen as Set<number>) : new Set(seen)) {
+      if (!within(id)) continue;
       const z = scores[id]!;
       scores[id] = z > 0 ? z / repetitionPenalty : z * repetitionPenalty;
     }
   }
-  if (temperature === 0) {
-    const best = scores.reduce((at, z, id) => (z > scores[at]! ? id : at), 0);
-    return new Float64Array(scores.length).fill(1, best, best + 1);
+  if (drawn !== undefined && (presencePenalty !== 0 || frequencyPenalty !== 0)) {
+    for (const [id, count] of drawn) if (within(id)) scores[id]! -= presencePenalty + count * frequencyPenalty;
   }
-  // The largest becomes 0 first: divided by a tiny temperature, two large scores would both be infinite.
-  const highest = maximum(scores);
-  if (!Number.isFinite(highest)) {
+  for (const [id, bias] of logitBias) if (within(id)) scores[id]! += bias;
+  return scores;
+}
+
+/** The id of the largest score, the lowest on ties. */
+function likeliestId(scores: Float64Array): number {
+  let best = 0;
+  for (let id = 0; id < scores.length; id++) {
+    if (Number.isNaN(scores[id]!)) throw new NonFiniteError("[sampling] the logits hold NaN. Did training diverge?");
+    if (scores[id]! > scores[best]!) best = id;
+  }
+  return best;
+}
+
+/** The k-th largest value (Hoare's quickselect); `values` are rearranged. */
+function kthLargest(values: Float64Array, k: number): number {
+  let [low, high] = [0, values.length - 1];
+  while (low < high) {
+    const pivot = values[(low + high) >> 1]!;
+    let [i, j] = [low, high];
+    while (i <= j) {
+      while (values[i]! > pivot) i++;
+      while (values[j]! < pivot) j--;
+      if (i <= j) {
+        [values[i], values[j]] = [values[j]!, values[i]!];
+        i++;
+        j--;
+      }
+    }
+    if (k - 1 <= j) high = j;
+    else if (k - 1 >= i) low = i;
+    else break;
+  }
+  return values[k - 1]!;
+}
+
+/** Weights `e^score` become probabilities. */
+function normalise(weights: Float64Array): void {
+  let total = 0;
+  for (let id = 0; id < weights.length; id++) total += weights[id]!;
+  for (let id = 0; id < weights.length; id++) weights[id]! /= total;
+}
+
+/** Clears all but the most likely tokens while the mass before them is less than `p`; equal ones in the order of their ids. */
+function keepNucleus(probabilities: Float64Array, p: number): void {
+  // Sorting all of a large vocabulary costs more than the rest together. The kept ones are among those within a factor of the likeliest as soon as
+  // these have mass p.
+  let highest = 0;
+  for (let id = 0; id < probabilities.length; id++) highest = Math.max(highest, probabilities[id]!);
+  const sorted = (threshold: number) => {
+    const ids: number[] = [];
+    for (let id = 0; id < probabilities.length; id++) {
+      if (probabilities[id]! > 0 && probabilities[id]! >= threshold) ids.push(id);
+    }
+    return ids.sort((a, b) => probabilities[b]! - probabilities[a]! || a - b);
+  };
+  let kept = 0;
+  let candidates: number[] = [];
+  for (let factor = 2 ** -8; ; factor *= 2 ** -8) {
+    candidates = sorted(highest * factor);
+    let before = 0;
+    for (kept = 0; kept < candidates.length && (kept === 0 || before < p); kept++)
+      before += probabilities[candidates[kept]!]!;
+    if (before >= p || factor < Number.MIN_VALUE) break;
+  }
+  const survivors = candidates.slice(0, kept).map((id) => [id, probabilities[id]!] as const);
+  probabilities.fill(0);
+  for (const [id, probability] of survivors) probabilities[id] = probability;
+}
+
+/** Clears the tokens less likely than `minP` times the likeliest. */
+function keepProbable(probabilities: Float64Array, minP: number): void {
+  let highest = 0;
+  for (let id = 0; id < probabilities.length; id++) highest = Math.max(highest, probabilities[id]!);
+  for (let id = 0; id < probabilities.length; id++) if (probabilities[id]! < minP * highest) probabilities[id] = 0;
+}
+
+/**
+ * Probabilities of the next token after penalties, biases, temperature and filters.
+ *
+ * @param logits - `[V]`
+ * @returns `[V]`; zero where a filter removed the token; with temperature 0 all mass is on one token
+ * @throws {NonFiniteError} if a logit is NaN, all are −∞, or at a temperature above 0 the largest is infinite
+ */
+export function tokenProbabilities(
+  logits: ArrayLike<number>,
+  options: ResolvedSampling,
+  history: History = {},
+): Float64Array {
+  const { temperature, topK, topP, minP } = options;
+  const scores = adjusted(logits, options, history);
+  const best = likeliestId(scores);
+  const highest = scores[best]!;
+  if (highest === Number.NEGATIVE_INFINITY || (highest === Number.POSITIVE_INFINITY && temperature > 0)) {
     throw new NonFiniteError(
-      `[sampling] the largest logit is ${highest}; expected a finite one. Did training diverge?`,
+      `[sampling] the largest logit is ${highest}; expected a finite one. Did training diverge, or does logitBias ban every token?`,
     );
   }
-  for (let id = 0; id < scores.length; id++) scores[id] = (scores[id]! - highest) / temperature;
-  const remove = (keep: (id: number) => boolean) => {
-    for (let id = 0; id < scores.length; id++) if (!keep(id)) scores[id] = Number.NEGATIVE_INFINITY;
-  };
-  if (topK !== undefined && topK < scores.length) {
-    const threshold = scores[descending(scores)[topK - 1]!]!;
-    remove((id) => scores[id]! >= threshold);
-  }
+  if (temperature === 0) return new Float64Array(scores.length).fill(1, best, best + 1);
+  const threshold =
+    topK === undefined || topK >= scores.length ? Number.NEGATIVE_INFINITY : kthLargest(scores.slice(), topK);
+  // The largest becomes 0 first: divided by a tiny temperature, two large scores would both be infinite.
+  for (let id = 0; id < scores.length; id++)
+    scores[id] = scores[id]! < threshold ? 0 : Math.exp((scores[id]! - highest) / temperature);
+  normalise(scores);
   if (topP < 1) {
-    const probabilities = softmax(scores);
-    const kept = new Set<number>();
-    let before = 0;
-    for (const id of descending(probabilities)) {
-      if (kept.size > 0 && before >= topP) break;
-      kept.add(id);
-      before += probabilities[id]!;
-    }
-    remove((id) => kept.has(id));
+    keepNucleus(scores, topP);
+    normalise(scores);
   }
   if (minP > 0) {
-    const probabilities = softmax(scores);
-    const threshold = minP * maximum(probabilities);
-    remove((id) => probabilities[id]! >= threshold);
+    keepProbable(scores, minP);
+    normalise(scores);
   }
-  return softmax(scores);
+  return scores;
 }
 
 /** The smallest id whose cumulative probability exceeds `u` in [0, 1); the last possible one if rounding leaves none. */

@@ -24,6 +24,7 @@ export class Sequence {
   /** The prompt and what was drawn. */
   readonly #ids: number[];
   readonly #seen: Set<number>;
+  readonly #counts = new Map<number, number>();
   readonly #draws: Draws;
   #drawn = 0;
   #cache: KvCache | undefined;
@@ -92,10 +93,12 @@ export class Sequence {
 
   #give({ logits, logSumExp }: Scores): void {
     const { sampling, stopTokens, count, topLogProbs } = this.request;
-    const id = drawToken(tokenProbabilities(logits, sampling, this.#seen), this.#draws.at(this.#drawn));
+    const history = { seen: this.#seen, drawn: this.#counts };
+    const id = drawToken(tokenProbabilities(logits, sampling, history), this.#draws.at(this.#drawn));
     this.#drawn++;
     this.#ids.push(id);
     this.#seen.add(id);
+    this.#counts.set(id, (this.#counts.get(id) ?? 0) + 1);
     const withLogProb = (id: number) => ({ id, logProb: logits[id]! - logSumExp });
     this.stream.push({ ...withLogProb(id), top: likeliest(logits, topLogProbs).map(withLogProb) });
     if (this.#drawn === count || stopTokens.has(id)) this.end();

@@ -31,6 +31,11 @@ export async function readJson(path: string): Promise<JsonObject> {
   return json;
 }
 
+/** `readJson` of a file that a folder may do without. */
+export async function readJsonIfThere(path: string): Promise<JsonObject | undefined> {
+  return (await exists(path)) ? readJson(path) : undefined;
+}
+
 async function exists(path: string): Promise<boolean> {
   return stat(path).then(
     () => true,

@@ -13,7 +13,7 @@ import {
 import type { Parameters } from "../parameters.js";
 import { Transformer } from "../transformer.js";
 import { CheckpointError, type TensorDifferences } from "./checkpoint-error.js";
-import { CheckpointFiles, readJson } from "./checkpoint-files.js";
+import { CheckpointFiles, readJson, readJsonIfThere } from "./checkpoint-files.js";
 import { families } from "./families/index.js";
 import type { Family } from "./family.js";
 import { JsonFields, type JsonObject } from "./json-fields.js";
@@ -35,7 +35,7 @@ export interface HuggingFaceModel {
   /** The content of config.json. */
   source: JsonObject;
   bosToken: number | undefined;
-  /** Tokens that end a text. */
+  /** Tokens that end a text: those of config.json and, where it is there, of generation_config.json, which chat models add their own to. */
   eosTokens: number[];
 }
 
@@ -139,6 +139,14 @@ async function readParameters(
   }
 }
 
+/** Ids beyond the vocabulary, which small models cut out of large ones have, are never drawn. */
+async function endTokens(folder: string, fields: JsonFields, vocabSize: number): Promise<number[]> {
+  const path = join(folder, "generation_config.json");
+  const generation = await readJsonIfThere(path);
+  const further = generation === undefined ? [] : tokenIds(new JsonFields(generation, path), "eos_token_id");
+  return [...new Set([...tokenIds(fields, "eos_token_id"), ...further])].filter((id) => id < vocabSize);
+}
+
 /** The parameters in the order of the forward pass, as `init` gives them. */
 function inOrder(model: Transformer, params: Parameters): Parameters {
   return Object.fromEntries(Object.keys(model.learningRateScales()).map((name) => [name, params[name]!]));
@@ -166,6 +174,7 @@ export async function loadHuggingFace(folder: string, options: LoadHuggingFaceOp
   const family = familyOf(fields);
   const config = family.read(fields);
   const model = new Transformer({ ...config, maxSeqLen: options.maxSeqLen ?? config.maxSeqLen });
+  const eosTokens = await endTokens(folder, fields, model.config.vocabSize);
   await using files = await CheckpointFiles.open(folder);
   const mappings = namesInFile(family.tensors(model.config), files);
   const differences = compare(family, mappings, files, model.config.tieEmbeddings);
@@ -177,6 +186,6 @@ export async function loadHuggingFace(folder: string, options: LoadHuggingFaceOp
     params,
     source,
     bosToken: tokenIds(fields, "bos_token_id")[0],
-    eosTokens: tokenIds(fields, "eos_token_id"),
+    eosTokens,
   };
 }
