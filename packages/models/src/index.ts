@@ -7,6 +7,7 @@ export { resolveConfig } from "./config.js";
 export type { MixtureOfExperts } from "./experts-config.js";
 export type { AttentionMasks, ForeignEmbeds, ForwardOptions } from "./forward-options.js";
 export { BatchGenerator, type BatchOptions } from "./generation/batch-generator.js";
+export { type ContinueOptions, continueFrom } from "./generation/continue-from.js";
 export { generate, generateTokens } from "./generation/generate.js";
 export type { GeneratedToken, GenerateOptions, SequenceOptions, TokenLogProb } from "./generation/options.js";
 export {
