@@ -102,8 +102,12 @@ async function openLocal(path: string, device: DeviceChoice | undefined): Promis
     loaded[Symbol.dispose]();
     throw new UsageError(`[eval] ${checkpoint} was trained on a generated task, not on text; it can't read prompts.`);
   }
+  const local = localModel(model, params, tokenizer, { id: path, tokenizerId: `local:${path}` });
   return {
-    ...localModel(model, params, tokenizer, { id: path, tokenizerId: `local:${path}` }),
-    close: async () => loaded[Symbol.dispose](),
+    ...local,
+    close: async () => {
+      await local.close?.();
+      loaded[Symbol.dispose]();
+    },
   };
 }

@@ -91,9 +91,9 @@ describe("continueFrom", () => {
     const dynamic = new Transformer({ ...config, ropeScaling });
     const own = dynamic.init(1);
     using begun = new KvCache(dynamic.config);
-    expect(await all(continueFrom(dynamic, own, begun, text, { maxTokens: 2, temperature: 0, prefillChunk: 4 }))).toEqual(
-      await all(generate(dynamic, own, text, { maxTokens: 2, temperature: 0 })),
-    );
+    expect(
+      await all(continueFrom(dynamic, own, begun, text, { maxTokens: 2, temperature: 0, prefillChunk: 4 })),
+    ).toEqual(await all(generate(dynamic, own, text, { maxTokens: 2, temperature: 0 })));
     begun.truncate(4);
     await expect(continueFrom(dynamic, own, begun, text, { maxTokens: 1 }).next()).rejects.toThrow(
       /under dynamic rotary scaling a prompt of 20 tokens goes through the model at once/,

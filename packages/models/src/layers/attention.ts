@@ -17,8 +17,8 @@ import type { CacheSpan } from "../cached-tokens.js";
 import type { ResolvedConfig } from "../config.js";
 import type { AttentionMasks } from "../forward-options.js";
 import { attentionBiases } from "../parameters.js";
-import type { Lookup } from "./lookup.js";
 import { lengthScaled } from "./length-scale.js";
+import type { Lookup } from "./lookup.js";
 import { headNormed } from "./norm.js";
 import { keepsKeysUnturned, rowsOf, turned } from "./rotary.js";
 
