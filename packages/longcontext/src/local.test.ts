@@ -73,6 +73,27 @@ it("gives NLL against position: the mean over documents of the mean over what is
   await expect(nllPosition(oracleModel(), [text])).rejects.toThrow(/no log-probabilities/);
 });
 
+it("reads the first tokens of documents that are longer than its context, only if it is told to", async () => {
+  const text = "The kettle is warm, and the road is long. ".repeat(9);
+  await expect(nllPosition(model, ["short", text])).rejects.toThrow(
+    /document 1 has 378 tokens, and tiny takes 128. Give maxTokens/,
+  );
+  const told: number[] = [];
+  const cut = await nllPosition(model, [text, "short"], {
+    ...{ maxTokens: 64, positions: [4, 63], chunk: 10 },
+    onDocument: ({ tokens }) => void told.push(tokens),
+  });
+  expect(told).toEqual([64, 69]);
+  expect(cut).toMatchObject({ documents: 2, tokens: 69, fit: null });
+  const whole = await nllPosition(model, [text.slice(0, 64)], { positions: [63] });
+  expect(cut.points[1]!.mean).toBeCloseTo(whole.points[0]!.mean!, 6);
+  await expect(nllPosition(model, [text], { maxTokens: 1 })).rejects.toThrow(
+    /maxTokens must be an integer of at least 2/,
+  );
+  const aborted = nllPosition(model, [text], { maxTokens: 9, signal: AbortSignal.abort(new Error("enough")) });
+  await expect(aborted).rejects.toThrow("enough");
+});
+
 it("reads what consecutive prompts have in common once", async () => {
   const text = "The kettle is warm, and the road is long. ";
   const prompts = [`${text}Is it?`, `${text}Is it warm or cold?`, `${text}Is`, `Another text. ${text}`, `${text}Is`];
