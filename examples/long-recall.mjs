@@ -17,7 +17,7 @@
  * and has no positions, so that no distance is new to it, with queries and keys of fixed norm. The more keys it sees, the larger the share that all
  * others have in its softmax: from the training length on its logits grow with ln n (`scaleFrom`).
  */
-import { appendFileSync, mkdirSync } from "node:fs";
+import { appendFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { parseArgs } from "node:util";
 import { byteTokenizer, Random } from "@llmeff/data";
@@ -77,7 +77,7 @@ const sizes = {
     prefillChunk: 2 * k,
   },
   gpu: {
-    model: { dModel: 256, numLayers: 4, numHeads: 4, headDim: 64, ffnDim: 704, rotaryDim: 32 },
+    model: { dModel: 256, numLayers: 4, numHeads: 4, numKvHeads: 2, headDim: 64, ffnDim: 704, rotaryDim: 32 },
     window: 64,
     dtype: "bfloat16",
     tokensPerStep: 128 * k,
@@ -88,7 +88,7 @@ const sizes = {
     ],
     rate: 0.01,
     lengths: [4 * k, 128 * k, 512 * k, M, 2 * M, 4 * M, 10 * M],
-    haystacks: 5,
+    haystacks: 3,
     needles: 40,
     prefillChunk: 64 * k,
   },
@@ -229,8 +229,12 @@ const lineOf = (key, value) => `\n${needleStart}${key} is ${value}.\n`;
 /** The parameters: those of the folder's checkpoint, or newly trained, stage after stage. */
 async function trained() {
   const checkpoints = join(folder, "checkpoints");
+  const told = join(folder, "training.json");
   const found = await latestCheckpoint(checkpoints);
-  if (found !== undefined) return { params: (await loadCheckpoint(found.path)).params };
+  if (found !== undefined) {
+    const { params } = await loadCheckpoint(found.path);
+    return { params, ...(existsSync(told) ? JSON.parse(readFileSync(told, "utf8")) : {}) };
+  }
   const params = model.init(seed, { dtype: size.dtype });
   const steps = size.stages.reduce((sum, stage) => sum + stage.steps, 0);
   const schedule = (rate) => cosine(rate, steps, { warmupSteps: Math.ceil(steps / 20), minRatio: 0.05 });
@@ -270,7 +274,8 @@ async function trained() {
   progress.finish();
   optimizer.dispose();
   console.log(`trained for ${steps} steps in ${formatDuration(seconds)}: loss ${losses.at(-1).toFixed(4)}`);
-  return { params, losses, seconds };
+  writeFileSync(told, JSON.stringify({ seconds, losses }));
+  return { params, seconds, losses };
 }
 
 /** As many as leave some prose between them. */
@@ -316,7 +321,9 @@ function describeCost({ flops, cacheBytes }) {
 
 const { params, losses, seconds: trainingSeconds } = await trained();
 const id = `long-recall-${given.size}-${given.variant}`;
-const subject = localModel(model, params, tokenizer, { id, prefillChunk: size.prefillChunk });
+// An answer ends with its line.
+const stopTokens = tokenizer.encode("\n");
+const subject = localModel(model, params, tokenizer, { id, stopTokens, prefillChunk: size.prefillChunk });
 const total = lengths.reduce((sum, length) => sum + haystacks * needlesIn(length), 0);
 const progress = createProgress({ stream: process.stderr, total, label: "recall" });
 const peakBytes = new Map();
