@@ -54,7 +54,12 @@ const variants: Record<string, Partial<TransformerConfig>> = {
   "a head size of its own": { headDim: 6 },
   "QK-norm": { qkNorm: true },
   "windows by layer": { attention: [{ kind: "dot", window: 2 }, { kind: "dot" }, { kind: "dot", window: 5 }] },
-  "layers without positions": { attention: [{ kind: "dot", window: 3 }, { kind: "dot", rope: false }] },
+  "layers without positions": {
+    attention: [
+      { kind: "dot", window: 3 },
+      { kind: "dot", rope: false },
+    ],
+  },
   "logits that grow with the sequence": {
     qkNorm: true,
     attention: [
