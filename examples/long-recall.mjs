@@ -2,7 +2,7 @@
  * Trains a small model to find needles in a few hundred tokens, and asks it for needles in up to ten million: how far beyond its training does recall hold?
  *
  *   npm start -- info                                              (once: builds the packages)
- *   node examples/long-recall.mjs                                  on a CPU, some minutes: trained on 512 tokens, asked in up to 65,536
+ *   node examples/long-recall.mjs                                  on a CPU, some minutes: trained on 1,024 tokens, asked in up to 65,536
  *   node examples/long-recall.mjs --size gpu --device cuda         on a GPU of 80 GB: trained on 4,096, asked in 10,485,760
  *
  * Options: --size cpu|gpu|smoke, --device cpu|cuda, --variant ours|rotary|unscaled|unwindowed|adamw, --lengths 4k,64k,1M, --haystacks N (texts of each length),
@@ -46,15 +46,19 @@ import { latestCheckpoint, loadCheckpoint, train } from "@llmeff/train";
 
 const k = 1024;
 const M = k * k;
-/** `stages`: sequences of `seqLen` with at most so many needles, of which so many are asked. */
+/**
+ * Stages: sequences of `seqLen` with at most so many needles, of which so many are asked. Among a dozen needles some share a word of their keys, which is
+ * what a model must learn last; it has an optimizer of its own for that (`last`). `scaleFrom`: see above.
+ */
 const sizes = {
   smoke: {
     model: { dModel: 32, numLayers: 2, numHeads: 2, headDim: 16, ffnDim: 64 },
     window: 16,
     dtype: "float32",
     tokensPerStep: 1024,
-    stages: [{ seqLen: 256, steps: 6, needles: 1, asked: 1 }],
-    rate: 0.02,
+    first: { rate: 0.02, stages: [{ seqLen: 256, steps: 6, needles: 1, asked: 1 }] },
+    last: { rate: 0.01, stages: [{ seqLen: 512, steps: 2, needles: 2, asked: 1 }] },
+    scaleFrom: 256,
     lengths: [512, k],
     haystacks: 2,
     needles: 2,
@@ -65,13 +69,17 @@ const sizes = {
     window: 64,
     dtype: "float32",
     tokensPerStep: 4096,
-    stages: [
-      { seqLen: 160, steps: 120, needles: 1, asked: 1 },
-      { seqLen: 320, steps: 400, needles: 2, asked: 2 },
-      { seqLen: 512, steps: 600, needles: 4, asked: 3 },
-    ],
-    rate: 0.02,
-    lengths: [512, 4 * k, 16 * k, 64 * k],
+    first: {
+      rate: 0.02,
+      stages: [
+        { seqLen: 160, steps: 120, needles: 1, asked: 1 },
+        { seqLen: 320, steps: 400, needles: 2, asked: 2 },
+        { seqLen: 512, steps: 600, needles: 4, asked: 3 },
+      ],
+    },
+    last: { rate: 0.01, stages: [{ seqLen: k, steps: 600, needles: 14, asked: 3 }] },
+    scaleFrom: 512,
+    lengths: [k, 4 * k, 16 * k, 64 * k],
     haystacks: 5,
     needles: 20,
     prefillChunk: 2 * k,
@@ -81,12 +89,15 @@ const sizes = {
     window: 64,
     dtype: "bfloat16",
     tokensPerStep: 128 * k,
-    stages: [
-      { seqLen: 256, steps: 500, needles: 1, asked: 1 },
-      { seqLen: 512, steps: 700, needles: 4, asked: 3 },
-      { seqLen: 4 * k, steps: 800, needles: 16, asked: 16 },
-    ],
-    rate: 0.01,
+    first: {
+      rate: 0.01,
+      stages: [
+        { seqLen: 256, steps: 400, needles: 1, asked: 1 },
+        { seqLen: 512, steps: 600, needles: 4, asked: 3 },
+      ],
+    },
+    last: { rate: 0.005, stages: [{ seqLen: 4 * k, steps: 800, needles: 40, asked: 20 }] },
+    scaleFrom: 512,
     lengths: [4 * k, 128 * k, 512 * k, M, 2 * M, 4 * M, 10 * M],
     haystacks: 3,
     needles: 40,
@@ -131,9 +142,9 @@ const folder = given.out ?? join("runs", `long-recall-${given.size}-${given.vari
 if (given.device !== undefined) setDefaultDevice(given.device);
 mkdirSync(folder, { recursive: true });
 
-const trainedLength = size.stages.at(-1).seqLen;
+const trainedLength = size.last.stages.at(-1).seqLen;
 const nearby = { kind: "dot", window: size.window, ...variant.nearby };
-const everywhere = { kind: "dot", rope: false, scaleFrom: trainedLength, ...variant.everywhere };
+const everywhere = { kind: "dot", rope: false, scaleFrom: size.scaleFrom, ...variant.everywhere };
 const config = {
   ...size.model,
   vocabSize: 256,
@@ -228,54 +239,65 @@ const lineOf = (key, value) => `\n${needleStart}${key} is ${value}.\n`;
 
 /** The parameters: those of the folder's checkpoint, or newly trained, stage after stage. */
 async function trained() {
-  const checkpoints = join(folder, "checkpoints");
   const told = join(folder, "training.json");
-  const found = await latestCheckpoint(checkpoints);
-  if (found !== undefined) {
-    const { params } = await loadCheckpoint(found.path);
-    return { params, ...(existsSync(told) ? JSON.parse(readFileSync(told, "utf8")) : {}) };
+  const found =
+    (await latestCheckpoint(join(folder, "checkpoints"))) ?? (await latestCheckpoint(join(folder, "first")));
+  const params = found ? (await loadCheckpoint(found.path)).params : model.init(seed, { dtype: size.dtype });
+  const about = existsSync(told) ? JSON.parse(readFileSync(told, "utf8")) : { seconds: 0, losses: [] };
+  for (const [phase, directory] of [
+    ["first", "first"],
+    ["last", "checkpoints"],
+  ]) {
+    if (await latestCheckpoint(join(folder, directory))) continue;
+    await trainPhase(phase, params, join(folder, directory), about);
+    writeFileSync(told, JSON.stringify(about));
   }
-  const params = model.init(seed, { dtype: size.dtype });
-  const steps = size.stages.reduce((sum, stage) => sum + stage.steps, 0);
+  return { params, ...about };
+}
+
+/** Trains for the stages of a phase, and adds to what is told of the training. */
+async function trainPhase(phase, params, directory, about) {
+  const { stages, rate } = size[phase];
+  const steps = stages.reduce((sum, stage) => sum + stage.steps, 0);
   const schedule = (rate) => cosine(rate, steps, { warmupSteps: Math.ceil(steps / 20), minRatio: 0.05 });
-  const adamLearningRate = schedule(0.006);
+  const adamLearningRate = schedule(0.3 * rate);
   const optimizer = variant.adamw
     ? new AdamW(params, { learningRate: adamLearningRate, beta2: 0.98, weightDecay: 0.01, maxGradNorm: 1 })
     : new Muon(params, {
-        learningRate: schedule(size.rate),
-        adamLearningRate,
-        maxGradNorm: 1,
+        ...{ learningRate: schedule(rate), adamLearningRate, maxGradNorm: 1 },
         groups: [{ params: /embed|head/, method: "adamw" }],
       });
-  const progress = createProgress({ stream: process.stderr, total: steps, label: "training" });
-  const losses = [];
-  let seconds = 0;
-  for (const [i, stage] of size.stages.entries()) {
+  const progress = createProgress({ stream: process.stderr, total: steps, label: `training, ${phase}` });
+  const training = {
+    example: "long-recall",
+    size: given.size,
+    variant: given.variant,
+    first: size.first,
+    last: size.last,
+  };
+  let done = 0;
+  for (const [i, stage] of stages.entries()) {
     const options = {
       ...{ params, optimizer, steps: stage.steps, seed, captureStep: true },
       objective: (p, batch) => model.loss(p, batch),
-      data: new Rows(stage, 100 * seed + i),
-      config: {
-        model: config,
-        tokenizer: tokenizer.toJSON(),
-        training: { example: "long-recall", size: given.size, variant: given.variant, stages: size.stages },
-      },
+      data: new Rows(stage, 100 * seed + (phase === "last" ? 50 : 0) + i),
+      config: { model: config, tokenizer: tokenizer.toJSON(), training },
+      ...(i === stages.length - 1 ? { checkpoint: { directory } } : {}),
     };
-    const last = i === size.stages.length - 1;
     let before = 0;
-    for await (const event of train({ ...options, ...(last ? { checkpoint: { directory: checkpoints } } : {}) })) {
+    for await (const event of train(options)) {
       if (event.type !== "step") continue;
-      losses.push(event.loss);
-      seconds += event.seconds - before;
+      about.losses.push(event.loss);
+      about.seconds += event.seconds - before;
       before = event.seconds;
-      progress.update(losses.length, { note: `loss ${event.loss.toFixed(3)} on ${stage.seqLen} tokens` });
+      progress.update(++done, { note: `loss ${event.loss.toFixed(3)} on ${stage.seqLen} tokens` });
     }
   }
   progress.finish();
   optimizer.dispose();
-  console.log(`trained for ${steps} steps in ${formatDuration(seconds)}: loss ${losses.at(-1).toFixed(4)}`);
-  writeFileSync(told, JSON.stringify({ seconds, losses }));
-  return { params, seconds, losses };
+  console.log(
+    `trained for ${steps} steps, in all ${formatDuration(about.seconds)}: loss ${about.losses.at(-1).toFixed(4)}`,
+  );
 }
 
 /** As many as leave some prose between them. */
@@ -412,7 +434,7 @@ await writeReport(join(folder, "report.html"), {
   subtitle: `${formatCompact(model.parameterCount)} parameters, trained on ${trainedLength} tokens, asked in up to ${tokensLabel(Math.max(...lengths))}`,
   sections: [
     { title: "Recall by length", blocks: [{ kind: "table", ...table }] },
-    ...(losses === undefined ? [] : [{ title: "Training", blocks: [trainingChart()] }]),
+    ...(losses.length === 0 ? [] : [{ title: "Training", blocks: [trainingChart()] }]),
     ...sections.filter(({ title }) => title === "long_recall" || title === "How it was run"),
     {
       title: "Settings and machine",
@@ -429,7 +451,7 @@ function trainingChart() {
   return {
     kind: "lineChart",
     title: "Loss of the answers",
-    caption: `Sequences of ${size.stages.map(({ seqLen, steps }) => `${seqLen} tokens for ${steps} steps`).join(", ")}: each stage asks for more.`,
+    caption: `Sequences of ${[...size.first.stages, ...size.last.stages].map(({ seqLen, steps }) => `${seqLen} tokens for ${steps} steps`).join(", ")}: each stage asks for more.`,
     x: { label: "step" },
     y: { label: "nats/token", scale: "log" },
     smoothing: 20,
