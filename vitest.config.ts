@@ -17,8 +17,8 @@ export default defineConfig({
       "test/**/*.test.ts",
     ],
     pool: "forks",
-    testTimeout: 60_000,
-    // Some bundle a program and run it, which takes longer under the sanitizers than the usual 10 s.
-    hookTimeout: 120_000,
+    // Against hanging alone: no test should depend on how fast or busy the machine is, and the sanitizers take ten times as long.
+    testTimeout: 300_000,
+    hookTimeout: 300_000,
   },
 });

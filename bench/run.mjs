@@ -13,6 +13,7 @@ import * as contention from "./contention.mjs";
 import * as cpu from "./cpu.mjs";
 import * as cuda from "./cuda.mjs";
 import * as eventLoop from "./event-loop.mjs";
+import * as generation from "./generation.mjs";
 import { describeMachine } from "./lib/machine.mjs";
 import { installPeers } from "./lib/peers.mjs";
 import { writeResults } from "./lib/report.mjs";
@@ -34,6 +35,7 @@ const benchmarks = {
   "event-loop": eventLoop,
   contention,
   "small-ops": smallOps,
+  generation,
   longcontext,
   cpu,
   cuda,

@@ -1,4 +1,4 @@
-/** Every test there is, one program after the other; the last line is the sum. Set-up is `bootstrap.mjs test`. */
+/** Every test there is, one program after the other; at the end what failed, and as the last line the sum. Set-up is `bootstrap.mjs test`. */
 import { join } from "node:path";
 import { add, format, runCounted } from "./lib/counted.mjs";
 import { root } from "./lib/workspace.mjs";
@@ -20,6 +20,7 @@ for (const name of programs) {
 }
 
 console.log("");
+for (const { failures } of results.values()) for (const line of failures) console.log(line);
 for (const [name, counts] of results) console.log(`${name}: ${format(counts)}`);
 const total = [...results.values()].reduce(add);
 console.log(format(total));

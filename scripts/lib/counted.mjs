@@ -1,5 +1,7 @@
 /** Counting across programs: every test program ends with the line `N passed, N failed`; this reads, adds and prints such lines. */
 import { spawn } from "node:child_process";
+import { createInterface } from "node:readline";
+import { stripVTControlCharacters } from "node:util";
 import { root } from "./workspace.mjs";
 
 const countLine = /^(\d+) passed, (\d+) failed$/;
@@ -12,25 +14,37 @@ export function format({ passed, failed }) {
   return `${passed} passed, ${failed} failed`;
 }
 
+/** A failed test as programs print it: `FAIL name`, then its message, indented, cut after some lines, and without the calls of libraries. */
+export function failureLines(name, message) {
+  const all = stripVTControlCharacters(message).trimEnd().split("\n");
+  const lines = all.filter((line) => !/^\s+at .*(?:node_modules|<anonymous>)/.test(line));
+  return [`FAIL ${name}`, ...lines.slice(0, 20).map((line) => `     ${line}`)].join("\n");
+}
+
 /**
- * Runs a program, shows its output and returns the counts of its last line. A program that ends without such a line, or that fails
- * without a failed test (it crashed after them), counts as one more failure.
+ * Runs a program, shows its output and returns the counts of its last line, and as `failures` what it printed by `failureLines`. A program that
+ * ends without such a line, or that fails without a failed test (it crashed after them), counts as one more failure.
  */
 export function runCounted(command, args, options = {}) {
   return new Promise((done) => {
     const child = spawn(command, args, { cwd: root, stdio: ["ignore", "pipe", "inherit"], ...options });
-    let output = "";
-    child.stdout.setEncoding("utf8");
-    child.stdout.on("data", (text) => {
-      process.stdout.write(text);
-      output = (output + text).slice(-1000);
+    child.stdout.setEncoding("utf8").on("data", (text) => process.stdout.write(text));
+    const failures = [];
+    let last = "";
+    let failing = false;
+    const lines = createInterface({ input: child.stdout }).on("line", (line) => {
+      failing = line.startsWith("FAIL ") || (failing && line.startsWith("     "));
+      if (failing) failures.push(line);
+      if (line.trim() !== "") last = line;
     });
-    child.once("error", () => done({ passed: 0, failed: 1 }));
-    child.once("close", (code) => {
-      const match = countLine.exec(output.trimEnd().split("\n").at(-1) ?? "");
+    const read = new Promise((ended) => lines.once("close", ended));
+    child.once("error", () => done({ passed: 0, failed: 1, failures }));
+    child.once("close", async (code) => {
+      await read;
+      const match = countLine.exec(last);
       const counts = match === null ? { passed: 0, failed: 1 } : { passed: Number(match[1]), failed: Number(match[2]) };
       const crashed = code !== 0 && counts.failed === 0;
-      done(crashed ? { ...counts, failed: 1 } : counts);
+      done({ ...counts, failed: crashed ? 1 : counts.failed, failures });
     });
   });
 }
@@ -48,7 +62,7 @@ export class Checks {
       return true;
     } catch (error) {
       this.failed++;
-      console.log(`FAIL ${name}\n${String(error?.message ?? error).replace(/^/gm, "     ")}`);
+      console.log(failureLines(name, String(error?.message ?? error)));
       return false;
     }
   }

@@ -2,12 +2,14 @@
 import { spawn } from "node:child_process";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, relative } from "node:path";
+import { failureLines } from "./counted.mjs";
 import { readJson, root } from "./workspace.mjs";
 
 /**
  * @returns `files`: one `{ path, suites, skipped }` a test file, where `suites` maps the outermost `describe` to `{ passed, failed }` and
- * `skipped` names the tests that this system can't run; a file that could not be loaded has the one suite `(file)` with one failure. `crashed` tells that vitest failed beyond what its report says.
+ * `skipped` names the tests that this system can't run; a file that could not be loaded has the one suite `(file)` with one failure.
+ * `crashed` tells that vitest failed beyond what its report says. Failed tests are printed once more after all output.
  */
 export async function runVitest(args, env = {}) {
   const folder = mkdtempSync(join(tmpdir(), "llmeff-vitest-"));
@@ -17,8 +19,11 @@ export async function runVitest(args, env = {}) {
     const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${reportPath}`];
     const status = await exitCode([cli, "run", ...args, ...reporters], env);
     const files = existsSync(reportPath) ? readJson(reportPath).testResults.map(summarise) : [];
-    const failures = files.some(({ suites }) => [...suites.values()].some(({ failed }) => failed > 0));
-    return { files, crashed: files.length === 0 || (status !== 0 && !failures) };
+    const anyFailed = files.some(({ suites }) => [...suites.values()].some(({ failed }) => failed > 0));
+    for (const { path, failures } of files) {
+      for (const { name, message } of failures) console.log(failureLines(`${relative(root, path)}: ${name}`, message));
+    }
+    return { files, crashed: files.length === 0 || (status !== 0 && !anyFailed) };
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
@@ -36,7 +41,7 @@ function exitCode(args, env) {
   });
 }
 
-function summarise({ name, status, assertionResults }) {
+function summarise({ name, status, message, assertionResults }) {
   const suites = new Map();
   const count = (suite, key) => {
     const counts = suites.get(suite) ?? { passed: 0, failed: 0 };
@@ -46,10 +51,15 @@ function summarise({ name, status, assertionResults }) {
   for (const test of assertionResults) {
     if (test.status === "passed" || test.status === "failed") count(test.ancestorTitles[0] ?? "(file)", test.status);
   }
-  const anyFailed = [...suites.values()].some(({ failed }) => failed > 0);
-  if (status === "failed" && !anyFailed) count("(file)", "failed");
   const skipped = assertionResults
     .filter((test) => !["passed", "failed"].includes(test.status))
     .map((test) => test.fullName);
-  return { path: name, suites, skipped };
+  const failures = assertionResults
+    .filter((test) => test.status === "failed")
+    .map((test) => ({ name: test.fullName, message: test.failureMessages.join("\n") }));
+  if (status === "failed" && failures.length === 0) {
+    count("(file)", "failed");
+    failures.push({ name: "(file)", message });
+  }
+  return { path: name, suites, skipped, failures };
 }

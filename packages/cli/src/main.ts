@@ -10,7 +10,7 @@ import { trainCommand } from "./commands/train.js";
 import { trainingDTypes } from "./config/training-schema.js";
 import { exitCodes, InterruptedError, UsageError } from "./errors.js";
 import { type Io, note, processIo } from "./io.js";
-import { device, deviceHelp, number, positiveInteger, wholeNumber } from "./option-values.js";
+import { anyNumber, device, deviceHelp, logitBias, number, positiveInteger, wholeNumber } from "./option-values.js";
 import { version } from "./version.js";
 
 /**
@@ -82,8 +82,10 @@ function buildProgram(io: Io, done: (code: number) => void): Command {
     .command("generate")
     .description("write text with a trained model")
     .argument("<model>", "folder of a run, one of its checkpoints, or a Hugging Face folder")
-    .requiredOption("--prompt <text>", "what the text begins with")
+    .option("--prompt <text>", "what the text begins with")
+    .option("--prompts <file>", 'several: a file with one a line, or .jsonl with a field "prompt"; gives lines of JSON')
     .option("--tokens <n>", "tokens to write", positiveInteger, 200)
+    .option("--samples <n>", "texts for each prompt, with seeds one after another (default: 1)", positiveInteger)
     .option(
       "--temperature <t>",
       "0: always the likeliest token (default: 1)",
@@ -95,7 +97,30 @@ function buildProgram(io: Io, done: (code: number) => void): Command {
       "only the likeliest tokens with this much probability",
       number("a number in (0, 1]", (p) => p > 0 && p <= 1),
     )
+    .option(
+      "--min-p <p>",
+      "only tokens at least this share as likely as the likeliest",
+      number("a number in [0, 1]", (p) => p >= 0 && p <= 1),
+    )
+    .option(
+      "--repetition-penalty <r>",
+      "divides the scores of tokens seen before, in the prompt too (default: 1)",
+      number("a positive number", (r) => r > 0),
+    )
+    .option("--presence-penalty <x>", "taken off the scores of tokens written before (default: 0)", anyNumber)
+    .option("--frequency-penalty <x>", "taken off as often as a token was written before (default: 0)", anyNumber)
+    .option("--logit-bias <id=x...>", "added to the score of a token; -Infinity bans it", logitBias)
+    .option("--stop <text...>", "the text ends before the first of these")
     .option("--seed <n>", "the same seed writes the same text (default: 0)", wholeNumber)
+    .option("--json", "the text as a line of JSON")
+    .option(
+      "--log-probs <n>",
+      "lines of JSON with the log-probability of each token and of the n likeliest",
+      wholeNumber,
+    )
+    .option("--batch <n>", "texts written at a time (default: 16)", positiveInteger)
+    .option("--draft <model>", "small model of the same tokenizer that drafts what the model then checks")
+    .option("--draft-tokens <n>", "tokens that it drafts at a time (default: 4)", positiveInteger)
     .option("--device <device>", deviceHelp, device)
     .action((model, options) => generateCommand(io, model, options));
   program

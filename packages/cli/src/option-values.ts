@@ -15,6 +15,17 @@ export function number(what: string, test: (value: number) => boolean) {
 export const positiveInteger = number("a positive integer", (value) => Number.isSafeInteger(value) && value > 0);
 export const wholeNumber = number("an integer of at least 0", (value) => Number.isSafeInteger(value) && value >= 0);
 
+export const anyNumber = number("a number", () => true);
+
+/** `id=bias`, one after another. */
+export function logitBias(text: string, before: Record<number, number> = {}): Record<number, number> {
+  const [, id, bias] = /^(\d+)=(.+)$/.exec(text) ?? [];
+  const value = bias === "-Infinity" ? Number.NEGATIVE_INFINITY : Number(bias?.trim() || Number.NaN);
+  if (id === undefined || Number.isNaN(value) || value === Number.POSITIVE_INFINITY)
+    throw new InvalidArgumentError("expected ID=NUMBER or ID=-Infinity.");
+  return { ...before, [Number(id)]: value };
+}
+
 export const deviceHelp = "cpu, cuda, cuda:1, … or auto, a GPU if there is one (default: LLMEFF_DEVICE, else cpu)";
 export function device(text: string): DeviceChoice {
   if (!isDeviceChoice(text)) throw new InvalidArgumentError(`expected one of ${deviceForms}.`);

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { FormatError, OptionError } from "@llmeff/native/errors";
 import fc from "fast-check";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import type { Batch, BatchSource, JsonObject } from "./batch.js";
 import { prefetch } from "./prefetch.js";
 import { TokenDataset } from "./token-dataset.js";
@@ -54,6 +54,7 @@ describe("prefetch", () => {
     await sleep(20);
     expect(counter.made).toBe(0);
     await take(source, 1);
+    await vi.waitFor(() => expect(counter.made).toBe(4), { timeout: 30_000 });
     await sleep(50);
     expect(counter.made).toBe(4);
     expect([counter.at, source.state()]).toEqual([4, { at: 1 }]);

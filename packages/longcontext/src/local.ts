@@ -2,7 +2,7 @@
  * Models of `@llmeff/models` in this process. An entry point of its own, since it loads the native engine; all else of the package works
  * without.
  */
-import type { Tokenizer as DataTokenizer } from "@llmeff/data";
+import { type Tokenizer as DataTokenizer, StopStrings, StreamingDecoder } from "@llmeff/data";
 import { continueFrom, KvCache, type Parameters, type Transformer } from "@llmeff/models";
 import { OptionError } from "@llmeff/native/errors";
 import { crossEntropyParts, scope, tensor } from "@llmeff/tensor";
@@ -93,31 +93,30 @@ async function answer(
     prefillChunk,
     ...(signal === undefined ? {} : { signal }),
   };
-  const ids: number[] = [];
+  const decoder = new StreamingDecoder(tokenizer, prompt);
+  const stopStrings = new StopStrings(stop);
+  let completionTokens = 0;
   let text = "";
   let ttftMs: number | undefined;
-  let stopped = false;
+  let ended = false;
   try {
     for await (const id of continueFrom(model, params, cache, prompt, sampling)) {
       ttftMs ??= performance.now() - start;
-      stopped = stopTokens.includes(id);
-      if (stopped) break;
-      ids.push(id);
-      text = tokenizer.decode(ids);
-      const ends = stop.map((end) => text.indexOf(end)).filter((at) => at >= 0);
-      if (ends.length === 0) continue;
-      text = text.slice(0, Math.min(...ends));
-      stopped = true;
-      break;
+      ended = stopTokens.includes(id);
+      if (ended) break;
+      completionTokens++;
+      text += stopStrings.push(decoder.push(id));
+      if (stopStrings.found !== undefined) break;
     }
   } catch (error) {
     prefix.dispose(); // a pass that failed may have left its rows in some of the layers
     throw error;
   }
+  text += stopStrings.push(decoder.end()) + stopStrings.end();
   return {
     text,
-    finish: stopped ? "stop" : "length",
-    usage: { promptTokens: prompt.length, completionTokens: ids.length, cachedTokens },
+    finish: ended || stopStrings.found !== undefined ? "stop" : "length",
+    usage: { promptTokens: prompt.length, completionTokens, cachedTokens },
     ...(ttftMs === undefined ? {} : { ttftMs }),
     totalMs: performance.now() - start,
   };

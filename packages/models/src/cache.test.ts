@@ -1,19 +1,9 @@
 import { memory, scope, tensor } from "@llmeff/tensor";
 import { describe, expect, it } from "vitest";
+import { smallConfig } from "../test/small-config.js";
 import { KvCache, type KvCacheOptions } from "./cache.js";
 import type { TransformerConfig } from "./config.js";
 import { Transformer } from "./transformer.js";
-
-const base: TransformerConfig = {
-  vocabSize: 11,
-  dModel: 16,
-  numLayers: 2,
-  numHeads: 4,
-  numKvHeads: 2,
-  maxSeqLen: 64,
-  ffnDim: 24,
-  initStd: 0.4,
-};
 
 const variants: Record<string, Partial<TransformerConfig>> = {
   dot: {},
@@ -30,7 +20,7 @@ const ids = (length: number, offset = 0) =>
   Int32Array.from({ length }, (_, i) => (i * 7 + offset + ((i * i) % 5)) % 11);
 
 describe.each(Object.entries(variants))("KvCache of layers with %s", (_name, variant) => {
-  const model = new Transformer({ ...base, ...variant });
+  const model = new Transformer({ ...smallConfig, ...variant });
   const params = model.init(3);
 
   const pass = (cache: KvCache, tokens: Int32Array) =>
@@ -107,7 +97,7 @@ describe.each(Object.entries(variants))("KvCache of layers with %s", (_name, var
 });
 
 describe("KvCache", () => {
-  const model = new Transformer({ ...base, attention: [{ kind: "dot", window: 4 }] });
+  const model = new Transformer({ ...smallConfig, attention: [{ kind: "dot", window: 4 }] });
   const params = model.init(1);
   const pass = (cache: KvCache, length: number) =>
     scope(() => void model.hidden(params, tensor(ids(length), { shape: [1, length] }), cache));

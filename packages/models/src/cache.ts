@@ -1,6 +1,14 @@
 import { copyInto, keep, OptionError, ShapeError, scope, slice, type Tensor, zeros } from "@llmeff/tensor";
 import type { ResolvedConfig } from "./config.js";
 
+/** The memory of a cache, in which the next rows come behind `kept` others. */
+export interface Reserved {
+  buffer: Tensor;
+  kept: number;
+  /** Absolute position of the first row. */
+  offset: number;
+}
+
 interface RowCacheOptions {
   /** Positions that a query sees, its own included; undefined for all. */
   window: number | undefined;
@@ -26,23 +34,27 @@ export class RowCache {
   }
 
   /**
-   * Adds rows behind those held.
+   * Makes room for rows behind those held, which the caller writes.
    *
-   * @param rows - `[B, T, K, D]`
-   * @returns a view of the rows that the new queries may look at, and the absolute position of its first
+   * @param rows - such as are to come, `[B, T, K, D]`
    */
-  append(rows: Tensor): { rows: Tensor; offset: number } {
-    const added = rows.shape[1]!;
+  reserve(rows: Tensor, added = rows.shape[1]!): Reserved {
     if (this.#buffer && this.#buffer.shape[0] !== rows.shape[0]) {
       throw new ShapeError(
         `[KvCache] the batch size was ${this.#buffer.shape[0]} and is now ${rows.shape[0]}; use a cache for each batch.`,
       );
     }
     this.#makeRoom(rows, added);
-    const buffer = this.#buffer!;
-    scope(() => copyInto(slice(buffer, 1, this.#length, this.#length + added), rows));
+    const kept = this.#length;
     this.#length += added;
-    return { rows: slice(buffer, 1, 0, this.#length), offset: this.#offset };
+    return { buffer: this.#buffer!, kept, offset: this.#offset };
+  }
+
+  /** Adds rows behind those held. @returns a view of the rows that the new queries may look at, and the absolute position of its first */
+  append(rows: Tensor): { rows: Tensor; offset: number } {
+    const { buffer, kept, offset } = this.reserve(rows);
+    scope(() => void copyInto(slice(buffer, 1, kept, this.#length), rows));
+    return { rows: slice(buffer, 1, 0, this.#length), offset };
   }
 
   /** The least length, beside 0, at which the next query would find the rows of its window. */
@@ -65,8 +77,12 @@ export class RowCache {
     this.#offset = from;
     this.#buffer = this.#allocate(other.#buffer, this.#length, 0);
     const [target, source] = [this.#buffer, other.#buffer];
-    scope(() =>
-      copyInto(slice(target, 1, 0, this.#length), slice(source, 1, from - other.#offset, length - other.#offset)),
+    scope(
+      () =>
+        void copyInto(
+          slice(target, 1, 0, this.#length),
+          slice(source, 1, from - other.#offset, length - other.#offset),
+        ),
     );
   }
 
@@ -91,7 +107,7 @@ export class RowCache {
     const kept = this.#needed(this.#length);
     const buffer = this.#allocate(like, kept, added);
     if (old) {
-      scope(() => copyInto(slice(buffer, 1, 0, kept), slice(old, 1, this.#length - kept, this.#length)));
+      scope(() => void copyInto(slice(buffer, 1, 0, kept), slice(old, 1, this.#length - kept, this.#length)));
       old.dispose();
     }
     this.#offset += this.#length - kept;

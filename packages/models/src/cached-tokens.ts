@@ -8,8 +8,17 @@ export interface CachedTokens {
   cache: KvCache;
   /** New tokens. */
   length: number;
+  /** Of these, how many last ones `lastLogits` scores; default 1. */
+  scored?: number;
   /** Leading positions of the sequence that see each other (prefix language model); they must come in its first pass. */
   prefix?: number;
+}
+
+/** What a forward pass remembers: the cache of a batch, or those of several sequences with their numbers of new tokens. */
+export type Remembered = KvCache | readonly CachedTokens[];
+
+export function isSeveral(cache: Remembered | undefined): cache is readonly CachedTokens[] {
+  return Array.isArray(cache);
 }
 
 /** Tokens of a pass that belong to one cache: all rows of a batch, or one of several sequences in a row. */
@@ -47,11 +56,14 @@ export function checkCachedTokens(parts: readonly CachedTokens[], tokens: Tensor
   if (new Set(parts.map(({ cache }) => cache)).size !== parts.length) {
     throw new OptionError("[Transformer] the same cache is given for two sequences of a pass. Each needs its own.");
   }
-  for (const { cache, length, prefix } of parts) {
+  for (const { cache, length, prefix, scored = 1 } of parts) {
     if (cache.batchSize !== undefined && cache.batchSize !== 1) {
       throw new ShapeError(
         `[Transformer] caches of several sequences must each hold one; received one with a batch of ${cache.batchSize}.`,
       );
+    }
+    if (!Number.isSafeInteger(scored) || scored < 0 || scored > length) {
+      throw new ShapeError(`[Transformer] of ${length} new tokens, 0..${length} can be scored; received ${scored}.`);
     }
     checkCausalPrefix(prefix, cache.length, length);
   }

@@ -1,7 +1,6 @@
 /** What a forward pass may be told beside its tokens. */
 import { OptionError, type RandomKey, ShapeError, type Tensor } from "@llmeff/tensor";
-import type { KvCache } from "./cache.js";
-import type { CachedTokens } from "./cached-tokens.js";
+import { isSeveral, type Remembered } from "./cached-tokens.js";
 import type { ResolvedConfig } from "./config.js";
 
 /** Which keys a query may see, beside what the windows of the layers allow. Only dot-product layers have these masks. */
@@ -36,6 +35,11 @@ function isBatchTime(x: Tensor, tokens: Tensor): boolean {
   return x.rank === 2 && x.shape.every((n, i) => n === tokens.shape[i]);
 }
 
+/** Whether documents and prefixes can be told to all layers. */
+export function hasMasks({ layers }: ResolvedConfig): boolean {
+  return layers.every(({ kind }) => kind === "dot");
+}
+
 /**
  * Refuses options that a model has no use for, or that contradict each other, before anything is computed.
  *
@@ -45,17 +49,16 @@ export function checkForward(
   config: ResolvedConfig,
   tokens: Tensor,
   options: ForwardOptions,
-  cache?: KvCache | readonly CachedTokens[],
+  cache?: Remembered,
 ): void {
   const { documents, prefix, causal = true, positions, inputEmbeds, state } = options;
   const learned = config.positions === "learned";
-  const several = Array.isArray(cache) ? (cache as readonly CachedTokens[]) : [];
-  const prefixed = prefix !== undefined || several.some((part) => part.prefix !== undefined);
+  const prefixed = prefix !== undefined || (isSeveral(cache) && cache.some((part) => part.prefix !== undefined));
   const masked = documents !== undefined || prefixed || !causal;
   const fail = (message: string) => {
     throw new OptionError(`[Transformer] ${message}`);
   };
-  if (masked && config.layers.some(({ kind }) => kind === "simplicial")) {
+  if (masked && !hasMasks(config)) {
     fail("documents, prefix and causal: false are masks of dot-product layers; this model has 2-simplicial ones.");
   }
   if (masked && config.layers.some((layer) => layer.kind === "dot" && layer.scaleFrom !== undefined)) {
@@ -69,7 +72,7 @@ export function checkForward(
   ) {
     fail("documents, prefixes by row and causal: false don't go with a cache. Leave the cache out.");
   }
-  if (Array.isArray(cache) && (prefix !== undefined || positions !== undefined)) {
+  if (isSeveral(cache) && (prefix !== undefined || positions !== undefined)) {
     fail("several caches have their positions, and each may have a prefix of its own. Leave prefix and positions out.");
   }
   if (prefix !== undefined && !causal) fail("causal: false leaves a prefix nothing to free. Leave one of them out.");

@@ -1,22 +1,24 @@
 export { kvCacheBytes, type TrainingFlops, trainingFlopsPerToken } from "./accounting.js";
 export type { DotAttention, LayerAttention, SimplicialAttention } from "./attention-config.js";
 export { KvCache, type KvCacheOptions } from "./cache.js";
-export type { CachedTokens } from "./cached-tokens.js";
+export type { CachedTokens, Remembered } from "./cached-tokens.js";
 export type { ResolvedConfig, TransformerConfig } from "./config.js";
 export { resolveConfig } from "./config.js";
 export type { MixtureOfExperts } from "./experts-config.js";
 export type { AttentionMasks, ForeignEmbeds, ForwardOptions } from "./forward-options.js";
-export { BatchGenerator, type BatchOptions } from "./generation/batch-generator.js";
+export { BatchGenerator, type BatchOptions, type PromptCounts } from "./generation/batch-generator.js";
+export { type Beam, type BeamSearchOptions, beamSearch } from "./generation/beam-search.js";
 export { type ContinueOptions, continueFrom } from "./generation/continue-from.js";
 export { generate, generateTokens } from "./generation/generate.js";
 export type { GeneratedToken, GenerateOptions, SequenceOptions, TokenLogProb } from "./generation/options.js";
 export {
   drawToken,
-  readLogits,
   resolveSampling,
   type SamplingOptions,
   tokenProbabilities,
 } from "./generation/sampling.js";
+export { readLogits } from "./generation/scorer.js";
+export { checkDrafted, type DraftCounts, type DraftModel } from "./generation/speculation.js";
 export { CheckpointError, type Misshapen } from "./hugging-face/checkpoint-error.js";
 export type { JsonObject } from "./hugging-face/json-fields.js";
 export { type HuggingFaceModel, type LoadHuggingFaceOptions, loadHuggingFace } from "./hugging-face/load.js";
@@ -40,7 +42,6 @@ export { countActiveParameters, countParameters, type Parameters } from "./param
 export {
   type HiddenStates,
   type LossOptions,
-  type Remembered,
   type TokenBatch,
   Transformer,
   type TransformerLossParts,

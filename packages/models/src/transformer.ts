@@ -22,7 +22,14 @@ import {
 } from "@llmeff/tensor";
 import { type TrainingFlops, trainingFlopsPerToken } from "./accounting.js";
 import type { KvCache } from "./cache.js";
-import { type CachedTokens, type CacheSpan, checkCachedTokens, spansOf } from "./cached-tokens.js";
+import {
+  type CachedTokens,
+  type CacheSpan,
+  checkCachedTokens,
+  isSeveral,
+  type Remembered,
+  spansOf,
+} from "./cached-tokens.js";
 import { expertsOf, type ResolvedConfig, resolveConfig, type TransformerConfig, widthRatio } from "./config.js";
 import { checkForward, type ForeignEmbeds, type ForwardOptions } from "./forward-options.js";
 import { block } from "./layers/block.js";
@@ -220,7 +227,7 @@ export class Transformer {
   /**
    * Scores after the last position only: what generation needs.
    *
-   * @returns `[B, vocabSize]`; of several caches, after the last token of each, `[caches, vocabSize]`
+   * @returns `[B, vocabSize]`; of several caches, a row after each of their last `scored` tokens
    */
   lastLogits(params: Parameters, tokens: Tensor, cache?: Remembered, options?: ForwardOptions): Tensor {
     return scope(() => {
@@ -317,13 +324,6 @@ export class Transformer {
   }
 }
 
-/** What a forward pass remembers: the cache of a batch, or those of several sequences with their numbers of new tokens. */
-export type Remembered = KvCache | readonly CachedTokens[];
-
-function isSeveral(cache: Remembered | undefined): cache is readonly CachedTokens[] {
-  return Array.isArray(cache);
-}
-
 /** All tokens of a pass over one cache. */
 function wholeSpan(cache: KvCache, T: number, prefix: ForwardOptions["prefix"]): CacheSpan {
   const ofAll = typeof prefix === "number" ? prefix : undefined;
@@ -337,15 +337,16 @@ function positionsOf(ranges: readonly PositionRange[], { device }: Tensor): Tens
   });
 }
 
-/** The last row of each sequence, of the rows `[1, T, C]` of all. */
+/** The last rows of each sequence that are to be scored, of the rows `[1, T, C]` of all. */
 function lastRows(hidden: Tensor, parts: readonly CachedTokens[]): Tensor {
-  if (parts.every(({ length }) => length === 1)) return hidden;
+  if (parts.every(({ length, scored = 1 }) => scored === length)) return hidden;
   let end = 0;
-  const rows = parts.map(({ length }) => {
+  const rows: Tensor[] = [];
+  for (const { length, scored = 1 } of parts) {
     end += length;
-    return slice(hidden, 1, end - 1, end);
-  });
-  return concat(rows, 1);
+    if (scored > 0) rows.push(slice(hidden, 1, end - scored, end));
+  }
+  return rows.length === 0 ? slice(hidden, 1, 0, 0) : concat(rows, 1);
 }
 
 function routerBiasName(layer: string): string {

@@ -58,7 +58,7 @@ describeGolden("models.json", (path) => {
       ...(params.top_p === undefined ? {} : { topP: params.top_p }),
       ...(params.min_p === undefined ? {} : { minP: params.min_p }),
     });
-    const probabilities = tokenProbabilities(inputs.logits.data, options, { seen: inputs.prev });
+    const probabilities = tokenProbabilities(inputs.logits.data, options, { prompt: new Set<number>(inputs.prev) });
     close(probabilities, outputs.probs.data, tol.f64);
     expect([...probabilities.keys()].filter((id) => probabilities[id]! > 0)).toEqual(outputs.kept);
     expect(inputs.u.data.map((u: number) => drawToken(probabilities, u))).toEqual(outputs.draws);

@@ -32,6 +32,10 @@ describe("a run in this process", () => {
     const params = tinyParams(existsSync(directory) ? 1234 : 1);
     const optimizer = tinyOptimizer(name, params);
     const controller = new AbortController();
+    const abortAfter = (turns: number): void => {
+      if (turns === 0) controller.abort(interrupted);
+      else setImmediate(abortAfter, turns - 1);
+    };
     const told: string[] = [];
     let count = 0;
     const events = train({
@@ -53,8 +57,8 @@ describe("a run in this process", () => {
     try {
       for await (const event of events) {
         told.push(...essence(event));
-        // Some milliseconds later it strikes in the middle of a step, of an evaluation or of a checkpoint.
-        if (++count === stopAfter) setTimeout(() => controller.abort(interrupted), stopAfter % 4);
+        // Some turns of the event loop later it strikes in the middle of a step, of an evaluation or of a checkpoint.
+        if (++count === stopAfter) abortAfter(stopAfter % 4);
       }
     } catch (error) {
       expect(error).toBe(interrupted);

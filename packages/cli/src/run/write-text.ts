@@ -1,32 +1,41 @@
 /** Text that a model writes, piece by piece. */
-import type { Tokenizer } from "@llmeff/data";
-import { type GenerateOptions, generate } from "@llmeff/models";
-import type { LoadedModel } from "./load-model.js";
+import { StopStrings, StreamingDecoder, type Tokenizer } from "@llmeff/data";
+import type { BatchGenerator, GeneratedToken, SequenceOptions } from "@llmeff/models";
 
-/** Text of the first ids that will not change with further ids: a character may need several tokens. */
-function settled(tokenizer: Tokenizer, ids: readonly number[]): string {
-  return tokenizer.decode(ids).replace(/\uFFFD{1,3}$/u, "");
+export interface WriteOptions extends SequenceOptions {
+  /** The text ends before the first of these. */
+  stop?: readonly string[];
 }
 
-/** Yields the continuation of a prompt as it comes. */
+/** What a token adds to a text: nothing while a character or a stop string isn't decided; after the last token what was held back. */
+export interface TextPiece {
+  text: string;
+  /** Undefined in the last piece. */
+  token: GeneratedToken | undefined;
+}
+
+/** Why a text ends: at a stop token or string, or because it is as long as it may be. */
+export type Ending = "stop" | "length";
+
+/** Yields the continuation of a prompt as it comes, and returns why it ended. */
 export async function* writeText(
-  { model, params }: Pick<LoadedModel, "model" | "params">,
+  batch: BatchGenerator,
   tokenizer: Tokenizer,
   prompt: string,
-  options: GenerateOptions,
-): AsyncGenerator<string> {
-  const start = Array.from(tokenizer.encode(prompt));
-  // Decoded together with the end of the prompt: some tokenizers write a token differently at the start of a text.
-  const ids = start.slice(-8);
-  let written = tokenizer.decode(ids).length;
+  { stop = [], ...options }: WriteOptions,
+): AsyncGenerator<TextPiece, Ending> {
+  const stopStrings = new StopStrings(stop);
+  const ids = tokenizer.encode(prompt);
+  const decoder = new StreamingDecoder(tokenizer, ids);
   // Rows of the model beyond the tokenizer's tokens pad its table: they have no text.
-  const vocabSize = Math.min(tokenizer.vocabSize, model.config.vocabSize);
-  for await (const id of generate(model, params, start, { ...options, vocabSize })) {
-    ids.push(id);
-    const text = settled(tokenizer, ids);
-    if (text.length > written) yield text.slice(written);
-    written = Math.max(written, text.length);
+  const vocabSize = Math.min(tokenizer.vocabSize, batch.vocabSize);
+  for await (const token of batch.generate(ids, { ...options, vocabSize })) {
+    const ends = options.stopTokens?.includes(token.id) ?? false;
+    const text = stopStrings.push(ends ? decoder.end() : decoder.push(token.id));
+    yield { text: ends ? text + stopStrings.end() : text, token };
+    if (ends || stopStrings.found !== undefined) return "stop";
   }
-  const text = tokenizer.decode(ids);
-  if (text.length > written) yield text.slice(written);
+  const rest = stopStrings.push(decoder.end());
+  yield { text: rest + stopStrings.end(), token: undefined };
+  return stopStrings.found === undefined ? "length" : "stop";
 }

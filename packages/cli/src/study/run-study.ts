@@ -1,7 +1,7 @@
 /** A study: trains every arm at its learning rate with every seed, then tells what came out. */
 import { existsSync } from "node:fs";
 import { join, relative } from "node:path";
-import { Transformer } from "@llmeff/models";
+import { BatchGenerator, Transformer } from "@llmeff/models";
 import { renderTextTable, writeReport } from "@llmeff/report";
 import type { DeviceChoice } from "@llmeff/tensor";
 import type { TrainingConfig } from "../config/training-schema.js";
@@ -149,11 +149,11 @@ async function writeSample(
 ): Promise<string> {
   const { prompt, tokens, ...sampling } = settings;
   using loaded = await loadModel(folder, device);
-  let text = "";
-  for await (const piece of writeText(loaded, loaded.tokenizer!, prompt, { maxTokens: tokens, ...defined(sampling) })) {
-    text += piece;
-  }
-  return text;
+  using batch = new BatchGenerator(loaded.model, loaded.params);
+  let whole = "";
+  for await (const { text } of writeText(batch, loaded.tokenizer!, prompt, { maxTokens: tokens, ...defined(sampling) }))
+    whole += text;
+  return whole;
 }
 
 function printPart(io: Io, { part, arms }: PartResult): void {

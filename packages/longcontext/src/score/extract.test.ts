@@ -63,16 +63,15 @@ describe("extractLatentList", () => {
   });
 
   it("takes linear time on text that nearly matches", () => {
-    const start = performance.now();
+    // Steps that grow with the square of the length would take minutes: more than a test may.
     for (const text of [
-      `[1${" ".repeat(200_000)}x`,
-      `[${"1,".repeat(100_000)}`,
-      "[".repeat(200_000),
-      `answer${" ".repeat(200_000)}`,
+      `[1${" ".repeat(500_000)}x`,
+      `[${"1,".repeat(250_000)}`,
+      "[".repeat(500_000),
+      `answer${" ".repeat(500_000)}`,
     ]) {
       expect(extractLatentList("print", text)).toBeNull();
     }
-    expect(performance.now() - start).toBeLessThan(2000);
   });
 
   it("refuses a view that it doesn't know", () => {

@@ -100,13 +100,10 @@ describe("ratio", () => {
     expect(ratio(a, b, { autojunk: false })).toBe(0.5);
   });
 
-  it("stays within a fraction of a second where rows over all pairs take minutes", () => {
-    const looping = ["abcdefgh".repeat(1000), "abcdefghij".repeat(800)] as const;
-    const start = performance.now();
+  it("ends soon where rows over all pairs take longer than a test may", () => {
+    const looping = ["abcdefgh".repeat(4000), "abcdefghij".repeat(3200)] as const;
     expect(ratio(...looping, { autojunk: false })).toBe(0.8);
-    expect(ratio("a".repeat(8000), "aab".repeat(2666), { autojunk: false })).toBeGreaterThan(0.6);
-    // Some 100 ms on one core; rows alone need over ten seconds for either.
-    expect(performance.now() - start).toBeLessThan(3000);
+    expect(ratio("a".repeat(32_000), "aab".repeat(10_666), { autojunk: false })).toBeGreaterThan(0.6);
   });
 });
 

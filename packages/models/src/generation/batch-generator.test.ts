@@ -1,23 +1,13 @@
 import { memory, scope, type Tensor, tensor } from "@llmeff/tensor";
 import { afterAll, describe, expect, it } from "vitest";
 import { collectGarbage } from "../../../../test/garbage.js";
+import { smallConfig } from "../../test/small-config.js";
 import { KvCache } from "../cache.js";
 import type { TransformerConfig } from "../config.js";
 import { Transformer } from "../transformer.js";
 import { BatchGenerator } from "./batch-generator.js";
 import { generateTokens } from "./generate.js";
 import type { GeneratedToken, SequenceOptions } from "./options.js";
-
-const base: TransformerConfig = {
-  vocabSize: 11,
-  dModel: 16,
-  numLayers: 2,
-  numHeads: 4,
-  numKvHeads: 2,
-  maxSeqLen: 48,
-  ffnDim: 24,
-  initStd: 0.4,
-};
 
 const scaling = { factor: 2, originalLength: 16 };
 
@@ -45,7 +35,7 @@ async function all(tokens: AsyncIterable<GeneratedToken>): Promise<GeneratedToke
 const idsOf = (tokens: readonly GeneratedToken[]) => tokens.map(({ id }) => id);
 
 describe.each(Object.entries(variants))("BatchGenerator with %s", (_name, variant) => {
-  const model = new Transformer({ ...base, ...variant });
+  const model = new Transformer({ ...smallConfig, ...variant });
   const params = model.init(3);
   const state = model.config.experts?.routerBias
     ? Object.fromEntries(
@@ -97,8 +87,139 @@ describe.each(Object.entries(variants))("BatchGenerator with %s", (_name, varian
   });
 });
 
+describe.each([
+  ["dot attention", {}],
+  ["windows", { attention: [{ kind: "dot", window: 5 }, { kind: "dot" }] }],
+  ["2-simplicial windows", { attention: [{ kind: "simplicial", w1: 6, w2: 3 }, { kind: "dot" }] }],
+] satisfies [string, Partial<TransformerConfig>][])("prompts that begin alike, with %s", (_name, variant) => {
+  const model = new Transformer({ ...smallConfig, ...variant });
+  const params = model.init(3);
+  const long = prompts[1]!;
+  afterAll(() => model.dispose());
+
+  const alone = async (prompt: number[], options: SequenceOptions) =>
+    idsOf(await all(generateTokens(model, params, prompt, options)));
+
+  it("are read once for several samples", async () => {
+    for (const prefillChunk of [256, 4]) {
+      using batch = new BatchGenerator(model, params, { prefillChunk });
+      const seeds = [0, 1, 2, 3];
+      const options = (seed: number) => ({ maxTokens: 10, seed });
+      const texts = await Promise.all(seeds.map(async (seed) => idsOf(await all(batch.generate(long, options(seed))))));
+      for (const seed of seeds) expect(texts[seed]).toEqual(await alone(long, options(seed)));
+      // All but the last token, after which the scores are wanted.
+      expect(batch.prompts).toEqual({ read: long.length + 3, reused: 3 * (long.length - 1) });
+    }
+  });
+
+  it("share as much as is the same with a sequence that is being written", async () => {
+    using batch = new BatchGenerator(model, params, { readAhead: 30 });
+    const first = batch.generate([1, 2, 3], { maxTokens: 8, temperature: 0 });
+    const begun: GeneratedToken[] = [];
+    for (let i = 0; i < 8; i++) begun.push((await first.next()).value as GeneratedToken);
+    const options = { maxTokens: 6, temperature: 0 };
+    const prompt = [1, 2, 3, ...idsOf(begun).slice(0, 2), 9, 9];
+    expect(idsOf(await all(batch.generate(prompt, options)))).toEqual(await alone(prompt, options));
+  });
+
+  it("find the caches of sequences that have ended, of the latest as many as are kept", async () => {
+    const before = memory().tensors;
+    {
+      using batch = new BatchGenerator(model, params, { keptSequences: 2 });
+      const options = { maxTokens: 4, temperature: 0 };
+      const turn = async (prompt: number[]) => {
+        const written = idsOf(await all(batch.generate(prompt, options)));
+        expect(written).toEqual(await alone(prompt, options));
+        return [...prompt, ...written];
+      };
+      const other = await turn([7, 7, 7, 7]);
+      const conversation = await turn(long);
+      const { reused } = batch.prompts;
+      const longer = await turn([...conversation, 3, 3]);
+      expect(batch.prompts.reused - reused).toBe(conversation.length - 1);
+      // The longer conversation has taken the place of the shorter; the other one is still there.
+      await turn([...other, 5]);
+      expect(batch.prompts.reused - reused).toBe(conversation.length - 1 + other.length - 1);
+      await turn([0, 1]);
+      await turn([4, 3]);
+      const last = batch.prompts.reused;
+      await turn(longer);
+      expect(batch.prompts.reused).toBe(last);
+    }
+    expect(memory().tensors).toBe(before);
+  });
+
+  it("are read by themselves where their cache fails or is left", async () => {
+    using batch = new BatchGenerator(model, params, { prefillChunk: 3 });
+    const first = batch.generate(long, { maxTokens: 5 });
+    const second = all(batch.generate(long, { maxTokens: 5, seed: 1 }));
+    await first.return(undefined);
+    expect(idsOf(await second)).toEqual(await alone(long, { maxTokens: 5, seed: 1 }));
+  });
+
+  it("share the draft model's cache too", async () => {
+    const draft = { model, params, tokens: 3 };
+    using batch = new BatchGenerator(model, params, { draft, keptSequences: 1 });
+    const options = { maxTokens: 9, temperature: 0 };
+    for (const prompt of [long, long, [...long, 4, 4]])
+      expect(idsOf(await all(batch.generate(prompt, options)))).toEqual(await alone(prompt, options));
+    const { drafted, accepted } = batch.drafts;
+    expect(accepted).toBe(drafted);
+  });
+});
+
+describe("a prompt whose beginning sees itself (prefix language model)", () => {
+  const model = new Transformer({ ...smallConfig, attention: [{ kind: "dot", window: 9 }, { kind: "dot" }] });
+  const params = model.init(3);
+  const prompt = prompts[1]!.slice(0, 12);
+
+  it("is scored as in one pass, whatever the chunks and the other sequences", async () => {
+    for (const prefillChunk of [256, 3]) {
+      using batch = new BatchGenerator(model, params, { prefillChunk });
+      const options = { maxTokens: 5, temperature: 0 };
+      const reading = [all(batch.generate(prompt, { ...options, prefix: 8 })), all(batch.generate(prompt, options))];
+      const [seeing, causal] = (await Promise.all(reading)) as [GeneratedToken[], GeneratedToken[]];
+      const first = (prefix?: number) => {
+        const z = scope(() => {
+          const tokens = tensor(Int32Array.from(prompt), { shape: [1, prompt.length] });
+          const scores = model.lastLogits(params, tokens, undefined, prefix === undefined ? {} : { prefix });
+          return [...(scores.dataSync() as Float32Array)];
+        });
+        return Math.max(...z) - Math.log(z.reduce((sum, x) => sum + Math.exp(x), 0));
+      };
+      expect(seeing[0]!.logProb).toBeCloseTo(first(8), 5);
+      expect(causal[0]!.logProb).toBeCloseTo(first(), 5);
+      expect(Math.abs(first() - first(8))).toBeGreaterThan(1e-3);
+      const options8 = { ...options, prefix: 8 };
+      expect(idsOf(seeing)).toEqual(idsOf(await all(generateTokens(model, params, prompt, options8))));
+    }
+  });
+
+  it("is refused by a model that has no such mask, and in parts", () => {
+    const simplicial = new Transformer({ ...smallConfig, attention: [{ kind: "simplicial" }] });
+    using batch = new BatchGenerator(simplicial, params);
+    expect(() => batch.generate([1, 2], { maxTokens: 1, prefix: 2 })).toThrow(/this model has 2-simplicial ones/);
+    using caches = new KvCache(model.config);
+    const tokens = tensor(Int32Array.of(1, 2), { shape: [1, 2] });
+    const pass = (of: Transformer, options: { length: number; prefix?: number; scored?: number }) =>
+      scope(() => void of.lastLogits(params, tokens, [{ cache: caches, ...options }]));
+    expect(() => pass(simplicial, { length: 2, prefix: 2 })).toThrow(/masks of dot-product layers/);
+    expect(() => pass(model, { length: 2, prefix: 3 })).toThrow(
+      /prefix of 3 positions must come whole in the first pass/,
+    );
+    expect(() => pass(model, { length: 2, prefix: -1 })).toThrow(/a prefix must be a non-negative integer/);
+    expect(() => pass(model, { length: 3 })).toThrow(
+      /with T the sum of their positive lengths; received \[1, 2\] and lengths 3/,
+    );
+    expect(() => pass(model, { length: 2, scored: 3 })).toThrow(/0\.\.2 can be scored; received 3/);
+    const both = [1, 1].map((length) => ({ cache: caches, length }));
+    expect(() => model.lastLogits(params, tokens, both)).toThrow(/the same cache is given for two sequences/);
+    expect(caches.length).toBe(0);
+  });
+});
+
 describe("BatchGenerator", () => {
-  const model = new Transformer(base);
+  const model = new Transformer(smallConfig);
   const params = model.init(1);
   const batchOf = (options = {}) => new BatchGenerator(model, params, options);
 
@@ -112,6 +233,18 @@ describe("BatchGenerator", () => {
     expect(batch.waiting).toBe(4);
     await Promise.all(reading);
     expect(ended).toEqual([0, 2, 1, 3]);
+  });
+
+  it("writes on while a long prompt is read in chunks", async () => {
+    using batch = batchOf({ prefillChunk: 2 });
+    const written: string[] = [];
+    const read = async (name: string, prompt: number[], maxTokens: number) => {
+      for await (const _ of batch.generate(prompt, { maxTokens })) written.push(name);
+    };
+    await Promise.all([read("short", [1], 30), read("long", new Array(40).fill(2), 1)]);
+    // Twenty steps read the prompt, in each of which the other sequence gets its token.
+    expect(written.indexOf("long")).toBeGreaterThanOrEqual(19);
+    expect(written.indexOf("long")).toBeLessThan(30);
   });
 
   it("goes on with the others while one isn't read", async () => {
@@ -198,6 +331,7 @@ describe("BatchGenerator", () => {
   it.each([
     [{ maxSequences: 0 }, /maxSequences must be a positive integer; received 0/],
     [{ prefillChunk: 1.5 }, /prefillChunk must be a positive integer; received 1\.5/],
+    [{ keptSequences: -1 }, /keptSequences must be a non-negative integer; received -1/],
     [{ readAhead: 0 }, /readAhead must be a positive integer; received 0/],
   ])("refuses %o", (options, message) => {
     expect(() => batchOf(options)).toThrow(message);

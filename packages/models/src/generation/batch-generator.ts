@@ -1,11 +1,15 @@
 /** Many sequences over one model at once ("continuous batching"). */
-import { type Device, DisposedError, logSumExp, scope, slice, type Tensor, tensor } from "@llmeff/tensor";
+import { DisposedError } from "@llmeff/tensor";
 import { KvCache } from "../cache.js";
+import type { ResolvedConfig } from "../config.js";
 import type { ForwardOptions } from "../forward-options.js";
 import type { Parameters } from "../parameters.js";
 import type { Transformer } from "../transformer.js";
 import { checkInteger, type GeneratedToken, type Request, resolveRequest, type SequenceOptions } from "./options.js";
-import { type Scores, Sequence } from "./sequence.js";
+import { canLend, disposeCaches, KeptCaches, type KnownTokens, sharedLength } from "./prompt-reuse.js";
+import { Scorer } from "./scorer.js";
+import { Sequence, type SequenceCaches } from "./sequence.js";
+import { type DraftCounts, Drafter, type DraftModel } from "./speculation.js";
 
 export interface BatchOptions extends Pick<ForwardOptions, "state"> {
   /** Sequences in the batch at most; further ones wait. Default 16. */
@@ -14,12 +18,29 @@ export interface BatchOptions extends Pick<ForwardOptions, "state"> {
   prefillChunk?: number;
   /** Tokens drawn before their reader asks for them; a sequence whose reader is slower waits, the others don't. Default 4. */
   readAhead?: number;
+  /**
+   * Sequences that have ended whose caches are kept for prompts that begin like them; default 0. Prompts that begin like a sequence in the batch copy
+   * its cache anyway.
+   */
+  keptSequences?: number;
+  /** Drafts tokens that the model then checks several of in one pass. Texts have the same distribution, at temperature 0 the same tokens. */
+  draft?: DraftModel;
+}
+
+/** Tokens of the prompts that have joined the batch. */
+export interface PromptCounts {
+  /** Those that go through the model. */
+  read: number;
+  /** Those whose rows were copied from another sequence. */
+  reused: number;
 }
 
 /** New tokens of a sequence in a step. */
 interface Part {
   sequence: Sequence;
   length: number;
+  /** Tokens to draft behind them. */
+  drafts: number;
 }
 
 /**
@@ -37,28 +58,37 @@ export class BatchGenerator {
   readonly #maxSequences: number;
   readonly #prefillChunk: number;
   readonly #readAhead: number;
-  readonly #forward: ForwardOptions;
-  readonly #device: Device | undefined;
+  readonly #scorer: Scorer;
+  readonly #drafter: Drafter | undefined;
   /** In the order of the calls. */
   readonly #waiting: Sequence[] = [];
   readonly #active: Sequence[] = [];
+  readonly #kept: KeptCaches;
+  readonly #prompts: PromptCounts = { read: 0, reused: 0 };
   #running: Promise<void> | undefined;
   #disposed = false;
 
   /** @throws {OptionError} for an option outside its domain */
   constructor(
     private readonly model: Transformer,
-    private readonly params: Parameters,
-    { maxSequences = 16, prefillChunk = 256, readAhead = 4, state }: BatchOptions = {},
+    params: Parameters,
+    { maxSequences = 16, prefillChunk = 256, readAhead = 4, keptSequences = 0, state, draft }: BatchOptions = {},
   ) {
     checkInteger("maxSequences", maxSequences, 1);
     checkInteger("prefillChunk", prefillChunk, 1, Number.POSITIVE_INFINITY);
     checkInteger("readAhead", readAhead, 1);
+    checkInteger("keptSequences", keptSequences, 0);
+    this.#kept = new KeptCaches(keptSequences);
     this.#maxSequences = maxSequences;
     this.#prefillChunk = prefillChunk;
     this.#readAhead = readAhead;
-    this.#forward = state === undefined ? {} : { state };
-    this.#device = Object.values(params)[0]?.device;
+    this.#scorer = new Scorer(model, params, state);
+    this.#drafter = draft && new Drafter(draft, model.config);
+  }
+
+  /** Tokens of the model's vocabulary. */
+  get vocabSize(): number {
+    return this.model.config.vocabSize;
   }
 
   /** Sequences in the batch. */
@@ -71,6 +101,15 @@ export class BatchGenerator {
     return this.#waiting.length;
   }
 
+  get prompts(): Readonly<PromptCounts> {
+    return { ...this.#prompts };
+  }
+
+  /** What has come of the drafts of a draft model. */
+  get drafts(): Readonly<DraftCounts> {
+    return { drafted: 0, accepted: 0, ...this.#drafter?.counts };
+  }
+
   /**
    * Draws tokens one at a time, each the next of the prompt and those before it. The sequence joins the batch when there is room, in the order of
    * the calls; leaving the iterator (`break`, `return()`, an abort) frees its rows at once.
@@ -81,10 +120,11 @@ export class BatchGenerator {
   generate(prompt: ArrayLike<number>, options: SequenceOptions): AsyncGenerator<GeneratedToken, undefined, undefined> {
     if (this.#disposed) throw new DisposedError("[BatchGenerator] it was disposed. Make another one.");
     const request = resolveRequest(this.model.config, prompt, options);
+    this.#drafter?.check(request);
     const sequence = new Sequence(request, {
       capacity: this.#readAhead,
       onRoom: () => this.#wake(),
-      onLeave: (left) => this.#remove(left),
+      onLeave: (left, caches) => this.#remove(left, caches),
     });
     if (request.count === 0) sequence.end();
     if (sequence.ended) return sequence.stream;
@@ -98,6 +138,7 @@ export class BatchGenerator {
     this.#disposed = true;
     for (const sequence of [...this.#active, ...this.#waiting])
       sequence.fail(new DisposedError("[BatchGenerator] it was disposed while this sequence was being written."));
+    this.#kept.dispose();
   }
 
   [Symbol.dispose](): void {
@@ -110,10 +151,17 @@ export class BatchGenerator {
     await this.#running;
   }
 
-  #remove(sequence: Sequence): void {
+  #remove(sequence: Sequence, caches: SequenceCaches | undefined): void {
     for (const list of [this.#active, this.#waiting]) {
       const at = list.indexOf(sequence);
       if (at >= 0) list.splice(at, 1);
+    }
+    if (caches !== undefined && (sequence.failed || !isReusable(this.model.config, sequence.request))) {
+      disposeCaches(caches);
+    } else if (caches !== undefined) {
+      // The row of the last token, if there is one, may be that of a drafted token in its place.
+      const length = Math.min(caches.cache.length, sequence.length - 1);
+      this.#kept.add({ ids: sequence.ids.slice(0, length), caches });
     }
     this.#wake();
   }
@@ -137,10 +185,48 @@ export class BatchGenerator {
 
   #admit(): void {
     while (this.#active.length < this.#maxSequences && this.#waiting.length > 0) {
-      const sequence = this.#waiting.shift()!;
-      sequence.begin(new KvCache(this.model.config, { expected: expectedLength(sequence.request) }));
-      this.#active.push(sequence);
+      this.#active.push(this.#waiting.shift()!);
     }
+  }
+
+  /**
+   * Gives a sequence its caches, with what others remember of the beginning of its prompt.
+   *
+   * @returns false while another is still reading what both begin with
+   */
+  #begin(sequence: Sequence): boolean {
+    const { request } = sequence;
+    const { prompt } = request;
+    const expected = expectedLength(request);
+    const [found, shared] = isReusable(this.model.config, request) ? this.#lender(request) : [undefined, 0];
+    if (found !== undefined && shared > found.caches.cache.length) return false;
+    const lend = (cache: KvCache | undefined, rollback: number) =>
+      cache !== undefined && canLend(cache, shared) ? cache.clone({ length: shared, expected, rollback }) : undefined;
+    const rollback = this.#drafter?.tokens ?? 0;
+    const lent = found && lend(found.caches.cache, rollback);
+    const cache = lent ?? new KvCache(this.model.config, { expected, rollback });
+    const draft = this.#drafter && ((found && lend(found.caches.draft, rollback)) ?? this.#drafter.cache(expected));
+    if (found !== undefined) this.#kept.touch(found);
+    sequence.begin({ cache, draft });
+    this.#prompts.reused += cache.length;
+    this.#prompts.read += prompt.length - cache.length;
+    return true;
+  }
+
+  /** Who remembers most of the beginning of a prompt, or is about to: sequences in the batch, and ended ones. */
+  #lender({ prompt }: Request): [KnownTokens | undefined, number] {
+    let [best, most]: [KnownTokens | undefined, number] = [undefined, 0];
+    const offer = (remembered: KnownTokens, known: number) => {
+      const { cache } = remembered.caches;
+      const shared = Math.min(sharedLength(prompt, remembered), known);
+      if (shared > most && (shared > cache.length || canLend(cache, shared))) [best, most] = [remembered, shared];
+    };
+    for (const { ids, caches, request } of this.#active) {
+      // The last token is always still to be read; of a prompt that is being read, the others are soon known.
+      if (caches !== undefined && isReusable(this.model.config, request)) offer({ ids, caches }, ids.length - 1);
+    }
+    for (const kept of this.#kept) offer(kept, kept.ids.length);
+    return [best, most];
   }
 
   /** One token of every sequence that is being written and whose reader keeps up, and a chunk of the prompts in the order of their coming. */
@@ -148,55 +234,44 @@ export class BatchGenerator {
     let room = this.#prefillChunk;
     const parts: Part[] = [];
     for (const sequence of this.#active) {
+      if (sequence.caches === undefined && !this.#begin(sequence)) continue;
       if (sequence.stream.full) continue;
       const { pending } = sequence;
       const length = pending === 1 ? 1 : Math.min(pending, Math.max(room, room > 0 ? sequence.indivisible : 0));
       if (length === 0) continue;
       if (pending > 1) room = Math.max(0, room - length);
-      parts.push({ sequence, length });
+      parts.push({ sequence, length, drafts: (pending === 1 && this.#drafter?.most(sequence)) || 0 });
     }
     return parts;
   }
 
   async #step(parts: readonly Part[]): Promise<void> {
-    let scores: Scores[];
     try {
-      scores = await this.#scores(parts);
-      await Promise.all(parts.map(({ sequence }) => sequence.prepareDraw()));
+      await Promise.all(parts.map(({ sequence, drafts }) => sequence.prepareDraws(1 + drafts)));
+      await this.#draft(parts);
+      const going = parts.filter(({ sequence }) => !sequence.ended);
+      if (going.length === 0) return;
+      const scores = await this.#scorer.score(going.map(({ sequence, length }) => sequence.input(length)));
+      for (const [i, { sequence }] of going.entries()) sequence.take(scores[i]!, this.#drafter?.counts);
     } catch (error) {
       // Nobody knows which of their caches are whole.
       for (const { sequence } of parts) sequence.fail(error);
-      return;
     }
-    for (const [i, { sequence }] of parts.entries()) sequence.take(scores[i]!);
   }
 
-  /** The scores after the last of the new tokens of each part. */
-  async #scores(parts: readonly Part[]): Promise<Scores[]> {
-    const vocabSizes = [...new Set(parts.map(({ sequence }) => sequence.request.vocabSize))];
-    const [logits, ...sums] = scope(() => {
-      const ids = Int32Array.from(parts.flatMap(({ sequence, length }) => sequence.next(length)));
-      const tokens = tensor(ids, { shape: [1, ids.length], device: this.#device });
-      const rows = parts.map(({ sequence, length }) => ({ cache: sequence.cache!, length, ...sequence.prefix }));
-      const scores = this.model.lastLogits(this.params, tokens, rows, this.#forward);
-      // As numbers: `data` gives those of half-precision models as bits.
-      const wide = scores.dtype === "float64" ? scores : scores.astype("float32");
-      return [wide, ...vocabSizes.map((n) => logSumExp(slice(wide, 1, 0, n), { axis: 1 }))] as [Tensor, ...Tensor[]];
-    });
-    try {
-      const [values, ...totals] = (await Promise.all([logits, ...sums].map((x) => x.data()))) as Float32Array[];
-      const V = this.model.config.vocabSize;
-      return parts.map(({ sequence }, i) => {
-        const { vocabSize } = sequence.request;
-        return {
-          logits: values!.subarray(i * V, i * V + vocabSize),
-          logSumExp: totals[vocabSizes.indexOf(vocabSize)]![i]!,
-        };
-      });
-    } finally {
-      for (const x of [logits, ...sums]) x.dispose();
-    }
+  async #draft(parts: readonly Part[]): Promise<void> {
+    if (this.#drafter === undefined) return;
+    const reading = parts.filter(({ sequence, length }) => length > 1 || sequence.pending > 1);
+    await this.#drafter.read(
+      reading.map(({ sequence, length }) => ({ sequence, end: sequence.length - sequence.pending + length })),
+    );
+    await this.#drafter.draft(parts);
   }
+}
+
+/** Whether what is remembered of a part of the sequence is the same, whatever follows. */
+function isReusable({ ropeScaling }: ResolvedConfig, { indivisible }: Request): boolean {
+  return indivisible === 0 && ropeScaling?.type !== "dynamic";
 }
 
 /** Positions to make room for at first: a sequence may end long before it has as many as it may. */

@@ -1,10 +1,10 @@
-import { OptionError, scope, tensor } from "@llmeff/tensor";
+import { accumulationDType, OptionError, scope, type Tensor, tensor } from "@llmeff/tensor";
 import type { KvCache } from "../cache.js";
 import type { Parameters } from "../parameters.js";
 import type { Transformer } from "../transformer.js";
 import { Draws } from "./draws.js";
 import { checkInteger, type GenerateOptions, type Request, resolveRequest } from "./options.js";
-import { drawToken, readLogits, tokenProbabilities } from "./sampling.js";
+import { drawToken, tokenProbabilities } from "./sampling.js";
 
 /** Options of `continueFrom`. */
 export type ContinueOptions = Omit<GenerateOptions, "prefix" | "topLogProbs">;
@@ -38,7 +38,7 @@ export async function* continueFrom(
   const { signal, sampling, count, stopTokens } = request;
   const device = Object.values(params)[0]?.device;
   const forward = state === undefined ? {} : { state };
-  const pass = <T>(ids: readonly number[], run: (tokens: ReturnType<typeof tensor>) => T): T => {
+  const pass = <T>(ids: readonly number[], run: (tokens: Tensor) => T): T => {
     signal?.throwIfAborted();
     using tokens = tensor(Int32Array.from(ids), { shape: [1, ids.length], device });
     return run(tokens);
@@ -47,17 +47,22 @@ export async function* continueFrom(
     const part = request.prompt.slice(cache.length, cache.length + prefillChunk);
     pass(part, (tokens) => model.hidden(params, tokens, cache, forward).dispose());
   }
-  const draws = new Draws(request.seed);
-  const history = { seen: new Set(request.prompt), drawn: new Map<number, number>() };
+  const draws = new Draws(request.seed, "token");
+  const history = { prompt: new Set(request.prompt), drawn: new Map<number, number>() };
   let next: readonly number[] = request.prompt.slice(cache.length);
   for (let i = 0; i < count; i++) {
     if (sampling.temperature > 0) await draws.reach(i + 1);
-    using logits = pass(next, (tokens) => scope(() => model.lastLogits(params, tokens, cache, forward)));
-    const scores = (await readLogits(logits)).subarray(0, request.vocabSize);
+    // As numbers: `data` gives those of half-precision models as bits.
+    using logits = pass(next, (tokens) =>
+      scope(() => {
+        const scores = model.lastLogits(params, tokens, cache, forward);
+        return scores.astype(accumulationDType(scores.dtype));
+      }),
+    );
+    const scores = ((await logits.data()) as Float32Array | Float64Array).subarray(0, request.vocabSize);
     const id = drawToken(tokenProbabilities(scores, sampling, history), draws.at(i));
     yield id;
     if (stopTokens.has(id)) return;
-    history.seen.add(id);
     history.drawn.set(id, (history.drawn.get(id) ?? 0) + 1);
     next = [id];
   }

@@ -1,7 +1,7 @@
 /** What generation may be told, and its check. */
 import { IndexOutOfRangeError, OptionError } from "@llmeff/tensor";
 import type { ResolvedConfig } from "../config.js";
-import type { ForwardOptions } from "../forward-options.js";
+import { type ForwardOptions, hasMasks } from "../forward-options.js";
 import { type ResolvedSampling, resolveSampling, type SamplingOptions } from "./sampling.js";
 
 /** How one sequence is continued. */
@@ -75,6 +75,9 @@ export function resolveRequest(config: ResolvedConfig, prompt: ArrayLike<number>
   checkPrompt(config, prompt);
   if (prefix > prompt.length) {
     throw new OptionError(`[generate] the prefix of ${prefix} is longer than the prompt of ${prompt.length} tokens.`);
+  }
+  if (prefix > 0 && !hasMasks(config)) {
+    throw new OptionError("[generate] a prefix is a mask of dot-product layers; this model has 2-simplicial ones.");
   }
   if (!Number.isSafeInteger(vocabSize) || vocabSize <= 0 || vocabSize > config.vocabSize) {
     throw new OptionError(`[generate] vocabSize must be an integer in 1..${config.vocabSize}; received ${vocabSize}.`);

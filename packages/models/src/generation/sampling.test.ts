@@ -2,8 +2,8 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { drawToken, resolveSampling, tokenProbabilities } from "./sampling.js";
 
-const probabilities = (logits: number[], options = {}, seen: number[] = [], drawn = new Map<number, number>()) =>
-  tokenProbabilities(logits, resolveSampling(options), { seen, drawn });
+const probabilities = (logits: number[], options = {}, prompt: number[] = [], drawn = new Map<number, number>()) =>
+  tokenProbabilities(logits, resolveSampling(options), { prompt: new Set(prompt), drawn });
 
 describe("tokenProbabilities", () => {
   it("takes the lowest id of the most likely tokens at temperature 0", () => {
@@ -22,7 +22,11 @@ describe("tokenProbabilities", () => {
   it("penalises each seen token once", () => {
     const once = probabilities([1, -1, 0], { repetitionPenalty: 2 }, [0, 1]);
     expect([...once]).toEqual([...probabilities([0.5, -2, 0])]);
-    expect([...probabilities([1, -1, 0], { repetitionPenalty: 2 }, [0, 1, 0, 0])]).toEqual([...once]);
+    const drawn = new Map([
+      [0, 3],
+      [1, 1],
+    ]);
+    expect([...probabilities([1, -1, 0], { repetitionPenalty: 2 }, [0], drawn)]).toEqual([...once]);
   });
 
   it("subtracts the presence penalty once and the frequency penalty as often as a token was drawn", () => {

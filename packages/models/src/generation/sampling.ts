@@ -1,4 +1,4 @@
-import { accumulationDType, LlmeffError, NonFiniteError, OptionError, type Tensor } from "@llmeff/tensor";
+import { LlmeffError, NonFiniteError, OptionError } from "@llmeff/tensor";
 
 /** How the next token is drawn (models.md §9). Steps apply in the order of these fields. */
 export interface SamplingOptions {
@@ -60,36 +60,29 @@ export function resolveSampling(options: SamplingOptions): ResolvedSampling {
   };
 }
 
-/** Logits as numbers: `data` gives those of half-precision models as bits. */
-export async function readLogits(logits: Tensor): Promise<Float32Array | Float64Array> {
-  using wide = logits.astype(accumulationDType(logits.dtype));
-  return (await wide.data()) as Float32Array | Float64Array;
-}
-
-/** What was written before the next token. */
+/** What was written before the next token. The repetition penalty falls on all of it, presence and frequency penalties on what was drawn. */
 export interface History {
-  /** Ids that the repetition penalty falls on: those of the prompt and the drawn ones. */
-  seen?: Iterable<number>;
-  /** How often each id was drawn, for the presence and frequency penalties. */
+  prompt?: ReadonlySet<number>;
+  /** How often each id was drawn. */
   drawn?: ReadonlyMap<number, number>;
 }
 
 /** Logits after penalties and biases. */
-function adjusted(logits: ArrayLike<number>, options: ResolvedSampling, { seen = [], drawn }: History): Float64Array {
+function adjusted(logits: ArrayLike<number>, options: ResolvedSampling, { prompt, drawn }: History): Float64Array {
   const { repetitionPenalty, presencePenalty, frequencyPenalty, logitBias } = options;
   const scores = Float64Array.from(logits);
-  const within = (id: number) => id >= 0 && id < scores.length;
+  const change = (id: number, to: (z: number) => number) => {
+    if (id >= 0 && id < scores.length) scores[id] = to(scores[id]!);
+  };
   if (repetitionPenalty !== 1) {
-    for (const id of seen instanceof Set ? (seen as Set<number>) : new Set(seen)) {
-      if (!within(id)) continue;
-      const z = scores[id]!;
-      scores[id] = z > 0 ? z / repetitionPenalty : z * repetitionPenalty;
-    }
+    const penalised = (z: number) => (z > 0 ? z / repetitionPenalty : z * repetitionPenalty);
+    for (const id of prompt ?? []) change(id, penalised);
+    for (const id of drawn?.keys() ?? []) if (!prompt?.has(id)) change(id, penalised);
   }
-  if (drawn !== undefined && (presencePenalty !== 0 || frequencyPenalty !== 0)) {
-    for (const [id, count] of drawn) if (within(id)) scores[id]! -= presencePenalty + count * frequencyPenalty;
+  if (presencePenalty !== 0 || frequencyPenalty !== 0) {
+    for (const [id, count] of drawn ?? []) change(id, (z) => z - presencePenalty - count * frequencyPenalty);
   }
-  for (const [id, bias] of logitBias) if (within(id)) scores[id]! += bias;
+  for (const [id, bias] of logitBias) change(id, (z) => z + bias);
   return scores;
 }
 

@@ -4,41 +4,53 @@ import { Draws } from "./draws.js";
 import { likeliest } from "./log-probs.js";
 import type { GeneratedToken, Request } from "./options.js";
 import { drawToken, tokenProbabilities } from "./sampling.js";
+import type { NewTokens, Scores } from "./scorer.js";
+import { checkDrafted, type DraftCounts } from "./speculation.js";
 import { TokenStream, type TokenStreamOptions } from "./token-stream.js";
 
-/** What the model says about the next token of one sequence. */
-export interface Scores {
-  /** `[vocabSize]` */
-  logits: Float32Array | Float64Array;
-  /** Of these logits. */
-  logSumExp: number;
+export interface SequenceEvents extends Pick<TokenStreamOptions, "capacity" | "onRoom"> {
+  /** Called once, when the sequence has ended or was left; its caches are the listener's, if it had joined. */
+  onLeave(sequence: Sequence, caches: SequenceCaches | undefined): void;
 }
 
-export interface SequenceEvents extends Pick<TokenStreamOptions, "capacity" | "onRoom"> {
-  /** Called once, when the sequence has ended or was left. */
-  onLeave(sequence: Sequence): void;
+/** What a sequence remembers, of the model and where there is one of the draft model. */
+export interface SequenceCaches {
+  cache: KvCache;
+  draft: KvCache | undefined;
+}
+
+interface Drafted {
+  id: number;
+  /** Those by which it was drawn. */
+  probabilities: Float64Array;
 }
 
 export class Sequence {
   readonly stream: TokenStream<GeneratedToken>;
-  /** The prompt and what was drawn. */
   readonly #ids: number[];
-  readonly #seen: Set<number>;
+  readonly #prompt: ReadonlySet<number>;
+  /** How often each token was drawn; while a draft is made or checked, its tokens too. */
   readonly #counts = new Map<number, number>();
   readonly #draws: Draws;
+  readonly #draftDraws: Draws;
+  readonly #keepDraws: Draws;
+  #drafted: Drafted[] = [];
   #drawn = 0;
-  #cache: KvCache | undefined;
+  #caches: SequenceCaches | undefined;
   #ended = false;
+  #failed = false;
 
   constructor(
     readonly request: Request,
     private readonly events: SequenceEvents,
   ) {
-    this.#ids = [...request.prompt];
-    this.#seen = new Set(request.prompt);
-    this.#draws = new Draws(request.seed);
+    const { prompt, seed, signal } = request;
+    this.#ids = [...prompt];
+    this.#prompt = new Set(prompt);
+    this.#draws = new Draws(seed, "token");
+    this.#draftDraws = new Draws(seed, "draft");
+    this.#keepDraws = new Draws(seed, "keep");
     this.stream = new TokenStream({ ...events, onLeave: () => this.#leave() });
-    const { signal } = request;
     if (signal?.aborted) this.#abort();
     else signal?.addEventListener("abort", this.#abort, { once: true });
   }
@@ -47,61 +59,136 @@ export class Sequence {
     return this.#ended;
   }
 
-  get cache(): KvCache | undefined {
-    return this.#cache;
+  /** Whether it ended by an error or an abort. */
+  get failed(): boolean {
+    return this.#failed;
   }
 
-  /** Joins the batch with an empty cache, which is the sequence's from here on. */
-  begin(cache: KvCache): void {
-    this.#cache = cache;
+  /** The prompt and what was drawn. */
+  get ids(): readonly number[] {
+    return this.#ids;
+  }
+
+  get length(): number {
+    return this.#ids.length;
+  }
+
+  /** Undefined before it joins the batch, and after its end. */
+  get caches(): SequenceCaches | undefined {
+    return this.#caches;
+  }
+
+  /** Tokens that may still be drawn. */
+  get left(): number {
+    return this.request.count - this.#drawn;
+  }
+
+  /** Joins the batch with caches that are empty or hold the beginning of the prompt, and are the sequence's from here on. */
+  begin(caches: SequenceCaches): void {
+    this.#caches = caches;
   }
 
   /** Tokens that the model hasn't seen. */
   get pending(): number {
-    return this.#ids.length - this.#cache!.length;
+    return this.#ids.length - this.#caches!.cache.length;
   }
 
   /** Of these, how many can't be given to the model in parts. */
   get indivisible(): number {
-    return Math.max(1, this.request.indivisible - this.#cache!.length);
+    return Math.max(1, this.request.indivisible - this.#caches!.cache.length);
   }
 
-  /** The first of the tokens that the model hasn't seen. */
-  next(length: number): number[] {
-    const from = this.#cache!.length;
-    return this.#ids.slice(from, from + length);
+  /** The first `length` tokens that the model hasn't seen, with the drafted ones if these are all. */
+  input(length: number): NewTokens {
+    const { cache } = this.#caches!;
+    const ids = this.#ids.slice(cache.length, cache.length + length);
+    if (length < this.pending) return this.#newTokens(ids, cache, 0);
+    return this.#newTokens([...ids, ...this.#drafted.map(({ id }) => id)], cache, 1 + this.#drafted.length);
   }
 
-  /** What the forward pass is to know of the prompt's prefix. */
-  get prefix(): { prefix?: number } {
-    return this.request.prefix > 0 ? { prefix: this.request.prefix } : {};
+  /** What the draft model hasn't seen of the first `end` tokens, drafted ones included. */
+  draftInput(end: number, scored: number): NewTokens {
+    const cache = this.#caches!.draft!;
+    const all = [...this.#ids.slice(cache.length), ...this.#drafted.slice(-1).map(({ id }) => id)];
+    return this.#newTokens(all.slice(0, end - cache.length), cache, scored);
   }
 
-  async prepareDraw(): Promise<void> {
-    if (this.request.sampling.temperature > 0) await this.#draws.reach(this.#drawn + 1);
+  #newTokens(ids: readonly number[], cache: KvCache, scored: number): NewTokens {
+    const { vocabSize, prefix } = this.request;
+    return { ids, cache, scored, vocabSize, prefix };
   }
 
-  /** Draws the next token, if these are the scores after the last one and somebody still wants it. */
-  take(scores: Scores): void {
+  /** Makes sure of the random numbers of the next tokens. */
+  async prepareDraws(tokens: number): Promise<void> {
+    if (this.request.sampling.temperature === 0) return;
+    const needed = tokens > 1 ? [this.#draws, this.#draftDraws, this.#keepDraws] : [this.#draws];
+    await Promise.all(needed.map((draws) => draws.reach(this.#drawn + tokens)));
+  }
+
+  /** Takes a drafted token, by the scores of the draft model after the last one. */
+  propose({ logits }: Scores): void {
+    if (this.#ended) return;
+    this.#orFail(() => {
+      const probabilities = this.#probabilities(logits);
+      const id = drawToken(probabilities, this.#draftDraws.at(this.#drawn + this.#drafted.length));
+      this.#drafted.push({ id, probabilities });
+      this.#count(id, 1);
+    });
+  }
+
+  /** Takes the next tokens, if these are the scores after the last one and the drafted ones and somebody still wants them. */
+  take(scores: readonly Scores[], counts?: DraftCounts): void {
     if (this.#ended || this.pending > 0) return;
-    try {
-      this.#give(scores);
-    } catch (error) {
-      this.fail(error);
-    }
+    const drafted = this.#drafted;
+    this.#drafted = [];
+    for (const { id } of drafted) this.#count(id, -1);
+    this.#orFail(() => {
+      const accepted = this.#check(drafted, scores);
+      if (counts !== undefined) {
+        counts.drafted += drafted.length;
+        counts.accepted += accepted;
+      }
+      if (this.#ended) return;
+      // What follows the last drafted token that was right was computed after wrong ones.
+      const { cache, draft } = this.#caches!;
+      for (const each of draft === undefined ? [cache] : [cache, draft])
+        each.truncate(Math.min(each.length, this.#ids.length - 1));
+    });
   }
 
-  #give({ logits, logSumExp }: Scores): void {
-    const { sampling, stopTokens, count, topLogProbs } = this.request;
-    const history = { seen: this.#seen, drawn: this.#counts };
-    const id = drawToken(tokenProbabilities(logits, sampling, history), this.#draws.at(this.#drawn));
+  /** Gives the drafted tokens that are right, and one more. @returns how many were right */
+  #check(drafted: readonly Drafted[], scores: readonly Scores[]): number {
+    for (const [i, { id, probabilities }] of drafted.entries()) {
+      const p = this.#probabilities(scores[i]!.logits);
+      const at = this.#drawn;
+      const chosen = checkDrafted(p, probabilities, id, this.#keepDraws.at(at), this.#draws.at(at));
+      this.#give(chosen, scores[i]!);
+      if (chosen !== id) return i;
+      if (this.#ended) return i + 1;
+    }
+    const last = scores.at(-1)!;
+    this.#give(drawToken(this.#probabilities(last.logits), this.#draws.at(this.#drawn)), last);
+    return drafted.length;
+  }
+
+  #probabilities(logits: ArrayLike<number>): Float64Array {
+    return tokenProbabilities(logits, this.request.sampling, { prompt: this.#prompt, drawn: this.#counts });
+  }
+
+  #count(id: number, by: 1 | -1): void {
+    const count = (this.#counts.get(id) ?? 0) + by;
+    if (count === 0) this.#counts.delete(id);
+    else this.#counts.set(id, count);
+  }
+
+  #give(id: number, { logits, logSumExp }: Scores): void {
+    const { stopTokens, topLogProbs } = this.request;
     this.#drawn++;
     this.#ids.push(id);
-    this.#seen.add(id);
-    this.#counts.set(id, (this.#counts.get(id) ?? 0) + 1);
+    this.#count(id, 1);
     const withLogProb = (id: number) => ({ id, logProb: logits[id]! - logSumExp });
     this.stream.push({ ...withLogProb(id), top: likeliest(logits, topLogProbs).map(withLogProb) });
-    if (this.#drawn === count || stopTokens.has(id)) this.end();
+    if (this.left === 0 || stopTokens.has(id)) this.end();
   }
 
   end(): void {
@@ -110,8 +197,17 @@ export class Sequence {
   }
 
   fail(error: unknown): void {
+    this.#failed ||= !this.#ended;
     this.stream.fail(error);
     this.#leave();
+  }
+
+  #orFail(work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      this.fail(error);
+    }
   }
 
   readonly #abort = (): void => {
@@ -122,7 +218,8 @@ export class Sequence {
     if (this.#ended) return;
     this.#ended = true;
     this.request.signal?.removeEventListener("abort", this.#abort);
-    this.#cache?.dispose();
-    this.events.onLeave(this);
+    const caches = this.#caches;
+    this.#caches = undefined;
+    this.events.onLeave(this, caches);
   }
 }

@@ -2,6 +2,7 @@
 import {
   type AttentionOptions,
   attention,
+  cachedAttention,
   concat,
   linear,
   linearMany,
@@ -95,34 +96,37 @@ function overSpans<const Heads extends readonly Tensor[]>(
   return concat(parts, 1);
 }
 
-/** The masks of keys that begin at an absolute position. */
-function masksFrom({ prefix }: CacheSpan, offset: number): AttentionMasks {
-  return prefix === undefined ? {} : { prefix: Math.max(0, prefix - offset) };
+/** The prefix among keys that begin at an absolute position; none for queries behind it, which see it anyway. */
+function masksFrom({ prefix, start }: CacheSpan, offset: number): { prefix?: number } {
+  return prefix === undefined || start >= prefix ? {} : { prefix: Math.max(0, prefix - offset) };
 }
 
 function dot(context: AttentionContext, layer: LayerOf<"dot">, x: Tensor): Tensor {
   const { config, masks, spans } = context;
   const angles = layer.rope ? context.angles : undefined;
-  const [q, k, v] = heads(context, x, ["q", "k", "v"], layer.qkNorm ? ["q", "k"] : []) as [Tensor, Tensor, Tensor];
+  const [plain, k, v] = heads(context, x, ["q", "k", "v"], layer.qkNorm ? ["q", "k"] : []) as [Tensor, Tensor, Tensor];
+  const q = lengthScaled(plain, spans ?? [{ start: 0, length: x.shape[1]! }], layer.scaleFrom);
   const options: AttentionOptions = {
     scale: config.attentionScale,
     softcap: config.attentionSoftcap,
     ...(layer.window === undefined ? {} : { window: layer.window }),
   };
-  if (spans === undefined) {
-    return attention(lengthScaled(q, 0, layer.scaleFrom), k, v, { ...options, ...masks, ...withRope(angles) });
-  }
-  const keys = turned(k, keepsKeysUnturned(config) ? undefined : angles);
-  return overSpans(spans, [turned(q, angles), keys, v], (span, [q, k, v]) => {
-    const cache = span.cache.layers[context.layer]!;
-    const { rows, offset } = rememberedKeys(cache.k, k, layer.rope ? span.keyAngles : undefined);
-    const values = cache.v.append(v);
-    return attention(lengthScaled(q, span.start, layer.scaleFrom), rows, values.rows, {
-      ...options,
-      ...masksFrom(span, offset),
-      qOffset: span.start - offset,
+  if (spans === undefined) return attention(q, k, v, { ...options, ...masks, ...withRope(angles) });
+  if (keepsKeysUnturned(config)) {
+    return overSpans(spans, [turned(q, angles), k, v], (span, [q, k, v]) => {
+      const cache = span.cache.layers[context.layer]!;
+      const { rows, offset } = rememberedKeys(cache.k, k, layer.rope ? span.keyAngles : undefined);
+      const own = { ...options, ...masksFrom(span, offset), qOffset: span.start - offset };
+      return attention(q, rows, cache.v.append(v).rows, own);
     });
+  }
+  const sequences = spans.map((span) => {
+    const cache = span.cache.layers[context.layer]!;
+    const { buffer: keys, kept, offset } = cache.k.reserve(k, span.length);
+    const { buffer: values } = cache.v.reserve(v, span.length);
+    return { length: span.length, keys, values, kept, ...masksFrom(span, offset) };
   });
+  return cachedAttention(turned(q, angles), turned(k, angles), v, sequences, options);
 }
 
 const withRope = (rope: RopeAngles | undefined) => (rope === undefined ? {} : { rope });

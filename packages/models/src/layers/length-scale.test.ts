@@ -6,17 +6,29 @@ import { lengthScaled } from "./length-scale.js";
 describe("lengthScaled", () => {
   it("leaves queries up to scaleFrom as they are, the same tensor if there is no other", () => {
     const q = ones([1, 6, 1, 2]);
-    expect(lengthScaled(q, 0, undefined)).toBe(q);
-    expect(lengthScaled(q, 2, 8)).toBe(q);
+    expect(lengthScaled(q, [{ start: 0, length: 6 }], undefined)).toBe(q);
+    expect(lengthScaled(q, [{ start: 2, length: 6 }], 8)).toBe(q);
     // Positions 3 … 8 see 4 … 9 keys; only the last sees more than 8.
-    const values = [...lengthScaled(q, 3, 8).dataSync()];
+    const values = [...lengthScaled(q, [{ start: 3, length: 6 }], 8).dataSync()];
     expect(values.slice(0, 10)).toEqual(Array(10).fill(1));
     expect(values[11]).toBeCloseTo(Math.log(9) / Math.log(8), 6);
   });
 
+  it("counts each of several sequences from its own start", () => {
+    const ranges = [
+      { start: 2, length: 1 },
+      { start: 9, length: 2 },
+    ];
+    const values = lengthScaled(ones([1, 3, 1, 1]), ranges, 4).dataSync();
+    for (const [i, n] of [3, 10, 11].entries())
+      expect(values[i]).toBeCloseTo(Math.max(1, Math.log(n) / Math.log(4)), 6);
+  });
+
   it.each(["float32", "bfloat16", "float64"] as const)("knows its place after ten million tokens in %s", (dtype) => {
     const start = 10_000_000;
-    const scaled = scope(() => lengthScaled(ones([1, 3, 2, 4], { dtype }), start, 512).astype("float64")).dataSync();
+    const scaled = scope(() =>
+      lengthScaled(ones([1, 3, 2, 4], { dtype }), [{ start, length: 3 }], 512).astype("float64"),
+    ).dataSync();
     const roundoff = { float32: 2 ** -22, bfloat16: 2 ** -8, float64: 2 ** -50 }[dtype];
     for (const [i, value] of scaled.entries()) {
       const expected = Math.log(start + 1 + Math.floor(i / 8)) / Math.log(512);

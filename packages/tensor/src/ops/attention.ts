@@ -169,7 +169,8 @@ export function checkHeads(where: string, heads: number, kvHeads: number): void 
   }
 }
 
-function checkShapes(where: string, q: Tensor, k: Tensor, v: Tensor): void {
+/** @internal */
+export function checkShapes(where: string, q: Tensor, k: Tensor, v: Tensor): void {
   checkFloating(where, { q, k, v });
   checkRank(where, "q", q, 4, "[B, T, H, D]");
   checkRank(where, "k", k, 4, "[B, S, K, D]");
@@ -213,8 +214,8 @@ function documentsOf(where: string, documents: AttentionOptions["documents"], q:
   return [of.q, of.k] as const;
 }
 
-/** The prefix of each query, `[B, T]`. */
-function prefixOf(where: string, prefix: AttentionOptions["prefix"], causal: boolean, q: Tensor): Tensor | null {
+/** The prefix of each query, `[B, T]`. @internal */
+export function prefixOf(where: string, prefix: AttentionOptions["prefix"], causal: boolean, q: Tensor): Tensor | null {
   if (prefix === undefined) return null;
   if (!causal) {
     throw new OptionError(
@@ -230,7 +231,8 @@ function prefixOf(where: string, prefix: AttentionOptions["prefix"], causal: boo
   return prefix.rank === 2 ? prefix : prefix.view([B, T], [prefix.strides[0]!, 0]);
 }
 
-function settingsOf(where: string, q: Tensor, k: Tensor, options: AttentionOptions): Settings {
+/** @internal */
+export function settingsOf(where: string, q: Tensor, k: Tensor, options: AttentionOptions): Settings {
   const [, T, , D] = q.shape as [number, number, number, number];
   const S = k.shape[1]!;
   const { scale = 1 / Math.sqrt(D), causal = true, softcap = 0 } = options;

@@ -23,6 +23,7 @@ export {
   remainder,
   sub,
 } from "./binary.js";
+export { type CachedAttentionOptions, cachedAttention, type KeptRows } from "./cached-attention.js";
 export { astype } from "./cast.js";
 export { clip } from "./clip.js";
 export { clone, detach } from "./clone.js";
