@@ -16,6 +16,12 @@
  * What holds beyond the training length: layers with a window and rotary positions write at each place what was said shortly before; one layer sees everything
  * and has no positions, so that no distance is new to it, with queries and keys of fixed norm. The more keys it sees, the larger the share that all
  * others have in its softmax: from the training length on its logits grow with ln n (`scaleFrom`).
+ *
+ * What was tried at CPU size: Muon finds the mechanism in 100 to 300 steps, AdamW had not begun to after 300 (loss 0.009 against 1.69 on short needles). Three layers with
+ * windows reach in 600 steps a loss of 0.02, two of them 0.10 in 700. Having seen at most four needles at a time, the model took keys that share a word for
+ * each other among twenty (86 % at 4k); the last phase, with up to fourteen, brings 95 to 98 %, at 64k as at 4k. Among four, 100 %.
+ * The GPU size has not been run: by arithmetic 3.1 million parameters; a text of 10,485,760 tokens takes 5.6e16 operations, nearly all in the one layer that sees
+ * everything (141 s at 400 TFLOP/s), and a cache of 5.4 GB in bfloat16; three texts of every length 8.5 minutes.
  */
 import { appendFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -80,8 +86,8 @@ const sizes = {
     last: { rate: 0.01, stages: [{ seqLen: k, steps: 600, needles: 14, asked: 3 }] },
     scaleFrom: 512,
     lengths: [k, 4 * k, 16 * k, 64 * k],
-    haystacks: 5,
-    needles: 20,
+    haystacks: 25,
+    needles: 4,
     prefillChunk: 2 * k,
   },
   gpu: {
@@ -377,7 +383,16 @@ function rowOf(length) {
   // The first question of a text takes the text through the model, the others the question alone.
   const [first, others] = [true, false].map((is) => own.filter(({ usage }) => usage.cachedTokens < length / 2 === is));
   return {
-    ...{ length, texts: first.length, trials: own.length, right, recall: right / own.length, low, high },
+    ...{
+      length,
+      needles: needlesIn(length),
+      texts: first.length,
+      trials: own.length,
+      right,
+      recall: right / own.length,
+      low,
+      high,
+    },
     secondsPerText: seconds(first),
     secondsPerQuestion: others.length === 0 ? null : seconds(others),
     peakBytes: peakBytes.get(length) ?? null,
