@@ -421,24 +421,22 @@ if (given.results !== undefined) {
 
 const table = {
   columns: [
-    { header: "Tokens", align: "right" },
-    { header: "Times the training length", style: "integer" },
+    { header: "Tokens" },
+    { header: "Length", unit: "× trained", style: "integer" },
     { header: "Right", align: "right" },
-    { header: "Recall", align: "right" },
-    { header: "95 % interval", align: "right" },
-    { header: "Seconds a text", style: "fixed", digits: 2 },
-    { header: "Seconds a question", style: "fixed", digits: 2 },
-    { header: "Peak memory", align: "right" },
+    { header: "Recall", unit: "95 % interval", align: "right" },
+    { header: "Seconds", unit: "a text", style: "fixed", digits: 2 },
+    { header: "Seconds", unit: "a question", style: "fixed", digits: 2 },
+    { header: "Memory", unit: "MiB at most", style: "integer" },
   ],
   rows: rows.map((row) => [
     tokensLabel(row.length),
     row.length / trainedLength,
     `${row.right} of ${row.trials}`,
-    percent(row.recall),
-    `${percent(row.low)} – ${percent(row.high)}`,
+    `${percent(row.recall)} [${percent(row.low)}, ${percent(row.high)}]`,
     row.secondsPerText,
     row.secondsPerQuestion,
-    row.peakBytes === null ? null : `${(row.peakBytes / 2 ** 20).toFixed(0)} MiB`,
+    row.peakBytes === null ? null : Math.round(row.peakBytes / 2 ** 20),
   ]),
   note: `Wilson's intervals. ${haystacks} texts of each length, up to ${needles} needles in each, which are asked one by one; seconds a text: those of its first question.`,
 };
