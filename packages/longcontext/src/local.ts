@@ -3,11 +3,12 @@
  * without.
  */
 import { type Tokenizer as DataTokenizer, StopStrings, StreamingDecoder } from "@llmeff/data";
-import { generate, KvCache, type Parameters, type Transformer } from "@llmeff/models";
+import { continueFrom, KvCache, type Parameters, type Transformer } from "@llmeff/models";
 import { OptionError } from "@llmeff/native/errors";
 import { crossEntropyParts, scope, tensor } from "@llmeff/tensor";
 import type { EvalModel, GenRequest, GenResult } from "./models/eval-model.js";
 import { flatPrompt } from "./models/flat-prompt.js";
+import { SharedPrefix } from "./models/shared-prefix.js";
 import { fromTokenizer } from "./tokens/tokenizer.js";
 
 export interface LocalModelOptions {
@@ -19,11 +20,18 @@ export interface LocalModelOptions {
   stopTokens?: readonly number[];
   /** Tokens of a prompt that go through the model at a time; default 2048. */
   prefillChunk?: number;
+  /**
+   * Tokens at the end of a prompt, with its answer, that may be other ones in the next request without the common beginning going through the model
+   * again. Only layers with windows need to know: they hold as many more rows. Default 4096.
+   */
+  rollback?: number;
 }
 
 /**
  * A model in this process: greedy or sampled generation over a key-value cache, and exact log-probabilities. It has no chat template, so
- * messages become one text (`flatPrompt`). Requests are answered one after the other. The parameters stay the caller's.
+ * messages become one text (`flatPrompt`). Requests are answered one after the other, and what a prompt has in common with the one before doesn't
+ * go through the model again (`usage.cachedTokens`): ask the questions about one text in a row. The rows of the last prompt are held until
+ * the next or `close`. The parameters stay the caller's.
  *
  * @example
  * const model = localModel(transformer, params, tokenizer, { id: "runs/shakespeare" });
@@ -34,8 +42,9 @@ export function localModel(
   tokenizer: DataTokenizer,
   options: LocalModelOptions,
 ): EvalModel {
-  const { id, tokenizerId = id, stopTokens = [], prefillChunk = 2048 } = options;
+  const { id, tokenizerId = id, stopTokens = [], prefillChunk = 2048, rollback = 4096 } = options;
   const counting = fromTokenizer(tokenizerId, tokenizer);
+  const prefix = new SharedPrefix(model.config, rollback);
   let queue: Promise<unknown> = Promise.resolve();
   const inTurn = <T>(work: () => Promise<T>): Promise<T> => {
     const turn = queue.then(work);
@@ -48,26 +57,31 @@ export function localModel(
     contextWindow: model.config.maxSeqLen,
     tokenizer: counting,
     fingerprint: { local: id, parameters: model.parameterCount },
-    generate: (request) => inTurn(() => answer(model, params, tokenizer, { stopTokens, prefillChunk }, request)),
+    generate: (request) =>
+      inTurn(() => answer(model, params, tokenizer, { stopTokens, prefillChunk, prefix }, request)),
     tokenLogProbs: (ids, { from = 0, chunk = prefillChunk } = {}) =>
       inTurn(() => logProbs(model, params, ids, from, chunk)),
+    close: () => inTurn(async () => prefix.dispose()),
   };
 }
 
 interface Settings {
   stopTokens: readonly number[];
   prefillChunk: number;
+  prefix: SharedPrefix;
 }
 
 async function answer(
   model: Transformer,
   params: Parameters,
   tokenizer: DataTokenizer,
-  { stopTokens, prefillChunk }: Settings,
+  { stopTokens, prefillChunk, prefix }: Settings,
   request: GenRequest,
 ): Promise<GenResult> {
   const { messages = [], maxTokens, temperature = 0, seed = 0, stop = [], signal } = request;
   const prompt = tokenizer.encode(request.prompt ?? flatPrompt(messages), { addSpecialTokens: false });
+  const cache = prefix.begin(prompt, Math.min(model.config.maxSeqLen, Math.max(1, prompt.length + maxTokens)));
+  const cachedTokens = cache.length;
   const start = performance.now();
   const sampling = {
     maxTokens,
@@ -85,19 +99,24 @@ async function answer(
   let text = "";
   let ttftMs: number | undefined;
   let ended = false;
-  for await (const id of generate(model, params, prompt, sampling)) {
-    ttftMs ??= performance.now() - start;
-    ended = stopTokens.includes(id);
-    if (ended) break;
-    completionTokens++;
-    text += stopStrings.push(decoder.push(id));
-    if (stopStrings.found !== undefined) break;
+  try {
+    for await (const id of continueFrom(model, params, cache, prompt, sampling)) {
+      ttftMs ??= performance.now() - start;
+      ended = stopTokens.includes(id);
+      if (ended) break;
+      completionTokens++;
+      text += stopStrings.push(decoder.push(id));
+      if (stopStrings.found !== undefined) break;
+    }
+  } catch (error) {
+    prefix.dispose(); // a pass that failed may have left its rows in some of the layers
+    throw error;
   }
   text += stopStrings.push(decoder.end()) + stopStrings.end();
   return {
     text,
     finish: ended || stopStrings.found !== undefined ? "stop" : "length",
-    usage: { promptTokens: prompt.length, completionTokens },
+    usage: { promptTokens: prompt.length, completionTokens, cachedTokens },
     ...(ttftMs === undefined ? {} : { ttftMs }),
     totalMs: performance.now() - start,
   };

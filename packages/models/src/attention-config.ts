@@ -7,6 +7,16 @@ export interface DotAttention {
   kind: "dot";
   /** Positions looked back on, the own included; default all. */
   window?: number;
+  /**
+   * Whether queries and keys are turned by their positions; default true. A layer without positions (NoPE, arXiv:2305.19466) finds content at
+   * distances that it was never trained on; layers with windows give the order nearby (arXiv:2501.18795).
+   */
+  rope?: boolean;
+  /**
+   * Multiplies the logits of a query that sees `n` keys by `max(1, ln n / ln scaleFrom)`, so that softmax stays as sharp when the sequence
+   * grows beyond about `scaleFrom` (arXiv:2501.19399, its `s · ln n` from there on; arXiv:2202.12172). At least 2; default: off.
+   */
+  scaleFrom?: number;
 }
 
 /** 2-simplicial attention over pairs of positions (arXiv:2507.02754). */
@@ -35,14 +45,19 @@ export interface SimplicialAttention {
 export type LayerAttention = DotAttention | SimplicialAttention;
 
 export type ResolvedLayer = (
-  | DotAttention
+  | (DotAttention & Required<Pick<DotAttention, "rope">>)
   | (Required<Omit<SimplicialAttention, "w1" | "w2" | "numKvHeads">> & Pick<SimplicialAttention, "w1" | "w2">)
 ) & {
   qkNorm: boolean;
   numKvHeads: number;
 };
 
-const dotKeys = Object.keys({ kind: true, window: true } satisfies Record<keyof DotAttention, true>);
+const dotKeys = Object.keys({
+  kind: true,
+  window: true,
+  rope: true,
+  scaleFrom: true,
+} satisfies Record<keyof DotAttention, true>);
 
 const simplicialKeys = Object.keys({
   kind: true,
@@ -64,13 +79,30 @@ export function checkLayer(
   checkObject(where, layer);
   if (layer.kind === "dot") {
     checkKeys(where, layer, dotKeys);
-    if (layer.window !== undefined) checkPositive(`${where}.window`, layer.window);
+    checkDot(layer, where, positions);
   } else if (layer.kind === "simplicial") {
     checkKeys(where, layer, simplicialKeys);
     checkSimplicial(layer, where, numHeads, positions);
   } else {
     refuse(`${where}.kind`, '"dot" or "simplicial"', (layer as { kind: unknown }).kind);
   }
+}
+
+function checkDot({ window, rope, scaleFrom }: DotAttention, where: string, positions: "rotary" | "learned"): void {
+  if (window !== undefined) checkPositive(`${where}.window`, window);
+  if (rope !== undefined) checkFlag(`${where}.rope`, rope);
+  if (rope && positions === "learned") refuseRope(where);
+  if (scaleFrom === undefined) return;
+  if (!Number.isSafeInteger(scaleFrom) || scaleFrom < 2)
+    refuse(`${where}.scaleFrom`, "an integer of at least 2", scaleFrom);
+  // The number of keys in a window doesn't grow.
+  if (window !== undefined) refuse(`${where}.scaleFrom`, "left out in a layer with a window", scaleFrom);
+}
+
+function refuseRope(where: string): never {
+  throw new OptionError(
+    `[TransformerConfig] ${where} has rope: true in a model with positions: "learned", which rotates nothing. Leave rope out, or use positions: "rotary".`,
+  );
 }
 
 function checkSimplicial(
@@ -95,15 +127,18 @@ function checkSimplicial(
       `[TransformerConfig] ${where} has rope: true with form: "determinant", whose chunks of three channels it would not turn as a whole. Leave rope out, or use form: "trilinear".`,
     );
   }
-  if (rope && positions === "learned") {
-    throw new OptionError(
-      `[TransformerConfig] ${where} has rope: true in a model with positions: "learned", which rotates nothing. Leave rope out, or use positions: "rotary".`,
-    );
-  }
+  if (rope && positions === "learned") refuseRope(where);
 }
 
-export function resolveLayer(layer: LayerAttention, numKvHeads: number, qkNorm: boolean | undefined): ResolvedLayer {
-  if (layer.kind === "dot") return { ...layer, numKvHeads, qkNorm: qkNorm ?? false };
+/** What layers take from the model that they are of. */
+interface OfModel {
+  numKvHeads: number;
+  qkNorm: boolean | undefined;
+  positions: "rotary" | "learned";
+}
+
+export function resolveLayer(layer: LayerAttention, { numKvHeads, qkNorm, positions }: OfModel): ResolvedLayer {
+  if (layer.kind === "dot") return { rope: positions === "rotary", ...layer, numKvHeads, qkNorm: qkNorm ?? false };
   const { form = "trilinear", k2Bias = 0, v2Bias = 0, rope = false } = layer;
   return { numKvHeads, ...layer, form, k2Bias, v2Bias, rope, qkNorm: qkNorm ?? true };
 }

@@ -225,7 +225,7 @@ export function resolveConfig(config: TransformerConfig): ResolvedConfig {
   }
   for (const [i, layer] of attention.entries()) checkLayer(layer, `attention[${i}]`, numHeads, positions);
   const layers = Array.from({ length: numLayers }, (_, i) =>
-    resolveLayer(attention[i % attention.length] as LayerAttention, numKvHeads, qkNorm),
+    resolveLayer(attention[i % attention.length] as LayerAttention, { numKvHeads, qkNorm, positions }),
   );
   return {
     vocabSize,

@@ -68,6 +68,11 @@ export function checkForward(
   if (masked && !hasMasks(config)) {
     fail("documents, prefix and causal: false are masks of dot-product layers; this model has 2-simplicial ones.");
   }
+  if (masked && config.layers.some((layer) => layer.kind === "dot" && layer.scaleFrom !== undefined)) {
+    fail(
+      "documents, prefix and causal: false change how many keys a query sees, which layers with scaleFrom take from its position. Leave them out.",
+    );
+  }
   if (
     cache !== undefined &&
     (documents !== undefined || !causal || (prefix !== undefined && typeof prefix !== "number"))

@@ -242,6 +242,11 @@ describe("Transformer", () => {
     [{ attention: [{ kind: "simplicial", rope: 1 }] }, /rope must be true or false; received 1/],
     [{ attention: [{ kind: "simplicial", rope: true, form: "determinant" }] }, /rope: true with form: "determinant"/],
     [{ positions: "learned", attention: [{ kind: "simplicial", rope: true }] }, /rope: true in a model with positions/],
+    [{ attention: [{ kind: "dot", rope: "no" }] }, /attention\[0\]\.rope must be true or false; received "no"/],
+    [{ positions: "learned", attention: [{ kind: "dot", rope: true }] }, /rope: true in a model with positions/],
+    [{ attention: [{ kind: "dot", scaleFrom: 1 }] }, /attention\[0\]\.scaleFrom must be an integer of at least 2/],
+    [{ attention: [{ kind: "dot", scaleFrom: 2.5 }] }, /scaleFrom must be an integer of at least 2; received 2\.5/],
+    [{ attention: [{ kind: "dot", window: 4, scaleFrom: 8 }] }, /scaleFrom must be left out in a layer with a window/],
     // Patterns are checked as a whole, also the part that no layer uses.
     [{ numLayers: 1, attention: [{ kind: "dot" }, { kind: "dot", window: 0 }] }, /attention\[1\]\.window/],
     [{ tieEmbeddings: "yes" }, /tieEmbeddings must be true or false; received "yes"/],

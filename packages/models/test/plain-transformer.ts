@@ -69,16 +69,17 @@ export class PlainTransformer {
         const all = this.#linear(`${at}.${name}_proj`, x);
         const split = Array.from({ length: all.length / headDim }, (_, h) => all.slice(h * headDim, (h + 1) * headDim));
         const normed = layer.qkNorm && turn ? split.map((head) => this.#rms(`${at}.${name}_norm`, head)) : split;
-        return turn ? normed.map((head) => this.#turned(head, t, xs.length)) : normed;
+        return turn && layer.rope ? normed.map((head) => this.#turned(head, t, xs.length)) : normed;
       });
     const [q, k, v] = [heads("q", true), heads("k", true), heads("v", false)];
-    const window = (layer.kind === "dot" && layer.window) || xs.length;
+    const { window = xs.length, scaleFrom = Number.POSITIVE_INFINITY } = layer.kind === "dot" ? layer : {};
     return xs.map((_, t) => {
+      const sharpness = Math.max(1, Math.log(t + 1) / Math.log(scaleFrom));
       const mixed = q[t]!.flatMap((query, h) => {
         const group = Math.floor((h * layer.numKvHeads) / numHeads);
         const seen = Array.from({ length: t + 1 }, (_, s) => s).filter((s) => s > t - window);
         const scores = seen.map((s) => {
-          const score = attentionScale * dot(query, k[s]![group]!);
+          const score = sharpness * attentionScale * dot(query, k[s]![group]!);
           return attentionSoftcap > 0 ? attentionSoftcap * Math.tanh(score / attentionSoftcap) : score;
         });
         const largest = Math.max(...scores);

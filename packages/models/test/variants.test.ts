@@ -54,6 +54,23 @@ const variants: Record<string, Partial<TransformerConfig>> = {
   "a head size of its own": { headDim: 6 },
   "QK-norm": { qkNorm: true },
   "windows by layer": { attention: [{ kind: "dot", window: 2 }, { kind: "dot" }, { kind: "dot", window: 5 }] },
+  "layers without positions": {
+    attention: [
+      { kind: "dot", window: 3 },
+      { kind: "dot", rope: false },
+    ],
+  },
+  "logits that grow with the sequence": {
+    qkNorm: true,
+    attention: [
+      { kind: "dot", rope: false, scaleFrom: 3 },
+      { kind: "dot", scaleFrom: 2 },
+    ],
+  },
+  "layers without positions under dynamic scaling": {
+    ropeScaling: { type: "dynamic", factor: 2, originalLength: 5 },
+    attention: [{ kind: "dot", rope: false, scaleFrom: 4 }, { kind: "dot" }],
+  },
   "layer norm": { norm: "layer" },
   "plus-one norms": { normPlusOne: true, qkNorm: true },
   "sandwich blocks": { block: "sandwich" },

@@ -35,10 +35,20 @@ inline AttentionGradient hopper_gradient(const View& x) {
   return {x.as<bf16>(), x.strides[0], x.strides[1]};
 }
 
+// Few queries over many keys, as when a long text is continued: a block of the Hopper kernel goes through all keys of its
+// queries by itself, so that most multiprocessors would have nothing to do. The kernel of attention_mma.cu divides the
+// keys among its blocks.
+inline bool wants_divided_keys(const Context& cuda, const View& q, const View& k) {
+  constexpr int64_t kQueries = 128, kLongEnough = 8192;
+  const int64_t blocks = q.shape[0] * q.shape[2] * ((q.shape[1] + kQueries - 1) / kQueries);
+  return k.shape[1] >= kLongEnough && 4 * blocks <= cuda.facts.multiprocessors;
+}
+
 inline bool attention_hopper(Context& cuda, const View& q, const View& k, const View& v, const View& q_doc,
                              const View& prefix, double scale, bool causal, int64_t window, int64_t q_offset,
                              double softcap, const View& o, const View& lse) {
-  if (!is_hopper(cuda, q) || q_doc.present() || prefix.present() || q.shape[3] != v.shape[3] || !contiguous(o))
+  if (!is_hopper(cuda, q) || q_doc.present() || prefix.present() || q.shape[3] != v.shape[3] || !contiguous(o) ||
+      wants_divided_keys(cuda, q, k))
     return false;
   AttentionForwardArgs args = {};
   args.shape = {q.shape[0], q.shape[1], k.shape[1], q.shape[2], k.shape[2], q.shape[3],

@@ -3,6 +3,7 @@ import { TASK_GROUPS, TASKS, tokensLabel } from "@llmeff/longcontext";
 import { LlmeffError, OptionError } from "@llmeff/native/errors";
 import { type Command, Option } from "commander";
 import { UsageError } from "../errors.js";
+import { nllCommand } from "../eval/nll.js";
 import { header, jsonObject, lengthList, nameList, prices, several, threshold, tokenCount } from "../eval/options.js";
 import {
   checkCommand,
@@ -70,6 +71,28 @@ export function addEvalCommands(program: Command, io: Io, done: (code: number) =
     .argument("<folders...>", "folders of runs")
     .option("--json", "as JSON")
     .action(action((folders, options) => compareCommand(io, folders, options)));
+  evaluation
+    .command("nll")
+    .description("how well local models predict documents, by position: curves, power laws, a report")
+    .argument(
+      "<files...>",
+      "documents: text files, one each; .jsonl and .parquet, one a record; text and .jsonl also as .gz",
+    )
+    .option(
+      "--model <model>",
+      "local:RUN, or local:FOLDER of a Hugging Face model; may be repeated",
+      several((text) => text),
+      [],
+    )
+    .option("--out <folder>", "where nll.html and nll.json go", "runs/nll")
+    .option("--tokens <n>", "only the first tokens of each document (default: what the models take)", tokenCount)
+    .option("--limit <n>", "only the first documents", positiveInteger)
+    .option("--split <name>", 'only records whose field "split" says so')
+    .option("--field <name>", "where a record has its text", "text")
+    .option("--positions <tokens>", "where the curve has points (default: 128, doubled up to the end)", lengthList)
+    .option("--device <device>", deviceHelp, device)
+    .option("--json", "as JSON")
+    .action(action((files, options) => nllCommand(io, files, options)));
   evaluation
     .command("import")
     .description("samples or results of other programs")

@@ -23,7 +23,12 @@ import { optimizerSchema } from "./optimizer-schema.js";
 const layer = byKind(
   ["dot", "simplicial"],
   [
-    object({ kind: z.literal("dot"), window: positiveInteger().optional() }),
+    object({
+      kind: z.literal("dot"),
+      window: positiveInteger().optional(),
+      rope: flag().optional(),
+      scaleFrom: positiveInteger().optional(),
+    }),
     object({
       kind: z.literal("simplicial"),
       w1: positiveInteger().optional(),

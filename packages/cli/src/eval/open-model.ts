@@ -1,4 +1,5 @@
 /** Models by the words of the command line: an address, a checkpoint, or a stand-in. */
+import { resolve } from "node:path";
 import {
   type EvalModel,
   echoModel,
@@ -49,7 +50,7 @@ export async function openModel(io: Io, words: string, options: ModelOptions): P
       throw new UsageError(`[eval] there is no mock "${rest}": ${Object.keys(standIns).join(", ")}.`);
     return { model: standIns[rest as keyof typeof standIns](), kind: "mock" };
   }
-  if (scheme === "local") return { model: await openLocal(rest, options.device), mostRequests: 1, kind: "local" };
+  if (scheme === "local") return { model: await openLocal(io, rest, options.device), mostRequests: 1, kind: "local" };
   if (scheme === "http" || scheme === "https") return { model: await openEndpoint(io, words, options), kind: "http" };
   throw new UsageError(
     `[eval] expected a model as http://host/v1#name, local:FOLDER or mock:oracle; received "${words}".`,
@@ -95,15 +96,19 @@ function keyVariable({ env }: Io, url: string, named: string | undefined): strin
   return env.LLMEFF_API_KEY ? "LLMEFF_API_KEY" : undefined;
 }
 
-async function openLocal(path: string, device: DeviceChoice | undefined): Promise<EvalModel> {
-  const loaded = await loadModel(path, { device });
+async function openLocal(io: Io, path: string, device: DeviceChoice | undefined): Promise<EvalModel> {
+  const loaded = await loadModel(resolve(io.cwd, path), { device });
   const { model, params, tokenizer, checkpoint } = loaded;
   if (tokenizer === undefined) {
     loaded[Symbol.dispose]();
     throw new UsageError(`[eval] ${checkpoint} was trained on a generated task, not on text; it can't read prompts.`);
   }
+  const local = localModel(model, params, tokenizer, { id: path, tokenizerId: `local:${path}` });
   return {
-    ...localModel(model, params, tokenizer, { id: path, tokenizerId: `local:${path}` }),
-    close: async () => loaded[Symbol.dispose](),
+    ...local,
+    close: async () => {
+      await local.close?.();
+      loaded[Symbol.dispose]();
+    },
   };
 }

@@ -13,5 +13,5 @@ export {
 export { flatPrompt } from "./flat-prompt.js";
 export { type EndpointModel, type HttpModelOptions, httpModel, listModels } from "./http-model.js";
 export type { Timeouts } from "./http-transport.js";
-export { type NllPositions, nllPosition } from "./nll-position.js";
+export { type NllOptions, type NllPositions, nllPosition } from "./nll-position.js";
 export { echoModel, oracleModel, randomModel, scriptedModel, standIn } from "./stand-ins.js";

@@ -1,11 +1,27 @@
 /** Likelihood against position (arXiv:2403.05530 §5.2.1.1): does a model read what is far back? */
 import { OptionError } from "@llmeff/native/errors";
+import { requireInteger } from "../require-integer.js";
 import { type NllBin, type NllPoint, nllBins, nllCurve } from "../stats/nll-curve.js";
 import { fitPowerLaw, type PowerLawFit } from "../stats/power-law.js";
 import type { EvalModel } from "./eval-model.js";
 
+export interface NllOptions {
+  /** Where the curve has points; default 128·2^j. */
+  positions?: readonly number[];
+  /** Only so many tokens of each document, from its first on; default all. What is longer than the model's context must be cut so. */
+  maxTokens?: number;
+  /** Tokens of one pass. */
+  chunk?: number;
+  /** Called after each document. */
+  onDocument?: (read: { documents: number; tokens: number }) => void;
+  signal?: AbortSignal;
+}
+
 export interface NllPositions {
   model: string;
+  /** Documents read, and their tokens. */
+  documents: number;
+  tokens: number;
   /** Mean of the cumulative NLL, with the number of documents that are so long. */
   points: NllPoint[];
   /** Mean NLL within bins of powers of two. */
@@ -18,27 +34,36 @@ export interface NllPositions {
  * NLL of every token of some documents under all that is before it, in nats.
  *
  * @param documents - texts; each is one sequence, from its first token on
- * @param options.positions - where the curve has points; default 128·2^j
- * @throws {OptionError} if the model gives no log-probabilities, as endpoints do not
+ * @throws {OptionError} if the model gives no log-probabilities, as endpoints do not; for a document longer than the model's context
  */
 export async function nllPosition(
   model: EvalModel,
   documents: Iterable<string> | AsyncIterable<string>,
-  options: { positions?: readonly number[]; chunk?: number } = {},
+  options: NllOptions = {},
 ): Promise<NllPositions> {
-  const { tokenizer } = model;
+  const { tokenizer, contextWindow = Number.POSITIVE_INFINITY } = model;
+  const { positions, maxTokens, chunk, onDocument, signal } = options;
   if (model.tokenLogProbs === undefined || tokenizer === undefined) {
     throw new OptionError(`[nllPosition] ${model.id} gives no log-probabilities. Use a model of this process.`);
   }
-  const { chunk, ...where } = options;
+  if (maxTokens !== undefined) requireInteger("nllPosition", "maxTokens", maxTokens, 2);
   const losses: Float64Array[] = [];
+  let tokens = 0;
   for await (const text of documents) {
-    const ids = Int32Array.from(tokenizer.encode(text));
+    signal?.throwIfAborted();
+    const ids = Int32Array.from(tokenizer.encode(text)).subarray(0, maxTokens);
+    if (ids.length > contextWindow) {
+      throw new OptionError(
+        `[nllPosition] document ${losses.length} has ${ids.length} tokens, and ${model.id} takes ${contextWindow}. Give maxTokens, to read the first ones of each.`,
+      );
+    }
     const logProbs = await model.tokenLogProbs(ids, chunk === undefined ? {} : { chunk });
     // The first token has nothing before it.
     losses.push(logProbs.subarray(1).map((value) => -value));
+    tokens += ids.length;
+    onDocument?.({ documents: losses.length, tokens });
   }
-  const points = nllCurve(losses, where);
+  const points = nllCurve(losses, positions === undefined ? {} : { positions });
   const known = points.filter(({ mean }) => mean !== null);
   const fit =
     known.length < 4
@@ -47,5 +72,5 @@ export async function nllPosition(
           known.map(({ position }) => position),
           known.map(({ mean }) => mean!),
         );
-  return { model: model.id, points, bins: nllBins(losses), fit };
+  return { model: model.id, documents: losses.length, tokens, points, bins: nllBins(losses), fit };
 }

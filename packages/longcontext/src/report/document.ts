@@ -1,24 +1,21 @@
 /** The report of a run as a document: run card, scores, curves, heat maps, comparisons, failures, data. */
-import {
-  type Block,
-  type Cell,
-  type Excerpt,
-  type Fact,
-  formatCompact,
-  type HeatMap as HeatMapBlock,
-  type LineChart,
-  type Report,
-  type Section,
-  type Series,
-  type TableBlock,
+import type {
+  Block,
+  Cell,
+  Excerpt,
+  Fact,
+  HeatMap as HeatMapBlock,
+  LineChart,
+  Report,
+  Section,
+  Series,
+  TableBlock,
 } from "@llmeff/report";
 import { noUsage, type UsageTotals } from "../runner/cost.js";
 import { promptTokensOf, type ResultRecord, STATUSES } from "../runner/result.js";
 import type { ResultsHeader } from "../runner/results-file.js";
 import { decimateCurve } from "../stats/cumulative.js";
 import type { MeanInterval } from "../stats/intervals.js";
-import type { NllPoint } from "../stats/nll-curve.js";
-import type { PowerLawFit } from "../stats/power-law.js";
 import {
   type Aggregate,
   type AggregateOptions,
@@ -27,12 +24,8 @@ import {
   type TaskResult,
   taskLabel,
 } from "./aggregate.js";
-
-export interface NllResult {
-  model: string;
-  points: readonly NllPoint[];
-  fit: PowerLawFit | null;
-}
+import { likelihoodSection, type NllResult } from "./likelihood.js";
+import { tokensLabel } from "./tokens-label.js";
 
 export interface ReportInput extends AggregateOptions {
   header: ResultsHeader;
@@ -43,12 +36,6 @@ export interface ReportInput extends AggregateOptions {
   title?: string;
   date?: string;
   footer?: string;
-}
-
-/** `4k` for 4,096, `128k`, `1M`; other lengths in decimal thousands. */
-export function tokensLabel(tokens: number): string {
-  const [unit, name] = tokens >= 2 ** 20 ? [2 ** 20, "M"] : [1024, "k"];
-  return tokens >= 1024 && tokens % (unit / 8) === 0 ? `${tokens / unit}${name}` : formatCompact(tokens);
 }
 
 /** A report for `renderReport` of `@llmeff/report`. */
@@ -63,7 +50,7 @@ export function evaluationReport(input: ReportInput): Report {
       summary(sums, input),
       ...sums.tasks.map((task) => taskSection(task, sums)),
       ...comparisonSection(sums),
-      ...nllSection(input.nll ?? []),
+      ...likelihoodSection(input.nll ?? []),
       ...(input.failures?.length
         ? [{ title: "Replies that missed", blocks: [{ kind: "excerpts" as const, excerpts: input.failures }] }]
         : []),
@@ -264,41 +251,6 @@ function comparisonSection({ comparisons, correlations }: Aggregate): Section[] 
     });
   }
   return blocks.length === 0 ? [] : [{ title: "Between models", blocks }];
-}
-
-function nllSection(results: readonly NllResult[]): Section[] {
-  if (results.length === 0) return [];
-  const chart: LineChart = {
-    kind: "lineChart",
-    title: "Negative log-likelihood against position",
-    caption:
-      "Mean over all positions up to x. A falling curve doesn't promise that the model reasons over what it read.",
-    x: { label: "position", scale: "log2" },
-    y: { label: "nats/token", scale: "log" },
-    series: results.map(({ model, points }) => {
-      const known = points.filter(({ mean }) => mean !== null);
-      return { name: model, x: known.map(({ position }) => position), y: known.map(({ mean }) => mean!) };
-    }),
-  };
-  const fits = results.map(({ model, fit }): Cell[] =>
-    fit === null
-      ? [model, null, null, null, null, "no"]
-      : [model, fit.alpha, fit.beta, fit.gamma, fit.r2?.toFixed(4) ?? null, fit.degenerate ? "yes" : "no"],
-  );
-  const table: TableBlock = {
-    kind: "table",
-    caption: "Fit of α·xᵝ + γ",
-    columns: [
-      { header: "Model" },
-      { header: "α" },
-      { header: "β" },
-      { header: "γ" },
-      { header: "R²", align: "right" },
-      { header: "Degenerate" },
-    ],
-    rows: fits,
-  };
-  return [{ title: "Likelihood", blocks: [chart, table] }];
 }
 
 function runCard(sums: Aggregate, { header, records }: ReportInput): Section {

@@ -9,5 +9,7 @@ export {
   taskLabel,
 } from "./aggregate.js";
 export { resultsCsv } from "./csv.js";
-export { evaluationReport, type NllResult, type ReportInput, tokensLabel } from "./document.js";
+export { evaluationReport, type ReportInput } from "./document.js";
 export { chooseFailures, failureExcerpt } from "./failures.js";
+export { type NllReportInput, type NllResult, nllReport } from "./likelihood.js";
+export { tokensLabel } from "./tokens-label.js";

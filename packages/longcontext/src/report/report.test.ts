@@ -1,13 +1,16 @@
-import { renderReport, type TextPiece } from "@llmeff/report";
+import { type LineChart, renderReport, type Series, type TableBlock, type TextPiece } from "@llmeff/report";
 import { describe, expect, it } from "vitest";
 import { plainSample } from "../../test/samples.js";
 import { RESULTS_SCHEMA, type ResultRecord } from "../runner/result.js";
 import type { ResultsHeader } from "../runner/results-file.js";
+import { fitPowerLaw } from "../stats/power-law.js";
 import { aggregate } from "./aggregate.js";
 import { resultsCsv } from "./csv.js";
-import { evaluationReport, tokensLabel } from "./document.js";
+import { evaluationReport } from "./document.js";
 import { chooseFailures, failureExcerpt } from "./failures.js";
+import { nllReport } from "./likelihood.js";
 import { promptExcerpt } from "./prompt-excerpt.js";
+import { tokensLabel } from "./tokens-label.js";
 
 const header: ResultsHeader = {
   schema: RESULTS_SCHEMA,
@@ -166,6 +169,38 @@ describe("evaluationReport", () => {
     expect(renderReport(evaluationReport({ header, records: grid, nll }))).toContain(
       "Negative log-likelihood against position",
     );
+  });
+
+  it("draws likelihood with the power law that was fitted to it, and says where there is none", () => {
+    const positions = [128, 256, 512, 1024];
+    const points = positions.map((position) => ({ position, mean: 2 + 8 / position, documents: 3 }));
+    const law = {
+      ...{ model: "lawful", points: [...points, { position: 2048, mean: null, documents: 0 }] },
+      bins: [{ positions: [64, 128] as [number, number], mean: 2.5, tokens: 192 }],
+      fit: fitPowerLaw(
+        positions,
+        points.map(({ mean }) => mean),
+      ),
+    };
+    const report = nllReport({ results: [law, { model: "short", points: points.slice(0, 2), fit: null }] });
+    const [curves, bins, fits, table] = report.sections[0]!.blocks as [LineChart, LineChart, TableBlock, TableBlock];
+    expect(curves.series.map(({ name }) => name)).toEqual(["lawful", "lawful, α·xᵝ + γ", "short"]);
+    // β = −1 exactly: the drawn law goes through the points, and between them is the law.
+    const [measured, drawn] = curves.series as [Series, Series];
+    expect(Array.from(measured.x)).toEqual(positions);
+    expect(drawn.x.length).toBe(13);
+    for (const [i, x] of Array.from(drawn.x).entries()) expect(drawn.y[i]).toBeCloseTo(2 + 8 / x, 6);
+    expect(bins.series).toEqual([{ name: "lawful", x: [128], y: [2.5] }]);
+    expect(fits.rows.map((row) => row[0])).toEqual(["lawful", "short"]);
+    expect(fits.rows[0]![2]).toBeCloseTo(-1, 5);
+    expect(fits.rows[1]!.slice(1).every((cell) => cell === null)).toBe(true);
+    expect(table.rows).toEqual([
+      ["128", 2 + 8 / 128, 3, 2 + 8 / 128, 3],
+      ["256", 2 + 8 / 256, 3, 2 + 8 / 256, 3],
+      ["512", 2 + 8 / 512, 3, null, null],
+      ["1k", 2 + 8 / 1024, 3, null, null],
+    ]);
+    expect(renderReport(report)).toContain("likelihood.json");
   });
 
   it("doesn't take a model's text for markup", () => {

@@ -18,6 +18,7 @@ import type { CacheSpan } from "../cached-tokens.js";
 import type { ResolvedConfig } from "../config.js";
 import type { AttentionMasks } from "../forward-options.js";
 import { attentionBiases } from "../parameters.js";
+import { lengthScaled } from "./length-scale.js";
 import type { Lookup } from "./lookup.js";
 import { headNormed } from "./norm.js";
 import { keepsKeysUnturned, rowsOf, turned } from "./rotary.js";
@@ -101,8 +102,10 @@ function masksFrom({ prefix, start }: CacheSpan, offset: number): { prefix?: num
 }
 
 function dot(context: AttentionContext, layer: LayerOf<"dot">, x: Tensor): Tensor {
-  const { config, angles, masks, spans } = context;
-  const [q, k, v] = heads(context, x, ["q", "k", "v"], layer.qkNorm ? ["q", "k"] : []) as [Tensor, Tensor, Tensor];
+  const { config, masks, spans } = context;
+  const angles = layer.rope ? context.angles : undefined;
+  const [plain, k, v] = heads(context, x, ["q", "k", "v"], layer.qkNorm ? ["q", "k"] : []) as [Tensor, Tensor, Tensor];
+  const q = lengthScaled(plain, spans ?? [{ start: 0, length: x.shape[1]! }], layer.scaleFrom);
   const options: AttentionOptions = {
     scale: config.attentionScale,
     softcap: config.attentionSoftcap,
@@ -112,7 +115,7 @@ function dot(context: AttentionContext, layer: LayerOf<"dot">, x: Tensor): Tenso
   if (keepsKeysUnturned(config)) {
     return overSpans(spans, [turned(q, angles), k, v], (span, [q, k, v]) => {
       const cache = span.cache.layers[context.layer]!;
-      const { rows, offset } = rememberedKeys(cache.k, k, span.keyAngles);
+      const { rows, offset } = rememberedKeys(cache.k, k, layer.rope ? span.keyAngles : undefined);
       const own = { ...options, ...masksFrom(span, offset), qOffset: span.start - offset };
       return attention(q, rows, cache.v.append(v).rows, own);
     });
