@@ -3,7 +3,7 @@
  * without.
  */
 import { type Tokenizer as DataTokenizer, StopStrings, StreamingDecoder } from "@llmeff/data";
-import { continueFrom, KvCache, type Parameters, type Transformer } from "@llmeff/models";
+import { generate, KvCache, type Parameters, type Transformer } from "@llmeff/models";
 import { OptionError } from "@llmeff/native/errors";
 import { crossEntropyParts, scope, tensor } from "@llmeff/tensor";
 import type { EvalModel, GenRequest, GenResult } from "./models/eval-model.js";
@@ -91,6 +91,7 @@ async function answer(
     seed,
     stopTokens,
     prefillChunk,
+    cache,
     ...(signal === undefined ? {} : { signal }),
   };
   const decoder = new StreamingDecoder(tokenizer, prompt);
@@ -100,7 +101,7 @@ async function answer(
   let ttftMs: number | undefined;
   let ended = false;
   try {
-    for await (const id of continueFrom(model, params, cache, prompt, sampling)) {
+    for await (const id of generate(model, params, prompt, sampling)) {
       ttftMs ??= performance.now() - start;
       ended = stopTokens.includes(id);
       if (ended) break;

@@ -8,7 +8,6 @@ export type { MixtureOfExperts } from "./experts-config.js";
 export type { AttentionMasks, ForeignEmbeds, ForwardOptions } from "./forward-options.js";
 export { BatchGenerator, type BatchOptions, type PromptCounts } from "./generation/batch-generator.js";
 export { type Beam, type BeamSearchOptions, beamSearch } from "./generation/beam-search.js";
-export { type ContinueOptions, continueFrom } from "./generation/continue-from.js";
 export { generate, generateTokens } from "./generation/generate.js";
 export type { GeneratedToken, GenerateOptions, SequenceOptions, TokenLogProb } from "./generation/options.js";
 export {
