@@ -224,6 +224,19 @@ describe("llmeff train --dry-run", () => {
     expect([tokensPerStep, seconds]).toEqual([128, 12 * secondsPerStep]);
   });
 
+  it.each(["float32", "bfloat16"])("counts the optimizer's state beside what %s steps hold", async (dtype) => {
+    await place.write("config.json", config());
+    const wide = { dModel: 64, numLayers: 2, numHeads: 2, maxSeqLen: 64 };
+    const parsed = check(trainingSchema, config({ model: wide, dtype }, { routerBiasRate: undefined }));
+    if (!parsed.ok) throw new Error("the config is wrong");
+    const options = { configFile: place.path("config.json"), signal: new AbortController().signal };
+    const before = memory("cpu").tensors;
+    const { parameters, parameterBytes, optimizerBytes, peakBytes } = await estimateRun(parsed.value, options);
+    expect(memory("cpu").tensors).toBe(before);
+    const size = dtype === "float32" ? 4 : 2;
+    expect(peakBytes).toBeGreaterThanOrEqual(parameterBytes + optimizerBytes + size * parameters);
+  });
+
   it("makes no more steps than the run has, with any schedule", async () => {
     const { optimizer, ...rest } = config({}, { steps: 1 });
     await place.write("config.json", {

@@ -88,7 +88,7 @@ function expertSpecs(config: ResolvedConfig, experts: ResolvedExperts, at: strin
   const { numExperts, expertDim, sharedDim } = experts;
   const inner = { shape: [numExperts, expertDim, dModel], init: "hidden" as const };
   return [
-    { name: `${at}.router.weight`, shape: [numExperts, dModel], init: "normal" },
+    { name: `${at}.router.weight`, shape: [numExperts, dModel], init: "hidden" },
     ...(isGated(config) ? [{ name: `${at}.experts.gate_proj`, ...inner }] : []),
     { name: `${at}.experts.up_proj`, ...inner },
     { name: `${at}.experts.down_proj`, shape: [numExperts, dModel, expertDim], init: "residual" },

@@ -42,6 +42,13 @@ function changeOfScores(change: Partial<TransformerConfig>, dModel: number): num
 }
 
 describe("muP", () => {
+  it("steps routers as other matrices over the width, whose scores would move ever farther", () => {
+    const shape = { vocabSize: 17, numLayers: 1, numHeads: 4, maxSeqLen: 32, dModel: 128 };
+    const model = new Transformer({ ...shape, mup: { baseWidth: 32 }, experts: { numExperts: 4 } });
+    expect(model.learningRateScales()["model.layers.0.mlp.router.weight"]).toBe(0.25);
+    model.dispose();
+  });
+
   it("moves scores as far at eight times the width, where the usual parametrisation moves them ever farther", () => {
     const growth = (change: Partial<TransformerConfig>) => {
       const sizes = widths.map((width) => changeOfScores(change, width));

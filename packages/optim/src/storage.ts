@@ -175,7 +175,7 @@ function tensorStorage({ dtype: paramDType, device }: Tensor): Storage<Tensor> {
   return {
     dtype,
     operand: (tensor) => tensor.handle,
-    master: (param) => (paramDType === dtype ? undefined : keep(astype(detach(param), dtype))),
+    master: (param) => (paramDType === dtype ? undefined : keep(scope(() => astype(detach(param), dtype)))),
     checkStateDtype: (where, state) => checkStateDtype(where, state, dtype),
     zeros: (shape, state) => keep(zeros(shape, { dtype: state, device })),
     contiguous: (tensor) => (tensor.isContiguous ? tensor : tensor.clone()),

@@ -91,6 +91,23 @@ describe("checkpoints of the best evaluation", () => {
     expect((await bestCheckpoint(directory))!.step).toBe(2);
   });
 
+  it("are those of an evaluation that was interrupted, once it is made", async () => {
+    const directory = join(temporaryFolder(), "checkpoints");
+    const stop = new AbortController();
+    const evaluate = ({ step }: { step: number }) => {
+      if (step === 8 && !stop.signal.aborted) {
+        stop.abort(new Error("stop"));
+        throw new Error("broken off");
+      }
+      return { loss: 10 - step };
+    };
+    const given = { ...options(directory), evaluate };
+    await run(directory, { ...given, signal: stop.signal });
+    expect((await bestCheckpoint(directory))!.step).toBe(7);
+    await run(directory, { ...given, resume: true });
+    expect((await bestCheckpoint(directory))!).toMatchObject({ step: 8, state: { best: { step: 8, value: 2 } } });
+  });
+
   it("aren't there without evaluations, and refuse a metric that isn't measured", async () => {
     const directory = await trained();
     expect(await bestCheckpoint(directory)).toBeUndefined();

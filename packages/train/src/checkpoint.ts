@@ -173,6 +173,19 @@ export async function saveCheckpoint(
   return path;
 }
 
+/** Writes the state of a checkpoint anew, whose tensors stay: at no moment is there none. @throws {IoError} if it can't be written */
+export async function rewriteState(path: string, state: CheckpointState): Promise<void> {
+  try {
+    const { files } = decodeManifest(await readFile(join(path, stateFile), "utf8"));
+    const temporary = join(path, `.${stateFile}.${randomUUID()}.tmp`);
+    await writeDurably(temporary, encodeManifest({ files, state }));
+    await rename(temporary, join(path, stateFile));
+    await syncFolder(path);
+  } catch (cause) {
+    throw asIoError(cause, `[train] the state of ${path} can't be written`);
+  }
+}
+
 /** Removes what writers that were killed have left. @throws {IoError} if the directory can't be used */
 export async function removeTemporaries(directory: string): Promise<void> {
   try {

@@ -6,6 +6,7 @@ import {
   type FoundCheckpoint,
   latestCheckpoint,
   loadCheckpoint,
+  rewriteState,
   saveCheckpoint,
 } from "./checkpoint.js";
 import type { BestRecord, CheckpointState, EvaluationRecord } from "./checkpoint-state.js";
@@ -92,6 +93,10 @@ export async function checkpointRun(options: ResolvedTrainOptions, run: RunState
     best,
     config,
   };
+  if (run.checkpoint?.step === step) {
+    await rewriteState(run.checkpoint.path, state);
+    return run.checkpoint.path;
+  }
   return saveCheckpoint(directory, params, tensors, state, keepLast);
 }
 

@@ -61,12 +61,16 @@ async function* eventsOf(
       if (event) yield event;
     }
     const done = run.step >= steps || stops(options, run);
+    const before = run.best;
     const best = isBest(options, run);
     const due = done || best || signal?.aborted || (checkpoint && run.step % checkpoint.every === 0);
     if (checkpoint && due && run.step > 0 && run.checkpoint?.step !== run.step) {
       const path = await checkpointRun(options, run);
       run.checkpoint = { step: run.step, path };
       yield { type: "checkpoint", step: run.step, path };
+    } else if (checkpoint && best && run.best !== before) {
+      // The checkpoint of an interrupted run was written before its evaluation, which has now found it the best.
+      await checkpointRun(options, run);
     }
     if (done) return;
     if (signal?.aborted) throw signal.reason;

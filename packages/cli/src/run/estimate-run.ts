@@ -37,7 +37,8 @@ export async function estimateRun(
   const { model, params, modelBytes: parameterBytes, optimizer, flopsPerToken, peakFlops, data } = run;
   const [{ device }] = Object.values(params) as [Tensor];
   await sync();
-  const others = memory(device).liveBytes - parameterBytes;
+  // What lives beside the run: neither its parameters nor the optimizer's state, which is there before the first step.
+  const others = memory(device).liveBytes - parameterBytes - optimizer.stateBytes();
   resetPeakMemory(device);
   const times: number[] = [];
   let before = 0;
