@@ -236,7 +236,9 @@ describe("the end", () => {
   it("comes to those whose request is still on its way", async () => {
     await using served = await Served.start(place.path("endless"));
     const socket = await open(served);
-    socket.write("POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{");
+    socket.write(
+      "POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{",
+    );
     await served.fetch("/completions", "{}");
     await served.service.close(0.05);
     if (!socket.destroyed) await once(socket.resume(), "close");
