@@ -105,6 +105,16 @@ describe("clients that leave", () => {
     await nothingLeft();
   });
 
+  it("free it where a reply waits behind another of their connection", async () => {
+    const socket = await post(served, { ...endless, stream: true });
+    const text = JSON.stringify({ ...endless, stream: true });
+    socket.write("POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n");
+    socket.write(`Content-Length: ${Buffer.byteLength(text)}\r\n\r\n${text}`);
+    await until(() => served.model.batch.active === 2);
+    socket.destroy();
+    await nothingLeft();
+  });
+
   it("free it before their request has come", async () => {
     const socket = await open(served);
     socket.write(
@@ -171,6 +181,8 @@ describe("limits", () => {
     leave.abort();
     await Promise.all(asked);
     expect((await later).usage!.completion_tokens).toBe(2);
+    const millions = await served.fetch("/completions", { ...endless, prompt: new Array(60_000).fill([1]), n: 128 });
+    expect(await millions.json()).toMatchObject({ error: { param: "n" } });
     const never = await served.fetch("/completions", { ...endless, n: 3 });
     expect(never.status).toBe(400);
     expect(await never.json()).toMatchObject({
@@ -219,6 +231,17 @@ describe("the end", () => {
     await closed;
     if (!idle.destroyed) await once(idle.resume(), "close");
     expect(served.model.batch.active).toBe(0);
+  });
+
+  it("comes to those whose request is still on its way", async () => {
+    await using served = await Served.start(place.path("endless"));
+    const socket = await open(served);
+    socket.write(
+      "POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{",
+    );
+    await served.fetch("/completions", "{}");
+    await served.service.close(0.05);
+    if (!socket.destroyed) await once(socket.resume(), "close");
   });
 
   it("is told on connections that are still open", async () => {

@@ -236,7 +236,12 @@ export class KvCache {
     this.#checkPast("clone", length);
     const copy = new KvCache(this.config, options);
     const sources = this.#rows();
-    for (const [i, rows] of copy.#rows().entries()) rows.copyFrom(sources[i]!, length);
+    try {
+      for (const [i, rows] of copy.#rows().entries()) rows.copyFrom(sources[i]!, length);
+    } catch (error) {
+      copy.dispose(); // the rows of the layers before the one that there was no memory for
+      throw error;
+    }
     copy.#length = length;
     return copy;
   }

@@ -120,6 +120,7 @@ export function resolveExperts(experts: MixtureOfExperts, ffnDim: number): Resol
   if (groups !== undefined) checkGroups(groups, numExperts, topK);
   if (capacityFactor !== undefined) checkPositiveNumber("experts.capacityFactor", capacityFactor);
   for (const [name, value] of Object.entries({ auxCoef, zCoef, jitter })) checkNonNegative(`experts.${name}`, value);
+  if (jitter >= 1) refuse("experts.jitter", "less than 1, so that no input changes its sign", jitter);
   if (choice === "expert") {
     const unused = { groups, routerBias: routerBias || undefined, score: score === "softmax" ? undefined : score };
     for (const [name, value] of Object.entries(unused)) {

@@ -91,6 +91,20 @@ describe("checkpoints of the best evaluation", () => {
     expect((await bestCheckpoint(directory))!.step).toBe(2);
   });
 
+  it("are those of what is left where the best one was damaged", async () => {
+    const directory = join(temporaryFolder(), "checkpoints");
+    const keptTwo = (values?: number[]) => {
+      const given = options(directory, undefined, values);
+      return { ...given, checkpoint: { ...given.checkpoint, keepLast: 2 } };
+    };
+    await run(directory, { ...keptTwo(), steps: 5 });
+    expect(stepsIn(directory)).toEqual([4, 5]);
+    flipByte(at(directory, 5, files[0]), 0.5);
+    // The state of step 4 names step 2 as the best, which went when step 5 was better.
+    await run(directory, { ...keptTwo([5, 3, 4, 9, 9, 9, 9, 9]), resume: true });
+    expect((await bestCheckpoint(directory))!.state.best).toEqual({ step: 5, value: 9 });
+  });
+
   it("are those of an evaluation that was interrupted, once it is made", async () => {
     const directory = join(temporaryFolder(), "checkpoints");
     const stop = new AbortController();

@@ -5,6 +5,7 @@ import {
   type Checkpoint,
   type FoundCheckpoint,
   latestCheckpoint,
+  listSteps,
   loadCheckpoint,
   rewriteState,
   saveCheckpoint,
@@ -60,7 +61,11 @@ export async function resumeRun(
     disposeAll(loaded.params);
     disposeAll(loaded.optimizer.tensors);
   }
-  const { step, tokens, seconds, skippedSteps, data, evaluation, best = null } = loaded.state;
+  const { step, tokens, seconds, skippedSteps, data, evaluation } = loaded.state;
+  // An older state than the newest may name a best one that was removed after it, when a better came.
+  const named = loaded.state.best ?? null;
+  const steps = await listSteps(options.checkpoint!.directory);
+  const best = named !== null && steps.includes(named.step) ? named : null;
   return {
     run: { step, tokens, seconds, skippedSteps, data, evaluation, best, checkpoint: { step, path: found.path } },
     found,

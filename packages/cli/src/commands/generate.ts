@@ -161,6 +161,8 @@ async function writeLines(work: Work, tasks: readonly Task[]): Promise<void> {
   const failure = new AbortController();
   const signal = AbortSignal.any([failure.signal, ...(work.options.signal ? [work.options.signal] : [])]);
   const lines = tasks.map((task) => written({ ...work, options: { ...work.options, signal } }, task));
+  // One that fails before its turn is told in its turn; until then it isn't an error that nobody has seen to.
+  for (const line of lines) line.catch(() => {});
   try {
     for (const line of lines) print(work.io, JSON.stringify(await line));
   } catch (error) {

@@ -103,7 +103,7 @@ describe("trainingSchema", () => {
     [
       "jitter of nothing",
       { model: { experts: { numExperts: 4, jitter: -1 } } },
-      /^model\.experts\.jitter: expected a number of at least 0; received -1\.$/,
+      /^model\.experts\.jitter: expected a number in \[0, 1\); received -1\.$/,
     ],
   ])("says what is wrong with %s", (_, patch, message) => {
     const found = problems(patch);

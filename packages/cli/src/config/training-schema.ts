@@ -71,7 +71,7 @@ const experts = object({
   capacityFactor: positiveNumber().optional(),
   auxCoef: nonNegativeNumber().optional(),
   zCoef: nonNegativeNumber().optional(),
-  jitter: nonNegativeNumber().optional(),
+  jitter: decayRate().optional(),
   routerBias: flag().optional(),
 });
 

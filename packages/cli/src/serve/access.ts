@@ -50,9 +50,16 @@ export class Access {
   }
 }
 
-/** What a browser asks before a page's request, and is told. */
-export const preflightHeaders = {
-  "access-control-allow-methods": "GET, POST",
-  "access-control-allow-headers": "Authorization, Content-Type",
-  "access-control-max-age": "600",
-} as const;
+/**
+ * What a browser asks before a page's request, and is told. Any header may be sent: clients add some of their own that say what they are, and
+ * whether the page may ask is decided by its origin.
+ */
+export function preflightHeaders({ headers }: IncomingMessage): Record<string, string> {
+  const asked = headers["access-control-request-headers"] ?? "Authorization, Content-Type";
+  return {
+    "access-control-allow-methods": "GET, POST",
+    "access-control-allow-headers": asked,
+    "access-control-max-age": "600",
+    vary: "Origin, Access-Control-Request-Headers",
+  };
+}

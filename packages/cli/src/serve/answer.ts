@@ -52,9 +52,10 @@ export async function answer(
   exchange: Exchange,
   admit: (sequences: number) => () => void,
 ): Promise<void> {
-  const choices = choicesOf(asked);
-  const leave = admit(choices.length);
+  // Before they are made: a small body may ask for millions.
+  const leave = admit(asked.prompts.length * asked.request.n);
   try {
+    const choices = choicesOf(asked);
     await (asked.request.stream ? stream(asked, choices, exchange) : replyWhole(asked, choices, exchange));
   } finally {
     leave();

@@ -18,7 +18,14 @@ export class Exchange {
     private readonly response: ServerResponse,
   ) {
     setMaxListeners(0, this.signal); // every answer of a request is one
-    response.once("close", () => this.abort(new ClientGone("[serve] the client has closed the connection.")));
+    const { socket } = request;
+    const gone = () => this.abort(new ClientGone("[serve] the client has closed the connection."));
+    // A response that is behind others of its connection isn't told of the socket's end.
+    socket.setMaxListeners(0).once("close", gone);
+    response.once("close", () => {
+      socket.off("close", gone);
+      gone();
+    });
   }
 
   /** Aborted when the client leaves, or by `abort`. */
@@ -57,6 +64,10 @@ export class Exchange {
       });
     const parts: Buffer[] = [];
     let bytes = 0;
+    // A client that takes its time must not keep the server from its end: the iteration below ends with this.
+    const giveUp = () => this.request.destroy();
+    this.signal.throwIfAborted();
+    this.signal.addEventListener("abort", giveUp, { once: true });
     try {
       for await (const part of this.request as AsyncIterable<Buffer>) {
         bytes += part.length;
@@ -67,6 +78,8 @@ export class Exchange {
     } catch (cause) {
       if (cause instanceof ApiError) throw cause;
       throw new ClientGone("[serve] the client left before its request had come.", { cause });
+    } finally {
+      this.signal.removeEventListener("abort", giveUp);
     }
     if (bytes > maxBytes) throw tooLong();
     try {
@@ -111,6 +124,15 @@ export class Exchange {
       this.#drained = undefined;
     });
     await this.#drained.catch(() => signal.throwIfAborted());
+  }
+
+  /** Waits until the reply is out of this process; a client that hasn't taken it when the exchange is aborted is left. */
+  async delivered(): Promise<void> {
+    const { response, signal } = this;
+    if (signal.aborted || !response.writableEnded) return;
+    // Also when it has been sent: a response closes then.
+    await new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
+    if (!response.writableFinished) this.request.socket.destroy();
   }
 
   endEvents(): void {

@@ -108,6 +108,8 @@ export class HttpService implements AsyncDisposable {
     } catch (error) {
       this.#fail(exchange, error as Error);
     } finally {
+      // Until the client has all of it: neither the end nor a client that doesn't read may leave a part behind.
+      await exchange.delivered();
       clearTimeout(timer);
       this.#exchanges.delete(exchange);
       if (this.#exchanges.size === 0) this.#onIdle?.();
@@ -120,7 +122,7 @@ export class HttpService implements AsyncDisposable {
     const endpoint = Object.hasOwn(this.endpoints, path) ? this.endpoints[path] : undefined;
     // A preflight carries no key; it passes where its origin does.
     if (request.method === "OPTIONS" && request.headers.origin !== undefined) {
-      exchange.sendNothing(preflightHeaders);
+      exchange.sendNothing(preflightHeaders(request));
       return;
     }
     if (!endpoint?.open) this.#access.requireKey(request);

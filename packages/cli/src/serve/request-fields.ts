@@ -43,7 +43,8 @@ const sharedFields = {
   /** As other servers that know the field take it: 0 and -1 mean all. */
   top_k: numberWhere("a positive integer, or 0 or -1 for all", (k) => Number.isSafeInteger(k) && k >= -1).nullish(),
   min_p: ratio().nullish(),
-  repetition_penalty: numberWhere("a positive number", (value) => value > 0).nullish(),
+  /** Logits over a smaller one, or times a larger, could be beyond all numbers. */
+  repetition_penalty: numberWhere("a number in 1e-6..1e6", (value) => value >= 1e-6 && value <= 1e6).nullish(),
   presence_penalty: number(-2, 2).nullish(),
   frequency_penalty: number(-2, 2).nullish(),
   logit_bias: z
@@ -155,16 +156,17 @@ const passedOver: readonly string[] = [
  */
 export function parseBody<T>(schema: z.ZodType<T>, body: unknown): T {
   if (!isObject(body)) throw badField("body", "The body must be a JSON object.");
-  const rest: Record<string, unknown> = {};
+  const rest: [name: string, value: unknown][] = [];
   for (const [name, value] of Object.entries(body)) {
     const isNeutral = Object.hasOwn(refused, name) ? refused[name]! : undefined;
     if (isNeutral === undefined) {
-      if (!passedOver.includes(name)) rest[name] = value;
+      if (!passedOver.includes(name)) rest.push([name, value]);
     } else if (value !== null && !isNeutral(value)) {
       throw badField(name, `${name} is not supported by this server. Leave it out.`, "unsupported_parameter");
     }
   }
-  const result = schema.safeParse(rest);
+  // Not by assignment: to that "__proto__" would be no field, and what it holds would pass for fields.
+  const result = schema.safeParse(Object.fromEntries(rest));
   if (result.success) return result.data;
   const issue = deepest(result.error.issues[0]!);
   const name = issue.path.length > 0 ? pathText(issue.path) : ((issue as { keys?: string[] }).keys?.[0] ?? "body");

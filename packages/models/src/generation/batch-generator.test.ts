@@ -1,5 +1,5 @@
 import { memory, scope, type Tensor, tensor } from "@llmeff/tensor";
-import { afterAll, describe, expect, it } from "vitest";
+import { afterAll, describe, expect, it, vi } from "vitest";
 import { collectGarbage } from "../../../../test/garbage.js";
 import { smallConfig } from "../../test/small-config.js";
 import { KvCache } from "../cache.js";
@@ -317,6 +317,23 @@ describe("BatchGenerator", () => {
     const results = await Promise.allSettled([all(good), all(bad)]);
     expect(results.map(({ status }) => status)).toEqual(["fulfilled", "rejected"]);
     await expect(bad.next()).resolves.toEqual({ value: undefined, done: true });
+  });
+
+  it("fails only the sequence that there is no memory to begin, and goes on", async () => {
+    using batch = batchOf();
+    const prompt = [1, 2, 3, 4];
+    const first = batch.generate(prompt, { maxTokens: 20 });
+    await first.next();
+    const clone = vi.spyOn(KvCache.prototype, "clone").mockImplementationOnce(() => {
+      throw new Error("out of memory");
+    });
+    try {
+      await expect(all(batch.generate(prompt, { maxTokens: 2 }))).rejects.toThrow("out of memory");
+    } finally {
+      clone.mockRestore();
+    }
+    expect(await all(batch.generate(prompt, { maxTokens: 2 }))).toHaveLength(2);
+    expect(await all(first)).toHaveLength(19);
   });
 
   it("tells all sequences of a step that failed, and goes on", async () => {

@@ -191,6 +191,16 @@ export class BatchGenerator {
     }
   }
 
+  /** `#begin`; without the memory for the caches this sequence ends, and no other. */
+  #beginOrFail(sequence: Sequence): boolean {
+    try {
+      return this.#begin(sequence);
+    } catch (error) {
+      sequence.fail(error);
+      return false;
+    }
+  }
+
   /**
    * Gives a sequence its caches, with what others remember of the beginning of its prompt.
    *
@@ -210,9 +220,11 @@ export class BatchGenerator {
     const rollback = this.#drafter?.tokens ?? 0;
     const lent = found && lend(found.caches.cache, rollback);
     const cache = lent ?? new KvCache(this.model.config, { expected, rollback });
-    const draft = this.#drafter && ((found && lend(found.caches.draft, rollback)) ?? this.#drafter.cache(expected));
+    // The sequence has the first before the second is made: what fails between them is given back with it.
+    const caches: SequenceCaches = { cache, draft: undefined };
+    this.#join(sequence, caches);
+    caches.draft = this.#drafter && ((found && lend(found.caches.draft, rollback)) ?? this.#drafter.cache(expected));
     if (found !== undefined) this.#kept.touch(found);
-    this.#join(sequence, { cache, draft });
     return true;
   }
 
@@ -243,8 +255,8 @@ export class BatchGenerator {
   #plan(): Part[] {
     let room = this.#prefillChunk;
     const parts: Part[] = [];
-    for (const sequence of this.#active) {
-      if (sequence.caches === undefined && !this.#begin(sequence)) continue;
+    for (const sequence of [...this.#active]) {
+      if (sequence.caches === undefined && !this.#beginOrFail(sequence)) continue;
       if (sequence.stream.full) continue;
       const { pending } = sequence;
       const length = pending === 1 ? 1 : Math.min(pending, Math.max(room, room > 0 ? sequence.indivisible : 0));
@@ -271,11 +283,13 @@ export class BatchGenerator {
 
   async #draft(parts: readonly Part[]): Promise<void> {
     if (this.#drafter === undefined) return;
-    const reading = parts.filter(({ sequence, length }) => length > 1 || sequence.pending > 1);
+    // Some may have been left while the random numbers were made.
+    const there = parts.filter(({ sequence }) => !sequence.ended);
+    const reading = there.filter(({ sequence, length }) => length > 1 || sequence.pending > 1);
     await this.#drafter.read(
       reading.map(({ sequence, length }) => ({ sequence, end: sequence.length - sequence.pending + length })),
     );
-    await this.#drafter.draft(parts);
+    await this.#drafter.draft(there);
   }
 }
 

@@ -233,6 +233,19 @@ describe("drafts", () => {
     expect(memory().tensors).toBe(before);
   });
 
+  it("go on when another sequence is left at any moment of a step", async () => {
+    for (let moment = 0; moment < 60; moment++) {
+      await using batch = new BatchGenerator(model, params, { draft });
+      const controller = new AbortController();
+      const aborted = all(batch.generate([1], { maxTokens: 6, signal: controller.signal })).catch(() => undefined);
+      const other = all(batch.generate([2], { maxTokens: 6 }));
+      for (let i = 0; i < moment; i++) await undefined;
+      controller.abort();
+      await aborted;
+      expect(await other, `left after ${moment} turns`).toHaveLength(6);
+    }
+  });
+
   it("must be of a model that knows the same tokens, and not checked by one whose frequencies grow", () => {
     const other = new Transformer({ ...base, vocabSize: 4 });
     using batch = new BatchGenerator(model, params, { draft: { model: other, params: other.init(1) } });

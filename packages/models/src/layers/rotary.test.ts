@@ -1,5 +1,6 @@
-import { captureStep, memory, scope, tensor } from "@llmeff/tensor";
+import { captureStep, concat, memory, scope, tensor } from "@llmeff/tensor";
 import { describe, expect, it } from "vitest";
+import { KvCache } from "../cache.js";
 import type { TransformerConfig } from "../config.js";
 import { Transformer } from "../transformer.js";
 
@@ -47,6 +48,19 @@ describe("RotaryTables", () => {
     expect(bytesAfter(8192)).toBe(bytes(1024 + 2048 + 8192));
     model.dispose();
     expect(memory().liveBytes).toBe(before);
+  });
+
+  it("reach as far as the longest sequence of a pass, wherever it stands", () => {
+    const lengths = [3, 1500, 2];
+    const model = new Transformer(small);
+    const together = scope(() => {
+      const parts = lengths.map((length) => ({ cache: new KvCache(model.config), length }));
+      const tokens = concat(lengths.map(ids), 1);
+      return [...model.lastLogits(params, tokens, parts).dataSync()];
+    });
+    const alone = lengths.flatMap((length) => scores(model, length));
+    for (const [i, score] of together.entries()) expect(score).toBeCloseTo(alone[i]!, 5);
+    model.dispose();
   });
 
   it("stay where a captured step reads them", () => {

@@ -75,8 +75,9 @@ export class RotaryTables {
       const keys = ranges.map(({ start, length }, i) => rowsOf(tables[i]!, 0, start + length));
       return { own: joinedAngles(own), keys };
     }
-    const first = ranges[0]!;
-    const tables = upTo(first);
+    const [first] = ranges as [PositionRange, ...PositionRange[]];
+    const end = ranges.reduce((most, { start, length }) => Math.max(most, start + length), 0);
+    const tables = this.#ofLength(end, dtype, table.device);
     const own =
       positions === undefined
         ? rowsOf(tables, first.start, first.start + first.length)
