@@ -158,7 +158,7 @@ describe("llmeff train with averageDecay", () => {
       expect(await place.run(["train", "config.json", "--resume"])).toMatchObject({ code: 0 });
       const { values } = await weights("tiny");
       expect(values).toEqual((await weights("straight")).values);
-      using loaded = await loadModel(place.path("runs/tiny"), "cpu");
+      using loaded = await loadModel(place.path("runs/tiny"), { device: "cpu" });
       const name = "model.layers.0.mlp.up_proj.weight";
       const [own, average] = [values[name]!, values[`average.${name}`]!];
       expect(own).not.toEqual(average);
