@@ -1,5 +1,6 @@
 import { memory, scope, tensor } from "@llmeff/tensor";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
+import { KvCache } from "../cache.js";
 import type { TransformerConfig } from "../config.js";
 import { Transformer } from "../transformer.js";
 import { beamSearch } from "./beam-search.js";
@@ -91,6 +92,23 @@ describe("beamSearch", () => {
     expect(memory().tensors).toBe(before);
     const reason = new Error("enough");
     await expect(run(AbortSignal.abort(reason))).rejects.toBe(reason);
+    expect(memory().tensors).toBe(before);
+  });
+
+  it("frees the copies that it has made when there is no room for another", async () => {
+    const run = () => beamSearch(model, params, prompt, { beams: 3, maxTokens: 9 });
+    await run();
+    const before = memory().tensors;
+    const { clone } = KvCache.prototype;
+    let clones = 0;
+    // The first step copies the prompt's cache for the second beam and the third.
+    const copying = vi.spyOn(KvCache.prototype, "clone").mockImplementation(function (this: KvCache, options) {
+      if (++clones === 2) throw new Error("no room");
+      return clone.call(this, options);
+    });
+    await expect(run()).rejects.toThrow("no room");
+    copying.mockRestore();
+    expect(clones).toBe(2);
     expect(memory().tensors).toBe(before);
   });
 

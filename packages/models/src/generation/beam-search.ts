@@ -104,11 +104,17 @@ function best(live: readonly LiveBeam[], scores: readonly Scores[], count: numbe
 /** The next beams: the first child of each takes its cache, others copy it; beams without children give theirs back. */
 function follow(live: readonly LiveBeam[], children: readonly Candidate[], expected: number): LiveBeam[] {
   const taken = new Set<KvCache>();
-  const next = children.map(({ parent: { ids, cache }, id, logProb }) => {
-    const own = taken.has(cache) ? cache.clone({ expected }) : cache;
-    taken.add(cache);
-    return { ids: [...ids, id], logProb, cache: own };
-  });
+  const next: LiveBeam[] = [];
+  try {
+    for (const { parent, id, logProb } of children) {
+      const cache = taken.has(parent.cache) ? parent.cache.clone({ expected }) : parent.cache;
+      taken.add(parent.cache);
+      next.push({ ids: [...parent.ids, id], logProb, cache });
+    }
+  } catch (error) {
+    for (const { cache } of next) if (!taken.has(cache)) cache.dispose(); // copies; the others are still those of `live`
+    throw error;
+  }
   for (const { cache } of live) if (!taken.has(cache)) cache.dispose();
   return next;
 }
