@@ -123,6 +123,16 @@ __device__ inline void mbarrier_wait(uint64_t* barrier, uint32_t parity) {
 #endif
 }
 
+// Position in a ring of kStages.
+template <int kStages>
+struct Ring {
+  int stage = 0;
+  uint32_t phase = 0;
+  __device__ void next() {
+    if (++stage == kStages) stage = 0, phase ^= 1;
+  }
+};
+
 // ---- bulk tensor copies ---------------------------------------------------------------------------------------------
 
 __device__ inline void prefetch_tensor_map(const CUtensorMap* map) {
@@ -229,6 +239,7 @@ struct WgmmaSs;
       "+f"(d[i + 7])
 #define LLMEFF_D16(i) LLMEFF_D8(i), LLMEFF_D8(i + 8)
 #define LLMEFF_D32(i) LLMEFF_D16(i), LLMEFF_D16(i + 16)
+#define LLMEFF_D64(i) LLMEFF_D32(i), LLMEFF_D32(i + 32)
 
 #define LLMEFF_T16 "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15"
 #define LLMEFF_T32 LLMEFF_T16 ",%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
@@ -236,6 +247,14 @@ struct WgmmaSs;
 #define LLMEFF_T48 LLMEFF_T40 ",%40,%41,%42,%43,%44,%45,%46,%47"
 #define LLMEFF_T56 LLMEFF_T48 ",%48,%49,%50,%51,%52,%53,%54,%55"
 #define LLMEFF_T64 LLMEFF_T56 ",%56,%57,%58,%59,%60,%61,%62,%63"
+#define LLMEFF_T96 \
+  LLMEFF_T64       \
+  ",%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79" \
+  ",%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95"
+#define LLMEFF_T128 \
+  LLMEFF_T96        \
+  ",%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111" \
+  ",%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127"
 
 #define LLMEFF_WGMMA(N, TEXT, LIST, A0, A1, A2, A3, B, P, TA, TB)                                                \
   template <Major kMajorB, int kAdvance>                                                                         \
@@ -268,12 +287,14 @@ struct WgmmaSs;
 #define LLMEFF_LIST48 LLMEFF_D32(0), LLMEFF_D16(32)
 #define LLMEFF_LIST56 LLMEFF_D32(0), LLMEFF_D16(32), LLMEFF_D8(48)
 #define LLMEFF_LIST64 LLMEFF_D32(0), LLMEFF_D32(32)
+#define LLMEFF_LIST128 LLMEFF_D64(0), LLMEFF_D64(64)
 LLMEFF_WGMMA(32, LLMEFF_T16, LLMEFF_D16(0), "16", "17", "18", "19", "20", "21", "22", "23")
 LLMEFF_WGMMA(64, LLMEFF_T32, LLMEFF_LIST32, "32", "33", "34", "35", "36", "37", "38", "39")
 LLMEFF_WGMMA(80, LLMEFF_T40, LLMEFF_LIST40, "40", "41", "42", "43", "44", "45", "46", "47")
 LLMEFF_WGMMA(96, LLMEFF_T48, LLMEFF_LIST48, "48", "49", "50", "51", "52", "53", "54", "55")
 LLMEFF_WGMMA(112, LLMEFF_T56, LLMEFF_LIST56, "56", "57", "58", "59", "60", "61", "62", "63")
 LLMEFF_WGMMA(128, LLMEFF_T64, LLMEFF_LIST64, "64", "65", "66", "67", "68", "69", "70", "71")
+LLMEFF_WGMMA(256, LLMEFF_T128, LLMEFF_LIST128, "128", "129", "130", "131", "132", "133", "134", "135")
 // clang-format on
 
 #undef LLMEFF_WGMMA
@@ -282,15 +303,19 @@ LLMEFF_WGMMA(128, LLMEFF_T64, LLMEFF_LIST64, "64", "65", "66", "67", "68", "69",
 #undef LLMEFF_LIST48
 #undef LLMEFF_LIST56
 #undef LLMEFF_LIST64
+#undef LLMEFF_LIST128
 #undef LLMEFF_T16
 #undef LLMEFF_T32
 #undef LLMEFF_T40
 #undef LLMEFF_T48
 #undef LLMEFF_T56
 #undef LLMEFF_T64
+#undef LLMEFF_T96
+#undef LLMEFF_T128
 #undef LLMEFF_D8
 #undef LLMEFF_D16
 #undef LLMEFF_D32
+#undef LLMEFF_D64
 
 template <int N, Major kMajorB, int kAdvance = 0>
 __device__ inline void wgmma_rs(float (&d)[N / 2], const uint32_t (&a)[4], uint64_t b, int accumulate = 1) {
@@ -368,6 +393,43 @@ __device__ inline void store_matrices(uint32_t address, const uint32_t (&a)[4]) 
   asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(a[0]), "r"(a[1]),
                "r"(a[2]), "r"(a[3])
                : "memory");
+}
+
+// ---- fragments to memory ----------------------------------------------------------------------------------------------
+
+// Rows `low` (lane / 4) and `high` (8 below) of an accumulator fragment go to memory as bf16, times their factors; a
+// null row is skipped, and so are columns from `columns` on, a multiple of 8. Four threads hold two columns each of an
+// 8-column group; they exchange among four groups, so that each stores 16 bytes.
+template <int N>
+__device__ inline void store_rows(const float (&d)[N / 2], float low_factor, float high_factor, __nv_bfloat16* low,
+                                  __nv_bfloat16* high, int columns = N) {
+  const int quad = threadIdx.x % 4;
+#pragma unroll
+  for (int part = 0; part < 2; ++part) {
+    __nv_bfloat16* const row = part == 0 ? low : high;
+    const float factor = part == 0 ? low_factor : high_factor;
+#pragma unroll
+    for (int group = 0; group < N / 32; ++group) {
+      uint32_t x[4];
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const int at = 4 * (4 * group + j) + 2 * part;
+        x[j] = pack_bf16(d[at] * factor, d[at + 1] * factor);
+      }
+      const auto exchange = [&](uint32_t& a, uint32_t& b, int distance) {
+        const bool upper = (quad & distance) != 0;
+        const uint32_t received = __shfl_xor_sync(0xffffffffu, upper ? a : b, distance);
+        a = upper ? received : a;
+        b = upper ? b : received;
+      };
+      exchange(x[0], x[1], 1);
+      exchange(x[2], x[3], 1);
+      exchange(x[0], x[2], 2);
+      exchange(x[1], x[3], 2);
+      if (row != nullptr && 32 * group + 8 * quad < columns)
+        *reinterpret_cast<uint4*>(row + 32 * group + 8 * quad) = make_uint4(x[0], x[1], x[2], x[3]);
+    }
+  }
 }
 
 }  // namespace llmeff::cuda::sm90
