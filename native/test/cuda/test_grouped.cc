@@ -10,8 +10,9 @@ struct Case {
   int64_t rows, k, n;
   std::vector<int32_t> counts;  // fewer than all rows: the last ones belong to no group
 };
-// Where k and n are multiples of 8 the tensor cores do bfloat16: tiles of 128 rows, 64 deep, 128 or (above 1024 and in
-// multiples of 256) 256 columns wide.
+// Where k and n are multiples of 8 Hopper's tensor cores do bfloat16: tiles of 128 rows, 64 deep, 128 or (above 1024
+// and in multiples of 256) 256 columns wide; two tiles together from 1024 rows a group on, and of the gradient from k
+// 1024 on.
 const std::vector<Case> kCases = {
     {1, 1, 1, {1}},
     {5, 3, 2, {0, 5, 0}},
@@ -29,6 +30,12 @@ const std::vector<Case> kCases = {
     {300, 120, 1032, {63, 65, 64, 0, 100}},
     {2200, 24, 264, {2184, 3, 5, 1}},
     {960, 128, 104, std::vector<int32_t>(300, 3)},
+    {2100, 72, 136, {1025, 1025}},
+    {3300, 64, 256, {1152, 0, 2111}},
+    {1100, 200, 1032, {1100}},
+    {193, 1032, 128, {3, 0, 129, 1, 60}},
+    {200, 1160, 264, {72, 128}},
+    {200, 1096, 256, {64, 65, 63, 0}},
 };
 
 // Matrices by rows or, every second, by columns: [E, M, N] either way.
@@ -47,9 +54,10 @@ std::string text(const Case& c, int layout) {
          ", n " + std::to_string(c.n) + ", layout " + std::to_string(layout);
 }
 
-// Sums of `terms` products of numbers below 1: each of the additions, in float32 or wider, is wrong by at most a rounding
-// (on tensor cores two) of a partial sum, whose size is about √terms / 3, and their signs differ: 2 · terms roundings of 1
-// are far beyond what they make together, also of the reference's. Then the result is rounded, perhaps to the other side.
+// Sums of `terms` products of numbers below 1: each of the additions, in float32 or wider, is wrong by at most a
+// rounding (on tensor cores two) of a partial sum, whose size is about √terms / 3, and their signs differ: 2 · terms
+// roundings of 1 are far beyond what they make together, also of the reference's. Then the result is rounded, perhaps
+// to the other side.
 void expect_sums(const std::string& what, const Twin& sums, int64_t terms) {
   const DType dtype = sums.dtype();
   const double relative = 2.1 * rounding(dtype);

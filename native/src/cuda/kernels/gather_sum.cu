@@ -51,8 +51,10 @@ struct Weights {
   template <class T>
   __device__ void set(int64_t n, int64_t j, wide_t<T> weight) const {
     const int64_t at = n * row + j * column;
-    if (wide) static_cast<wide_t<T>*>(data)[at] = weight;
-    else static_cast<T*>(data)[at] = narrow<T>(weight);
+    if (wide)
+      static_cast<wide_t<T>*>(data)[at] = weight;
+    else
+      static_cast<T*>(data)[at] = narrow<T>(weight);
   }
 };
 
@@ -119,7 +121,8 @@ void CudaKernels::gather_sum(const In& x, const In& ids, const In& weights, cons
   with_packs(x, out, [&]<class T, int kPack>() {
     const int64_t units = out.size() / kPack;
     gather_sum_kernel<T, kPack><<<ceil_div(units, kThreads), kThreads, 0, cuda_.stream>>>(
-        named, Weights(weights, x.dtype), out.as<T>(), out.strides[0], static_cast<uint32_t>(out.dim(1) / kPack), units);
+        named, Weights(weights, x.dtype), out.as<T>(), out.strides[0], static_cast<uint32_t>(out.dim(1) / kPack),
+        units);
     LLMEFF_LAUNCHED("gather_sum_kernel");
   });
 }

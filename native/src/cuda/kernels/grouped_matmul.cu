@@ -1,5 +1,5 @@
-// Products of rows that lie packed by group: out_e = Σ x_e · w_e, and dw_e = a_eᵀ · b_e, by the plain kernel's tiles or,
-// in bfloat16 on Hopper, by grouped_matmul_sm90.cu.
+// Products of rows that lie packed by group: out_e = Σ x_e · w_e, and dw_e = a_eᵀ · b_e, by the plain kernel's tiles
+// or, in bfloat16 on Hopper, by grouped_matmul_sm90.cu.
 //
 // The counts are on the GPU alone. One warp adds them up to the first row of every group; then each block finds the
 // group of its tile. Every group has its own tiles, so A rows of E groups take at most A / kTile + E of them, for which
@@ -25,8 +25,8 @@ unsigned blocks_of(int64_t n) {
   return static_cast<unsigned>(std::min<int64_t>(n, kMostBlocks));
 }
 
-// starts[e] = the first row of group e, starts[groups] that behind the last, at most `rows`. One warp: it reads 32 counts
-// at once and passes them around.
+// starts[e] = the first row of group e, starts[groups] that behind the last, at most `rows`. One warp: it reads 32
+// counts at once and passes them around.
 __global__ void group_starts_kernel(const int32_t* counts, int64_t groups, int64_t rows, int64_t* starts,
                                     ValueCheck check) {
   const int lane = static_cast<int>(threadIdx.x);

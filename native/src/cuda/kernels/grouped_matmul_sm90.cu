@@ -1,9 +1,13 @@
 // Products of rows packed by group on Hopper: tiles of 128 × kColumns by wgmma, operands by TMA.
 //
-// Blocks are persistent, one a multiprocessor. A producer warp keeps stages of 64 deep operands in flight, also those of
-// the next tile while this one is stored; two consumer warpgroups own 64 rows of the tile each. How many rows a group has
-// is known to the GPU alone: every group has its own tiles, and each block walks through the groups to those tiles that
-// are its own, until there are no more. The rows behind the last group are one more group, of nothing but zeros.
+// Blocks are persistent, one a multiprocessor. A producer warp keeps stages of 64 deep operands in flight, also those
+// of the next tile while this one is stored; two consumer warpgroups own 64 rows of the tile each. How many rows a
+// group has is known to the GPU alone: every group has its own tiles, and each block walks through the groups to those
+// tiles that are its own, until there are no more. The rows behind the last group are one more group, of nothing but
+// zeros.
+//
+// Blocks work in pairs, on the two tiles of the same columns one below the other: each loads half of w (or of b) for
+// both. Where groups are small, so that the second would often have no rows, they work alone.
 //
 // Tiles of rows × w take their last rows from the next group, which is harmless: rows of the output depend on their own
 // row of x alone, and those are not stored. In aᵀ · b the rows are what is summed up over; there the consumers write
@@ -28,8 +32,9 @@ constexpr int kPanel = kDepth * kPanelChannels;  // elements of a panel of 64 ro
 constexpr int64_t kMostRows = int64_t{1} << 30;
 
 // kMajorA is kMajorK for rows × w, and kMajorMN for aᵀ · b.
-template <int kColumns_, Major kMajorA_, Major kMajorB_>
+template <int kBlocks_, int kColumns_, Major kMajorA_, Major kMajorB_>
 struct Tiling {
+  static constexpr int kBlocks = kBlocks_;  // of a cluster
   static constexpr int kColumns = kColumns_, kStages = kColumns == 256 ? 4 : 6;
   static constexpr Major kMajorA = kMajorA_, kMajorB = kMajorB_;
   static constexpr bool kSumsRows = kMajorA == kMajorMN;
@@ -61,16 +66,18 @@ __host__ __device__ int ceil_div(int a, int b) {
 template <class Tile>
 struct Walk {
   const Problem& p;
-  int64_t tile;
+  int64_t tile;  // or pair
   int group = -1;
   int first = 0, rows = 0;        // of x, in the group
-  int64_t begin = 0, end = 0;     // tiles of the group
+  int64_t begin = 0, end = 0;     // tiles of the group, or pairs
   int i0 = 0, j0 = 0, steps = 0;  // the tile's rows and columns, from the group's first ones; its stages
 
-  __device__ explicit Walk(const Problem& problem) : p(problem), tile(blockIdx.x) {}
+  __device__ explicit Walk(const Problem& problem) : p(problem), tile(blockIdx.x / Tile::kBlocks) {}
 
-  // How many rows of the output are the group's.
+  // How many rows of the output are the group's; and of its tiles, or of pairs of them.
   __device__ int height() const { return Tile::kSumsRows ? p.rows : rows; }
+  __device__ int high() const { return ceil_div(height(), kRows * Tile::kBlocks); }
+  __device__ int wide() const { return ceil_div(p.columns, Tile::kColumns); }
 
   // False when there are no more.
   __device__ bool find() {
@@ -80,15 +87,14 @@ struct Walk {
       first = int(p.starts[group]);
       rows = (group < p.groups ? int(p.starts[group + 1]) : p.rows) - first;
       begin = end;
-      end += int64_t{ceil_div(height(), kRows)} * ceil_div(p.columns, Tile::kColumns);
+      end += int64_t{high()} * wide();
     }
     // Tiles that run at the same time form a rectangle, so that they share what they read by the L2 cache.
-    constexpr int kBand = 16;
-    const int across = ceil_div(p.columns, Tile::kColumns), within = int(tile - begin);
-    const int band = within / (kBand * across), rest = within - band * kBand * across;
-    const int high = min(kBand, ceil_div(height(), kRows) - band * kBand);
-    i0 = (band * kBand + rest % high) * kRows;
-    j0 = rest / high * Tile::kColumns;
+    constexpr int kBand = 16 / Tile::kBlocks;
+    const int within = int(tile - begin), band = within / (kBand * wide()), rest = within - band * kBand * wide();
+    const int here = min(kBand, high() - band * kBand);
+    i0 = ((band * kBand + rest % here) * Tile::kBlocks + int(blockIdx.x) % Tile::kBlocks) * kRows;
+    j0 = rest / here * Tile::kColumns;
     steps = 0;
     if constexpr (Tile::kSumsRows) {
       steps = ceil_div(rows, kDepth);
@@ -97,12 +103,25 @@ struct Walk {
     }
     return true;
   }
-  __device__ void next() { tile += gridDim.x; }
+  __device__ void next() { tile += gridDim.x / Tile::kBlocks; }
 };
 
 template <class Tile>
 __device__ void produce(const Problem& p, Shared<Tile>& shared) {
   Ring<Tile::kStages> ring;
+  const int block = int(blockIdx.x) % Tile::kBlocks;
+  // This block's part of b goes to all blocks of the cluster.
+  const auto load_b = [&](__nv_bfloat16* to, const CUtensorMap& map, uint64_t* full, int channel, int row, int batch) {
+    if constexpr (Tile::kBlocks == 1)
+      tma_load(to, &map, full, channel, 0, row, batch);
+    else
+      tma_load_multicast(to, &map, full, channel, 0, row, batch, (1 << Tile::kBlocks) - 1);
+  };
+  constexpr int kPanels = Tile::kColumns / 64 / Tile::kBlocks;
+  const auto load_panels = [&](__nv_bfloat16* b, const CUtensorMap& map, uint64_t* full, int j0, int row, int batch) {
+    for (int c = block * kPanels; c < (block + 1) * kPanels; ++c)
+      load_b(b + c * kPanel, map, full, j0 + c * 64, row, batch);
+  };
   // Announces a stage, and loads it by load(a, b, full).
   const auto fill = [&](const auto& load) {
     mbarrier_wait(&shared.empty[ring.stage], ring.phase ^ 1);
@@ -117,8 +136,7 @@ __device__ void produce(const Problem& p, Shared<Tile>& shared) {
         fill([&](__nv_bfloat16* a, __nv_bfloat16* b, uint64_t* full) {
           const int row = walk.first + s * kDepth;
           for (int c = 0; c < kRows / 64; ++c) tma_load(a + c * kPanel, &p.a[0], full, walk.i0 + c * 64, 0, row, 0);
-          for (int c = 0; c < Tile::kColumns / 64; ++c)
-            tma_load(b + c * kPanel, &p.b[0], full, walk.j0 + c * 64, 0, row, 0);
+          load_panels(b, p.b[0], full, walk.j0, row, 0);
         });
     } else if (walk.steps > 0) {
       for (int t = 0; t < p.terms; ++t)
@@ -126,10 +144,10 @@ __device__ void produce(const Problem& p, Shared<Tile>& shared) {
           fill([&](__nv_bfloat16* a, __nv_bfloat16* b, uint64_t* full) {
             tma_load(a, &p.a[t], full, s * kDepth, 0, walk.first + walk.i0, 0);
             if constexpr (Tile::kMajorB == kMajorK) {
-              tma_load(b, &p.b[t], full, s * kDepth, 0, walk.j0, walk.group);
+              constexpr int kPart = Tile::kColumns / Tile::kBlocks;
+              load_b(b + block * kPart * kPanelChannels, p.b[t], full, s * kDepth, walk.j0 + block * kPart, walk.group);
             } else {
-              for (int c = 0; c < Tile::kColumns / 64; ++c)
-                tma_load(b + c * kPanel, &p.b[t], full, walk.j0 + c * 64, 0, s * kDepth, walk.group);
+              load_panels(b, p.b[t], full, walk.j0, s * kDepth, walk.group);
             }
           });
     }
@@ -159,7 +177,11 @@ __device__ void consume(const Problem& p, Shared<Tile>& shared, int consumer) {
   Ring<Tile::kStages> ring;
   float sum[kColumns / 2];
   const auto release = [&](int stage) {
-    if (thread % 32 == 0) mbarrier_arrive(&shared.empty[stage]);
+    if constexpr (Tile::kBlocks == 1) {
+      if (thread % 32 == 0) mbarrier_arrive(&shared.empty[stage]);
+    } else {
+      if (thread % 32 < Tile::kBlocks) mbarrier_arrive_at(&shared.empty[stage], thread % 32);
+    }
   };
   for (Walk<Tile> walk(p); walk.find(); walk.next()) {
 #pragma unroll
@@ -172,7 +194,8 @@ __device__ void consume(const Problem& p, Shared<Tile>& shared, int consumer) {
         if (left < kDepth) clear_rows<Tile>(shared.a[ring.stage], shared.b[ring.stage], left);
       }
       // Either way this consumer's 64 rows are 64 · 128 bytes.
-      const uint64_t a = matrix_descriptor<Tile::kMajorA>(shared_address(shared.a[ring.stage] + consumer * kPanel), kDepth);
+      const uint64_t a =
+          matrix_descriptor<Tile::kMajorA>(shared_address(shared.a[ring.stage] + consumer * kPanel), kDepth);
       const uint64_t b = matrix_descriptor<Tile::kMajorB>(shared_address(shared.b[ring.stage]), kDepth);
       pin(sum);
       wgmma_fence();
@@ -207,9 +230,10 @@ __global__ void __launch_bounds__(128 * (1 + kConsumers), 1)
   if (threadIdx.x == 0) {
     for (int t = 0; t < p.terms; ++t) prefetch_tensor_map(&p.a[t]), prefetch_tensor_map(&p.b[t]);
     for (int i = 0; i < Tile::kStages; ++i)
-      mbarrier_init(&shared.full[i], 1), mbarrier_init(&shared.empty[i], 4 * kConsumers);
+      mbarrier_init(&shared.full[i], 1), mbarrier_init(&shared.empty[i], 4 * kConsumers * Tile::kBlocks);
     mbarrier_init_fence();
   }
+  if constexpr (Tile::kBlocks > 1) cluster_barrier();
   __syncthreads();
   const int warpgroup = uniform(threadIdx.x / 128);
   if (warpgroup == 0) {
@@ -219,6 +243,8 @@ __global__ void __launch_bounds__(128 * (1 + kConsumers), 1)
     take_registers<232>();
     consume<Tile>(p, shared, warpgroup - 1);
   }
+  // Nobody leaves while others write to his memory.
+  if constexpr (Tile::kBlocks > 1) cluster_barrier();
 }
 
 template <class Tile>
@@ -229,13 +255,24 @@ cudaError_t launch(const Problem& p, int64_t row_tiles, int multiprocessors, cud
   const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared);
   if (error != cudaSuccess) return error;
   const int64_t tiles = row_tiles * ceil_div(p.columns, Tile::kColumns);
-  kernel<<<unsigned(std::min<int64_t>(tiles, multiprocessors)), 128 * (1 + kConsumers), kShared, stream>>>(p);
-  return cudaGetLastError();
+  cudaLaunchAttribute cluster = {};
+  cluster.id = cudaLaunchAttributeClusterDimension;
+  cluster.val.clusterDim.x = Tile::kBlocks, cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = unsigned(std::min<int64_t>(tiles, multiprocessors / Tile::kBlocks)) * Tile::kBlocks;
+  config.blockDim = 128 * (1 + kConsumers);
+  config.dynamicSmemBytes = kShared, config.stream = stream;
+  config.attrs = &cluster, config.numAttrs = 1;
+  return cudaLaunchKernelEx(&config, kernel, p);
 }
 
-// Wide tiles read less for what they compute, but must not be half empty.
-bool wants_wide_tiles(int64_t columns) {
-  return columns % 256 == 0 || columns > 1024;
+// call.operator()<kBlocks, kColumns>(). Wide tiles read less for what they compute, but must not be half empty; pairs
+// of them want two tiles of rows in most groups.
+template <class F>
+cudaError_t with_tiles(int64_t columns, int64_t rows_of_group, const F& call) {
+  const bool wide = columns % 256 == 0 || columns > 1024, pairs = rows_of_group >= 8 * kRows;
+  if (wide) return pairs ? call.template operator()<2, 256>() : call.template operator()<1, 256>();
+  return pairs ? call.template operator()<2, 128>() : call.template operator()<1, 128>();
 }
 
 // Rows [A, C] by boxes of 64 channels.
@@ -252,7 +289,8 @@ Major major_of(const View& w) {
 }
 
 bool readable(const View& x, const Bf16Array& array) {
-  return x.dtype == DType::kBF16 && tma_can_read(array) && array.B < kMostRows && array.T < kMostRows && array.D < kMostRows;
+  return x.dtype == DType::kBF16 && tma_can_read(array) && array.B < kMostRows && array.T < kMostRows &&
+         array.D < kMostRows;
 }
 bool readable_rows(const View& x) {
   return x.strides[1] == 1 && readable(x, rows_array(x));
@@ -268,7 +306,8 @@ bool grouped_matmul_sm90_supports(const GroupedMatmulArgs& args) {
   const Major major = major_of(args.ws[0]);
   for (int t = 0; t < args.terms; ++t) {
     const View& w = args.ws[t];
-    if (!readable_rows(args.xs[t]) || w.strides[major == kMajorK ? 1 : 2] != 1 || !readable(w, matrices_array(w, major)))
+    if (!readable_rows(args.xs[t]) || w.strides[major == kMajorK ? 1 : 2] != 1 ||
+        !readable(w, matrices_array(w, major)))
       return false;
   }
   return writable(args.out);
@@ -276,24 +315,24 @@ bool grouped_matmul_sm90_supports(const GroupedMatmulArgs& args) {
 
 cudaError_t grouped_matmul_sm90(const GroupedMatmulArgs& args, int multiprocessors, cudaStream_t stream) {
   const Major major = major_of(args.ws[0]);
-  const bool wide = wants_wide_tiles(args.out.shape[1]);
   Problem p;
   p.terms = args.terms, p.starts = args.starts, p.groups = int(args.ws[0].shape[0]);
   p.rows = int(args.out.shape[0]), p.columns = int(args.out.shape[1]);
   p.out = args.out.as<__nv_bfloat16>(), p.out_row = args.out.strides[0];
-  for (int t = 0; t < args.terms; ++t) {
-    p.steps[t] = ceil_div(int(args.xs[t].shape[1]), kDepth);
-    cudaError_t error = make_tensor_map(&p.a[t], rows_array(args.xs[t]), kRows);
-    if (error == cudaSuccess)
-      error = make_tensor_map(&p.b[t], matrices_array(args.ws[t], major), major == kMajorMN ? kDepth : wide ? 256 : 128);
-    if (error != cudaSuccess) return error;
-  }
-  const auto run = [&]<int kColumns>() {
-    const int64_t tiles = int64_t{p.rows} / kRows + p.groups + 1;
-    return major == kMajorK ? launch<Tiling<kColumns, kMajorK, kMajorK>>(p, tiles, multiprocessors, stream)
-                            : launch<Tiling<kColumns, kMajorK, kMajorMN>>(p, tiles, multiprocessors, stream);
-  };
-  return wide ? run.template operator()<256>() : run.template operator()<128>();
+  return with_tiles(p.columns, p.rows / p.groups, [&]<int kBlocks, int kColumns>() {
+    for (int t = 0; t < args.terms; ++t) {
+      p.steps[t] = ceil_div(int(args.xs[t].shape[1]), kDepth);
+      cudaError_t error = make_tensor_map(&p.a[t], rows_array(args.xs[t]), kRows);
+      if (error == cudaSuccess)
+        error = make_tensor_map(&p.b[t], matrices_array(args.ws[t], major),
+                                major == kMajorMN ? kDepth : kColumns / kBlocks);
+      if (error != cudaSuccess) return error;
+    }
+    // Every group may have a tile that isn't full; the rows behind the last one are a group too.
+    const int64_t tiles = int64_t{p.rows} / (kRows * kBlocks) + p.groups + 1;
+    return major == kMajorK ? launch<Tiling<kBlocks, kColumns, kMajorK, kMajorK>>(p, tiles, multiprocessors, stream)
+                            : launch<Tiling<kBlocks, kColumns, kMajorK, kMajorMN>>(p, tiles, multiprocessors, stream);
+  });
 }
 
 bool grouped_matmul_grad_sm90_supports(const GroupedMatmulGradArgs& args) {
@@ -308,9 +347,10 @@ cudaError_t grouped_matmul_grad_sm90(const GroupedMatmulGradArgs& args, int mult
   cudaError_t error = make_tensor_map(&p.a[0], rows_array(args.a), kDepth);
   if (error == cudaSuccess) error = make_tensor_map(&p.b[0], rows_array(args.b), kDepth);
   if (error != cudaSuccess) return error;
-  const int64_t tiles = int64_t{p.groups} * ceil_div(p.rows, kRows);
-  return wants_wide_tiles(p.columns) ? launch<Tiling<256, kMajorMN, kMajorMN>>(p, tiles, multiprocessors, stream)
-                                     : launch<Tiling<128, kMajorMN, kMajorMN>>(p, tiles, multiprocessors, stream);
+  return with_tiles(p.columns, p.rows, [&]<int kBlocks, int kColumns>() {
+    const int64_t tiles = int64_t{p.groups} * ceil_div(p.rows, kRows * kBlocks);
+    return launch<Tiling<kBlocks, kColumns, kMajorMN, kMajorMN>>(p, tiles, multiprocessors, stream);
+  });
 }
 
 }  // namespace llmeff::cuda
