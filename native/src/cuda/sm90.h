@@ -171,11 +171,12 @@ __device__ inline void tma_load_multicast(void* panel, const CUtensorMap* map, u
       "l"(map), "r"(shared_address(barrier)), "r"(channel), "r"(head), "r"(row), "r"(batch), "h"(blocks)
       : "memory");
 }
-// Arrives at the same barrier of a block of the cluster.
+// Arrives at the same barrier of a block of the cluster. It orders what the tensor cores have read, but no ordinary
+// accesses beyond the block: for those every arrival would wait for all memory of the GPU.
 __device__ inline void mbarrier_arrive_at(uint64_t* barrier, int block) {
   asm volatile(
       "{\n .reg .b32 remote;\n mapa.shared::cluster.u32 remote, %0, %1;\n"
-      " mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote];\n}" ::"r"(shared_address(barrier)),
+      " mbarrier.arrive.shared::cluster.b64 _, [remote];\n}" ::"r"(shared_address(barrier)),
       "r"(block)
       : "memory");
 }
