@@ -120,6 +120,7 @@ export interface KernelTable {
   matmul(a: O, b: O, bias: Opt, activation: number, pre: Opt, out: O): Ticket;
   /** `matmul` of `b` `[…, N, K]`. */
   matmulTransposed(a: O, b: O, bias: Opt, activation: number, pre: Opt, out: O): Ticket;
+  linearMany(x: O, weights: readonly O[], out: O): Ticket;
   groupedMatmul(xs: readonly O[], ws: readonly O[], counts: O, out: O): Ticket;
   groupedMatmulGrad(a: O, b: O, counts: O, dw: O): Ticket;
   gatherSum(x: O, ids: O, weights: Opt, out: O): Ticket;
@@ -249,6 +250,22 @@ export interface KernelTable {
     softcap: number,
     o: O,
     lse: O,
+  ): Ticket;
+  decodeAttention(
+    q: O,
+    k: O,
+    v: O,
+    keys: readonly O[],
+    values: readonly O[],
+    offsets: readonly number[],
+    positions: O,
+    cos: Opt,
+    sin: Opt,
+    interleaved: boolean,
+    scale: number,
+    window: number,
+    softcap: number,
+    o: O,
   ): Ticket;
   attentionGrad(
     dout: O,

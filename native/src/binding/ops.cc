@@ -35,6 +35,7 @@ void define_ops(Environment& environment, Napi::Env env, Napi::Object& exports) 
   // The same of b[…, N, K], as the weights of linear layers lie.
   define("matmulTransposed", &Kernels::matmul,
          {.optional = 1u << 2 | 1u << 4, .transposed = 1u << 1, .half = Half::kNative});
+  define("linearMany", &Kernels::linear_many, {.half = Half::kNative});
   define("groupedMatmul", &Kernels::grouped_matmul, {.half = Half::kNative});
   define("groupedMatmulGrad", &Kernels::grouped_matmul_grad, {.half = Half::kNative});
   define("gatherSum", &Kernels::gather_sum, {.optional = 1u << 2, .half = Half::kNative});
@@ -63,6 +64,7 @@ void define_ops(Environment& environment, Napi::Env env, Napi::Object& exports) 
   define("crossEntropyGrad", &Kernels::cross_entropy_grad);
   define("linearCrossEntropy", &Kernels::linear_cross_entropy, {.optional = 1u << 10 | 1u << 11});  // dhidden, dweight
   define("attention", &Kernels::attention, {.optional = 1u << 3 | 1u << 4 | 1u << 5});  // q_doc, k_doc, prefix
+  define("decodeAttention", &Kernels::decode_attention, {.optional = 1u << 7 | 1u << 8});  // cos, sin
   // dlse, the same, cos, sin
   define("attentionGrad", &Kernels::attention_grad,
          {.optional = 1u << 1 | 1u << 7 | 1u << 8 | 1u << 9 | 1u << 15 | 1u << 16});

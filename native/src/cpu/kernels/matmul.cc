@@ -604,4 +604,18 @@ void CpuKernels::matmul(const In& a, const In& b, const In& bias, Activation act
   matmul_of<float>(a, b, bias, activation, pre, out);
 }
 
+void CpuKernels::linear_many(const In& x, const List<In>& weights, const Out& out) {
+  int64_t first = 0;
+  for (int64_t i = 0; i < weights.size; ++i) {
+    In turned = weights[i];
+    turned.shape[0] = weights[i].shape[1], turned.shape[1] = weights[i].shape[0];
+    turned.strides[0] = weights[i].strides[1], turned.strides[1] = weights[i].strides[0];
+    Out part = out;
+    part.data = out.as<char>() + first * item_size(out.dtype);
+    part.shape[out.rank - 1] = weights[i].shape[0];
+    matmul(x, turned, In{}, Activation::kNone, Out{}, part);
+    first += weights[i].shape[0];
+  }
+}
+
 }  // namespace llmeff::cpu::LLMEFF_ISA

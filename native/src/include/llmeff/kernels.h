@@ -161,6 +161,9 @@ class Kernels {
   // and out may each be float32, bfloat16 or float16: sums are in float32 and rounded once; or all float64.
   virtual void matmul(const In& a, const In& b, const In& bias, Activation activation, const Out& pre,
                       const Out& out) = 0;
+  // The products x[…, I] · weights[i][O_i, I]ᵀ (8 at most) side by side, out[…, Σ O_i]; formats as of matmul, x and the
+  // weights contiguous in their last axis.
+  virtual void linear_many(const In& x, const List<In>& weights, const Out& out) = 0;
   // Of rows that lie packed by group: counts [E] (int32, contiguous) says how many belong to each, one group behind the
   // other from row 0 on. out[A, N] = Σ_i xs[i][A, K_i] · ws[i][E, K_i, N] (8 terms at most), each row with its group's
   // matrices, and zeros in rows behind the last group. Each x and each matrix has one stride of 1 (either), out is
@@ -264,6 +267,15 @@ class Kernels {
   virtual void attention(const In& q, const In& k, const In& v, const In& q_doc, const In& k_doc, const In& prefix,
                          double scale, bool causal, int64_t window, int64_t q_offset, double softcap, const Out& o,
                          const Out& lse) = 0;
+  // The next position of each of T sequences, causally over memory of its own: q [1, T, H, D], k and v [1, T, K, D] (rows),
+  // o [1, T, H, D], keys[t] and values[t] [1, S_t, K, D], contiguous, D ≤ 256. positions [T], int32 and contiguous, is
+  // where the sequences are; row 0 of their memory is position offsets[t]. k and v are written to their rows, and q
+  // attends to these and those before. With tables cos and sin [T, R/2] as rope's, both or neither, q and k are turned
+  // first. ERR_INDEX where a position has no row; nothing is written to that memory.
+  virtual void decode_attention(const In& q, const In& k, const In& v, const List<InOut>& keys,
+                                const List<InOut>& values, const List<int64_t>& offsets, const In& positions,
+                                const In& cos, const In& sin, bool interleaved, double scale, int64_t window,
+                                double softcap, const Out& o) = 0;
   // dlse [B, H, T], optional, contiguous; dq, dk, dv with heads and channels contiguous, the other axes strided, as of
   // one array for all three. Rows without keys add nothing. With tables cos and sin as rope's, both or neither, q and k
   // are ones that rope turned by them: dq and dk are turned back, into the gradients of what it turned.

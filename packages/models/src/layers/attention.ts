@@ -4,6 +4,8 @@ import {
   attention,
   cachedAttention,
   concat,
+  type DecodeMemory,
+  decodeAttention,
   linear,
   linearMany,
   type RopeAngles,
@@ -13,8 +15,8 @@ import {
   type Tensor,
 } from "@llmeff/tensor";
 import type { ResolvedLayer } from "../attention-config.js";
-import type { RowCache } from "../cache.js";
-import type { CacheSpan } from "../cached-tokens.js";
+import type { LayerCache, RowCache } from "../cache.js";
+import type { CacheSpan, NextTokens } from "../cached-tokens.js";
 import type { ResolvedConfig } from "../config.js";
 import type { AttentionMasks } from "../forward-options.js";
 import { attentionBiases } from "../parameters.js";
@@ -37,6 +39,8 @@ export interface AttentionContext {
   layer: number;
   /** The parts of the pass that belong to one cache each; undefined without caches. */
   spans: readonly CacheSpan[] | undefined;
+  /** Of a pass over the next token of several sequences, in the place of spans. */
+  next: NextTokens | undefined;
 }
 
 /**
@@ -102,15 +106,20 @@ function masksFrom({ prefix, start }: CacheSpan, offset: number): { prefix?: num
 }
 
 function dot(context: AttentionContext, layer: LayerOf<"dot">, x: Tensor): Tensor {
-  const { config, masks, spans } = context;
+  const { config, masks, spans, next } = context;
   const angles = layer.rope ? context.angles : undefined;
   const [plain, k, v] = heads(context, x, ["q", "k", "v"], layer.qkNorm ? ["q", "k"] : []) as [Tensor, Tensor, Tensor];
-  const q = lengthScaled(plain, spans ?? [{ start: 0, length: x.shape[1]! }], layer.scaleFrom);
+  const places = next?.positions ?? spans ?? [{ start: 0, length: x.shape[1]! }];
+  const q = lengthScaled(plain, places, layer.scaleFrom);
   const options: AttentionOptions = {
     scale: config.attentionScale,
     softcap: config.attentionSoftcap,
     ...(layer.window === undefined ? {} : { window: layer.window }),
   };
+  if (next !== undefined) {
+    const memories = next.caches.map(({ layers }) => memoryOf(layers[context.layer]!));
+    return decodeAttention(q, k, v, memories, next.positions, { ...options, ...withRope(angles) });
+  }
   if (spans === undefined) return attention(q, k, v, { ...options, ...masks, ...withRope(angles) });
   if (keepsKeysUnturned(config)) {
     return overSpans(spans, [turned(q, angles), k, v], (span, [q, k, v]) => {
@@ -127,6 +136,11 @@ function dot(context: AttentionContext, layer: LayerOf<"dot">, x: Tensor): Tenso
     return { length: span.length, keys, values, kept, ...masksFrom(span, offset) };
   });
   return cachedAttention(turned(q, angles), turned(k, angles), v, sequences, options);
+}
+
+function memoryOf({ k, v }: LayerCache): DecodeMemory {
+  const { buffer: keys, offset } = k.memory!;
+  return { keys, values: v.memory!.buffer, offset };
 }
 
 const withRope = (rope: RopeAngles | undefined) => (rope === undefined ? {} : { rope });

@@ -23,12 +23,12 @@ export interface BlockResult {
 
 /** The feed-forward part of a block, dense or a mixture of experts. */
 function wide(context: BlockContext, x: Tensor): { y: Tensor; report?: RouterReport } {
-  const { config, parameter, layer, routerBias: bias, jitterKey: key, spans } = context;
+  const { config, parameter, layer, routerBias: bias, jitterKey: key, spans, next } = context;
   const mlp = below(parameter, "mlp");
   const experts = expertsOf(config, layer);
   if (experts === undefined) return { y: feedForward(config, mlp, x) };
   // What is dropped depends on later tokens of the batch: step by step, nothing would be as in one pass (models.md §4.2).
-  return expertsLayer(config, experts, mlp, x, { bias, key, dropless: spans !== undefined });
+  return expertsLayer(config, experts, mlp, x, { bias, key, dropless: spans !== undefined || next !== undefined });
 }
 
 /** `[B, T, C]` streams; an addition that the block leaves is added by the next norm. */

@@ -53,6 +53,11 @@ export {
   linearCrossEntropyParts,
 } from "./cross-entropy.js";
 export { type CumsumOptions, cumsum } from "./cumsum.js";
+export {
+  type DecodeAttentionOptions,
+  type DecodeMemory,
+  decodeAttention,
+} from "./decode-attention.js";
 export { dropout } from "./dropout.js";
 export { einsum } from "./einsum.js";
 export { embedding } from "./embedding.js";

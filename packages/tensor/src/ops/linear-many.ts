@@ -1,14 +1,31 @@
-import { OptionError, ShapeError } from "@llmeff/native";
+import { engine, OptionError, ShapeError } from "@llmeff/native";
+import { commonDevice, onDevice } from "../device.js";
 import { scope } from "../scope.js";
 import { formatShape } from "../shape.js";
-import type { Tensor } from "../tensor.js";
-import { checkFloating, leadingSize } from "./arguments.js";
+import { currentTape } from "../tape.js";
+import { Tensor } from "../tensor.js";
+import { checkFloating, leadingSize, rows } from "./arguments.js";
 import { concat } from "./concat.js";
 import { linear } from "./linear.js";
 import { split } from "./slice.js";
 
 /** Rows from which on copying the weights to one place costs less than the products gain. With few, reading them is all the work. */
 const manyRows = 256;
+
+/** Whether the engine takes the products in one call. */
+const fitOneCall = (weights: readonly Tensor[]) => weights.length <= 8 && weights.every(({ size }) => size > 0);
+
+/** The products into one array, without a gradient and without copying the weights. */
+function products(x: Tensor, weights: readonly Tensor[]): Tensor {
+  const sizes = weights.reduce((sum, weight) => sum + weight.shape[0]!, 0);
+  const device = commonDevice("linearMany", [x, ...weights]);
+  return onDevice(device, () => {
+    const out = Tensor.allocate(x.dtype, x.shape.with(-1, sizes));
+    const handles = weights.map((weight) => rows(weight).handle);
+    engine().op.linearMany(rows(x).handle, handles, out.handle);
+    return out;
+  });
+}
 
 /**
  * Several fully connected layers of one input, `x · weights[i]ᵀ`, as one product: of many rows its tiles fill the machine better, and the
@@ -34,11 +51,13 @@ export function linearMany<W extends readonly Tensor[]>(x: Tensor, weights: W): 
       );
     }
   }
-  const together = weights.length > 1 && leadingSize(x.shape) >= manyRows;
+  const many = leadingSize(x.shape) >= manyRows;
+  const needsGradient = currentTape()?.needsOf("linearMany", [x, ...weights]) !== undefined;
+  const together = weights.length > 1 && (many || (!needsGradient && fitOneCall(weights)));
   const results = together
     ? scope(() => {
         const sizes = weights.map((weight) => weight.shape[0]!);
-        return split(linear(x, concat(weights)), sizes, -1);
+        return split(many ? linear(x, concat(weights)) : products(x, weights), sizes, -1);
       })
     : weights.map((weight) => linear(x, weight));
   return results as { [K in keyof W]: Tensor };
