@@ -8,6 +8,7 @@
 #include <algorithm>
 
 #include "cuda/kernels/cuda_kernels.h"
+#include "cuda/kernels/early.cuh"
 #include "cuda/kernels/functions.cuh"
 #include "cuda/kernels/rows.cuh"
 
@@ -112,6 +113,8 @@ __global__ void __launch_bounds__(kBlockThreads) decode_attention_kernel(const _
   __shared__ W maxima[kWarps], sums[kWarps], values[kWarps][kMostWidth];
   __shared__ W block_values[kMostWidth], block_state[2];
 
+  let_next_begin();
+  await_earlier();
   if (a.guard.closed()) return;
   const int h = blockIdx.y, t = a.first + blockIdx.z, kv = h / (a.heads / a.kv_heads);
   const Decode::Memory& memory = a.memories[blockIdx.z];
@@ -277,14 +280,16 @@ __global__ void __launch_bounds__(kBlockThreads) decode_attention_kernel(const _
 template <class T, int kPack, int kLanes, int kPer>
 void launch(Context& cuda, const Decode& a, int sequences) {
   const unsigned blocks = cuda.facts.capability >= 90 ? kClusterBlocks : 1;
-  cudaLaunchAttribute cluster = {};
-  cluster.id = cudaLaunchAttributeClusterDimension;
-  cluster.val.clusterDim.x = blocks, cluster.val.clusterDim.y = 1, cluster.val.clusterDim.z = 1;
+  cudaLaunchAttribute attributes[2] = {};
+  attributes[0].id = cudaLaunchAttributeClusterDimension;
+  attributes[0].val.clusterDim.x = blocks, attributes[0].val.clusterDim.y = attributes[0].val.clusterDim.z = 1;
+  attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[1].val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config = {};
   config.gridDim = dim3(blocks, static_cast<unsigned>(a.heads), static_cast<unsigned>(sequences));
   config.blockDim = dim3(kBlockThreads);
   config.stream = cuda.stream;
-  config.attrs = &cluster, config.numAttrs = blocks > 1 ? 1 : 0;
+  config.attrs = attributes, config.numAttrs = blocks > 1 ? 2 : 0;
   LLMEFF_CUDA(cudaLaunchKernelEx(&config, decode_attention_kernel<T, kPack, kLanes, kPer>, a));
 }
 

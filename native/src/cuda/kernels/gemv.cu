@@ -7,6 +7,7 @@
 
 #include "cuda/kernels/activation.cuh"
 #include "cuda/kernels/cuda_kernels.h"
+#include "cuda/kernels/early.cuh"
 #include "cuda/kernels/gemm.h"
 #include "cuda/kernels/rows.cuh"
 
@@ -31,7 +32,7 @@ __global__ void __launch_bounds__(32 * kWarps) gemv_kernel(const __grid_constant
   constexpr int kPack = Pack<T>::kSize, kUnroll = kRows == 1 ? 8 : kRows == 2 ? 4 : 2;
   const int lane = threadIdx.x % 32;
   const int64_t first = (int64_t{blockIdx.x} * kWarps + threadIdx.x / 32) * kRows;
-  if (first >= a.outputs) return;
+  let_next_begin();
   const Pack<T>* w[kRows];
 #pragma unroll
   for (int r = 0; r < kRows; ++r) {
@@ -41,6 +42,10 @@ __global__ void __launch_bounds__(32 * kWarps) gemv_kernel(const __grid_constant
     const int64_t row = matrix == 0 ? n : n - a.ends[matrix - 1];
     w[r] = reinterpret_cast<const Pack<T>*>(static_cast<const T*>(a.weights[matrix]) + row * a.weight_strides[matrix]);
   }
+#pragma unroll
+  for (int r = 0; r < kRows; ++r)
+    for (int pack = 2 * lane; pack < a.packs; pack += 64) prefetch(w[r] + pack);
+  await_earlier();
   float sums[kM][kRows] = {};
   for (int begin = lane; begin < a.packs; begin += 32 * kUnroll) {
     Pack<T> values[kUnroll][kRows];
@@ -86,8 +91,8 @@ __global__ void __launch_bounds__(32 * kWarps) gemv_kernel(const __grid_constant
 
 template <class T, int kM, int kRows>
 void launch(Context& cuda, const Gemv& a) {
-  gemv_kernel<T, kM, kRows><<<ceil_div(a.outputs, kWarps * kRows), 32 * kWarps, 0, cuda.stream>>>(a);
-  LLMEFF_LAUNCHED("gemv_kernel");
+  const auto blocks = static_cast<unsigned>(ceil_div(a.outputs, kWarps * kRows));
+  launch_early(cuda, gemv_kernel<T, kM, kRows>, blocks, 32 * kWarps, a);
 }
 
 template <class T>
