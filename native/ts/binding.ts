@@ -117,6 +117,7 @@ export interface KernelTable {
   argsort(x: O, descending: boolean, out: O): Ticket;
   topK(x: O, largest: boolean, out: O): Ticket;
   argReduce(op: number, x: O, out: O): Ticket;
+  likeliest(x: O, ids: O, found: O): Ticket;
   matmul(a: O, b: O, bias: Opt, activation: number, pre: Opt, out: O): Ticket;
   /** `matmul` of `b` `[…, N, K]`. */
   matmulTransposed(a: O, b: O, bias: Opt, activation: number, pre: Opt, out: O): Ticket;
@@ -137,6 +138,7 @@ export interface KernelTable {
   layerNormGrad(dy: O, dsum: Opt, x: O, weight: Opt, mean: O, rstd: O, dx: O, dweight: Opt, dbias: Opt): Ticket;
   rope(x: O, cos: O, sin: O, interleaved: boolean, inverse: boolean, out: O): Ticket;
   swiglu(gate: O, up: O, out: O): Ticket;
+  swigluLinear(x: O, gate: O, up: O, out: O): Ticket;
   swigluGrad(dout: O, gate: O, up: O, dgate: O, dup: O): Ticket;
   conv2d(
     x: O,

@@ -31,6 +31,7 @@ void define_ops(Environment& environment, Napi::Env env, Napi::Object& exports) 
   define("argsort", &Kernels::argsort);
   define("topK", &Kernels::top_k);
   define("argReduce", &Kernels::arg_reduce);
+  define("likeliest", &Kernels::likeliest);
   define("matmul", &Kernels::matmul, {.optional = 1u << 2 | 1u << 4, .half = Half::kNative});  // bias, pre
   // The same of b[…, N, K], as the weights of linear layers lie.
   define("matmulTransposed", &Kernels::matmul,
@@ -53,6 +54,7 @@ void define_ops(Environment& environment, Napi::Env env, Napi::Object& exports) 
   define("layerNormGrad", &Kernels::layer_norm_grad, {.optional = 1u << 1 | 1u << 3 | 1u << 7 | 1u << 8});
   define("rope", &Kernels::rope);
   define("swiglu", &Kernels::swiglu);
+  define("swigluLinear", &Kernels::swiglu_linear);
   define("swigluGrad", &Kernels::swiglu_grad);
   define("conv2d", &Kernels::conv2d, {.optional = 1u << 2});
   define("conv2dGrad", &Kernels::conv2d_grad, {.optional = 1u << 10 | 1u << 11 | 1u << 12});

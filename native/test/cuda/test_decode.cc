@@ -45,6 +45,36 @@ TEST(cuda_linear_many) {
       }
 }
 
+TEST(cuda_swiglu_linear) {
+  for (const DType dtype : kFloating)
+    for (const int64_t m : {1, 2, 3, 4, 7})
+      for (const int64_t k : {5, 768}) {
+        const Twin x = lab().uniform(dtype, {m, k}), out(dtype, {m, 301});
+        const double scale = 1 / std::sqrt(static_cast<double>(k));
+        const Twin gate = lab().uniform(dtype, {301, k}, scale), up = lab().uniform(dtype, {301, k}, scale);
+        lab().both([&](Kernels& kernels, auto side) {
+          kernels.swiglu_linear(In{side(x)}, In{side(gate)}, In{side(up)}, Out{side(out)});
+        });
+        // The products are rounded before they are multiplied.
+        expect_near("swiglu_linear of " + std::to_string(m) + " × " + std::to_string(k), out, 4 * few_roundings(dtype, 24),
+                    1);
+      }
+}
+
+TEST(cuda_likeliest) {
+  for (const DType dtype : kFloating)
+    for (const int64_t n : {1, 3})
+      for (const int64_t v : {1, 9, 4096, 50'305}) {
+        const Twin x = lab().uniform(dtype, {n, v + 7}, 20).as({n, v}, {v + 7, 1}, v % 2 == 0 ? 0 : 1);
+        const DType wide = dtype == DType::kF64 ? DType::kF64 : DType::kF32;
+        const Twin ids(DType::kI32, {n}), found(wide, {3, n});
+        lab().both([&](Kernels& kernels, auto side) { kernels.likeliest(In{side(x)}, Out{side(ids)}, Out{side(found)}); });
+        const std::string what = std::to_string(n) + " rows of " + std::to_string(v);
+        expect_near("ids of " + what, ids, 0);
+        expect_near("found of " + what, found, 24 * rounding(wide), 1);
+      }
+}
+
 struct Decode {
   std::vector<int32_t> kept;  // of each sequence
   int64_t heads, kv_heads, width, half, window;

@@ -1,10 +1,8 @@
 // Attention of the next position of several sequences: each as rope, copy and attention would do it one after another,
 // so that a step of generation has the same bits whether the host or the device says where the sequences are.
-#include <cstdlib>
-
 #include "cpu_kernels.h"
 #include "llmeff/error.h"
-#include "llmeff/parallel.h"
+#include "room.h"
 
 namespace llmeff::cpu::LLMEFF_ISA {
 namespace {
@@ -35,18 +33,6 @@ View packed(void* data, const View& like) {
   return view;
 }
 
-// Memory of the call's own: the kernels that it calls take the scratch memory.
-struct Room {
-  explicit Room(int64_t bytes) : data(std::malloc(static_cast<size_t>(bytes))) {
-    if (data == nullptr)
-      fail("ERR_OUT_OF_MEMORY", "[decodeAttention] no memory for %lld bytes.", static_cast<long long>(bytes));
-  }
-  Room(const Room&) = delete;
-  Room& operator=(const Room&) = delete;
-  ~Room() { std::free(data); }
-  void* const data;
-};
-
 }  // namespace
 
 void CpuKernels::decode_attention(const In& q, const In& k, const In& v, const List<InOut>& keys,
@@ -60,7 +46,7 @@ void CpuKernels::decode_attention(const In& q, const In& k, const In& v, const L
       fail("ERR_INDEX", "[decodeAttention] position %d of sequence %lld is outside its memory of %lld rows from %lld on",
            positions.as<const int32_t>()[t], static_cast<long long>(t), static_cast<long long>(keys[t].shape[1]),
            static_cast<long long>(offsets[t]));
-  const Room room(heads * (width * size + 8));
+  const Room room("decodeAttention", heads * (width * size + 8));
   for (int64_t t = 0; t < sequences; ++t) {
     const int64_t row = row_of(t);
     In query = rows_of<In>(q, t, 1);
@@ -79,7 +65,7 @@ void CpuKernels::decode_attention(const In& q, const In& k, const In& v, const L
     View lse = q;
     lse.rank = 3;
     lse.shape[0] = 1, lse.shape[1] = heads, lse.shape[2] = 1;
-    lse = packed(static_cast<char*>(room.data) + heads * width * size, lse);
+    lse = packed(room.data + heads * width * size, lse);
     attention(query, rows_of<In>(keys[t], 0, row + 1), rows_of<In>(values[t], 0, row + 1), In{}, In{}, In{}, scale,
               true, window, row, softcap, rows_of<Out>(o, t, 1), Out{lse});
   }

@@ -1,6 +1,7 @@
 // SwiGLU: out = silu(gate) ∘ up, and with s = sigmoid(gate)
 //   dgate = dout ∘ up ∘ s ∘ (1 + gate ∘ (1 − s)),  dup = dout ∘ gate ∘ s.
 #include "cpu_kernels.h"
+#include "room.h"
 #include "strided.h"
 #include "vector_math.h"
 
@@ -51,6 +52,25 @@ void CpuKernels::swiglu_grad(const In& dout, const In& gate, const In& up, const
     backward<double>(dout, gate, up, dgate, dup);
   else
     backward<float>(dout, gate, up, dgate, dup);
+}
+
+void CpuKernels::swiglu_linear(const In& x, const In& gate, const In& up, const Out& out) {
+  const int64_t bytes = out.size() * item_size(out.dtype);
+  const Room room("swigluLinear", 2 * bytes);
+  Out sides = out;
+  sides.data = room.data;
+  sides.shape[out.rank - 1] *= 2;
+  int64_t step = 1;
+  for (int axis = out.rank - 1; axis >= 0; step *= sides.shape[axis--]) sides.strides[axis] = step;
+  const In weights[] = {gate, up};
+  linear_many(x, {weights, 2}, sides);
+  In parts[2];
+  for (int i = 0; i < 2; ++i) {
+    static_cast<View&>(parts[i]) = sides;
+    parts[i].shape[out.rank - 1] = out.dim(-1);
+    parts[i].data = room.data + i * out.dim(-1) * item_size(out.dtype);
+  }
+  swiglu(parts[0], parts[1], out);
 }
 
 }  // namespace llmeff::cpu::LLMEFF_ISA

@@ -34,6 +34,7 @@ class CudaKernels final : public Kernels {
   void argsort(const In& x, bool descending, const Out& out) override;
   void top_k(const In& x, bool largest, const Out& out) override;
   void arg_reduce(ReduceOp op, const In& x, const Out& out) override;
+  void likeliest(const In& x, const Out& ids, const Out& found) override;
   void matmul(const In& a, const In& b, const In& bias, Activation activation, const Out& pre, const Out& out) override;
   void linear_many(const In& x, const List<In>& weights, const Out& out) override;
   void grouped_matmul(const List<In>& xs, const List<In>& ws, const In& counts, const Out& out) override;
@@ -56,6 +57,7 @@ class CudaKernels final : public Kernels {
                        const Out& dx, const Out& dweight, const Out& dbias) override;
   void rope(const In& x, const In& cos, const In& sin, bool interleaved, bool inverse, const Out& out) override;
   void swiglu(const In& gate, const In& up, const Out& out) override;
+  void swiglu_linear(const In& x, const In& gate, const In& up, const Out& out) override;
   void swiglu_grad(const In& dout, const In& gate, const In& up, const Out& dgate, const Out& dup) override;
   void conv2d(const In& x, const In& weight, const In& bias, int64_t stride_h, int64_t stride_w, int64_t padding_h,
               int64_t padding_w, int64_t dilation_h, int64_t dilation_w, int64_t groups, const Out& out) override;

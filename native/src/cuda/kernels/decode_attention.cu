@@ -7,6 +7,7 @@
 // a group writes them, so that nobody reads what another writes.
 #include <algorithm>
 
+#include "cuda/kernels/cluster.cuh"
 #include "cuda/kernels/cuda_kernels.h"
 #include "cuda/kernels/early.cuh"
 #include "cuda/kernels/functions.cuh"
@@ -15,7 +16,7 @@
 namespace llmeff::cuda {
 namespace {
 
-constexpr int kWarps = 8, kBlockThreads = 32 * kWarps, kMostSequences = 64, kMostWidth = 256, kClusterBlocks = 8;
+constexpr int kWarps = 8, kBlockThreads = 32 * kWarps, kMostSequences = 64, kMostWidth = 256;
 
 struct Decode {
   struct Memory {
@@ -64,41 +65,6 @@ __device__ T turned_channel(const Decode& a, const T* row, int sequence, int c) 
   const W u = widen<W>(row[a.interleaved ? 2 * pair : pair]);
   const W w = widen<W>(row[a.interleaved ? 2 * pair + 1 : pair + a.half]);
   return narrow<T>(low ? u * cos - w * sin : w * cos + u * sin);
-}
-
-__device__ __forceinline__ unsigned cluster_rank() {
-#if __CUDA_ARCH__ >= 900
-  unsigned rank;
-  asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
-  return rank;
-#else
-  return 0;
-#endif
-}
-__device__ __forceinline__ unsigned cluster_size() {
-#if __CUDA_ARCH__ >= 900
-  unsigned size;
-  asm volatile("mov.u32 %0, %%cluster_nctarank;" : "=r"(size));
-  return size;
-#else
-  return 1;
-#endif
-}
-__device__ __forceinline__ void cluster_barrier() {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
-#endif
-}
-// Element of the same array in the shared memory of another block of the cluster.
-template <class W>
-__device__ __forceinline__ W of_block(const W* own, unsigned rank) {
-#if __CUDA_ARCH__ >= 900
-  const W* other;
-  asm("mapa.u64 %0, %1, %2;" : "=l"(other) : "l"(own), "r"(rank));
-  return *other;
-#else
-  return *own;
-#endif
 }
 
 // blockIdx: x the block of the cluster, y the query head, z the sequence. A group of kLanes lanes has a key; a lane has
@@ -279,18 +245,8 @@ __global__ void __launch_bounds__(kBlockThreads) decode_attention_kernel(const _
 
 template <class T, int kPack, int kLanes, int kPer>
 void launch(Context& cuda, const Decode& a, int sequences) {
-  const unsigned blocks = cuda.facts.capability >= 90 ? kClusterBlocks : 1;
-  cudaLaunchAttribute attributes[2] = {};
-  attributes[0].id = cudaLaunchAttributeClusterDimension;
-  attributes[0].val.clusterDim.x = blocks, attributes[0].val.clusterDim.y = attributes[0].val.clusterDim.z = 1;
-  attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attributes[1].val.programmaticStreamSerializationAllowed = 1;
-  cudaLaunchConfig_t config = {};
-  config.gridDim = dim3(blocks, static_cast<unsigned>(a.heads), static_cast<unsigned>(sequences));
-  config.blockDim = dim3(kBlockThreads);
-  config.stream = cuda.stream;
-  config.attrs = attributes, config.numAttrs = blocks > 1 ? 2 : 0;
-  LLMEFF_CUDA(cudaLaunchKernelEx(&config, decode_attention_kernel<T, kPack, kLanes, kPer>, a));
+  const dim3 grid(1, static_cast<unsigned>(a.heads), static_cast<unsigned>(sequences));
+  launch_clusters(cuda, decode_attention_kernel<T, kPack, kLanes, kPer>, grid, kBlockThreads, a);
 }
 
 template <class T>

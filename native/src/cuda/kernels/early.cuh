@@ -28,12 +28,17 @@ __device__ __forceinline__ void prefetch(const void* at) {
   asm volatile("prefetch.global.L2 [%0];" ::"l"(at));
 }
 
-// For kernels that call let_next_begin and await_earlier. Those of many blocks gain nothing and begin in order.
-template <class... P>
-void launch_early(Context& cuda, void (*kernel)(P...), dim3 grid, dim3 block, const P&... arguments) {
+inline cudaLaunchAttribute early_attribute() {
   cudaLaunchAttribute early = {};
   early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   early.val.programmaticStreamSerializationAllowed = 1;
+  return early;
+}
+
+// For kernels that call let_next_begin and await_earlier. Those of many blocks gain nothing and begin in order.
+template <class... P>
+void launch_early(Context& cuda, void (*kernel)(P...), dim3 grid, dim3 block, const P&... arguments) {
+  cudaLaunchAttribute early = early_attribute();
   const uint64_t blocks = uint64_t{grid.x} * grid.y * grid.z;
   cudaLaunchConfig_t config = {};
   config.gridDim = grid, config.blockDim = block, config.stream = cuda.stream;

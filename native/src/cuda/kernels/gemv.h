@@ -8,6 +8,7 @@ namespace llmeff::cuda {
 
 // Each returns whether it took the product.
 bool gemv(Context& cuda, const Product& p);
-bool gemv_many(Context& cuda, const In& x, const List<In>& weights, const Out& out);
+// `gated`: of two matrices, silu of the first product times the second.
+bool gemv_many(Context& cuda, const In& x, const List<In>& weights, const Out& out, bool gated);
 
 }  // namespace llmeff::cuda

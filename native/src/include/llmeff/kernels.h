@@ -154,6 +154,10 @@ class Kernels {
   // one. out has the shape of x without that axis, contiguous.
   virtual void arg_reduce(ReduceOp op, const In& x, const Out& out) = 0;
 
+  // Of rows x [N, V] (N < 2^16), V < 2^24: ids [N] int32 as arg_reduce of kMax, and found [3, N] (float32, or float64 of
+  // float64) = {ids, the largest numbers, the log-sum-exps}; ids and found contiguous.
+  virtual void likeliest(const In& x, const Out& ids, const Out& found) = 0;
+
   // ---- products
   // out[…, M, N] = activation(a[…, M, K] · b[…, K, N] (+ bias[N])), with the leading axes of out; b[K, N] serves all.
   // Each of the last two axes pairs of a and b has one stride of 1 (either), out is contiguous in its last axis, bias
@@ -214,6 +218,9 @@ class Kernels {
   virtual void rope(const In& x, const In& cos, const In& sin, bool interleaved, bool inverse, const Out& out) = 0;
   // out = silu(gate) ∘ up, rows of equal shape.
   virtual void swiglu(const In& gate, const In& up, const Out& out) = 0;
+  // out[…, F] = silu(x · gateᵀ) ∘ (x · upᵀ) of x[…, I] and gate, up [F, I], as linear_many and swiglu; last axes
+  // contiguous.
+  virtual void swiglu_linear(const In& x, const In& gate, const In& up, const Out& out) = 0;
   virtual void swiglu_grad(const In& dout, const In& gate, const In& up, const Out& dgate, const Out& dup) = 0;
 
   // ---- convolution and pooling

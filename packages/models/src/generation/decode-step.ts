@@ -2,20 +2,18 @@
 import {
   accumulationDType,
   add,
-  argMax,
   type CapturedStep,
   CaptureError,
   captureStep,
-  concat,
   copyInto,
   keep,
+  likeliestInto,
   logSumExp,
-  max,
-  reshape,
   scope,
   slice,
   type Tensor,
   tensor,
+  unsqueeze,
 } from "@llmeff/tensor";
 import type { KvCache } from "../cache.js";
 import { takesNextTokens } from "../cached-tokens.js";
@@ -64,7 +62,7 @@ interface Queued {
 
 /** The next token of each of the same sequences, over and over. */
 export class DecodeStep {
-  /** int32 `[1, N]` */
+  /** int32 `[N]` */
   readonly #tokens: Tensor;
   /** int32 `[N]` */
   readonly #positions: Tensor;
@@ -89,7 +87,7 @@ export class DecodeStep {
     this.#caches = parts.map(({ cache }) => cache);
     this.#vocabSize = parts[0]!.vocabSize;
     this.#memories = memoriesOf(this.#caches);
-    this.#tokens = keep(tensor(new Int32Array(N), { shape: [1, N], device }));
+    this.#tokens = keep(tensor(new Int32Array(N), { device }));
     this.#positions = keep(tensor(new Int32Array(N), { device }));
     this.#step = captureStep<never, Tensor[]>(() => this.#pass(), { inputs: {}, warmup: settled, device });
   }
@@ -179,17 +177,14 @@ export class DecodeStep {
 
   #pass(): Tensor[] {
     const next = { caches: this.#caches, positions: this.#positions };
-    const scores = this.model.lastLogits(this.params, this.#tokens, next, this.forward);
+    const scores = this.model.lastLogits(this.params, unsqueeze(this.#tokens, 0), next, this.forward);
+    if (this.givesLikeliest) {
+      copyInto(this.#positions, add(this.#positions, 1));
+      return [likeliestInto(this.#tokens, slice(scores, 1, 0, this.#vocabSize))];
+    }
     const numbers = accumulationDType(scores.dtype);
     const wide = scores.dtype === numbers ? scores : scores.astype(numbers);
-    const known = slice(wide, 1, 0, this.#vocabSize);
-    const logSumExps = logSumExp(known, { axis: 1 });
-    if (!this.givesLikeliest) return [wide, logSumExps];
-    const ids = argMax(known, { axis: 1 });
-    copyInto(this.#tokens, reshape(ids, this.#tokens.shape));
-    copyInto(this.#positions, add(this.#positions, 1));
-    // In one array, which is read at once: ids are exact in float32 up to 2^24.
-    return [concat([ids.astype(numbers), max(known, { axis: 1 }), logSumExps])];
+    return [wide, logSumExp(slice(wide, 1, 0, this.#vocabSize), { axis: 1 })];
   }
 
   #drop(): void {

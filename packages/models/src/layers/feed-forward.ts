@@ -9,6 +9,7 @@ import {
   relu,
   square,
   swiglu,
+  swigluLinear,
   type Tensor,
   transpose,
 } from "@llmeff/tensor";
@@ -31,6 +32,9 @@ export function feedForward(config: FeedForwardConfig, parameter: Lookup, x: Ten
   const weight = (name: string) => parameter(`${name}_proj.weight`);
   const bias = (name: string) => (config.feedForwardBias ? parameter(`${name}_proj.bias`) : undefined);
   const down = (inner: Tensor) => linear(inner, weight("down"), bias("down"));
+  if (config.feedForward === "swiglu" && !config.feedForwardBias) {
+    return down(swigluLinear(x, weight("gate"), weight("up")));
+  }
   if (isGated(config)) {
     const [gate, up] = config.feedForwardBias
       ? [linear(x, weight("gate"), bias("gate")), linear(x, weight("up"), bias("up"))]

@@ -65,6 +65,7 @@ export { gather, indexAdd, indexCopyInto, indexSelect, oneHot, scatterAdd } from
 export { gatherSum } from "./gather-sum.js";
 export { groupedMatmul, groupedMatmulMany } from "./grouped-matmul.js";
 export { addLayerNorm, type LayerNormOptions, layerNorm } from "./layer-norm.js";
+export { likeliestInto } from "./likeliest.js";
 export { cholesky, choleskySolve } from "./linalg/cholesky.js";
 export { type Eigh, eigh } from "./linalg/eigh.js";
 export { type Qr, qr } from "./linalg/qr.js";
@@ -129,7 +130,7 @@ export {
   type TopKOptions,
   topK,
 } from "./sort.js";
-export { swiglu } from "./swiglu.js";
+export { swiglu, swigluLinear } from "./swiglu.js";
 export { toDevice } from "./transfer.js";
 export {
   abs,

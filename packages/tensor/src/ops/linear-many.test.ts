@@ -79,3 +79,33 @@ describe("linearMany", () => {
     expect(() => linearMany(x, [normal(1, [4, 3], "float64")])).toThrow(t.DTypeError);
   });
 });
+
+describe("swigluLinear", () => {
+  it.each([
+    [1, "float32"],
+    [3, "float32"],
+    [6, "bfloat16"],
+    [300, "float32"],
+  ] as const)("is swiglu of two layers, of %d rows of %s", (rows, dtype) => {
+    const x = normal(1, [2, rows, 64]).astype(dtype);
+    const [gate, up] = [normal(2, [40, 64]).astype(dtype), normal(3, [40, 64]).astype(dtype)];
+    const numbers = (y: Tensor) => y.astype("float64").dataSync();
+    const wanted = t.swiglu(linear(x, gate), linear(x, up));
+    // Products of sums of 64 terms, of about 8 each.
+    const atol = dtype === "float32" ? 1e-3 : 2;
+    expectClose(numbers(t.swigluLinear(x, gate, up)), numbers(wanted), { atol });
+    if (dtype !== "float32") return;
+    const grads = (f: (x: Tensor, gate: Tensor, up: Tensor) => Tensor) =>
+      valueAndGrad((p) => f(p.x, p.gate, p.up).sum(), { x, gate, up }).grads;
+    const [found, composed] = [grads(t.swigluLinear), grads((x, g, u) => t.swiglu(linear(x, g), linear(x, u)))];
+    for (const name of ["x", "gate", "up"] as const) {
+      expectClose(found[name].dataSync(), composed[name].dataSync(), { atol: 0.05 });
+    }
+  });
+
+  it("refuses sizes that don't fit", () => {
+    const x = normal(1, [2, 8]);
+    expect(() => t.swigluLinear(x, normal(2, [4, 8]), normal(3, [5, 8]))).toThrow("expected x […, I], gate and up [F, I]");
+    expect(() => t.swigluLinear(x, normal(2, [4, 9]), normal(3, [4, 9]))).toThrow("received [2, 8], [4, 9] and [4, 9]");
+  });
+});

@@ -10,7 +10,7 @@ import { linear } from "./linear.js";
 import { split } from "./slice.js";
 
 /** Rows from which on copying the weights to one place costs less than the products gain. With few, reading them is all the work. */
-const manyRows = 256;
+export const manyRows = 256;
 
 /** Whether the engine takes the products in one call. */
 const fitOneCall = (weights: readonly Tensor[]) => weights.length <= 8 && weights.every(({ size }) => size > 0);
