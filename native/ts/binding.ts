@@ -121,7 +121,8 @@ export interface KernelTable {
   matmul(a: O, b: O, bias: Opt, activation: number, pre: Opt, out: O): Ticket;
   /** `matmul` of `b` `[…, N, K]`. */
   matmulTransposed(a: O, b: O, bias: Opt, activation: number, pre: Opt, out: O): Ticket;
-  linearMany(x: O, weights: readonly O[], out: O): Ticket;
+  linearMany(x: O, norm: Opt, normOffset: number, eps: number, weights: readonly O[], out: O): Ticket;
+  linearAdd(x: O, weight: O, residual: O, out: O): Ticket;
   groupedMatmul(xs: readonly O[], ws: readonly O[], counts: O, out: O): Ticket;
   groupedMatmulGrad(a: O, b: O, counts: O, dw: O): Ticket;
   gatherSum(x: O, ids: O, weights: Opt, out: O): Ticket;
@@ -138,7 +139,7 @@ export interface KernelTable {
   layerNormGrad(dy: O, dsum: Opt, x: O, weight: Opt, mean: O, rstd: O, dx: O, dweight: Opt, dbias: Opt): Ticket;
   rope(x: O, cos: O, sin: O, interleaved: boolean, inverse: boolean, out: O): Ticket;
   swiglu(gate: O, up: O, out: O): Ticket;
-  swigluLinear(x: O, gate: O, up: O, out: O): Ticket;
+  swigluLinear(x: O, norm: Opt, normOffset: number, eps: number, gate: O, up: O, out: O): Ticket;
   swigluGrad(dout: O, gate: O, up: O, dgate: O, dup: O): Ticket;
   conv2d(
     x: O,

@@ -36,7 +36,8 @@ void define_ops(Environment& environment, Napi::Env env, Napi::Object& exports) 
   // The same of b[…, N, K], as the weights of linear layers lie.
   define("matmulTransposed", &Kernels::matmul,
          {.optional = 1u << 2 | 1u << 4, .transposed = 1u << 1, .half = Half::kNative});
-  define("linearMany", &Kernels::linear_many, {.half = Half::kNative});
+  define("linearMany", &Kernels::linear_many, {.optional = 1u << 1, .half = Half::kNative});  // norm
+  define("linearAdd", &Kernels::linear_add);
   define("groupedMatmul", &Kernels::grouped_matmul, {.half = Half::kNative});
   define("groupedMatmulGrad", &Kernels::grouped_matmul_grad, {.half = Half::kNative});
   define("gatherSum", &Kernels::gather_sum, {.optional = 1u << 2, .half = Half::kNative});
@@ -54,7 +55,7 @@ void define_ops(Environment& environment, Napi::Env env, Napi::Object& exports) 
   define("layerNormGrad", &Kernels::layer_norm_grad, {.optional = 1u << 1 | 1u << 3 | 1u << 7 | 1u << 8});
   define("rope", &Kernels::rope);
   define("swiglu", &Kernels::swiglu);
-  define("swigluLinear", &Kernels::swiglu_linear);
+  define("swigluLinear", &Kernels::swiglu_linear, {.optional = 1u << 1});  // norm
   define("swigluGrad", &Kernels::swiglu_grad);
   define("conv2d", &Kernels::conv2d, {.optional = 1u << 2});
   define("conv2dGrad", &Kernels::conv2d_grad, {.optional = 1u << 10 | 1u << 11 | 1u << 12});

@@ -9,7 +9,7 @@ namespace {
 
 TEST(cuda_products_of_few_rows) {
   for (const DType dtype : kFloating)
-    for (const int64_t m : {1, 2, 3, 4, 5})
+    for (const int64_t m : {1, 2, 3, 6, 9})
       for (const int64_t k : {1, 8, 100, 768, 2056})
         for (const int64_t n : {1, 7, 700, 9001}) {
           const Twin x = lab().uniform(dtype, {m, k + 8}).as({m, k}, {k + 8, 1}), w = lab().uniform(dtype, {n, k});
@@ -29,19 +29,28 @@ TEST(cuda_products_of_few_rows) {
 
 TEST(cuda_linear_many) {
   for (const DType dtype : kFloating)
-    for (const int64_t m : {1, 4, 9})
+    for (const int64_t m : {1, 3, 8, 9})
       for (const int64_t k : {7, 64, 768}) {
         const std::vector<int64_t> sizes = {33, 1, 768, 6};
-        const Twin x = lab().uniform(dtype, {1, m, k}), out(dtype, {1, m, 808});
+        const Twin x = lab().uniform(dtype, {1, m, k}), out(dtype, {1, m, 808}), of_norm(dtype, {1, m, 808});
+        const Twin norm = lab().uniform(dtype, {k}), residual = lab().uniform(dtype, {1, m, 768});
+        const Twin sum(dtype, {1, m, 768});
         std::vector<Twin> weights;
         for (const int64_t n : sizes) weights.push_back(lab().uniform(dtype, {n, k}));
         lab().both([&](Kernels& kernels, auto side) {
           std::vector<In> list;
           for (const Twin& weight : weights) list.push_back(In{side(weight)});
-          kernels.linear_many(In{side(x)}, {list.data(), static_cast<int64_t>(list.size())}, Out{side(out)});
+          const List<In> all = {list.data(), static_cast<int64_t>(list.size())};
+          kernels.linear_many(In{side(x)}, In{}, 0, 0, all, Out{side(out)});
+          kernels.linear_many(In{side(x)}, In{side(norm)}, 1, 1e-3, all, Out{side(of_norm)});
+          kernels.linear_add(In{side(x)}, list[2], In{side(residual)}, Out{side(sum)});
         });
-        expect_near("linear_many of " + std::to_string(m) + " × " + std::to_string(k), out, few_roundings(dtype, 24),
-                    std::sqrt(static_cast<double>(k)));
+        const std::string what = std::to_string(m) + " × " + std::to_string(k);
+        const double magnitude = std::sqrt(static_cast<double>(k));
+        expect_near("linear_many of " + what, out, few_roundings(dtype, 24), magnitude);
+        // Normed numbers reach 2, their weights too, and may have been rounded before.
+        expect_near("linear_many of a norm of " + what, of_norm, few_roundings(dtype, 24), 4 * magnitude);
+        expect_near("linear_add of " + what, sum, 2 * few_roundings(dtype, 24), magnitude);
       }
 }
 
@@ -53,7 +62,7 @@ TEST(cuda_swiglu_linear) {
         const double scale = 1 / std::sqrt(static_cast<double>(k));
         const Twin gate = lab().uniform(dtype, {301, k}, scale), up = lab().uniform(dtype, {301, k}, scale);
         lab().both([&](Kernels& kernels, auto side) {
-          kernels.swiglu_linear(In{side(x)}, In{side(gate)}, In{side(up)}, Out{side(out)});
+          kernels.swiglu_linear(In{side(x)}, In{}, 0, 0, In{side(gate)}, In{side(up)}, Out{side(out)});
         });
         // The products are rounded before they are multiplied.
         expect_near("swiglu_linear of " + std::to_string(m) + " × " + std::to_string(k), out, 4 * few_roundings(dtype, 24),

@@ -25,14 +25,6 @@ In angles_of(const In& table, int64_t t) {
   return row;
 }
 
-View packed(void* data, const View& like) {
-  View view = like;
-  view.data = data;
-  int64_t step = 1;
-  for (int axis = view.rank - 1; axis >= 0; step *= view.shape[axis--]) view.strides[axis] = step;
-  return view;
-}
-
 }  // namespace
 
 void CpuKernels::decode_attention(const In& q, const In& k, const In& v, const List<InOut>& keys,

@@ -5,6 +5,7 @@
 #include <cstdlib>
 
 #include "llmeff/error.h"
+#include "llmeff/view.h"
 
 namespace llmeff::cpu::LLMEFF_ISA {
 
@@ -18,5 +19,14 @@ struct Room {
 
   char* const data;
 };
+
+// An array of its shape and dtype that lies row by row.
+LLMEFF_INLINE View packed(void* data, const View& like) {
+  View view = like;
+  view.data = data;
+  int64_t step = 1;
+  for (int axis = view.rank - 1; axis >= 0; step *= view.shape[axis--]) view.strides[axis] = step;
+  return view;
+}
 
 }  // namespace llmeff::cpu::LLMEFF_ISA

@@ -54,23 +54,18 @@ void CpuKernels::swiglu_grad(const In& dout, const In& gate, const In& up, const
     backward<float>(dout, gate, up, dgate, dup);
 }
 
-void CpuKernels::swiglu_linear(const In& x, const In& gate, const In& up, const Out& out) {
-  const int64_t bytes = out.size() * item_size(out.dtype);
-  const Room room("swigluLinear", 2 * bytes);
-  Out sides = out;
-  sides.data = room.data;
+void CpuKernels::swiglu_linear(const In& x, const In& norm, double norm_offset, double eps, const In& gate, const In& up,
+                               const Out& out) {
+  const Room room("swigluLinear", 2 * out.size() * item_size(out.dtype));
+  View sides = out;
   sides.shape[out.rank - 1] *= 2;
-  int64_t step = 1;
-  for (int axis = out.rank - 1; axis >= 0; step *= sides.shape[axis--]) sides.strides[axis] = step;
+  sides = packed(room.data, sides);
   const In weights[] = {gate, up};
-  linear_many(x, {weights, 2}, sides);
-  In parts[2];
-  for (int i = 0; i < 2; ++i) {
-    static_cast<View&>(parts[i]) = sides;
-    parts[i].shape[out.rank - 1] = out.dim(-1);
-    parts[i].data = room.data + i * out.dim(-1) * item_size(out.dtype);
-  }
-  swiglu(parts[0], parts[1], out);
+  linear_many(x, norm, norm_offset, eps, {weights, 2}, Out{sides});
+  View parts[] = {sides, sides};
+  parts[0].shape[out.rank - 1] = parts[1].shape[out.rank - 1] = out.dim(-1);
+  parts[1].data = room.data + out.dim(-1) * item_size(out.dtype);
+  swiglu(In{parts[0]}, In{parts[1]}, out);
 }
 
 }  // namespace llmeff::cpu::LLMEFF_ISA

@@ -67,6 +67,26 @@ __device__ T turned_channel(const Decode& a, const T* row, int sequence, int c) 
   return narrow<T>(low ? u * cos - w * sin : w * cos + u * sin);
 }
 
+// The keys before row `row` that a block of the cluster has.
+__device__ int2 share_of_block(const Decode& a, int row) {
+  const int begin = a.window > 0 ? max(0, row - a.window + 1) : 0, count = row - begin;
+  const int blocks = static_cast<int>(cluster_size()), share = (count + blocks - 1) / blocks;
+  const int from = begin + min(count, static_cast<int>(cluster_rank()) * share);
+  return {from, min(row, from + share)};
+}
+
+// Asks for the keys and values of the block where the position seems to be, before it is known to be that.
+__device__ void prefetch_share(const Decode& a, const Decode::Memory& memory, int sequence, int kv_head, int64_t bytes) {
+  const int64_t seems = *static_cast<const volatile int32_t*>(a.positions + sequence) - memory.offset;
+  const int2 share = share_of_block(a, static_cast<int>(max(int64_t{0}, min(seems, int64_t{memory.rows - 1}))));
+  const int units = static_cast<int>((bytes + 31) / 32);
+  for (int i = threadIdx.x; i < (share.y - share.x) * units; i += kBlockThreads) {
+    const int64_t at = (int64_t{share.x + i / units} * a.kv_heads + kv_head) * bytes + i % units * 32;
+    prefetch(static_cast<const char*>(memory.keys) + at);
+    prefetch(static_cast<const char*>(memory.values) + at);
+  }
+}
+
 // blockIdx: x the block of the cluster, y the query head, z the sequence. A group of kLanes lanes has a key; a lane has
 // the packs lane, lane + kLanes, … of it, kPer at most.
 template <class T, int kPack, int kLanes, int kPer>
@@ -80,10 +100,11 @@ __global__ void __launch_bounds__(kBlockThreads) decode_attention_kernel(const _
   __shared__ W block_values[kMostWidth], block_state[2];
 
   let_next_begin();
-  await_earlier();
-  if (a.guard.closed()) return;
   const int h = blockIdx.y, t = a.first + blockIdx.z, kv = h / (a.heads / a.kv_heads);
   const Decode::Memory& memory = a.memories[blockIdx.z];
+  prefetch_share(a, memory, t, kv, int64_t{a.width} * static_cast<int64_t>(sizeof(T)));
+  await_earlier();
+  if (a.guard.closed()) return;
   const int32_t position = a.positions[t];
   const int64_t place = position - memory.offset;
   if (place < 0 || place >= memory.rows) {
@@ -159,10 +180,8 @@ __global__ void __launch_bounds__(kBlockThreads) decode_attention_kernel(const _
       }
   };
 
-  // The keys before the new one that this block has.
-  const int begin = a.window > 0 ? max(0, row - a.window + 1) : 0, count = row - begin;
-  const int share = (count + static_cast<int>(blocks) - 1) / static_cast<int>(blocks);
-  const int from = begin + min(count, static_cast<int>(rank) * share), to = min(row, from + share);
+  const int2 share = share_of_block(a, row);
+  const int from = share.x, to = share.y;
   for (int j0 = from; j0 < to; j0 += kStep) {
     Group<T, kPack> key[kUnroll][kPer], value[kUnroll][kPer];
     W s[kUnroll];

@@ -6,9 +6,16 @@
 
 namespace llmeff::cuda {
 
+// What may be done with the products on the way.
+struct FewRows {
+  View norm = {};  // x is normed first, by these weights
+  double norm_offset = 0, eps = 0;
+  View residual = {};  // is added
+  bool gated = false;  // of two matrices: silu of the first product times the second
+};
+
 // Each returns whether it took the product.
 bool gemv(Context& cuda, const Product& p);
-// `gated`: of two matrices, silu of the first product times the second.
-bool gemv_many(Context& cuda, const In& x, const List<In>& weights, const Out& out, bool gated);
+bool gemv_many(Context& cuda, const View& x, const FewRows& given, const List<In>& weights, const View& out);
 
 }  // namespace llmeff::cuda

@@ -166,8 +166,12 @@ class Kernels {
   virtual void matmul(const In& a, const In& b, const In& bias, Activation activation, const Out& pre,
                       const Out& out) = 0;
   // The products x[…, I] · weights[i][O_i, I]ᵀ (8 at most) side by side, out[…, Σ O_i]; formats as of matmul, x and the
-  // weights contiguous in their last axis.
-  virtual void linear_many(const In& x, const List<In>& weights, const Out& out) = 0;
+  // weights contiguous in their last axis. With norm [I] they are those of rms_norm(x, norm, norm_offset, eps), and all
+  // arrays float32 or wider, or of one dtype on a device that takes the narrower ones.
+  virtual void linear_many(const In& x, const In& norm, double norm_offset, double eps, const List<In>& weights,
+                           const Out& out) = 0;
+  // out[…, O] = residual + x[…, I] · weight[O, I]ᵀ, the product rounded before; last axes contiguous.
+  virtual void linear_add(const In& x, const In& weight, const In& residual, const Out& out) = 0;
   // Of rows that lie packed by group: counts [E] (int32, contiguous) says how many belong to each, one group behind the
   // other from row 0 on. out[A, N] = Σ_i xs[i][A, K_i] · ws[i][E, K_i, N] (8 terms at most), each row with its group's
   // matrices, and zeros in rows behind the last group. Each x and each matrix has one stride of 1 (either), out is
@@ -218,9 +222,10 @@ class Kernels {
   virtual void rope(const In& x, const In& cos, const In& sin, bool interleaved, bool inverse, const Out& out) = 0;
   // out = silu(gate) ∘ up, rows of equal shape.
   virtual void swiglu(const In& gate, const In& up, const Out& out) = 0;
-  // out[…, F] = silu(x · gateᵀ) ∘ (x · upᵀ) of x[…, I] and gate, up [F, I], as linear_many and swiglu; last axes
-  // contiguous.
-  virtual void swiglu_linear(const In& x, const In& gate, const In& up, const Out& out) = 0;
+  // out[…, F] = silu(x · gateᵀ) ∘ (x · upᵀ) of x[…, I] and gate, up [F, I], as linear_many (of a norm too) and swiglu; last
+  // axes contiguous.
+  virtual void swiglu_linear(const In& x, const In& norm, double norm_offset, double eps, const In& gate, const In& up,
+                             const Out& out) = 0;
   virtual void swiglu_grad(const In& dout, const In& gate, const In& up, const Out& dgate, const Out& dup) = 0;
 
   // ---- convolution and pooling

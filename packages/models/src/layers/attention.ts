@@ -7,6 +7,7 @@ import {
   type DecodeMemory,
   decodeAttention,
   linear,
+  linearAdd,
   linearMany,
   type RopeAngles,
   reshape,
@@ -22,7 +23,7 @@ import type { AttentionMasks } from "../forward-options.js";
 import { attentionBiases } from "../parameters.js";
 import { lengthScaled } from "./length-scale.js";
 import type { Lookup } from "./lookup.js";
-import { headNormed } from "./norm.js";
+import { type Along, headNormed } from "./norm.js";
 import { keepsKeysUnturned, rowsOf, turned } from "./rotary.js";
 
 type LayerOf<K extends ResolvedLayer["kind"]> = Extract<ResolvedLayer, { kind: K }>;
@@ -41,6 +42,8 @@ export interface AttentionContext {
   spans: readonly CacheSpan[] | undefined;
   /** Of a pass over the next token of several sequences, in the place of spans. */
   next: NextTokens | undefined;
+  /** What the products take along, so that `x` isn't normed yet and the result is the stream; undefined: nothing. */
+  along?: Along | undefined;
 }
 
 /**
@@ -53,13 +56,14 @@ export function attend(context: AttentionContext, layer: ResolvedLayer, x: Tenso
   const mixed = layer.kind === "dot" ? dot(context, layer, x) : simplicial(context, layer, x);
   const { config, parameter } = context;
   const [B, T] = x.shape as [number, number];
-  const bias = attentionBiases(config).output ? parameter("o_proj.bias") : undefined;
-  return linear(reshape(mixed, [B, T, config.numHeads * config.headDim]), parameter("o_proj.weight"), bias);
+  const [rows, weight] = [reshape(mixed, [B, T, config.numHeads * config.headDim]), parameter("o_proj.weight")];
+  if (context.along !== undefined) return linearAdd(context.along.residual, rows, weight);
+  return linear(rows, weight, attentionBiases(config).output ? parameter("o_proj.bias") : undefined);
 }
 
 /** Projections as heads `[B, T, heads, headDim]`, those of `normed` with the RMS norm of their name. */
 function heads(
-  { config, parameter }: AttentionContext,
+  { config, parameter, along }: AttentionContext,
   x: Tensor,
   names: readonly string[],
   normed: readonly string[],
@@ -69,7 +73,7 @@ function heads(
   const weights = names.map((name) => parameter(`${name}_proj.weight`));
   const projected = attentionBiases(config).inputs
     ? weights.map((weight, i) => linear(x, weight, parameter(`${names[i]}_proj.bias`)))
-    : linearMany(x, weights);
+    : linearMany(x, weights, { norm: along?.norm });
   return projected.map((all, i) => {
     const split = reshape(all, [B, T, all.shape[2]! / headDim, headDim]);
     return normed.includes(names[i]!) ? headNormed(config, parameter, `${names[i]}_norm`, split) : split;

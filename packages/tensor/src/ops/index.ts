@@ -72,7 +72,7 @@ export { type Qr, qr } from "./linalg/qr.js";
 export { type Svd, svd } from "./linalg/svd.js";
 export { type TriangularSolveOptions, triangularSolve } from "./linalg/triangular-solve.js";
 export { type LinearOptions, linear } from "./linear.js";
-export { linearMany } from "./linear-many.js";
+export { type LinearManyOptions, linearAdd, linearMany, type RmsNormOfInput } from "./linear-many.js";
 export { klDivergence } from "./losses/kl-divergence.js";
 export type { LossOptions, LossReduction } from "./losses/reduction.js";
 export { type HuberLossOptions, huberLoss, l1Loss, mseLoss } from "./losses/regression.js";

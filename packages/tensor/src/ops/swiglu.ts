@@ -1,13 +1,11 @@
 import { engine, ShapeError } from "@llmeff/native";
 import { defineOp } from "../autograd.js";
 import { onDevice } from "../device.js";
-import { accumulationDType } from "../dtype.js";
 import { scope } from "../scope.js";
 import { formatShape, sameShape } from "../shape.js";
-import { currentTape } from "../tape.js";
 import { Tensor } from "../tensor.js";
-import { checkFloating, leadingSize, rows } from "./arguments.js";
-import { linearMany, manyRows } from "./linear-many.js";
+import { checkFloating, rows } from "./arguments.js";
+import { areFew, type LinearManyOptions, linearMany, normArguments, widens } from "./linear-many.js";
 import { pieces } from "./slice.js";
 
 const swigluOp = defineOp<undefined>({
@@ -46,10 +44,11 @@ export function swiglu(gate: Tensor, up: Tensor): Tensor {
  * @param x - `[…, I]`
  * @param gate - `[F, I]`
  * @param up - `[F, I]`
+ * @param options.norm - the layers are of the RMS norm of `x`
  * @returns `[…, F]`
  * @throws {ShapeError} if the sizes don't fit
  */
-export function swigluLinear(x: Tensor, gate: Tensor, up: Tensor): Tensor {
+export function swigluLinear(x: Tensor, gate: Tensor, up: Tensor, { norm }: LinearManyOptions = {}): Tensor {
   const where = "swigluLinear";
   checkFloating(where, { x, gate, up });
   if (gate.rank !== 2 || !sameShape(gate.shape, up.shape) || x.rank === 0 || x.shape.at(-1) !== gate.shape[1]) {
@@ -57,17 +56,14 @@ export function swigluLinear(x: Tensor, gate: Tensor, up: Tensor): Tensor {
       `[${where}] expected x […, I], gate and up [F, I]; received ${formatShape(x.shape)}, ${formatShape(gate.shape)} and ${formatShape(up.shape)}.`,
     );
   }
-  // The CPU multiplies 16-bit weights as they are, but would make them wide for an operation that isn't all products.
-  const widens = x.device === "cpu" && accumulationDType(x.dtype) !== x.dtype;
-  const needsGradient = currentTape()?.needsOf(where, [x, gate, up]) !== undefined;
-  const size = leadingSize(x.shape) * gate.size;
-  if (widens || needsGradient || size === 0 || leadingSize(x.shape) >= manyRows) {
-    return scope(() => swiglu(...linearMany(x, [gate, up] as const)));
+  if (widens(x) || !areFew(where, x, [gate, up])) {
+    return scope(() => swiglu(...linearMany(x, [gate, up] as const, { norm })));
   }
   return onDevice(x.deviceNumber, () =>
     scope(() => {
       const out = Tensor.allocate(x.dtype, x.shape.with(-1, gate.shape[0]!));
-      engine().op.swigluLinear(rows(x).handle, rows(gate).handle, rows(up).handle, out.handle);
+      const weights = [rows(gate).handle, rows(up).handle] as const;
+      engine().op.swigluLinear(rows(x).handle, ...normArguments(where, x, norm), ...weights, out.handle);
       return out;
     }),
   );
