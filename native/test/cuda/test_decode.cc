@@ -65,8 +65,8 @@ TEST(cuda_swiglu_linear) {
           kernels.swiglu_linear(In{side(x)}, In{}, 0, 0, In{side(gate)}, In{side(up)}, Out{side(out)});
         });
         // The products are rounded before they are multiplied.
-        expect_near("swiglu_linear of " + std::to_string(m) + " × " + std::to_string(k), out, 4 * few_roundings(dtype, 24),
-                    1);
+        expect_near("swiglu_linear of " + std::to_string(m) + " × " + std::to_string(k), out,
+                    4 * few_roundings(dtype, 24), 1);
       }
 }
 
@@ -77,7 +77,8 @@ TEST(cuda_likeliest) {
         const Twin x = lab().uniform(dtype, {n, v + 7}, 20).as({n, v}, {v + 7, 1}, v % 2 == 0 ? 0 : 1);
         const DType wide = dtype == DType::kF64 ? DType::kF64 : DType::kF32;
         const Twin ids(DType::kI32, {n}), found(wide, {3, n});
-        lab().both([&](Kernels& kernels, auto side) { kernels.likeliest(In{side(x)}, Out{side(ids)}, Out{side(found)}); });
+        lab().both(
+            [&](Kernels& kernels, auto side) { kernels.likeliest(In{side(x)}, Out{side(ids)}, Out{side(found)}); });
         const std::string what = std::to_string(n) + " rows of " + std::to_string(v);
         expect_near("ids of " + what, ids, 0);
         expect_near("found of " + what, found, 24 * rounding(wide), 1);
@@ -134,8 +135,8 @@ TEST(cuda_decode_attention) {
         const bool turns = x.half > 0;
         kernels.decode_attention(In{side(q)}, In{side(k)}, In{side(v)}, {own_keys.data(), sequences},
                                  {own_values.data(), sequences}, {offsets.data(), sequences}, In{side(positions)},
-                                 turns ? In{side(cos)} : In{}, turns ? In{side(sin)} : In{}, x.interleaved, 0.3, x.window,
-                                 x.softcap, Out{side(out)});
+                                 turns ? In{side(cos)} : In{}, turns ? In{side(sin)} : In{}, x.interleaved, 0.3,
+                                 x.window, x.softcap, Out{side(out)});
       });
       const std::string what = std::to_string(sequences) + " sequences, width " + std::to_string(x.width);
       // Turned queries and keys are rounded, which shifts the logits.

@@ -35,7 +35,8 @@ void CpuKernels::decode_attention(const In& q, const In& k, const In& v, const L
   const auto row_of = [&](int64_t t) { return positions.as<const int32_t>()[t] - offsets[t]; };
   for (int64_t t = 0; t < sequences; ++t)
     if (row_of(t) < 0 || row_of(t) >= keys[t].shape[1])
-      fail("ERR_INDEX", "[decodeAttention] position %d of sequence %lld is outside its memory of %lld rows from %lld on",
+      fail("ERR_INDEX",
+           "[decodeAttention] position %d of sequence %lld is outside its memory of %lld rows from %lld on",
            positions.as<const int32_t>()[t], static_cast<long long>(t), static_cast<long long>(keys[t].shape[1]),
            static_cast<long long>(offsets[t]));
   const Room room("decodeAttention", heads * (width * size + 8));

@@ -76,7 +76,8 @@ __device__ int2 share_of_block(const Decode& a, int row) {
 }
 
 // Asks for the keys and values of the block where the position seems to be, before it is known to be that.
-__device__ void prefetch_share(const Decode& a, const Decode::Memory& memory, int sequence, int kv_head, int64_t bytes) {
+__device__ void prefetch_share(const Decode& a, const Decode::Memory& memory, int sequence, int kv_head,
+                               int64_t bytes) {
   const int64_t seems = *static_cast<const volatile int32_t*>(a.positions + sequence) - memory.offset;
   const int2 share = share_of_block(a, static_cast<int>(max(int64_t{0}, min(seems, int64_t{memory.rows - 1}))));
   const int units = static_cast<int>((bytes + 31) / 32);
@@ -133,7 +134,8 @@ __global__ void __launch_bounds__(kBlockThreads) decode_attention_kernel(const _
 
   const int warp = threadIdx.x / 32, group = threadIdx.x % 32 / kLanes, lane = threadIdx.x % kLanes;
   const int packs = a.width / kPack;
-  const W to_bits = static_cast<W>(a.scale) * (a.softcap > 0 ? W{1} / static_cast<W>(a.softcap) : static_cast<W>(1.4426950408889634));
+  const W to_bits =
+      static_cast<W>(a.scale) * (a.softcap > 0 ? W{1} / static_cast<W>(a.softcap) : static_cast<W>(1.4426950408889634));
   const W cap = static_cast<W>(a.softcap) * static_cast<W>(1.4426950408889634);
   W own[kWidth];
 #pragma unroll
@@ -145,7 +147,7 @@ __global__ void __launch_bounds__(kBlockThreads) decode_attention_kernel(const _
     }
 
   // Of the key whose packs the lanes of the group have, for all of them.
-  const auto logit = [&](const Group<T, kPack> (&key)[kPer]) {
+  const auto logit = [&](const Group<T, kPack>(&key)[kPer]) {
     W sum = 0;
 #pragma unroll
     for (int i = 0; i < kPer; ++i)
@@ -156,7 +158,7 @@ __global__ void __launch_bounds__(kBlockThreads) decode_attention_kernel(const _
     for (int distance = kLanes / 2; distance > 0; distance /= 2) sum += __shfl_xor_sync(0xFFFFFFFFu, sum, distance);
     return a.softcap > 0 ? cap * tanh(sum) : sum;
   };
-  const auto load = [&](const T* from, Group<T, kPack> (&packs_of)[kPer]) {
+  const auto load = [&](const T* from, Group<T, kPack>(&packs_of)[kPer]) {
 #pragma unroll
     for (int i = 0; i < kPer; ++i)
       if (lane + i * kLanes < packs) packs_of[i] = load_group<kPack>(from + (lane + i * kLanes) * kPack);
@@ -166,9 +168,10 @@ __global__ void __launch_bounds__(kBlockThreads) decode_attention_kernel(const _
   state.maximum = -INFINITY, state.sum = 0;
 #pragma unroll
   for (int e = 0; e < kWidth; ++e) state.acc[e] = 0;
-  const auto add = [&](W s, const Group<T, kPack> (&value)[kPer]) {
+  const auto add = [&](W s, const Group<T, kPack>(&value)[kPer]) {
     const W most = max(state.maximum, s);
-    const W factor = most == state.maximum ? W{1} : exp2(state.maximum - most), weight = s == -INFINITY ? W{0} : exp2(s - most);
+    const W factor = most == state.maximum ? W{1} : exp2(state.maximum - most),
+            weight = s == -INFINITY ? W{0} : exp2(s - most);
     state.maximum = most;
     state.sum = state.sum * factor + weight;
 #pragma unroll

@@ -1,7 +1,7 @@
-// Small kernels that follow one another. Each lasts a microsecond or two, about as long as the GPU takes from the end of
-// one to the beginning of the next. So they begin early (programmatic dependent launch, capability 9.0): a kernel lets the
-// next one begin when all its blocks have, and that waits for it only where it needs what it wrote. Until then it may
-// have come from memory what nobody is writing, or, as a hint to the cache, anything.
+// Small kernels that follow one another. Each lasts a microsecond or two, about as long as the GPU takes from the end
+// of one to the beginning of the next. So they begin early (programmatic dependent launch, capability 9.0): a kernel
+// lets the next one begin when all its blocks have, and that waits for it only where it needs what it wrote. Until then
+// it may have come from memory what nobody is writing, or, as a hint to the cache, anything.
 #pragma once
 
 #include "cuda/check.h"

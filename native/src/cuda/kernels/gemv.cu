@@ -21,7 +21,7 @@ constexpr int kWarps = 4, kMostMatrices = 8, kMostRows = 8;
 struct Gemv {
   const void* weights[kMostMatrices];
   int64_t weight_strides[kMostMatrices];
-  int64_t ends[kMostMatrices];  // of their outputs
+  int64_t ends[kMostMatrices];             // of their outputs
   const void *x, *bias, *norm, *residual;  // the last three may be null
   void *out, *pre;                         // laid out alike; pre may be null
   int64_t x_stride, out_stride, residual_stride, outputs;
@@ -208,7 +208,8 @@ bool gemv_many(Context& cuda, const View& x, const FewRows& given, const List<In
   }
   if (given.gated) a.outputs = weights[0].shape[0];
   a.x = x.data, a.x_stride = x_rows.strides[0], a.activation = Activation::kNone;
-  a.norm = given.norm.data, a.norm_offset = static_cast<float>(given.norm_offset), a.eps = static_cast<float>(given.eps);
+  a.norm = given.norm.data, a.norm_offset = static_cast<float>(given.norm_offset),
+  a.eps = static_cast<float>(given.eps);
   a.residual = given.residual.data, a.residual_stride = residual_rows.strides[0];
   a.out = out.data, a.out_stride = out_rows.strides[0];
   a.rows = static_cast<int>(m), a.packs = static_cast<int>(k * bytes / 16);

@@ -26,7 +26,7 @@ struct Largest {
   __device__ void join(const Largest& other) {
     if (other.at == INT32_MAX) return;
     const bool nan = maximum != maximum, other_nan = other.maximum != other.maximum;
-    const bool better = at == INT32_MAX || (nan != other_nan ? other_nan
+    const bool better = at == INT32_MAX || (nan != other_nan                  ? other_nan
                                             : nan || maximum == other.maximum ? other.at < at
                                                                               : other.maximum > maximum);
     const W most = better ? other.maximum : maximum;

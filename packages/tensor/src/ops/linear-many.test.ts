@@ -128,11 +128,7 @@ describe("products with what goes along", () => {
     const normed = t.rmsNorm(x, norm.weight, norm);
     // Sums of 64 terms of about 1, and rounding of what is about 8.
     const atol = dtype === "float32" ? 1e-4 : 0.5;
-    const found = [
-      ...linearMany(x, [a, c], { norm }),
-      t.swigluLinear(x, a, b, { norm }),
-      t.linearAdd(residual, x, a),
-    ];
+    const found = [...linearMany(x, [a, c], { norm }), t.swigluLinear(x, a, b, { norm }), t.linearAdd(residual, x, a)];
     const wanted = [
       linear(normed, a),
       linear(normed, c),
