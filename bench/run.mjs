@@ -13,6 +13,7 @@ import * as attention from "./attention.mjs";
 import * as contention from "./contention.mjs";
 import * as cpu from "./cpu.mjs";
 import * as cuda from "./cuda.mjs";
+import * as decode from "./decode.mjs";
 import * as eventLoop from "./event-loop.mjs";
 import * as generation from "./generation.mjs";
 import { describeMachine } from "./lib/machine.mjs";
@@ -44,9 +45,10 @@ const benchmarks = {
   serve,
   cpu,
   cuda,
+  decode,
 };
 /** Those that any machine can run. */
-const everywhere = Object.keys(benchmarks).filter((name) => name !== "cuda");
+const everywhere = Object.keys(benchmarks).filter((name) => name !== "cuda" && name !== "decode");
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
