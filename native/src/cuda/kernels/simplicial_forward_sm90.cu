@@ -175,7 +175,7 @@ __device__ inline uint32_t uniform(uint32_t x) {
 
 // Position in a ring of one or two buffers.
 template <int kSlots>
-struct Ring {
+struct BufferRing {
   static_assert(kSlots == 1 || kSlots == 2);
   uint32_t count = 0;
   __device__ int slot() const { return count % kSlots; }
@@ -188,7 +188,7 @@ struct Ring {
 template <class C>
 __device__ void issue_copies(const Params& p, char* shared, Barriers& bar) {
   using L = Layout<C>;
-  Ring<C::kStages> tiles;
+  BufferRing<C::kStages> tiles;
   uint32_t q_parity = 0;
   for (int index = blockIdx.x; index < p.items; index += gridDim.x) {
     const Item it = item_of(p, index, C::kTile);
@@ -286,8 +286,8 @@ __device__ void add_long_bias(const Params& p, char* shared, Barriers& bar, int 
 template <class C>
 __device__ void load_chunks(const Params& p, char* shared, Barriers& bar, int thread) {
   using L = Layout<C>;
-  Ring<L::kChunkBuffers> chunks;
-  Ring<C::kStages> tiles;
+  BufferRing<L::kChunkBuffers> chunks;
+  BufferRing<C::kStages> tiles;
   for (int index = blockIdx.x; index < p.items; index += gridDim.x) {
     const Item it = item_of(p, index, C::kTile);
     for (int step = it.step_begin; step < it.step_end; step += kChunk, ++chunks.count) {
@@ -705,8 +705,8 @@ __device__ void consume(const Params& p, char* shared, Barriers& bar, int consum
   constexpr bool kShared = C::kRowBlocks == 1;  // both consumers own the same rows
   const int lane = thread % 32, quad = lane % 4;
   const int row = (kShared ? 0 : 64 * consumer) + thread / 32 * 16 + lane / 4;
-  Ring<C::kStages> tiles;
-  Ring<L::kChunkBuffers> chunks;
+  BufferRing<C::kStages> tiles;
+  BufferRing<L::kChunkBuffers> chunks;
   uint32_t q_parity = 0;
   if (consumer == 1) pass_turn(consumer);
   for (int index = blockIdx.x; index < p.items; index += gridDim.x) {
