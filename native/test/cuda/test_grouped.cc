@@ -104,6 +104,29 @@ TEST(cuda_grouped_matmul_grad) {
       }
 }
 
+// More pairs of tiles than a GPU has multiprocessors, and more stages than lie in shared memory: blocks go on to
+// further tiles, and stages are used again.
+TEST(cuda_grouped_many_tiles) {
+  const std::vector<int32_t> list = {1500, 1300, 250, 2000};
+  const int64_t rows = 5200, k = 1032, n = 2304, groups = 4;
+  if (!fits(rows * k * n)) return;
+  const DType dtype = DType::kBF16;
+  const Twin counts = list_of(list), x = lab().uniform(dtype, {rows, k}), slope = lab().uniform(dtype, {rows, n});
+  for (const bool turned : {false, true}) {
+    const Twin w = matrices(dtype, groups, k, n, turned), out(dtype, {rows, n});
+    lab().both([&](Kernels& kernels, auto side) {
+      const In xs[] = {In{side(x)}}, ws[] = {In{side(w)}};
+      kernels.grouped_matmul({xs, 1}, {ws, 1}, In{side(counts)}, Out{side(out)});
+    });
+    expect_sums("grouped_matmul of many tiles", out, k);
+  }
+  const Twin dw(dtype, {groups, k, n});
+  lab().both([&](Kernels& kernels, auto side) {
+    kernels.grouped_matmul_grad(In{side(x)}, In{side(slope)}, In{side(counts)}, Out{side(dw)});
+  });
+  expect_sums("grouped_matmul_grad of many tiles", dw, 2000);
+}
+
 // NaN in the rows of one group, and in those of none, which tiles and stages of its neighbour reach into.
 TEST(cuda_grouped_keeps_groups_apart) {
   const std::vector<int32_t> list = {100, 5, 70};

@@ -176,6 +176,7 @@ __device__ void consume(const Problem& p, Shared<Tile>& shared, int consumer) {
   const int thread = int(threadIdx.x) % 128, own = 64 * consumer + thread / 32 * 16 + thread % 32 / 4;
   Ring<Tile::kStages> ring;
   float sum[kColumns / 2];
+  // A lane arrives for its warp, whose lanes have all waited for the products.
   const auto release = [&](int stage) {
     if constexpr (Tile::kBlocks == 1) {
       if (thread % 32 == 0) mbarrier_arrive(&shared.empty[stage]);
