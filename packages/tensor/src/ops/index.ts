@@ -73,6 +73,7 @@ export { type Svd, svd } from "./linalg/svd.js";
 export { type TriangularSolveOptions, triangularSolve } from "./linalg/triangular-solve.js";
 export { type LinearOptions, linear } from "./linear.js";
 export { type LinearManyOptions, linearAdd, linearMany, type RmsNormOfInput } from "./linear-many.js";
+export { linearWide } from "./linear-wide.js";
 export { klDivergence } from "./losses/kl-divergence.js";
 export type { LossOptions, LossReduction } from "./losses/reduction.js";
 export { type HuberLossOptions, huberLoss, l1Loss, mseLoss } from "./losses/regression.js";
