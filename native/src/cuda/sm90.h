@@ -180,15 +180,6 @@ __device__ inline void mbarrier_arrive_at(uint64_t* barrier, int block) {
       "r"(block)
       : "memory");
 }
-// Stores 8 bytes at the same place in a block of the cluster, and completes them on the same barrier there.
-__device__ inline void store_at(int64_t* place, int64_t value, uint64_t* barrier, int block) {
-  asm volatile(
-      "{\n .reg .b32 remote, signal;\n mapa.shared::cluster.u32 remote, %0, %3;\n mapa.shared::cluster.u32 signal, %2, "
-      "%3;\n st.async.shared::cluster.mbarrier::complete_tx::bytes.b64 [remote], %1, [signal];\n}" ::"r"(
-          shared_address(place)),
-      "l"(value), "r"(shared_address(barrier)), "r"(block)
-      : "memory");
-}
 // All threads of all blocks of the cluster.
 __device__ inline void cluster_barrier() {
   asm volatile("barrier.cluster.arrive.release;\n barrier.cluster.wait.acquire;" ::: "memory");

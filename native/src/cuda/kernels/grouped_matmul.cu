@@ -25,8 +25,8 @@ unsigned blocks_of(int64_t n) {
   return static_cast<unsigned>(std::min<int64_t>(n, kMostBlocks));
 }
 
-// starts[e] = the first row of group e, starts[groups] that behind the last, at most `rows`; and behind them the count
-// of tiles taken, 0. One warp: it reads 32 counts at once and passes them around.
+// starts[e] = the first row of group e, starts[groups] that behind the last, at most `rows`. One warp: it reads 32
+// counts at once and passes them around.
 __global__ void group_starts_kernel(const int32_t* counts, int64_t groups, int64_t rows, int64_t* starts,
                                     ValueCheck check) {
   const int lane = static_cast<int>(threadIdx.x);
@@ -45,12 +45,12 @@ __global__ void group_starts_kernel(const int32_t* counts, int64_t groups, int64
     }
     if (e0 + lane < groups) starts[e0 + lane] = start;
   }
-  if (lane == 0) starts[groups] = row, starts[groups + 1] = 0;
+  if (lane == 0) starts[groups] = row;
 }
 
-int64_t* group_starts(Context& cuda, const char* op, const In& counts, int64_t rows) {
+const int64_t* group_starts(Context& cuda, const char* op, const In& counts, int64_t rows) {
   const int64_t groups = counts.size();
-  int64_t* const starts = cuda.scratch<int64_t>(groups + 2);
+  int64_t* const starts = cuda.scratch<int64_t>(groups + 1);
   const ValueCheck check = cuda.check_values([=](int64_t group, int32_t count) {
     return formatted("[%s] counts[%lld] is %d: counts must not be negative, nor more than the %lld rows together", op,
                      static_cast<long long>(group), count, static_cast<long long>(rows));
@@ -119,23 +119,19 @@ Matrix matrix(const View& x) {
   return {x.data, x.dtype, x.stride(-2), x.stride(-1), x.rank == 3 ? x.strides[0] : 0};
 }
 
-unsigned long long* taken(int64_t* starts, int64_t groups) {
-  return reinterpret_cast<unsigned long long*>(starts + groups + 1);
-}
-
 // Whether the kernels for Hopper's tensor cores took the work.
-bool grouped_matmul_hopper(const Context& cuda, const List<In>& xs, const List<In>& ws, int64_t* starts, int64_t groups,
+bool grouped_matmul_hopper(const Context& cuda, const List<In>& xs, const List<In>& ws, const int64_t* starts,
                            const Out& out) {
   if (cuda.facts.capability != 90) return false;
   GroupedMatmulArgs args = {};
-  args.terms = static_cast<int>(xs.size), args.out = out, args.starts = starts, args.taken = taken(starts, groups);
+  args.terms = static_cast<int>(xs.size), args.out = out, args.starts = starts;
   for (int t = 0; t < args.terms; ++t) args.xs[t] = xs[t], args.ws[t] = ws[t];
   if (!grouped_matmul_sm90_supports(args)) return false;
   LLMEFF_CUDA(grouped_matmul_sm90(args, cuda.facts.multiprocessors, cuda.stream));
   return true;
 }
-bool grouped_matmul_grad_hopper(const Context& cuda, const In& a, const In& b, int64_t* starts, const Out& dw) {
-  const GroupedMatmulGradArgs args = {a, b, dw, starts, taken(starts, dw.dim(0))};
+bool grouped_matmul_grad_hopper(const Context& cuda, const In& a, const In& b, const int64_t* starts, const Out& dw) {
+  const GroupedMatmulGradArgs args = {a, b, dw, starts};
   if (cuda.facts.capability != 90 || !grouped_matmul_grad_sm90_supports(args)) return false;
   LLMEFF_CUDA(grouped_matmul_grad_sm90(args, cuda.facts.multiprocessors, cuda.stream));
   return true;
@@ -148,8 +144,8 @@ void CudaKernels::grouped_matmul(const List<In>& xs, const List<In>& ws, const I
   if (xs.size > kMostTerms)
     fail("ERR_OPTION", "[groupedMatmul] at most %d products are added up; received %lld", kMostTerms,
          static_cast<long long>(xs.size));
-  int64_t* const starts = group_starts(cuda_, "groupedMatmul", counts, rows);
-  if (grouped_matmul_hopper(cuda_, xs, ws, starts, groups, out)) return;
+  const int64_t* const starts = group_starts(cuda_, "groupedMatmul", counts, rows);
+  if (grouped_matmul_hopper(cuda_, xs, ws, starts, out)) return;
   const int64_t tiles = rows / kTile + groups + 1;
   const dim3 grid(static_cast<unsigned>(tiles_of(n)), blocks_of(tiles));
   with_matrices(xs[0].dtype, ws[0].dtype, out.dtype, [&]<class W, class Matrix>() {
@@ -165,7 +161,7 @@ void CudaKernels::grouped_matmul(const List<In>& xs, const List<In>& ws, const I
 
 void CudaKernels::grouped_matmul_grad(const In& a, const In& b, const In& counts, const Out& dw) {
   const int64_t groups = counts.size(), m = dw.dim(1), n = dw.dim(2), tiles = tiles_of(m);
-  int64_t* const starts = group_starts(cuda_, "groupedMatmulGrad", counts, a.dim(0));
+  const int64_t* const starts = group_starts(cuda_, "groupedMatmulGrad", counts, a.dim(0));
   if (grouped_matmul_grad_hopper(cuda_, a, b, starts, dw)) return;
   const dim3 grid(static_cast<unsigned>(tiles_of(n)), blocks_of(tiles), blocks_of(groups));
   with_matrices(a.dtype, b.dtype, dw.dtype, [&]<class W, class Matrix>() {

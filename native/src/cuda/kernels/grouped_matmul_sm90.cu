@@ -27,7 +27,6 @@ namespace {
 using namespace sm90;
 
 constexpr int kRows = 128, kDepth = 64;
-constexpr int kWorks = 2;  // the tile that is computed, and that which is loaded
 constexpr int kConsumers = 2, kConsumerThreads = 128 * kConsumers;
 constexpr int kPanel = kDepth * kPanelChannels;  // elements of a panel of 64 rows
 constexpr int64_t kMostRows = int64_t{1} << 30;
@@ -46,7 +45,6 @@ struct Problem {
   int steps[kMostGroupedTerms];  // of kDepth, in each term of rows × w
   int terms;
   const int64_t* starts;
-  unsigned long long* taken;
   int groups;
   int rows, columns;  // of the output, or of each group's in aᵀ · b
   __nv_bfloat16* out;
@@ -58,32 +56,31 @@ struct Shared {
   alignas(1024) __nv_bfloat16 a[Tile::kStages][kRows * kDepth];
   alignas(1024) __nv_bfloat16 b[Tile::kStages][Tile::kColumns * kDepth];
   uint64_t full[Tile::kStages], empty[Tile::kStages];
-  int64_t work[kWorks];  // tiles, or pairs of them, that the first block of the cluster has taken
-  uint64_t work_full[kWorks], work_empty[kWorks];
 };
 
 __host__ __device__ int ceil_div(int a, int b) {
   return (a + b - 1) / b;
 }
 
-// From number to tile, or pair of them. Numbers ascend, so that the groups are walked through once.
+// The tiles of a block, one after another: numbers ascend, so that the groups are walked through once.
 template <class Tile>
 struct Walk {
   const Problem& p;
+  int64_t tile;  // or pair
   int group = -1;
   int first = 0, rows = 0;        // of x, in the group
   int64_t begin = 0, end = 0;     // tiles of the group, or pairs
   int i0 = 0, j0 = 0, steps = 0;  // the tile's rows and columns, from the group's first ones; its stages
 
-  __device__ explicit Walk(const Problem& problem) : p(problem) {}
+  __device__ explicit Walk(const Problem& problem) : p(problem), tile(blockIdx.x / Tile::kBlocks) {}
 
   // How many rows of the output are the group's; and of its tiles, or of pairs of them.
   __device__ int height() const { return Tile::kSumsRows ? p.rows : rows; }
   __device__ int high() const { return ceil_div(height(), kRows * Tile::kBlocks); }
   __device__ int wide() const { return ceil_div(p.columns, Tile::kColumns); }
 
-  // False when there are no such.
-  __device__ bool find(int64_t tile) {
+  // False when there are no more.
+  __device__ bool find() {
     const int last = Tile::kSumsRows ? p.groups - 1 : p.groups;
     while (tile >= end) {
       if (++group > last) return false;
@@ -106,18 +103,8 @@ struct Walk {
     }
     return true;
   }
+  __device__ void next() { tile += gridDim.x / Tile::kBlocks; }
 };
-
-// The next number, for these lanes of a warp, the first among them.
-template <uint32_t kLanes, class Tile>
-__device__ int64_t take_work(Shared<Tile>& shared, Ring<kWorks>& works) {
-  mbarrier_wait(&shared.work_full[works.stage], works.phase);
-  const int64_t tile = __shfl_sync(kLanes, shared.work[works.stage], 0);
-  __syncwarp(kLanes);
-  if (threadIdx.x % 32 == 0) mbarrier_arrive_at(&shared.work_empty[works.stage], 0);
-  works.next();
-  return tile;
-}
 
 template <class Tile>
 __device__ void produce(const Problem& p, Shared<Tile>& shared) {
@@ -143,17 +130,7 @@ __device__ void produce(const Problem& p, Shared<Tile>& shared) {
     load(shared.a[ring.stage], shared.b[ring.stage], full);
     ring.next();
   };
-  Walk<Tile> walk(p);
-  Ring<kWorks> works;
-  for (int64_t next = blockIdx.x / Tile::kBlocks;;) {
-    mbarrier_arrive_expect(&shared.work_full[works.stage], sizeof next);
-    if (block == 0) {
-      mbarrier_wait(&shared.work_empty[works.stage], works.phase ^ 1);
-      for (int b = 0; b < Tile::kBlocks; ++b)
-        store_at(&shared.work[works.stage], next, &shared.work_full[works.stage], b);
-      next = int64_t(gridDim.x / Tile::kBlocks + atomicAdd(p.taken, 1ull));
-    }
-    if (!walk.find(take_work<1>(shared, works))) return;
+  for (Walk<Tile> walk(p); walk.find(); walk.next()) {
     if constexpr (Tile::kSumsRows) {
       for (int s = 0; s < walk.steps; ++s)
         fill([&](__nv_bfloat16* a, __nv_bfloat16* b, uint64_t* full) {
@@ -206,9 +183,7 @@ __device__ void consume(const Problem& p, Shared<Tile>& shared, int consumer) {
       if (thread % 32 < Tile::kBlocks) mbarrier_arrive_at(&shared.empty[stage], thread % 32);
     }
   };
-  Walk<Tile> walk(p);
-  Ring<kWorks> works;
-  while (walk.find(take_work<0xFFFFFFFF>(shared, works))) {
+  for (Walk<Tile> walk(p); walk.find(); walk.next()) {
 #pragma unroll
     for (int i = 0; i < kColumns / 2; ++i) sum[i] = 0;
     int busy = 0;  // the stage of the former products
@@ -256,10 +231,6 @@ __global__ void __launch_bounds__(128 * (1 + kConsumers), 1)
     for (int t = 0; t < p.terms; ++t) prefetch_tensor_map(&p.a[t]), prefetch_tensor_map(&p.b[t]);
     for (int i = 0; i < Tile::kStages; ++i)
       mbarrier_init(&shared.full[i], 1), mbarrier_init(&shared.empty[i], 4 * kConsumers * Tile::kBlocks);
-    // Read by the warps of the consumers, and by the producers.
-    for (int i = 0; i < kWorks; ++i)
-      mbarrier_init(&shared.work_full[i], 1),
-          mbarrier_init(&shared.work_empty[i], (4 * kConsumers + 1) * Tile::kBlocks);
     mbarrier_init_fence();
   }
   if constexpr (Tile::kBlocks > 1) cluster_barrier();
@@ -345,7 +316,7 @@ bool grouped_matmul_sm90_supports(const GroupedMatmulArgs& args) {
 cudaError_t grouped_matmul_sm90(const GroupedMatmulArgs& args, int multiprocessors, cudaStream_t stream) {
   const Major major = major_of(args.ws[0]);
   Problem p;
-  p.terms = args.terms, p.starts = args.starts, p.taken = args.taken, p.groups = int(args.ws[0].shape[0]);
+  p.terms = args.terms, p.starts = args.starts, p.groups = int(args.ws[0].shape[0]);
   p.rows = int(args.out.shape[0]), p.columns = int(args.out.shape[1]);
   p.out = args.out.as<__nv_bfloat16>(), p.out_row = args.out.strides[0];
   return with_tiles(p.columns, p.rows / p.groups, [&]<int kBlocks, int kColumns>() {
@@ -370,7 +341,7 @@ bool grouped_matmul_grad_sm90_supports(const GroupedMatmulGradArgs& args) {
 
 cudaError_t grouped_matmul_grad_sm90(const GroupedMatmulGradArgs& args, int multiprocessors, cudaStream_t stream) {
   Problem p;
-  p.terms = 1, p.starts = args.starts, p.taken = args.taken, p.groups = int(args.dw.shape[0]);
+  p.terms = 1, p.starts = args.starts, p.groups = int(args.dw.shape[0]);
   p.rows = int(args.dw.shape[1]), p.columns = int(args.dw.shape[2]);
   p.out = args.dw.as<__nv_bfloat16>(), p.out_row = args.dw.shape[2];
   cudaError_t error = make_tensor_map(&p.a[0], rows_array(args.a), kDepth);

@@ -18,7 +18,6 @@ struct GroupedMatmulArgs {
   int terms;
   View out;  // [A, N]
   const int64_t* starts;
-  unsigned long long* taken;  // in device memory: 0, counts the tiles that blocks have taken
 };
 
 // dw = aᵀ · b of the rows of each group.
@@ -26,7 +25,6 @@ struct GroupedMatmulGradArgs {
   View a, b;  // [A, M], [A, N]
   View dw;    // [E, M, N], contiguous
   const int64_t* starts;
-  unsigned long long* taken;
 };
 
 // Whether the copy engine can read and 16-byte stores can write these arrays.
