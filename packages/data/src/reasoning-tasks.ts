@@ -147,12 +147,14 @@ export function parityTask({ bits, terms, questions }: ParityOptions): Reasoning
     write(random, tokens, targets) {
       for (let i = 0; i < bits; i++) tokens[i] = random.integer(0, 2);
       for (let at = bits; at < tokens.length; at += terms) {
-        const places = random.permutation(bits).subarray(0, terms);
-        tokens.set(
-          places.map((place) => 2 + place),
-          at,
-        );
-        targets[at + terms - 1] = places.reduce((sum, place) => sum ^ tokens[place]!, 0);
+        let ones = 0;
+        for (let named = 0; named < terms; ) {
+          const place = random.integer(0, bits);
+          if (tokens.subarray(at, at + named).includes(2 + place)) continue;
+          tokens[at + named++] = 2 + place;
+          ones += tokens[place]!;
+        }
+        targets[at + terms - 1] = ones % 2;
       }
     },
   };
