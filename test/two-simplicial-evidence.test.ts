@@ -135,9 +135,9 @@ describe("two-simplicial", () => {
       return found;
     };
     const setting = { parts, seeds, dtype: "float32", device: "cpu" };
-    const before = memory().liveTensors;
+    const before = memory().tensors;
     const found = await study({ ...setting, run });
-    expect(memory().liveTensors).toBe(before);
+    expect(memory().tensors).toBe(before);
     // One rate each and three seeds; nine tasks of three arms, three sizes of two.
     expect(made).toBe((1 + 3) * (9 * 3 + 3 * 2));
     expect(await study({ ...setting, run })).toEqual(found);
