@@ -75,7 +75,7 @@ export const scales = {
   cpu: {
     seeds: [1, 2, 3],
     tasks: {
-      ...{ scale: usual, model: { dModel: 64, numHeads: 2, ffnDim: 192 } },
+      ...{ scale: usual, model: { dModel: 64, numHeads: 1, ffnDim: 192 } },
       ...{ batchSize: 64, steps: 1000, warmupSteps: 50, evaluateEvery: 25, heldOut: 1000, rates: [1e-3, 3e-3, 1e-2] },
     },
     text: {
@@ -86,7 +86,7 @@ export const scales = {
   gpu: {
     seeds: [1, 2, 3],
     tasks: {
-      ...{ scale: usual, model: { dModel: 64, numHeads: 2, ffnDim: 192 } },
+      ...{ scale: usual, model: { dModel: 128, numHeads: 2, ffnDim: 256 } },
       ...{ batchSize: 128, steps: 2000, warmupSteps: 50, evaluateEvery: 25, heldOut: 1000, rates: [1e-3, 3e-3, 1e-2] },
     },
     text: {
