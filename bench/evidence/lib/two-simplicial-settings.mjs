@@ -27,8 +27,8 @@ export const arms = {
 const tasks = {
   match2: { title: "Match2", layers: 1, three: false },
   match3: { title: "Match3", layers: 1, three: true },
-  parity2: { title: "parity of 2 places", layers: 2, three: false },
-  parity3: { title: "parity of 3 places", layers: 2, three: true },
+  parity2: { title: "parity of 2 places", layers: 1, three: false },
+  parity3: { title: "parity of 3 places", layers: 1, three: true },
   relations: { title: "relation composition", layers: 1, three: true },
   functions2: { title: "g(f(x))", layers: 1, three: true },
   functions3: { title: "h(g(f(x)))", layers: 2, three: true },
@@ -51,8 +51,8 @@ const small = {
 const usual = {
   match2: { kind: "match", count: 16, modulus: 22, terms: 2 },
   match3: { kind: "match", count: 8, modulus: 30, terms: 3 },
-  parity2: { kind: "parity", bits: 16, terms: 2, questions: 8 },
-  parity3: { kind: "parity", bits: 16, terms: 3, questions: 8 },
+  parity2: { kind: "parity", bits: 8, terms: 2, questions: 16 },
+  parity3: { kind: "parity", bits: 8, terms: 3, questions: 16 },
   relations: { kind: "relations", size: 4 },
   functions2: { kind: "functions", size: 8, functions: 2 },
   functions3: { kind: "functions", size: 6, functions: 3 },

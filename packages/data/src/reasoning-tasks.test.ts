@@ -82,16 +82,18 @@ describe("matchTask", () => {
 
 describe("parityTask", () => {
   it.each([2, 3] as const)("answers with the parity of %i named places", (terms) => {
-    const [bits, questions] = [9, 5];
-    labelled(parityTask({ bits, terms, questions }), (tokens) => {
-      const asked = indices(questions).map((i) => tokens.slice(bits + i * terms, bits + (i + 1) * terms));
-      return new Map(
-        asked.map((places, i) => {
-          expect(new Set(places).size).toBe(terms);
-          const ones = places.filter((place) => tokens[place - 2] === 1).length;
-          return [bits + (i + 1) * terms - 1, ones % 2];
-        }),
-      );
+    const [bits, questions] = [7, 5];
+    const all = indices(bits);
+    const sets = all.flatMap((p) =>
+      all
+        .flatMap((q) => (terms === 2 ? [[p, q]] : all.map((r) => [p, q, r])))
+        .filter((set) => set.every((place, i) => i === 0 || place > set[i - 1]!)),
+    );
+    const definition = parityTask({ bits, terms, questions });
+    expect(definition.vocabSize).toBe(2 + (terms === 2 ? 21 : 35)); // 7 choose 2, 7 choose 3
+    labelled(definition, (tokens) => {
+      const answerOf = (token: number) => sets[token - 2]!.filter((place) => tokens[place] === 1).length % 2;
+      return new Map(indices(questions).map((i) => [bits + i, answerOf(tokens[bits + i]!)]));
     });
   });
 

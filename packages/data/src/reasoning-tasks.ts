@@ -133,31 +133,37 @@ export interface ParityOptions {
 /**
  * Parity of places: of bits `b_0 … b_{n-1}`, a question names distinct places p, q (and r); the answer is `b_p xor b_q (xor b_r)`.
  *
- * Sequence of `n + questions · terms` tokens: the bits (0, 1), then for each question its places (2 + p), answered at the last of them.
+ * Sequence of `n + questions` tokens: the bits (0, 1), then the questions, one token for each set of places: 2, 3, … in the lexicographic
+ * order of the sets.
  */
 export function parityTask({ bits, terms, questions }: ParityOptions): ReasoningTaskDefinition {
   requireTerms("parityTask", terms);
   requireInteger("parityTask", "bits", bits, terms);
   requireInteger("parityTask", "questions", questions, 1);
+  const sets = placesOf(bits, terms);
   return {
     name: `parity${terms}/${bits}/${questions}`,
-    seqLen: bits + questions * terms,
-    vocabSize: 2 + bits,
+    seqLen: bits + questions,
+    vocabSize: 2 + sets.length,
     answers: questions,
     write(random, tokens, targets) {
       for (let i = 0; i < bits; i++) tokens[i] = random.integer(0, 2);
-      for (let at = bits; at < tokens.length; at += terms) {
-        let ones = 0;
-        for (let named = 0; named < terms; ) {
-          const place = random.integer(0, bits);
-          if (tokens.subarray(at, at + named).includes(2 + place)) continue;
-          tokens[at + named++] = 2 + place;
-          ones += tokens[place]!;
-        }
-        targets[at + terms - 1] = ones % 2;
+      for (let at = bits; at < tokens.length; at++) {
+        const asked = random.integer(0, sets.length);
+        tokens[at] = 2 + asked;
+        targets[at] = sets[asked]!.reduce((parity, place) => parity ^ tokens[place]!, 0);
       }
     },
   };
+}
+
+/** The sets of `terms` of `0 .. bits - 1`, each ascending, in lexicographic order. */
+function placesOf(bits: number, terms: number): number[][] {
+  if (terms === 0) return [[]];
+  const first = Array.from({ length: bits }, (_, place) => place);
+  return first.flatMap((place) =>
+    placesOf(bits - place - 1, terms - 1).map((rest) => [place, ...rest.map((other) => place + 1 + other)]),
+  );
 }
 
 export interface FunctionCompositionOptions {
