@@ -98,8 +98,8 @@ const sizes = {
     first: {
       rate: 0.01,
       stages: [
-        { seqLen: 256, steps: 400, needles: 1, asked: 1 },
-        { seqLen: 512, steps: 600, needles: 4, asked: 3 },
+        { seqLen: 256, steps: 400, needles: 1, asked: 1, tokensPerStep: 32 * k },
+        { seqLen: 512, steps: 600, needles: 4, asked: 3, tokensPerStep: 32 * k },
       ],
     },
     last: { rate: 0.005, stages: [{ seqLen: 4 * k, steps: 800, needles: 40, asked: 20 }] },
@@ -180,7 +180,7 @@ class Rows {
     Object.assign(this, {
       ...stage,
       random: new Random(seed),
-      batchSize: Math.max(1, Math.floor(size.tokensPerStep / stage.seqLen)),
+      batchSize: Math.max(1, Math.floor((stage.tokensPerStep ?? size.tokensPerStep) / stage.seqLen)),
     });
     const { text, asking, needles } = textOf({ seed: 1_000_003, index: 0, maxTokens: 4 * M }, 10_000);
     this.keys = needles.map(([key]) => key);

@@ -4,13 +4,14 @@
  *
  *   npm start -- info                                (once: builds the packages)
  *   node examples/salt.mjs                           on a CPU, tiny-shakespeare
- *   node examples/salt.mjs --size gpu --corpus books-train.jsonl.gz
+ *   node examples/salt.mjs --size gpu --device cuda --corpus books.jsonl.gz
  *
- * Options: --size cpu|gpu|smoke, --corpus FILE (.txt, .jsonl or .parquet; text files also as .gz), --out FOLDER (default runs/salt-SIZE), --seeds 1,2,3.
- * Every run is a line of FOLDER/results.jsonl with its settings and curve; a second call makes only those that are missing. FOLDER/report.html shows all.
+ * Options: --size cpu|gpu|smoke, --device cpu|cuda, --corpus FILE (.txt, .jsonl or .parquet; text files also as .gz), --out FOLDER (default runs/salt-SIZE),
+ * --seeds 1,2,3, --arms BASELINE,SALT (makes the runs of these alone: several processes can share the work), --results FILE (default FOLDER/results.jsonl).
+ * Every run is a line of the results with its settings and curve; a second call makes only those that are missing. FOLDER/report.html shows all.
  */
 import { appendFileSync, existsSync, mkdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import {
@@ -31,7 +32,7 @@ import { describeCost, distill, saltCost, scoreSequences, tokenModel } from "@ll
 import { Transformer } from "@llmeff/models";
 import { AdamW, cosine } from "@llmeff/optim";
 import { machineFacts, renderTextTable, writeReport } from "@llmeff/report";
-import { defaultDevice } from "@llmeff/tensor";
+import { defaultDevice, setDefaultDevice } from "@llmeff/tensor";
 import { evaluateLoss, train } from "@llmeff/train";
 
 /** The share of the run after which the paper's SALT had reached its baseline; the early point of the tables. */
@@ -73,21 +74,21 @@ const sizes = {
     student: shape(96, 4, 4),
   },
   gpu: {
-    seqLen: 512,
+    seqLen: 256,
     batchSize: 64,
-    steps: 8000,
-    teacherSteps: 8000,
-    earlyTeacherStep: 1000,
-    distilledSteps: 1384,
-    pool: 2 ** 18,
-    evaluateEvery: 200,
+    steps: 1500,
+    teacherSteps: 1500,
+    earlyTeacherStep: 200,
+    distilledSteps: 260,
+    pool: 2 ** 16,
+    evaluateEvery: 50,
     evaluateWindows: 512,
-    rates: [5e-4, 1e-3, 2e-3],
-    warmupSteps: 200,
+    rates: [1e-3, 2e-3, 4e-3],
+    warmupSteps: 60,
     dtype: "bfloat16",
-    maxTokens: 2 ** 31,
-    teacher: shape(256, 6, 4),
-    student: shape(512, 12, 8),
+    maxTokens: 2 ** 24,
+    teacher: shape(192, 4, 3),
+    student: shape(384, 6, 6),
   },
 };
 const arms = {
@@ -103,9 +104,12 @@ const student95 = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.26
 const { values: given } = parseArgs({
   options: {
     size: { type: "string", default: "cpu" },
+    device: { type: "string" },
     corpus: { type: "string", default: fileURLToPath(new URL("../datasets/tiny-shakespeare.txt.gz", import.meta.url)) },
     out: { type: "string" },
+    results: { type: "string" },
     seeds: { type: "string", default: "1,2,3" },
+    arms: { type: "string" },
   },
 });
 const size = sizes[given.size];
@@ -113,6 +117,11 @@ if (size === undefined)
   throw new Error(`--size must be one of ${Object.keys(sizes).join(", ")}; received ${given.size}.`);
 const folder = given.out ?? join("runs", `salt-${given.size}`);
 const seeds = given.seeds.split(",").map(Number);
+const made = given.arms?.split(",") ?? Object.keys(arms);
+const unknown = made.find((arm) => !Object.hasOwn(arms, arm));
+if (unknown !== undefined)
+  throw new Error(`--arms must be some of ${Object.keys(arms).join(", ")}; received ${unknown}.`);
+if (given.device !== undefined) setDefaultDevice(given.device);
 mkdirSync(folder, { recursive: true });
 
 /** Bytes as tokens: one vocabulary for any text. */
@@ -149,7 +158,8 @@ async function curveOf(model, options, { steps, rate, onStep = () => {} }) {
   const evaluate = () => evaluateLoss(perToken, params, validation).then(({ loss }) => ({ loss }));
   const curve = { steps: [], seconds: [], losses: [] };
   let seconds = 0;
-  for await (const event of train({ ...options, optimizer, steps, evaluate, evaluateEvery: size.evaluateEvery })) {
+  const { evaluateEvery } = size;
+  for await (const event of train({ ...options, optimizer, steps, evaluate, evaluateEvery, captureStep: true })) {
     if (event.type === "step") seconds = event.seconds;
     if (event.type === "step") await onStep(event.step);
     if (event.type !== "evaluation") continue;
@@ -161,27 +171,7 @@ async function curveOf(model, options, { steps, rate, onStep = () => {} }) {
   return curve;
 }
 
-/** One teacher for all runs, and its early state, which selects. */
-async function trainedTeacher() {
-  const params = initial(teacherModel, 7);
-  let early;
-  const options = { params, objective: teacherModel.loss.bind(teacherModel), data: streamOf(7) };
-  const onStep = (step) => {
-    if (step === size.earlyTeacherStep) early = copied(params);
-  };
-  const curve = await curveOf(teacherModel, options, { steps: size.teacherSteps, rate: size.rates.at(-1), onStep });
-  return { model: tokenModel(teacherModel), params, early, loss: curve.losses.at(-1) };
-}
-
-/** The hardest learnable windows of a pool, as many as the first stage takes. */
-async function selectedStarts(teacher) {
-  const starts = new TokenDataset(text.train, { seqLen, batchSize, seed: 5 }).windowStarts(0).subarray(0, size.pool);
-  const scorer = { model: teacher.model, params: teacher.early };
-  const scores = await scoreSequences(scorer, windowsAt(text.train, starts, { seqLen, batchSize }));
-  return selectTop(scores, size.distilledSteps * batchSize).map((i) => starts[i]);
-}
-
-const ledger = join(folder, "results.jsonl");
+const ledger = given.results ?? join(folder, "results.jsonl");
 const records = existsSync(ledger)
   ? readFileSync(ledger, "utf8")
       .trim()
@@ -189,12 +179,65 @@ const records = existsSync(ledger)
       .map((line) => JSON.parse(line))
   : [];
 
-/** A run of an arm: from the ledger if it has one with these settings. */
-async function runOf(arm, rate, seed, teacher) {
-  const settings = { arm, rate, seed, size, corpus: given.corpus, tokens: text.train.length, device: defaultDevice() };
+function settingsOf(arm, rate, seed) {
+  return {
+    ...{ arm, rate, seed, size, corpus: basename(given.corpus), tokens: text.train.length },
+    device: defaultDevice(),
+  };
+}
+
+/** The run with these settings in the ledger, if it is there. */
+function kept(settings) {
   const key = JSON.stringify(settings);
-  const found = records.find((record) => JSON.stringify(record.settings) === key);
+  return records.find((record) => JSON.stringify(record.settings) === key);
+}
+
+function keep(record) {
+  const { arm, rate, seed } = record.settings;
+  const { losses, seconds } = record.curve;
+  records.push(record);
+  mkdirSync(dirname(ledger), { recursive: true });
+  appendFileSync(ledger, `${JSON.stringify(record)}\n`);
+  console.log(`${arm}, rate ${rate}, seed ${seed}: loss ${losses.at(-1).toFixed(4)} in ${seconds.at(-1).toFixed(1)} s`);
+  return record;
+}
+
+const teacherSeed = 7;
+const teacherSettings = settingsOf("TEACHER", size.rates.at(-1), teacherSeed);
+let taught;
+/** One teacher for all runs, with the windows that its early state selects; trained when the first run asks for it. */
+function teacherOnce() {
+  taught ??= trainedTeacher();
+  return taught;
+}
+
+async function trainedTeacher() {
+  const params = initial(teacherModel, teacherSeed);
+  let early;
+  const options = { params, objective: teacherModel.loss.bind(teacherModel), data: streamOf(teacherSeed) };
+  const onStep = (step) => {
+    if (step === size.earlyTeacherStep) early = copied(params);
+  };
+  const { rate } = teacherSettings;
+  const curve = await curveOf(teacherModel, options, { steps: size.teacherSteps, rate, onStep });
+  if (kept(teacherSettings) === undefined) keep({ settings: teacherSettings, curve });
+  const model = tokenModel(teacherModel);
+  return { model, params, starts: await selectedStarts({ model, params: early }) };
+}
+
+/** The hardest learnable windows of a pool, as many as the first stage takes. */
+async function selectedStarts(scorer) {
+  const starts = new TokenDataset(text.train, { seqLen, batchSize, seed: 5 }).windowStarts(0).subarray(0, size.pool);
+  const scores = await scoreSequences(scorer, windowsAt(text.train, starts, { seqLen, batchSize }));
+  return selectTop(scores, size.distilledSteps * batchSize).map((i) => starts[i]);
+}
+
+/** A run of an arm: from the ledger if it has one with these settings. */
+async function runOf(arm, rate, seed) {
+  const settings = settingsOf(arm, rate, seed);
+  const found = kept(settings);
   if (found) return found;
+  const teacher = arm === "BASELINE" ? undefined : await teacherOnce();
   const params = initial(studentModel, seed);
   const stream = streamOf(seed);
   const data =
@@ -215,13 +258,7 @@ async function runOf(arm, rate, seed, teacher) {
   const curve = await curveOf(studentModel, { params, objective, data, seed }, { steps: size.steps, rate });
   objective.dispose?.();
   freed(params);
-  const record = { settings, curve };
-  records.push(record);
-  appendFileSync(ledger, `${JSON.stringify(record)}\n`);
-  console.log(
-    `${arm}, rate ${rate}, seed ${seed}: loss ${curve.losses.at(-1).toFixed(4)} in ${curve.seconds.at(-1).toFixed(1)} s`,
-  );
-  return record;
+  return keep({ settings, curve });
 }
 
 /** The value of `ys` at `x`, linear between the points; the end's beyond it. */
@@ -258,22 +295,25 @@ function interval(values, digits = 1) {
   return `${mean(values).toFixed(digits)} (${(mean(values) - half).toFixed(digits)} … ${(mean(values) + half).toFixed(digits)})`;
 }
 
-const teacher = await trainedTeacher();
-teacher.starts = await selectedStarts(teacher);
-console.log(
-  `teacher: ${teacherModel.parameterCount} parameters, loss ${teacher.loss.toFixed(4)}; student: ${studentModel.parameterCount}`,
-);
-
 const results = {};
-for (const arm of Object.keys(arms)) {
+for (const arm of made) {
   const tuned = [];
-  for (const rate of size.rates)
-    tuned.push({ rate, loss: (await runOf(arm, rate, tuningSeed, teacher)).curve.losses.at(-1) });
+  for (const rate of size.rates) tuned.push({ rate, loss: (await runOf(arm, rate, tuningSeed)).curve.losses.at(-1) });
   const [{ rate }] = tuned.toSorted((a, b) => a.loss - b.loss);
   const runs = [];
-  for (const seed of seeds) runs.push((await runOf(arm, rate, seed, teacher)).curve);
+  for (const seed of seeds) runs.push((await runOf(arm, rate, seed)).curve);
   results[arm] = { rate, tuned, runs };
 }
+
+if (made.length < Object.keys(arms).length) {
+  console.log(`${ledger} has the runs of ${made.join(", ")}; a call without --arms makes the others and the report`);
+  process.exit();
+}
+if (kept(teacherSettings) === undefined) await teacherOnce();
+const teacherLoss = kept(teacherSettings).curve.losses.at(-1);
+console.log(
+  `teacher: ${teacherModel.parameterCount} parameters, loss ${teacherLoss.toFixed(4)}; student: ${studentModel.parameterCount}`,
+);
 
 const distilledSteps = { BASELINE: 0, RKD: size.steps, SALT: size.distilledSteps, SALT_DS: size.distilledSteps };
 const runCost = (arm, steps) =>
@@ -352,7 +392,7 @@ await writeReport(join(folder, "report.html"), {
           x: { label: "step" },
           y: { label: "nats/byte", scale: "log" },
           series: Object.entries(results).map(([name, { runs }]) => ({ name, x: runs[0].steps, y: averaged(runs) })),
-          references: [{ value: teacher.loss, label: "teacher" }],
+          references: [{ value: teacherLoss, label: "teacher" }],
         },
         {
           kind: "prose",

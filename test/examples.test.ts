@@ -46,7 +46,8 @@ describe("salt.mjs", () => {
     };
     const first = await run("1,2");
     const arms = ["BASELINE", "RKD", "SALT", "SALT_DS"];
-    const wanted = arms.flatMap((arm) => [101, 1, 2].map((seed) => [arm, seed]));
+    const [baseline, ...taught] = arms.map((arm) => [101, 1, 2].map((seed) => [arm, seed]));
+    const wanted = [...baseline!, ["TEACHER", 7], ...taught.flat()];
     expect(first.map(({ settings }) => [settings.arm, settings.seed])).toEqual(wanted);
     // A text of bytes is learnt from log 256 on.
     for (const { curve } of first) expect(curve.losses.at(-1)).toBeLessThan(Math.log(256));
