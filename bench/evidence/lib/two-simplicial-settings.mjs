@@ -24,6 +24,7 @@ export const arms = {
   },
 };
 
+/** Positions are learned, but for induction, which looks for what stood just before. */
 const tasks = {
   match2: { title: "Match2", layers: 1, three: false },
   match3: { title: "Match3", layers: 1, three: true },
@@ -32,8 +33,8 @@ const tasks = {
   relations: { title: "relation composition", layers: 1, three: true },
   functions2: { title: "g(f(x))", layers: 1, three: true },
   functions3: { title: "h(g(f(x)))", layers: 2, three: true },
-  pairs: { title: "induction, a → b", layers: 2, three: false },
-  triples: { title: "induction, a b → c", layers: 2, three: true },
+  pairs: { title: "induction, a → b", layers: 2, three: false, positions: "rotary" },
+  triples: { title: "induction, a b → c", layers: 2, three: true, positions: "rotary" },
 };
 
 /** Tasks that the smallest size can do in seconds; the other sizes have one scale. */
@@ -56,8 +57,8 @@ const usual = {
   relations: { kind: "relations", size: 4 },
   functions2: { kind: "functions", size: 8, functions: 2 },
   functions3: { kind: "functions", size: 6, functions: 3 },
-  pairs: { kind: "induction", keys: 1, size: 16, values: 8, questions: 8 },
-  triples: { kind: "induction", keys: 2, size: 4, values: 8, questions: 8 },
+  pairs: { kind: "induction", keys: 1, size: 8, values: 8, questions: 8 },
+  triples: { kind: "induction", keys: 2, size: 3, values: 8, questions: 9 },
 };
 
 export const scales = {
@@ -124,10 +125,10 @@ function modelsOf(names, { layers, windows, ...config }) {
 }
 
 function taskParts({ scale, model, batchSize, heldOut, rates, ...training }) {
-  return Object.entries(tasks).map(([name, { layers, ...about }]) => {
+  return Object.entries(tasks).map(([name, { layers, positions = "learned", ...about }]) => {
     const data = { ...scale[name], batchSize, heldOut };
     const { vocabSize, seqLen } = sourceOf(data, "train", 0);
-    const sizes = { vocabSize, maxSeqLen: seqLen, positions: "learned" };
+    const sizes = { vocabSize, maxSeqLen: seqLen, positions };
     return {
       ...{ name, ...about, data, seqLen, rates, training: { ...training, stopAt: 0.95 }, metric: "accuracy" },
       models: modelsOf(Object.keys(arms), { ...model, ...sizes, layers }),
