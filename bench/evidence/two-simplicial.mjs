@@ -33,10 +33,12 @@ export function chosenRate(metric, rates, results) {
 async function armOf(part, arm, { seeds, run, ...setting }) {
   const { name, data, metric, rates, training } = part;
   const model = part.models[arm];
-  const trial = (rate, seed) => ({ part: name, arm, model, data, metric, rate, training, seed, ...setting });
-  const tuned = await run(rates.map((rate) => trial(rate, tuningSeed)));
+  const trial = (rate, seed, steps) => {
+    return { part: name, arm, model, data, metric, rate, training: { ...training, steps }, seed, ...setting };
+  };
+  const tuned = await run(rates.map((rate) => trial(rate, tuningSeed, part.tuneSteps)));
   const rate = chosenRate(metric, rates, tuned);
-  const runs = rate === undefined ? [] : await run(seeds.map((seed) => trial(rate, seed)));
+  const runs = rate === undefined ? [] : await run(seeds.map((seed) => trial(rate, seed, training.steps)));
   return { arm, rate, tuned, runs };
 }
 
@@ -56,9 +58,8 @@ export async function study({ parts, ...setting }) {
   return results.filter(({ arms }) => arms.some(({ tuned }) => tuned.some(({ value }) => value !== undefined)));
 }
 
-/** In any unit: products with weights, of all steps. */
-const costOf = ({ model: { dModel, numLayers }, data, training }) =>
-  dModel ** 2 * numLayers * data.batchSize * training.steps * (data.seqLen ?? 32);
+/** Large models first, then the tasks in their order. */
+const costOf = ({ metric, model: { dModel } }) => (metric === "loss" ? dModel : 0);
 
 export async function run({ names, dtype, device, workers: count, results, options: { size, corpus, out } }) {
   if (!Object.hasOwn(scales, size))

@@ -188,7 +188,7 @@ function tuningTable(results) {
         result.rate ?? null,
       ]),
     ),
-    note: "Accuracy with the tokens to 95 %, or the loss. Chosen: the fewest tokens, else the highest accuracy or the lowest loss.",
+    note: "Accuracy with the tokens to 95 %, or the loss; on tasks after at most so many steps as the settings say. Chosen: the fewest tokens, else the highest accuracy or the lowest loss.",
   };
 }
 

@@ -24,17 +24,17 @@ export const arms = {
   },
 };
 
-/** Positions are learned, but for induction, which looks for what stood just before. */
+/** Three-way tasks, then their two-way controls. Positions are learned, but for induction, which looks for what stood just before. */
 const tasks = {
-  match2: { title: "Match2", layers: 1, three: false },
-  match3: { title: "Match3", layers: 1, three: true },
-  parity2: { title: "parity of 2 places", layers: 1, three: false },
-  parity3: { title: "parity of 3 places", layers: 1, three: true },
-  relations: { title: "relation composition", layers: 1, three: true },
-  functions2: { title: "g(f(x))", layers: 1, three: true },
-  functions3: { title: "h(g(f(x)))", layers: 2, three: true },
-  pairs: { title: "induction, a → b", layers: 2, three: false, positions: "rotary" },
-  triples: { title: "induction, a b → c", layers: 2, three: true, positions: "rotary" },
+  match3: { title: "Match3", layers: 1 },
+  triples: { title: "induction, a b → c", layers: 2, positions: "rotary" },
+  functions2: { title: "g(f(x))", layers: 1 },
+  relations: { title: "relation composition", layers: 1 },
+  parity3: { title: "parity of 3 places", layers: 1 },
+  functions3: { title: "h(g(f(x)))", layers: 2 },
+  match2: { title: "Match2", layers: 1 },
+  pairs: { title: "induction, a → b", layers: 2, positions: "rotary" },
+  parity2: { title: "parity of 2 places", layers: 1 },
 };
 
 /** Tasks that the smallest size can do in seconds; the other sizes have one scale. */
@@ -51,12 +51,12 @@ const small = {
 };
 const usual = {
   match2: { kind: "match", count: 16, modulus: 22, terms: 2 },
-  match3: { kind: "match", count: 8, modulus: 30, terms: 3 },
+  match3: { kind: "match", count: 6, modulus: 14, terms: 3 },
   parity2: { kind: "parity", bits: 8, terms: 2, questions: 16 },
   parity3: { kind: "parity", bits: 8, terms: 3, questions: 16 },
   relations: { kind: "relations", size: 4 },
-  functions2: { kind: "functions", size: 8, functions: 2 },
-  functions3: { kind: "functions", size: 6, functions: 3 },
+  functions2: { kind: "functions", size: 6, functions: 2 },
+  functions3: { kind: "functions", size: 4, functions: 3 },
   pairs: { kind: "induction", keys: 1, size: 8, values: 8, questions: 8 },
   triples: { kind: "induction", keys: 2, size: 3, values: 8, questions: 9 },
 };
@@ -66,7 +66,7 @@ export const scales = {
     seeds: [1, 2, 3],
     tasks: {
       ...{ scale: small, model: { dModel: 16, numHeads: 2, ffnDim: 64 } },
-      ...{ batchSize: 8, steps: 6, warmupSteps: 2, evaluateEvery: 3, heldOut: 20, rates: [3e-3] },
+      ...{ batchSize: 8, steps: 6, tuneSteps: 3, warmupSteps: 2, evaluateEvery: 3, heldOut: 20, rates: [3e-3] },
     },
     text: {
       ...{ widths: { small: 8, medium: 16, large: 24 }, headDim: 4, layers: 2, windows: { w1: 8, w2: 4 } },
@@ -77,7 +77,15 @@ export const scales = {
     seeds: [1, 2, 3],
     tasks: {
       ...{ scale: usual, model: { dModel: 64, numHeads: 1, ffnDim: 192 } },
-      ...{ batchSize: 64, steps: 1000, warmupSteps: 50, evaluateEvery: 25, heldOut: 1000, rates: [1e-3, 3e-3, 1e-2] },
+      ...{
+        batchSize: 64,
+        steps: 3000,
+        tuneSteps: 1500,
+        warmupSteps: 50,
+        evaluateEvery: 25,
+        heldOut: 1000,
+        rates: [1e-3, 2e-3, 4e-3],
+      },
     },
     text: {
       ...{ widths: { small: 32, medium: 64, large: 128 }, headDim: 16, layers: 4, windows: { w1: 32, w2: 8 } },
@@ -88,11 +96,19 @@ export const scales = {
     seeds: [1, 2, 3],
     tasks: {
       ...{ scale: usual, model: { dModel: 128, numHeads: 2, ffnDim: 256 } },
-      ...{ batchSize: 128, steps: 2000, warmupSteps: 50, evaluateEvery: 25, heldOut: 1000, rates: [1e-3, 3e-3, 1e-2] },
+      ...{
+        batchSize: 128,
+        steps: 2400,
+        tuneSteps: 1200,
+        warmupSteps: 50,
+        evaluateEvery: 25,
+        heldOut: 1000,
+        rates: [1e-3, 2e-3, 4e-3],
+      },
     },
     text: {
-      ...{ widths: { small: 96, medium: 192, large: 320 }, headDim: 32, layers: 4, windows: { w1: 128, w2: 16 } },
-      ...{ seqLen: 256, batchSize: 32, steps: 1000, evaluations: 20, heldOut: 512, rates: [1e-3, 2e-3, 4e-3] },
+      ...{ widths: { small: 96, medium: 192, large: 320 }, headDim: 32, layers: 4, windows: { w1: 64, w2: 16 } },
+      ...{ seqLen: 256, batchSize: 32, steps: 800, evaluations: 20, heldOut: 512, rates: [1e-3, 2e-3, 4e-3] },
     },
   },
 };
@@ -124,13 +140,22 @@ function modelsOf(names, { layers, windows, ...config }) {
   );
 }
 
-function taskParts({ scale, model, batchSize, heldOut, rates, ...training }) {
+function taskParts({ scale, model, batchSize, heldOut, rates, tuneSteps, ...training }) {
   return Object.entries(tasks).map(([name, { layers, positions = "learned", ...about }]) => {
     const data = { ...scale[name], batchSize, heldOut };
     const { vocabSize, seqLen } = sourceOf(data, "train", 0);
     const sizes = { vocabSize, maxSeqLen: seqLen, positions };
     return {
-      ...{ name, ...about, data, seqLen, rates, training: { ...training, stopAt: 0.95 }, metric: "accuracy" },
+      ...{
+        name,
+        ...about,
+        data,
+        seqLen,
+        rates,
+        tuneSteps,
+        training: { ...training, stopAt: 0.95 },
+        metric: "accuracy",
+      },
       models: modelsOf(Object.keys(arms), { ...model, ...sizes, layers }),
     };
   });
@@ -147,7 +172,7 @@ function textParts(
     const heads = { numHeads: dModel / headDim, ffnDim: Math.ceil((dModel * 8) / 3 / 8) * 8 };
     const config = { vocabSize, maxSeqLen: seqLen, dModel, ...heads, layers, windows };
     return {
-      ...{ name: `text-${size}`, title: `text, width ${dModel}`, metric: "loss", seqLen, rates },
+      ...{ name: `text-${size}`, title: `text, width ${dModel}`, metric: "loss", seqLen, rates, tuneSteps: steps },
       data: { kind: "text", corpus, seqLen, batchSize, heldOut },
       training: { steps, warmupSteps: Math.ceil(steps / 20), evaluateEvery: Math.ceil(steps / evaluations) },
       models: modelsOf(["simplicial", "dot"], config),
@@ -155,7 +180,7 @@ function textParts(
   });
 }
 
-/** The parts of the study: `{ name, title, metric, data, seqLen, rates, training, models, parameters }`, the last two by arm. */
+/** The parts of the study: `{ name, title, metric, data, seqLen, rates, tuneSteps, training, models, parameters }`, the last two by arm. */
 export function partsOf({ tasks, text }, corpus) {
   return [...taskParts(tasks), ...textParts(text, corpus)].map((part) => ({
     ...part,
