@@ -121,7 +121,7 @@ describe("two-simplicial", () => {
     vi.spyOn(console, "log").mockImplementation(() => undefined);
     const { seeds } = scales.smoke;
     const parts: Part[] = partsOf(scales.smoke, novels);
-    const results = new Results("two-simplicial", {}, folder);
+    const results = new Results("two-simplicial", { cpu: "the test's" }, folder);
     let made = 0;
     const run = async (trials: Trial[]) => {
       const found = [];
@@ -154,9 +154,9 @@ describe("two-simplicial", () => {
       else expect(value).toBeGreaterThan(0);
     }
     const path = join(folder, "report.html");
-    await tell(path, found, { seeds, settings: parts, device: "cpu", width: 160 });
+    await tell(path, found, { seeds, settings: parts, machines: results.machines, width: 160 });
     const html = readFileSync(path, "utf8");
-    for (const text of ["Tokens to 95 % accuracy", "Match3", "Loss on a held-out novel", "Exponents of"])
+    for (const text of ["Tokens to 95 % accuracy", "Match3", "Loss on a held-out novel", "Exponents of", "the test"])
       expect(html).toContain(text);
   });
 });

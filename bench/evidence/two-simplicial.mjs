@@ -74,5 +74,5 @@ export async function run({ names, dtype, device, workers: count, results, optio
   const folder = out ?? join("runs", `two-simplicial-${size}`);
   mkdirSync(folder, { recursive: true });
   const width = process.stdout.columns ?? 160;
-  await tell(join(folder, "report.html"), found, { seeds, settings: parts, device, width });
+  await tell(join(folder, "report.html"), found, { seeds, settings: parts, machines: results.machines, width });
 }

@@ -1,5 +1,5 @@
 /** Tables and report of the study of 2-simplicial attention, from its results alone. */
-import { formatCompact, machineFacts, renderTextTable, writeReport } from "@llmeff/report";
+import { formatCompact, formatDuration, renderTextTable, writeReport } from "@llmeff/report";
 import { fitExponent } from "./exponent.mjs";
 import { mean, meanInterval } from "./statistics.mjs";
 import { arms } from "./two-simplicial-settings.mjs";
@@ -228,12 +228,24 @@ export function exponentChart(results, { fits }) {
   };
 }
 
+/** What all runs took, and on what. */
+function costFacts(results) {
+  const runs = results.flatMap(({ arms: own }) => own.flatMap(({ tuned, runs }) => [...tuned, ...runs]));
+  const ended = runs.filter(({ seconds }) => seconds !== undefined);
+  return [
+    { name: "Runs", value: ended.length },
+    { name: "Training, of all together", value: formatDuration(ended.reduce((sum, { seconds }) => sum + seconds, 0)) },
+    { name: "Devices", value: [...new Set(ended.map(({ deviceName }) => deviceName))].join(", ") },
+  ];
+}
+
 /**
  * Prints the tables and writes the report.
  *
  * @param results - `{ part, arms: [{ arm, parameters, rate, tuned, runs }] }` of each part
+ * @param options.machines - those that the results come from
  */
-export async function tell(path, results, { seeds, settings, device, width }) {
+export async function tell(path, results, { seeds, settings, machines, width }) {
   const tasks = results.filter(({ part }) => part.metric === "accuracy");
   const text = results.filter(({ part }) => part.metric === "loss");
   const fitted = exponents(text, seeds);
@@ -272,7 +284,8 @@ export async function tell(path, results, { seeds, settings, device, width }) {
         title: "Settings and machine",
         blocks: [
           { kind: "json", title: "Parts", value: settings },
-          { kind: "facts", facts: [...machineFacts(), { name: "Device", value: device }] },
+          { kind: "facts", facts: costFacts(results) },
+          { kind: "json", title: "Machines", value: machines },
         ],
       },
     ],

@@ -1,7 +1,7 @@
 /** One training run of the study of 2-simplicial attention. */
 import { Transformer } from "@llmeff/models";
 import { AdamW, constant, cosine, warmup } from "@llmeff/optim";
-import { argMax, astype, equal, sum } from "@llmeff/tensor";
+import { argMax, astype, devices, equal, sum } from "@llmeff/tensor";
 import { captureForward, captureTraining } from "./captured.mjs";
 import { mean } from "./statistics.mjs";
 import { dataOf } from "./two-simplicial-data.mjs";
@@ -37,7 +37,7 @@ function evaluation(metric, model, params, batches, targetCount) {
 }
 
 /**
- * Trains and judges. Returns `{ curve, value, loss, steps, tokens, tokensToTarget, parameters, seconds, captured }`: the curve has
+ * Trains and judges. Returns `{ curve, value, loss, steps, tokens, tokensToTarget, parameters, seconds, captured, deviceName }`: the curve has
  * `[step, held-out accuracy or loss]`, `value` its last, null if the run diverged; `seconds` are those of training alone.
  */
 export async function trainTrial({ model: config, data, metric, rate, training, dtype, seed }) {
@@ -68,12 +68,13 @@ export async function trainTrial({ model: config, data, metric, rate, training, 
     last.dispose();
   }
   const { captured } = step;
+  const deviceName = devices().find(({ device }) => device === Object.values(params)[0].device)?.name;
   const ended = Number.isFinite(loss) && Number.isFinite(value());
   for (const used of [step, judge, optimizer, model, ...Object.values(params)]) used.dispose();
   const tokens = done * train.batchSize * train.seqLen;
   return {
     ...{ curve, value: ended ? value() : null, loss: ended ? rounded(loss, 5) : null, steps: done, tokens },
     ...(stopAt !== undefined && { tokensToTarget: reached() ? tokens : null }),
-    ...{ parameters: model.parameterCount, seconds: rounded(seconds, 3), captured },
+    ...{ parameters: model.parameterCount, seconds: rounded(seconds, 3), captured, deviceName },
   };
 }
