@@ -4,6 +4,7 @@
  *   npm run bench                          every benchmark, some twenty minutes, most of them for PyTorch in cpu
  *   npm run bench -- matmul optimizers     these
  *   npm run bench -- cuda                  the promises of the CUDA engine, on a machine with a GPU
+ *   npm run bench -- moe --device cuda     those that measure any device, on that of LLMEFF_DEVICE or this one
  *   npm run bench -- --with-peers          also other JavaScript libraries, which are installed into bench/node_modules (some minutes)
  *   npm run bench -- --smoke               tiny sizes in a few seconds: whether everything runs, no figures worth keeping
  */
@@ -12,6 +13,7 @@ import * as attention from "./attention.mjs";
 import * as contention from "./contention.mjs";
 import * as cpu from "./cpu.mjs";
 import * as cuda from "./cuda.mjs";
+import * as decode from "./decode.mjs";
 import * as eventLoop from "./event-loop.mjs";
 import * as generation from "./generation.mjs";
 import { describeMachine } from "./lib/machine.mjs";
@@ -43,13 +45,18 @@ const benchmarks = {
   serve,
   cpu,
   cuda,
+  decode,
 };
 /** Those that any machine can run. */
-const everywhere = Object.keys(benchmarks).filter((name) => name !== "cuda");
+const everywhere = Object.keys(benchmarks).filter((name) => name !== "cuda" && name !== "decode");
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { smoke: { type: "boolean", default: false }, "with-peers": { type: "boolean", default: false } },
+  options: {
+    smoke: { type: "boolean", default: false },
+    "with-peers": { type: "boolean", default: false },
+    device: { type: "string" },
+  },
 });
 const names = positionals.length > 0 ? positionals : everywhere;
 const unknown = names.filter((name) => !Object.hasOwn(benchmarks, name));
@@ -58,6 +65,7 @@ if (unknown.length > 0) {
   process.exit(1);
 }
 
+if (values.device !== undefined) process.env.LLMEFF_DEVICE = values.device;
 if (values["with-peers"]) installPeers();
 const machine = describeMachine();
 console.log(

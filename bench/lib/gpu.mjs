@@ -2,19 +2,21 @@
 import { deviceTime, scope, sync } from "@llmeff/tensor";
 import { median } from "./timing.mjs";
 
+/** Milliseconds that the device takes for a call of `work`. What it makes is freed. */
+export async function deviceMs(work) {
+  const start = deviceTime();
+  scope(() => {
+    work();
+  });
+  return (await deviceTime()) - (await start);
+}
+
 /** Median of the milliseconds that the device takes for `work`, of which every call is timed alone. What it makes is freed. */
 export async function medianMs(work, { repeats = 20, warmup = 3 } = {}) {
-  const run = () => {
-    scope(() => {
-      work();
-    });
-  };
-  for (let i = 0; i < warmup; i++) run();
   const times = [];
-  for (let i = 0; i < repeats; i++) {
-    const start = deviceTime();
-    run();
-    times.push((await deviceTime()) - (await start));
+  for (let i = -warmup; i < repeats; i++) {
+    const ms = await deviceMs(work);
+    if (i >= 0) times.push(ms);
   }
   return median(times);
 }

@@ -117,9 +117,12 @@ export interface KernelTable {
   argsort(x: O, descending: boolean, out: O): Ticket;
   topK(x: O, largest: boolean, out: O): Ticket;
   argReduce(op: number, x: O, out: O): Ticket;
+  likeliest(x: O, ids: O, found: O): Ticket;
   matmul(a: O, b: O, bias: Opt, activation: number, pre: Opt, out: O): Ticket;
   /** `matmul` of `b` `[…, N, K]`. */
   matmulTransposed(a: O, b: O, bias: Opt, activation: number, pre: Opt, out: O): Ticket;
+  linearMany(x: O, norm: Opt, normOffset: number, eps: number, weights: readonly O[], out: O): Ticket;
+  linearAdd(x: O, weight: O, residual: O, out: O): Ticket;
   groupedMatmul(xs: readonly O[], ws: readonly O[], counts: O, out: O): Ticket;
   groupedMatmulGrad(a: O, b: O, counts: O, dw: O): Ticket;
   gatherSum(x: O, ids: O, weights: Opt, out: O): Ticket;
@@ -136,6 +139,7 @@ export interface KernelTable {
   layerNormGrad(dy: O, dsum: Opt, x: O, weight: Opt, mean: O, rstd: O, dx: O, dweight: Opt, dbias: Opt): Ticket;
   rope(x: O, cos: O, sin: O, interleaved: boolean, inverse: boolean, out: O): Ticket;
   swiglu(gate: O, up: O, out: O): Ticket;
+  swigluLinear(x: O, norm: Opt, normOffset: number, eps: number, gate: O, up: O, out: O): Ticket;
   swigluGrad(dout: O, gate: O, up: O, dgate: O, dup: O): Ticket;
   conv2d(
     x: O,
@@ -249,6 +253,22 @@ export interface KernelTable {
     softcap: number,
     o: O,
     lse: O,
+  ): Ticket;
+  decodeAttention(
+    q: O,
+    k: O,
+    v: O,
+    keys: readonly O[],
+    values: readonly O[],
+    offsets: readonly number[],
+    positions: O,
+    cos: Opt,
+    sin: Opt,
+    interleaved: boolean,
+    scale: number,
+    window: number,
+    softcap: number,
+    o: O,
   ): Ticket;
   attentionGrad(
     dout: O,

@@ -31,10 +31,13 @@ void define_ops(Environment& environment, Napi::Env env, Napi::Object& exports) 
   define("argsort", &Kernels::argsort);
   define("topK", &Kernels::top_k);
   define("argReduce", &Kernels::arg_reduce);
+  define("likeliest", &Kernels::likeliest);
   define("matmul", &Kernels::matmul, {.optional = 1u << 2 | 1u << 4, .half = Half::kNative});  // bias, pre
   // The same of b[…, N, K], as the weights of linear layers lie.
   define("matmulTransposed", &Kernels::matmul,
          {.optional = 1u << 2 | 1u << 4, .transposed = 1u << 1, .half = Half::kNative});
+  define("linearMany", &Kernels::linear_many, {.optional = 1u << 1, .half = Half::kNative});  // norm
+  define("linearAdd", &Kernels::linear_add);
   define("groupedMatmul", &Kernels::grouped_matmul, {.half = Half::kNative});
   define("groupedMatmulGrad", &Kernels::grouped_matmul_grad, {.half = Half::kNative});
   define("gatherSum", &Kernels::gather_sum, {.optional = 1u << 2, .half = Half::kNative});
@@ -52,6 +55,7 @@ void define_ops(Environment& environment, Napi::Env env, Napi::Object& exports) 
   define("layerNormGrad", &Kernels::layer_norm_grad, {.optional = 1u << 1 | 1u << 3 | 1u << 7 | 1u << 8});
   define("rope", &Kernels::rope);
   define("swiglu", &Kernels::swiglu);
+  define("swigluLinear", &Kernels::swiglu_linear, {.optional = 1u << 1});  // norm
   define("swigluGrad", &Kernels::swiglu_grad);
   define("conv2d", &Kernels::conv2d, {.optional = 1u << 2});
   define("conv2dGrad", &Kernels::conv2d_grad, {.optional = 1u << 10 | 1u << 11 | 1u << 12});
@@ -63,6 +67,7 @@ void define_ops(Environment& environment, Napi::Env env, Napi::Object& exports) 
   define("crossEntropyGrad", &Kernels::cross_entropy_grad);
   define("linearCrossEntropy", &Kernels::linear_cross_entropy, {.optional = 1u << 10 | 1u << 11});  // dhidden, dweight
   define("attention", &Kernels::attention, {.optional = 1u << 3 | 1u << 4 | 1u << 5});  // q_doc, k_doc, prefix
+  define("decodeAttention", &Kernels::decode_attention, {.optional = 1u << 7 | 1u << 8});  // cos, sin
   // dlse, the same, cos, sin
   define("attentionGrad", &Kernels::attention_grad,
          {.optional = 1u << 1 | 1u << 7 | 1u << 8 | 1u << 9 | 1u << 15 | 1u << 16});

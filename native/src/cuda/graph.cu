@@ -17,10 +17,12 @@ cudaGraphNode_t last_node(cudaStream_t stream) {
   cudaStreamCaptureStatus status;
   const cudaGraphNode_t* nodes = nullptr;
   size_t count = 0;
+  // Asked for, since a kernel that begins early isn't connected in the ordinary way.
+  const cudaGraphEdgeData* edges = nullptr;
 #if CUDART_VERSION >= 13000
-  LLMEFF_CUDA(cudaStreamGetCaptureInfo(stream, &status, nullptr, nullptr, &nodes, nullptr, &count));
+  LLMEFF_CUDA(cudaStreamGetCaptureInfo(stream, &status, nullptr, nullptr, &nodes, &edges, &count));
 #else
-  LLMEFF_CUDA(cudaStreamGetCaptureInfo_v2(stream, &status, nullptr, nullptr, &nodes, &count));
+  LLMEFF_CUDA(cudaStreamGetCaptureInfo_v3(stream, &status, nullptr, nullptr, &nodes, &edges, &count));
 #endif
   if (status != cudaStreamCaptureStatusActive || count > 1)
     fail("ERR_CUDA", "[captureStep] the capture ended before its calls did.");
@@ -30,12 +32,13 @@ cudaGraphNode_t last_node(cudaStream_t stream) {
 cudaGraphNode_t node_before(cudaGraphNode_t node) {
   cudaGraphNode_t before = nullptr;
   size_t count = 0;
+  cudaGraphEdgeData edge;
 #if CUDART_VERSION >= 13000
   LLMEFF_CUDA(cudaGraphNodeGetDependencies(node, nullptr, nullptr, &count));
-  if (count == 1) LLMEFF_CUDA(cudaGraphNodeGetDependencies(node, &before, nullptr, &count));
+  if (count == 1) LLMEFF_CUDA(cudaGraphNodeGetDependencies(node, &before, &edge, &count));
 #else
-  LLMEFF_CUDA(cudaGraphNodeGetDependencies(node, nullptr, &count));
-  if (count == 1) LLMEFF_CUDA(cudaGraphNodeGetDependencies(node, &before, &count));
+  LLMEFF_CUDA(cudaGraphNodeGetDependencies_v2(node, nullptr, nullptr, &count));
+  if (count == 1) LLMEFF_CUDA(cudaGraphNodeGetDependencies_v2(node, &before, &edge, &count));
 #endif
   if (count > 1) fail("ERR_INTERNAL", "[captureStep] a call that takes numbers has kernels side by side.");
   return before;

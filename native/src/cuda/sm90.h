@@ -123,6 +123,16 @@ __device__ inline void mbarrier_wait(uint64_t* barrier, uint32_t parity) {
 #endif
 }
 
+// Position in a ring of kStages.
+template <int kStages>
+struct Ring {
+  int stage = 0;
+  uint32_t phase = 0;
+  __device__ void next() {
+    if (++stage == kStages) stage = 0, phase ^= 1;
+  }
+};
+
 // ---- bulk tensor copies ---------------------------------------------------------------------------------------------
 
 __device__ inline void prefetch_tensor_map(const CUtensorMap* map) {
@@ -147,6 +157,41 @@ __device__ inline void tma_store_commit() { asm volatile("cp.async.bulk.commit_g
 template <int kPending = 0>
 __device__ inline void tma_store_wait_read() {
   asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(kPending) : "memory");
+}
+
+// ---- clusters of blocks ---------------------------------------------------------------------------------------------
+
+// As tma_load, for the same place in each block of the cluster whose bit is set, where it completes on the same
+// barrier.
+__device__ inline void tma_load_multicast(void* panel, const CUtensorMap* map, uint64_t* barrier, int channel, int head,
+                                          int row, int batch, uint16_t blocks) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1, "
+      "{%3, %4, %5, %6}], [%2], %7;" ::"r"(shared_address(panel)),
+      "l"(map), "r"(shared_address(barrier)), "r"(channel), "r"(head), "r"(row), "r"(batch), "h"(blocks)
+      : "memory");
+}
+// Arrives at the same barrier of a block of the cluster. It orders what the tensor cores have read, but no ordinary
+// accesses beyond the block: for those every arrival would wait for all memory of the GPU.
+__device__ inline void mbarrier_arrive_at(uint64_t* barrier, int block) {
+  asm volatile(
+      "{\n .reg .b32 remote;\n mapa.shared::cluster.u32 remote, %0, %1;\n"
+      " mbarrier.arrive.shared::cluster.b64 _, [remote];\n}" ::"r"(shared_address(barrier)),
+      "r"(block)
+      : "memory");
+}
+// Stores 8 bytes at the same place in a block of the cluster, and completes them on the same barrier there.
+__device__ inline void store_at(int64_t* place, int64_t value, uint64_t* barrier, int block) {
+  asm volatile(
+      "{\n .reg .b32 remote, signal;\n mapa.shared::cluster.u32 remote, %0, %3;\n mapa.shared::cluster.u32 signal, %2, "
+      "%3;\n st.async.shared::cluster.mbarrier::complete_tx::bytes.b64 [remote], %1, [signal];\n}" ::"r"(
+          shared_address(place)),
+      "l"(value), "r"(shared_address(barrier)), "r"(block)
+      : "memory");
+}
+// All threads of all blocks of the cluster.
+__device__ inline void cluster_barrier() {
+  asm volatile("barrier.cluster.arrive.release;\n barrier.cluster.wait.acquire;" ::: "memory");
 }
 
 // ---- roles and barriers of part of a block --------------------------------------------------------------------------
@@ -229,6 +274,7 @@ struct WgmmaSs;
       "+f"(d[i + 7])
 #define LLMEFF_D16(i) LLMEFF_D8(i), LLMEFF_D8(i + 8)
 #define LLMEFF_D32(i) LLMEFF_D16(i), LLMEFF_D16(i + 16)
+#define LLMEFF_D64(i) LLMEFF_D32(i), LLMEFF_D32(i + 32)
 
 #define LLMEFF_T16 "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15"
 #define LLMEFF_T32 LLMEFF_T16 ",%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
@@ -236,6 +282,14 @@ struct WgmmaSs;
 #define LLMEFF_T48 LLMEFF_T40 ",%40,%41,%42,%43,%44,%45,%46,%47"
 #define LLMEFF_T56 LLMEFF_T48 ",%48,%49,%50,%51,%52,%53,%54,%55"
 #define LLMEFF_T64 LLMEFF_T56 ",%56,%57,%58,%59,%60,%61,%62,%63"
+#define LLMEFF_T96                                                   \
+  LLMEFF_T64                                                         \
+  ",%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79" \
+  ",%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95"
+#define LLMEFF_T128                                                              \
+  LLMEFF_T96                                                                     \
+  ",%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111" \
+  ",%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127"
 
 #define LLMEFF_WGMMA(N, TEXT, LIST, A0, A1, A2, A3, B, P, TA, TB)                                                \
   template <Major kMajorB, int kAdvance>                                                                         \
@@ -268,12 +322,14 @@ struct WgmmaSs;
 #define LLMEFF_LIST48 LLMEFF_D32(0), LLMEFF_D16(32)
 #define LLMEFF_LIST56 LLMEFF_D32(0), LLMEFF_D16(32), LLMEFF_D8(48)
 #define LLMEFF_LIST64 LLMEFF_D32(0), LLMEFF_D32(32)
+#define LLMEFF_LIST128 LLMEFF_D64(0), LLMEFF_D64(64)
 LLMEFF_WGMMA(32, LLMEFF_T16, LLMEFF_D16(0), "16", "17", "18", "19", "20", "21", "22", "23")
 LLMEFF_WGMMA(64, LLMEFF_T32, LLMEFF_LIST32, "32", "33", "34", "35", "36", "37", "38", "39")
 LLMEFF_WGMMA(80, LLMEFF_T40, LLMEFF_LIST40, "40", "41", "42", "43", "44", "45", "46", "47")
 LLMEFF_WGMMA(96, LLMEFF_T48, LLMEFF_LIST48, "48", "49", "50", "51", "52", "53", "54", "55")
 LLMEFF_WGMMA(112, LLMEFF_T56, LLMEFF_LIST56, "56", "57", "58", "59", "60", "61", "62", "63")
 LLMEFF_WGMMA(128, LLMEFF_T64, LLMEFF_LIST64, "64", "65", "66", "67", "68", "69", "70", "71")
+LLMEFF_WGMMA(256, LLMEFF_T128, LLMEFF_LIST128, "128", "129", "130", "131", "132", "133", "134", "135")
 // clang-format on
 
 #undef LLMEFF_WGMMA
@@ -282,15 +338,19 @@ LLMEFF_WGMMA(128, LLMEFF_T64, LLMEFF_LIST64, "64", "65", "66", "67", "68", "69",
 #undef LLMEFF_LIST48
 #undef LLMEFF_LIST56
 #undef LLMEFF_LIST64
+#undef LLMEFF_LIST128
 #undef LLMEFF_T16
 #undef LLMEFF_T32
 #undef LLMEFF_T40
 #undef LLMEFF_T48
 #undef LLMEFF_T56
 #undef LLMEFF_T64
+#undef LLMEFF_T96
+#undef LLMEFF_T128
 #undef LLMEFF_D8
 #undef LLMEFF_D16
 #undef LLMEFF_D32
+#undef LLMEFF_D64
 
 template <int N, Major kMajorB, int kAdvance = 0>
 __device__ inline void wgmma_rs(float (&d)[N / 2], const uint32_t (&a)[4], uint64_t b, int accumulate = 1) {
@@ -368,6 +428,43 @@ __device__ inline void store_matrices(uint32_t address, const uint32_t (&a)[4]) 
   asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(a[0]), "r"(a[1]),
                "r"(a[2]), "r"(a[3])
                : "memory");
+}
+
+// ---- fragments to memory --------------------------------------------------------------------------------------------
+
+// Rows `low` (lane / 4) and `high` (8 below) of an accumulator fragment go to memory as bf16, times their factors; a
+// null row is skipped, and so are columns from `columns` on, a multiple of 8. Four threads hold two columns each of an
+// 8-column group; they exchange among four groups, so that each stores 16 bytes.
+template <int N>
+__device__ inline void store_rows(const float (&d)[N / 2], float low_factor, float high_factor, __nv_bfloat16* low,
+                                  __nv_bfloat16* high, int columns = N) {
+  const int quad = threadIdx.x % 4;
+#pragma unroll
+  for (int part = 0; part < 2; ++part) {
+    __nv_bfloat16* const row = part == 0 ? low : high;
+    const float factor = part == 0 ? low_factor : high_factor;
+#pragma unroll
+    for (int group = 0; group < N / 32; ++group) {
+      uint32_t x[4];
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const int at = 4 * (4 * group + j) + 2 * part;
+        x[j] = pack_bf16(d[at] * factor, d[at + 1] * factor);
+      }
+      const auto exchange = [&](uint32_t& a, uint32_t& b, int distance) {
+        const bool upper = (quad & distance) != 0;
+        const uint32_t received = __shfl_xor_sync(0xffffffffu, upper ? a : b, distance);
+        a = upper ? received : a;
+        b = upper ? b : received;
+      };
+      exchange(x[0], x[1], 1);
+      exchange(x[2], x[3], 1);
+      exchange(x[0], x[2], 2);
+      exchange(x[1], x[3], 2);
+      if (row != nullptr && 32 * group + 8 * quad < columns)
+        *reinterpret_cast<uint4*>(row + 32 * group + 8 * quad) = make_uint4(x[0], x[1], x[2], x[3]);
+    }
+  }
 }
 
 }  // namespace llmeff::cuda::sm90

@@ -57,6 +57,21 @@ export class RowCache {
     return { rows: slice(buffer, 1, 0, this.#length), offset };
   }
 
+  /** Rows that fit behind those held without moving them. */
+  get room(): number {
+    return (this.#buffer?.shape[1] ?? 0) - this.#length;
+  }
+
+  /** The memory and the absolute position of its first row; undefined before the first rows. */
+  get memory(): { buffer: Tensor; offset: number } | undefined {
+    return this.#buffer && { buffer: this.#buffer, offset: this.#offset };
+  }
+
+  /** Counts rows that were written behind those held, into the room for them. */
+  count(added: number): void {
+    this.#length += added;
+  }
+
   /** The least length, beside 0, at which the next query would find the rows of its window. */
   get earliest(): number {
     const { window } = this.options;
@@ -182,6 +197,18 @@ export class KvCache {
   /** Sequences of the batch; undefined before the first pass. */
   get batchSize(): number | undefined {
     return this.layers[0]!.k.batchSize;
+  }
+
+  /** Positions for which all layers have room without moving their rows. */
+  get room(): number {
+    const room = this.#rows().reduce((least, rows) => Math.min(least, rows.room), this.config.maxSeqLen - this.#length);
+    return this.#unfinished ? 0 : Math.max(0, room);
+  }
+
+  /** Counts positions whose rows the device has written into the room for them. */
+  count(positions: number): void {
+    for (const rows of this.#rows()) rows.count(positions);
+    this.#length += positions;
   }
 
   /** The least length, beside 0, that `truncate` can go back to. */

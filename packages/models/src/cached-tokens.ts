@@ -1,6 +1,8 @@
 /** Forward passes over the new tokens of several sequences, each with a cache of its own. */
 import { OptionError, type RopeAngles, ShapeError, type Tensor } from "@llmeff/tensor";
 import type { KvCache } from "./cache.js";
+import type { ResolvedConfig } from "./config.js";
+import { keepsKeysUnturned } from "./layers/rotary.js";
 
 /** New tokens of one sequence, and what is remembered of those before them. */
 export interface CachedTokens {
@@ -14,8 +16,51 @@ export interface CachedTokens {
   prefix?: number;
 }
 
-/** What a forward pass remembers: the cache of a batch, or those of several sequences with their numbers of new tokens. */
-export type Remembered = KvCache | readonly CachedTokens[];
+/**
+ * The next token of each of several sequences. Where they are is known to the device, so that a captured pass goes on as they grow; that their caches
+ * hold one position more is for the caller to count, who sees to it that they have room.
+ */
+export interface NextTokens {
+  /** Of a batch of one each. */
+  caches: readonly KvCache[];
+  /** int32 `[N]`: the position of each token. */
+  positions: Tensor;
+}
+
+/**
+ * What a forward pass remembers: the cache of a batch, or those of several sequences with their numbers of new tokens, or with one new token each at
+ * positions that the device knows.
+ */
+export type Remembered = KvCache | readonly CachedTokens[] | NextTokens;
+
+export function isNext(cache: Remembered | undefined): cache is NextTokens {
+  return cache !== undefined && "positions" in cache;
+}
+
+/** Whether a model's layers take the next tokens at positions that the device knows. */
+export function takesNextTokens(config: ResolvedConfig): boolean {
+  return config.layers.every(({ kind }) => kind === "dot") && config.headDim <= 256 && !keepsKeysUnturned(config);
+}
+
+/** Refuses next tokens that the model doesn't take, or that aren't one for each cache. */
+export function checkNextTokens(config: ResolvedConfig, { caches, positions }: NextTokens, tokens: Tensor): void {
+  const [B, N] = tokens.shape as [number, number];
+  if (!takesNextTokens(config)) {
+    throw new OptionError(
+      "[Transformer] next tokens at positions of a tensor are for dot-product layers with heads of at most 256 channels, without dynamic rotary scaling. Give each cache with its number of tokens.",
+    );
+  }
+  if (B !== 1 || N !== caches.length || positions.rank !== 1 || positions.shape[0] !== N) {
+    throw new ShapeError(
+      `[Transformer] tokens must be [1, N] and positions [N] for ${caches.length} caches; received [${tokens.shape.join(", ")}] and [${positions.shape.join(", ")}].`,
+    );
+  }
+  if (new Set(caches).size !== N || caches.some(({ batchSize, room }) => batchSize !== 1 || room < 1)) {
+    throw new OptionError(
+      "[Transformer] next tokens need a cache each, of a batch of one that has begun and has room for a position more.",
+    );
+  }
+}
 
 export function isSeveral(cache: Remembered | undefined): cache is readonly CachedTokens[] {
   return Array.isArray(cache);

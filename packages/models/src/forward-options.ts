@@ -1,6 +1,6 @@
 /** What a forward pass may be told beside its tokens. */
 import { OptionError, type RandomKey, ShapeError, type Tensor } from "@llmeff/tensor";
-import { isSeveral, type Remembered } from "./cached-tokens.js";
+import { isNext, isSeveral, type Remembered } from "./cached-tokens.js";
 import type { ResolvedConfig } from "./config.js";
 
 /** Which keys a query may see, beside what the windows of the layers allow. Only dot-product layers have these masks. */
@@ -79,7 +79,7 @@ export function checkForward(
   ) {
     fail("documents, prefixes by row and causal: false don't go with a cache. Leave the cache out.");
   }
-  if (isSeveral(cache) && (prefix !== undefined || positions !== undefined)) {
+  if ((isSeveral(cache) || isNext(cache)) && (prefix !== undefined || positions !== undefined)) {
     fail("several caches have their positions, and each may have a prefix of its own. Leave prefix and positions out.");
   }
   if (prefix !== undefined && !causal) fail("causal: false leaves a prefix nothing to free. Leave one of them out.");

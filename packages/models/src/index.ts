@@ -1,7 +1,7 @@
 export { kvCacheBytes, type TrainingFlops, trainingFlopsPerToken } from "./accounting.js";
 export type { DotAttention, LayerAttention, SimplicialAttention } from "./attention-config.js";
 export { KvCache, type KvCacheOptions } from "./cache.js";
-export type { CachedTokens, Remembered } from "./cached-tokens.js";
+export type { CachedTokens, NextTokens, Remembered } from "./cached-tokens.js";
 export type { ResolvedConfig, TransformerConfig } from "./config.js";
 export { resolveConfig } from "./config.js";
 export type { MixtureOfExperts } from "./experts-config.js";

@@ -27,7 +27,10 @@ import {
   type CachedTokens,
   type CacheSpan,
   checkCachedTokens,
+  checkNextTokens,
+  isNext,
   isSeveral,
+  type NextTokens,
   type Remembered,
   spansOf,
 } from "./cached-tokens.js";
@@ -151,7 +154,7 @@ export class Transformer {
    *
    * @param tokens - `[B, T]` int32; `[1, T]` of several sequences one after another, where `cache` has one for each
    * @param cache - positions before `tokens`; theirs are added to it. Of sequences whose lengths differ, their caches in the order of their tokens:
-   * each attends to its own, the products with weights are those of all
+   * each attends to its own, the products with weights are those of all. Of the next tokens at positions of a tensor the caches count nothing
    * @returns `[B, T, dModel]`
    * @throws {OptionError} {@link ShapeError} for options that don't fit the model, the tokens or each other
    */
@@ -164,18 +167,20 @@ export class Transformer {
     if (tokens.rank !== 2)
       throw new ShapeError(`[Transformer] tokens must be [B, T]; received [${tokens.shape.join(", ")}].`);
     const [, T] = tokens.shape as [number, number];
+    const next = isNext(cache) ? cache : undefined;
     const several = isSeveral(cache);
+    if (next !== undefined) checkNextTokens(this.config, next, tokens);
     if (several) checkCachedTokens(cache, tokens);
-    const spans = several ? spansOf(cache) : cache && [wholeSpan(cache, T, options.prefix)];
-    for (const { start, length } of spans ?? [{ start: 0, length: T }]) this.#checkPositions(start, length);
+    const spans = several ? spansOf(cache) : isNext(cache) ? undefined : cache && [wholeSpan(cache, T, options.prefix)];
+    const ranges = next === undefined ? (spans ?? [{ start: 0, length: T }]) : [roomOf(next)];
+    for (const { start, length } of ranges) this.#checkPositions(start, length);
     const state = options.state ?? heldState(this.config, params);
     checkForward(this.config, tokens, state === undefined ? options : { ...options, state }, cache);
     for (const { cache, length } of spans ?? []) cache.begin(length);
     return scope(() => {
       const model = parametersAt(params, "model");
       const table = model("embed_tokens.weight");
-      const ranges = spans ?? [{ start: 0, length: T }];
-      const positions = ranges.length > 1 ? positionsOf(ranges, tokens) : undefined;
+      const positions = next?.positions ?? (ranges.length > 1 ? positionsOf(ranges, tokens) : undefined);
       const angles = this.#rotary.angles(table, ranges, positions);
       for (const [i, span] of (spans ?? []).entries()) span.keyAngles = angles?.keys?.[i];
       const { documents, prefix, causal, jitterKey, blocks: wanted = [], recompute = false } = options;
@@ -197,6 +202,7 @@ export class Transformer {
           angles: angles?.own,
           masks,
           spans,
+          next,
           routerBias: state?.[routerBiasName(at)],
           jitterKey: jitterKey?.(layer),
         };
@@ -235,12 +241,12 @@ export class Transformer {
   /**
    * Scores after the last position only: what generation needs.
    *
-   * @returns `[B, vocabSize]`; of several caches, a row after each of their last `scored` tokens
+   * @returns `[B, vocabSize]`; of several caches, a row after each of their last `scored` tokens, or after the next one
    */
   lastLogits(params: Parameters, tokens: Tensor, cache?: Remembered, options?: ForwardOptions): Tensor {
     return scope(() => {
       const hidden = this.hidden(params, tokens, cache, options);
-      const last = isSeveral(cache) ? lastRows(hidden, cache) : slice(hidden, 1, -1);
+      const last = isSeveral(cache) ? lastRows(hidden, cache) : isNext(cache) ? hidden : slice(hidden, 1, -1);
       return this.#head(params, reshape(last, [-1, this.config.dModel]));
     });
   }
@@ -336,6 +342,11 @@ export class Transformer {
 function wholeSpan(cache: KvCache, T: number, prefix: ForwardOptions["prefix"]): CacheSpan {
   const ofAll = typeof prefix === "number" ? prefix : undefined;
   return { cache, from: 0, length: T, start: cache.length, prefix: ofAll, keyAngles: undefined };
+}
+
+/** The positions that the next tokens may come to be at, while their caches have room. */
+function roomOf({ caches }: NextTokens): PositionRange {
+  return { start: 0, length: Math.max(...caches.map(({ length, room }) => length + room)) };
 }
 
 /** int32 `[T]` */

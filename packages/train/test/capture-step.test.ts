@@ -42,6 +42,16 @@ const mixture = new Transformer({
   maxSeqLen: 16,
   experts: { numExperts: 4, auxCoef: 0.01, zCoef: 0.001, capacityFactor: 1.25, jitter: 0.1 },
 });
+/** Of shapes and sizes of heads that the tensor cores of every GPU take. */
+const wide = new Transformer({
+  vocabSize: 17,
+  dModel: 64,
+  numLayers: 2,
+  numHeads: 1,
+  maxSeqLen: 16,
+  attention: [{ kind: "dot" }, { kind: "simplicial", w1: 8, w2: 4 }],
+  experts: { numExperts: 4, expertDim: 96 },
+});
 const shape = [2, 16];
 const idsAt = (step: number) => Int32Array.from({ length: 32 }, (_, i) => (i * i + 5 * step + 3) % 17);
 const steps = 10;
@@ -100,6 +110,12 @@ const cases: Record<string, Case> = {
   },
   dropout: { optimizer: adamw({}), loss: lossWithDropout },
   "a mixture of experts": { optimizer: adamw({ maxGradNorm: 1 }), model: mixture, loss: lossOfMixture },
+  "a mixture of experts and 2-simplicial attention in bfloat16": {
+    dtype: "bfloat16",
+    optimizer: adamw({ maxGradNorm: 1 }),
+    model: wide,
+    loss: (params, batch) => wide.loss(params, batch),
+  },
   accumulation: { optimizer: adamw({ maxGradNorm: 1 }), microBatches: 6, loss: lossWithDropout },
   checkpoint: {
     optimizer: adamw({ maxGradNorm: 1 }),

@@ -135,4 +135,22 @@ void CpuKernels::arg_reduce(ReduceOp op, const In& x, const Out& out) {
     arg_reduce_of<float>(op, x, out);
 }
 
+void CpuKernels::likeliest(const In& x, const Out& ids, const Out& found) {
+  const auto row = [&](int64_t i) {
+    Out part = found;
+    part.data = found.as<char>() + i * found.strides[0] * item_size(found.dtype);
+    part.shape[0] = x.shape[0], part.shape[1] = 1;
+    part.strides[0] = part.strides[1] = 1;
+    return part;
+  };
+  arg_reduce(ReduceOp::kMax, x, ids);
+  Out positions = row(0);
+  positions.rank = 1;
+  In of_ids;
+  static_cast<View&>(of_ids) = ids;
+  copy(of_ids, positions);
+  reduce(ReduceOp::kMax, x, row(1));
+  reduce(ReduceOp::kLogSumExp, x, row(2));
+}
+
 }  // namespace llmeff::cpu::LLMEFF_ISA

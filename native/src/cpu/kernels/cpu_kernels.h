@@ -28,7 +28,11 @@ class CpuKernels final : public Kernels {
   void argsort(const In& x, bool descending, const Out& out) override;
   void top_k(const In& x, bool largest, const Out& out) override;
   void arg_reduce(ReduceOp op, const In& x, const Out& out) override;
+  void likeliest(const In& x, const Out& ids, const Out& found) override;
   void matmul(const In& a, const In& b, const In& bias, Activation activation, const Out& pre, const Out& out) override;
+  void linear_many(const In& x, const In& norm, double norm_offset, double eps, const List<In>& weights,
+                   const Out& out) override;
+  void linear_add(const In& x, const In& weight, const In& residual, const Out& out) override;
   void grouped_matmul(const List<In>& xs, const List<In>& ws, const In& counts, const Out& out) override;
   void grouped_matmul_grad(const In& a, const In& b, const In& counts, const Out& dw) override;
   void gather_sum(const In& x, const In& ids, const In& weights, const Out& out) override;
@@ -49,6 +53,8 @@ class CpuKernels final : public Kernels {
                        const Out& dx, const Out& dweight, const Out& dbias) override;
   void rope(const In& x, const In& cos, const In& sin, bool interleaved, bool inverse, const Out& out) override;
   void swiglu(const In& gate, const In& up, const Out& out) override;
+  void swiglu_linear(const In& x, const In& norm, double norm_offset, double eps, const In& gate, const In& up,
+                     const Out& out) override;
   void swiglu_grad(const In& dout, const In& gate, const In& up, const Out& dgate, const Out& dup) override;
   void conv2d(const In& x, const In& weight, const In& bias, int64_t stride_h, int64_t stride_w, int64_t padding_h,
               int64_t padding_w, int64_t dilation_h, int64_t dilation_w, int64_t groups, const Out& out) override;
@@ -73,6 +79,9 @@ class CpuKernels final : public Kernels {
   void attention(const In& q, const In& k, const In& v, const In& q_doc, const In& k_doc, const In& prefix,
                  double scale, bool causal, int64_t window, int64_t q_offset, double softcap, const Out& o,
                  const Out& lse) override;
+  void decode_attention(const In& q, const In& k, const In& v, const List<InOut>& keys, const List<InOut>& values,
+                        const List<int64_t>& offsets, const In& positions, const In& cos, const In& sin,
+                        bool interleaved, double scale, int64_t window, double softcap, const Out& o) override;
   void attention_grad(const In& dout, const In& dlse, const In& q, const In& k, const In& v, const In& o, const In& lse,
                       const In& q_doc, const In& k_doc, const In& prefix, double scale, bool causal, int64_t window,
                       int64_t q_offset, double softcap, const In& cos, const In& sin, bool interleaved, const Out& dq,

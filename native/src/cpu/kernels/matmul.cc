@@ -10,6 +10,7 @@
 #include "activation.h"
 #include "cpu_kernels.h"
 #include "gemm_tile.h"
+#include "room.h"
 #include "llmeff/parallel.h"
 
 namespace llmeff::cpu::LLMEFF_ISA {
@@ -602,6 +603,42 @@ void CpuKernels::matmul(const In& a, const In& b, const In& bias, Activation act
                         const Out& out) {
   if (out.dtype == DType::kF64) return matmul_of<double>(a, b, bias, activation, pre, out);
   matmul_of<float>(a, b, bias, activation, pre, out);
+}
+
+namespace {
+
+In transposed(const In& weight) {
+  In turned = weight;
+  turned.shape[0] = weight.shape[1], turned.shape[1] = weight.shape[0];
+  turned.strides[0] = weight.strides[1], turned.strides[1] = weight.strides[0];
+  return turned;
+}
+
+}  // namespace
+
+void CpuKernels::linear_many(const In& x, const In& norm, double norm_offset, double eps, const List<In>& weights,
+                             const Out& out) {
+  if (norm.present()) {
+    const Room room("linearMany", x.size() * item_size(x.dtype));
+    const View normed = packed(room.data, x);
+    rms_norm(x, In{}, norm, norm_offset, eps, Out{}, Out{normed}, Out{});
+    return linear_many(In{normed}, In{}, 0, 0, weights, out);
+  }
+  int64_t first = 0;
+  for (int64_t i = 0; i < weights.size; ++i) {
+    Out part = out;
+    part.data = out.as<char>() + first * item_size(out.dtype);
+    part.shape[out.rank - 1] = weights[i].shape[0];
+    matmul(x, transposed(weights[i]), In{}, Activation::kNone, Out{}, part);
+    first += weights[i].shape[0];
+  }
+}
+
+void CpuKernels::linear_add(const In& x, const In& weight, const In& residual, const Out& out) {
+  matmul(x, transposed(weight), In{}, Activation::kNone, Out{}, out);
+  In product;
+  static_cast<View&>(product) = out;
+  binary(BinaryOp::kAdd, residual, product, out);
 }
 
 }  // namespace llmeff::cpu::LLMEFF_ISA

@@ -1,6 +1,7 @@
 // SwiGLU: out = silu(gate) ∘ up, and with s = sigmoid(gate)
 //   dgate = dout ∘ up ∘ s ∘ (1 + gate ∘ (1 − s)),  dup = dout ∘ gate ∘ s.
 #include "cpu_kernels.h"
+#include "room.h"
 #include "strided.h"
 #include "vector_math.h"
 
@@ -51,6 +52,20 @@ void CpuKernels::swiglu_grad(const In& dout, const In& gate, const In& up, const
     backward<double>(dout, gate, up, dgate, dup);
   else
     backward<float>(dout, gate, up, dgate, dup);
+}
+
+void CpuKernels::swiglu_linear(const In& x, const In& norm, double norm_offset, double eps, const In& gate, const In& up,
+                               const Out& out) {
+  const Room room("swigluLinear", 2 * out.size() * item_size(out.dtype));
+  View sides = out;
+  sides.shape[out.rank - 1] *= 2;
+  sides = packed(room.data, sides);
+  const In weights[] = {gate, up};
+  linear_many(x, norm, norm_offset, eps, {weights, 2}, Out{sides});
+  View parts[] = {sides, sides};
+  parts[0].shape[out.rank - 1] = parts[1].shape[out.rank - 1] = out.dim(-1);
+  parts[1].data = room.data + out.dim(-1) * item_size(out.dtype);
+  swiglu(In{parts[0]}, In{parts[1]}, out);
 }
 
 }  // namespace llmeff::cpu::LLMEFF_ISA

@@ -63,16 +63,6 @@ struct BackwardShared {
   int work;                                        // −1: no more
 };
 
-// A count of uses of a ring of kStages.
-template <int kStages>
-struct Ring {
-  int stage = 0;
-  uint32_t phase = 0;
-  __device__ void next() {
-    if (++stage == kStages) stage = 0, phase ^= 1;
-  }
-};
-
 // One tile n of keys, and the query tiles m in [begin, end) that see some of them.
 struct Work {
   int batch, kv_head, tile, begin, end;

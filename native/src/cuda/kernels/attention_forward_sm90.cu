@@ -57,16 +57,6 @@ struct ForwardShared {
   int work[kQueryStages];  // −1: no more
 };
 
-// Position in a ring of kStages.
-template <int kStages>
-struct Ring {
-  int stage = 0;
-  uint32_t phase = 0;
-  __device__ void next() {
-    if (++stage == kStages) stage = 0, phase ^= 1;
-  }
-};
-
 // Tiles end with the last row; the first begins at a negative row where they don't divide T. Under causality that is
 // the cheapest place for rows that don't exist.
 struct Work {

@@ -46,40 +46,6 @@ __device__ inline float tanh_exact(float x) {
   return 1.0f - __fdividef(2.0f, 1.0f + sm90::exp2_approx(2.885390082f * x));
 }
 
-// Rows `low` (lane / 4) and `high` (8 below) of an accumulator fragment go to memory as bf16, times their factors; a
-// null row is skipped. Four threads hold two columns each of an 8-column group; they exchange among four groups, so
-// that each stores 16 bytes.
-template <int N>
-__device__ inline void store_rows(const float (&d)[N / 2], float low_factor, float high_factor, __nv_bfloat16* low,
-                                  __nv_bfloat16* high) {
-  const int quad = threadIdx.x % 4;
-#pragma unroll
-  for (int part = 0; part < 2; ++part) {
-    __nv_bfloat16* const row = part == 0 ? low : high;
-    const float factor = part == 0 ? low_factor : high_factor;
-#pragma unroll
-    for (int group = 0; group < N / 32; ++group) {
-      uint32_t x[4];
-#pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        const int at = 4 * (4 * group + j) + 2 * part;
-        x[j] = sm90::pack_bf16(d[at] * factor, d[at + 1] * factor);
-      }
-      const auto exchange = [&](uint32_t& a, uint32_t& b, int distance) {
-        const bool upper = (quad & distance) != 0;
-        const uint32_t received = __shfl_xor_sync(0xffffffffu, upper ? a : b, distance);
-        a = upper ? received : a;
-        b = upper ? b : received;
-      };
-      exchange(x[0], x[1], 1);
-      exchange(x[2], x[3], 1);
-      exchange(x[0], x[2], 2);
-      exchange(x[1], x[3], 2);
-      if (row != nullptr) *reinterpret_cast<uint4*>(row + 32 * group + 8 * quad) = make_uint4(x[0], x[1], x[2], x[3]);
-    }
-  }
-}
-
 // Turns rows `low` (lane / 4, at `position`) and `high` (8 below) of an accumulator fragment of 64 columns back by the
 // angles of their positions: of the pairs (i, i + 32) a thread has both. cos and sin are [positions, 32].
 __device__ inline void turn_back(float (&d)[32], const float* cos, const float* sin, int64_t position, bool low,

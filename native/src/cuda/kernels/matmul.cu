@@ -1,4 +1,5 @@
-// Matrix products: cuBLASLt where it is to be had and takes them, else a plain kernel of tiles in shared memory.
+// Matrix products: of few rows by gemv.cu, else cuBLASLt where it is to be had and takes them, else a plain kernel of
+// tiles in shared memory.
 #include <algorithm>
 
 #include "cuda/cublas_lt.h"
@@ -6,6 +7,7 @@
 #include "cuda/kernels/cuda_kernels.h"
 #include "cuda/kernels/dtypes.cuh"
 #include "cuda/kernels/gemm.h"
+#include "cuda/kernels/gemv.h"
 #include "cuda/kernels/matmul_tile.cuh"
 
 namespace llmeff::cuda {
@@ -100,6 +102,7 @@ bool by_library(Context& cuda, CublasLt& library, const Product& p) {
 }
 
 void run(Context& cuda, const Product& p) {
+  if (gemv(cuda, p)) return;
   if (CublasLt* const library = cuda.find_cublas_lt(); library != nullptr && by_library(cuda, *library, p)) return;
   plain(cuda, p);
 }

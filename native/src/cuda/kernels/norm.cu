@@ -10,6 +10,7 @@
 // Layer norm subtracts the mean twice: first the mean as a number of W, which is off by its rounding, then the mean of
 // what is left. So a mean that is large beside the deviation costs no digits.
 #include "cuda/kernels/cuda_kernels.h"
+#include "cuda/kernels/early.cuh"
 #include "cuda/kernels/norm_rows.cuh"
 
 namespace llmeff::cuda {
@@ -30,6 +31,8 @@ template <class T, int kPack, int kKept, bool kCentred>
 __global__ void __launch_bounds__(kThreads, sizeof(T) > 4 ? 3 : 4) norm_kernel(const __grid_constant__ Norm a) {
   using W = wide_t<T>;
   const int64_t row = static_cast<int64_t>(blockIdx.x) * blockDim.y + threadIdx.y;
+  let_next_begin();
+  await_earlier();
   if (row >= a.rows) return;
   const T* const x = static_cast<const T*>(a.x) + a.x_rows(row);
   const T* const residual = a.residual == nullptr ? nullptr : static_cast<const T*>(a.residual) + a.residual_rows(row);
@@ -136,8 +139,8 @@ void launch_norm(Context& cuda, const In& x, const In& residual, const In& weigh
   with_floating(x.dtype, [&]<class Tag>(Tag) {
     using T = typename Tag::type;
     with_row_shape<T>(a.n, aligned, kThreads, [&]<int kPack, int kKept>(const RowThreads& threads) {
-      norm_kernel<T, kPack, kKept, kCentred><<<ceil_div(a.rows, threads.block.y), threads.block, 0, cuda.stream>>>(a);
-      LLMEFF_LAUNCHED("norm_kernel");
+      const auto blocks = static_cast<unsigned>(ceil_div(a.rows, threads.block.y));
+      launch_early(cuda, norm_kernel<T, kPack, kKept, kCentred>, blocks, threads.block, a);
     });
   });
 }

@@ -258,10 +258,15 @@ __device__ void consume(const Problem& p, Shared<D>& shared, int half, int threa
 
   float W[D / 2], U[D / 2], S[kBlockRows / 2], dP[kBlockRows / 2];
   Place place;
+  // One lane arrives for its warp: after the others have read the statistics, or have seen the stage that they skip.
+  const auto release = [&](int stage) {
+    __syncwarp();
+    if (lane == 0) mbarrier_arrive(&shared.empty[stage]);
+  };
   const auto skip = [&](int count) {
     for (; count > 0; --count, place.next()) {
       mbarrier_wait(&shared.full[place.stage], place.parity);
-      if (lane == 0) mbarrier_arrive(&shared.empty[place.stage]);
+      release(place.stage);
     }
   };
   // Sᵀ and dPᵀ of a stage, one group each.
@@ -323,7 +328,7 @@ __device__ void consume(const Problem& p, Shared<D>& shared, int half, int threa
       const float* stats = shared.stats[stage] + lane % 4 * 4;
       wgmma_wait<1>();  // S of n, and all of n - 1
       pin(S);
-      if (previous >= 0 && lane == 0) mbarrier_arrive(&shared.empty[previous]);
+      if (previous >= 0) release(previous);
       previous = stage;
 
 #pragma unroll
@@ -382,7 +387,7 @@ __device__ void consume(const Problem& p, Shared<D>& shared, int half, int threa
     wgmma_wait<0>();
     pin(W);
     pin(U);
-    if (lane == 0) mbarrier_arrive(&shared.empty[previous]);
+    release(previous);
     float4* part = reload(shared.operands.part) + half * (2 * kPart);
     fold<D>(W, fragment, shared.factors[half][0], p.a.v_bias, part, first, sum, thread);
     load_fragment<D>(fragment, reload(shared.operands.kb), p.b.k_strides.row, row, p.b.rows - 1, pair);

@@ -270,6 +270,7 @@ __device__ void consume(const Problem& p, Shared<D>& shared, const Work& w, int 
           pass_turn();
         }
       }
+      // For the warp: no lane is behind, for all have waited for products or a turn, and only products read the stage.
       if (lane == 0) mbarrier_arrive(&shared.empty[stage]);
       if (++stage == kStages) stage = 0, parity ^= 1;
     }

@@ -92,7 +92,7 @@ struct Barriers {
   uint64_t q_full, q_empty;
   uint64_t k_full[2], v_full[2], tile_ready[2], tile_empty[2];
   uint64_t chunk_full[2], chunk_empty[2];
-  int large[2];  // of each consumer: some P was, so the step is done over
+  int large[2][2];  // of each consumer, in turns from step to step: some P was, so the step is done over
 };
 static_assert(sizeof(Barriers) <= 256);
 
@@ -175,7 +175,7 @@ __device__ inline uint32_t uniform(uint32_t x) {
 
 // Position in a ring of one or two buffers.
 template <int kSlots>
-struct Ring {
+struct BufferRing {
   static_assert(kSlots == 1 || kSlots == 2);
   uint32_t count = 0;
   __device__ int slot() const { return count % kSlots; }
@@ -188,7 +188,7 @@ struct Ring {
 template <class C>
 __device__ void issue_copies(const Params& p, char* shared, Barriers& bar) {
   using L = Layout<C>;
-  Ring<C::kStages> tiles;
+  BufferRing<C::kStages> tiles;
   uint32_t q_parity = 0;
   for (int index = blockIdx.x; index < p.items; index += gridDim.x) {
     const Item it = item_of(p, index, C::kTile);
@@ -286,8 +286,8 @@ __device__ void add_long_bias(const Params& p, char* shared, Barriers& bar, int 
 template <class C>
 __device__ void load_chunks(const Params& p, char* shared, Barriers& bar, int thread) {
   using L = Layout<C>;
-  Ring<L::kChunkBuffers> chunks;
-  Ring<C::kStages> tiles;
+  BufferRing<L::kChunkBuffers> chunks;
+  BufferRing<C::kStages> tiles;
   for (int index = blockIdx.x; index < p.items; index += gridDim.x) {
     const Item it = item_of(p, index, C::kTile);
     for (int step = it.step_begin; step < it.step_end; step += kChunk, ++chunks.count) {
@@ -480,7 +480,7 @@ struct Step {
   uint32_t next_parity;
   const char *ka, *next_ka;  // this thread's share of the short row; va lies kChunkRows rows behind
   int to_lower;              // bytes from the short row of fragment row r to that of r + 8
-  int* large;                // in shared memory, one of each consumer
+  int* large;                // in shared memory
   int consumer;
   bool find_maximum;  // the rows have no m yet
   // Masks, in columns from the item's first long row. A later token's window lies `shift` further on.
@@ -560,7 +560,8 @@ __device__ inline void run(const Params& p, const Step& step, const Fragments<C:
     pin_all(x.a());
     const bool large = soften<C>(p, step, x.s(), find_maximum, state, x.p(), sum);
     // Products are the whole warpgroup's: one warp that must start over makes all do so. The barrier of the turn orders
-    // these stores before the loads below, and the loads before the next step's stores.
+    // these stores before the loads below. A warp may store for the next step while another has yet to load here: that
+    // step has a flag of its own, and its turn comes between these loads and the step after it, which has this one.
     if (!find_maximum && large) *reinterpret_cast<volatile int*>(step.large) = 1;
     if constexpr (C::kMaxTokens == 1) va.load(step.ka + kToVa, step.to_lower);
     pin_all(x.p());
@@ -578,7 +579,7 @@ __device__ inline void run(const Params& p, const Step& step, const Fragments<C:
     issue_s<C>(x.s(), x.a(), step.k_tile);
     named_barrier_wait(4 + step.consumer, 128);  // all have read
     *reinterpret_cast<volatile int*>(step.large) = 0;
-    named_barrier_wait(4 + step.consumer, 128);  // before any is stored again
+    named_barrier_wait(4 + step.consumer, 128);  // before any is loaded again
   }
   state.l.upper += sum.upper;
   state.l.lower += sum.lower;
@@ -704,8 +705,8 @@ __device__ void consume(const Params& p, char* shared, Barriers& bar, int consum
   constexpr bool kShared = C::kRowBlocks == 1;  // both consumers own the same rows
   const int lane = thread % 32, quad = lane % 4;
   const int row = (kShared ? 0 : 64 * consumer) + thread / 32 * 16 + lane / 4;
-  Ring<C::kStages> tiles;
-  Ring<L::kChunkBuffers> chunks;
+  BufferRing<C::kStages> tiles;
+  BufferRing<L::kChunkBuffers> chunks;
   uint32_t q_parity = 0;
   if (consumer == 1) pass_turn(consumer);
   for (int index = blockIdx.x; index < p.items; index += gridDim.x) {
@@ -738,7 +739,6 @@ __device__ void consume(const Params& p, char* shared, Barriers& bar, int consum
     const int token_rows = p.causal ? 1 : 0;  // short and long rows by which a later token's windows lie further on
     Step step;
     step.consumer = consumer;
-    step.large = &bar.large[consumer];
     step.find_maximum = true;
     step.upper_shift = upper.token * token_rows;
     step.lower_shift = lower.token * token_rows;
@@ -788,6 +788,7 @@ __device__ void consume(const Params& p, char* shared, Barriers& bar, int consum
             step.position = it.short_first + chunk + (kShared ? consumer : 0) + n * kStride;
             step.masked |= step.position < 0;
           }
+          step.large = &bar.large[consumer][i % 2];
           step.ka = step.next_ka;
           step.k_tile = step.next_k_tile;
           step.next_k_full = nullptr;
@@ -842,7 +843,7 @@ __global__ void __launch_bounds__(kThreads, 1) simplicial_forward_kernel(const _
       mbarrier_init(&bar.chunk_full[i], kLoaderThreads);
       mbarrier_init(&bar.chunk_empty[i], kConsumerWarps);
     }
-    bar.large[0] = bar.large[1] = 0;
+    for (int i = 0; i < 2; ++i) bar.large[i][0] = bar.large[i][1] = 0;
     mbarrier_init_fence();
     prefetch_tensor_map(&p.q);
     prefetch_tensor_map(&p.kb);

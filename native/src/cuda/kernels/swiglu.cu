@@ -2,6 +2,7 @@
 //   dgate = dout ∘ up ∘ s ∘ (1 + gate ∘ (1 − s)),  dup = dout ∘ gate ∘ s.
 // Rows may be slices of one array, as of a product that makes gate and up at once. A thread has 16 bytes of each array.
 #include "cuda/kernels/cuda_kernels.h"
+#include "cuda/kernels/early.cuh"
 #include "cuda/kernels/rows.cuh"
 
 namespace llmeff::cuda {
@@ -36,6 +37,8 @@ __device__ __forceinline__ void for_unit(const Swiglu& a, F&& body) {
 template <class T, int kPack>
 __global__ void __launch_bounds__(kThreads) swiglu_kernel(const __grid_constant__ Swiglu a) {
   using W = wide_t<T>;
+  let_next_begin();
+  await_earlier();
   for_unit<kPack>(a, [&](int64_t row, int64_t i) {
     const auto g = load_group<kPack>(static_cast<const T*>(a.gate) + a.gate_rows(row) + i);
     const auto u = load_group<kPack>(static_cast<const T*>(a.up) + a.up_rows(row) + i);
@@ -88,8 +91,7 @@ void CudaKernels::swiglu(const In& gate, const In& up, const Out& out) {
   a.gate = gate.data, a.up = up.data, a.out = out.data;
   a.gate_rows = row_map(gate), a.up_rows = row_map(up), a.out_rows = row_map(out);
   with_units(a, out, rows_aligned({&gate, &up, &out}), [&]<class T, int kPack>() {
-    swiglu_kernel<T, kPack><<<ceil_div(a.units, kThreads), kThreads, 0, cuda_.stream>>>(a);
-    LLMEFF_LAUNCHED("swiglu_kernel");
+    launch_early(cuda_, swiglu_kernel<T, kPack>, static_cast<unsigned>(ceil_div(a.units, kThreads)), kThreads, a);
   });
 }
 

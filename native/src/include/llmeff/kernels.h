@@ -154,6 +154,10 @@ class Kernels {
   // one. out has the shape of x without that axis, contiguous.
   virtual void arg_reduce(ReduceOp op, const In& x, const Out& out) = 0;
 
+  // Of rows x [N, V] (N < 2^16), V < 2^24: ids [N] int32 as arg_reduce of kMax, and found [3, N] (float32, or float64 of
+  // float64) = {ids, the largest numbers, the log-sum-exps}; ids and found contiguous.
+  virtual void likeliest(const In& x, const Out& ids, const Out& found) = 0;
+
   // ---- products
   // out[…, M, N] = activation(a[…, M, K] · b[…, K, N] (+ bias[N])), with the leading axes of out; b[K, N] serves all.
   // Each of the last two axes pairs of a and b has one stride of 1 (either), out is contiguous in its last axis, bias
@@ -161,6 +165,13 @@ class Kernels {
   // and out may each be float32, bfloat16 or float16: sums are in float32 and rounded once; or all float64.
   virtual void matmul(const In& a, const In& b, const In& bias, Activation activation, const Out& pre,
                       const Out& out) = 0;
+  // The products x[…, I] · weights[i][O_i, I]ᵀ (8 at most) side by side, out[…, Σ O_i]; formats as of matmul, x and the
+  // weights contiguous in their last axis. With norm [I] they are those of rms_norm(x, norm, norm_offset, eps), and all
+  // arrays float32 or wider, or of one dtype on a device that takes the narrower ones.
+  virtual void linear_many(const In& x, const In& norm, double norm_offset, double eps, const List<In>& weights,
+                           const Out& out) = 0;
+  // out[…, O] = residual + x[…, I] · weight[O, I]ᵀ, the product rounded before; last axes contiguous.
+  virtual void linear_add(const In& x, const In& weight, const In& residual, const Out& out) = 0;
   // Of rows that lie packed by group: counts [E] (int32, contiguous) says how many belong to each, one group behind the
   // other from row 0 on. out[A, N] = Σ_i xs[i][A, K_i] · ws[i][E, K_i, N] (8 terms at most), each row with its group's
   // matrices, and zeros in rows behind the last group. Each x and each matrix has one stride of 1 (either), out is
@@ -211,6 +222,10 @@ class Kernels {
   virtual void rope(const In& x, const In& cos, const In& sin, bool interleaved, bool inverse, const Out& out) = 0;
   // out = silu(gate) ∘ up, rows of equal shape.
   virtual void swiglu(const In& gate, const In& up, const Out& out) = 0;
+  // out[…, F] = silu(x · gateᵀ) ∘ (x · upᵀ) of x[…, I] and gate, up [F, I], as linear_many (of a norm too) and swiglu; last
+  // axes contiguous.
+  virtual void swiglu_linear(const In& x, const In& norm, double norm_offset, double eps, const In& gate, const In& up,
+                             const Out& out) = 0;
   virtual void swiglu_grad(const In& dout, const In& gate, const In& up, const Out& dgate, const Out& dup) = 0;
 
   // ---- convolution and pooling
@@ -264,6 +279,15 @@ class Kernels {
   virtual void attention(const In& q, const In& k, const In& v, const In& q_doc, const In& k_doc, const In& prefix,
                          double scale, bool causal, int64_t window, int64_t q_offset, double softcap, const Out& o,
                          const Out& lse) = 0;
+  // The next position of each of T sequences, causally over memory of its own: q [1, T, H, D], k and v [1, T, K, D] (rows),
+  // o [1, T, H, D], keys[t] and values[t] [1, S_t, K, D], contiguous, D ≤ 256. positions [T], int32 and contiguous, is
+  // where the sequences are; row 0 of their memory is position offsets[t]. k and v are written to their rows, and q
+  // attends to these and those before. With tables cos and sin [T, R/2] as rope's, both or neither, q and k are turned
+  // first. ERR_INDEX where a position has no row; nothing is written to that memory.
+  virtual void decode_attention(const In& q, const In& k, const In& v, const List<InOut>& keys,
+                                const List<InOut>& values, const List<int64_t>& offsets, const In& positions,
+                                const In& cos, const In& sin, bool interleaved, double scale, int64_t window,
+                                double softcap, const Out& o) = 0;
   // dlse [B, H, T], optional, contiguous; dq, dk, dv with heads and channels contiguous, the other axes strided, as of
   // one array for all three. Rows without keys add nothing. With tables cos and sin as rope's, both or neither, q and k
   // are ones that rope turned by them: dq and dk are turned back, into the gradients of what it turned.

@@ -2,16 +2,15 @@
 import { DisposedError } from "@llmeff/tensor";
 import { KvCache } from "../cache.js";
 import type { ResolvedConfig } from "../config.js";
-import type { ForwardOptions } from "../forward-options.js";
 import type { Parameters } from "../parameters.js";
 import type { Transformer } from "../transformer.js";
 import { checkInteger, type GeneratedToken, type Request, resolveRequest, type SequenceOptions } from "./options.js";
 import { canLend, disposeCaches, KeptCaches, type KnownTokens, sharedLength } from "./prompt-reuse.js";
-import { Scorer } from "./scorer.js";
+import { Scorer, type ScorerOptions } from "./scorer.js";
 import { Sequence, type SequenceCaches } from "./sequence.js";
 import { type DraftCounts, Drafter, type DraftModel } from "./speculation.js";
 
-export interface BatchOptions extends Pick<ForwardOptions, "state"> {
+export interface BatchOptions extends ScorerOptions {
   /** Sequences in the batch at most; further ones wait. Default 16. */
   maxSequences?: number;
   /** Tokens of prompts that go through the model in one step beside those of the sequences that are being written; default 256. */
@@ -72,7 +71,7 @@ export class BatchGenerator {
   constructor(
     private readonly model: Transformer,
     params: Parameters,
-    { maxSequences = 16, prefillChunk = 256, readAhead = 4, keptSequences = 0, state, draft }: BatchOptions = {},
+    { maxSequences = 16, prefillChunk = 256, readAhead = 4, keptSequences = 0, draft, ...scoring }: BatchOptions = {},
   ) {
     checkInteger("maxSequences", maxSequences, 1);
     checkInteger("prefillChunk", prefillChunk, 1, Number.POSITIVE_INFINITY);
@@ -82,8 +81,8 @@ export class BatchGenerator {
     this.#maxSequences = maxSequences;
     this.#prefillChunk = prefillChunk;
     this.#readAhead = readAhead;
-    this.#scorer = new Scorer(model, params, state);
-    this.#drafter = draft && new Drafter(draft, model.config);
+    this.#scorer = new Scorer(model, params, scoring);
+    this.#drafter = draft && new Drafter(draft, model.config, scoring.captureStep);
   }
 
   /** Tokens of the model's vocabulary. */
@@ -156,6 +155,8 @@ export class BatchGenerator {
       const at = list.indexOf(sequence);
       if (at >= 0) list.splice(at, 1);
     }
+    if (caches !== undefined) this.#scorer.forget(caches.cache);
+    if (caches?.draft !== undefined) this.#drafter!.forget(caches.draft);
     if (caches !== undefined && caches.cache === sequence.request.cache) {
       caches.draft?.dispose();
     } else if (caches !== undefined && (sequence.failed || !isReusable(this.model.config, sequence.request))) {
@@ -273,7 +274,13 @@ export class BatchGenerator {
       await this.#draft(parts);
       const going = parts.filter(({ sequence }) => !sequence.ended);
       if (going.length === 0) return;
-      const scores = await this.#scorer.score(going.map(({ sequence, length }) => sequence.input(length)));
+      const inputs = going.map(({ sequence, length }) => sequence.input(length));
+      if (going.every(({ sequence }) => sequence.greedy)) {
+        const likeliest = await this.#scorer.likeliest(inputs);
+        for (const [i, next] of likeliest?.entries() ?? []) going[i]!.sequence.takeLikeliest(next);
+        if (likeliest !== undefined) return;
+      }
+      const scores = await this.#scorer.score(inputs);
       for (const [i, { sequence }] of going.entries()) sequence.take(scores[i]!, this.#drafter?.counts);
     } catch (error) {
       // Nobody knows which of their caches are whole.

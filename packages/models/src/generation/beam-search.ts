@@ -57,7 +57,7 @@ export async function beamSearch(
     throw new OptionError(`[beamSearch] lengthPenalty must be a number ≥ 0; received ${lengthPenalty}.`);
   const { count, vocabSize, prefix, stopTokens, signal, ...request } = resolveRequest(model.config, prompt, options);
   if (count === 0) return [];
-  const scorer = new Scorer(model, params, state);
+  const scorer = new Scorer(model, params, state === undefined ? {} : { state });
   const scored = (logProb: number, length: number) => logProb / length ** lengthPenalty;
   const expected = request.prompt.length + count;
   let live: LiveBeam[] = [{ ids: [], logProb: 0, cache: new KvCache(model.config, { expected }) }];
@@ -67,7 +67,8 @@ export async function beamSearch(
       signal?.throwIfAborted();
       const inputs = live.map(({ ids, cache }) => {
         const last = ids.at(-1);
-        return { ids: last === undefined ? request.prompt : [last], cache, scored: 1, vocabSize, prefix };
+        const left = count - length + 1;
+        return { ids: last === undefined ? request.prompt : [last], cache, scored: 1, vocabSize, prefix, left };
       });
       const scores = (await scorer.score(inputs)).map(([row]) => row!);
       const goingOn: Candidate[] = [];
@@ -88,6 +89,7 @@ export async function beamSearch(
     }
     return ended;
   } finally {
+    scorer.dispose();
     for (const { cache } of live) cache.dispose();
   }
 }

@@ -28,9 +28,9 @@ export async function* generateTokens(
   model: Transformer,
   params: Parameters,
   prompt: ArrayLike<number>,
-  { prefillChunk = Number.POSITIVE_INFINITY, state, ...options }: GenerateOptions,
+  { prefillChunk = Number.POSITIVE_INFINITY, state, captureStep, ...options }: GenerateOptions,
 ): AsyncGenerator<GeneratedToken> {
   const given = state === undefined ? {} : { state };
-  await using batch = new BatchGenerator(model, params, { maxSequences: 1, prefillChunk, ...given });
+  await using batch = new BatchGenerator(model, params, { maxSequences: 1, prefillChunk, captureStep, ...given });
   yield* batch.generate(prompt, options);
 }

@@ -86,11 +86,30 @@ function adjusted(logits: ArrayLike<number>, options: ResolvedSampling, { prompt
   return scores;
 }
 
+const notNumbers = () => new NonFiniteError("[sampling] the logits hold NaN. Did training diverge?");
+
+/** @throws {NonFiniteError} unless one can draw by logits of which this is the largest, or NaN if one is */
+export function checkLargest(logit: number, temperature: number): void {
+  if (Number.isNaN(logit)) throw notNumbers();
+  if (logit === Number.NEGATIVE_INFINITY || (logit === Number.POSITIVE_INFINITY && temperature > 0)) {
+    throw new NonFiniteError(
+      `[sampling] the largest logit is ${logit}; expected a finite one. Did training diverge, or does logitBias ban every token?`,
+    );
+  }
+}
+
+/** Whether the likeliest token by the model's own scores is the one that is drawn. */
+export function takesLikeliest(options: ResolvedSampling): boolean {
+  const { temperature, repetitionPenalty, presencePenalty, frequencyPenalty, logitBias } = options;
+  const adjusts = repetitionPenalty !== 1 || presencePenalty !== 0 || frequencyPenalty !== 0 || logitBias.length > 0;
+  return temperature === 0 && !adjusts;
+}
+
 /** The id of the largest score, the lowest on ties. */
 function likeliestId(scores: Float64Array): number {
   let best = 0;
   for (let id = 0; id < scores.length; id++) {
-    if (Number.isNaN(scores[id]!)) throw new NonFiniteError("[sampling] the logits hold NaN. Did training diverge?");
+    if (Number.isNaN(scores[id]!)) throw notNumbers();
     if (scores[id]! > scores[best]!) best = id;
   }
   return best;
@@ -175,11 +194,7 @@ export function tokenProbabilities(
   const scores = adjusted(logits, options, history);
   const best = likeliestId(scores);
   const highest = scores[best]!;
-  if (highest === Number.NEGATIVE_INFINITY || (highest === Number.POSITIVE_INFINITY && temperature > 0)) {
-    throw new NonFiniteError(
-      `[sampling] the largest logit is ${highest}; expected a finite one. Did training diverge, or does logitBias ban every token?`,
-    );
-  }
+  checkLargest(highest, temperature);
   if (temperature === 0) return new Float64Array(scores.length).fill(1, best, best + 1);
   const threshold =
     topK === undefined || topK >= scores.length ? Number.NEGATIVE_INFINITY : kthLargest(scores.slice(), topK);

@@ -4,6 +4,7 @@ import type { KvCache } from "../cache.js";
 import type { ForwardOptions } from "../forward-options.js";
 import type { Parameters } from "../parameters.js";
 import type { Transformer } from "../transformer.js";
+import { DecodeStep, decodes, type Likeliest, type NextToken } from "./decode-step.js";
 
 /** New tokens of one sequence. */
 export interface NewTokens {
@@ -15,6 +16,8 @@ export interface NewTokens {
   vocabSize: number;
   /** Leading positions of the sequence that see each other. */
   prefix: number;
+  /** Tokens that may still be drawn. */
+  left: number;
 }
 
 /** What a model says about the next token of one sequence. */
@@ -31,23 +34,61 @@ export async function readLogits(logits: Tensor): Promise<Float32Array | Float64
   return (await wide.data()) as Float32Array | Float64Array;
 }
 
+export interface ScorerOptions extends Pick<ForwardOptions, "state"> {
+  /** Whether steps of one token for each sequence are captured where they can be; default true. */
+  captureStep?: boolean | undefined;
+}
+
 export class Scorer {
   readonly #device: Device | undefined;
   readonly #forward: ForwardOptions;
+  readonly #decodes: boolean;
+  #step: DecodeStep | undefined;
 
   constructor(
     readonly model: Transformer,
     private readonly params: Parameters,
-    state: ForwardOptions["state"],
+    { state, captureStep = true }: ScorerOptions = {},
   ) {
     this.#device = Object.values(params)[0]?.device;
     this.#forward = state === undefined ? {} : { state };
+    this.#decodes = captureStep && decodes(model, params);
+  }
+
+  /** The likeliest token after those of each sequence, whose cache holds them all; undefined where scores have to be read. Waits for the device. */
+  async likeliest(parts: readonly NewTokens[]): Promise<Likeliest[] | undefined> {
+    return this.#stepFor(parts, true)?.likeliest(nextTokens(parts));
+  }
+
+  /** Gives up what was captured about a sequence, before its cache goes. */
+  forget(cache: KvCache): void {
+    if (this.#step?.involves(cache)) this.dispose();
+  }
+
+  dispose(): void {
+    this.#step?.dispose();
+    this.#step = undefined;
+  }
+
+  /** The step for these tokens, if they are the next ones of sequences that have begun. */
+  #stepFor(parts: readonly NewTokens[], likeliest: boolean): DecodeStep | undefined {
+    const { vocabSize } = parts[0]!;
+    const isNext = ({ ids, scored, cache, vocabSize: own }: NewTokens) =>
+      ids.length === 1 && scored === 1 && cache.batchSize === 1 && cache.room > 0 && own === vocabSize;
+    if (!this.#decodes || !parts.every(isNext)) return undefined;
+    const next = nextTokens(parts);
+    if (!this.#step?.fits(next, likeliest)) {
+      this.dispose();
+      this.#step = new DecodeStep(this.model, this.params, this.#forward, next, likeliest);
+    }
+    return this.#step;
   }
 
   /** The scores after the tokens of each sequence that are to be scored; its cache holds them all. Waits for the device. */
   async score(parts: readonly NewTokens[]): Promise<Scores[][]> {
     const vocabSizes = [...new Set(parts.map(({ vocabSize }) => vocabSize))];
-    const [logits, ...sums] = scope(() => this.#pass(parts, vocabSizes));
+    const step = this.#stepFor(parts, false);
+    const [logits, ...sums] = step?.scores(nextTokens(parts)) ?? scope(() => this.#pass(parts, vocabSizes));
     try {
       const [values, ...totals] = (await Promise.all([logits, ...sums].map((x) => x.data()))) as Float32Array[];
       const V = this.model.config.vocabSize;
@@ -84,3 +125,6 @@ export class Scorer {
     return [wide, ...vocabSizes.map((n) => logSumExp(slice(wide, 1, 0, n), { axis: 1 }))];
   }
 }
+
+const nextTokens = (parts: readonly NewTokens[]): NextToken[] =>
+  parts.map(({ ids, cache, vocabSize, left }) => ({ id: ids[0]!, cache, vocabSize, left }));

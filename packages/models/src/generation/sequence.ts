@@ -1,9 +1,10 @@
 /** One sequence of a batch, from its prompt to its end. */
 import type { KvCache } from "../cache.js";
+import type { Likeliest } from "./decode-step.js";
 import { Draws } from "./draws.js";
 import { likeliest } from "./log-probs.js";
 import type { GeneratedToken, Request } from "./options.js";
-import { drawToken, tokenProbabilities } from "./sampling.js";
+import { checkLargest, drawToken, takesLikeliest, tokenProbabilities } from "./sampling.js";
 import type { NewTokens, Scores } from "./scorer.js";
 import { checkDrafted, type DraftCounts } from "./speculation.js";
 import { TokenStream, type TokenStreamOptions } from "./token-stream.js";
@@ -115,7 +116,7 @@ export class Sequence {
 
   #newTokens(ids: readonly number[], cache: KvCache, scored: number): NewTokens {
     const { vocabSize, prefix } = this.request;
-    return { ids, cache, scored, vocabSize, prefix };
+    return { ids, cache, scored, vocabSize, prefix, left: this.left };
   }
 
   /** Makes sure of the random numbers of the next tokens. */
@@ -156,6 +157,21 @@ export class Sequence {
     });
   }
 
+  /** Whether the likeliest of the next tokens is all that it asks for. */
+  get greedy(): boolean {
+    const { sampling, topLogProbs } = this.request;
+    return this.#caches?.draft === undefined && topLogProbs === 0 && takesLikeliest(sampling);
+  }
+
+  /** Takes the likeliest token as the next one, if somebody still wants it. */
+  takeLikeliest({ id, logit, logSumExp }: Likeliest): void {
+    if (this.#ended || this.pending > 0) return;
+    this.#orFail(() => {
+      checkLargest(logit, 0);
+      this.#push({ id, logProb: logit - logSumExp, top: [] });
+    });
+  }
+
   /** Gives the drafted tokens that are right, and one more. @returns how many were right */
   #check(drafted: readonly Drafted[], scores: readonly Scores[]): number {
     for (const [i, { id, probabilities }] of drafted.entries()) {
@@ -182,12 +198,17 @@ export class Sequence {
   }
 
   #give(id: number, { logits, logSumExp }: Scores): void {
-    const { stopTokens, topLogProbs } = this.request;
+    const withLogProb = (id: number) => ({ id, logProb: logits[id]! - logSumExp });
+    this.#push({ ...withLogProb(id), top: likeliest(logits, this.request.topLogProbs).map(withLogProb) });
+  }
+
+  #push(token: GeneratedToken): void {
+    const { stopTokens } = this.request;
+    const { id } = token;
     this.#drawn++;
     this.#ids.push(id);
     this.#count(id, 1);
-    const withLogProb = (id: number) => ({ id, logProb: logits[id]! - logSumExp });
-    this.stream.push({ ...withLogProb(id), top: likeliest(logits, topLogProbs).map(withLogProb) });
+    this.stream.push(token);
     if (this.left === 0 || stopTokens.has(id)) this.end();
   }
 

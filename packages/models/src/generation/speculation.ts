@@ -51,7 +51,7 @@ export class Drafter {
   readonly tokens: number;
 
   /** @param target - the configuration of the model that checks */
-  constructor({ model, params, state, tokens = 4 }: DraftModel, target: ResolvedConfig) {
+  constructor({ model, params, tokens = 4, ...state }: DraftModel, target: ResolvedConfig, captureStep?: boolean) {
     checkInteger("draft.tokens", tokens, 1);
     if (target.ropeScaling?.type === "dynamic") {
       throw new OptionError(
@@ -59,7 +59,7 @@ export class Drafter {
       );
     }
     this.tokens = tokens;
-    this.#scorer = new Scorer(model, params, state);
+    this.#scorer = new Scorer(model, params, { ...state, captureStep });
     this.#config = model.config;
   }
 
@@ -75,6 +75,11 @@ export class Drafter {
   /** A cache of the small model for one sequence. */
   cache(expected: number): KvCache {
     return new KvCache(this.#config, { expected, rollback: this.tokens });
+  }
+
+  /** Gives up what was captured about a sequence, before its cache goes. */
+  forget(cache: KvCache): void {
+    this.#scorer.forget(cache);
   }
 
   /**

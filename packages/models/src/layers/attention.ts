@@ -4,7 +4,10 @@ import {
   attention,
   cachedAttention,
   concat,
+  type DecodeMemory,
+  decodeAttention,
   linear,
+  linearAdd,
   linearMany,
   type RopeAngles,
   reshape,
@@ -13,14 +16,14 @@ import {
   type Tensor,
 } from "@llmeff/tensor";
 import type { ResolvedLayer } from "../attention-config.js";
-import type { RowCache } from "../cache.js";
-import type { CacheSpan } from "../cached-tokens.js";
+import type { LayerCache, RowCache } from "../cache.js";
+import type { CacheSpan, NextTokens } from "../cached-tokens.js";
 import type { ResolvedConfig } from "../config.js";
 import type { AttentionMasks } from "../forward-options.js";
 import { attentionBiases } from "../parameters.js";
 import { lengthScaled } from "./length-scale.js";
 import type { Lookup } from "./lookup.js";
-import { headNormed } from "./norm.js";
+import { type Along, headNormed } from "./norm.js";
 import { keepsKeysUnturned, rowsOf, turned } from "./rotary.js";
 
 type LayerOf<K extends ResolvedLayer["kind"]> = Extract<ResolvedLayer, { kind: K }>;
@@ -37,6 +40,10 @@ export interface AttentionContext {
   layer: number;
   /** The parts of the pass that belong to one cache each; undefined without caches. */
   spans: readonly CacheSpan[] | undefined;
+  /** Of a pass over the next token of several sequences, in the place of spans. */
+  next: NextTokens | undefined;
+  /** What the products take along, so that `x` isn't normed yet and the result is the stream; undefined: nothing. */
+  along?: Along | undefined;
 }
 
 /**
@@ -49,13 +56,14 @@ export function attend(context: AttentionContext, layer: ResolvedLayer, x: Tenso
   const mixed = layer.kind === "dot" ? dot(context, layer, x) : simplicial(context, layer, x);
   const { config, parameter } = context;
   const [B, T] = x.shape as [number, number];
-  const bias = attentionBiases(config).output ? parameter("o_proj.bias") : undefined;
-  return linear(reshape(mixed, [B, T, config.numHeads * config.headDim]), parameter("o_proj.weight"), bias);
+  const [rows, weight] = [reshape(mixed, [B, T, config.numHeads * config.headDim]), parameter("o_proj.weight")];
+  if (context.along !== undefined) return linearAdd(context.along.residual, rows, weight);
+  return linear(rows, weight, attentionBiases(config).output ? parameter("o_proj.bias") : undefined);
 }
 
 /** Projections as heads `[B, T, heads, headDim]`, those of `normed` with the RMS norm of their name. */
 function heads(
-  { config, parameter }: AttentionContext,
+  { config, parameter, along }: AttentionContext,
   x: Tensor,
   names: readonly string[],
   normed: readonly string[],
@@ -65,7 +73,7 @@ function heads(
   const weights = names.map((name) => parameter(`${name}_proj.weight`));
   const projected = attentionBiases(config).inputs
     ? weights.map((weight, i) => linear(x, weight, parameter(`${names[i]}_proj.bias`)))
-    : linearMany(x, weights);
+    : linearMany(x, weights, { norm: along?.norm });
   return projected.map((all, i) => {
     const split = reshape(all, [B, T, all.shape[2]! / headDim, headDim]);
     return normed.includes(names[i]!) ? headNormed(config, parameter, `${names[i]}_norm`, split) : split;
@@ -102,15 +110,20 @@ function masksFrom({ prefix, start }: CacheSpan, offset: number): { prefix?: num
 }
 
 function dot(context: AttentionContext, layer: LayerOf<"dot">, x: Tensor): Tensor {
-  const { config, masks, spans } = context;
+  const { config, masks, spans, next } = context;
   const angles = layer.rope ? context.angles : undefined;
   const [plain, k, v] = heads(context, x, ["q", "k", "v"], layer.qkNorm ? ["q", "k"] : []) as [Tensor, Tensor, Tensor];
-  const q = lengthScaled(plain, spans ?? [{ start: 0, length: x.shape[1]! }], layer.scaleFrom);
+  const places = next?.positions ?? spans ?? [{ start: 0, length: x.shape[1]! }];
+  const q = lengthScaled(plain, places, layer.scaleFrom);
   const options: AttentionOptions = {
     scale: config.attentionScale,
     softcap: config.attentionSoftcap,
     ...(layer.window === undefined ? {} : { window: layer.window }),
   };
+  if (next !== undefined) {
+    const memories = next.caches.map(({ layers }) => memoryOf(layers[context.layer]!));
+    return decodeAttention(q, k, v, memories, next.positions, { ...options, ...withRope(angles) });
+  }
   if (spans === undefined) return attention(q, k, v, { ...options, ...masks, ...withRope(angles) });
   if (keepsKeysUnturned(config)) {
     return overSpans(spans, [turned(q, angles), k, v], (span, [q, k, v]) => {
@@ -127,6 +140,11 @@ function dot(context: AttentionContext, layer: LayerOf<"dot">, x: Tensor): Tenso
     return { length: span.length, keys, values, kept, ...masksFrom(span, offset) };
   });
   return cachedAttention(turned(q, angles), turned(k, angles), v, sequences, options);
+}
+
+function memoryOf({ k, v }: LayerCache): DecodeMemory {
+  const { buffer: keys, offset } = k.memory!;
+  return { keys, values: v.memory!.buffer, offset };
 }
 
 const withRope = (rope: RopeAngles | undefined) => (rope === undefined ? {} : { rope });

@@ -4,16 +4,19 @@ import {
   groupedMatmul,
   groupedMatmulMany,
   linear,
+  linearAdd,
   linearMany,
   mul,
   relu,
   square,
   swiglu,
+  swigluLinear,
   type Tensor,
   transpose,
 } from "@llmeff/tensor";
 import { isGated, type ResolvedConfig } from "../config.js";
 import type { Lookup } from "./lookup.js";
+import type { Along } from "./norm.js";
 
 type FeedForwardConfig = Pick<ResolvedConfig, "feedForward" | "feedForwardBias">;
 
@@ -26,11 +29,20 @@ function activated({ feedForward }: FeedForwardConfig, x: Tensor): Tensor {
   return gelu(x, { approximate: feedForward === "gelu" ? "tanh" : "none" });
 }
 
-/** `down(act(gate x) ∘ up x)` or `down(act(up x))`. */
-export function feedForward(config: FeedForwardConfig, parameter: Lookup, x: Tensor): Tensor {
+/** Whether products of the feed-forward part may take something along. */
+export function takesAlong({ feedForward, feedForwardBias }: FeedForwardConfig): boolean {
+  return feedForward === "swiglu" && !feedForwardBias;
+}
+
+/** `down(act(gate x) ∘ up x)` or `down(act(up x))`; with `along`, of the norm of `x` and added to the stream. */
+export function feedForward(config: FeedForwardConfig, parameter: Lookup, x: Tensor, along?: Along): Tensor {
   const weight = (name: string) => parameter(`${name}_proj.weight`);
   const bias = (name: string) => (config.feedForwardBias ? parameter(`${name}_proj.bias`) : undefined);
   const down = (inner: Tensor) => linear(inner, weight("down"), bias("down"));
+  if (takesAlong(config)) {
+    const inner = swigluLinear(x, weight("gate"), weight("up"), { norm: along?.norm });
+    return along === undefined ? down(inner) : linearAdd(along.residual, inner, weight("down"));
+  }
   if (isGated(config)) {
     const [gate, up] = config.feedForwardBias
       ? [linear(x, weight("gate"), bias("gate")), linear(x, weight("up"), bias("up"))]

@@ -1,5 +1,5 @@
 /** The norms of a model: RMS or layer norm, alone or with the addition to the residual stream before it. */
-import { addLayerNorm, addRmsNorm, layerNorm, rmsNorm, type Tensor } from "@llmeff/tensor";
+import { addLayerNorm, addRmsNorm, layerNorm, type RmsNormOfInput, rmsNorm, type Tensor } from "@llmeff/tensor";
 import type { ResolvedConfig } from "../config.js";
 import type { Lookup } from "./lookup.js";
 
@@ -15,6 +15,17 @@ export function normed(config: NormConfig, parameter: Lookup, name: string, x: T
 /** The RMS norm of a name, which heads of queries and keys have whatever the other norms are. */
 export function headNormed(config: NormConfig, parameter: Lookup, name: string, x: Tensor): Tensor {
   return rmsNorm(x, parameter(`${name}.weight`), { eps: config.normEps, plusOne: config.normPlusOne });
+}
+
+/** What goes along with the products of a sublayer: the norm before the first, and the stream that the last is added to. */
+export interface Along {
+  norm: RmsNormOfInput;
+  residual: Tensor;
+}
+
+/** The RMS norm of a name, to be taken along. */
+export function normAlong({ normEps: eps, normPlusOne: plusOne }: NormConfig, parameter: Lookup, name: string) {
+  return { weight: parameter(`${name}.weight`), eps, plusOne };
 }
 
 /** The residual stream, and what is still to be added to it: the next norm does so in the same pass. */

@@ -3,6 +3,7 @@
  * (models.md §4.2). All of it is computed on the device: nothing is read by the host, so that a step with experts can be captured.
  */
 import {
+  add,
   argsort,
   cumsum,
   floorDivide,
@@ -10,6 +11,7 @@ import {
   gatherSum,
   indexSelect,
   less,
+  lessEqual,
   maximum,
   minimum,
   OptionError,
@@ -18,6 +20,7 @@ import {
   scatterAdd,
   slice,
   sub,
+  sum,
   type Tensor,
   transpose,
   where,
@@ -80,27 +83,28 @@ export function dispatchTokens(indices: Tensor, load: Tensor, capacity: number):
   const position = scatterAdd(none, 0, order, numbers);
   const slot = sub(position, gather(starts(load), 0, chosen));
   const slots = ofTokens(slot);
-  // n · k + j of the assignments in choice-major order.
+  // n · k + j of the assignments in choice-major order, and so sorted by expert.
   const names = reshape(transpose(reshape(numbers, [N, k])), [A]);
+  const sorted = indexSelect(names, 0, order);
   if (capacity >= N) {
-    const source = reshape(indexSelect(names, 0, order), [A, 1]);
+    const source = reshape(sorted, [A, 1]);
     return { counts: load, place: ofTokens(position), source, slots, dropped: reshape(slice(none, 0, 0, 1), []) };
   }
   const counts = minimum(load, capacity);
   const rows = Math.min(A, load.size * capacity);
   const kept = less(slot, capacity);
   const place = slot.add(gather(starts(counts), 0, chosen));
-  // Those dropped meet in one more row behind all others.
-  const named = scatterAdd(
-    zeros([rows + 1], { dtype: "int32", device: indices.device }),
-    0,
-    where(kept, place, rows),
-    names.add(1),
-  );
+  // A row's expert is the first one whose rows end behind it; its assignments begin elsewhere among the sorted ones.
+  const row = countUp(rows, indices.device);
+  const ended = lessEqual(cumsum(counts, 0), reshape(row, [rows, 1])).astype("float32");
+  const expert = sum(ended, { axis: 1 }).astype("int32");
+  const used = less(expert, load.size);
+  const begin = gather(sub(starts(load), starts(counts)), 0, where(used, expert, 0));
+  const source = where(used, gather(sorted, 0, where(used, add(row, begin), 0)), -1);
   return {
     counts,
     place: ofTokens(where(kept, place, -1)),
-    source: reshape(slice(named, 0, 0, rows).sub(1), [rows, 1]),
+    source: reshape(source, [rows, 1]),
     slots,
     dropped: reshape(slice(cumsum(maximum(sub(load, capacity), 0), 0), 0, -1), []),
   };

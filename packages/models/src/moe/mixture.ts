@@ -3,6 +3,7 @@ import {
   accumulationDType,
   add,
   linear,
+  linearWide,
   mul,
   OptionError,
   ones,
@@ -53,14 +54,10 @@ const linearConfig = (feedForward: ResolvedConfig["feedForward"]) => ({ feedForw
 
 /** The router's scores are computed in float32 or wider, whatever the model's dtype: bfloat16 would tie experts. */
 function routerLogits(x: Tensor, router: Tensor, jitter: MixtureOptions["jitter"]): Tensor {
+  if (jitter === undefined) return linearWide(x, router);
   const dtype = accumulationDType(x.dtype);
-  const widened = (y: Tensor) => (y.dtype === dtype ? y : y.astype(dtype));
-  let input = widened(x);
-  if (jitter !== undefined) {
-    const noise = randomUniform(jitter.key, x.shape, { dtype, device: x.device });
-    input = mul(input, add(mul(noise, 2 * jitter.size), 1 - jitter.size));
-  }
-  return linear(input, widened(router));
+  const noise = randomUniform(jitter.key, x.shape, { dtype, device: x.device });
+  return linear(mul(x.astype(dtype), add(mul(noise, 2 * jitter.size), 1 - jitter.size)), router.astype(dtype));
 }
 
 /**

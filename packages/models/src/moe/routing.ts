@@ -2,7 +2,7 @@
 import {
   add,
   div,
-  expand,
+  equal,
   gather,
   greater,
   logSumExp,
@@ -10,9 +10,7 @@ import {
   mul,
   OptionError,
   oneHot,
-  ones,
   reshape,
-  scatterAdd,
   sigmoid,
   softmax,
   square,
@@ -21,9 +19,9 @@ import {
   topK,
   unsqueeze,
   where,
-  zeros,
 } from "@llmeff/tensor";
 import type { MixtureOfExperts } from "../experts-config.js";
+import { countUp } from "./dispatch.js";
 
 export type RoutingOptions = Pick<MixtureOfExperts, "topK" | "score" | "normTopK" | "routedScale" | "groups">;
 
@@ -43,11 +41,11 @@ export interface Routing {
   zLoss: Tensor;
 }
 
-/** How often each of `count` ids occurs. */
+/** How often each of `count` ids occurs. By comparing: few ids that occur often are the worst case of scattering. */
 function histogram(ids: Tensor, count: number): Tensor {
-  const { device } = ids;
-  const each = expand(ones([1], { dtype: "int32", device }), [ids.size]);
-  return scatterAdd(zeros([count], { dtype: "int32", device }), 0, reshape(ids, [ids.size]), each);
+  const same = equal(reshape(ids, [ids.size, 1]), countUp(count, ids.device));
+  // Exact as long as floating-point numbers count.
+  return sum(same.astype(ids.size < 2 ** 24 ? "float32" : "float64"), { axis: 0 }).astype("int32");
 }
 
 /** Scores with −∞ for the experts of all but the best groups; a group is as good as the sum of its two best. */

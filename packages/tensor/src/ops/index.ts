@@ -53,6 +53,11 @@ export {
   linearCrossEntropyParts,
 } from "./cross-entropy.js";
 export { type CumsumOptions, cumsum } from "./cumsum.js";
+export {
+  type DecodeAttentionOptions,
+  type DecodeMemory,
+  decodeAttention,
+} from "./decode-attention.js";
 export { dropout } from "./dropout.js";
 export { einsum } from "./einsum.js";
 export { embedding } from "./embedding.js";
@@ -60,13 +65,15 @@ export { gather, indexAdd, indexCopyInto, indexSelect, oneHot, scatterAdd } from
 export { gatherSum } from "./gather-sum.js";
 export { groupedMatmul, groupedMatmulMany } from "./grouped-matmul.js";
 export { addLayerNorm, type LayerNormOptions, layerNorm } from "./layer-norm.js";
+export { likeliestInto } from "./likeliest.js";
 export { cholesky, choleskySolve } from "./linalg/cholesky.js";
 export { type Eigh, eigh } from "./linalg/eigh.js";
 export { type Qr, qr } from "./linalg/qr.js";
 export { type Svd, svd } from "./linalg/svd.js";
 export { type TriangularSolveOptions, triangularSolve } from "./linalg/triangular-solve.js";
 export { type LinearOptions, linear } from "./linear.js";
-export { linearMany } from "./linear-many.js";
+export { type LinearManyOptions, linearAdd, linearMany, type RmsNormOfInput } from "./linear-many.js";
+export { linearWide } from "./linear-wide.js";
 export { klDivergence } from "./losses/kl-divergence.js";
 export type { LossOptions, LossReduction } from "./losses/reduction.js";
 export { type HuberLossOptions, huberLoss, l1Loss, mseLoss } from "./losses/regression.js";
@@ -124,7 +131,7 @@ export {
   type TopKOptions,
   topK,
 } from "./sort.js";
-export { swiglu } from "./swiglu.js";
+export { swiglu, swigluLinear } from "./swiglu.js";
 export { toDevice } from "./transfer.js";
 export {
   abs,

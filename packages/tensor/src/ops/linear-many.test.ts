@@ -79,3 +79,81 @@ describe("linearMany", () => {
     expect(() => linearMany(x, [normal(1, [4, 3], "float64")])).toThrow(t.DTypeError);
   });
 });
+
+describe("swigluLinear", () => {
+  it.each([
+    [1, "float32"],
+    [3, "float32"],
+    [6, "bfloat16"],
+    [300, "float32"],
+  ] as const)("is swiglu of two layers, of %d rows of %s", (rows, dtype) => {
+    const x = normal(1, [2, rows, 64]).astype(dtype);
+    const [gate, up] = [normal(2, [40, 64]).astype(dtype), normal(3, [40, 64]).astype(dtype)];
+    const numbers = (y: Tensor) => y.astype("float64").dataSync();
+    const wanted = t.swiglu(linear(x, gate), linear(x, up));
+    // Products of sums of 64 terms, of about 8 each.
+    const atol = dtype === "float32" ? 1e-3 : 2;
+    expectClose(numbers(t.swigluLinear(x, gate, up)), numbers(wanted), { atol });
+    if (dtype !== "float32") return;
+    const grads = (f: (x: Tensor, gate: Tensor, up: Tensor) => Tensor) =>
+      valueAndGrad((p) => f(p.x, p.gate, p.up).sum(), { x, gate, up }).grads;
+    const [found, composed] = [grads(t.swigluLinear), grads((x, g, u) => t.swiglu(linear(x, g), linear(x, u)))];
+    for (const name of ["x", "gate", "up"] as const) {
+      expectClose(found[name].dataSync(), composed[name].dataSync(), { atol: 0.05 });
+    }
+  });
+
+  it("refuses sizes that don't fit", () => {
+    const x = normal(1, [2, 8]);
+    expect(() => t.swigluLinear(x, normal(2, [4, 8]), normal(3, [5, 8]))).toThrow(
+      "expected x […, I], gate and up [F, I]",
+    );
+    expect(() => t.swigluLinear(x, normal(2, [4, 9]), normal(3, [4, 9]))).toThrow("received [2, 8], [4, 9] and [4, 9]");
+  });
+});
+
+describe("products with what goes along", () => {
+  const numbers = (y: Tensor) => y.astype("float64").dataSync();
+  it.each([
+    [1, "float32"],
+    [5, "float32"],
+    [12, "float32"],
+    [4, "bfloat16"],
+    [300, "float32"],
+  ] as const)("take a norm and a residual stream, of %d rows of %s", (rows, dtype) => {
+    const make = (seed: number, shape: number[]) => normal(seed, shape).astype(dtype);
+    const [x, residual] = [make(1, [rows, 64]), make(2, [rows, 24])];
+    const [a, b, c] = [make(3, [24, 64]), make(4, [24, 64]), make(5, [7, 64])];
+    const norm = { weight: make(6, [64]), eps: 1e-3, plusOne: true };
+    const normed = t.rmsNorm(x, norm.weight, norm);
+    // Sums of 64 terms of about 1, and rounding of what is about 8.
+    const atol = dtype === "float32" ? 1e-4 : 0.5;
+    const found = [...linearMany(x, [a, c], { norm }), t.swigluLinear(x, a, b, { norm }), t.linearAdd(residual, x, a)];
+    const wanted = [
+      linear(normed, a),
+      linear(normed, c),
+      t.swiglu(linear(normed, a), linear(normed, b)),
+      residual.add(linear(x, a)),
+    ];
+    for (const [i, y] of found.entries()) {
+      expect(y.shape).toEqual(wanted[i]!.shape);
+      expectClose(numbers(y), numbers(wanted[i]!), { atol: i === 2 ? 20 * atol : atol });
+    }
+    if (dtype !== "float32") return;
+    const grads = (f: (p: Record<"x" | "residual" | "weight", Tensor>) => Tensor) =>
+      valueAndGrad((p) => f(p).sum(), { x, residual, weight: norm.weight }).grads;
+    const along = grads((p) =>
+      t.linearAdd(p.residual, p.x, a).add(linearMany(p.x, [b], { norm: { ...norm, weight: p.weight } })[0]!),
+    );
+    const apart = grads((p) => p.residual.add(linear(p.x, a)).add(linear(t.rmsNorm(p.x, p.weight, norm), b)));
+    for (const name of ["x", "residual", "weight"] as const) {
+      expectClose(along[name].dataSync(), apart[name].dataSync(), { atol: 1e-3 * rows });
+    }
+  });
+
+  it("refuse sizes that don't fit", () => {
+    const x = normal(1, [2, 8]);
+    expect(() => t.linearAdd(normal(2, [2, 5]), x, normal(3, [4, 8]))).toThrow("received [2, 5], [2, 8] and [4, 8]");
+    expect(() => linearMany(x, [normal(3, [4, 8])], { norm: { weight: normal(2, [7]) } })).toThrow("weight [C]");
+  });
+});

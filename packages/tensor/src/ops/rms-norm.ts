@@ -80,7 +80,8 @@ export interface RmsNormOptions {
   plusOne?: boolean;
 }
 
-function settingsOf(where: string, x: Tensor, weight: Tensor, { eps = 1e-5, plusOne = false }: RmsNormOptions) {
+/** @internal */
+export function settingsOf(where: string, x: Tensor, weight: Tensor, { eps = 1e-5, plusOne = false }: RmsNormOptions) {
   if (x.rank === 0 || weight.rank !== 1 || x.shape.at(-1) !== weight.size) {
     throw new ShapeError(
       `[${where}] expected x […, C] and weight [C]; received ${formatShape(x.shape)} and ${formatShape(weight.shape)}.`,

@@ -35,6 +35,14 @@ export const productCases: OpCase[] = [
     },
   },
   {
+    name: "linearWide",
+    inputs: [
+      [6, 4],
+      [3, 4],
+    ],
+    compute: (x, w) => t.linearWide(x!, w!),
+  },
+  {
     name: "groupedMatmul with an empty group and rows of none",
     inputs: [
       [9, 4],

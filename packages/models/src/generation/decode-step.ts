@@ -1,0 +1,213 @@
+/** Steps of one token for each of the same sequences, captured after the first few: from there on a step is one replay. */
+import {
+  accumulationDType,
+  add,
+  type CapturedStep,
+  CaptureError,
+  captureStep,
+  copyInto,
+  keep,
+  likeliestInto,
+  logSumExp,
+  scope,
+  slice,
+  type Tensor,
+  tensor,
+  unsqueeze,
+} from "@llmeff/tensor";
+import type { KvCache } from "../cache.js";
+import { takesNextTokens } from "../cached-tokens.js";
+import type { ForwardOptions } from "../forward-options.js";
+import type { Parameters } from "../parameters.js";
+import type { Transformer } from "../transformer.js";
+
+/** Steps as they are before one is captured: a batch whose sequences soon change would capture for nothing. */
+const settled = 4;
+/** Steps that the device has ahead of the token that is read, so that it needn't wait for the host. */
+const ahead = 2;
+
+/** A next token. */
+export interface NextToken {
+  id: number;
+  cache: KvCache;
+  /** Ids from here on aren't scored. */
+  vocabSize: number;
+  /** Tokens that may still be drawn, the next one included. */
+  left: number;
+}
+
+/** The likeliest token after the next one. */
+export interface Likeliest {
+  id: number;
+  logit: number;
+  logSumExp: number;
+}
+
+/** Whether steps of these parameters can be captured. */
+export function decodes({ config }: Transformer, params: Parameters): boolean {
+  const [first] = Object.values(params);
+  // The CPU computes in float32, and would make all of a narrower memory wide at each step.
+  const widens = first?.device === "cpu" && accumulationDType(first.dtype) !== first.dtype;
+  return first !== undefined && !widens && takesNextTokens(config);
+}
+
+/** The memory of each layer's keys: a captured step works on this one, and no longer fits when rows have moved to another. */
+const memoriesOf = (caches: readonly KvCache[]) =>
+  caches.flatMap(({ layers }) => layers.map(({ k }) => k.memory?.buffer));
+
+interface Queued {
+  result: Tensor;
+  read: Promise<Likeliest[]>;
+}
+
+/** The next token of each of the same sequences, over and over. */
+export class DecodeStep {
+  /** int32 `[N]` */
+  readonly #tokens: Tensor;
+  /** int32 `[N]` */
+  readonly #positions: Tensor;
+  readonly #caches: readonly KvCache[];
+  readonly #vocabSize: number;
+  readonly #memories: readonly (Tensor | undefined)[];
+  readonly #step: CapturedStep<never, Tensor[]>;
+  readonly #queued: Queued[] = [];
+  /** Tokens and positions of the first of the queued steps, or of the next one that will be queued. */
+  #at: readonly { id: number; length: number }[] = [];
+
+  /** @param likeliest - whether a step gives the likeliest tokens alone: then the device goes on with them by itself */
+  constructor(
+    private readonly model: Transformer,
+    private readonly params: Parameters,
+    private readonly forward: ForwardOptions,
+    parts: readonly NextToken[],
+    private readonly givesLikeliest: boolean,
+  ) {
+    const { device } = Object.values(params)[0]!;
+    const N = parts.length;
+    this.#caches = parts.map(({ cache }) => cache);
+    this.#vocabSize = parts[0]!.vocabSize;
+    this.#memories = memoriesOf(this.#caches);
+    this.#tokens = keep(tensor(new Int32Array(N), { device }));
+    this.#positions = keep(tensor(new Int32Array(N), { device }));
+    this.#step = captureStep<never, Tensor[]>(() => this.#pass(), { inputs: {}, warmup: settled, device });
+  }
+
+  /** Whether it is about these sequences in this order, and their rows are where they were. */
+  fits(parts: readonly NextToken[], likeliest: boolean): boolean {
+    const same = parts.length === this.#caches.length && parts.every(({ cache }, i) => cache === this.#caches[i]);
+    if (!same || likeliest !== this.givesLikeliest || parts[0]!.vocabSize !== this.#vocabSize) return false;
+    return memoriesOf(this.#caches).every((memory, i) => memory === this.#memories[i]);
+  }
+
+  involves(cache: KvCache): boolean {
+    return this.#caches.includes(cache);
+  }
+
+  /** Scores after the tokens, `[N, V]` in float32 or wider, and their log-sum-exps `[N]`. */
+  scores(parts: readonly NextToken[]): [scores: Tensor, logSumExps: Tensor] {
+    this.#place(parts);
+    const results = this.#replay();
+    for (const cache of this.#caches) cache.count(1);
+    return results as [Tensor, Tensor];
+  }
+
+  /** The likeliest tokens after these. Waits for the device, which goes on with those. */
+  async likeliest(parts: readonly NextToken[]): Promise<Likeliest[]> {
+    const known = this.#at.length > 0 && parts.every(({ id, cache }, i) => this.#isAt(i, id, cache.length));
+    if (!known) {
+      this.#drop();
+      this.#place(parts);
+    }
+    const most = parts.reduce((least, { left, cache }) => Math.min(least, left, cache.room), 1 + ahead);
+    const wanted = this.#step.mode === "captured" ? most : 1;
+    while (this.#queued.length < wanted) this.#queue();
+    const { read } = this.#queued[0]!;
+    const found = await read;
+    this.#queued.shift();
+    for (const cache of this.#caches) cache.count(1);
+    this.#at = found.map(({ id }, i) => ({ id, length: this.#caches[i]!.length }));
+    return found;
+  }
+
+  #isAt(i: number, id: number, length: number): boolean {
+    const at = this.#at[i]!;
+    return at.id === id && at.length === length;
+  }
+
+  /** Tells the device the tokens and their positions. */
+  #place(parts: readonly NextToken[]): void {
+    const int32 = (values: readonly number[], like: Tensor) =>
+      tensor(Int32Array.from(values), { shape: like.shape, device: like.device });
+    scope(() => {
+      copyInto(
+        this.#tokens,
+        int32(
+          parts.map(({ id }) => id),
+          this.#tokens,
+        ),
+      );
+      copyInto(
+        this.#positions,
+        int32(
+          parts.map(({ cache }) => cache.length),
+          this.#positions,
+        ),
+      );
+    });
+    this.#at = parts.map(({ id, cache }) => ({ id, length: cache.length }));
+  }
+
+  #queue(): void {
+    const [result] = this.#replay() as [Tensor];
+    const read = readLikeliest(result, this.#caches.length);
+    read.catch(() => undefined); // of a step that nobody waits for
+    this.#queued.push({ result, read });
+  }
+
+  #replay(): Tensor[] {
+    const inputs = {} as Readonly<Record<never, Tensor>>;
+    try {
+      return this.#step(inputs);
+    } catch (error) {
+      // A model that can't be captured: nothing has happened, and the step runs as it is from here on.
+      if (error instanceof CaptureError) return this.#step(inputs);
+      throw error;
+    }
+  }
+
+  #pass(): Tensor[] {
+    const next = { caches: this.#caches, positions: this.#positions };
+    const scores = this.model.lastLogits(this.params, unsqueeze(this.#tokens, 0), next, this.forward);
+    if (this.givesLikeliest) {
+      copyInto(this.#positions, add(this.#positions, 1));
+      return [likeliestInto(this.#tokens, slice(scores, 1, 0, this.#vocabSize))];
+    }
+    const numbers = accumulationDType(scores.dtype);
+    const wide = scores.dtype === numbers ? scores : scores.astype(numbers);
+    return [wide, logSumExp(slice(wide, 1, 0, this.#vocabSize), { axis: 1 })];
+  }
+
+  #drop(): void {
+    for (const { result } of this.#queued.splice(0)) result.dispose();
+  }
+
+  dispose(): void {
+    this.#drop();
+    this.#step.dispose();
+    this.#tokens.dispose();
+    this.#positions.dispose();
+  }
+}
+
+async function readLikeliest(result: Tensor, N: number): Promise<Likeliest[]> {
+  try {
+    const values = (await result.data()) as Float32Array | Float64Array;
+    return Array.from({ length: N }, (_, i) => ({
+      id: values[i]!,
+      logit: values[N + i]!,
+      logSumExp: values[2 * N + i]!,
+    }));
+  } finally {
+    result.dispose();
+  }
+}
