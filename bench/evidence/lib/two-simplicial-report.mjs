@@ -162,6 +162,17 @@ function exponentTable({ fits, difference }) {
   };
 }
 
+/** Arms that might do better with a rate outside of those that were tried. */
+function atBorder(results) {
+  return results.flatMap(({ part, arms: own }) =>
+    own.flatMap(({ arm, rate, tuned }) => {
+      const tried = part.rates.filter((_, i) => tuned[i].value !== undefined);
+      const border = tried.length > 1 && [Math.min(...tried), Math.max(...tried)].includes(rate);
+      return border ? [`${part.title} (${arms[arm].label})`] : [];
+    }),
+  );
+}
+
 function tuningTable(results) {
   const metricOf = (part, { value, tokensToTarget }) => {
     if (value === undefined) return "–";
@@ -169,6 +180,7 @@ function tuningTable(results) {
     if (part.metric === "loss") return value.toFixed(4);
     return tokensToTarget === null ? percent(value) : `${percent(value)}, ${formatCompact(tokensToTarget)}`;
   };
+  const border = atBorder(results);
   const most = Math.max(...results.map(({ part }) => part.rates.length));
   return {
     caption: "What each learning rate came to, with a seed of its own",
@@ -188,7 +200,7 @@ function tuningTable(results) {
         result.rate ?? null,
       ]),
     ),
-    note: "Accuracy with the tokens to 95 %, or the loss; on tasks after at most so many steps as the settings say. Chosen: the fewest tokens, else the highest accuracy or the lowest loss.",
+    note: `Accuracy with the tokens to 95 %, or the loss; on tasks after at most so many steps as the settings say. Chosen: the fewest tokens, else the highest accuracy or the lowest loss.${border.length > 0 ? ` At the border of what was tried: ${border.join(", ")}.` : ""}`,
   };
 }
 
@@ -246,12 +258,17 @@ function costFacts(results) {
  * @param options.machines - those that the results come from
  */
 export async function tell(path, results, { seeds, settings, machines, width }) {
-  const tasks = results.filter(({ part }) => part.metric === "accuracy");
-  const text = results.filter(({ part }) => part.metric === "loss");
+  // A part whose rates alone are known has its place among the rates.
+  const judged = results.filter(({ arms: own }) => own.some(({ runs }) => known(runs).length > 0));
+  const tasks = judged.filter(({ part }) => part.metric === "accuracy");
+  const text = judged.filter(({ part }) => part.metric === "loss");
   const fitted = exponents(text, seeds);
+  const isFitted = Object.values(fitted.fits).some((fit) => fit !== undefined);
+  const textTables = [textTable(text), ...(isFitted ? [exponentTable(fitted)] : [])];
   const tables = [
     ...(tasks.length > 0 ? [taskTable(tasks)] : []),
-    ...(text.length > 0 ? [textTable(text), exponentTable(fitted)] : []),
+    ...(text.length > 0 ? textTables : []),
+    tuningTable(results),
   ];
   for (const table of tables) console.log(renderTextTable(table, { width }));
   const blocks = (of) => of.map((table) => ({ kind: "table", ...table }));
@@ -266,7 +283,7 @@ export async function tell(path, results, { seeds, settings, machines, width }) 
       ),
       ...section(
         "Text",
-        text.length > 0 ? [...blocks([textTable(text), exponentTable(fitted)]), exponentChart(text, fitted)] : [],
+        text.length > 0 ? [...blocks(textTables), ...(isFitted ? [exponentChart(text, fitted)] : [])] : [],
       ),
       {
         title: "Arms and learning rates",

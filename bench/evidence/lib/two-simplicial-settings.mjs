@@ -103,12 +103,12 @@ export const scales = {
         warmupSteps: 50,
         evaluateEvery: 25,
         heldOut: 1000,
-        rates: [1e-3, 2e-3, 4e-3],
+        rates: [5e-4, 1e-3, 2e-3, 4e-3],
       },
     },
     text: {
       ...{ widths: { small: 96, medium: 192, large: 320 }, headDim: 32, layers: 4, windows: { w1: 64, w2: 16 } },
-      ...{ seqLen: 256, batchSize: 32, steps: 800, evaluations: 20, heldOut: 512, rates: [1e-3, 2e-3, 4e-3] },
+      ...{ seqLen: 256, batchSize: 32, steps: 800, evaluations: 20, heldOut: 512, rates: [5e-4, 1e-3, 2e-3, 4e-3] },
     },
   },
 };
