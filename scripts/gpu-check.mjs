@@ -15,7 +15,7 @@ import { availableParallelism } from "node:os";
 import { dirname, join } from "node:path";
 import { parseArgs } from "node:util";
 import { addonPath, buildDir, isUpToDate, runCmakeJs } from "../native/scripts/cmake-js.mjs";
-import { sanitize, sanitizerPath } from "./lib/compute-sanitizer.mjs";
+import { racecheckFilter, sanitize, sanitizerPath } from "./lib/compute-sanitizer.mjs";
 import { add, format, runCounted } from "./lib/counted.mjs";
 import { capture, run } from "./lib/process.mjs";
 import { runVitest } from "./lib/vitest.mjs";
@@ -57,7 +57,8 @@ function kernels(filter) {
 const sharing =
   /^(?!.*(?:not_finite|infinit|nan_|outside)).*(?:attention|simplicial|linear|cross_entropy|norm|softmax|reduce|variance|log_sum_exp|argsort|top_k|cumsum|embedding_grad|sonew|copy|conv2d|factorizations)/;
 
-function sanitized(tool, options, concerns = /./) {
+/** @param filterOf - from the sanitizer to its options and what they leave out */
+function sanitized(tool, filterOf, concerns = /./) {
   return (filter) => {
     const sanitizer = sanitizerPath();
     if (sanitizer === undefined) return fail("compute-sanitizer is not here. It comes with the CUDA toolkit.");
@@ -65,6 +66,8 @@ function sanitized(tool, options, concerns = /./) {
     const tests = capture(cudaTests, ["--list"]).stdout.trim().split("\n");
     const chosen = tests.filter((name) => (filter.length > 0 ? name.includes(filter[0]) : concerns.test(name)));
     if (chosen.length === 0) return fail(`there is no test with ${filter[0]} in its name.`);
+    const { options, leftOut } = filterOf(sanitizer);
+    if (leftOut !== undefined) console.log(leftOut);
     return sanitize({ sanitizer, tool, options, program: cudaTests, tests: chosen });
   };
 }
@@ -88,8 +91,8 @@ const checks = {
   suites: () => onGpu([...suites, "--maxWorkers=4"]),
   // One at a time: some take all the memory that there is. Those of two GPUs are named as not run where there is one.
   failures: () => onGpu(["test/gpu", "--no-file-parallelism"]),
-  memcheck: sanitized("memcheck", ["--leak-check", "no"]),
-  racecheck: sanitized("racecheck", [], sharing),
+  memcheck: sanitized("memcheck", () => ({ options: ["--leak-check", "no"] })),
+  racecheck: sanitized("racecheck", racecheckFilter, sharing),
   bench,
 };
 

@@ -42,6 +42,7 @@ struct Consumer {
   uint32_t weights[kSteps][4], ds[kSteps][4];
   uint32_t turned[kSoftcap ? kSteps : 1][4];  // weights times the slope of the soft cap
 
+  // One lane arrives for its warp, after the others' reads and writes.
   __device__ void release(uint64_t* barrier) const {
     __syncwarp();
     if (threadIdx.x % 32 == 0) mbarrier_arrive(barrier);

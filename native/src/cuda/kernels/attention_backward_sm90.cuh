@@ -60,7 +60,7 @@ struct BackwardShared {
   uint64_t q_full[kQueryStages], q_empty[kQueryStages], dout_full[kDoutStages], dout_empty[kDoutStages];
   uint64_t dq_full[kWriters], dq_empty[kWriters];  // the consumers are done with a dq buffer; its writer is
   uint64_t sum_full[kWriters];                     // the writer has loaded it
-  int work;                                        // −1: no more
+  int work;                                        // −1: no more; guarded by kv_full and kv_empty
 };
 
 // One tile n of keys, and the query tiles m in [begin, end) that see some of them.
@@ -196,6 +196,7 @@ __device__ void write_sums(const BackwardParams& p, BackwardShared<kWidth>& shar
           fence_async();
         }
         if (last) {
+          // The buffer is free: dq_full was awaited at its former use, and what was stored from it then has been read.
           mbarrier_arrive_expect(&shared.sum_full[writer], sizeof shared.dq[0]);
           bulk_load(buffer, sum, sizeof shared.dq[0], &shared.sum_full[writer]);
           mbarrier_wait(&shared.dq_full[writer], phase);

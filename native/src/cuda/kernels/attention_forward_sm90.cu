@@ -54,7 +54,7 @@ struct ForwardShared {
   alignas(1024) __nv_bfloat16 v[Tile::kStages][kKeys * kWidth];
   uint64_t q_full[kQueryStages], q_empty[kQueryStages];
   uint64_t k_full[Tile::kStages], k_empty[Tile::kStages], v_full[Tile::kStages], v_empty[Tile::kStages];
-  int work[kQueryStages];  // −1: no more
+  int work[kQueryStages];  // −1: no more; guarded by q_full and q_empty
 };
 
 // Tiles end with the last row; the first begins at a negative row where they don't divide T. Under causality that is
@@ -154,6 +154,7 @@ struct Consumer {
   int first_key[2], last_key[2];  // of the two rows
   uint64_t q_operand;
 
+  // One lane arrives for its warp, after the others' reads and writes.
   __device__ void release(uint64_t* barrier) const {
     __syncwarp();
     if (threadIdx.x % 32 == 0) mbarrier_arrive(barrier);

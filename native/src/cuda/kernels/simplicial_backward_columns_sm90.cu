@@ -328,7 +328,8 @@ __device__ void consume(const Problem& p, Shared<D>& shared, int half, int threa
       const float* stats = shared.stats[stage] + lane % 4 * 4;
       wgmma_wait<1>();  // S of n, and all of n - 1
       pin(S);
-      if (previous >= 0) release(previous);
+      __syncwarp();  // release(), without a branch around it
+      if (previous >= 0 && lane == 0) mbarrier_arrive(&shared.empty[previous]);
       previous = stage;
 
 #pragma unroll

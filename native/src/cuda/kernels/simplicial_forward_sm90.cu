@@ -659,7 +659,7 @@ __device__ void merge(Accumulator<C>& state, char* buffer, int thread, int quad,
     rows[kConsumer * 64 + row] = make_float2(state.m.upper, state.l.upper);
     rows[kConsumer * 64 + row + 8] = make_float2(state.m.lower, state.l.lower);
   }
-  named_barrier_wait(3, kConsumerThreads);
+  named_barrier_wait(3, kConsumerThreads);  // both have sent
   const float2 upper = rows[(1 - kConsumer) * 64 + row], lower = rows[(1 - kConsumer) * 64 + row + 8];
   const RowPair m = {fmaxf(state.m.upper, upper.x), fmaxf(state.m.lower, lower.x)};
   const RowPair mine = {exp2_approx(state.m.upper - m.upper), exp2_approx(state.m.lower - m.lower)};
