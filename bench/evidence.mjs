@@ -11,6 +11,11 @@
  *   npm run evidence -- online-convex                                S-AdaGrad and its baselines on streams of logistic losses
  *   npm run evidence -- autoencoder --device cuda --workers 0        runs nothing: tables and figures of the results that are kept
  *   npm run evidence -- language-model --device cuda --dtype bfloat16   AdamW, Muon, SOAP, SONew, Shampoo and S-Shampoo on a small language model
+ *   npm run evidence -- two-simplicial                              2-simplicial against dot-product attention: tokens to 95 % accuracy, exponents on text
+ *   npm run evidence -- two-simplicial --size gpu --device cuda --dtype bfloat16 --corpus books-train.jsonl.gz --only match3,text-small
+ *
+ * `--results FOLDER` keeps the trials elsewhere. Of `two-simplicial`: `--size smoke|cpu|gpu`, `--corpus FILE` (JSON lines with `text` and `split`; by default
+ * the project's novels), `--out FOLDER` for the report (default runs/two-simplicial-SIZE).
  */
 import { parseArgs } from "node:util";
 import * as autoencoder from "./evidence/autoencoder.mjs";
@@ -20,6 +25,7 @@ import { Results } from "./evidence/lib/trials.mjs";
 import * as onlineConvex from "./evidence/online-convex.mjs";
 import * as sketchyRank from "./evidence/sketchy-rank.mjs";
 import * as sketchySpectra from "./evidence/sketchy-spectra.mjs";
+import * as twoSimplicial from "./evidence/two-simplicial.mjs";
 import { describeMachine } from "./lib/machine.mjs";
 
 const studies = {
@@ -28,7 +34,10 @@ const studies = {
   "online-convex": onlineConvex,
   "sketchy-rank": sketchyRank,
   "sketchy-spectra": sketchySpectra,
+  "two-simplicial": twoSimplicial,
 };
+/** Options of one study with their defaults, which are texts. */
+const ownOptions = Object.assign({}, ...Object.values(studies).map(({ options }) => options));
 const sizeNames = [...new Set(Object.values(studies).flatMap(({ sizes }) => Object.keys(sizes)))];
 
 function fail(message) {
@@ -43,7 +52,8 @@ const { values, positionals } = parseArgs({
     dtype: { type: "string", default: "float32" },
     only: { type: "string" },
     workers: { type: "string", default: "1" },
-    ...Object.fromEntries(sizeNames.map((name) => [name, { type: "string" }])),
+    results: { type: "string" },
+    ...Object.fromEntries([...sizeNames, ...Object.keys(ownOptions)].map((name) => [name, { type: "string" }])),
   },
 });
 
@@ -70,6 +80,7 @@ await run({
   dtype: values.dtype,
   device: values.device,
   workers: count("workers", values.workers, 0),
-  results: new Results(name, describeMachine()),
+  results: new Results(name, describeMachine(), values.results),
+  options: Object.fromEntries(Object.entries(ownOptions).map(([name, value]) => [name, values[name] ?? value])),
   sizes: { ...sizes, ...Object.fromEntries(given.map((size) => [size, count(size, values[size])])) },
 });

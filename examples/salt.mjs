@@ -83,7 +83,7 @@ const sizes = {
     pool: 2 ** 16,
     evaluateEvery: 40,
     evaluateWindows: 512,
-    rates: [1e-3, 2e-3, 4e-3],
+    rates: [5e-4, 1e-3, 2e-3],
     warmupSteps: 50,
     dtype: "bfloat16",
     maxTokens: 2 ** 24,

@@ -15,6 +15,7 @@ const keyOf = (trial) => JSON.stringify(trial);
 /** Results by trial, as kept in `bench/results/NAME.jsonl`. */
 export class Results {
   #byTrial = new Map();
+  #machines = new Map();
 
   constructor(name, machine, folder = resultsFolder) {
     this.path = join(folder, `${name}.jsonl`);
@@ -23,9 +24,19 @@ export class Results {
     if (!existsSync(this.path)) return;
     for (const line of readFileSync(this.path, "utf8").split("\n")) {
       if (line === "") continue;
-      const { trial, result } = JSON.parse(line);
-      this.#byTrial.set(keyOf(trial), result);
+      const { trial, result, machine } = JSON.parse(line);
+      this.#keep(trial, result, machine);
     }
+  }
+
+  #keep(trial, result, { commit: _, date: __, load: ___, ...machine }) {
+    this.#byTrial.set(keyOf(trial), result);
+    this.#machines.set(JSON.stringify(machine), machine);
+  }
+
+  /** Those that the results come from, each once. */
+  get machines() {
+    return [...this.#machines.values()];
   }
 
   get(trial) {
@@ -33,7 +44,7 @@ export class Results {
   }
 
   add(trial, result) {
-    this.#byTrial.set(keyOf(trial), result);
+    this.#keep(trial, result, this.machine);
     mkdirSync(dirname(this.path), { recursive: true });
     appendFileSync(this.path, `${JSON.stringify({ bench: this.name, trial, result, machine: this.machine })}\n`);
   }

@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import { OptionError } from "@llmeff/native/errors";
 import type { Seed } from "./philox.js";
-import type { Split } from "./relation-composition.js";
+import type { Split } from "./sampled-task.js";
 
 export interface HoldOutOptions {
   /** Share of the documents for validation; default 0.01. */

@@ -83,10 +83,18 @@ export { fillNormal, fillUniform, type PhiloxFillOptions } from "./philox-fill.j
 export { type PrefetchOptions, prefetch } from "./prefetch.js";
 export { Random, streamNumberOf, streamOf } from "./random.js";
 export {
-  RelationComposition,
-  type RelationCompositionOptions,
-  type Split,
-} from "./relation-composition.js";
+  type FunctionCompositionOptions,
+  functionCompositionTask,
+  type InductionOptions,
+  inductionTask,
+  type MatchOptions,
+  matchTask,
+  type ParityOptions,
+  parityTask,
+  ReasoningTask,
+  type ReasoningTaskDefinition,
+} from "./reasoning-tasks.js";
+export { RelationComposition, type RelationCompositionOptions } from "./relation-composition.js";
 export {
   drawPassages,
   type Passage,
@@ -95,6 +103,7 @@ export {
   RepetitionCounter,
   repetitionBins,
 } from "./repetition.js";
+export { SampledTask, type SampledTaskOptions, type Split } from "./sampled-task.js";
 export {
   type BatchOf,
   SelectedWindows,

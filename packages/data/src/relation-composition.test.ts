@@ -2,7 +2,8 @@ import { FormatError, OptionError } from "@llmeff/native/errors";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { type Batch, IGNORE_INDEX } from "./batch.js";
-import { balancedDensity, RelationComposition, type Split } from "./relation-composition.js";
+import { balancedDensity, RelationComposition } from "./relation-composition.js";
+import type { Split } from "./sampled-task.js";
 
 /** Does some k have A_ik and B_kj? Read off the tokens by the definition, without the generator's help. */
 function answer(row: Int32Array, n: number, i: number, j: number): number {

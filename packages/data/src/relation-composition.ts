@@ -7,32 +7,14 @@
  * Sequence of `3n²` tokens: A row by row (tokens 0, 1), B row by row (tokens 2, 3), then all n² queries (token 4), answered at once;
  * loss falls only on the queries, with targets 0 and 1.
  */
-import { OptionError } from "@llmeff/native/errors";
-import {
-  type Batch,
-  type BatchSet,
-  type BatchSource,
-  IGNORE_INDEX,
-  type JsonObject,
-  readState,
-  requireInteger,
-} from "./batch.js";
-import { type Seed, words64 } from "./philox.js";
+import { type Batch, IGNORE_INDEX, type JsonObject, requireInteger } from "./batch.js";
 import { fillUniform } from "./philox-fill.js";
 import { streamOf } from "./random.js";
+import { requireOneOf, SampledTask, type SampledTaskOptions } from "./sampled-task.js";
 
-const SPLITS = ["train", "valid", "test"] as const;
-export type Split = (typeof SPLITS)[number];
-
-export interface RelationCompositionOptions {
+export interface RelationCompositionOptions extends SampledTaskOptions {
   /** n, the side of the matrices; default 4. */
   size?: number;
-  /** B: sequences a batch. */
-  batchSize: number;
-  /** Default `"train"`. The splits draw from streams that never meet. */
-  split?: Split;
-  /** Default 0. */
-  seed?: Seed;
   /**
    * What a token says about its place. `"positional"` (default): nothing, five tokens in all, for models with absolute position embeddings.
    * `"tagged"`: every place has tokens of its own, `5n²` in all, for models whose positions are only relative, such as rotary ones:
@@ -48,42 +30,28 @@ export interface RelationCompositionOptions {
  * const train = new RelationComposition({ batchSize: 128 });
  * const { tokens, targets } = train.next(); // [128, 48] each
  */
-export class RelationComposition implements BatchSource {
+export class RelationComposition extends SampledTask {
   readonly size: number;
-  readonly batchSize: number;
   /** T = 3n² */
   readonly seqLen: number;
   readonly vocabSize: number;
-  readonly split: Split;
   readonly encoding: "positional" | "tagged";
-  readonly #seed: Seed;
+  protected readonly answers: number;
   readonly #stream: bigint;
-  #index = 0;
 
   constructor(options: RelationCompositionOptions) {
-    const { size = 4, batchSize, split = "train", seed = 0, encoding = "positional" } = options;
+    super("RelationComposition", options);
+    const { size = 4, encoding = "positional" } = options;
     this.size = requireInteger("RelationComposition", "size", size, 1);
-    this.batchSize = requireInteger("RelationComposition", "batchSize", batchSize, 1);
-    this.split = requireOneOf("split", split, SPLITS);
-    this.encoding = requireOneOf("encoding", encoding, ["positional", "tagged"] as const);
+    this.encoding = requireOneOf("RelationComposition", "encoding", encoding, ["positional", "tagged"] as const);
+    this.answers = size * size;
     this.seqLen = 3 * size * size;
     this.vocabSize = encoding === "tagged" ? 5 * size * size : 5;
-    words64(seed);
-    this.#seed = seed;
     // The split is part of the stream's name; the sample index selects blocks inside the stream.
-    this.#stream = streamOf(`relation-composition/${size}/${split}`);
+    this.#stream = streamOf(`relation-composition/${size}/${this.split}`);
   }
 
-  next(): Batch {
-    const batch = this.samples(this.#index, this.batchSize);
-    this.#index += this.batchSize;
-    return batch;
-  }
-
-  /** Samples `first .. first + count - 1`, wherever `next()` stands. */
-  samples(first: number, count: number): Batch {
-    requireInteger("RelationComposition.samples", "first", first, 0);
-    requireInteger("RelationComposition.samples", "count", count, 1);
+  protected write(first: number, count: number): Batch {
     const { size, seqLen } = this;
     const tokens = new Int32Array(count * seqLen);
     const targets = new Int32Array(count * seqLen).fill(IGNORE_INDEX);
@@ -91,7 +59,7 @@ export class RelationComposition implements BatchSource {
     const random = new Float64Array(entries);
     const density = balancedDensity(size);
     for (let b = 0; b < count; b++) {
-      fillUniform(random, { seed: this.#seed, stream: this.#stream, offset: (first + b) * entries });
+      fillUniform(random, { seed: this.seed, stream: this.#stream, offset: (first + b) * entries });
       const row = b * seqLen;
       for (let i = 0; i < entries; i++) tokens[row + i] = random[i]! < density ? 1 : 0;
       composeInto(targets.subarray(row + entries, row + seqLen), tokens.subarray(row, row + entries), size);
@@ -100,29 +68,9 @@ export class RelationComposition implements BatchSource {
     return { tokens, targets, batchSize: count, seqLen };
   }
 
-  /** The first `count` samples of this split as a finite set, in batches of `batchSize`. */
-  first(count: number): BatchSet {
-    requireInteger("RelationComposition.first", "count", count, 1);
-    const self = this;
-    return {
-      targetCount: count * this.size * this.size,
-      *[Symbol.iterator]() {
-        for (let at = 0; at < count; at += self.batchSize) yield self.samples(at, Math.min(self.batchSize, count - at));
-      },
-    };
-  }
-
-  state(): JsonObject {
-    return { ...this.#identity(), index: this.#index };
-  }
-
-  restore(state: JsonObject): void {
-    this.#index = readState("RelationComposition.restore", state, this.#identity(), ["index"]).index;
-  }
-
-  #identity(): JsonObject {
+  protected identity(): JsonObject {
     const { size, split, encoding } = this;
-    return { kind: "relation-composition", seed: String(this.#seed), size, split, encoding };
+    return { kind: "relation-composition", seed: String(this.seed), size, split, encoding };
   }
 
   /** Turns the bits of A and B, followed by n² queries, into tokens in place. */
@@ -157,13 +105,4 @@ function composeInto(out: Int32Array, bits: Int32Array, n: number): void {
       for (let j = 0; j < n; j++) out[i * n + j]! |= bits[n * n + k * n + j]!;
     }
   }
-}
-
-function requireOneOf<T extends string>(name: string, value: T, allowed: readonly T[]): T {
-  if (!allowed.includes(value)) {
-    throw new OptionError(
-      `[RelationComposition] ${name} must be one of ${allowed.map((a) => `"${a}"`).join(", ")}; received ${JSON.stringify(value)}.`,
-    );
-  }
-  return value;
 }

@@ -32,7 +32,7 @@ struct Decode {
   int first;  // sequence of this launch
   int heads, kv_heads, width, half, window;
   bool interleaved;
-  float scale, softcap;
+  double scale, softcap;
   Guard guard;
   ValueCheck check;
 };
@@ -134,9 +134,10 @@ __global__ void __launch_bounds__(kBlockThreads) decode_attention_kernel(const _
 
   const int warp = threadIdx.x / 32, group = threadIdx.x % 32 / kLanes, lane = threadIdx.x % kLanes;
   const int packs = a.width / kPack;
-  const W to_bits =
-      static_cast<W>(a.scale) * (a.softcap > 0 ? W{1} / static_cast<W>(a.softcap) : static_cast<W>(1.4426950408889634));
-  const W cap = static_cast<W>(a.softcap) * static_cast<W>(1.4426950408889634);
+  // Logits are powers of two; capped ones become that after their tanh.
+  const bool capped = a.softcap > 0;
+  const W log2e = static_cast<W>(1.4426950408889634), cap = static_cast<W>(a.softcap) * log2e;
+  const W to_bits = static_cast<W>(a.scale) * (capped ? W{1} / static_cast<W>(a.softcap) : log2e);
   W own[kWidth];
 #pragma unroll
   for (int i = 0; i < kPer; ++i)
@@ -156,7 +157,7 @@ __global__ void __launch_bounds__(kBlockThreads) decode_attention_kernel(const _
         for (int e = 0; e < kPack; ++e) sum += own[i * kPack + e] * widen<W>(key[i].at[e]);
 #pragma unroll
     for (int distance = kLanes / 2; distance > 0; distance /= 2) sum += __shfl_xor_sync(0xFFFFFFFFu, sum, distance);
-    return a.softcap > 0 ? cap * tanh(sum) : sum;
+    return capped ? cap * tanh(sum) : sum;
   };
   const auto load = [&](const T* from, Group<T, kPack>(&packs_of)[kPer]) {
 #pragma unroll
@@ -299,7 +300,7 @@ void CudaKernels::decode_attention(const In& q, const In& k, const In& v, const 
   a.heads = static_cast<int>(q.shape[2]), a.kv_heads = static_cast<int>(k.shape[2]);
   a.width = static_cast<int>(q.shape[3]), a.half = cos.present() ? static_cast<int>(cos.shape[1]) : 0;
   a.window = static_cast<int>(std::min<int64_t>(window, INT32_MAX)), a.interleaved = interleaved;
-  a.scale = static_cast<float>(scale), a.softcap = static_cast<float>(softcap);
+  a.scale = scale, a.softcap = softcap;
   a.guard = cuda_.guard();  // of earlier checks: this one changes while the kernel runs
   a.check = cuda_.check_values([](int64_t sequence, int32_t position) {
     return formatted("[decodeAttention] position %d of sequence %lld is outside its memory", position,

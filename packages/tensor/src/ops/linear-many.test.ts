@@ -151,6 +151,18 @@ describe("products with what goes along", () => {
     }
   });
 
+  it("have the gradients of the norm's weight alone, and of the stream alone", () => {
+    const [x, weight, stream] = [normal(1, [2, 8]), normal(2, [4, 8]), normal(3, [2, 4])];
+    const scale = normal(4, [8]);
+    const dscale = (f: (scale: Tensor) => Tensor) => valueAndGrad((p) => f(p.scale).sum(), { scale }).grads.scale;
+    const wanted = dscale((s) => linear(t.rmsNorm(x, s), weight)).dataSync();
+    expectClose(dscale((s) => linearMany(x, [weight], { norm: { weight: s } })[0]!).dataSync(), wanted, { atol: 1e-5 });
+    const gated = dscale((s) => t.swigluLinear(x, weight, weight, { norm: { weight: s } }));
+    expect(largest(gated.dataSync())).toBeGreaterThan(0);
+    const { grads } = valueAndGrad((p) => t.linearAdd(p.stream, x, weight).sum(), { stream });
+    expect([...grads.stream.dataSync()]).toEqual(new Array(8).fill(1));
+  });
+
   it("refuse sizes that don't fit", () => {
     const x = normal(1, [2, 8]);
     expect(() => t.linearAdd(normal(2, [2, 5]), x, normal(3, [4, 8]))).toThrow("received [2, 5], [2, 8] and [4, 8]");

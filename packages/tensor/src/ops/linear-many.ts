@@ -15,10 +15,10 @@ import { split } from "./slice.js";
 /** Rows from which on copying the weights to one place costs less than the products gain. With few, reading them is all the work. */
 const manyRows = 256;
 
-/** Whether products of `x` with these weights may be one call of the engine with all that goes along: without a gradient, of few rows. @internal */
-export function areFew(where: string, x: Tensor, weights: readonly Tensor[]): boolean {
+/** Whether products of `x` with these weights may be one call of the engine with `others` along: without a gradient, of few rows. @internal */
+export function areFew(where: string, x: Tensor, weights: readonly Tensor[], others: readonly Tensor[] = []): boolean {
   const few = leadingSize(x.shape) < manyRows && weights.length <= 8 && weights.every(({ size }) => size > 0);
-  return few && x.size > 0 && currentTape()?.needsOf(where, [x, ...weights]) === undefined;
+  return few && x.size > 0 && currentTape()?.needsOf(where, [x, ...weights, ...others]) === undefined;
 }
 
 /** Whether the CPU would make 16-bit weights wide: it multiplies them as they are, but takes nothing else along. @internal */
@@ -89,7 +89,7 @@ export function linearMany<W extends readonly Tensor[]>(
       );
     }
   }
-  const few = areFew("linearMany", x, weights) && (norm === undefined || !widens(x));
+  const few = areFew("linearMany", x, weights, norm && [norm.weight]) && (norm === undefined || !widens(x));
   if (norm !== undefined && !few) return scope(() => linearMany(rmsNorm(x, norm.weight, norm), weights));
   const together = leadingSize(x.shape) >= manyRows && weights.length > 1;
   const results =
@@ -120,8 +120,7 @@ export function linearAdd(residual: Tensor, x: Tensor, weight: Tensor): Tensor {
       `[${where}] expected residual […, O], x […, I] and weight [O, I]; received ${formatShape(residual.shape)}, ${formatShape(x.shape)} and ${formatShape(weight.shape)}.`,
     );
   }
-  const needsGradient = currentTape()?.needsOf(where, [residual]) !== undefined;
-  if (needsGradient || widens(x) || !areFew(where, x, [weight])) return scope(() => add(residual, linear(x, weight)));
+  if (widens(x) || !areFew(where, x, [weight], [residual])) return scope(() => add(residual, linear(x, weight)));
   return onDevice(x.deviceNumber, () =>
     scope(() => {
       const out = Tensor.allocate(x.dtype, residual.shape);

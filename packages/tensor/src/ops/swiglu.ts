@@ -56,7 +56,7 @@ export function swigluLinear(x: Tensor, gate: Tensor, up: Tensor, { norm }: Line
       `[${where}] expected x […, I], gate and up [F, I]; received ${formatShape(x.shape)}, ${formatShape(gate.shape)} and ${formatShape(up.shape)}.`,
     );
   }
-  if (widens(x) || !areFew(where, x, [gate, up])) {
+  if (widens(x) || !areFew(where, x, [gate, up], norm && [norm.weight])) {
     return scope(() => swiglu(...linearMany(x, [gate, up] as const, { norm })));
   }
   return onDevice(x.deviceNumber, () =>

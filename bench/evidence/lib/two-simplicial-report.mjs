@@ -1,0 +1,311 @@
+/** Tables and report of the study of 2-simplicial attention, from its results alone. */
+import { formatCompact, formatDuration, renderTextTable, writeReport } from "@llmeff/report";
+import { fitExponent } from "./exponent.mjs";
+import { mean, meanInterval } from "./statistics.mjs";
+import { arms } from "./two-simplicial-settings.mjs";
+
+const known = (runs) => runs.filter(({ value }) => typeof value === "number");
+
+/** `1.234 [1.111, 1.357]`; without the interval where there is none. */
+function shown({ mean, low, high }, format) {
+  return low === undefined ? format(mean) : `${format(mean)} [${format(low)}, ${format(high)}]`;
+}
+const digits = (count) => (value) => value.toFixed(count);
+const percent = (value) => `${(100 * value).toFixed(1)} %`;
+
+/** Interval of the values at matching seeds of two arms, `undefined` where fewer than two seeds have both. */
+function paired(one, other, read) {
+  const values = one.runs.flatMap((run, i) => {
+    const both = [read(run), read(other.runs[i] ?? {})];
+    return both.every(Number.isFinite) ? [both[0] - both[1]] : [];
+  });
+  return values.length < 2 ? undefined : meanInterval(values);
+}
+
+/** Tokens to the target: the geometric mean with its interval, where every run got there. */
+function tokensOf(runs) {
+  const tokens = runs.map(({ tokensToTarget }) => tokensToTarget);
+  if (runs.length === 0 || tokens.includes(null)) return "–";
+  const { mean, low, high } = meanInterval(tokens.map(Math.log));
+  return shown(
+    { mean: Math.exp(mean), ...(low !== undefined && { low: Math.exp(low), high: Math.exp(high) }) },
+    formatCompact,
+  );
+}
+
+const logTokens = ({ tokensToTarget }) => (tokensToTarget > 0 ? Math.log(tokensToTarget) : Number.NaN);
+
+/** How many times the tokens of the 2-simplicial arm another needs. */
+function ratioTo(result, simplicial) {
+  if (result.arm === "simplicial") return "1";
+  const complete = [result, simplicial].every(
+    ({ runs }) => runs.length > 0 && runs.every(({ tokensToTarget: t }) => t),
+  );
+  const interval = complete ? paired(result, simplicial, logTokens) : undefined;
+  if (interval === undefined) return "–";
+  return shown(Object.fromEntries(Object.entries(interval).map(([name, x]) => [name, Math.exp(x)])), digits(2));
+}
+
+function taskTable(results) {
+  const rows = results.flatMap(({ part, arms: own }) =>
+    own.map((result, i) => {
+      const runs = known(result.runs);
+      return [
+        i === 0 ? part.title : "",
+        arms[result.arm].label,
+        result.parameters,
+        result.rate ?? null,
+        `${runs.filter(({ tokensToTarget }) => tokensToTarget !== null).length} of ${runs.length}`,
+        tokensOf(runs),
+        ratioTo(result, own[0]),
+        runs.length === 0 ? "–" : shown(meanInterval(runs.map(({ value }) => value)), percent),
+      ];
+    }),
+  );
+  return {
+    caption: "Tokens to 95 % accuracy",
+    columns: [
+      { header: "Task" },
+      { header: "Attention" },
+      { header: "Parameters", style: "integer" },
+      { header: "Rate", style: "auto" },
+      { header: "Reached", align: "right" },
+      { header: "Tokens", unit: "95 % interval", align: "right" },
+      { header: "Ratio", unit: "to 2-simplicial", align: "right" },
+      { header: "Last accuracy", unit: "95 % interval", align: "right" },
+    ],
+    rows,
+    note: "On held-out sequences. Tokens: the geometric mean over the seeds, a dash where a seed did not get there within its steps. Ratio: over the same seeds. A run ends at its first evaluation with 95 %. Intervals after Student.",
+  };
+}
+
+/** The loss of each size and arm, with the difference to dot-product attention of the same seeds. */
+function textTable(results) {
+  const rows = results.flatMap(({ part, arms: own }) => {
+    const dot = own.find(({ arm }) => arm === "dot");
+    return own.map((result, i) => {
+      const runs = known(result.runs);
+      const difference = result === dot ? undefined : paired(result, dot, ({ value }) => Math.log(value));
+      return [
+        i === 0 ? part.title : "",
+        arms[result.arm].label,
+        result.parameters,
+        result.rate ?? null,
+        runs.length,
+        runs.length === 0 ? "–" : shown(meanInterval(runs.map(({ value }) => value)), digits(4)),
+        difference === undefined
+          ? "–"
+          : shown(
+              Object.fromEntries(Object.entries(difference).map(([name, x]) => [name, 100 * Math.expm1(x)])),
+              digits(2),
+            ),
+      ];
+    });
+  });
+  return {
+    caption: "Loss on a held-out novel",
+    columns: [
+      { header: "Model" },
+      { header: "Attention" },
+      { header: "Parameters", style: "integer" },
+      { header: "Rate", style: "auto" },
+      { header: "Seeds", style: "integer" },
+      { header: "Loss", unit: "nats/byte, 95 % interval", align: "right" },
+      { header: "Difference", unit: "%, 95 % interval", align: "right" },
+    ],
+    rows,
+    note: "Difference: to dot-product attention, over the same seeds. Intervals after Student.",
+  };
+}
+
+/** A point for each run of an arm that is known, seed by seed where `seed` is given. */
+function pointsOf(results, arm, seed) {
+  return results.flatMap(({ arms: own }) => {
+    const result = own.find((one) => one.arm === arm);
+    const runs = seed === undefined ? result.runs : [result.runs[seed] ?? {}];
+    return known(runs).map(({ value }) => ({ parameters: result.parameters, loss: value }));
+  });
+}
+
+/** Fits of both arms, and how much larger the 2-simplicial exponent is: seed by seed, where all sizes are known. */
+export function exponents(results, seeds) {
+  const sizes = (points) => new Set(points.map(({ parameters }) => parameters)).size;
+  const fits = Object.fromEntries(
+    ["simplicial", "dot"].map((arm) => {
+      const points = pointsOf(results, arm);
+      return [arm, sizes(points) < 3 ? undefined : fitExponent(points)];
+    }),
+  );
+  const differences = seeds.flatMap((_, i) => {
+    const both = ["simplicial", "dot"].map((arm) => pointsOf(results, arm, i));
+    if (both.some((points) => sizes(points) < 3)) return [];
+    const [one, other] = both.map((points) => fitExponent(points).alpha);
+    return [one - other];
+  });
+  return { fits, difference: differences.length < 2 ? undefined : meanInterval(differences) };
+}
+
+function exponentTable({ fits, difference }) {
+  const rows = Object.entries(fits).flatMap(([arm, fit]) =>
+    fit === undefined ? [] : [[arms[arm].label, shown({ ...fit, mean: fit.alpha }, digits(4)), fit.beta, fit.r2]],
+  );
+  return {
+    caption: "Exponents of −ln L = α ln N + β",
+    columns: [
+      { header: "Attention" },
+      { header: "α", unit: "95 % interval", align: "right" },
+      { header: "β", style: "fixed", digits: 4 },
+      { header: "R²", style: "fixed", digits: 4 },
+    ],
+    rows,
+    note: `Least squares over the runs of all sizes and seeds, N the number of parameters. α(2-simplicial) − α(dot-product), seed by seed: ${difference === undefined ? "not known" : shown(difference, digits(4))}. The paper (arXiv:2507.02754), from 1 to 3.5 billion active parameters: exponents 7 to 20 % higher with 2-simplicial attention.`,
+  };
+}
+
+/** Arms that might do better with a rate outside of those that were tried. */
+function atBorder(results) {
+  return results.flatMap(({ part, arms: own }) =>
+    own.flatMap(({ arm, rate, tuned }) => {
+      const tried = part.rates.filter((_, i) => tuned[i].value !== undefined);
+      const border = tried.length > 1 && [Math.min(...tried), Math.max(...tried)].includes(rate);
+      return border ? [`${part.title} (${arms[arm].label})`] : [];
+    }),
+  );
+}
+
+function tuningTable(results) {
+  const metricOf = (part, { value, tokensToTarget }) => {
+    if (value === undefined) return "–";
+    if (value === null) return "diverged";
+    if (part.metric === "loss") return value.toFixed(4);
+    return tokensToTarget === null ? percent(value) : `${percent(value)}, ${formatCompact(tokensToTarget)}`;
+  };
+  const border = atBorder(results);
+  const most = Math.max(...results.map(({ part }) => part.rates.length));
+  return {
+    caption: "What each learning rate came to, with a seed of its own",
+    columns: [
+      { header: "Part" },
+      { header: "Attention" },
+      ...Array.from({ length: most }, (_, i) => ({ header: `Rate ${i + 1}` })),
+      { header: "Chosen", style: "auto" },
+    ],
+    rows: results.flatMap(({ part, arms: own }) =>
+      own.map((result, i) => [
+        i === 0 ? part.title : "",
+        arms[result.arm].label,
+        ...Array.from({ length: most }, (_, k) =>
+          k < part.rates.length ? `${part.rates[k]}: ${metricOf(part, result.tuned[k])}` : "",
+        ),
+        result.rate ?? null,
+      ]),
+    ),
+    note: `Accuracy with the tokens to 95 %, or the loss; on tasks after at most so many steps as the settings say. Chosen: the fewest tokens, else the highest accuracy or the lowest loss.${border.length > 0 ? ` At the border of what was tried: ${border.join(", ")}.` : ""}`,
+  };
+}
+
+/** Held-out accuracy over tokens, mean of the seeds; a run that has ended counts on with its last value. */
+function accuracyChart({ part, arms: own }) {
+  const perStep = part.data.batchSize * part.seqLen;
+  const series = own.flatMap(({ arm, runs }) => {
+    const curves = known(runs).map(({ curve }) => curve);
+    if (curves.length === 0) return [];
+    const steps = [...new Set(curves.flatMap((curve) => curve.map(([step]) => step)))].sort((a, b) => a - b);
+    const at = (curve, step) => (curve.findLast(([own]) => own <= step) ?? curve[0])[1];
+    const y = steps.map((step) => mean(curves.map((curve) => at(curve, step))));
+    return [{ name: arms[arm].label, x: steps.map((step) => step * perStep), y }];
+  });
+  return {
+    ...{ kind: "lineChart", title: part.title, series, x: { label: "tokens" } },
+    y: { label: "accuracy", style: "percent" },
+    references: [{ value: 0.95, label: "95 %" }],
+  };
+}
+
+/** Mean loss of each size, and the fitted laws. */
+export function exponentChart(results, { fits }) {
+  const series = Object.entries(fits).flatMap(([arm, fit]) => {
+    if (fit === undefined) return [];
+    const points = results.map(({ arms: own }) => own.find((one) => one.arm === arm));
+    const x = points.map(({ parameters }) => parameters);
+    return [
+      { name: arms[arm].label, x, y: points.map(({ runs }) => mean(known(runs).map(({ value }) => value))) },
+      { name: `${arms[arm].label}, fit`, x, y: x.map((n) => Math.exp(-fit.alpha * Math.log(n) - fit.beta)) },
+    ];
+  });
+  return {
+    ...{ kind: "lineChart", title: "Loss by size", series },
+    x: { label: "parameters", scale: "log" },
+    y: { label: "nats/byte", scale: "log" },
+  };
+}
+
+/** What all runs took, and on what. */
+function costFacts(results) {
+  const runs = results.flatMap(({ arms: own }) => own.flatMap(({ tuned, runs }) => [...tuned, ...runs]));
+  const ended = runs.filter(({ seconds }) => seconds !== undefined);
+  return [
+    { name: "Runs", value: ended.length },
+    { name: "Training, of all together", value: formatDuration(ended.reduce((sum, { seconds }) => sum + seconds, 0)) },
+    { name: "Devices", value: [...new Set(ended.map(({ deviceName }) => deviceName))].join(", ") },
+  ];
+}
+
+/**
+ * Prints the tables and writes the report.
+ *
+ * @param results - `{ part, arms: [{ arm, parameters, rate, tuned, runs }] }` of each part
+ * @param options.machines - those that the results come from
+ */
+export async function tell(path, results, { seeds, settings, machines, width }) {
+  // A part whose rates alone are known has its place among the rates.
+  const judged = results.filter(({ arms: own }) => own.some(({ runs }) => known(runs).length > 0));
+  const tasks = judged.filter(({ part }) => part.metric === "accuracy");
+  const text = judged.filter(({ part }) => part.metric === "loss");
+  const fitted = exponents(text, seeds);
+  const isFitted = Object.values(fitted.fits).some((fit) => fit !== undefined);
+  const textTables = [textTable(text), ...(isFitted ? [exponentTable(fitted)] : [])];
+  const tables = [
+    ...(tasks.length > 0 ? [taskTable(tasks)] : []),
+    ...(text.length > 0 ? textTables : []),
+    tuningTable(results),
+  ];
+  for (const table of tables) console.log(renderTextTable(table, { width }));
+  const blocks = (of) => of.map((table) => ({ kind: "table", ...table }));
+  const section = (title, own) => (own.length > 0 ? [{ title, blocks: own }] : []);
+  await writeReport(path, {
+    title: "2-simplicial against dot-product attention",
+    subtitle: "equal parameters, equal tokens, learning rates tuned alike",
+    sections: [
+      ...section(
+        "Generated tasks",
+        tasks.length > 0 ? [...blocks([taskTable(tasks)]), ...tasks.map(accuracyChart)] : [],
+      ),
+      ...section(
+        "Text",
+        text.length > 0 ? [...blocks(textTables), ...(isFitted ? [exponentChart(text, fitted)] : [])] : [],
+      ),
+      {
+        title: "Arms and learning rates",
+        blocks: [
+          {
+            kind: "prose",
+            text: Object.values(arms)
+              .map(({ label, what }) => `${label}: ${what}.`)
+              .join("\n\n"),
+          },
+          ...blocks([tuningTable(results)]),
+        ],
+      },
+      {
+        title: "Settings and machine",
+        blocks: [
+          { kind: "json", title: "Parts", value: settings },
+          { kind: "facts", facts: costFacts(results) },
+          { kind: "json", title: "Machines", value: machines },
+        ],
+      },
+    ],
+  });
+  console.log(`open ${path}`);
+}
