@@ -53,7 +53,7 @@ export interface GeneratedToken extends TokenLogProb {
 
 /** A checked request for a sequence. */
 export interface Request {
-  prompt: readonly number[];
+  prompt: Int32Array;
   /** Tokens to draw at most. */
   count: number;
   sampling: ResolvedSampling;
@@ -105,7 +105,7 @@ export function resolveRequest(config: ResolvedConfig, prompt: ArrayLike<number>
   const indivisible = Math.max(prefix, turnsAnew(config, prompt.length) ? prompt.length : 0);
   if (options.cache !== undefined) checkCache(options.cache, prompt.length, indivisible);
   return {
-    prompt: Array.from(prompt),
+    prompt: new Int32Array(prompt),
     count: Math.min(maxTokens, config.maxSeqLen - prompt.length + 1),
     sampling,
     stopTokens: new Set(stopTokens),

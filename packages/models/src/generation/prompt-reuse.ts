@@ -4,18 +4,18 @@ import type { SequenceCaches } from "./sequence.js";
 
 /** What somebody remembers of these tokens. */
 export interface KnownTokens {
-  ids: readonly number[];
+  ids: Int32Array;
   caches: SequenceCaches;
 }
 
-function commonLength(a: readonly number[], b: readonly number[]): number {
+function commonLength(a: Int32Array, b: Int32Array): number {
   const most = Math.min(a.length, b.length);
   for (let i = 0; i < most; i++) if (a[i] !== b[i]) return i;
   return most;
 }
 
 /** How many leading tokens of a prompt are among those known: not the last one, after which the scores are wanted. */
-export function sharedLength(prompt: readonly number[], { ids }: KnownTokens): number {
+export function sharedLength(prompt: Int32Array, { ids }: KnownTokens): number {
   return Math.min(prompt.length - 1, commonLength(prompt, ids));
 }
 

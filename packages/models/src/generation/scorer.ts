@@ -8,7 +8,7 @@ import { DecodeStep, decodes, type Likeliest, type NextToken } from "./decode-st
 
 /** New tokens of one sequence. */
 export interface NewTokens {
-  ids: readonly number[];
+  ids: ArrayLike<number>;
   cache: KvCache;
   /** Of the last how many the scores are wanted. */
   scored: number;
@@ -107,7 +107,7 @@ export class Scorer {
 
   /** Scores `[rows, V]` in float32 or wider, and their log-sum-exp over each of the vocabularies. */
   #pass(parts: readonly NewTokens[], vocabSizes: readonly number[]): [Tensor, ...Tensor[]] {
-    const ids = Int32Array.from(parts.flatMap((part) => part.ids));
+    const ids = joined(parts);
     const tokens = tensor(ids, { shape: [1, ids.length], device: this.#device });
     const rows = parts.map(({ ids, cache, scored, prefix }) => ({
       cache,
@@ -128,3 +128,14 @@ export class Scorer {
 
 const nextTokens = (parts: readonly NewTokens[]): NextToken[] =>
   parts.map(({ ids, cache, vocabSize, left }) => ({ id: ids[0]!, cache, vocabSize, left }));
+
+/** The tokens of all parts, one after the other. */
+function joined(parts: readonly NewTokens[]): Int32Array {
+  const all = new Int32Array(parts.reduce((sum, { ids }) => sum + ids.length, 0));
+  let at = 0;
+  for (const { ids } of parts) {
+    all.set(ids, at);
+    at += ids.length;
+  }
+  return all;
+}

@@ -7,6 +7,7 @@ import type { GeneratedToken, Request } from "./options.js";
 import { checkLargest, drawToken, takesLikeliest, tokenProbabilities } from "./sampling.js";
 import type { NewTokens, Scores } from "./scorer.js";
 import { checkDrafted, type DraftCounts } from "./speculation.js";
+import { TokenIds } from "./token-ids.js";
 import { TokenStream, type TokenStreamOptions } from "./token-stream.js";
 
 export interface SequenceEvents extends Pick<TokenStreamOptions, "capacity" | "onRoom"> {
@@ -28,7 +29,7 @@ interface Drafted {
 
 export class Sequence {
   readonly stream: TokenStream<GeneratedToken>;
-  readonly #ids: number[];
+  readonly #ids: TokenIds;
   readonly #prompt: ReadonlySet<number>;
   /** How often each token was drawn; while a draft is made or checked, its tokens too. */
   readonly #counts = new Map<number, number>();
@@ -46,7 +47,7 @@ export class Sequence {
     private readonly events: SequenceEvents,
   ) {
     const { prompt, seed, signal } = request;
-    this.#ids = [...prompt];
+    this.#ids = new TokenIds(prompt);
     this.#prompt = new Set(prompt);
     this.#draws = new Draws(seed, "token");
     this.#draftDraws = new Draws(seed, "draft");
@@ -66,8 +67,8 @@ export class Sequence {
   }
 
   /** The prompt and what was drawn. */
-  get ids(): readonly number[] {
-    return this.#ids;
+  get ids(): Int32Array {
+    return this.#ids.view();
   }
 
   get length(): number {
@@ -102,7 +103,7 @@ export class Sequence {
   /** The first `length` tokens that the model hasn't seen, with the drafted ones if these are all. */
   input(length: number): NewTokens {
     const { cache } = this.#caches!;
-    const ids = this.#ids.slice(cache.length, cache.length + length);
+    const ids = this.#ids.view(cache.length, cache.length + length);
     if (length < this.pending) return this.#newTokens(ids, cache, 0);
     return this.#newTokens([...ids, ...this.#drafted.map(({ id }) => id)], cache, 1 + this.#drafted.length);
   }
@@ -110,11 +111,11 @@ export class Sequence {
   /** What the draft model hasn't seen of the first `end` tokens, drafted ones included. */
   draftInput(end: number, scored: number): NewTokens {
     const cache = this.#caches!.draft!;
-    const all = [...this.#ids.slice(cache.length), ...this.#drafted.slice(-1).map(({ id }) => id)];
+    const all = [...this.#ids.view(cache.length), ...this.#drafted.slice(-1).map(({ id }) => id)];
     return this.#newTokens(all.slice(0, end - cache.length), cache, scored);
   }
 
-  #newTokens(ids: readonly number[], cache: KvCache, scored: number): NewTokens {
+  #newTokens(ids: ArrayLike<number>, cache: KvCache, scored: number): NewTokens {
     const { vocabSize, prefix } = this.request;
     return { ids, cache, scored, vocabSize, prefix, left: this.left };
   }
