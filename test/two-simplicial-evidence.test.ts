@@ -10,7 +10,7 @@ const evidence = "../bench/evidence";
 const { fitExponent } = await import(`${evidence}/lib/exponent.mjs`);
 const { meanInterval } = await import(`${evidence}/lib/statistics.mjs`);
 const { Results } = await import(`${evidence}/lib/trials.mjs`);
-const { novels } = await import(`${evidence}/lib/two-simplicial-data.mjs`);
+const { majorityRate, novels, sourceOf } = await import(`${evidence}/lib/two-simplicial-data.mjs`);
 const { exponents, tell } = await import(`${evidence}/lib/two-simplicial-report.mjs`);
 const { partNames, partsOf, scales } = await import(`${evidence}/lib/two-simplicial-settings.mjs`);
 const { trainTrial } = await import(`${evidence}/lib/two-simplicial-trial.mjs`);
@@ -24,6 +24,7 @@ interface Trial {
 }
 interface Part {
   name: string;
+  rates: number[];
   data: { kind: string };
   seqLen: number;
   models: Record<string, { attention: { kind: string }[]; maxSeqLen: number }>;
@@ -124,11 +125,11 @@ describe("tell", () => {
   const { seeds } = scales.smoke;
 
   /** The tables of a study whose trials come to what `result` says. */
-  async function tables(result: (trial: Trial) => object) {
+  async function tables(result: (trial: Trial) => object, asked = parts) {
     const log = vi.spyOn(console, "log").mockImplementation(() => undefined);
     const run = (trials: Trial[]) => Promise.all(trials.map(result));
-    const found = await study({ parts, seeds, dtype: "float32", device: "cpu", run });
-    await tell(path, found, { seeds, settings: parts, machines: [], width: 200 });
+    const found = await study({ parts: asked, seeds, dtype: "float32", device: "cpu", run });
+    await tell(path, found, { seeds, settings: asked, machines: [], width: 200 });
     return log.mock.calls.map(([text]) => String(text));
   }
   const done = { value: 0.96, tokensToTarget: 1000, curve: [[3, 0.96]], seconds: 1, deviceName: "none" };
@@ -149,8 +150,42 @@ describe("tell", () => {
   });
 
   it("has means, intervals and ratios where all runs are known", async () => {
-    const [tasks] = await tables(({ arm }) => ({ ...done, tokensToTarget: arm === "dot" ? 2000 : 1000 }));
+    const told = await tables(({ arm }) => ({ ...done, tokensToTarget: arm === "dot" ? 2000 : 1000 }));
+    const [tasks] = told;
+    expect(told.join("\n")).not.toContain("What was not run");
+    expect(readFileSync(path, "utf8")).toContain("learning rates tuned alike");
     expect(rowOf(tasks, "dot-product")).toMatch(/3 of 3 .*2\.00 \[2\.00, 2\.00\] +96\.0 %/);
+  });
+
+  it("lists what was not run, and marks rates of a search that isn't complete", async () => {
+    const searched = parts.map((part) => ({ ...part, rates: [0.001, 0.002, 0.004] }));
+    const told = await tables(({ part, arm, rate, seed }) => {
+      if (part !== "match3" || seed === 2) return {};
+      return arm === "dot" && rate !== 0.002 ? {} : done;
+    }, searched);
+    expect(rowOf(told[0], "dot-product")).toContain(" 0.002* ");
+    expect(rowOf(told[0], "2-simplicial")).toContain(" 0.001 ");
+    expect(told[1]).toMatch(/At the border of what was tried: [^.]*Match3 \(dot-product\)/);
+    const missing = told[2]!.split("\n").map((line) => line.trim().replace(/ {2,}/g, "|"));
+    expect(missing).toContain("Match3|2-simplicial|–|2");
+    expect(missing).toContain("Match3|dot-product|0.001, 0.004|2");
+    expect(missing).toContain("text, width 8|all|all|all");
+    const html = readFileSync(path, "utf8");
+    expect(html).toContain("not all learning rates tried");
+    expect(html).not.toContain("tuned alike");
+    expect(html).toContain("What was not run");
+  });
+});
+
+describe("majorityRate", () => {
+  it("is the share of the commonest answer", () => {
+    const data = { kind: "match", count: 5, modulus: 9, terms: 3, batchSize: 8, heldOut: 20 };
+    const [{ targets }] = sourceOf({ ...data, batchSize: 20 }, "valid", 0).first(20) as [{ targets: Int32Array }];
+    const answers = [...targets].filter((id) => id >= 0);
+    const [first] = answers;
+    const share = answers.filter((id) => id === first).length / answers.length;
+    expect(new Set(answers).size).toBe(2);
+    expect(majorityRate(data)).toBeCloseTo(Math.max(share, 1 - share), 12);
   });
 });
 

@@ -7,7 +7,7 @@ import { mkdirSync } from "node:fs";
 import { basename, join } from "node:path";
 import { Workers } from "./lib/trials.mjs";
 import { novels } from "./lib/two-simplicial-data.mjs";
-import { tell } from "./lib/two-simplicial-report.mjs";
+import { isTried, tell } from "./lib/two-simplicial-report.mjs";
 import { partNames, partsOf, scales } from "./lib/two-simplicial-settings.mjs";
 
 export const title = "2-simplicial against dot-product attention";
@@ -45,7 +45,7 @@ async function armOf(part, arm, { seeds, run, ...setting }) {
 
 /** Runs what is missing of the parts. `run(trials)` gives the trials' results, an empty one for a trial that isn't to be run. */
 export async function study({ parts, ...setting }) {
-  const results = await Promise.all(
+  return Promise.all(
     parts.map(async (part) => ({
       part,
       arms: await Promise.all(
@@ -56,7 +56,6 @@ export async function study({ parts, ...setting }) {
       ),
     })),
   );
-  return results.filter(({ arms }) => arms.some(({ tuned }) => tuned.some(({ value }) => value !== undefined)));
 }
 
 /** Large models first, then the tasks in their order. */
@@ -71,7 +70,7 @@ export async function run({ names, dtype, device, workers: count, results, optio
   const workers = new Workers("two-simplicial.mjs", { count, device, results, costOf });
   const found = await study({ parts, seeds, dtype, device, run: (trials) => workers.run(trials) });
   workers.end();
-  if (found.length === 0) return console.log("no run is known yet");
+  if (!found.some(isTried)) return console.log("no run is known yet");
   const folder = out ?? join("runs", `two-simplicial-${size}`);
   mkdirSync(folder, { recursive: true });
   const width = process.stdout.columns ?? 160;

@@ -4,6 +4,7 @@ import {
   byteTokenizer,
   encodeCorpus,
   functionCompositionTask,
+  IGNORE_INDEX,
   inductionTask,
   matchTask,
   parityTask,
@@ -25,6 +26,18 @@ const tasks = {
 export function sourceOf({ kind, batchSize, heldOut: _, ...options }, split, seed) {
   if (kind === "relations") return new RelationComposition({ ...options, batchSize, split, seed });
   return new ReasoningTask(tasks[kind](options), { batchSize, split, seed });
+}
+
+/** Held out is the same for all seeds, as one batch. */
+const heldOutOf = (data) => sourceOf({ ...data, batchSize: data.heldOut }, "valid", 0).first(data.heldOut);
+
+/** The accuracy on a generated task's held-out sequences of always giving their commonest answer. */
+export function majorityRate(data) {
+  const counts = new Map();
+  const heldOut = heldOutOf(data);
+  for (const { targets } of heldOut) for (const id of targets) counts.set(id, (counts.get(id) ?? 0) + 1);
+  counts.delete(IGNORE_INDEX);
+  return Math.max(...counts.values()) / heldOut.targetCount;
 }
 
 /** The text that comes with the project: seven novels for training, an eighth that is held out. */
@@ -52,11 +65,7 @@ function bytesOf(corpus, split) {
 
 /** `{ train, heldOut }`: a source of batches, and batches of `heldOut` sequences in all. */
 export async function dataOf(data, seed) {
-  if (data.kind !== "text") {
-    // Held out is the same for all seeds, as one batch.
-    const heldOut = sourceOf({ ...data, batchSize: data.heldOut }, "valid", 0).first(data.heldOut);
-    return { train: sourceOf(data, "train", seed), heldOut };
-  }
+  if (data.kind !== "text") return { train: sourceOf(data, "train", seed), heldOut: heldOutOf(data) };
   const { corpus, seqLen, batchSize } = data;
   const [text, novel] = await Promise.all([bytesOf(corpus, "train"), bytesOf(corpus, "valid")]);
   return {
