@@ -179,8 +179,8 @@ TEST(cuda_gather_sum) {
       for (int layout = 0; layout < 8; ++layout) {
         const bool turned = layout & 1, weighted = layout & 2;
         const int64_t beside = layout & 4 ? 0 : 2;  // without, rows of 64 can be read 16 bytes at a time
-        const Twin x = lab().uniform(dtype, {s.rows, s.width + beside})
-                           .as({s.rows, s.width}, {s.width + beside, 1}, beside / 2);
+        const Twin x =
+            lab().uniform(dtype, {s.rows, s.width + beside}).as({s.rows, s.width}, {s.width + beside, 1}, beside / 2);
         const Twin straight = lab().integers({s.sums, s.terms}, -1, static_cast<int32_t>(s.rows));
         const Twin ids = turned ? straight.as({s.sums, s.terms}, {1, s.sums}) : straight;
         // Those of 16-bit rows are float32 every second time.
