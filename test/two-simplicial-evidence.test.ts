@@ -116,6 +116,44 @@ describe("exponents", () => {
   });
 });
 
+describe("tell", () => {
+  const path = join(folder, "told.html");
+  const parts: Part[] = partsOf(scales.smoke, novels).filter(({ name }: Part) =>
+    ["match3", "text-small"].includes(name),
+  );
+  const { seeds } = scales.smoke;
+
+  /** The tables of a study whose trials come to what `result` says. */
+  async function tables(result: (trial: Trial) => object) {
+    const log = vi.spyOn(console, "log").mockImplementation(() => undefined);
+    const run = (trials: Trial[]) => Promise.all(trials.map(result));
+    const found = await study({ parts, seeds, dtype: "float32", device: "cpu", run });
+    await tell(path, found, { seeds, settings: parts, machines: [], width: 200 });
+    return log.mock.calls.map(([text]) => String(text));
+  }
+  const done = { value: 0.96, tokensToTarget: 1000, curve: [[3, 0.96]], seconds: 1, deviceName: "none" };
+  const rowOf = (table: string | undefined, arm: string) =>
+    table!.split("\n").find((line) => line.includes(`${arm} `) && line.includes(" of "))!;
+
+  it("counts over all planned runs, and has no mean where one diverged or wasn't made", async () => {
+    const [tasks, text] = await tables(({ arm, seed }) => {
+      if (arm === "deeper") return seed === 101 ? { ...done, value: null, tokensToTarget: null } : {};
+      if (seed === 3) return arm === "simplicial" ? { ...done, value: null, tokensToTarget: null } : {};
+      return seed === 2 && arm === "dot" ? { ...done, value: 0.5, tokensToTarget: null } : done;
+    });
+    expect(rowOf(tasks, "2-simplicial")).toMatch(/2 of 3 \(1 diverged\) +– +1 +–/);
+    expect(rowOf(tasks, "dot-product")).toMatch(/1 of 3 \(1 not run\) +– +– +–/);
+    expect(rowOf(tasks, "deeper")).toMatch(/0 of 3 \(3 not run\) +– +– +–/);
+    expect(rowOf(text, "2-simplicial")).toMatch(/2 of 3 \(1 diverged\) +– +–/);
+    expect(rowOf(text, "dot-product")).toMatch(/2 of 3 \(1 not run\) +– +–/);
+  });
+
+  it("has means, intervals and ratios where all runs are known", async () => {
+    const [tasks] = await tables(({ arm }) => ({ ...done, tokensToTarget: arm === "dot" ? 2000 : 1000 }));
+    expect(rowOf(tasks, "dot-product")).toMatch(/3 of 3 .*2\.00 \[2\.00, 2\.00\] +96\.0 %/);
+  });
+});
+
 describe("two-simplicial", () => {
   it("trains every arm of every part, keeps all runs, makes none twice, and tells of them", async () => {
     vi.spyOn(console, "log").mockImplementation(() => undefined);

@@ -38,7 +38,8 @@ async function armOf(part, arm, { seeds, run, ...setting }) {
   };
   const tuned = await run(rates.map((rate) => trial(rate, tuningSeed, part.tuneSteps)));
   const rate = chosenRate(metric, rates, tuned);
-  const runs = rate === undefined ? [] : await run(seeds.map((seed) => trial(rate, seed, training.steps)));
+  const runs =
+    rate === undefined ? seeds.map(() => ({})) : await run(seeds.map((seed) => trial(rate, seed, training.steps)));
   return { arm, rate, tuned, runs };
 }
 

@@ -6,6 +6,15 @@ import { arms } from "./two-simplicial-settings.mjs";
 
 const known = (runs) => runs.filter(({ value }) => typeof value === "number");
 
+/** `3 of 3`, of all runs that are planned, with what became of those that came to nothing: `1 of 3 (1 diverged, 1 not run)`. */
+function outOf(count, runs) {
+  const lost = [
+    [runs.filter(({ value }) => value === null).length, "diverged"],
+    [runs.filter(({ value }) => value === undefined).length, "not run"],
+  ].flatMap(([many, how]) => (many > 0 ? [`${many} ${how}`] : []));
+  return `${count} of ${runs.length}${lost.length > 0 ? ` (${lost.join(", ")})` : ""}`;
+}
+
 /** `1.234 [1.111, 1.357]`; without the interval where there is none. */
 function shown({ mean, low, high }, format) {
   return low === undefined ? format(mean) : `${format(mean)} [${format(low)}, ${format(high)}]`;
@@ -13,19 +22,21 @@ function shown({ mean, low, high }, format) {
 const digits = (count) => (value) => value.toFixed(count);
 const percent = (value) => `${(100 * value).toFixed(1)} %`;
 
-/** Interval of the values at matching seeds of two arms, `undefined` where fewer than two seeds have both. */
+/** The mean of all runs; a dash where one diverged or wasn't run, since the mean of the others would flatter. */
+function meanOf(runs, format) {
+  return known(runs).length < runs.length ? "–" : shown(meanInterval(runs.map(({ value }) => value)), format);
+}
+
+/** Interval of the differences at matching seeds of two arms, `undefined` where one of the seeds doesn't have both or there is but one. */
 function paired(one, other, read) {
-  const values = one.runs.flatMap((run, i) => {
-    const both = [read(run), read(other.runs[i] ?? {})];
-    return both.every(Number.isFinite) ? [both[0] - both[1]] : [];
-  });
-  return values.length < 2 ? undefined : meanInterval(values);
+  const values = one.runs.map((run, i) => read(run) - read(other.runs[i]));
+  return values.length < 2 || !values.every(Number.isFinite) ? undefined : meanInterval(values);
 }
 
 /** Tokens to the target: the geometric mean with its interval, where every run got there. */
 function tokensOf(runs) {
   const tokens = runs.map(({ tokensToTarget }) => tokensToTarget);
-  if (runs.length === 0 || tokens.includes(null)) return "–";
+  if (!tokens.every((count) => count > 0)) return "–";
   const { mean, low, high } = meanInterval(tokens.map(Math.log));
   return shown(
     { mean: Math.exp(mean), ...(low !== undefined && { low: Math.exp(low), high: Math.exp(high) }) },
@@ -38,29 +49,23 @@ const logTokens = ({ tokensToTarget }) => (tokensToTarget > 0 ? Math.log(tokensT
 /** How many times the tokens of the 2-simplicial arm another needs. */
 function ratioTo(result, simplicial) {
   if (result.arm === "simplicial") return "1";
-  const complete = [result, simplicial].every(
-    ({ runs }) => runs.length > 0 && runs.every(({ tokensToTarget: t }) => t),
-  );
-  const interval = complete ? paired(result, simplicial, logTokens) : undefined;
+  const interval = paired(result, simplicial, logTokens);
   if (interval === undefined) return "–";
   return shown(Object.fromEntries(Object.entries(interval).map(([name, x]) => [name, Math.exp(x)])), digits(2));
 }
 
 function taskTable(results) {
   const rows = results.flatMap(({ part, arms: own }) =>
-    own.map((result, i) => {
-      const runs = known(result.runs);
-      return [
-        i === 0 ? part.title : "",
-        arms[result.arm].label,
-        result.parameters,
-        result.rate ?? null,
-        `${runs.filter(({ tokensToTarget }) => tokensToTarget !== null).length} of ${runs.length}`,
-        tokensOf(runs),
-        ratioTo(result, own[0]),
-        runs.length === 0 ? "–" : shown(meanInterval(runs.map(({ value }) => value)), percent),
-      ];
-    }),
+    own.map((result, i) => [
+      i === 0 ? part.title : "",
+      arms[result.arm].label,
+      result.parameters,
+      result.rate ?? null,
+      outOf(result.runs.filter(({ tokensToTarget }) => tokensToTarget > 0).length, result.runs),
+      tokensOf(result.runs),
+      ratioTo(result, own[0]),
+      meanOf(result.runs, percent),
+    ]),
   );
   return {
     caption: "Tokens to 95 % accuracy",
@@ -75,7 +80,7 @@ function taskTable(results) {
       { header: "Last accuracy", unit: "95 % interval", align: "right" },
     ],
     rows,
-    note: "On held-out sequences. Tokens: the geometric mean over the seeds, a dash where a seed did not get there within its steps. Ratio: over the same seeds. A run ends at its first evaluation with 95 %. Intervals after Student.",
+    note: "On held-out sequences. Tokens: the geometric mean over the seeds, a dash where a seed did not get there within its steps, diverged or was not run. Ratio: over the same seeds. A run ends at its first evaluation with 95 %. Intervals after Student.",
   };
 }
 
@@ -84,15 +89,14 @@ function textTable(results) {
   const rows = results.flatMap(({ part, arms: own }) => {
     const dot = own.find(({ arm }) => arm === "dot");
     return own.map((result, i) => {
-      const runs = known(result.runs);
       const difference = result === dot ? undefined : paired(result, dot, ({ value }) => Math.log(value));
       return [
         i === 0 ? part.title : "",
         arms[result.arm].label,
         result.parameters,
         result.rate ?? null,
-        runs.length,
-        runs.length === 0 ? "–" : shown(meanInterval(runs.map(({ value }) => value)), digits(4)),
+        outOf(known(result.runs).length, result.runs),
+        meanOf(result.runs, digits(4)),
         difference === undefined
           ? "–"
           : shown(
@@ -109,40 +113,35 @@ function textTable(results) {
       { header: "Attention" },
       { header: "Parameters", style: "integer" },
       { header: "Rate", style: "auto" },
-      { header: "Seeds", style: "integer" },
+      { header: "Seeds", align: "right" },
       { header: "Loss", unit: "nats/byte, 95 % interval", align: "right" },
       { header: "Difference", unit: "%, 95 % interval", align: "right" },
     ],
     rows,
-    note: "Difference: to dot-product attention, over the same seeds. Intervals after Student.",
+    note: "Difference: to dot-product attention, over the same seeds. A dash where a seed diverged or was not run. Intervals after Student.",
   };
 }
 
-/** A point for each run of an arm that is known, seed by seed where `seed` is given. */
+/** A point for each run of an arm, or for that of one seed; none where a run diverged or wasn't made, or there are fewer than three sizes. */
 function pointsOf(results, arm, seed) {
-  return results.flatMap(({ arms: own }) => {
-    const result = own.find((one) => one.arm === arm);
-    const runs = seed === undefined ? result.runs : [result.runs[seed] ?? {}];
-    return known(runs).map(({ value }) => ({ parameters: result.parameters, loss: value }));
-  });
+  const own = results.map(({ arms: own }) => own.find((one) => one.arm === arm));
+  if (own.length < 3 || own.some(({ runs }) => known(runs).length < runs.length)) return [];
+  return own.flatMap(({ parameters, runs }) =>
+    (seed === undefined ? runs : [runs[seed]]).map(({ value }) => ({ parameters, loss: value })),
+  );
 }
 
-/** Fits of both arms, and how much larger the 2-simplicial exponent is: seed by seed, where all sizes are known. */
+/** Fits of both arms, and how much larger the 2-simplicial exponent is, seed by seed: where all runs of all sizes are known. */
 export function exponents(results, seeds) {
-  const sizes = (points) => new Set(points.map(({ parameters }) => parameters)).size;
-  const fits = Object.fromEntries(
-    ["simplicial", "dot"].map((arm) => {
-      const points = pointsOf(results, arm);
-      return [arm, sizes(points) < 3 ? undefined : fitExponent(points)];
-    }),
-  );
-  const differences = seeds.flatMap((_, i) => {
-    const both = ["simplicial", "dot"].map((arm) => pointsOf(results, arm, i));
-    if (both.some((points) => sizes(points) < 3)) return [];
-    const [one, other] = both.map((points) => fitExponent(points).alpha);
-    return [one - other];
+  const names = ["simplicial", "dot"];
+  const fitOf = (points) => (points.length === 0 ? undefined : fitExponent(points));
+  const fits = Object.fromEntries(names.map((arm) => [arm, fitOf(pointsOf(results, arm))]));
+  if (seeds.length < 2 || names.some((arm) => fits[arm] === undefined)) return { fits, difference: undefined };
+  const differences = seeds.map((_, i) => {
+    const [one, other] = names.map((arm) => fitOf(pointsOf(results, arm, i)).alpha);
+    return one - other;
   });
-  return { fits, difference: differences.length < 2 ? undefined : meanInterval(differences) };
+  return { fits, difference: meanInterval(differences) };
 }
 
 function exponentTable({ fits, difference }) {
@@ -204,7 +203,7 @@ function tuningTable(results) {
   };
 }
 
-/** Held-out accuracy over tokens, mean of the seeds; a run that has ended counts on with its last value. */
+/** Held-out accuracy over tokens, mean of the seeds that didn't diverge; a run that has ended counts on with its last value. */
 function accuracyChart({ part, arms: own }) {
   const perStep = part.data.batchSize * part.seqLen;
   const series = own.flatMap(({ arm, runs }) => {
@@ -213,7 +212,8 @@ function accuracyChart({ part, arms: own }) {
     const steps = [...new Set(curves.flatMap((curve) => curve.map(([step]) => step)))].sort((a, b) => a - b);
     const at = (curve, step) => (curve.findLast(([own]) => own <= step) ?? curve[0])[1];
     const y = steps.map((step) => mean(curves.map((curve) => at(curve, step))));
-    return [{ name: arms[arm].label, x: steps.map((step) => step * perStep), y }];
+    const name = `${arms[arm].label}${curves.length < runs.length ? `, seeds: ${outOf(curves.length, runs)}` : ""}`;
+    return [{ name, x: steps.map((step) => step * perStep), y }];
   });
   return {
     ...{ kind: "lineChart", title: part.title, series, x: { label: "tokens" } },
@@ -229,7 +229,7 @@ export function exponentChart(results, { fits }) {
     const points = results.map(({ arms: own }) => own.find((one) => one.arm === arm));
     const x = points.map(({ parameters }) => parameters);
     return [
-      { name: arms[arm].label, x, y: points.map(({ runs }) => mean(known(runs).map(({ value }) => value))) },
+      { name: arms[arm].label, x, y: points.map(({ runs }) => mean(runs.map(({ value }) => value))) },
       { name: `${arms[arm].label}, fit`, x, y: x.map((n) => Math.exp(-fit.alpha * Math.log(n) - fit.beta)) },
     ];
   });
