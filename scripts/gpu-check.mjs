@@ -55,7 +55,7 @@ function kernels(filter) {
 
 /** What uses shared memory, which is all that racecheck looks at; the values in it make no difference. */
 const sharing =
-  /^(?!.*(?:not_finite|infinit|nan_|outside)).*(?:attention|simplicial|linear|cross_entropy|norm|softmax|reduce|variance|log_sum_exp|argsort|top_k|cumsum|embedding_grad|sonew|copy|conv2d|factorizations)/;
+  /^(?!.*(?:not_finite|infinit|nan_|outside)).*(?:attention|simplicial|linear|grouped|cross_entropy|norm|softmax|reduce|variance|log_sum_exp|argsort|top_k|cumsum|embedding_grad|sonew|copy|conv2d|factorizations)/;
 
 /** @param filterOf - from the sanitizer to its options and what they leave out */
 function sanitized(tool, filterOf, concerns = /./) {

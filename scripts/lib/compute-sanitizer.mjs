@@ -27,6 +27,7 @@ export function sanitizerPath() {
  * - The consumers of the 2-simplicial forward kernel exchange results across one `bar.sync` of their 256 threads, which each comes to from its own
  *   instance of `merge`. Where blocks have one item, so that each byte is written once and read once, the writes of 2 warps of 416 were reported in
  *   one launch and none in three others of the same problem.
+ * - The kernel of grouped products hands its stages back in the first way; it is left out without having been tried.
  *
  * The release notes (https://docs.nvidia.com/compute-sanitizer/ReleaseNotes/) mend false reports about mbarriers (2025.4), warpgroups on Hopper
  * (2026.1) and mbarriers that count copied bytes (2026.3). None of these has been tried: from there on
@@ -37,6 +38,7 @@ const beyondRacecheck = [
   "simplicial_backward.*[0-9]columns_kernel",
   "attention_forward_sm90_kernel",
   "attention_backward_sm90_kernel",
+  "grouped_matmul_sm90_kernel",
 ];
 
 /** What racecheck is to leave out with this compute-sanitizer: its options, and a line that says so. */

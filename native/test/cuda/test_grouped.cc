@@ -176,9 +176,11 @@ TEST(cuda_gather_sum) {
   };
   for (const DType dtype : kFloating)
     for (const Sizes& s : {Sizes{1, 1, 1, 1}, Sizes{9, 5, 3, 7}, Sizes{50, 70, 1, 64}, Sizes{40, 300, 8, 130}})
-      for (int layout = 0; layout < 4; ++layout) {
+      for (int layout = 0; layout < 8; ++layout) {
         const bool turned = layout & 1, weighted = layout & 2;
-        const Twin x = lab().uniform(dtype, {s.rows, s.width + 2}).as({s.rows, s.width}, {s.width + 2, 1}, 1);
+        const int64_t beside = layout & 4 ? 0 : 2;  // without, rows of 64 can be read 16 bytes at a time
+        const Twin x =
+            lab().uniform(dtype, {s.rows, s.width + beside}).as({s.rows, s.width}, {s.width + beside, 1}, beside / 2);
         const Twin straight = lab().integers({s.sums, s.terms}, -1, static_cast<int32_t>(s.rows));
         const Twin ids = turned ? straight.as({s.sums, s.terms}, {1, s.sums}) : straight;
         // Those of 16-bit rows are float32 every second time.

@@ -55,6 +55,19 @@ describe("mixtureOfExperts", () => {
     normTopK: fc.boolean(),
   });
 
+  it("takes a router of float32 beside rows of bfloat16", () => {
+    scope(() => {
+      const half = Object.fromEntries(Object.entries(weightsOf(4)).map(([name, w]) => [name, w.astype("bfloat16")]));
+      const weights = half as unknown as ReturnType<typeof weightsOf>;
+      const x = numbers([7, C], 3).astype("bfloat16");
+      const mixed = mixtureOfExperts(x, { ...weights, router: weights.router.astype("float32") });
+      const alike = mixtureOfExperts(x, weights);
+      expect(mixed.y.dtype).toBe("bfloat16");
+      expect(values(mixed.y)).toEqual(values(alike.y));
+      expect(mixed.routing.indices.dataSync()).toEqual(alike.routing.indices.dataSync());
+    });
+  });
+
   it("gives each kept assignment a place of its own, in choice-major order, and counts the others", () => {
     fc.assert(
       fc.property(routing, fc.integer({ min: 1, max: 9 }), ({ N, E, k, seed, score, normTopK }, capacity) => {

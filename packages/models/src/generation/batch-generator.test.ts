@@ -270,6 +270,31 @@ describe("BatchGenerator", () => {
     expect(await first!.next()).toEqual({ value: undefined, done: true });
   });
 
+  it.each([true, false])(
+    "frees them however long after a token its reader leaves (captureStep %j)",
+    async (captureStep) => {
+      const leave = async (ticks: number) => {
+        await using batch = new BatchGenerator(model, params, { captureStep, readAhead: 8 });
+        let drawn = 0;
+        for await (const _ of batch.generate([1, 2, 3], { maxTokens: 30, temperature: 0 })) {
+          if (++drawn < 3) continue;
+          for (let i = 0; i < ticks; i++) await undefined;
+          break;
+        }
+      };
+      await leave(0); // makes what is the model's
+      const { tensors, liveBytes } = memory();
+      for (let ticks = 0; ticks < 40; ticks++) {
+        await leave(ticks);
+        expect({ ticks, tensors: memory().tensors, liveBytes: memory().liveBytes }).toEqual({
+          ticks,
+          tensors,
+          liveBytes,
+        });
+      }
+    },
+  );
+
   it("tells an aborted reader why, and leaves the others alone", async () => {
     using batch = batchOf();
     const controller = new AbortController();

@@ -276,9 +276,12 @@ export class BatchGenerator {
       if (going.length === 0) return;
       const inputs = going.map(({ sequence, length }) => sequence.input(length));
       if (going.every(({ sequence }) => sequence.greedy)) {
-        const likeliest = await this.#scorer.likeliest(inputs);
-        for (const [i, next] of likeliest?.entries() ?? []) going[i]!.sequence.takeLikeliest(next);
-        if (likeliest !== undefined) return;
+        // Nothing is awaited before a pass begins: a sequence that leaves meanwhile would take its cache away.
+        const step = this.#scorer.likeliest(inputs);
+        if (step !== undefined) {
+          for (const [i, next] of (await step).entries()) going[i]!.sequence.takeLikeliest(next);
+          return;
+        }
       }
       const scores = await this.#scorer.score(inputs);
       for (const [i, { sequence }] of going.entries()) sequence.take(scores[i]!, this.#drafter?.counts);

@@ -90,6 +90,28 @@ describe("generate with a cache of the caller", () => {
     );
   });
 
+  it.each([true, false])(
+    "gives it back counted, however long after a token its reader leaves (captureStep %j)",
+    async (captureStep) => {
+      const prompt = [...text, 9, 8];
+      const expected = await all(generate(model, params, prompt, { maxTokens: 9, temperature: 0 }));
+      for (let ticks = 0; ticks < 40; ticks++) {
+        using cache = new KvCache(model.config, { expected: 60, rollback: 60 });
+        await using batch = new BatchGenerator(model, params, { captureStep, readAhead: 100 });
+        let drawn = 0;
+        for await (const _ of batch.generate(text, { maxTokens: 40, temperature: 0, cache })) {
+          if (++drawn < 8) continue;
+          for (let i = 0; i < ticks; i++) await undefined;
+          break;
+        }
+        cache.truncate(text.length);
+        const found: number[] = [];
+        for await (const { id } of batch.generate(prompt, { maxTokens: 9, temperature: 0, cache })) found.push(id);
+        expect(found, `${ticks} ticks`).toEqual(expected);
+      }
+    },
+  );
+
   it("refuses caches that don't fit, before anything is computed", async () => {
     using cache = new KvCache(model.config);
     await all(generate(model, params, text, { maxTokens: 1, cache }));

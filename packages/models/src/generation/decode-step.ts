@@ -121,11 +121,12 @@ export class DecodeStep {
     const most = parts.reduce((least, { left, cache }) => Math.min(least, left, cache.room), 1 + ahead);
     const wanted = this.#step.mode === "captured" ? most : 1;
     while (this.#queued.length < wanted) this.#queue();
-    const { read } = this.#queued[0]!;
-    const found = await read;
-    this.#queued.shift();
+    const { read } = this.#queued.shift()!;
+    // Before waiting: who leaves meanwhile takes his cache along.
     for (const cache of this.#caches) cache.count(1);
-    this.#at = found.map(({ id }, i) => ({ id, length: this.#caches[i]!.length }));
+    const lengths = this.#caches.map(({ length }) => length);
+    const found = await read;
+    this.#at = found.map(({ id }, i) => ({ id, length: lengths[i]! }));
     return found;
   }
 

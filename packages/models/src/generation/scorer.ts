@@ -56,7 +56,7 @@ export class Scorer {
   }
 
   /** The likeliest token after those of each sequence, whose cache holds them all; undefined where scores have to be read. Waits for the device. */
-  async likeliest(parts: readonly NewTokens[]): Promise<Likeliest[] | undefined> {
+  likeliest(parts: readonly NewTokens[]): Promise<Likeliest[]> | undefined {
     return this.#stepFor(parts, true)?.likeliest(nextTokens(parts));
   }
 

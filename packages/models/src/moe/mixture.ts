@@ -54,10 +54,12 @@ const linearConfig = (feedForward: ResolvedConfig["feedForward"]) => ({ feedForw
 
 /** The router's scores are computed in float32 or wider, whatever the model's dtype: bfloat16 would tie experts. */
 function routerLogits(x: Tensor, router: Tensor, jitter: MixtureOptions["jitter"]): Tensor {
-  if (jitter === undefined) return linearWide(x, router);
+  if (jitter === undefined && x.dtype === router.dtype) return linearWide(x, router);
   const dtype = accumulationDType(x.dtype);
+  const [rows, weight] = [x, router].map((y) => (y.dtype === dtype ? y : y.astype(dtype))) as [Tensor, Tensor];
+  if (jitter === undefined) return linear(rows, weight);
   const noise = randomUniform(jitter.key, x.shape, { dtype, device: x.device });
-  return linear(mul(x.astype(dtype), add(mul(noise, 2 * jitter.size), 1 - jitter.size)), router.astype(dtype));
+  return linear(mul(rows, add(mul(noise, 2 * jitter.size), 1 - jitter.size)), weight);
 }
 
 /**

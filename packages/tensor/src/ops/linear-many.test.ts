@@ -36,6 +36,25 @@ describe("linearMany", () => {
     }
   });
 
+  it("takes a single row without a leading axis, with what goes along", () => {
+    const x = normal(1, [9]);
+    const weights = [normal(2, [5, 9]), normal(3, [5, 9])];
+    const [a, b] = linearMany(x, weights);
+    expect(a!.shape).toEqual([5]);
+    for (const [i, y] of [a!, b!].entries())
+      expectClose(y.dataSync(), linear(x, weights[i]!).dataSync(), errorOf(9, [x], weights));
+    const residual = normal(4, [5]);
+    const added = t.linearAdd(residual, x, weights[0]!);
+    expectClose(
+      added.dataSync(),
+      linear(x, weights[0]!).add(residual).dataSync(),
+      errorOf(10, [x], [...weights, residual]),
+    );
+    const gated = t.swigluLinear(x, weights[0]!, weights[1]!);
+    expect(gated.shape).toEqual([5]);
+    expectClose(gated.dataSync(), t.swiglu(a!, b!).dataSync(), { atol: 1e-5, rtol: 1e-5 });
+  });
+
   it("copies the weights alone, with attention and with swiglu behind it", () => {
     const [B, T, H, K, D, C] = [4, 64, 4, 2, 8, 32];
     const rope = t.ropeTables(T, D);

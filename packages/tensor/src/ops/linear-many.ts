@@ -17,7 +17,8 @@ const manyRows = 256;
 
 /** Whether products of `x` with these weights may be one call of the engine with `others` along: without a gradient, of few rows. @internal */
 export function areFew(where: string, x: Tensor, weights: readonly Tensor[], others: readonly Tensor[] = []): boolean {
-  const few = leadingSize(x.shape) < manyRows && weights.length <= 8 && weights.every(({ size }) => size > 0);
+  const few =
+    x.rank > 1 && leadingSize(x.shape) < manyRows && weights.length <= 8 && weights.every(({ size }) => size > 0);
   return few && x.size > 0 && currentTape()?.needsOf(where, [x, ...weights, ...others]) === undefined;
 }
 

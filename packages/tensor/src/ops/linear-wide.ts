@@ -1,10 +1,11 @@
 import { Activation, engine, ShapeError } from "@llmeff/native";
 import { defineOp } from "../autograd.js";
-import { accumulationDType, type DType } from "../dtype.js";
+import type { DType } from "../dtype.js";
 import { formatShape } from "../shape.js";
 import { Tensor } from "../tensor.js";
 import { checkFloating } from "./arguments.js";
 import { sub } from "./binary.js";
+import { widened } from "./cast.js";
 import { clone } from "./clone.js";
 import { copyInto } from "./creation.js";
 import { linear } from "./linear.js";
@@ -70,6 +71,5 @@ export function linearWide(x: Tensor, weight: Tensor): Tensor {
     );
   }
   if (x.dtype === "bfloat16" && x.size > 0 && weight.size > 0) return linearWideOp([x, weight], undefined);
-  const dtype = accumulationDType(x.dtype);
-  return linear(x.astype(dtype), weight.astype(dtype));
+  return linear(widened(x), widened(weight));
 }
