@@ -160,8 +160,10 @@ describe("Workers", () => {
     const trial = { rule: "sgd", seed: 1 };
     results.add(trial, { loss: 4 });
     const again = new Results("test", { cpu: "none" }, folder);
+    expect(again.machines).toEqual([]);
     const workers = new Workers("absent.mjs", { count: 1, device: "cpu", results: again });
     expect(await workers.run([trial])).toEqual([{ loss: 4 }]);
+    expect(again.machines).toEqual([{ cpu: "none" }]);
     const none = new Workers("absent.mjs", { count: 0, device: "cpu", results: again });
     expect(await none.run([trial, { rule: "sgd", seed: 2 }])).toEqual([{ loss: 4 }, {}]);
     await expect(workers.run([{ rule: "sgd", seed: 2 }])).rejects.toThrow("[evidence] absent.mjs ended with 1.");

@@ -30,21 +30,24 @@ export class Results {
   }
 
   #keep(trial, result, { commit: _, date: __, load: ___, ...machine }) {
-    this.#byTrial.set(keyOf(trial), result);
-    this.#machines.set(JSON.stringify(machine), machine);
+    this.#byTrial.set(keyOf(trial), { result, machine });
   }
 
-  /** Those that the results come from, each once. */
+  /** Those that the results come from that were asked for, each once. */
   get machines() {
     return [...this.#machines.values()];
   }
 
   get(trial) {
-    return this.#byTrial.get(keyOf(trial));
+    const kept = this.#byTrial.get(keyOf(trial));
+    if (kept !== undefined) this.#machines.set(JSON.stringify(kept.machine), kept.machine);
+    return kept?.result;
   }
 
   add(trial, result) {
     this.#keep(trial, result, this.machine);
+    // Its machine counts among those that were asked for.
+    this.get(trial);
     mkdirSync(dirname(this.path), { recursive: true });
     appendFileSync(this.path, `${JSON.stringify({ bench: this.name, trial, result, machine: this.machine })}\n`);
   }
