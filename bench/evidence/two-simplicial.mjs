@@ -3,7 +3,8 @@
  * to 95 % accuracy. On text: the loss at three sizes, and the exponent of its fall. All arms of a part have as many parameters, tokens and
  * learning rates to choose from.
  */
-import { mkdirSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { mkdirSync, readFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { Workers } from "./lib/trials.mjs";
 import { novels } from "./lib/two-simplicial-data.mjs";
@@ -61,12 +62,19 @@ export async function study({ parts, ...setting }) {
 /** Large models first, then the tasks in their order. */
 const costOf = ({ metric, model: { dModel } }) => (metric === "loss" ? dModel : 0);
 
+/** How trials name a corpus: by the file's name, and by what is in it unless it is the project's own. */
+function nameOf(corpus) {
+  if (corpus === novels) return novels;
+  const digest = createHash("sha256").update(readFileSync(corpus)).digest("hex");
+  return `${basename(corpus)} ${digest.slice(0, 12)}`;
+}
+
 export async function run({ names, dtype, device, workers: count, results, options: { size, corpus, out } }) {
   if (!Object.hasOwn(scales, size))
     throw new Error(`[evidence] --size must be one of ${Object.keys(scales).join(", ")}; received ${size}.`);
   if (corpus !== novels) process.env.LLMEFF_CORPUS = corpus;
   const { seeds } = scales[size];
-  const parts = partsOf(scales[size], basename(corpus)).filter(({ name }) => names.includes(name));
+  const parts = partsOf(scales[size], nameOf(corpus)).filter(({ name }) => names.includes(name));
   const workers = new Workers("two-simplicial.mjs", { count, device, results, costOf });
   const found = await study({ parts, seeds, dtype, device, run: (trials) => workers.run(trials) });
   workers.end();

@@ -51,7 +51,7 @@ const texts = new Map();
 function bytesOf(corpus, split) {
   const key = `${split} ${corpus}`;
   if (!texts.has(key)) {
-    // Trials name a corpus by its file's name; where it lies is this machine's affair.
+    // Where a corpus lies is this machine's affair, and not in the trial.
     const path = corpus === novels || split === "valid" ? novelsPath : process.env.LLMEFF_CORPUS;
     if (path === undefined)
       throw new Error(`[evidence] ${corpus} isn't the project's own text; give its path with --corpus.`);
