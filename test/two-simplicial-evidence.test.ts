@@ -190,7 +190,9 @@ describe("majorityRate", () => {
 });
 
 describe("two-simplicial", () => {
-  it("trains every arm of every part, keeps all runs, makes none twice, and tells of them", async () => {
+  it("trains every arm of every part, keeps all runs, makes none twice, and tells of them", {
+    timeout: 240_000,
+  }, async () => {
     vi.spyOn(console, "log").mockImplementation(() => undefined);
     const { seeds } = scales.smoke;
     const parts: Part[] = partsOf(scales.smoke, novels);
