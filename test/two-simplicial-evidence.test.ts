@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { Transformer } from "@llmeff/models";
 import { memory } from "@llmeff/tensor";
 import { afterAll, afterEach, describe, expect, it, vi } from "vitest";
+import { collectGarbage } from "./garbage.js";
 
 const evidence = "../bench/evidence";
 const { fitExponent } = await import(`${evidence}/lib/exponent.mjs`);
@@ -190,9 +191,8 @@ describe("majorityRate", () => {
 });
 
 describe("two-simplicial", () => {
-  it("trains every arm of every part, keeps all runs, makes none twice, and tells of them", {
-    timeout: 240_000,
-  }, async () => {
+  it("trains every arm of every part, keeps all runs, makes none twice, and tells of them", async () => {
+    await collectGarbage();
     vi.spyOn(console, "log").mockImplementation(() => undefined);
     const { seeds } = scales.smoke;
     const parts: Part[] = partsOf(scales.smoke, novels);

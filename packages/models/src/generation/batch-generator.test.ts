@@ -283,6 +283,7 @@ describe("BatchGenerator", () => {
         }
       };
       await leave(0); // makes what is the model's
+      await collectGarbage();
       const { tensors, liveBytes } = memory();
       for (let ticks = 0; ticks < 40; ticks++) {
         await leave(ticks);
