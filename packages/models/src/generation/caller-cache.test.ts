@@ -1,6 +1,7 @@
 /** Questions about one text: what a cache of the caller holds of a prompt doesn't go through the model again. */
 import { memory } from "@llmeff/tensor";
 import { describe, expect, it } from "vitest";
+import { collectGarbage } from "../../../../test/garbage.js";
 import { KvCache } from "../cache.js";
 import { Transformer } from "../transformer.js";
 import { BatchGenerator } from "./batch-generator.js";
@@ -27,6 +28,7 @@ describe("generate with a cache of the caller", () => {
     { temperature: 0, repetitionPenalty: 1.4, stopTokens: [3, 7] },
   ])("draws what it draws from the whole prompt, question after question: %o", async (options) => {
     await all(generate(model, params, text, { maxTokens: 1 })); // makes the rotary tables, which are the model's
+    await collectGarbage();
     const before = memory().tensors;
     const cache = new KvCache(model.config, { expected: 30, rollback: 16 });
     for (const question of questions) {

@@ -1,5 +1,6 @@
 import { defaultDevice, memory, scope, tensor } from "@llmeff/tensor";
 import { describe, expect, it } from "vitest";
+import { collectGarbage } from "../../../../test/garbage.js";
 import { KvCache } from "../cache.js";
 import type { TransformerConfig } from "../config.js";
 import { Transformer } from "../transformer.js";
@@ -134,6 +135,7 @@ describe("captured steps", () => {
       }
     };
     await run(); // tables
+    await collectGarbage();
     const before = memory();
     await run();
     expect(memory().tensors).toBe(before.tensors);
