@@ -195,6 +195,10 @@ describe("ReasoningTask", () => {
     );
     expect(() => inductionTask({ keys: 3 as 2, size: 4, values: 4, questions: 1 })).toThrow(OptionError);
     expect(() => new ReasoningTask(definition, { batchSize: 0 })).toThrow(OptionError);
+    const long = functionCompositionTask({ size: 200, functions: 170 });
+    expect(() => new ReasoningTask(long, { batchSize: 1 })).toThrow("[ReasoningTask] expected at most 16384 tokens");
+    const wide = { ...definition, vocabSize: 2 ** 31 + 1 };
+    expect(() => new ReasoningTask(wide, { batchSize: 1 })).toThrow("of 2³¹ different ones");
     const state = new ReasoningTask(parityTask({ bits: 8, terms: 2, questions: 3 }), { batchSize: 1 }).state();
     expect(() => new ReasoningTask(definition, { batchSize: 1 }).restore(state)).toThrow(FormatError);
   });

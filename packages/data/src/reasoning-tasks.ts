@@ -28,6 +28,8 @@ export interface ReasoningTaskDefinition {
 
 /** 32-bit words that a sample has for itself. Rejected draws make their number random, a few hundred at most. */
 const WORDS_A_SAMPLE = 2 ** 16;
+/** A token takes two words at most, so that half of them are left for rejected draws. */
+const MOST_TOKENS = WORDS_A_SAMPLE / 4;
 
 /**
  * Endless batches of a task.
@@ -35,6 +37,8 @@ const WORDS_A_SAMPLE = 2 ** 16;
  * @example
  * const train = new ReasoningTask(matchTask({ count: 16, modulus: 160, terms: 3 }), { batchSize: 128 });
  * const { tokens, targets } = train.next(); // [128, 33] each
+ *
+ * @throws {OptionError} if a sample has more tokens, or a vocabulary more words, than there are random numbers or ids for
  */
 export class ReasoningTask extends SampledTask {
   readonly definition: ReasoningTaskDefinition;
@@ -46,6 +50,11 @@ export class ReasoningTask extends SampledTask {
 
   constructor(definition: ReasoningTaskDefinition, options: SampledTaskOptions) {
     super("ReasoningTask", options);
+    const { seqLen, vocabSize } = definition;
+    if (seqLen > MOST_TOKENS || vocabSize > 2 ** 31)
+      throw new OptionError(
+        `[ReasoningTask] expected at most ${MOST_TOKENS} tokens of 2³¹ different ones; ${definition.name} has ${seqLen} of ${vocabSize}. Make it smaller.`,
+      );
     this.definition = definition;
     this.seqLen = definition.seqLen;
     this.vocabSize = definition.vocabSize;
