@@ -56,8 +56,8 @@ export class ReasoningTask extends SampledTask {
         `[ReasoningTask] expected at most ${MOST_TOKENS} tokens of 2³¹ different ones; ${definition.name} has ${seqLen} of ${vocabSize}. Make it smaller.`,
       );
     this.definition = definition;
-    this.seqLen = definition.seqLen;
-    this.vocabSize = definition.vocabSize;
+    this.seqLen = seqLen;
+    this.vocabSize = vocabSize;
     this.answers = definition.answers;
     this.#random = new Random(this.seed, `${definition.name}/${this.split}`);
   }
