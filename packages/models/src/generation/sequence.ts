@@ -111,8 +111,9 @@ export class Sequence {
   /** What the draft model hasn't seen of the first `end` tokens, drafted ones included. */
   draftInput(end: number, scored: number): NewTokens {
     const cache = this.#caches!.draft!;
-    const all = [...this.#ids.view(cache.length), ...this.#drafted.slice(-1).map(({ id }) => id)];
-    return this.#newTokens(all.slice(0, end - cache.length), cache, scored);
+    const ids = this.#ids.view(cache.length, end);
+    if (end <= this.length) return this.#newTokens(ids, cache, scored);
+    return this.#newTokens([...ids, ...this.#drafted.slice(-1).map(({ id }) => id)], cache, scored);
   }
 
   #newTokens(ids: ArrayLike<number>, cache: KvCache, scored: number): NewTokens {
