@@ -1,5 +1,5 @@
 /**
- * Studies that show what an optimizer does, with equal tuning for all: minutes on a GPU, hours on a CPU. Every trial is kept with its settings in
+ * Studies of optimizers and of attention, with equal tuning for all: minutes to hours on a GPU, hours on a CPU (bench/README.md). Every trial is kept with its settings in
  * `bench/results/NAME.jsonl`; a study that was interrupted goes on where it stopped, and one that is complete only prints its tables.
  *
  *   npm run evidence -- autoencoder --device cuda                    every rule
