@@ -180,7 +180,7 @@ __device__ inline void mbarrier_arrive_at(uint64_t* barrier, int block) {
       "r"(block)
       : "memory");
 }
-// All threads of all blocks of the cluster, whose warps needn't come to it converged: of a producer warp one lane works.
+// All threads of all blocks of the cluster; warps needn't come to it converged: of a producer's, one lane works.
 __device__ inline void cluster_barrier() {
   asm volatile("barrier.cluster.arrive.release;\n barrier.cluster.wait.acquire;" ::: "memory");
 }
