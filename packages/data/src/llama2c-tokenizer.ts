@@ -3,7 +3,8 @@
  * little-endian. Pieces 0, 1 and 2 are unknown, begin and end, 3 to 258 the bytes as `<0xNN>`.
  *
  * A text is a space and its characters, of which the neighbours that together are the piece of the highest score are joined, again and again. That is
- * byte-pair encoding with the pieces' scores for ranks, so that the file becomes a tokenizer.json.
+ * byte-pair encoding with the pieces' scores for ranks, so that the file becomes a tokenizer.json. One thing comes with that format: the text of a
+ * special piece (`"<unk>"`, `"\n<s>\n"`, `"\n</s>\n"`) is read as that token, where llama2.c would spell it out.
  */
 import { readFile } from "node:fs/promises";
 import { FormatError } from "@llmeff/native/errors";
