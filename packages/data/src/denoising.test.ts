@@ -2,7 +2,15 @@ import { OptionError } from "@llmeff/native/errors";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { IGNORE_INDEX } from "./batch.js";
-import { corrupt, corruptionCounts, type Denoiser, decoderOnly, drawSpans, spansFromCuts } from "./denoising.js";
+import {
+  corrupt,
+  corruptionCounts,
+  type Denoiser,
+  decoderOnly,
+  drawSpans,
+  sentinelsNeeded,
+  spansFromCuts,
+} from "./denoising.js";
 import { objectivePresets } from "./objectives.js";
 import { Random } from "./random.js";
 
@@ -39,6 +47,20 @@ describe("corruptionCounts", () => {
 
   it("needs 214 sentinels for short spans at half corruption of 1280 tokens", () => {
     expect(corruptionCounts(1280, denoisers[3]!).spans + 1).toBe(214);
+  });
+});
+
+describe("sentinelsNeeded", () => {
+  it("is enough for every shorter sequence, and none too many", () => {
+    const objectives = fc.constantFrom(...Object.values(objectivePresets));
+    fc.assert(
+      fc.property(objectives, fc.integer({ min: 2, max: 400 }), (mixture, length) => {
+        const spans = (mixture as readonly Denoiser[])
+          .filter((objective) => "corruption" in objective)
+          .flatMap((denoiser) => Array.from({ length: length - 1 }, (_, i) => corruptionCounts(i + 2, denoiser).spans));
+        expect(sentinelsNeeded(mixture, length)).toBe(spans.length === 0 ? 0 : Math.max(...spans) + 1);
+      }),
+    );
   });
 });
 

@@ -66,6 +66,18 @@ export function corruptionCounts(length: number, denoiser: Denoiser): { noise: n
 }
 
 /**
+ * Sentinels that sequences of at most `maxLength` tokens need: one more than the spans that an objective hides of so many, for spans never become fewer
+ * with the length; 0 if no objective hides any.
+ *
+ * @example
+ * sentinelsNeeded(resolveObjectives("ul2"), 1280); // 214
+ */
+export function sentinelsNeeded(objectives: readonly TextObjective[], maxLength: number): number {
+  const denoisers = objectives.filter((objective): objective is Denoiser => "corruption" in objective);
+  return Math.max(0, ...denoisers.map((denoiser) => corruptionCounts(maxLength, denoiser).spans + 1));
+}
+
+/**
  * Hidden spans from the cuts of both kinds of tokens.
  *
  * @param noise - hidden tokens of the `length`

@@ -335,6 +335,32 @@ describe("mixDocuments", () => {
     expect(second.state()).toEqual(before);
   });
 
+  it("has the shares of tokens that weights ask for, whatever the sizes", async () => {
+    const weighed = sources.map((source, i) => ({ ...source, weight: [1, 3][i]! }));
+    const mixed = mixDocuments(weighed, { seed: 5 });
+    const tokens: Record<string, number> = { large: 0, small: 0 };
+    // A document of the small source has 8 tokens, of the large one 40: of 16 draws 15 are of the small one.
+    const draws = 6000;
+    for (let i = 0; i < draws; i++) {
+      const { source, tokens: ids } = await mixed.next();
+      tokens[source]! += ids.length;
+    }
+    // The share 8q / (8q + 40(1 − q)) has the slope 3.2 at q = 15/16, where q deviates by √(15/16 · 1/16 / draws).
+    const share = tokens.small! / (tokens.small! + tokens.large!);
+    expect(Math.abs(share - 0.75)).toBeLessThan(4 * 3.2 * Math.sqrt(15 / 256 / draws));
+    expect(() => mixDocuments(sources, { seed: 5 }).restore(mixed.state())).toThrow(FormatError);
+    const again = mixDocuments(weighed, { seed: 5 });
+    again.restore(mixed.state());
+    expect(await again.next()).toEqual(await mixed.next());
+  });
+
+  it("refuses weights of some sources, weights that are none, and weights beside a temperature", () => {
+    const [large, small] = sources as [(typeof sources)[0], (typeof sources)[0]];
+    expect(() => mixDocuments([{ ...large, weight: 1 }, small])).toThrow("a positive weight for each of 2 sources");
+    expect(() => mixDocuments([{ ...large, weight: 0 }])).toThrow("received 0. Give all");
+    expect(() => mixDocuments([{ ...large, weight: 2 }], { temperature: 2 })).toThrow("and temperature 2");
+  });
+
   it("refuses two sources of one name", () => {
     expect(() => mixDocuments([sources[0]!, sources[0]!])).toThrow("names of their own");
   });

@@ -1,9 +1,10 @@
 /** Packed training rows of documents: each row holds whole sequences of an objective mixture, which don't see each other. */
 import { OptionError } from "@llmeff/native/errors";
-import { type Batch, type BatchSource, IGNORE_INDEX, type JsonObject, readState, requireInteger } from "./batch.js";
+import { type Batch, type BatchSource, type JsonObject, readState, requireInteger } from "./batch.js";
+import type { Example } from "./denoising.js";
 import type { DocumentSource } from "./documents.js";
 import { ExampleMaker, type ExampleOptions } from "./examples.js";
-import { packedRow } from "./packing.js";
+import { packedBatch } from "./packed-batch.js";
 import type { Seed } from "./philox.js";
 import { SequencePool } from "./sequence-pool.js";
 import { SequenceStream } from "./sequence-stream.js";
@@ -72,35 +73,11 @@ export class DocumentBatches implements BatchSource {
   }
 
   async next(): Promise<Batch> {
-    const { seqLen, batchSize } = this;
-    const size = batchSize * seqLen;
-    const tokens = new Int32Array(size).fill(this.#padding);
-    const targets = new Int32Array(size).fill(IGNORE_INDEX);
-    const [documents, positions, prefix] = [new Int32Array(size), new Int32Array(size), new Int32Array(size)];
-    for (let row = 0; row < size; row += seqLen) {
-      const examples = await this.#pool.row(seqLen);
-      const packed = packedRow(
-        examples.map((example) => example.tokens.length),
-        seqLen,
-      );
-      documents.set(packed.documents, row);
-      positions.set(packed.positions, row);
-      for (const [i, example] of examples.entries()) {
-        const start = row + packed.cumulativeLengths[i]!;
-        tokens.set(example.tokens, start);
-        targets.set(example.targets, start);
-        prefix.fill(example.prefixLength, start, start + example.tokens.length);
-      }
-      this.#padded += seqLen - packed.cumulativeLengths.at(-1)!;
-    }
-    this.#places += size;
-    const shape = [batchSize, seqLen];
-    const extras = {
-      documents: { data: documents, shape },
-      positions: { data: positions, shape },
-      prefix: { data: prefix, shape },
-    };
-    return { tokens, targets, batchSize, seqLen, extras };
+    const rows: Example[][] = [];
+    for (let row = 0; row < this.batchSize; row++) rows.push(await this.#pool.row(this.seqLen));
+    this.#places += this.batchSize * this.seqLen;
+    this.#padded += this.batchSize * this.seqLen - rows.flat().reduce((sum, { tokens }) => sum + tokens.length, 0);
+    return packedBatch(rows, this.seqLen, this.#padding);
   }
 
   state(): JsonObject {

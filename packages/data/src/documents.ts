@@ -93,6 +93,8 @@ export function shuffledDocuments(
 export interface MixtureSource {
   name: string;
   documents: DocumentSet;
+  /** Its share of the tokens, relative to the sum over the sources: instead of a temperature, and for all sources or none. */
+  weight?: number;
 }
 
 export interface MixtureOptions {
@@ -122,27 +124,27 @@ export function temperatureShares(tokenCounts: readonly number[], temperature: n
 }
 
 /**
- * Documents of several sources, such as languages, in the shares of a temperature. The source of draw i depends on (seed, i) alone; each source
- * is shuffled and repeated by itself, so small ones have more epochs.
+ * Documents of several sources, such as languages, in the shares of a temperature or of weights. The source of draw i depends on (seed, i) alone; each
+ * source is shuffled and repeated by itself, so small ones have more epochs.
  *
  * Shares are shares of tokens: sources are drawn in proportion to `p_i / (tokens per document)`.
  */
 export function mixDocuments(sources: readonly MixtureSource[], options: MixtureOptions = {}): DocumentSource {
-  const { temperature = 1, seed = 0 } = options;
+  const { seed = 0 } = options;
   const names = sources.map(({ name }) => name);
   if (new Set(names).size < names.length || names.length === 0) {
     throw new OptionError(`[mixDocuments] sources must have names of their own; received ${JSON.stringify(names)}.`);
   }
-  const shares = temperatureShares(
-    sources.map(({ documents }) => documents.tokenCount),
-    temperature,
-  );
-  const weights = sources.map(({ documents }, i) => (shares[i]! * documents.count) / documents.tokenCount);
+  const given = weightsOf(sources, options);
+  const temperature = options.temperature ?? 1;
+  const tokenCounts = sources.map(({ documents }) => documents.tokenCount);
+  const shares = given ?? temperatureShares(tokenCounts, temperature);
+  const weights = sources.map(({ documents }, i) => (shares[i]! * documents.count) / tokenCounts[i]!);
   const streams = sources.map(({ name, documents }) => shuffledDocuments(documents, { seed, name }));
   const identity = {
     kind: "mixed-documents",
     seed: String(seed),
-    temperature: String(temperature),
+    ...(given === undefined ? { temperature: String(temperature) } : { weights: given.join() }),
     sources: names.join(),
   };
   let draws = 0;
@@ -160,4 +162,20 @@ export function mixDocuments(sources: readonly MixtureSource[], options: Mixture
       draws = read.draws;
     },
   };
+}
+
+function weightsOf(
+  sources: readonly MixtureSource[],
+  { temperature }: Pick<MixtureOptions, "temperature">,
+): number[] | undefined {
+  const given = sources.flatMap(({ weight }) => weight ?? []);
+  if (given.length === 0) return undefined;
+  const wrong = given.find((weight) => !(weight > 0 && Number.isFinite(weight)));
+  if (wrong !== undefined || given.length < sources.length || temperature !== undefined) {
+    throw new OptionError(
+      `[mixDocuments] expected a positive weight for each of ${sources.length} sources and no temperature; received ${given.join(", ")}` +
+        `${temperature === undefined ? "" : ` and temperature ${temperature}`}. Give all sources a weight, or none.`,
+    );
+  }
+  return given;
 }

@@ -39,6 +39,7 @@ export {
   type Sentinels,
   type Span,
   type SpecialTokens,
+  sentinelsNeeded,
   spansFromCuts,
 } from "./denoising.js";
 export { DocumentBatches, type DocumentBatchesOptions } from "./document-batches.js";
@@ -54,6 +55,7 @@ export {
   temperatureShares,
 } from "./documents.js";
 export { ExampleMaker, type ExampleOptions } from "./examples.js";
+export { type HeldOutDocuments, type HeldOutDocumentsOptions, heldOutDocuments } from "./held-out-documents.js";
 export { type HoldOutOptions, holdOut } from "./hold-out.js";
 export { type HuggingFaceTokenizer, huggingFaceTokenizer, loadHuggingFaceTokenizer } from "./hugging-face-tokenizer.js";
 export { decodeIdx, type IdxArray, type IdxData, loadIdx } from "./idx.js";
