@@ -6,6 +6,7 @@ import { generateCommand } from "./commands/generate.js";
 import { infoCommand } from "./commands/info.js";
 import { serveCommand } from "./commands/serve.js";
 import { studyCommand } from "./commands/study.js";
+import { tokenizeCommand } from "./commands/tokenize.js";
 import { tokenizerCommand } from "./commands/tokenizer.js";
 import { trainCommand } from "./commands/train.js";
 import { trainingDTypes } from "./config/training-schema.js";
@@ -15,8 +16,10 @@ import {
   anyNumber,
   device,
   deviceHelp,
+  fraction,
   logitBias,
   number,
+  pair,
   portNumber,
   positiveInteger,
   positiveSeconds,
@@ -160,6 +163,25 @@ function buildProgram(io: Io, done: (code: number) => void): Command {
     .option("--special <tokens...>", "tokens that mark something, such as <|end|>")
     .option("--min-frequency <n>", "how often a pair must occur to become a token (default: 2)", positiveInteger)
     .action((texts, options) => tokenizerCommand(io, texts, options));
+  program
+    .command("tokenize")
+    .description("write documents as token shards, for training on more of them than memory holds")
+    .argument("<corpus...>", "text (plain or gzip; each file a document), .jsonl, .jsonl.gz or .parquet")
+    .requiredOption("--tokenizer <t>", "character, byte, or a tokenizer.json")
+    .requiredOption("--out <dir>", "new folder for the shards and corpus.json")
+    .option("--eos <token>", "token of the tokenizer that ends documents (default: one of its own)")
+    .option("--field <name>", "field or column of the text (default: text)")
+    .option("--separator <text>", "what divides text files into documents, such as $'\\n\\n'")
+    .option("--valid-fraction <x>", "share of the documents that is held out", fraction, 0.01)
+    .option(
+      "--split <train,valid>",
+      "or values of a field that tell which documents are for training and which are held out",
+      pair,
+    )
+    .option("--split-field <name>", "that field (default: split)")
+    .option("--max-document-tokens <n>", "cut longer documents into several", positiveInteger)
+    .option("--max-shard-tokens <n>", "begin a new shard after so many tokens (default: 268,435,456)", positiveInteger)
+    .action((corpus, options) => tokenizeCommand(io, corpus, options));
   program
     .command("study")
     .description("train the arms of a study side by side and write a report")

@@ -27,6 +27,16 @@ export const positiveSeconds = number("seconds, a number above 0", (value) => va
 
 export const anyNumber = number("a number", () => true);
 
+export const fraction = number("a number between 0 and 1", (value) => value > 0 && value < 1);
+
+/** `a,b` */
+export function pair(text: string): [string, string] {
+  const [one = "", other = "", ...more] = text.split(",").map((part) => part.trim());
+  if (one === "" || other === "" || more.length > 0)
+    throw new InvalidArgumentError("expected two values, as in train,valid.");
+  return [one, other];
+}
+
 /** `id=bias`, one after another. */
 export function logitBias(text: string, before: Record<number, number> = {}): Record<number, number> {
   const [, id, bias] = /^(\d+)=(.+)$/.exec(text) ?? [];

@@ -2,6 +2,8 @@
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
+import { readMetrics } from "@llmeff/report";
+import { latestCheckpoint, loadCheckpoint } from "@llmeff/train";
 import { type Io, main } from "../src/index.js";
 
 export interface Outcome {
@@ -109,6 +111,49 @@ export function textConfig(overrides: object = {}): Record<string, unknown> {
     training: { steps: 12, evaluateEvery: 4, evaluateWindows: 8, checkpointEvery: 4 },
     ...overrides,
   };
+}
+
+/** Weights and curves of a run, without what depends on the clock. */
+export async function runResult(place: Workplace, run: string) {
+  const found = await latestCheckpoint(place.path("runs", run, "checkpoints"));
+  const { params, optimizer } = await loadCheckpoint(found!.path);
+  const values = (tensors: typeof params) =>
+    Object.entries(tensors).map(([name, tensor]) => [name, Array.from(tensor.dataSync())]);
+  const records = (await readMetrics(place.path("runs", run, "metrics.jsonl"))).map((record) => {
+    const { seconds: _, tokensPerSecond: __, ...rest } = record;
+    return rest;
+  });
+  return { step: found!.step, params: values(params), optimizer: values(optimizer.tensors), records };
+}
+
+/** Numbered sentences in two languages, as JSON lines. */
+export function sampleDocuments(language: "en" | "de", count: number): string {
+  const sentence = (i: number) =>
+    language === "en"
+      ? `the fox number ${i} jumps over ${i % 7} lazy dogs`
+      : `der Fuchs Nummer ${i} springt über ${i % 7} faule Hunde`;
+  const record = (i: number) => ({ text: sentence(i), part: i % 5 === 0 ? "held" : "kept" });
+  return Array.from({ length: count }, (_, i) => JSON.stringify(record(i))).join("\n");
+}
+
+/** A run on documents of a second. */
+export function documentsConfig(data: object = {}, overrides: object = {}): Record<string, unknown> {
+  return textConfig({
+    model: { dModel: 16, numLayers: 1, numHeads: 2 },
+    data: {
+      kind: "documents",
+      sources: [
+        { name: "en", path: "en.jsonl", weight: 1 },
+        { name: "de", path: "de.jsonl", splits: { field: "part", train: "kept", valid: "held" }, weight: 2 },
+      ],
+      tokenizer: "byte",
+      validFraction: 0.2,
+      seqLen: 48,
+      batchSize: 4,
+      ...data,
+    },
+    ...overrides,
+  });
 }
 
 /** A study of two parts that takes a few seconds. */

@@ -1,8 +1,7 @@
-import { readMetrics } from "@llmeff/report";
 import { memory, missingGpu, resetPeakMemory } from "@llmeff/tensor";
 import { latestCheckpoint, loadCheckpoint } from "@llmeff/train";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { sampleText, textConfig, Workplace } from "./harness.js";
+import { runResult, sampleText, textConfig, Workplace } from "./harness.js";
 
 let place: Workplace;
 beforeEach(async () => {
@@ -12,18 +11,7 @@ beforeEach(async () => {
 });
 afterEach(() => place[Symbol.asyncDispose]());
 
-/** Weights and curves of a run, without what depends on the clock. */
-async function result(run: string) {
-  const found = await latestCheckpoint(place.path("runs", run, "checkpoints"));
-  const { params, optimizer } = await loadCheckpoint(found!.path);
-  const values = (tensors: typeof params) =>
-    Object.entries(tensors).map(([name, tensor]) => [name, Array.from(tensor.dataSync())]);
-  const records = (await readMetrics(place.path("runs", run, "metrics.jsonl"))).map((record) => {
-    const { seconds: _, tokensPerSecond: __, ...rest } = record;
-    return rest;
-  });
-  return { step: found!.step, params: values(params), optimizer: values(optimizer.tensors), records };
-}
+const result = (run: string) => runResult(place, run);
 
 describe("llmeff train", () => {
   it("trains, writes metrics and checkpoints, and says how it ended", async () => {

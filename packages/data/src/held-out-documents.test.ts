@@ -55,7 +55,13 @@ describe("heldOutDocuments", () => {
   it("reads no more documents than its rows need", async () => {
     let read = 0;
     const whole = corpus(500);
-    const counted = { ...whole, document: (index: number) => (read++, whole.document(index)) };
+    const counted = {
+      ...whole,
+      document(index: number) {
+        read += 1;
+        return whole.document(index);
+      },
+    };
     const set = await heldOutDocuments(counted, { ...size, ...special, objectives: "ul2", maxRows: 4 });
     expect([...set].map(({ batchSize }) => batchSize)).toEqual([3, 1]);
     expect(read).toBeLessThan(40);

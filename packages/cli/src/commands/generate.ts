@@ -177,7 +177,7 @@ async function written({ batch, tokenizer, options }: Work, task: Task): Promise
   const pieces = writeText(batch, tokenizer, tokenizer.encode(task.prompt), { ...options, seed });
   const withToken = ({ id, logProb }: TokenLogProb) => ({
     id,
-    token: tokenizer.decode([id], { skipSpecialTokens: false }),
+    token: id < tokenizer.vocabSize ? tokenizer.decode([id], { skipSpecialTokens: false }) : "",
     logProb,
   });
   const logProbs: TokenLine[] = [];

@@ -1,17 +1,27 @@
 /** `llmeff train CONFIG` */
 import { join, relative, resolve } from "node:path";
-import { formatCompact, formatDuration, formatNumber, writeFileAtomic } from "@llmeff/report";
+import {
+  type Column,
+  formatCompact,
+  formatDuration,
+  formatNumber,
+  renderTextTable,
+  type Table,
+  writeFileAtomic,
+} from "@llmeff/report";
 import type { DeviceChoice } from "@llmeff/tensor";
 import { bestCheckpoint, latestCheckpoint } from "@llmeff/train";
+import { lossUnit, metricOf } from "../config/data-schema.js";
 import { formatJson } from "../config/format-json.js";
 import { differences, toJson } from "../config/merge.js";
 import { readConfig } from "../config/read-config.js";
-import { lossUnit, type TrainingConfig, type TrainingDType, trainingSchema } from "../config/training-schema.js";
+import { type TrainingConfig, type TrainingDType, trainingSchema } from "../config/training-schema.js";
 import { InterruptedError, UsageError } from "../errors.js";
 import { interruptible } from "../interrupt.js";
 import { type Io, print } from "../io.js";
 import { defined } from "../run/defined.js";
 import { estimateRun, type RunEstimate } from "../run/estimate-run.js";
+import { type MeasuredSet, measuredSets } from "../run/loss-sets.js";
 import { makeFolder } from "../run/make-folder.js";
 import { metricsFile } from "../run/recorder.js";
 import { readRunConfig } from "../run/run-config.js";
@@ -121,7 +131,7 @@ async function printSummary(io: Io, result: RunResult, folder: string, config: T
   const { steps, tokens, seconds, value, standardError, flopsPerToken, peakFlops } = result;
   const rate = tokens / seconds;
   const quality =
-    config.data.kind === "text"
+    metricOf(config.data) === "validationLoss"
       ? `validation loss ${value.toFixed(4)} ± ${standardError.toFixed(4)} ${lossUnit(config.data)}`
       : `accuracy ${(100 * value).toFixed(1)} %`;
   print(io, `${formatNumber(steps)} steps, ${formatCompact(tokens)} tokens, ${parametersOf(result)}: ${quality}`);
@@ -129,10 +139,28 @@ async function printSummary(io: Io, result: RunResult, folder: string, config: T
     io,
     `${formatDuration(seconds)} of training, ${formatCompact(rate)} tokens/s${utilizationOf({ flopsPerToken, peakFlops }, rate)}`,
   );
+  const parts = measuredSets(result.metrics);
+  if (parts.length > 0)
+    print(io, `\n${renderTextTable(lossTable(parts, config), { width: io.stdout.columns ?? 120 })}`);
   const best = await bestCheckpoint(join(folder, checkpointsFolder));
   if (best !== undefined) print(io, `best: ${relative(io.cwd, best.path)}`);
   print(io, `metrics: ${relative(io.cwd, join(folder, metricsFile))}`);
-  if (config.data.kind === "text") {
+  if (metricOf(config.data) === "validationLoss") {
     print(io, `write text with: llmeff generate ${relative(io.cwd, folder) || "."} --prompt "…"`);
   }
+}
+
+/** What the held-out loss is made of: rows are sources, then objectives. */
+function lossTable(parts: readonly MeasuredSet[], { data }: TrainingConfig): Table {
+  const columns: Column[] = [
+    { header: "Held out" },
+    { header: "Loss", unit: lossUnit(data) },
+    { header: "Bits/byte", style: "fixed", digits: 3 },
+  ];
+  const rows = parts.map(({ division, name, loss, standardError, bitsPerByte = null }) => [
+    `${division} ${name}`,
+    Number.isFinite(standardError) ? { value: loss, standardError } : loss,
+    bitsPerByte,
+  ]);
+  return { columns, rows };
 }

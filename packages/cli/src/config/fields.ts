@@ -99,3 +99,16 @@ export function byKind<const T extends readonly [z.core.$ZodTypeDiscriminable, .
     },
   });
 }
+
+/** A value of one of two forms, which a test tells apart; its problems are those of its form. */
+export function whichever<A extends z.ZodType, B extends z.ZodType>(
+  test: (value: unknown) => boolean,
+  one: A,
+  other: B,
+) {
+  return z.custom<z.output<A> | z.output<B>>().superRefine((value, context) => {
+    const result = (test(value) ? one : other).safeParse(value);
+    for (const issue of result.error?.issues ?? [])
+      context.addIssue({ ...issue } as Parameters<typeof context.addIssue>[0]);
+  });
+}

@@ -1,5 +1,6 @@
 /** The JSON of a training run: model, data, optimizer, length. */
 import { z } from "zod";
+import { checkData, dataSchema, metricOf, seqLenOf } from "./data-schema.js";
 import {
   byKind,
   decayRate,
@@ -13,9 +14,7 @@ import {
   oneOf,
   positiveInteger,
   positiveNumber,
-  properFraction,
   show,
-  text,
   wholeNumber,
 } from "./fields.js";
 import { optimizerSchema } from "./optimizer-schema.js";
@@ -113,35 +112,6 @@ const model = object({
 /** Rules whose rates muP is made for. */
 const mupRules: readonly string[] = ["adamw", "nadamw"];
 
-const batches = {
-  batchSize: positiveInteger(),
-  /** Order of the batches; default the run's seed. */
-  seed: wholeNumber().optional(),
-};
-
-const data = byKind(
-  ["text", "relationComposition"],
-  [
-    object({
-      kind: z.literal("text"),
-      /** Plain or gzip text, relative to the config file. */
-      path: text("the path of a text file"),
-      /** `"character"`, `"byte"`, or the path of a `tokenizer.json`, relative to the config file. */
-      tokenizer: text('"character", "byte" or the path of a tokenizer.json'),
-      /** The last part of the text is kept for validation; default 0.1. */
-      validFraction: properFraction().optional(),
-      seqLen: positiveInteger(),
-      ...batches,
-    }),
-    object({
-      kind: z.literal("relationComposition"),
-      size: positiveInteger(),
-      encoding: oneOf(["tagged", "positional"]).optional(),
-      ...batches,
-    }),
-  ],
-);
-
 const training = object({
   steps: positiveInteger(),
   /** Steps between evaluations; default a tenth of all. */
@@ -186,12 +156,13 @@ export const trainingSchema = object({
   /** Of parameters and activations; the optimizer keeps float32 masters of bfloat16 parameters. Default float32. */
   dtype: oneOf(trainingDTypes).optional(),
   model,
-  data,
+  data: dataSchema,
   optimizer: optimizerSchema,
   training,
 }).superRefine((config, context) => {
-  const problem = (path: string[], message: string) => context.addIssue({ code: "custom", path, message });
+  const problem = (path: PropertyKey[], message: string) => context.addIssue({ code: "custom", path, message });
   const { data, training, model, optimizer } = config;
+  checkData(data, (path, message) => problem(["data", ...path], message));
   const metric = metricOf(data);
   if (training.stopAt !== undefined && training.stopAt.metric !== metric) {
     problem(
@@ -204,6 +175,15 @@ export const trainingSchema = object({
       ["model", "maxSeqLen"],
       `expected at least the data's ${seqLenOf(data)} positions; received ${model.maxSeqLen}.`,
     );
+  }
+  for (const [i, layer] of (data.kind === "documents" ? (model.attention ?? []) : []).entries()) {
+    const key = layer.kind === "simplicial" ? "kind" : layer.scaleFrom === undefined ? undefined : "scaleFrom";
+    if (key !== undefined) {
+      problem(
+        ["model", "attention", i, key],
+        "documents are kept apart by masks, which 2-simplicial layers and scaleFrom don't go with. Take data of another kind, or leave it out.",
+      );
+    }
   }
   if (model.mup !== undefined && !mupRules.includes(optimizer.kind)) {
     problem(["model", "mup"], `muP's rates are those of ${mupRules.join(" and ")}; received ${show(optimizer.kind)}.`);
@@ -224,20 +204,3 @@ export const trainingSchema = object({
 });
 
 export type TrainingConfig = z.infer<typeof trainingSchema>;
-export type DataConfig = TrainingConfig["data"];
-export type Metric = "validationLoss" | "accuracy";
-
-/** What a run on these data is judged by. */
-export function metricOf(data: Pick<DataConfig, "kind">): Metric {
-  return data.kind === "text" ? "validationLoss" : "accuracy";
-}
-
-/** Positions of a training sequence. */
-export function seqLenOf(data: DataConfig): number {
-  return data.kind === "text" ? data.seqLen : 3 * data.size ** 2;
-}
-
-/** What a loss is counted in. */
-export function lossUnit(data: DataConfig): string {
-  return data.kind === "text" && data.tokenizer === "character" ? "nats/char" : "nats/token";
-}

@@ -1,7 +1,6 @@
 /** `llmeff eval nll`: likelihood against position, of models in this process. */
 import { mkdir } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
-import { readText, streamJsonl, streamParquet } from "@llmeff/data";
 import { type NllPositions, nllPosition, nllReport, tokensLabel } from "@llmeff/longcontext";
 import { type Cell, createProgress, renderTextTable, writeFileAtomic, writeReport } from "@llmeff/report";
 import type { DeviceChoice } from "@llmeff/tensor";
@@ -9,6 +8,8 @@ import { formatJson } from "../config/format-json.js";
 import { exitCodes, UsageError } from "../errors.js";
 import { interruptible } from "../interrupt.js";
 import { type Io, print } from "../io.js";
+import { readDocuments } from "../run/data/source-documents.js";
+import { defined } from "../run/defined.js";
 import { version } from "../version.js";
 import { openModel } from "./open-model.js";
 
@@ -81,24 +82,11 @@ async function* documents(
 ): AsyncGenerator<string> {
   let left = limit;
   for (const file of files) {
-    for await (const text of textsOf(resolve(io.cwd, file), {
-      field,
-      signal,
-      ...(split === undefined ? {} : { split }),
-    })) {
+    for await (const text of readDocuments(resolve(io.cwd, file), { field, signal, ...defined({ split }) })) {
       if (left-- <= 0) return;
       yield text;
     }
   }
-}
-
-async function* textsOf(
-  path: string,
-  options: { field: string; split?: string; signal: AbortSignal },
-): AsyncGenerator<string> {
-  if (/\.jsonl(?:\.gz)?$/.test(path)) for await (const { text } of streamJsonl(path, options)) yield text;
-  else if (path.endsWith(".parquet")) for await (const { text } of streamParquet(path, options)) yield text;
-  else yield await readText(path, { signal: options.signal });
 }
 
 async function write(

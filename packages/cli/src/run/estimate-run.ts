@@ -33,7 +33,7 @@ export async function estimateRun(
   { configFile, signal }: { configFile: string; signal: AbortSignal },
 ): Promise<RunEstimate> {
   const { steps } = config.training;
-  using run = await openRun(config, { configFile, evaluateWindows: 1 });
+  await using run = await openRun(config, { configFile, evaluateWindows: 1, signal });
   const { model, params, modelBytes: parameterBytes, optimizer, flopsPerToken, peakFlops, data } = run;
   const [{ device }] = Object.values(params) as [Tensor];
   await sync();

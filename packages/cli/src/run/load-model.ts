@@ -56,7 +56,7 @@ export async function loadModel(path: string, options: LoadModelOptions = {}): P
   const params = moved(weightsOf(loaded), device);
   const config = readRunConfig(checkpoint, state.config);
   const model = new Transformer(config.model);
-  return disposable({ model, params, tokenizer: tokenizerOf(config), stopTokens: [], checkpoint });
+  return disposable({ model, params, tokenizer: tokenizerOf(config), stopTokens: config.stopTokens ?? [], checkpoint });
 }
 
 /** Whether a folder's config.json names an architecture; that of a run describes a training. */

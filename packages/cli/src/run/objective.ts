@@ -1,8 +1,8 @@
 /** The loss of a run, with what its mixtures of experts need from step to step: the keys of their jitter, and the loads that their biases balance. */
 import { streamNumberOf } from "@llmeff/data";
-import type { LossOptions, Transformer } from "@llmeff/models";
+import type { LossOptions, TokenBatch, Transformer } from "@llmeff/models";
 import { copyInto, type DeviceChoice, type RandomKey, type Tensor } from "@llmeff/tensor";
-import type { ModelState, Objective, ObjectiveContext } from "@llmeff/train";
+import type { ModelState, Objective, ObjectiveContext, TrainBatch } from "@llmeff/train";
 import type { TrainingConfig } from "../config/training-schema.js";
 import { defined } from "./defined.js";
 import { disposeParams } from "./dispose-params.js";
@@ -15,9 +15,10 @@ export function runObjective(
 ): Objective {
   const { experts } = model.config;
   const options: LossOptions = defined({ zLoss, labelSmoothing, recompute });
-  if (experts === undefined && Object.keys(options).length === 0) return (params, batch) => model.loss(params, batch);
+  if (experts === undefined && Object.keys(options).length === 0)
+    return (params, batch) => model.loss(params, tokenBatch(model, batch));
   return (params, batch, context) => {
-    const { loss, routers } = model.lossParts(params, batch, {
+    const { loss, routers } = model.lossParts(params, tokenBatch(model, batch), {
       ...options,
       ...(state && { state: { ...state } }),
       ...(experts !== undefined && experts.jitter > 0 && { jitterKey: jitterKeys(context) }),
@@ -25,6 +26,13 @@ export function runObjective(
     if (state !== undefined) for (const [layer, { load }] of Object.entries(routers)) context.collect(layer, load);
     return loss;
   };
+}
+
+/** A batch with the masks of its rows, where it has some. */
+export function tokenBatch(model: Transformer, { tokens, targets, extras }: TrainBatch): TokenBatch {
+  const { documents, prefix, positions } = extras;
+  const placed = model.config.positions === "learned";
+  return { tokens, targets, ...defined({ documents, prefix, positions: placed ? positions : undefined }) };
 }
 
 /** Keys that no other use of the run's seed has. */

@@ -5,13 +5,13 @@ import type { Tensor } from "@llmeff/tensor";
 import { averagedWeights, modelStates, type TrainOptions } from "@llmeff/train";
 import type { TrainingConfig } from "../config/training-schema.js";
 import { buildOptimizer } from "./build-optimizer.js";
+import { type OpenedData, openData } from "./data/open-data.js";
 import { disposeParams } from "./dispose-params.js";
 import { routerState, runObjective } from "./objective.js";
-import { type OpenedData, openData } from "./open-data.js";
 import { peakFlopsOf } from "./peak-flops.js";
 import { modelConfig } from "./run-config.js";
 
-export interface OpenedRun extends Disposable {
+export interface OpenedRun extends AsyncDisposable {
   data: OpenedData;
   model: Transformer;
   params: Record<string, Tensor>;
@@ -42,10 +42,19 @@ export interface OpenedRun extends Disposable {
 /** @param options.configFile - paths in the config are relative to it */
 export async function openRun(
   config: TrainingConfig,
-  options: { configFile: string; evaluateWindows: number },
+  options: { configFile: string; evaluateWindows: number; signal: AbortSignal },
 ): Promise<OpenedRun> {
+  const data = await openData(config.data, { ...options, seed: config.seed ?? 0 });
+  try {
+    return runOn(data, config);
+  } catch (error) {
+    await data.close();
+    throw error;
+  }
+}
+
+function runOn(data: OpenedData, config: TrainingConfig): OpenedRun {
   const { seed = 0, device, dtype, training } = config;
-  const data = await openData(config.data, { ...options, seed });
   const model = new Transformer(modelConfig(config, data.vocabSize));
   const params = model.init(seed, { device, dtype });
   const routers = routerState(model, { rate: training.routerBiasRate, device });
@@ -65,11 +74,12 @@ export async function openRun(
       ...(states.length > 0 && { modelState: modelStates(...states) }),
       ...(peakFlops !== undefined && { utilization: { flopsPerToken, peakFlops } }),
     },
-    [Symbol.dispose]() {
+    async [Symbol.asyncDispose]() {
       optimizer.dispose();
       disposeParams({ ...params, ...routers?.tensors });
       averaged?.[Symbol.dispose]();
       model.dispose();
+      await data.close();
     },
   };
 }

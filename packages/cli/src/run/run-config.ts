@@ -2,14 +2,17 @@
 import { createTokenizer, type JsonObject, type Tokenizer, type TokenizerSpec } from "@llmeff/data";
 import type { TransformerConfig } from "@llmeff/models";
 import { FormatError } from "@llmeff/native/errors";
+import { seqLenOf } from "../config/data-schema.js";
 import { isObject, toJson } from "../config/merge.js";
-import { seqLenOf, type TrainingConfig } from "../config/training-schema.js";
-import type { OpenedData } from "./open-data.js";
+import type { TrainingConfig } from "../config/training-schema.js";
+import type { OpenedData } from "./data/open-data.js";
 
 export interface RunConfig {
   model: TransformerConfig;
   /** null for generated tasks. */
   tokenizer: TokenizerSpec | null;
+  /** Those that end a document of the training. */
+  stopTokens?: readonly number[];
   /** The config file's content. */
   training: TrainingConfig;
 }
@@ -20,10 +23,11 @@ export function modelConfig(config: TrainingConfig, vocabSize: number): Transfor
 }
 
 export function runConfig(config: TrainingConfig, data: OpenedData): JsonObject {
-  const { tokenizer, vocabSize } = data;
+  const { tokenizer, vocabSize, stopTokens } = data;
   return toJson({
     model: modelConfig(config, vocabSize),
     tokenizer: tokenizer?.toJSON() ?? null,
+    ...(stopTokens.length > 0 && { stopTokens }),
     training: config,
   } satisfies RunConfig);
 }

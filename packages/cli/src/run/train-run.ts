@@ -2,10 +2,12 @@
 import { join } from "node:path";
 import { createProgress, formatNumber, type Progress, type ProgressStatus } from "@llmeff/report";
 import { latestCheckpoint, type TrainEvent, train } from "@llmeff/train";
-import { lossUnit, type TrainingConfig } from "../config/training-schema.js";
+import { lossUnit } from "../config/data-schema.js";
+import type { TrainingConfig } from "../config/training-schema.js";
 import type { Io } from "../io.js";
+import type { OpenedData } from "./data/open-data.js";
 import { errorName, evaluateRun, reaches } from "./evaluation.js";
-import type { OpenedData } from "./open-data.js";
+import { measuredSets } from "./loss-sets.js";
 import { openRun } from "./open-run.js";
 import { Recorder } from "./recorder.js";
 import { runConfig } from "./run-config.js";
@@ -41,6 +43,8 @@ export interface RunResult {
   /** The last evaluation. */
   value: number;
   standardError: number;
+  /** All that it measured. */
+  metrics: Readonly<Record<string, number>>;
   /** Tokens at the first evaluation that reached `stopAt`. */
   tokensToStop: number | null;
   /** Time in steps, without evaluations and checkpoints. */
@@ -61,7 +65,8 @@ function pacing({ training }: TrainingConfig) {
  */
 export async function trainRun(options: TrainRunOptions): Promise<RunResult> {
   const { config, configFile } = options;
-  using opened = await openRun(config, { configFile, evaluateWindows: pacing(config).evaluateWindows });
+  const { evaluateWindows } = pacing(config);
+  await using opened = await openRun(config, { configFile, evaluateWindows, signal: options.signal });
   const { data, model, evaluated, flopsPerToken, peakFlops } = opened;
   const run = new RunView(options, data);
   try {
@@ -91,7 +96,7 @@ function loopOptions({ config, folder, resume = false, signal }: TrainRunOptions
   const files = folder !== undefined && {
     checkpoint: {
       ...{ directory: join(folder, checkpointsFolder), every: checkpointEvery, keepLast },
-      ...(keepBest && { best: { metric: data.metric, highest: data.metric === "accuracy" } }),
+      ...(keepBest && { best: { metric: data.valid.metric, highest: data.valid.metric === "accuracy" } }),
     },
     resume,
     config: runConfig(config, data),
@@ -120,8 +125,7 @@ class RunView {
   #status: ProgressStatus = {};
   #steps = 0;
   #seconds = 0;
-  #value = Number.NaN;
-  #standardError = Number.NaN;
+  #metrics: Readonly<Record<string, number>> = {};
   #reached = false;
 
   constructor(options: TrainRunOptions, data: OpenedData) {
@@ -149,7 +153,8 @@ class RunView {
       this.#recorder?.evaluation(event);
       await this.#recorder?.flush();
       progress.update(event.step, { ...this.#status, note: this.#standing() });
-      if (this.#options.verbose) progress.message(`step ${formatNumber(event.step)}: ${this.#standing()}`);
+      if (this.#options.verbose)
+        progress.message(`step ${formatNumber(event.step)}: ${this.#standing()}${this.#parts()}`);
     } else if (event.type === "resumed") {
       await this.#restore();
       progress.message(resumedText(event));
@@ -162,7 +167,8 @@ class RunView {
       steps: this.#steps,
       tokens,
       value: this.#value,
-      standardError: this.#standardError,
+      standardError: this.#metrics[errorName(this.#data.valid.metric)] ?? Number.NaN,
+      metrics: this.#metrics,
       tokensToStop: this.#reached ? tokens : null,
       seconds: this.#seconds,
     };
@@ -199,17 +205,25 @@ class RunView {
   }
 
   #evaluated(metrics: Readonly<Record<string, number>>): void {
-    const { metric } = this.#data;
     const { stopAt } = this.#options.config.training;
-    this.#value = metrics[metric] ?? Number.NaN;
-    this.#standardError = metrics[errorName(metric)] ?? Number.NaN;
-    this.#reached = stopAt !== undefined && reaches(metric, this.#value, stopAt.value);
+    this.#metrics = metrics;
+    this.#reached = stopAt !== undefined && reaches(this.#data.valid.metric, this.#value, stopAt.value);
+  }
+
+  get #value(): number {
+    return this.#metrics[this.#data.valid.metric] ?? Number.NaN;
   }
 
   #standing(): string {
-    return this.#data.metric === "accuracy"
+    return this.#data.valid.metric === "accuracy"
       ? `accuracy ${(100 * this.#value).toFixed(1)} %`
       : `validation ${this.#value.toFixed(3)} ${lossUnit(this.#options.config.data)}`;
+  }
+
+  /** The losses by source and by objective. */
+  #parts(): string {
+    const parts = measuredSets(this.#metrics).map(({ name, loss }) => `${name} ${loss.toFixed(3)}`);
+    return parts.length === 0 ? "" : ` (${parts.join(", ")})`;
   }
 }
 

@@ -26,8 +26,9 @@ export async function* writeText(
 ): AsyncGenerator<TextPiece, Ending> {
   const stopStrings = new StopStrings(stop);
   const decoder = new StreamingDecoder(tokenizer, prompt);
-  // Rows of the model beyond the tokenizer's tokens pad its table: they have no text.
-  const vocabSize = Math.min(tokenizer.vocabSize, batch.vocabSize);
+  // Rows of the model beyond the tokenizer's tokens have no text: they pad its table, or are sentinels and the like. One that ends texts may follow it.
+  const known = Math.max(tokenizer.vocabSize, ...(options.stopTokens ?? []).map((id) => id + 1));
+  const vocabSize = Math.min(known, batch.vocabSize);
   for await (const token of batch.generate(prompt, { ...options, vocabSize })) {
     const ends = options.stopTokens?.includes(token.id) ?? false;
     const text = stopStrings.push(ends ? decoder.end() : decoder.push(token.id));

@@ -49,8 +49,9 @@ function scored(tokenizer: Tokenizer, { top, ...token }: GeneratedToken): Scored
   return { ...inWords(token), top: top.map(inWords) };
 }
 
-/** What a token adds to a text: of two of them the second, since some tokenizers drop the space that begins a text. */
+/** What a token adds to a text: nothing, if it isn't the tokenizer's but ends texts; of two of them the second, since some tokenizers drop the space that begins a text. */
 function textOf(tokenizer: Tokenizer, id: number): string {
+  if (id >= tokenizer.vocabSize) return "";
   const decode = (ids: number[]) => tokenizer.decode(ids, { skipSpecialTokens: false });
   return decode([id, id]).slice(decode([id]).length);
 }

@@ -12,6 +12,7 @@ function run(seed: number, value: number, tokensToTarget: number | null): SeedRu
     flopsPerToken: 42,
     value,
     standardError: 0.5,
+    metrics: {},
     seconds: seed,
     learningRate: 0.1,
     sample: seed === 1 ? "text" : null,

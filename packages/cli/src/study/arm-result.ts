@@ -36,7 +36,6 @@ export function armResult(
 ): ArmResult {
   const outcomes = runs.map(({ outcome }) => outcome);
   const { parameters, flopsPerToken, sample } = outcomes[0]!;
-  const values = outcomes.map(({ value }) => value);
   const toTarget = median(runs.map(({ tokensToTarget }) => tokensToTarget ?? Number.POSITIVE_INFINITY));
   return {
     name,
@@ -47,11 +46,19 @@ export function armResult(
     flopsPerToken,
     tokens: sum(outcomes.map(({ tokens }) => tokens)),
     seconds: sum(outcomes.map(({ seconds }) => seconds)),
-    value: mean(values),
-    standardError: runs.length > 1 ? standardErrorOfMean(values) : outcomes[0]!.standardError,
+    ...meanOf(outcomes),
     tokensToTarget: Number.isFinite(toTarget) ? toTarget : null,
     reached: runs.filter(({ tokensToTarget }) => tokensToTarget !== null).length,
     sample,
+  };
+}
+
+/** The mean over the seeds with its standard error; with one seed, that of its evaluation. */
+export function meanOf(measured: readonly { value: number; standardError: number }[]) {
+  const values = measured.map(({ value }) => value);
+  return {
+    value: mean(values),
+    standardError: values.length > 1 ? standardErrorOfMean(values) : measured[0]!.standardError,
   };
 }
 

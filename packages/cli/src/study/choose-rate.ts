@@ -1,5 +1,5 @@
 /** Which learning rate of a sweep is best. */
-import type { Metric } from "../config/training-schema.js";
+import type { Metric } from "../config/data-schema.js";
 import type { SweepRun } from "./sweep-file.js";
 
 /** The rule in words, for the file and the report. */

@@ -56,6 +56,16 @@ describe("loadStudy", () => {
       "a problem:\n  parts[1].base.model.dModel: expected a positive integer; received 0.",
     ],
     [
+      "an arm's data but for objectives",
+      (s) => Object.assign(s.parts[1]!.arms[0]!, { data: { objectives: "ul2", batchSize: 3 } }),
+      'parts[1].arms[0].data: unknown key "batchSize". Known keys: objectives, modeTokens.',
+    ],
+    [
+      "objectives of data that have none, where they stand",
+      (s) => Object.assign(s.parts[1]!.arms[1]!, { data: { objectives: "ul2" } }),
+      'parts[1].arms[1].data: unknown key "objectives"',
+    ],
+    [
       "a learning rate beside the grids",
       (s) => Object.assign(s.parts[1]!, { base: mergePatch(s.parts[1]!.base, { optimizer: { learningRate: 1 } }) }),
       "parts[1].base.optimizer.learningRate: the arms' learningRates are used; remove it.",

@@ -1,8 +1,9 @@
 /** A study from its file: every arm's complete training config, checked. */
 import type { DeviceChoice } from "@llmeff/tensor";
+import { metricOf } from "../config/data-schema.js";
 import { mergePatch } from "../config/merge.js";
 import { check, type Problem, readConfig, refuseProblems } from "../config/read-config.js";
-import { metricOf, type TrainingConfig, trainingSchema } from "../config/training-schema.js";
+import { type TrainingConfig, trainingSchema } from "../config/training-schema.js";
 import { type PartJson, type SampleSettings, studySchema } from "./schema.js";
 import { slug } from "./slug.js";
 
@@ -86,7 +87,7 @@ function loadArm(
   partPath: readonly PropertyKey[],
   problems: Problem[],
 ): Arm[] {
-  const { name, description, learningRates, model = {}, optimizer = {} } = arm;
+  const { name, description, learningRates, model = {}, optimizer = {}, data = {} } = arm;
   if ("name" in part.base) {
     problems.push({ path: [...partPath, "base", "name"], message: "arms have names of their own; remove it." });
   }
@@ -98,7 +99,7 @@ function loadArm(
       problems.push({ path: [...where, "learningRate"], message: "the arms' learningRates are used; remove it." });
     }
   }
-  const overrides = { model, optimizer };
+  const overrides = { model, optimizer, data };
   const merged = mergePatch(mergePatch(part.base, overrides), {
     name: slug(name),
     optimizer: { learningRate: learningRates[0] },

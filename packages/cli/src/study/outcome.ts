@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import { type MetricRecord, readMetrics } from "@llmeff/report";
 import { z } from "zod";
-import type { Metric } from "../config/training-schema.js";
+import type { Metric } from "../config/data-schema.js";
 import { errorName, reaches } from "../run/evaluation.js";
 import { metricsFile } from "../run/recorder.js";
 
@@ -21,6 +21,8 @@ export const outcomeSchema = z.object({
   value: number,
   /** NaN where there are too few sequences for one. */
   standardError: number,
+  /** All that the last evaluation measured; absent from older ledgers. */
+  metrics: z.record(z.string(), number).default({}),
   seconds: z.number(),
   learningRate: z.number(),
   sample: z.string().nullable(),

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { ArmResult } from "./arm-result.js";
 import type { Part } from "./load-study.js";
-import { findings } from "./prose.js";
+import { conditions, findings } from "./prose.js";
 
 const part = (metric: "accuracy" | "validationLoss", target: number, seeds = [1]) =>
   ({
@@ -108,6 +108,20 @@ describe("findings", () => {
     ]);
     expect(text).toContain(
       "After the same 4.00M tokens, a ended best at 1.500 nats/char (mean over 3 seeds), ahead of b",
+    );
+  });
+});
+
+describe("conditions", () => {
+  const withData = (data: object) => ({ ...arm("arm", 1, 1, null), parameters: 10, config: { data } }) as ArmResult;
+  const text = { ...part("validationLoss", 1), arms: [{ learningRates: [1, 2] }] } as unknown as Part;
+
+  it("says whether all arms read the same batches, or the same documents under other objectives", () => {
+    expect(conditions(text, [withData({ kind: "documents" }), withData({ kind: "documents" })])).toContain(
+      "All read the same batches in the same order, and each uses the best of 2 learning rates",
+    );
+    expect(conditions(text, [withData({ objectives: "causal" }), withData({ objectives: "ul2" })])).toContain(
+      "All read the same documents, each under objectives of its own, and each uses the best of 2 learning rates",
     );
   });
 });

@@ -134,8 +134,13 @@ export function conditions(part: Part, results: readonly ArmResult[]): string {
     part.equalParameters === true
       ? `The arms have the same number of parameters within ${spread.toFixed(1)} %.`
       : `The arms have ${formatCompact(Math.min(...sizes))} to ${formatCompact(Math.max(...sizes))} parameters.`;
+  const objectives = new Set(results.map(({ config: { data } }) => JSON.stringify(data)));
+  const read =
+    objectives.size > 1
+      ? "All read the same documents, each under objectives of its own"
+      : "All read the same batches in the same order";
   return (
-    `${same} All read the same batches in the same order, and each uses the best of ${part.arms[0]!.learningRates.length} learning rates of its own, ` +
+    `${same} ${read}, and each uses the best of ${part.arms[0]!.learningRates.length} learning rates of its own, ` +
     `found by a sweep of equal size for every arm. ${repetition(part)}`
   );
 }

@@ -4,12 +4,13 @@ import { join, relative } from "node:path";
 import { BatchGenerator, Transformer } from "@llmeff/models";
 import { renderTextTable, writeReport } from "@llmeff/report";
 import type { DeviceChoice } from "@llmeff/tensor";
+import { metricOf } from "../config/data-schema.js";
 import type { TrainingConfig } from "../config/training-schema.js";
 import { UsageError } from "../errors.js";
 import { type Io, print, printWrapped } from "../io.js";
+import { openData } from "../run/data/open-data.js";
 import { defined } from "../run/defined.js";
 import { loadModel } from "../run/load-model.js";
-import { openData } from "../run/open-data.js";
 import { modelConfig } from "../run/run-config.js";
 import { checkpointsFolder, trainRun } from "../run/train-run.js";
 import { writeText } from "../run/write-text.js";
@@ -23,7 +24,7 @@ import type { SampleSettings } from "./schema.js";
 import { slug } from "./slug.js";
 import { openStudyFolder } from "./study-folder.js";
 import { chosenRate, readSweep, type SweepResults } from "./sweep-file.js";
-import { resultTable } from "./tables.js";
+import { partsTable, resultTable } from "./tables.js";
 
 const reportFile = "report.html";
 
@@ -78,7 +79,8 @@ async function requireEqualParameters(study: Study, part: Part): Promise<void> {
   if (part.equalParameters !== true) return;
   const counted: { name: string; count: number }[] = [];
   for (const { name, config } of part.arms) {
-    const { vocabSize } = await openData(config.data, { configFile: study.file, seed: 0, evaluateWindows: 1 });
+    const { vocabSize, close } = await openData(config.data, { configFile: study.file, seed: 0, evaluateWindows: 1 });
+    await close();
     counted.push({ name, count: new Transformer(modelConfig(config, vocabSize)).parameterCount });
   }
   const counts = counted.map(({ count }) => count);
@@ -137,7 +139,8 @@ async function trainSeed(
     signal,
     label: id,
   });
-  const writes = part.sample !== undefined && config.data.kind === "text" && config.seed === part.seeds[0];
+  const writes =
+    part.sample !== undefined && metricOf(config.data) === "validationLoss" && config.seed === part.seeds[0];
   const sample = writes ? await writeSample(folder, part.sample!, config.device) : null;
   return { ...numbers, learningRate: config.optimizer.learningRate, sample };
 }
@@ -159,6 +162,8 @@ async function writeSample(
 
 function printPart(io: Io, { part, arms }: PartResult): void {
   print(io, `\n${renderTextTable(resultTable(part, arms), { width: io.stdout.columns ?? 140 })}`);
+  const parts = partsTable(part, arms);
+  if (parts !== undefined) print(io, `\n${renderTextTable(parts, { width: io.stdout.columns ?? 140 })}`);
   printWrapped(io, `\n${findings(part, arms)}`);
   for (const { name, sample } of arms) {
     if (sample === null) continue;

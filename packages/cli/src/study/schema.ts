@@ -1,5 +1,6 @@
 /** The JSON of a study: parts, each with a base config and arms that differ from it. */
 import { z } from "zod";
+import { objectiveFields } from "../config/data-schema.js";
 import {
   finiteNumber,
   flag,
@@ -30,6 +31,8 @@ const arm = object({
   model: anyObject().optional(),
   /** Merged into the base's `optimizer`. */
   optimizer: anyObject().optional(),
+  /** Merged into the base's `data`: only what documents are trained on may differ. */
+  data: object(objectiveFields).optional(),
   /** What the sweep tries; as many for every arm. */
   learningRates: list(positiveNumber(), "learning rates"),
 });

@@ -2,7 +2,7 @@ import { renderTextTable } from "@llmeff/report";
 import { describe, expect, it } from "vitest";
 import type { ArmResult } from "./arm-result.js";
 import type { Part } from "./load-study.js";
-import { resultTable } from "./tables.js";
+import { partsTable, resultTable } from "./tables.js";
 
 const part = (seeds: number[]) => ({ metric: "accuracy", target: 0.9, seeds, arms: [] }) as unknown as Part;
 
@@ -35,5 +35,39 @@ describe("resultTable", () => {
     expect(table.rows.map((row) => row[4])).toEqual([983_040, null]);
     expect(table.note).toContain("it doesn't hold what another seed would change");
     expect(renderTextTable(table)).toContain("983k");
+  });
+});
+
+describe("partsTable", () => {
+  const measured = (name: string, losses: readonly number[]) =>
+    ({
+      name,
+      runs: losses.map((loss) => ({
+        outcome: { metrics: { "objective/prefix/loss": loss, "objective/prefix/lossStandardError": 0.5 } },
+      })),
+    }) as unknown as ArmResult;
+  const text = (seeds: number[]) =>
+    ({
+      ...part(seeds),
+      metric: "validationLoss",
+      arms: [{ config: { data: { kind: "documents" } } }],
+    }) as unknown as Part;
+
+  it("has the mean of each part over the seeds with its standard error", () => {
+    const table = partsTable(text([1, 2]), [measured("one", [2, 4]), measured("two", [1, 1])])!;
+    expect(table.columns.map(({ header }) => header)).toEqual(["Held out", "one", "two"]);
+    // Of two values, the mean's standard error is half their distance.
+    expect(table.rows).toEqual([["objective prefix", { value: 3, standardError: 1 }, { value: 1, standardError: 0 }]]);
+  });
+
+  it("has with one seed the error of the evaluation", () => {
+    expect(partsTable(text([1]), [measured("one", [2])])!.rows).toEqual([
+      ["objective prefix", { value: 2, standardError: 0.5 }],
+    ]);
+  });
+
+  it("is nothing for data without parts", () => {
+    const plain = { name: "arm", runs: [{ outcome: { metrics: { accuracy: 1 } } }] } as unknown as ArmResult;
+    expect(partsTable(part([1]), [plain])).toBeUndefined();
   });
 });

@@ -1,7 +1,8 @@
 /** The tables of a study, for the terminal and for the report. */
 import { type Cell, type Column, formatCompact, type Table } from "@llmeff/report";
-import { lossUnit } from "../config/training-schema.js";
-import type { ArmResult } from "./arm-result.js";
+import { lossUnit } from "../config/data-schema.js";
+import { measuredSets } from "../run/loss-sets.js";
+import { type ArmResult, meanOf } from "./arm-result.js";
 import type { Part } from "./load-study.js";
 import type { SweptPart } from "./sweep-file.js";
 
@@ -56,6 +57,29 @@ export function resultTable(part: Part, results: readonly ArmResult[]): Table {
     result.seconds / 60,
   ]);
   return { columns, rows, note: `Target: ${target}. ${seedNote(seeds)} ${costNote}` };
+}
+
+/** The final loss by source and by objective, of data that tell, a column for each arm; undefined of others. */
+export function partsTable(part: Part, results: readonly ArmResult[]): Table | undefined {
+  const measured = results.map(({ runs }) => runs.map(({ outcome }) => measuredSets(outcome.metrics)));
+  const sets = measured[0]?.[0] ?? [];
+  if (sets.length === 0) return undefined;
+  const unit = metricWords(part).unit;
+  const rows = sets.map((_, row): Cell[] => [
+    `${sets[row]!.division} ${sets[row]!.name}`,
+    ...measured.map((runs): Cell => {
+      const own = meanOf(runs.map((all) => ({ ...all[row]!, value: all[row]!.loss })));
+      return Number.isFinite(own.standardError) ? own : own.value;
+    }),
+  ]);
+  return {
+    caption: `Final loss on parts of the held-out data, ${unit}`,
+    columns: [{ header: "Held out" }, ...results.map(({ name }): Column => ({ header: name, align: "right" }))],
+    rows,
+    note:
+      `${part.seeds.length > 1 ? `Mean ± standard error over ${part.seeds.length} seeds` : "± is one standard error over sequences"}. ` +
+      "Sources are measured by causal language modelling; objectives are named by kind, mean length of a hidden span, and share of what is hidden.",
+  };
 }
 
 /** `983k (3/3)`, or a dash where fewer than the median got there. */

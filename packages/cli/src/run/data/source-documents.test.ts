@@ -1,0 +1,75 @@
+import { writeFile } from "node:fs/promises";
+import { gzipSync } from "node:zlib";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { Workplace } from "../../../test/harness.js";
+import { cutDocument, type DividedFiles, documentsOn, readDocuments } from "./source-documents.js";
+
+let place: Workplace;
+beforeEach(async () => {
+  place = await Workplace.create();
+});
+afterEach(() => place[Symbol.asyncDispose]());
+
+async function listed<T>(items: AsyncIterable<T>): Promise<T[]> {
+  const list: T[] = [];
+  for await (const item of items) list.push(item);
+  return list;
+}
+
+const records = [
+  { body: "one", part: "a" },
+  { body: " \n", part: "a" },
+  { body: "two", part: "b" },
+  { body: "three", part: "a" },
+];
+const jsonl = records.map((record) => JSON.stringify(record)).join("\n");
+
+describe("readDocuments", () => {
+  it("reads a text as one document, or divided by a separator", async () => {
+    await place.write("text.txt", "a b\n\n\n\nc\n\nd");
+    expect(await listed(readDocuments(place.path("text.txt")))).toEqual(["a b\n\n\n\nc\n\nd"]);
+    expect(await listed(readDocuments(place.path("text.txt"), { separator: "\n\n" }))).toEqual(["a b", "c", "d"]);
+  });
+
+  it("reads records, packed or not, and leaves out what has no word", async () => {
+    await writeFile(place.path("some.jsonl.gz"), gzipSync(jsonl));
+    expect(await listed(readDocuments(place.path("some.jsonl.gz"), { field: "body" }))).toEqual([
+      "one",
+      "two",
+      "three",
+    ]);
+  });
+});
+
+describe("documentsOn", () => {
+  const both = async (files: DividedFiles) => ({
+    train: await listed(documentsOn("train", files, undefined)),
+    valid: await listed(documentsOn("valid", files, undefined)),
+  });
+
+  it("divides by a field where it is told one", async () => {
+    await place.write("some.jsonl", jsonl);
+    const splits = { field: "part", train: "a", valid: "b" };
+    const files = { paths: [place.path("some.jsonl")], field: "body", splits, validFraction: 0.5 };
+    expect(await both(files)).toEqual({ train: ["one", "three"], valid: ["two"] });
+  });
+
+  it("divides by the text else: every document is on one side, copies on the same", async () => {
+    const lines = Array.from({ length: 400 }, (_, i) => `line ${i % 200}`);
+    await place.write("lines.txt", lines.join("\n"));
+    const { train, valid } = await both({ paths: [place.path("lines.txt")], separator: "\n", validFraction: 0.25 });
+    expect([...train, ...valid].sort()).toEqual(lines.sort());
+    expect(train.filter((line) => valid.includes(line))).toEqual([]);
+    // 50 of 200 expected, with a deviation of √(200 · ¼ · ¾) = 6.1.
+    expect(Math.abs(new Set(valid).size - 50)).toBeLessThan(4 * 6.1);
+  });
+});
+
+describe("cutDocument", () => {
+  it("loses no token", () => {
+    const ids = Int32Array.from({ length: 7 }, (_, i) => i);
+    expect([...cutDocument(ids, 3)].map((part) => [...part])).toEqual([[0, 1, 2], [3, 4, 5], [6]]);
+    expect([...cutDocument(ids)]).toEqual([ids]);
+    expect([...cutDocument(new Int32Array(0), 3)]).toEqual([]);
+  });
+});
