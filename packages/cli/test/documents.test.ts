@@ -40,6 +40,6 @@ describe("configs", () => {
       await place.write(`${i}.json`, block);
       kinds.push(await load(place.path(`${i}.json`)));
     }
-    expect(kinds).toEqual(["training", "study"]);
+    expect(kinds).toEqual(["training", "training", "training", "study"]);
   });
 });

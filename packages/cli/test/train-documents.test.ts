@@ -1,6 +1,9 @@
 import { readdir, rm } from "node:fs/promises";
+import { fileURLToPath } from "node:url";
 import { loadCheckpoint } from "@llmeff/train";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { mergePatch } from "../src/config/merge.js";
+import { readJson } from "../src/config/read-config.js";
 import { documentsConfig, runResult, sampleDocuments, sampleText, textConfig, Workplace } from "./harness.js";
 
 let place: Workplace;
@@ -118,7 +121,7 @@ describe("llmeff train on documents", () => {
     };
     const whole = [{ name: "all", path: "text.txt" }];
     expect(await refused({ sources: whole })).toMatch(
-      /data\.sources: "all" has \d documents for training and \d for validation; none of (?:training|validation) has a token/,
+      /data\.sources: "all" has \d documents for training and \d for validation; there must be some of both/,
     );
     expect(await refused({ eos: "<end>" })).toContain('data.eos: the tokenizer has no token "<end>"');
     expect(await refused({ seqLen: 3, objectives: "ul2" })).toMatch(/sequences of 3 tokens don't hold two tokens/);
@@ -180,6 +183,20 @@ describe("llmeff train on token shards", () => {
       code: 2,
       stderr: expect.stringContaining('the shards of "en" and "de" were written with different tokenizers'),
     });
+  });
+
+  it("takes the example for a GPU, here made small", async () => {
+    await tokenize(["en.jsonl"], "--valid-fraction", "0.2");
+    const example = await readJson(fileURLToPath(new URL("../../../examples/objectives-gpu.json", import.meta.url)));
+    const small = {
+      device: "cpu",
+      model: { dModel: 16, numLayers: 1, numHeads: 4, maxSeqLen: 64 },
+      data: { sources: [{ name: "corpus", shards: "corpus" }], seqLen: 64 },
+    };
+    await place.write("config.json", mergePatch(example, small));
+    const { code, stdout, stderr } = await place.run(["train", "config.json", "--dry-run"]);
+    expect(code, stderr).toBe(0);
+    expect(stdout).toMatch(/20,000 steps of 8,192 tokens take about/);
   });
 
   it("says that a folder isn't one, lacks a side, or has too little", async () => {

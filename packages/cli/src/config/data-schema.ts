@@ -100,9 +100,9 @@ export const dataSchema = byKind(
       tokenizer: tokenizer().optional(),
       /** A token of the tokenizer that ends documents; default one of its own. */
       eos: text("a token of the tokenizer").optional(),
-      /** Share of the documents that is kept for validation; default 0.01. */
+      /** Share of the documents of files that is kept for validation; default 0.01. */
       validFraction: properFraction().optional(),
-      /** Longer documents become several, which are shuffled apart; default as they are. */
+      /** Longer documents of files become several, which are shuffled apart; default as they are. */
       maxDocumentTokens: positiveInteger().optional(),
       packing: oneOf(["greedy", "bestFit"]).optional(),
       /** Sequences that `"bestFit"` reads ahead; default 256. */

@@ -116,7 +116,7 @@ const training = object({
   steps: positiveInteger(),
   /** Steps between evaluations; default a tenth of all. */
   evaluateEvery: positiveInteger().optional(),
-  /** Sequences of the validation set that each evaluation reads; default 100. */
+  /** Sequences of each held-out set that an evaluation reads; default 100. */
   evaluateWindows: positiveInteger().optional(),
   gradientAccumulation: positiveInteger().optional(),
   /** Coefficient of the mean squared log-sum-exp of the logits; default 0. */

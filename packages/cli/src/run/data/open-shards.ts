@@ -1,14 +1,12 @@
 /** Token shards on a disk, read in windows over all their documents one after the other. */
 import { dirname, resolve } from "node:path";
-import { prefetch, ShardWindows, sequentialWindows } from "@llmeff/data";
+import { ShardWindows, sequentialWindows } from "@llmeff/data";
 import type { DataOf } from "../../config/data-schema.js";
 import { UsageError } from "../../errors.js";
 import type { OpenDataOptions, OpenedData } from "./open-data.js";
+import { readAhead } from "./read-ahead.js";
 import { textBytes } from "./text-bytes.js";
 import { openTokenFolder } from "./token-folder.js";
-
-/** Batches that are made while others are trained on. No signal ends it: a step that was begun needs its batches. */
-export const readAhead = 4;
 
 export async function openShards(
   data: DataOf<"shards">,
@@ -27,7 +25,7 @@ export async function openShards(
     const ids = await valid.read(0, Math.min(valid.tokenCount, evaluateWindows * seqLen + 1));
     const batches = sequentialWindows(ids, { seqLen, batchSize });
     return {
-      train: prefetch(new ShardWindows(train, { seqLen, batchSize, seed }), { depth: readAhead }),
+      train: readAhead(new ShardWindows(train, { seqLen, batchSize, seed })),
       valid: {
         metric: "validationLoss",
         causal: { shards: { batches, bytes: textBytes(tokenizer, ids) } },
