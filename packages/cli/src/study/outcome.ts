@@ -15,14 +15,16 @@ const number = z
 /** Numbers of a finished run, as the ledger keeps them. */
 export const outcomeSchema = z.object({
   parameters: z.number(),
+  /** Those that a token meets: of a mixture, the experts that it goes to. */
+  activeParameters: z.number(),
   steps: z.number(),
   tokens: z.number(),
   flopsPerToken: z.number(),
   value: number,
   /** NaN where there are too few sequences for one. */
   standardError: number,
-  /** All that the last evaluation measured; absent from older ledgers. */
-  metrics: z.record(z.string(), number).default({}),
+  /** All that the last evaluation measured. */
+  metrics: z.record(z.string(), number),
   seconds: z.number(),
   learningRate: z.number(),
   sample: z.string().nullable(),

@@ -113,7 +113,8 @@ describe("findings", () => {
 });
 
 describe("conditions", () => {
-  const withData = (data: object) => ({ ...arm("arm", 1, 1, null), parameters: 10, config: { data } }) as ArmResult;
+  const withData = (data: object) =>
+    ({ ...arm("arm", 1, 1, null), parameters: 10, activeParameters: 10, config: { data } }) as ArmResult;
   const text = { ...part("validationLoss", 1), arms: [{ learningRates: [1, 2] }] } as unknown as Part;
 
   it("says whether all arms read the same batches, or the same documents under other objectives", () => {
@@ -122,6 +123,23 @@ describe("conditions", () => {
     );
     expect(conditions(text, [withData({ objectives: "causal" }), withData({ objectives: "ul2" })])).toContain(
       "All read the same documents, each under objectives of its own, and each uses the best of 2 learning rates",
+    );
+  });
+
+  const sized = (parameters: number, activeParameters: number) =>
+    ({ ...arm("a", 1, 100, null), parameters, activeParameters, config: { data: {} } }) as unknown as ArmResult;
+  const arms = [{ learningRates: [1, 2] }] as unknown as Part["arms"];
+  const equal: Part = { ...part("validationLoss", 1), equalParameters: true, arms };
+
+  it("compares of mixtures what a token meets", () => {
+    expect(conditions(equal, [sized(100, 100), sized(101, 101)])).toMatch(
+      /^The arms have the same number of parameters within 1\.0 %\. .*the best of 2 learning rates/,
+    );
+    expect(conditions(equal, [sized(100, 100), sized(400, 101)])).toMatch(
+      /^A token meets the same number of parameters in every arm within 1\.0 %\./,
+    );
+    expect(conditions({ ...equal, equalParameters: false }, [sized(100, 100), sized(400, 101)])).toMatch(
+      /^The arms have 100 to 400 parameters\./,
     );
   });
 });
