@@ -77,7 +77,10 @@ export function partsTable(part: Part, results: readonly ArmResult[]): Table | u
   ]);
   return {
     caption: `Final loss on parts of the held-out data, ${unit}`,
-    columns: [{ header: "Held out" }, ...results.map(({ name }): Column => ({ header: name, align: "right" }))],
+    columns: [
+      { header: "Held out" },
+      ...results.map(({ name }): Column => ({ header: name, style: "fixed", digits: 3 })),
+    ],
     rows,
     note:
       `${part.seeds.length > 1 ? `Mean ± standard error over ${part.seeds.length} seeds` : "± is one standard error over sequences"}. ` +
