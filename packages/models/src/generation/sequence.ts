@@ -4,7 +4,7 @@ import type { Likeliest } from "./decode-step.js";
 import { Draws } from "./draws.js";
 import { likeliest } from "./log-probs.js";
 import type { GeneratedToken, Request } from "./options.js";
-import { checkLargest, drawToken, takesLikeliest, tokenProbabilities } from "./sampling.js";
+import { checkLargest, drawToken, type History, sampleToken, takesLikeliest, tokenProbabilities } from "./sampling.js";
 import type { NewTokens, Scores } from "./scorer.js";
 import { checkDrafted, type DraftCounts } from "./speculation.js";
 import { TokenIds } from "./token-ids.js";
@@ -185,12 +185,17 @@ export class Sequence {
       if (this.#ended) return i + 1;
     }
     const last = scores.at(-1)!;
-    this.#give(drawToken(this.#probabilities(last.logits), this.#draws.at(this.#drawn)), last);
+    const id = sampleToken(last.logits, this.request.sampling, this.#history, this.#draws.at(this.#drawn));
+    this.#give(id, last);
     return drafted.length;
   }
 
   #probabilities(logits: ArrayLike<number>): Float64Array {
-    return tokenProbabilities(logits, this.request.sampling, { prompt: this.#prompt, drawn: this.#counts });
+    return tokenProbabilities(logits, this.request.sampling, this.#history);
+  }
+
+  get #history(): History {
+    return { prompt: this.#prompt, drawn: this.#counts };
   }
 
   #count(id: number, by: 1 | -1): void {
