@@ -85,7 +85,8 @@ function adjust(scores: Float64Array, options: ResolvedSampling, { prompt, drawn
   for (const [id, bias] of logitBias) change(id, (z) => z + bias);
 }
 
-const notNumbers = () => new NonFiniteError("[sampling] the logits hold NaN. Did training diverge?");
+/** What scores that aren't numbers are refused with. */
+export const notNumbers = () => new NonFiniteError("[sampling] the logits hold NaN. Did training diverge?");
 
 /** @throws {NonFiniteError} unless one can draw by logits of which this is the largest, or NaN if one is */
 export function checkLargest(logit: number, temperature: number): void {

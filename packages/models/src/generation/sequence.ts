@@ -4,8 +4,16 @@ import type { Likeliest } from "./decode-step.js";
 import { Draws } from "./draws.js";
 import { likeliest } from "./log-probs.js";
 import type { GeneratedToken, Request } from "./options.js";
-import { checkLargest, drawToken, type History, sampleToken, takesLikeliest, tokenProbabilities } from "./sampling.js";
-import type { NewTokens, Scores } from "./scorer.js";
+import {
+  checkLargest,
+  drawToken,
+  type History,
+  notNumbers,
+  sampleToken,
+  takesLikeliest,
+  tokenProbabilities,
+} from "./sampling.js";
+import type { NewTokens, Scored, Scores } from "./scorer.js";
 import { checkDrafted, type DraftCounts } from "./speculation.js";
 import { TokenIds } from "./token-ids.js";
 import { TokenStream, type TokenStreamOptions } from "./token-stream.js";
@@ -104,8 +112,17 @@ export class Sequence {
   input(length: number): NewTokens {
     const { cache } = this.#caches!;
     const ids = this.#ids.view(cache.length, cache.length + length);
-    if (length < this.pending) return this.#newTokens(ids, cache, 0);
-    return this.#newTokens([...ids, ...this.#drafted.map(({ id }) => id)], cache, 1 + this.#drafted.length);
+    const targets = this.#targets(cache.length, length);
+    if (length < this.pending) return { ...this.#newTokens(ids, cache, 0), ...targets };
+    const drafted = this.#drafted.map(({ id }) => id);
+    return { ...this.#newTokens([...ids, ...drafted], cache, 1 + drafted.length), ...targets };
+  }
+
+  /** The tokens of the prompt that follow some of it, where they are to be scored. */
+  #targets(from: number, length: number): Pick<NewTokens, "targets"> {
+    const { prompt, promptLogProbs, topLogProbs } = this.request;
+    const ids = prompt.subarray(from + 1, from + 1 + length);
+    return promptLogProbs && ids.length > 0 ? { targets: { ids, top: topLogProbs } } : {};
   }
 
   /** What the draft model hasn't seen of the first `end` tokens, drafted ones included. */
@@ -139,8 +156,17 @@ export class Sequence {
     });
   }
 
-  /** Takes the next tokens, if these are the scores after the last one and the drafted ones and somebody still wants them. */
-  take(scores: readonly Scores[], counts?: DraftCounts): void {
+  /**
+   * Takes the scores of the prompt's tokens, and the next tokens, if these are the scores after the last one and the drafted ones; all if somebody
+   * still wants them.
+   */
+  take({ next: scores, targets }: Scored, counts?: DraftCounts): void {
+    if (this.#ended) return;
+    this.#orFail(() => {
+      if (targets.some(({ logProb }) => Number.isNaN(logProb))) throw notNumbers();
+      for (const token of targets) this.stream.push(token);
+    });
+    if (this.pending <= 1 && this.left === 0) this.end();
     if (this.#ended || this.pending > 0) return;
     const drafted = this.#drafted;
     this.#drafted = [];
