@@ -215,8 +215,13 @@ describe("chat completions", () => {
     await writeFile(place.path("ending/generation_config.json"), JSON.stringify({ eos_token_id: ids[5] }));
     await using ending = await Served.start(place.path("ending"));
     const ended = await ending.client.completions.create({ ...greedy, model: "ending", prompt: start, logprobs: 0 });
-    const tokens = full.choices[0]!.logprobs!.tokens!.slice(0, 5);
+    // It is told with the others, as it was drawn, and isn't in the text.
+    const tokens = full.choices[0]!.logprobs!.tokens!.slice(0, 6);
     expect(ended.choices[0]).toMatchObject({ finish_reason: "stop", logprobs: { tokens } });
+    expect(ended.choices[0]!.text).toBe(tokens.slice(0, 5).join(""));
+    const asMessage = { ...greedy, model: "ending", messages: chat(start), logprobs: true };
+    const message = (await ending.client.chat.completions.create(asMessage)).choices[0]!;
+    expect(message.logprobs!.content!.map(({ token }) => token)).toEqual(tokens.slice(0, 5));
     expect(full.choices[0]!.text.startsWith(ended.choices[0]!.text)).toBe(true);
     expect(ended.usage!.completion_tokens).toBe(6);
   });

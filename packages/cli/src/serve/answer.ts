@@ -1,23 +1,21 @@
 /** From a checked request to its reply: all answers to all prompts at once, whole or as they come. */
+import { once } from "node:events";
 import type { WriteOptions } from "../run/write-text.js";
 import type { Exchange } from "./exchange.js";
 import { type Answer, type ChoiceForm, type ReplyForm, replyHead, type Usage } from "./replies.js";
 import type { GenerationRequest } from "./request-fields.js";
 import type { ServedModel } from "./served-model.js";
-import type { ChoiceEnd, Piece } from "./write-choice.js";
-
-/** What is to be continued. */
-export interface Prompt {
-  ids: readonly number[];
-  /** What answers begin with, beside what is written. */
-  echo: string;
-}
+import type { ChoiceEnd, Piece, Prompt } from "./write-choice.js";
 
 /** One answer to be written. */
 interface Choice {
   form: ChoiceForm;
   prompt: Prompt;
   options: WriteOptions;
+  /** What it begins with. */
+  echo: Promise<Piece> | undefined;
+  /** Where the scores of the prompt are told, is given them by the first of its answers: others wait for them. */
+  tellEcho: ((piece: Piece) => void) | undefined;
 }
 
 export interface Asked {
@@ -32,11 +30,22 @@ export interface Asked {
 /** @throws {ApiError} if a prompt leaves no room for what is asked */
 function choicesOf({ model, request, prompts, promptField, form }: Asked): Choice[] {
   return prompts.flatMap((prompt, i) => {
-    const options = model.choiceOptions(request, model.roomFor(prompt.ids, promptField, request));
+    const scoresEcho = prompt.echo !== undefined && request.topLogProbs !== undefined;
+    const options = model.choiceOptions(request, model.roomFor(prompt.ids, promptField, request), scoresEcho);
+    let tellEcho: ((piece: Piece) => void) | undefined;
+    const echo =
+      prompt.echo === undefined
+        ? undefined
+        : new Promise<Piece>((resolve) => {
+            if (scoresEcho) tellEcho = resolve;
+            else resolve({ text: prompt.echo!, tokens: [] });
+          });
     return Array.from({ length: request.n }, (_, n) => ({
       form: form.choice(i * request.n + n, request.topLogProbs !== undefined),
       prompt,
       options: options(n),
+      echo,
+      tellEcho: n === 0 ? tellEcho : undefined,
     }));
   });
 }
@@ -64,10 +73,10 @@ export async function answer(
 
 async function replyWhole(asked: Asked, choices: readonly Choice[], exchange: Exchange): Promise<void> {
   const answers = await all(choices, exchange, async (choice) => {
-    const whole: Piece = { text: choice.prompt.echo, tokens: [] };
+    const whole: Piece = { text: "", tokens: [] };
     const end = await write(asked, choice, exchange, async ({ text, tokens }) => {
       whole.text += text;
-      whole.tokens.push(...tokens);
+      for (const token of tokens) whole.tokens.push(token);
     });
     return { ...end, told: choice.form.whole({ ...whole, finish: end.finish } satisfies Answer) };
   });
@@ -85,10 +94,9 @@ async function stream(asked: Asked, choices: readonly Choice[], exchange: Exchan
     exchange.event({ ...head, choices: [choice], ...(request.includeUsage ? { usage: null } : {}) });
   exchange.beginEvents();
   const ends = await all(choices, exchange, async (choice) => {
-    const { form, prompt } = choice;
+    const { form } = choice;
     const opening = form.opening();
     if (opening !== undefined) await part(opening);
-    if (prompt.echo !== "") await part(form.piece({ text: prompt.echo, tokens: [] }));
     const end = await write(asked, choice, exchange, async (piece) => {
       // Half a character, or what may be the beginning of a stop text: nothing to tell yet.
       if (piece.text !== "" || (request.topLogProbs !== undefined && piece.tokens.length > 0))
@@ -103,19 +111,33 @@ async function stream(asked: Asked, choices: readonly Choice[], exchange: Exchan
 
 async function write(
   { model }: Asked,
-  { prompt, options }: Choice,
+  { prompt, options, echo, tellEcho }: Choice,
   { signal }: Exchange,
   onPiece: (piece: Piece) => Promise<void>,
 ): Promise<ChoiceEnd> {
-  const pieces = model.write(prompt.ids, { ...options, signal });
+  if (echo !== undefined && tellEcho === undefined) await onPiece(await unlessAborted(echo, signal));
+  const pieces = model.write(prompt, { ...options, signal });
   try {
     for (;;) {
       const { value, done } = await pieces.next();
       if (done) return value;
+      tellEcho?.(value); // the first piece; later ones change nothing
       await onPiece(value);
     }
   } finally {
     await pieces.return({ finish: "stop", tokens: 0 });
+  }
+}
+
+/** What a promise gives, unless the signal is aborted before. */
+async function unlessAborted<R>(promise: Promise<R>, signal: AbortSignal): Promise<R> {
+  signal.throwIfAborted();
+  const settled = new AbortController();
+  try {
+    const aborted = once(signal, "abort", { signal: settled.signal }).then(() => signal.throwIfAborted());
+    return (await Promise.race([promise, aborted])) as R;
+  } finally {
+    settled.abort();
   }
 }
 

@@ -1,7 +1,6 @@
 /** Bodies of `POST /v1/completions`. */
 import { z } from "zod";
 import { list, object, wholeNumber } from "../config/fields.js";
-import { badField } from "./api-error.js";
 import { completionSharedFields, type GenerationRequest, parseBody, sharedSettings } from "./request-fields.js";
 
 export interface CompletionRequest extends GenerationRequest {
@@ -25,9 +24,6 @@ const schema = object({
 /** @throws {ApiError} naming the field that is wrong */
 export function parseCompletionRequest(body: unknown): CompletionRequest {
   const { prompt, echo, logprobs, max_tokens, ...shared } = parseBody(schema, body);
-  if (echo && typeof logprobs === "number") {
-    throw badField("logprobs", "logprobs of an echoed prompt are not supported. Leave out one of the two.");
-  }
   return {
     ...sharedSettings(shared),
     maxTokens: max_tokens ?? undefined,

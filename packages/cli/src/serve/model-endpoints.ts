@@ -58,7 +58,7 @@ export function modelEndpoints(
       async handle(exchange) {
         const request = parseChatRequest(await exchange.json(maxBodyBytes));
         model.requireName(request.model);
-        const prompts = [{ ids: model.chatPrompt(request.messages), echo: "" }];
+        const prompts = [{ ids: model.chatPrompt(request.messages) }];
         await answer({ model, request, prompts, promptField: "messages", form: chatForm }, exchange, admit);
       },
     },
@@ -69,7 +69,7 @@ export function modelEndpoints(
         model.requireName(request.model);
         const prompts = request.prompts.map((prompt) => ({
           ids: typeof prompt === "string" ? model.textPrompt(prompt) : model.checkedPrompt(prompt),
-          echo: request.echo ? (typeof prompt === "string" ? prompt : model.tokenizer.decode(prompt)) : "",
+          ...(request.echo ? { echo: typeof prompt === "string" ? prompt : model.tokenizer.decode(prompt) } : {}),
         }));
         await answer({ model, request, prompts, promptField: "prompt", form: completionForm }, exchange, admit);
       },

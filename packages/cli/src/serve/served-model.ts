@@ -11,7 +11,8 @@ import type { WriteOptions } from "../run/write-text.js";
 import { ApiError, badField } from "./api-error.js";
 import { type ChatMessage, type ChatTemplate, loadChatTemplate } from "./chat-template.js";
 import type { GenerationRequest } from "./request-fields.js";
-import { writeChoice } from "./write-choice.js";
+import { TokenTexts } from "./token-texts.js";
+import { type Prompt, writeChoice } from "./write-choice.js";
 
 export interface ServedModelOptions extends Pick<LoadModelOptions, "device"> {
   /** What requests call it; default the name of its folder. */
@@ -25,6 +26,7 @@ export interface ServedModelOptions extends Pick<LoadModelOptions, "device"> {
 export class ServedModel implements AsyncDisposable {
   readonly created = Math.floor(Date.now() / 1000);
   readonly batch: BatchGenerator;
+  readonly #texts: TokenTexts;
 
   private constructor(
     readonly name: string,
@@ -36,6 +38,7 @@ export class ServedModel implements AsyncDisposable {
     readonly contextLength: number,
     maxSequences: number | undefined,
   ) {
+    this.#texts = new TokenTexts(tokenizer);
     this.batch = new BatchGenerator(loaded.model, loaded.params, maxSequences === undefined ? {} : { maxSequences });
   }
 
@@ -120,8 +123,12 @@ export class ServedModel implements AsyncDisposable {
     );
   }
 
-  /** What a request says of each of its answers; the first with the seed that was asked for. */
-  choiceOptions(request: GenerationRequest, maxTokens: number): (n: number) => WriteOptions {
+  /**
+   * What a request says of each of its answers; the first with the seed that was asked for.
+   *
+   * @param scoresEcho - whether the scores of the prompt are told; the first answer finds them
+   */
+  choiceOptions(request: GenerationRequest, maxTokens: number, scoresEcho: boolean): (n: number) => WriteOptions {
     const { sampling, stop, seed = randomInt(2 ** 47), topLogProbs = 0 } = request;
     const { stopTokens } = this.loaded;
     const { vocabSize } = this;
@@ -129,11 +136,13 @@ export class ServedModel implements AsyncDisposable {
     if (unknown !== undefined) {
       throw badField("logit_bias", `logit_bias: there is no token ${unknown}; ids are below ${vocabSize}.`);
     }
-    return (n) => ({ ...sampling, maxTokens, stop, stopTokens, topLogProbs, seed: seedOf(seed, n) });
+    const common = { ...sampling, maxTokens, stop, stopTokens, topLogProbs };
+    return (n) => ({ ...common, promptLogProbs: scoresEcho && n === 0, seed: seedOf(seed, n) });
   }
 
-  write(prompt: ArrayLike<number>, options: WriteOptions) {
-    return writeChoice(this.batch, this.tokenizer, prompt, options);
+  write(prompt: Prompt, options: WriteOptions) {
+    const { batch, tokenizer } = this;
+    return writeChoice({ batch, tokenizer, texts: this.#texts }, prompt, options);
   }
 
   /** @throws {ApiError} for another name */
