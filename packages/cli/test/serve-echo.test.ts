@@ -44,7 +44,7 @@ function logProbs(ids: ArrayLike<number>): { logProb: number; best: number }[] {
 
 describe("an echoed prompt with log-probabilities", () => {
   it("has those of the model, but for its first token", async () => {
-    const ids = served.model.textPrompt(text);
+    const ids = await served.tokens(text);
     const expected = logProbs(ids);
     const reply = await client.completions.create({ ...asked, prompt: text, max_tokens: 0 });
     expect(reply.usage).toEqual({ prompt_tokens: ids.length, completion_tokens: 0, total_tokens: ids.length });
@@ -75,7 +75,7 @@ describe("an echoed prompt with log-probabilities", () => {
       for (const choice of choices) parts.set(choice.index, [...(parts.get(choice.index) ?? []), choice]);
     for (const [i, { text: told, logprobs }] of whole.choices.entries()) {
       const prompt = more.prompt[i >> 1]!;
-      const P = served.model.textPrompt(prompt).length;
+      const P = (await served.tokens(prompt)).length;
       const alone = plain.choices[i]!;
       expect(told).toBe(prompt + alone.text);
       expect(logprobs!.tokens!.slice(P)).toEqual(alone.logprobs!.tokens);
@@ -102,7 +102,7 @@ describe("an echoed prompt with log-probabilities", () => {
       ["", " The cat sat"],
     ] as const;
     const encode = (words: string) => Array.from(served.model.tokenizer.encode(words, { addSpecialTokens: false }));
-    const [bos] = served.model.textPrompt("a");
+    const [bos] = await served.tokens("a");
     await cp(place.path("stories"), place.path("ending"), { recursive: true });
     // The likeliest token after the first prompt ends a text here: it must count as one that was drawn.
     const prompts = pairs.map(([context, answer]) => [[bos!, ...encode(context)], encode(answer)] as const);

@@ -166,6 +166,36 @@ describe("clients that don't read", () => {
   });
 });
 
+describe("prompts of hundreds of thousands of characters", () => {
+  const text = "a long story of a little girl. ".repeat(8000);
+
+  it("hold up nobody while they are divided into tokens, nor after their client has left", async () => {
+    await using served = await Served.start(place.path("endless"));
+    const stream = await served.client.completions.create({ ...endless, max_tokens: 190_000, stream: true });
+    let parts = 0;
+    const reading = (async () => {
+      for await (const _ of stream) parts++;
+    })();
+    await until(() => parts > 0);
+    const before = parts;
+    const asked = { ...endless, prompt: text };
+    await expect(served.client.completions.create(asked)).rejects.toMatchObject({ code: "context_length_exceeded" });
+    expect(parts).toBeGreaterThan(before + 10);
+    const leave = new AbortController();
+    const left = served.client.completions.create({ ...asked, prompt: text.repeat(20) }, { signal: leave.signal });
+    const next = served.client.completions.create({ ...endless, prompt: text.slice(0, 5000), max_tokens: 1 });
+    const seen = parts;
+    await until(() => parts > seen + 5);
+    leave.abort();
+    await expect(left).rejects.toThrow();
+    expect((await next).usage).toMatchObject({ prompt_tokens: 5000, completion_tokens: 1 });
+    stream.controller.abort();
+    await reading;
+    await until(() => served.model.batch.active === 0);
+    expect(served.failures).toEqual([]);
+  });
+});
+
 describe("limits", () => {
   it("tell clients to come back when all places are taken, and those that do are answered", async () => {
     await using served = await Served.start(place.path("endless"), { maxSequences: 1, mostSequences: 2 });

@@ -21,14 +21,16 @@ interface Choice {
 export interface Asked {
   model: ServedModel;
   request: GenerationRequest;
-  prompts: readonly Prompt[];
+  promptCount: number;
+  /** Divides them into tokens; takes its time with long ones. */
+  prompts(signal: AbortSignal): Promise<readonly Prompt[]>;
   /** The field that prompts came in. */
   promptField: string;
   form: ReplyForm;
 }
 
 /** @throws {ApiError} if a prompt leaves no room for what is asked */
-function choicesOf({ model, request, prompts, promptField, form }: Asked): Choice[] {
+function choicesOf({ model, request, promptField, form }: Asked, prompts: readonly Prompt[]): Choice[] {
   return prompts.flatMap((prompt, i) => {
     const scoresEcho = prompt.echo !== undefined && request.topLogProbs !== undefined;
     const options = model.choiceOptions(request, model.roomFor(prompt.ids, promptField, request), scoresEcho);
@@ -62,9 +64,9 @@ export async function answer(
   admit: (sequences: number) => () => void,
 ): Promise<void> {
   // Before they are made: a small body may ask for millions.
-  const leave = admit(asked.prompts.length * asked.request.n);
+  const leave = admit(asked.promptCount * asked.request.n);
   try {
-    const choices = choicesOf(asked);
+    const choices = choicesOf(asked, await asked.prompts(exchange.signal));
     await (asked.request.stream ? stream(asked, choices, exchange) : replyWhole(asked, choices, exchange));
   } finally {
     leave();
@@ -83,7 +85,7 @@ async function replyWhole(asked: Asked, choices: readonly Choice[], exchange: Ex
   exchange.send(200, {
     ...replyHead(asked.form, asked.model.name, false),
     choices: answers.map(({ told }) => told),
-    usage: usageOf(asked, answers),
+    usage: usageOf(choices, answers),
   });
 }
 
@@ -105,7 +107,7 @@ async function stream(asked: Asked, choices: readonly Choice[], exchange: Exchan
     await part(form.closing(end.finish));
     return end;
   });
-  if (request.includeUsage) await exchange.event({ ...head, choices: [], usage: usageOf(asked, ends) });
+  if (request.includeUsage) await exchange.event({ ...head, choices: [], usage: usageOf(choices, ends) });
   exchange.endEvents();
 }
 
@@ -157,8 +159,9 @@ async function all<R>(
   return Promise.all(running);
 }
 
-function usageOf({ prompts }: Asked, ends: readonly ChoiceEnd[]): Usage {
-  const prompt_tokens = prompts.reduce((n, { ids }) => n + ids.length, 0);
+function usageOf(choices: readonly Choice[], ends: readonly ChoiceEnd[]): Usage {
+  const prompts = new Set(choices.map(({ prompt }) => prompt));
+  const prompt_tokens = [...prompts].reduce((n, { ids }) => n + ids.length, 0);
   const completion_tokens = ends.reduce((n, { tokens }) => n + tokens, 0);
   return { prompt_tokens, completion_tokens, total_tokens: prompt_tokens + completion_tokens };
 }

@@ -38,6 +38,7 @@ interface Drafted {
 export class Sequence {
   readonly stream: TokenStream<GeneratedToken>;
   readonly #ids: TokenIds;
+  /** The tokens of the prompt, where a penalty falls on them. */
   readonly #prompt: ReadonlySet<number>;
   /** How often each token was drawn; while a draft is made or checked, its tokens too. */
   readonly #counts = new Map<number, number>();
@@ -54,9 +55,9 @@ export class Sequence {
     readonly request: Request,
     private readonly events: SequenceEvents,
   ) {
-    const { prompt, seed, signal } = request;
+    const { prompt, seed, signal, sampling } = request;
     this.#ids = new TokenIds(prompt);
-    this.#prompt = new Set(prompt);
+    this.#prompt = new Set(sampling.repetitionPenalty === 1 ? [] : prompt);
     this.#draws = new Draws(seed, "token");
     this.#draftDraws = new Draws(seed, "draft");
     this.#keepDraws = new Draws(seed, "keep");
