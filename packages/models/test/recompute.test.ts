@@ -49,15 +49,16 @@ const bits = (x: Tensor) => Array.from(x.dataSync());
 describe.each(Object.entries(configs))("recompute: %s", (_name, config) => {
   const model = new Transformer(config);
   const params = model.init(1);
+  const narrow = model.init(1, { dtype: "float16" });
   const state = model.initState();
   afterAll(() => model.dispose());
 
-  const run = (options: LossOptions) =>
+  const run = (options: LossOptions, of = params) =>
     scope(() => {
       const given = { state, jitterKey: (layer: number) => ({ seed: 1, stream: layer }), ...options };
       const { value, grads } = valueAndGrad(
         (p: Record<string, Tensor>) => model.lossParts(p, batch(config.maxSeqLen / 16), given).loss,
-        params,
+        of,
       );
       return {
         loss: value.itemSync(),
@@ -69,6 +70,13 @@ describe.each(Object.entries(configs))("recompute: %s", (_name, config) => {
     const plain = run({});
     expect(plain.grads.some(([, grad]) => grad.some((g) => g !== 0))).toBe(true);
     expect(run({ recompute })).toEqual(plain);
+  });
+
+  it.each(recomputeChoices)("has the same bits in float16: %s", (recompute) => {
+    const plain = run({}, narrow);
+    const values = plain.grads.flatMap(([, grad]) => grad);
+    expect(values.every(Number.isFinite) && values.some((g) => g !== 0)).toBe(true);
+    expect(run({ recompute }, narrow)).toEqual(plain);
   });
 
   it.each(recomputeChoices)("leaks nothing: %s", (recompute) => {

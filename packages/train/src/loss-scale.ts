@@ -91,6 +91,7 @@ export class LossScaler {
 
 /** So that scaling changes no bit of what neither overflows nor vanishes. */
 function requirePower(name: string, value: unknown, range: string, inRange: (value: number) => boolean): void {
-  if (typeof value === "number" && 2 ** Math.round(Math.log2(value)) === value && inRange(value)) return;
+  const exponent = typeof value === "number" ? Math.log2(value) : Number.NaN;
+  if (Number.isFinite(exponent) && 2 ** Math.round(exponent) === value && inRange(value)) return;
   throw new OptionError(`[train] lossScale.${name} must be a power of two ${range}; received ${String(value)}.`);
 }
