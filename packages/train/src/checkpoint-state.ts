@@ -19,6 +19,9 @@ export interface EvaluationRecord {
 export interface BestRecord {
   step: number;
   value: number;
+  /** What it is the best by; absent in checkpoints of before both were stored. */
+  metric?: string;
+  highest?: boolean;
 }
 
 export interface CheckpointState {

@@ -178,7 +178,8 @@ function times(x: Tensor, factor: HostNumber): Tensor {
 }
 
 function wide(x: Tensor): Tensor {
-  return astype(x, accumulationDType(x.dtype));
+  const dtype = accumulationDType(x.dtype);
+  return x.dtype === dtype ? x : astype(x, dtype);
 }
 
 /** The gradients times a factor, in float32 at least, in their place. */

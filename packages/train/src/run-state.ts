@@ -69,11 +69,18 @@ export async function resumeRun(
   // An older state than the newest may name a best one that was removed after it, when a better came.
   const named = loaded.state.best ?? null;
   const steps = await listSteps(options.checkpoint!.directory);
-  const best = named !== null && steps.includes(named.step) ? named : null;
+  const best = named !== null && steps.includes(named.step) && isJudgedAlike(named, options) ? named : null;
   const checkpoint = { step, path: found.path };
   const lossScaler = options.lossScale && new LossScaler(options.lossScale);
   lossScaler?.restore(loaded.state.lossScale!);
   return { run: { step, tokens, seconds, skippedSteps, lossScaler, data, evaluation, best, checkpoint }, found };
+}
+
+/** Whether the best evaluation so far can be held against those to come: a value of another metric says nothing. */
+function isJudgedAlike(best: BestRecord, { checkpoint }: ResolvedTrainOptions): boolean {
+  const now = checkpoint?.best;
+  if (now === undefined || best.metric === undefined) return true;
+  return best.metric === now.metric && best.highest === (now.highest ?? false);
 }
 
 /** @throws {NonFiniteError} instead of writing parameters that can't be trained on */

@@ -186,6 +186,13 @@ async function evaluateStep(options: ResolvedTrainOptions, run: RunState): Promi
       `[train] evaluate must return numbers by name; received ${wrong ? `${typeof wrong[1]} as "${wrong[0]}"` : typeof metrics}.`,
     );
   }
+  const judged = options.checkpoint?.best?.metric;
+  if (judged !== undefined && metrics[judged] === undefined) {
+    const names = Object.keys(metrics).join(", ");
+    throw new OptionError(
+      `[train] checkpoint.best.metric is "${judged}", which evaluate didn't return; it has ${names}.`,
+    );
+  }
   const stored = Object.entries(metrics).map(([name, value]) => [name, Number.isFinite(value) ? value : null] as const);
   run.evaluation = { step, metrics: Object.fromEntries(stored) };
   return { type: "evaluation", step, metrics };
@@ -196,16 +203,11 @@ function isBest({ checkpoint }: ResolvedTrainOptions, run: RunState): boolean {
   const { step, evaluation, best } = run;
   if (checkpoint?.best === undefined || evaluation?.step !== step) return false;
   const { metric, highest = false } = checkpoint.best;
-  const value = evaluation.metrics[metric];
-  if (value === undefined) {
-    const names = Object.keys(evaluation.metrics).join(", ");
-    throw new OptionError(
-      `[train] checkpoint.best.metric is "${metric}", which evaluate didn't return; it has ${names}.`,
-    );
-  }
+  // What the run was resumed with may have been measured before it was judged by this metric.
+  const value = evaluation.metrics[metric] ?? null;
   if (value === null || (best !== null && !(highest ? value > best.value : value < best.value)))
     return best?.step === step;
-  run.best = { step, value };
+  run.best = { step, value, metric, highest };
   return true;
 }
 
