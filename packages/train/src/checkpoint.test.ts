@@ -198,8 +198,11 @@ describe("checkpoints of train", () => {
     const directory = await trained();
     mkdirSync(join(directory, ".step-00000008.0f9c-11aa.tmp"));
     writeFileSync(join(directory, ".step-00000008.0f9c-11aa.tmp", "model.safetensors"), "half");
+    writeFileSync(at(directory, 4, ".state.json.0f9c-11aa.tmp"), "half");
+    writeFileSync(at(directory, 4, "notes.txt"), "mine");
     writeFileSync(join(directory, "notes.txt"), "mine");
     await collect(train(setUp(directory, { resume: true })));
+    expect(readdirSync(at(directory, 4)).sort()).toEqual([...files, "notes.txt"].sort());
     expect(readdirSync(directory).sort()).toEqual(["notes.txt", "step-00000002", "step-00000004", "step-00000006"]);
   });
 
