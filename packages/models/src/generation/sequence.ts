@@ -30,7 +30,8 @@ interface Drafted {
 export class Sequence {
   readonly stream: TokenStream<GeneratedToken>;
   readonly #ids: TokenIds;
-  readonly #prompt: ReadonlySet<number>;
+  /** Made when penalties first ask for it: of a prompt of millions that takes longer than the question after it. */
+  #prompt: ReadonlySet<number> | undefined;
   /** How often each token was drawn; while a draft is made or checked, its tokens too. */
   readonly #counts = new Map<number, number>();
   readonly #draws: Draws;
@@ -48,7 +49,6 @@ export class Sequence {
   ) {
     const { prompt, seed, signal } = request;
     this.#ids = new TokenIds(prompt);
-    this.#prompt = new Set(prompt);
     this.#draws = new Draws(seed, "token");
     this.#draftDraws = new Draws(seed, "draft");
     this.#keepDraws = new Draws(seed, "keep");
@@ -190,7 +190,9 @@ export class Sequence {
   }
 
   #probabilities(logits: ArrayLike<number>): Float64Array {
-    return tokenProbabilities(logits, this.request.sampling, { prompt: this.#prompt, drawn: this.#counts });
+    const { prompt, sampling } = this.request;
+    this.#prompt ??= new Set(prompt);
+    return tokenProbabilities(logits, sampling, { prompt: this.#prompt, drawn: this.#counts });
   }
 
   #count(id: number, by: 1 | -1): void {
