@@ -52,7 +52,7 @@ async function measured(
   signal: AbortSignal,
 ): Promise<NllPositions> {
   const { model } = await openModel(io, words, options);
-  const { tokens = model.contextWindow, positions, limit } = options;
+  const { tokens = model.documentWindow ?? model.contextWindow, positions, limit } = options;
   const progress = createProgress({ stream: io.stderr, total: limit ?? 1, label: model.id, env: io.env });
   try {
     const result = await nllPosition(model, documents(io, files, options, signal), {

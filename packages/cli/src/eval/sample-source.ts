@@ -136,7 +136,8 @@ export async function tokensFor(
     return { tokenizer: fromTokenizer(choice, await loadHuggingFaceTokenizer(path)) };
   }
   if (model === undefined) return { tokenizer: utf8Bytes };
-  if (model.tokenizer !== undefined) return { tokenizer: model.tokenizer };
+  const { tokenizer, overhead } = model;
+  if (tokenizer !== undefined) return { tokenizer, ...(overhead === undefined ? {} : { overhead }) };
   return calibratedTokens(model.id, await calibrationOf(io, model, folder, signal));
 }
 

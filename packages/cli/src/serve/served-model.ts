@@ -6,10 +6,10 @@ import { flatPrompt } from "@llmeff/longcontext";
 import { BatchGenerator } from "@llmeff/models";
 import { LlmeffError } from "@llmeff/native/errors";
 import { UsageError } from "../errors.js";
+import { type ChatMessage, type ChatTemplate, loadChatTemplate } from "../run/chat-template.js";
 import { type LoadedModel, type LoadModelOptions, loadModel } from "../run/load-model.js";
 import type { WriteOptions } from "../run/write-text.js";
 import { ApiError, badField } from "./api-error.js";
-import { type ChatMessage, type ChatTemplate, loadChatTemplate } from "./chat-template.js";
 import type { GenerationRequest } from "./request-fields.js";
 import { writeChoice } from "./write-choice.js";
 
@@ -69,10 +69,11 @@ export class ServedModel implements AsyncDisposable {
     return this.template !== undefined;
   }
 
+  /** @throws {ApiError} if the template refuses the conversation */
   chatPrompt(messages: readonly ChatMessage[]): number[] {
     if (this.template === undefined) return this.#encode("messages", flatPrompt(messages), true);
     // The template writes the special tokens itself.
-    return this.#encode("messages", this.template.render(messages), false);
+    return this.#encode("messages", rendered(this.template, messages), false);
   }
 
   /** @throws {ApiError} for a text that the tokenizer can't write, as one of characters may not */
@@ -154,4 +155,13 @@ export class ServedModel implements AsyncDisposable {
 /** Seeds of further answers lie far from each other, so that neighbouring seeds of two requests have no answers in common. */
 function seedOf(seed: number, n: number): number {
   return n === 0 ? seed : ((seed % 2 ** 52) + n * 2_654_435_761_001) % 2 ** 52;
+}
+
+function rendered(template: ChatTemplate, messages: readonly ChatMessage[]): string {
+  try {
+    return template.render(messages);
+  } catch (cause) {
+    const told = (cause as Error).message;
+    throw new ApiError(400, `The model's chat template refuses these messages: ${told}`, { param: "messages", cause });
+  }
 }

@@ -41,7 +41,7 @@ export async function nllPosition(
   documents: Iterable<string> | AsyncIterable<string>,
   options: NllOptions = {},
 ): Promise<NllPositions> {
-  const { tokenizer, contextWindow = Number.POSITIVE_INFINITY } = model;
+  const { tokenizer, contextWindow = Number.POSITIVE_INFINITY, documentWindow = contextWindow } = model;
   const { positions, maxTokens, chunk, onDocument, signal } = options;
   if (model.tokenLogProbs === undefined || tokenizer === undefined) {
     throw new OptionError(`[nllPosition] ${model.id} gives no log-probabilities. Use a model of this process.`);
@@ -52,14 +52,14 @@ export async function nllPosition(
   for await (const text of documents) {
     signal?.throwIfAborted();
     const ids = Int32Array.from(tokenizer.encode(text)).subarray(0, maxTokens);
-    if (ids.length > contextWindow) {
+    if (ids.length > documentWindow) {
       throw new OptionError(
-        `[nllPosition] document ${losses.length} has ${ids.length} tokens, and ${model.id} takes ${contextWindow}. Give maxTokens, to read the first ones of each.`,
+        `[nllPosition] document ${losses.length} has ${ids.length} tokens, and ${model.id} takes ${documentWindow}. Give maxTokens, to read the first ones of each.`,
       );
     }
     const logProbs = await model.tokenLogProbs(ids, chunk === undefined ? {} : { chunk });
-    // The first token has nothing before it.
-    losses.push(logProbs.subarray(1).map((value) => -value));
+    // A first token with nothing before it has no loss.
+    losses.push(logProbs.subarray(Number.isNaN(logProbs[0]) ? 1 : 0).map((value) => -value));
     tokens += ids.length;
     onDocument?.({ documents: losses.length, tokens });
   }
