@@ -30,7 +30,7 @@ interface Drafted {
 export class Sequence {
   readonly stream: TokenStream<GeneratedToken>;
   readonly #ids: TokenIds;
-  /** Made when penalties first ask for it: of a prompt of millions that takes longer than the question after it. */
+  /** Made for the repetition penalty alone: of a prompt of millions that takes as long as the question after it. */
   #prompt: ReadonlySet<number> | undefined;
   /** How often each token was drawn; while a draft is made or checked, its tokens too. */
   readonly #counts = new Map<number, number>();
@@ -191,8 +191,9 @@ export class Sequence {
 
   #probabilities(logits: ArrayLike<number>): Float64Array {
     const { prompt, sampling } = this.request;
-    this.#prompt ??= new Set(prompt);
-    return tokenProbabilities(logits, sampling, { prompt: this.#prompt, drawn: this.#counts });
+    if (sampling.repetitionPenalty !== 1) this.#prompt ??= new Set(prompt);
+    const history = { drawn: this.#counts, ...(this.#prompt && { prompt: this.#prompt }) };
+    return tokenProbabilities(logits, sampling, history);
   }
 
   #count(id: number, by: 1 | -1): void {
