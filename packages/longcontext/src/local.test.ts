@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { byteTokenizer, type Tokenizer } from "@llmeff/data";
+import { byteTokenizer, type Tokenizer, trainBpe } from "@llmeff/data";
 import { Transformer } from "@llmeff/models";
 import { memory, scope, tensor } from "@llmeff/tensor";
 import { describe, expect, it } from "vitest";
@@ -145,6 +145,34 @@ it("reads a prompt anew where a window has given up rows that it needs, or a req
 it("tells its context, so that longer samples are not asked", () => {
   expect(model.contextWindow).toBe(128);
   expect(model.tokenizer?.id).toBe("tiny");
+});
+
+it("encodes no more of a long document than its first tokens take", async () => {
+  const text = Array.from({ length: 20_000 }, (_, i) => `The kettle of number ${i} is warm.`).join(" ");
+  const bpe = await trainBpe([text.slice(0, 5000)], { vocabSize: 256 + 100 });
+  const wide = new Transformer({ vocabSize: bpe.vocabSize, dModel: 8, numLayers: 1, numHeads: 2, maxSeqLen: 64 });
+  const own = localModel(wide, wide.init(1), bpe, { id: "bpe" });
+  let encoded = 0;
+  const asked: number[][] = [];
+  const watched: EvalModel = {
+    ...own,
+    tokenizer: {
+      ...own.tokenizer!,
+      encode: (part) => {
+        encoded += part.length;
+        return own.tokenizer!.encode(part);
+      },
+    },
+    tokenLogProbs: (ids) => {
+      asked.push(Array.from(ids));
+      return own.tokenLogProbs!(ids);
+    },
+  };
+  const options = { maxTokens: 50, positions: [49] };
+  await nllPosition(watched, [text, text.slice(0, 300), `${"x".repeat(3000)} ${text}`, "x".repeat(3000)], options);
+  const whole = (part: string) => Array.from(own.tokenizer!.encode(part)).slice(0, 50);
+  expect(asked).toEqual([text, text.slice(0, 300), "x".repeat(3000), "x".repeat(3000)].map(whole));
+  expect(encoded).toBeLessThan(20_000);
 });
 
 describe("a prompt that doesn't fit", () => {

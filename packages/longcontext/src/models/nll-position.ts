@@ -3,6 +3,7 @@ import { OptionError } from "@llmeff/native/errors";
 import { requireInteger } from "../require-integer.js";
 import { type NllBin, type NllPoint, nllBins, nllCurve } from "../stats/nll-curve.js";
 import { fitPowerLaw, type PowerLawFit } from "../stats/power-law.js";
+import type { Tokenizer } from "../tokens/tokenizer.js";
 import type { EvalModel } from "./eval-model.js";
 
 export interface NllOptions {
@@ -51,7 +52,7 @@ export async function nllPosition(
   let tokens = 0;
   for await (const text of documents) {
     signal?.throwIfAborted();
-    const ids = Int32Array.from(tokenizer.encode(text)).subarray(0, maxTokens);
+    const ids = Int32Array.from(firstTokens(tokenizer, text, maxTokens)).subarray(0, maxTokens);
     if (ids.length > documentWindow) {
       throw new OptionError(
         `[nllPosition] document ${losses.length} has ${ids.length} tokens, and ${model.id} takes ${documentWindow}. Give maxTokens, to read the first ones of each.`,
@@ -73,4 +74,17 @@ export async function nllPosition(
           known.map(({ mean }) => mean!),
         );
   return { model: model.id, documents: losses.length, tokens, points, bins: nllBins(losses), fit };
+}
+
+/** So many tokens behind those wanted, that none of these depends on where the text was cut. */
+const spareTokens = 64;
+
+/** Tokens of a text, the first `most` at least, without reading much more of it than these take: of a novel they may be a page. */
+function firstTokens(tokenizer: Tokenizer, text: string, most = Number.POSITIVE_INFINITY): ArrayLike<number> {
+  for (let length = 8 * (most + spareTokens); length < text.length; length *= 2) {
+    // Between words, which tokens seldom cross.
+    const ids = tokenizer.encode(text.slice(0, Math.max(0, text.lastIndexOf(" ", length))));
+    if (ids.length >= most + spareTokens) return ids;
+  }
+  return tokenizer.encode(text);
 }
