@@ -260,7 +260,13 @@ describe("a chat template", () => {
     const contents = messages.reduce((sum, { content }) => sum + content.length, 0);
     // The blank that it takes off, and a token a message in reserve.
     expect(chat.overhead!(messages) + contents - written.length).toBe(1 + 3);
-    expect(chat.fingerprint).not.toEqual({ ...model.fingerprint, local: "chat" });
+    // Replies to other prompts are kept under other keys.
+    const { parameters } = model.fingerprint!;
+    expect(chat.fingerprint).toEqual({
+      ...{ local: "chat", parameters, beginTokens: [1] },
+      chatTemplate: expect.stringMatching(/^[0-9a-f]{64}$/),
+    });
+    expect(model.fingerprint).toEqual({ local: "tiny", parameters });
   });
 
   it("may refuse messages, which is the sample's error", async () => {

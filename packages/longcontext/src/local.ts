@@ -65,7 +65,7 @@ export function localModel(
   options: LocalModelOptions,
 ): EvalModel {
   const local = new LocalModel(model, params, tokenizer, options);
-  const { id, tokenizerId = id, chatTemplate, prefillChunk = 2048 } = options;
+  const { id, tokenizerId = id, stopTokens = [], chatTemplate, prefillChunk = 2048 } = options;
   const { prompts } = local;
   const { maxSeqLen } = model.config;
   const template = prompts.identity;
@@ -81,6 +81,8 @@ export function localModel(
     fingerprint: {
       local: id,
       parameters: model.parameterCount,
+      ...(prompts.begin.length === 0 ? {} : { beginTokens: Array.from(prompts.begin) }),
+      ...(stopTokens.length === 0 ? {} : { stopTokens }),
       ...(template === undefined ? {} : { chatTemplate: sha256(template) }),
     },
     generate: async (request) => local.answer(request),
