@@ -129,6 +129,19 @@ describe("httpModel", () => {
     expect(error.overloaded).toBe(true);
   });
 
+  it.each([
+    [408, false],
+    [409, false],
+    [429, true],
+    [500, true],
+    [502, true],
+    [503, true],
+    [504, true],
+    [529, true],
+  ])("has a status %i tried again; whether with fewer at a time: %s", async (code, overloaded) => {
+    expect(await failure(status(code, "no"))).toMatchObject({ kind: "retry", overloaded });
+  });
+
   it.each<Behaviour>([
     { kind: "cut" },
     { kind: "unfinished" },
