@@ -84,12 +84,13 @@ void CpuKernels::sonew_step(const List<InOut>& params, const List<InOut>& copies
       s.lr = lr;
       s.update_scale = c2 / c1;
     };
-    if (lists.band() == 1 && !isolate && state == dtype) {
-      sonew::Tridiagonal<T> path = {};
+    const auto run_narrow = [&]<bool kEdges>() {
+      sonew::Tridiagonal<kEdges, T> path = {};
       begin(path);
       run_path(path, dropped);
-      return;
-    }
+    };
+    if (state == dtype && lists.band() == 0) return run_narrow.template operator()<false>();
+    if (state == dtype && lists.band() == 1 && !isolate) return run_narrow.template operator()<true>();
     sonew::Banded<T> path = {};
     begin(path);
     path.kind = {.band = lists.band(),

@@ -1,5 +1,5 @@
 // From SONew's statistics to its update u = L·D·Lᵀ·m in one stream from left to right: u_j = z_j − ψ_{j−1}·z_{j−1}. The
-// neighbours of a vector are those that the loop holds in registers. See sonew.cc for the method.
+// neighbours of a vector are those that the loop holds in registers. Without edges ψ is 0. See sonew.cc for the method.
 #pragma once
 
 #include "sonew_update.h"
@@ -24,15 +24,19 @@ struct Factored {
 };
 
 // Adds to `dropped` in each of the first n lanes whose edge the stability rule removes.
-template <class T>
+template <bool kEdges, class T>
 LLMEFF_INLINE Factored<T> factor(const Factors<T>& f, const State<T>& at, Vec<T> next_m, Vec<T> next_h0, Vec<T> delta,
                                  int64_t n, Mask<T>& dropped) {
   const Vec<T> a = at.h0 + delta;
-  Vec<T> psi = at.h1 / (next_h0 + delta);
-  Vec<T> s = minus_product(a, psi, at.h1);
+  Vec<T> psi = {}, s = a;
+  if constexpr (kEdges) {
+    psi = at.h1 / (next_h0 + delta);
+    s = minus_product(a, psi, at.h1);
+  }
   Mask<T> fails = s <= a * f.gamma + f.gamma_floor;
   for (int64_t i = n; i < kLanes<T>; ++i) fails[i] = 0;
   dropped -= fails;
+  if constexpr (!kEdges) return {at.m / a, Vec<T>{}};
   psi = fails ? Vec<T>{} : psi;
   s = fails ? a : s;
   const Vec<T> z = (at.m - psi * next_m) / s;
@@ -44,8 +48,8 @@ template <class T>
 T psi_z_before(const Factors<T>& f, const Arrays<T>& x, const T* row_max, int64_t j, const Border<T>& border) {
   const State<T> before = {splat<T>(border.before_m), splat<T>(border.before_h0), splat<T>(border.before_h1)};
   Mask<T> dropped = {};
-  return factor<T>(f, before, splat<T>(border.after_m), splat<T>(border.after_h0),
-                   deltas(f, row_max, j - 1, 1, x.chain), 1, dropped)
+  return factor<true, T>(f, before, splat<T>(border.after_m), splat<T>(border.after_h0),
+                         deltas(f, row_max, j - 1, 1, x.chain), 1, dropped)
       .psi_z[0];
 }
 
@@ -100,7 +104,7 @@ struct Surroundings {
 
 // Calls use(j, n, u) for each vector of elements [begin, end), from left to right. state(j, n), one vector ahead of it,
 // gives the state of elements [j, j + n). Both have a parameter kFull: n = kLanes. Returns the number of dropped edges.
-template <class T, class StateAt, class Use>
+template <bool kEdges, class T, class StateAt, class Use>
 LLMEFF_INLINE int64_t factor_range(const Factors<T>& f, const Arrays<T>& x, const T* row_max, int64_t begin,
                                    int64_t end, const Surroundings<T>& around, const StateAt& state, const Use& use) {
   constexpr int64_t kWidth = kLanes<T>;
@@ -108,8 +112,8 @@ LLMEFF_INLINE int64_t factor_range(const Factors<T>& f, const Arrays<T>& x, cons
   Vec<T> psi_z = splat(around.psi_z);
   const auto step = [&]<bool kFull>(int64_t j, int64_t n, const State<T>& at,
                                     const State<T>& next) __attribute__((always_inline)) {
-    const Factored<T> made = factor<T>(f, at, one_later<T>(at.m, next.m), one_later<T>(at.h0, next.h0),
-                                       deltas(f, row_max, j, n, x.chain), kFull ? kWidth : n, dropped);
+    const Factored<T> made = factor<kEdges, T>(f, at, one_later<T>(at.m, next.m), one_later<T>(at.h0, next.h0),
+                                               deltas(f, row_max, j, n, x.chain), kFull ? kWidth : n, dropped);
     use.template operator()<kFull>(j, n, made.z - one_earlier<T>(psi_z, made.psi_z));
     psi_z = made.psi_z;
   };
@@ -134,17 +138,21 @@ LLMEFF_INLINE int64_t factor_range(const Factors<T>& f, const Arrays<T>& x, cons
 }
 
 // Raises row_max[chain] to the largest row sum |h1_{j−1}| + h0_j + |h1_j| of the chain's elements in [begin, end).
-template <class T>
+template <bool kEdges, class T>
 void row_sums(const Arrays<T>& x, int64_t begin, int64_t end, T* row_max) {
   constexpr int64_t kWidth = kLanes<T>;
   for (int64_t j = begin; j < end;) {
     const int64_t last = chain_end(j, x.chain), stop = last + 1 < end ? last + 1 : end;
-    T largest = x.h0[j] + vabs<T>(splat<T>(x.h1[j]))[0] + (j > 0 ? vabs<T>(splat<T>(x.h1[j - 1]))[0] : T{0});
+    T largest = x.h0[j];
+    if constexpr (kEdges) largest += vabs<T>(splat<T>(x.h1[j]))[0] + (j > 0 ? vabs<T>(splat<T>(x.h1[j - 1]))[0] : T{0});
     const int64_t chain = j / x.chain;
     Vec<T> largest_lanes = {};
     const auto sums = [&]<bool kFull>(int64_t at, int64_t n) {
-      return vabs<T>(load_n<kFull>(x.h1 + at - 1, n)) + load_n<kFull>(x.h0 + at, n) +
-             vabs<T>(load_n<kFull>(x.h1 + at, n));
+      const Vec<T> h0 = load_n<kFull>(x.h0 + at, n);
+      if constexpr (!kEdges)
+        return h0;
+      else
+        return vabs<T>(load_n<kFull>(x.h1 + at - 1, n)) + h0 + vabs<T>(load_n<kFull>(x.h1 + at, n));
     };
     for (++j; j + kWidth <= stop; j += kWidth)
       largest_lanes = vmax(sums.template operator()<true>(j, kWidth), largest_lanes);

@@ -1,10 +1,11 @@
-// The passes of tridiagonal SONew, for state of the parameters' dtype and the rule that drops edges forward: what most
-// runs use, and as fast as memory. Gradients of 16 bits are widened batch by batch, while they stay in the caches.
+// The passes of diagonal and tridiagonal SONew, for state of the parameters' dtype and the rule that drops edges
+// forward: what most runs use, and as fast as memory. Gradients of 16 bits are widened batch by batch, while they stay
+// in the caches.
 //
 // Update and factor are one loop: update runs one vector ahead of factor, which finds the new state and its neighbours
-// in registers. Without grafting that is all (36 bytes a float32 parameter). With grafting the first pass sums, and a
-// second one factors again from the new state: 48 bytes. Keeping u instead would take 44, a scratch array as large as
-// the largest tensor, and stores past the caches.
+// in registers. Without grafting that is all (36 bytes a float32 parameter, 28 without edges). With grafting the first
+// pass sums, and a second one factors again from the new state: 48 bytes, or 36. Keeping u instead would take 44, a
+// scratch array as large as the largest tensor, and stores past the caches.
 //
 // Memory is what the step waits for: the loops ask for what they will need kAhead elements later, which the caches'
 // own prefetchers, with up to eight streams before them, leave to chance.
@@ -15,7 +16,7 @@
 namespace llmeff::cpu::LLMEFF_ISA::sonew {
 namespace {
 
-template <class T>
+template <bool kEdges, class T>
 struct Tridiagonal : Step<T> {
   using Step<T>::f, Step<T>::chunks, Step<T>::sums, Step<T>::rate, Step<T>::unit_grad, Step<T>::lists;
 
@@ -38,7 +39,7 @@ struct Tridiagonal : Step<T> {
                    lists->grads[i].template as<T>(),
                    lists->m[i].template as<T>(),
                    lists->h[i].template as<T>(),
-                   lists->h[count + i].template as<T>(),
+                   kEdges ? lists->h[count + i].template as<T>() : nullptr,
                    lists->rms.size > 0 ? lists->rms[i].template as<T>() : nullptr,
                    lists->size(i),
                    lists->chain(i)};
@@ -76,6 +77,7 @@ struct Tridiagonal : Step<T> {
   }
 
   void prepare_borders(int64_t first, int64_t count) {
+    if (!kEdges) return;
     for (int64_t i = first; i < first + count; ++i)
       if (chunks[i].begin > 0) borders[i] = updated_border(f, arrays[chunks[i].tensor], chunks[i].begin);
   }
@@ -85,7 +87,7 @@ struct Tridiagonal : Step<T> {
   }
   void row_sums(int64_t i, int) {
     const Chunk& c = chunks[i];
-    sonew::row_sums(arrays[c.tensor], c.begin, c.end, this->row_max + this->first_chain[c.tensor]);
+    sonew::row_sums<kEdges>(arrays[c.tensor], c.begin, c.end, this->row_max + this->first_chain[c.tensor]);
   }
   void factor_state(int64_t i, int) {
     if (this->grafts())
@@ -111,8 +113,8 @@ struct Tridiagonal : Step<T> {
     SumOfSquares<T> squares;
     int64_t j = c.begin;
     for (; j + kLanes<T> <= c.end; j += kLanes<T>)
-      update_vector<kGraft, true>(factors, x, j, kLanes<T>, last, unit, squares);
-    if (j < c.end) update_vector<kGraft, false>(factors, x, j, c.end - j, last, unit, squares);
+      update_vector<kEdges, kGraft, true>(factors, x, j, kLanes<T>, last, unit, squares);
+    if (j < c.end) update_vector<kEdges, kGraft, false>(factors, x, j, c.end - j, last, unit, squares);
     sums[i].reference = squares.total();
   }
 
@@ -128,14 +130,15 @@ struct Tridiagonal : Step<T> {
     SumOfSquares<T> squares;
     const auto updated = [&]<bool kFull>(int64_t j, int64_t n) __attribute__((always_inline)) {
       if (j + kAhead<T> < end) {
-        fetch(x.g + j), fetch(x.m + j), fetch(x.h0 + j), fetch(x.h1 + j);
+        fetch(x.g + j), fetch(x.m + j), fetch(x.h0 + j);
+        if constexpr (kEdges) fetch(x.h1 + j);
         if constexpr (kGraft == Graft::kNone) fetch(x.p + j);
         if constexpr (kGraft == Graft::kRmspropNorm) fetch(x.rms + j);
       }
-      return update_vector<kGraft, kFull>(factors, x, j, n, last, unit, squares);
+      return update_vector<kEdges, kGraft, kFull>(factors, x, j, n, last, unit, squares);
     };
-    factor_chunk<kGraft == Graft::kNone>(i, factors, x, c.begin > 0 ? borders[i] : Border<T>{},
-                                         end < x.n ? borders[i + 1] : Border<T>{}, updated);
+    factor_chunk<kGraft == Graft::kNone>(i, factors, x, kEdges && c.begin > 0 ? borders[i] : Border<T>{},
+                                         kEdges && end < x.n ? borders[i + 1] : Border<T>{}, updated);
     sums[i].reference = squares.total();
   }
 
@@ -148,13 +151,16 @@ struct Tridiagonal : Step<T> {
     const int64_t end = c.end;
     const auto stored = [&]<bool kFull>(int64_t j, int64_t n) __attribute__((always_inline)) {
       if (j + kAhead<T> < end) {
-        fetch(x.m + j), fetch(x.h0 + j), fetch(x.h1 + j);
+        fetch(x.m + j), fetch(x.h0 + j);
+        if constexpr (kEdges) fetch(x.h1 + j);
         if constexpr (kApply) fetch(x.p + j);
       }
-      return State<T>{load_n<kFull>(x.m + j, n), load_n<kFull>(x.h0 + j, n), load_n<kFull>(x.h1 + j, n)};
+      Vec<T> h1 = {};
+      if constexpr (kEdges) h1 = load_n<kFull>(x.h1 + j, n);
+      return State<T>{load_n<kFull>(x.m + j, n), load_n<kFull>(x.h0 + j, n), h1};
     };
-    factor_chunk<kApply>(i, factors, x, c.begin > 0 ? border_of_state(x, c.begin) : Border<T>{},
-                         end < x.n ? border_of_state(x, end) : Border<T>{}, stored);
+    factor_chunk<kApply>(i, factors, x, kEdges && c.begin > 0 ? border_of_state(x, c.begin) : Border<T>{},
+                         kEdges && end < x.n ? border_of_state(x, end) : Border<T>{}, stored);
   }
 
   // Applies u to p, or sums its squares.
@@ -174,9 +180,9 @@ struct Tridiagonal : Step<T> {
         squares.add(u);
       }
     };
-    const Surroundings<T> around = {c.begin > 0 ? psi_z_before(factors, x, maxima, c.begin, left) : T{0}, right.after_m,
-                                    right.after_h0};
-    sums[i].dropped = factor_range(factors, x, maxima, c.begin, c.end, around, state, use);
+    const Surroundings<T> around = {kEdges && c.begin > 0 ? psi_z_before(factors, x, maxima, c.begin, left) : T{0},
+                                    right.after_m, right.after_h0};
+    sums[i].dropped = factor_range<kEdges>(factors, x, maxima, c.begin, c.end, around, state, use);
     if constexpr (kApply) {
       if (lists->copies.size > 0) copy_params(x.p, lists->copies[c.tensor], c.begin, c.end);
     } else {

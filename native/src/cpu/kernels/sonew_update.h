@@ -1,5 +1,5 @@
-// The running averages of tridiagonal SONew, updated in place, and the square of what grafting scales to. See
-// sonew_tridiagonal.h for the passes.
+// The running averages of SONew without edges or with those to the next element, updated in place, and the square of
+// what grafting scales to. See sonew_tridiagonal.h for the passes.
 #pragma once
 
 #include "sonew_step.h"
@@ -11,7 +11,7 @@ template <class T>
 struct Arrays {
   T* p;
   const T* g;
-  T *m, *h0, *h1, *rms;
+  T *m, *h0, *h1, *rms;  // h1: where there are edges
   int64_t n, chain;
 };
 
@@ -38,18 +38,21 @@ LLMEFF_INLINE Vec<T> next_grads(const Arrays<T>& x, int64_t j, int64_t n) {
 
 // Writes the new state of elements [j, j + n). `end` is the end of the chain that holds element j; it becomes that of
 // element j + n.
-template <Graft kGraft, bool kFull, class T>
+template <bool kEdges, Graft kGraft, bool kFull, class T>
 LLMEFF_INLINE State<T> update_vector(const Factors<T>& f, const Arrays<T>& x, int64_t j, int64_t n, int64_t& end,
                                      T unit_grad, SumOfSquares<T>& squares) {
   const Vec<T> g = load_n<kFull>(x.g + j, n) * f.grad_scale;
   const Vec<T> m = average(load_n<kFull>(x.m + j, n), g, f.beta1, f.one_minus_beta1);
   const Vec<T> h0 = average(load_n<kFull>(x.h0 + j, n), g * g, f.beta2, f.one_minus_beta2);
-  Vec<T> pairs = g * (next_grads<kFull>(x, j, n) * f.grad_scale);
-  for (; end < j + n; end += x.chain) pairs[end - j] = 0;
-  const Vec<T> h1 = average(load_n<kFull>(x.h1 + j, n), pairs, f.beta2, f.one_minus_beta2);
+  Vec<T> h1 = {};
+  if constexpr (kEdges) {
+    Vec<T> pairs = g * (next_grads<kFull>(x, j, n) * f.grad_scale);
+    for (; end < j + n; end += x.chain) pairs[end - j] = 0;
+    h1 = average(load_n<kFull>(x.h1 + j, n), pairs, f.beta2, f.one_minus_beta2);
+    store_n<kFull>(x.h1 + j, h1, n);
+  }
   store_n<kFull>(x.m + j, m, n);
   store_n<kFull>(x.h0 + j, h0, n);
-  store_n<kFull>(x.h1 + j, h1, n);
   if constexpr (kGraft != Graft::kNone) {
     Vec<T> target;
     if constexpr (kGraft == Graft::kRmspropNorm) {

@@ -7,6 +7,7 @@ const curve = (tokens: number[], values: number[]): Curve => ({ tokens, values, 
 function run(seed: number, value: number, tokensToTarget: number | null): SeedRun {
   const outcome = {
     parameters: 7,
+    activeParameters: 5,
     steps: 10,
     tokens: 100 * seed,
     flopsPerToken: 42,
@@ -27,6 +28,7 @@ describe("armResult", () => {
     const result = of(run(1, 1, 300), run(2, 3, 900), run(3, 5, 400));
     expect(result).toMatchObject({
       parameters: 7,
+      activeParameters: 5,
       flopsPerToken: 42,
       tokens: 600,
       seconds: 6,

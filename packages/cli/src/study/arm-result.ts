@@ -12,6 +12,7 @@ export interface ArmResult {
   /** In the order of the part's seeds. */
   runs: readonly SeedRun[];
   parameters: number;
+  activeParameters: number;
   flopsPerToken: number;
   /** Of all runs together. */
   tokens: number;
@@ -35,7 +36,7 @@ export function armResult(
   runs: readonly SeedRun[],
 ): ArmResult {
   const outcomes = runs.map(({ outcome }) => outcome);
-  const { parameters, flopsPerToken, sample } = outcomes[0]!;
+  const { parameters, activeParameters, flopsPerToken, sample } = outcomes[0]!;
   const values = outcomes.map(({ value }) => value);
   const toTarget = median(runs.map(({ tokensToTarget }) => tokensToTarget ?? Number.POSITIVE_INFINITY));
   return {
@@ -44,6 +45,7 @@ export function armResult(
     config,
     runs,
     parameters,
+    activeParameters,
     flopsPerToken,
     tokens: sum(outcomes.map(({ tokens }) => tokens)),
     seconds: sum(outcomes.map(({ seconds }) => seconds)),

@@ -15,6 +15,8 @@ const number = z
 /** Numbers of a finished run, as the ledger keeps them. */
 export const outcomeSchema = z.object({
   parameters: z.number(),
+  /** Those that a token meets: of a mixture, the experts that it goes to. */
+  activeParameters: z.number(),
   steps: z.number(),
   tokens: z.number(),
   flopsPerToken: z.number(),

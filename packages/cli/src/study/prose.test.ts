@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { ArmResult } from "./arm-result.js";
 import type { Part } from "./load-study.js";
-import { findings } from "./prose.js";
+import { conditions, findings } from "./prose.js";
 
 const part = (metric: "accuracy" | "validationLoss", target: number, seeds = [1]) =>
   ({
@@ -108,6 +108,25 @@ describe("findings", () => {
     ]);
     expect(text).toContain(
       "After the same 4.00M tokens, a ended best at 1.500 nats/char (mean over 3 seeds), ahead of b",
+    );
+  });
+});
+
+describe("conditions", () => {
+  const sized = (parameters: number, activeParameters: number) =>
+    ({ ...arm("a", 1, 100, null), parameters, activeParameters }) as unknown as ArmResult;
+  const arms = [{ learningRates: [1, 2] }] as unknown as Part["arms"];
+  const equal: Part = { ...part("validationLoss", 1), equalParameters: true, arms };
+
+  it("compares of mixtures what a token meets", () => {
+    expect(conditions(equal, [sized(100, 100), sized(101, 101)])).toMatch(
+      /^The arms have the same number of parameters within 1\.0 %\. .*the best of 2 learning rates/,
+    );
+    expect(conditions(equal, [sized(100, 100), sized(400, 101)])).toMatch(
+      /^A token meets the same number of parameters in every arm within 1\.0 %\./,
+    );
+    expect(conditions({ ...equal, equalParameters: false }, [sized(100, 100), sized(400, 101)])).toMatch(
+      /^The arms have 100 to 400 parameters\./,
     );
   });
 });

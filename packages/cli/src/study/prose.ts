@@ -129,10 +129,12 @@ function enumerate(items: readonly string[]): string {
 /** How the arms were compared. */
 export function conditions(part: Part, results: readonly ArmResult[]): string {
   const sizes = results.map(({ parameters }) => parameters);
-  const spread = 100 * (Math.max(...sizes) / Math.min(...sizes) - 1);
+  const met = results.map(({ activeParameters }) => activeParameters);
+  const spread = 100 * (Math.max(...met) / Math.min(...met) - 1);
+  const mixed = results.some(({ parameters, activeParameters }) => activeParameters < parameters);
   const same =
     part.equalParameters === true
-      ? `The arms have the same number of parameters within ${spread.toFixed(1)} %.`
+      ? `${mixed ? "A token meets" : "The arms have"} the same number of parameters${mixed ? " in every arm" : ""} within ${spread.toFixed(1)} %.`
       : `The arms have ${formatCompact(Math.min(...sizes))} to ${formatCompact(Math.max(...sizes))} parameters.`;
   return (
     `${same} All read the same batches in the same order, and each uses the best of ${part.arms[0]!.learningRates.length} learning rates of its own, ` +

@@ -73,13 +73,13 @@ function identityOf(study: Study, sweep: SweepResults): unknown {
   }));
 }
 
-/** Arms of a part that claims it may differ by 2 % in size. */
+/** Arms of a part that claims it may differ by 2 % in what a token meets. */
 async function requireEqualParameters(study: Study, part: Part): Promise<void> {
   if (part.equalParameters !== true) return;
   const counted: { name: string; count: number }[] = [];
   for (const { name, config } of part.arms) {
     const { vocabSize } = await openData(config.data, { configFile: study.file, seed: 0, evaluateWindows: 1 });
-    counted.push({ name, count: new Transformer(modelConfig(config, vocabSize)).parameterCount });
+    counted.push({ name, count: new Transformer(modelConfig(config, vocabSize)).activeParameterCount });
   }
   const counts = counted.map(({ count }) => count);
   if (Math.max(...counts) <= 1.02 * Math.min(...counts)) return;

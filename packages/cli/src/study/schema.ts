@@ -56,7 +56,7 @@ const part = object({
   metric: oneOf(["validationLoss", "accuracy"]),
   /** Tokens are counted up to the first evaluation that reaches it. */
   target: finiteNumber(),
-  /** Refuse arms whose numbers of parameters differ by more than 2 %. */
+  /** Refuse arms whose numbers of parameters that a token meets differ by more than 2 %. */
   equalParameters: flag().optional(),
   /** Every arm is trained once with each of these seeds; default the base's alone. */
   seeds: differentSeeds().optional(),

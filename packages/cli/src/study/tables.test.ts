@@ -10,6 +10,7 @@ const result = (runs: number, tokensToTarget: number | null, reached: number) =>
   ({
     name: "arm",
     parameters: 10,
+    activeParameters: 10,
     tokens: 3e6,
     seconds: 60,
     flopsPerToken: 1000,
@@ -28,6 +29,16 @@ describe("resultTable", () => {
     expect(rows[0]!.slice(2, 4)).toEqual([3e6, 3e9]);
     expect(rows[0]!.slice(5)).toEqual([{ value: 0.9, standardError: 0.01 }, 5e4, 1]);
     expect(note).toContain("Over 3 seeds: tokens to the target are the median");
+  });
+
+  it("shows what a token meets where some arm has experts that it doesn't", () => {
+    const mixture = { ...result(1, null, 0), activeParameters: 4 };
+    const { columns, rows } = resultTable(part([1]), [result(1, null, 0), mixture]);
+    expect(columns.slice(1, 3).map(({ header }) => header)).toEqual(["Parameters", "a token meets"]);
+    expect(rows.map((row) => row.slice(1, 3))).toEqual([
+      [10, 10],
+      [10, 4],
+    ]);
   });
 
   it("shows plain numbers with one seed", () => {

@@ -30,9 +30,11 @@ export function resultTable(part: Part, results: readonly ArmResult[]): Table {
   const { name, unit, target } = metricWords(part);
   const accuracy = part.metric === "accuracy";
   const seeds = part.seeds.length;
+  const mixed = results.some(({ parameters, activeParameters }) => activeParameters < parameters);
   const columns: Column[] = [
     { header: "Arm" },
     { header: "Parameters", style: "integer" },
+    ...(mixed ? [{ header: "a token meets", style: "integer" as const }] : []),
     { header: "Tokens", style: "compact" },
     { header: "FLOPs", style: "compact" },
     { header: "To target", unit: "tokens", style: "compact", align: "right", best: "min" },
@@ -48,6 +50,7 @@ export function resultTable(part: Part, results: readonly ArmResult[]): Table {
   const rows = results.map((result): Cell[] => [
     result.name,
     result.parameters,
+    ...(mixed ? [result.activeParameters] : []),
     result.tokens,
     result.flopsPerToken * result.tokens,
     seeds > 1 ? medianOf(result) : result.tokensToTarget,
