@@ -1,8 +1,6 @@
 import {
   add,
   type CrossEntropyParts,
-  checkpoint,
-  concat,
   embedding,
   full,
   keep,
@@ -24,22 +22,23 @@ import {
 import { type TrainingFlops, trainingFlopsPerToken } from "./accounting.js";
 import type { KvCache } from "./cache.js";
 import {
-  type CachedTokens,
   type CacheSpan,
   checkCachedTokens,
   checkNextTokens,
   isNext,
   isSeveral,
+  lastRows,
   type NextTokens,
   type Remembered,
   spansOf,
 } from "./cached-tokens.js";
 import { expertsOf, type ResolvedConfig, resolveConfig, type TransformerConfig, widthRatio } from "./config.js";
 import { checkForward, type ForeignEmbeds, type ForwardOptions } from "./forward-options.js";
-import { type BlockContext, type BlockResult, block } from "./layers/block.js";
+import { type BlockContext, block } from "./layers/block.js";
 import type { RouterReport } from "./layers/experts.js";
 import { type Lookup, parametersAt } from "./layers/lookup.js";
 import { type Stream, streamNormed } from "./layers/norm.js";
+import { recomputeChoice, recomputed } from "./layers/recompute.js";
 import { type PositionRange, RotaryTables } from "./layers/rotary.js";
 import { nextRouterBias } from "./moe/balance.js";
 import {
@@ -176,6 +175,7 @@ export class Transformer {
     for (const { start, length } of ranges) this.#checkPositions(start, length);
     const state = options.state ?? heldState(this.config, params);
     checkForward(this.config, tokens, state === undefined ? options : { ...options, state }, cache);
+    const recompute = recomputeChoice(options.recompute);
     for (const { cache, length } of spans ?? []) cache.begin(length);
     return scope(() => {
       const model = parametersAt(params, "model");
@@ -183,7 +183,7 @@ export class Transformer {
       const positions = next?.positions ?? (ranges.length > 1 ? positionsOf(ranges, tokens) : undefined);
       const angles = this.#rotary.angles(table, ranges, positions);
       for (const [i, span] of (spans ?? []).entries()) span.keyAngles = angles?.keys?.[i];
-      const { documents, prefix, causal, jitterKey, blocks: wanted = [], recompute = false } = options;
+      const { documents, prefix, causal, jitterKey, blocks: wanted = [] } = options;
       const masks = {
         ...(documents === undefined ? {} : { documents }),
         ...(prefix === undefined ? {} : { prefix }),
@@ -206,7 +206,7 @@ export class Transformer {
           routerBias: state?.[routerBiasName(at)],
           jitterKey: jitterKey?.(layer),
         };
-        const result = scope(() => (recompute ? recomputed(context, before) : block(context, before)));
+        const result = scope(() => (recompute ? recomputed(recompute, context, before) : block(context, before)));
         stream = result.stream;
         if (result.report !== undefined) routers[at] = result.report;
         if (wanted.includes(layer)) blocks[layer] = streamOutput(stream);
@@ -235,7 +235,7 @@ export class Transformer {
    * @returns `[B, T, vocabSize]`
    */
   logits(params: Parameters, tokens: Tensor, cache?: Remembered, options?: ForwardOptions): Tensor {
-    return scope(() => this.#head(params, this.hidden(params, tokens, cache, options)));
+    return scope(() => this.head(params, this.hidden(params, tokens, cache, options)));
   }
 
   /**
@@ -247,7 +247,21 @@ export class Transformer {
     return scope(() => {
       const hidden = this.hidden(params, tokens, cache, options);
       const last = isSeveral(cache) ? lastRows(hidden, cache) : isNext(cache) ? hidden : slice(hidden, 1, -1);
-      return this.#head(params, reshape(last, [-1, this.config.dModel]));
+      return this.head(params, reshape(last, [-1, this.config.dModel]));
+    });
+  }
+
+  /**
+   * Scores of the next token from rows of `hidden`, for who wants those of some positions only.
+   *
+   * @param hidden - `[…, dModel]`
+   * @returns `[…, vocabSize]`
+   */
+  head(params: Parameters, hidden: Tensor): Tensor {
+    return scope(() => {
+      const logits = linear(this.#headInput(hidden), this.#output(params));
+      const { finalSoftcap } = this.config;
+      return finalSoftcap > 0 ? mul(tanh(mul(logits, 1 / finalSoftcap)), finalSoftcap) : logits;
     });
   }
 
@@ -307,12 +321,6 @@ export class Transformer {
     return ratio === 1 ? hidden : mul(hidden, 1 / ratio);
   }
 
-  #head(params: Parameters, hidden: Tensor): Tensor {
-    const logits = linear(this.#headInput(hidden), this.#output(params));
-    const { finalSoftcap } = this.config;
-    return finalSoftcap > 0 ? mul(tanh(mul(logits, 1 / finalSoftcap)), finalSoftcap) : logits;
-  }
-
   #toPredict(params: Parameters, { tokens, targets, ...given }: TokenBatch, options: LossOptions) {
     const { labelSmoothing = 0, zLoss = 0, ...forward } = options;
     const { hidden, routers } = this.states(params, tokens, undefined, { ...given, ...forward });
@@ -356,18 +364,6 @@ function positionsOf(ranges: readonly PositionRange[], { device }: Tensor): Tens
   });
 }
 
-/** The last rows of each sequence that are to be scored, of the rows `[1, T, C]` of all. */
-function lastRows(hidden: Tensor, parts: readonly CachedTokens[]): Tensor {
-  if (parts.every(({ length, scored = 1 }) => scored === length)) return hidden;
-  let end = 0;
-  const rows: Tensor[] = [];
-  for (const { length, scored = 1 } of parts) {
-    end += length;
-    if (scored > 0) rows.push(slice(hidden, 1, end - scored, end));
-  }
-  return rows.length === 0 ? slice(hidden, 1, 0, 0) : concat(rows, 1);
-}
-
 /** The state of `initState`, if the parameters hold it: those of a checkpoint do. */
 function heldState(config: ResolvedConfig, params: Parameters): Record<string, Tensor> | undefined {
   if (!config.experts?.routerBias) return undefined;
@@ -383,12 +379,6 @@ function stateNames(config: ResolvedConfig): string[] {
 
 function routerBiasName(layer: string): string {
   return `${layer}.mlp.router.bias`;
-}
-
-/** A block that keeps its inputs only; those made in this pass are named, which would be gone when it is computed again. */
-function recomputed(context: BlockContext, stream: Stream): BlockResult {
-  const { angles, masks } = context;
-  return checkpoint((from, made) => block({ ...context, ...made }, from), stream, { angles, masks });
 }
 
 /** The stream with what the next norm would add to it. */

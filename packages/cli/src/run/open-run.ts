@@ -6,6 +6,7 @@ import { averagedWeights, modelStates, type TrainOptions } from "@llmeff/train";
 import type { TrainingConfig } from "../config/training-schema.js";
 import { buildOptimizer } from "./build-optimizer.js";
 import { type OpenedData, openData } from "./data/open-data.js";
+import { defined } from "./defined.js";
 import { disposeParams } from "./dispose-params.js";
 import { routerState, runObjective } from "./objective.js";
 import { peakFlopsOf } from "./peak-flops.js";
@@ -33,6 +34,7 @@ export interface OpenedRun extends AsyncDisposable {
     | "data"
     | "gradientAccumulation"
     | "captureStep"
+    | "lossScale"
     | "seed"
     | "modelState"
     | "utilization"
@@ -71,6 +73,7 @@ function runOn(data: OpenedData, config: TrainingConfig): OpenedRun {
     loop: {
       ...{ params, optimizer, seed, data: data.train, objective: runObjective(model, config, routers?.tensors) },
       ...{ gradientAccumulation: training.gradientAccumulation ?? 1, captureStep: training.captureStep ?? false },
+      ...(training.lossScale && { lossScale: defined(training.lossScale) }),
       ...(states.length > 0 && { modelState: modelStates(...states) }),
       ...(peakFlops !== undefined && { utilization: { flopsPerToken, peakFlops } }),
     },

@@ -12,6 +12,8 @@ export interface TextPiece {
   text: string;
   /** Undefined in the last piece. */
   token: GeneratedToken | undefined;
+  /** Whether it is one of the prompt's, which come first under `promptLogProbs` and add nothing. */
+  ofPrompt: boolean;
 }
 
 /** Why a text ends: at a stop token or string, or because it is as long as it may be. */
@@ -29,13 +31,18 @@ export async function* writeText(
   // Rows of the model beyond the tokenizer's tokens have no text: they pad its table, or are sentinels and the like. One that ends texts may follow it.
   const known = Math.max(tokenizer.vocabSize, ...(options.stopTokens ?? []).map((id) => id + 1));
   const vocabSize = Math.min(known, batch.vocabSize);
+  let ofPrompt = options.promptLogProbs ? prompt.length - 1 : 0;
   for await (const token of batch.generate(prompt, { ...options, vocabSize })) {
+    if (ofPrompt-- > 0) {
+      yield { text: "", token, ofPrompt: true };
+      continue;
+    }
     const ends = options.stopTokens?.includes(token.id) ?? false;
     const text = stopStrings.push(ends ? decoder.end() : decoder.push(token.id));
-    yield { text: ends ? text + stopStrings.end() : text, token };
+    yield { text: ends ? text + stopStrings.end() : text, token, ofPrompt: false };
     if (ends || stopStrings.found !== undefined) return "stop";
   }
   const rest = stopStrings.push(decoder.end());
-  yield { text: rest + stopStrings.end(), token: undefined };
+  yield { text: rest + stopStrings.end(), token: undefined, ofPrompt: false };
   return stopStrings.found === undefined ? "length" : "stop";
 }
