@@ -54,6 +54,8 @@ function checkContent({ name, tarball, platform }) {
     "README.md",
     "LICENSE",
     ...(platform ? [] : ["dist/"]),
+    // What a thread runs is named by no export.
+    ...(name === "llmeff" ? ["dist/tokenizer-worker.js"] : []),
     ...(name === thisPlatform ? ["llmeff.node"] : []),
     ...(name === `${thisPlatform}-cuda` && hasCuda ? ["llmeff-cuda.so"] : []),
   ];

@@ -6,7 +6,7 @@ import { memory } from "@llmeff/tensor";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { bundleProgram } from "../../../test/bundle.js";
 import { type Running, sampleText, textConfig, type Workplace } from "./harness.js";
-import { makePlace, root, until } from "./served.js";
+import { bundleTokenizerWorker, makePlace, root, until } from "./served.js";
 
 let place: Workplace;
 beforeAll(async () => {
@@ -123,6 +123,7 @@ describe("the process of llmeff serve", () => {
   let program: string;
   beforeAll(async () => {
     program = await bundleProgram(new URL("serve-program.ts", import.meta.url), place.path("program"));
+    await bundleTokenizerWorker(place.path("program"));
   });
 
   async function start(model: string): Promise<{ child: ChildProcess; url: string }> {

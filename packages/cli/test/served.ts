@@ -1,9 +1,13 @@
 /** Small models behind a server of this process, and the client that people use. */
-import { readFile } from "node:fs/promises";
+import { rmSync } from "node:fs";
+import { readFile, rename, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { pathToFileURL } from "node:url";
 import { byteTokenizer, loadLlama2cTokenizer, tokenizerJson } from "@llmeff/data";
 import { loadLlama2c, saveHuggingFace, Transformer } from "@llmeff/models";
 import { OpenAI } from "openai";
+import { bundleProgram } from "../../../test/bundle.js";
 import { HttpService, type HttpServiceOptions } from "../src/serve/http-service.js";
 import { type EndpointOptions, modelEndpoints } from "../src/serve/model-endpoints.js";
 import { ServedModel, type ServedModelOptions } from "../src/serve/served-model.js";
@@ -52,15 +56,22 @@ export class Served implements AsyncDisposable {
     readonly failures: Error[],
   ) {}
 
+  /** A text in tokens, as a prompt is. */
+  async tokens(text: string): Promise<number[]> {
+    const [prompt] = await this.model.prompts({ prompts: [text], echo: false });
+    return Array.from(prompt!.ids);
+  }
+
   static async start(
     folder: string,
     options: ServedModelOptions & HttpServiceOptions & Partial<EndpointOptions> = {},
   ): Promise<Served> {
     const { mostSequences = 256, maxBodyBytes, ...rest } = options;
     const failures: Error[] = [];
-    const model = await ServedModel.open(folder, { device: "cpu", ...rest });
-    const endpoints = modelEndpoints(model, { mostSequences, maxBodyBytes });
     const onFailure = (error: Error) => failures.push(error);
+    const tokenizerProgram = await tokenizerWorker();
+    const model = await ServedModel.open(folder, { device: "cpu", tokenizerProgram, onFailure, ...rest });
+    const endpoints = modelEndpoints(model, { mostSequences, maxBodyBytes });
     return new Served(model, await HttpService.listen(endpoints, { port: 0, onFailure, ...rest }), failures);
   }
 
@@ -87,6 +98,26 @@ export class Served implements AsyncDisposable {
     await this.service.close();
     await this.model[Symbol.asyncDispose]();
   }
+}
+
+/** Puts the program of the tokenizer's thread into a folder, under the name that it has in the package. */
+export async function bundleTokenizerWorker(folder: string): Promise<URL> {
+  const bundled = await bundleProgram(new URL("../src/serve/tokenizer-worker.ts", import.meta.url), folder);
+  const path = join(folder, "tokenizer-worker.js");
+  await rename(bundled, path);
+  await writeFile(join(folder, "package.json"), JSON.stringify({ type: "module" }));
+  return pathToFileURL(path);
+}
+
+let worker: Promise<URL> | undefined;
+
+/** One for all servers of a file's tests. */
+function tokenizerWorker(): Promise<URL> {
+  const folder = join(tmpdir(), `llmeff-tokenizer-${process.pid}`);
+  worker ??= bundleTokenizerWorker(folder).finally(() => {
+    process.once("exit", () => rmSync(folder, { recursive: true, force: true }));
+  });
+  return worker;
 }
 
 /** Waits for what will come sooner or later; the test's own time limit says when it is too late. */

@@ -1,5 +1,5 @@
 /** Forward passes over the new tokens of several sequences, each with a cache of its own. */
-import { OptionError, type RopeAngles, ShapeError, type Tensor } from "@llmeff/tensor";
+import { concat, OptionError, type RopeAngles, ShapeError, slice, type Tensor } from "@llmeff/tensor";
 import type { KvCache } from "./cache.js";
 import type { ResolvedConfig } from "./config.js";
 import { keepsKeysUnturned } from "./layers/rotary.js";
@@ -125,4 +125,16 @@ function checkCausalPrefix(prefix: number | undefined, start: number, length: nu
       `[Transformer] a prefix of ${prefix} positions must come whole in the first pass of its sequence; this one has positions ${start}..${start + length - 1}.`,
     );
   }
+}
+
+/** The last rows of each sequence that are to be scored, of the rows `[1, T, C]` of all. */
+export function lastRows(hidden: Tensor, parts: readonly CachedTokens[]): Tensor {
+  if (parts.every(({ length, scored = 1 }) => scored === length)) return hidden;
+  let end = 0;
+  const rows: Tensor[] = [];
+  for (const { length, scored = 1 } of parts) {
+    end += length;
+    if (scored > 0) rows.push(slice(hidden, 1, end - scored, end));
+  }
+  return rows.length === 0 ? slice(hidden, 1, 0, 0) : concat(rows, 1);
 }

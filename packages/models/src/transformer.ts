@@ -1,7 +1,6 @@
 import {
   add,
   type CrossEntropyParts,
-  concat,
   embedding,
   full,
   keep,
@@ -23,12 +22,12 @@ import {
 import { type TrainingFlops, trainingFlopsPerToken } from "./accounting.js";
 import type { KvCache } from "./cache.js";
 import {
-  type CachedTokens,
   type CacheSpan,
   checkCachedTokens,
   checkNextTokens,
   isNext,
   isSeveral,
+  lastRows,
   type NextTokens,
   type Remembered,
   spansOf,
@@ -236,7 +235,7 @@ export class Transformer {
    * @returns `[B, T, vocabSize]`
    */
   logits(params: Parameters, tokens: Tensor, cache?: Remembered, options?: ForwardOptions): Tensor {
-    return scope(() => this.#head(params, this.hidden(params, tokens, cache, options)));
+    return scope(() => this.head(params, this.hidden(params, tokens, cache, options)));
   }
 
   /**
@@ -248,7 +247,21 @@ export class Transformer {
     return scope(() => {
       const hidden = this.hidden(params, tokens, cache, options);
       const last = isSeveral(cache) ? lastRows(hidden, cache) : isNext(cache) ? hidden : slice(hidden, 1, -1);
-      return this.#head(params, reshape(last, [-1, this.config.dModel]));
+      return this.head(params, reshape(last, [-1, this.config.dModel]));
+    });
+  }
+
+  /**
+   * Scores of the next token from rows of `hidden`, for who wants those of some positions only.
+   *
+   * @param hidden - `[…, dModel]`
+   * @returns `[…, vocabSize]`
+   */
+  head(params: Parameters, hidden: Tensor): Tensor {
+    return scope(() => {
+      const logits = linear(this.#headInput(hidden), this.#output(params));
+      const { finalSoftcap } = this.config;
+      return finalSoftcap > 0 ? mul(tanh(mul(logits, 1 / finalSoftcap)), finalSoftcap) : logits;
     });
   }
 
@@ -308,12 +321,6 @@ export class Transformer {
     return ratio === 1 ? hidden : mul(hidden, 1 / ratio);
   }
 
-  #head(params: Parameters, hidden: Tensor): Tensor {
-    const logits = linear(this.#headInput(hidden), this.#output(params));
-    const { finalSoftcap } = this.config;
-    return finalSoftcap > 0 ? mul(tanh(mul(logits, 1 / finalSoftcap)), finalSoftcap) : logits;
-  }
-
   #toPredict(params: Parameters, { tokens, targets, ...given }: TokenBatch, options: LossOptions) {
     const { labelSmoothing = 0, zLoss = 0, ...forward } = options;
     const { hidden, routers } = this.states(params, tokens, undefined, { ...given, ...forward });
@@ -355,18 +362,6 @@ function positionsOf(ranges: readonly PositionRange[], { device }: Tensor): Tens
   return tensor(Int32Array.from(ranges.flatMap(({ start, length }) => Array.from({ length }, (_, i) => start + i))), {
     device,
   });
-}
-
-/** The last rows of each sequence that are to be scored, of the rows `[1, T, C]` of all. */
-function lastRows(hidden: Tensor, parts: readonly CachedTokens[]): Tensor {
-  if (parts.every(({ length, scored = 1 }) => scored === length)) return hidden;
-  let end = 0;
-  const rows: Tensor[] = [];
-  for (const { length, scored = 1 } of parts) {
-    end += length;
-    if (scored > 0) rows.push(slice(hidden, 1, end - scored, end));
-  }
-  return rows.length === 0 ? slice(hidden, 1, 0, 0) : concat(rows, 1);
 }
 
 /** The state of `initState`, if the parameters hold it: those of a checkpoint do. */

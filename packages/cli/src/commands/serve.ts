@@ -27,9 +27,9 @@ export interface ServeCommandOptions {
 export async function serveCommand(io: Io, path: string, options: ServeCommandOptions): Promise<void> {
   const { host, port, cors: corsOrigin, timeout: timeoutSeconds, grace, maxSequences, maxQueue } = options;
   const key = keyOf(io, options.keyEnv);
-  await using model = await ServedModel.open(resolve(io.cwd, path), options);
-  const endpoints = modelEndpoints(model, { mostSequences: maxSequences + maxQueue, maxBodyBytes: options.maxBody });
   const onFailure = (error: Error) => note(io, error.stack ?? error.message);
+  await using model = await ServedModel.open(resolve(io.cwd, path), { ...options, onFailure });
+  const endpoints = modelEndpoints(model, { mostSequences: maxSequences + maxQueue, maxBodyBytes: options.maxBody });
   await using service = await HttpService.listen(endpoints, { host, port, key, corsOrigin, timeoutSeconds, onFailure });
   const chat = model.hasChatTemplate ? "its own chat template" : "no chat template: User: … Assistant: …";
   print(io, `serving ${model.name} at ${service.url}/v1 (${model.contextLength} tokens of context, ${chat})`);

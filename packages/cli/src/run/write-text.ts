@@ -12,6 +12,8 @@ export interface TextPiece {
   text: string;
   /** Undefined in the last piece. */
   token: GeneratedToken | undefined;
+  /** Whether it is one of the prompt's, which come first under `promptLogProbs` and add nothing. */
+  ofPrompt: boolean;
 }
 
 /** Why a text ends: at a stop token or string, or because it is as long as it may be. */
@@ -28,13 +30,18 @@ export async function* writeText(
   const decoder = new StreamingDecoder(tokenizer, prompt);
   // Rows of the model beyond the tokenizer's tokens pad its table: they have no text.
   const vocabSize = Math.min(tokenizer.vocabSize, batch.vocabSize);
+  let ofPrompt = options.promptLogProbs ? prompt.length - 1 : 0;
   for await (const token of batch.generate(prompt, { ...options, vocabSize })) {
+    if (ofPrompt-- > 0) {
+      yield { text: "", token, ofPrompt: true };
+      continue;
+    }
     const ends = options.stopTokens?.includes(token.id) ?? false;
     const text = stopStrings.push(ends ? decoder.end() : decoder.push(token.id));
-    yield { text: ends ? text + stopStrings.end() : text, token };
+    yield { text: ends ? text + stopStrings.end() : text, token, ofPrompt: false };
     if (ends || stopStrings.found !== undefined) return "stop";
   }
   const rest = stopStrings.push(decoder.end());
-  yield { text: rest + stopStrings.end(), token: undefined };
+  yield { text: rest + stopStrings.end(), token: undefined, ofPrompt: false };
   return stopStrings.found === undefined ? "length" : "stop";
 }

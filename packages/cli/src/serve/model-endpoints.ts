@@ -12,8 +12,8 @@ export interface EndpointOptions {
   /** Sequences at most, those that are written and those that wait; who asks for more is told to come back. */
   mostSequences: number;
   /**
-   * Bytes of a request's body at most; default 32 for each token of the context, and at least 256 KiB. Nothing else is answered while a prompt is
-   * divided into tokens, and what is far longer than the context would be refused afterwards.
+   * Bytes of a request's body at most; default 32 for each token of the context, and at least 256 KiB. It takes long to divide a long prompt into tokens,
+   * and one far longer than the context would be refused afterwards.
    */
   maxBodyBytes?: number | undefined;
 }
@@ -58,8 +58,9 @@ export function modelEndpoints(
       async handle(exchange) {
         const request = parseChatRequest(await exchange.json(maxBodyBytes));
         model.requireName(request.model);
-        const prompts = [{ ids: model.chatPrompt(request.messages), echo: "" }];
-        await answer({ model, request, prompts, promptField: "messages", form: chatForm }, exchange, admit);
+        const prompts = async (signal: AbortSignal) => [{ ids: await model.chatPrompt(request.messages, signal) }];
+        const asked = { model, request, promptCount: 1, prompts, promptField: "messages", form: chatForm };
+        await answer(asked, exchange, admit);
       },
     },
     "/v1/completions": {
@@ -67,11 +68,10 @@ export function modelEndpoints(
       async handle(exchange) {
         const request = parseCompletionRequest(await exchange.json(maxBodyBytes));
         model.requireName(request.model);
-        const prompts = request.prompts.map((prompt) => ({
-          ids: typeof prompt === "string" ? model.textPrompt(prompt) : model.checkedPrompt(prompt),
-          echo: request.echo ? (typeof prompt === "string" ? prompt : model.tokenizer.decode(prompt)) : "",
-        }));
-        await answer({ model, request, prompts, promptField: "prompt", form: completionForm }, exchange, admit);
+        const prompts = (signal: AbortSignal) => model.prompts(request, signal);
+        const promptCount = request.prompts.length;
+        const asked = { model, request, promptCount, prompts, promptField: "prompt", form: completionForm };
+        await answer(asked, exchange, admit);
       },
     },
   };

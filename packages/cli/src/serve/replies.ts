@@ -44,14 +44,16 @@ export function replyHead(form: ReplyForm, model: string, streamed: boolean) {
 const finite = (logProb: number) => Math.max(logProb, -9999);
 
 /** A token whose bytes are no text by themselves has none that could be told. */
-function chatToken({ text, logProb }: { text: string; logProb: number }) {
+function chatToken({ text, logProb }: { text: string; logProb: number | null }) {
   const bytes = text.includes("\uFFFD") ? null : [...Buffer.from(text)];
-  return { token: text, logprob: finite(logProb), bytes };
+  return { token: text, logprob: finite(logProb!), bytes };
 }
 
+/** Of the tokens of the message: the one that ends it is none of them. */
 function chatScores(tokens: readonly ScoredToken[]) {
+  const ofMessage = tokens.filter(({ ends }) => !ends);
   return {
-    content: tokens.map((token) => ({ ...chatToken(token), top_logprobs: token.top.map(chatToken) })),
+    content: ofMessage.map((token) => ({ ...chatToken(token), top_logprobs: token.top.map(chatToken) })),
     refusal: null,
   };
 }
@@ -79,19 +81,24 @@ export const chatForm: ReplyForm = {
   },
 };
 
-/** @param from - characters of the answer before these tokens */
+/**
+ * Of all tokens, the one that ends a text too: programs that take the last one to be drawn count on as many as were asked for.
+ *
+ * @param from - characters of the answer before these tokens
+ */
 function completionScores(tokens: readonly ScoredToken[], from: number) {
   let offset = from;
   return {
     tokens: tokens.map(({ text }) => text),
-    token_logprobs: tokens.map(({ logProb }) => finite(logProb)),
-    top_logprobs: tokens.map(({ text, logProb, top }) =>
+    token_logprobs: tokens.map(({ logProb }) => (logProb === null ? null : finite(logProb))),
+    top_logprobs: tokens.map(({ text, logProb, top }) => {
+      if (logProb === null) return null;
       // The likeliest of several tokens that read alike comes first and stays.
-      Object.fromEntries([{ text, logProb }, ...top.toReversed()].map((one) => [one.text, finite(one.logProb)])),
-    ),
-    text_offset: tokens.map(({ text }) => {
+      return Object.fromEntries([{ text, logProb }, ...top.toReversed()].map((one) => [one.text, finite(one.logProb)]));
+    }),
+    text_offset: tokens.map(({ length }) => {
       const own = offset;
-      offset += text.length;
+      offset += length;
       return own;
     }),
   };
@@ -105,7 +112,7 @@ export const completionForm: ReplyForm = {
     let written = 0;
     const part = ({ text, tokens }: Piece, finish: ChoiceEnd["finish"] | null) => {
       const logprobs = scores ? completionScores(tokens, written) : null;
-      written += tokens.reduce((n, token) => n + token.text.length, 0);
+      written += tokens.reduce((n, { length }) => n + length, 0);
       return { index, text, logprobs, finish_reason: finish };
     };
     return {

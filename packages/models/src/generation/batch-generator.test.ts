@@ -87,6 +87,55 @@ describe.each(Object.entries(variants))("BatchGenerator with %s", (_name, varian
   });
 });
 
+describe.each(Object.entries(variants))("the prompt's own log-probabilities with %s", (_name, variant) => {
+  const model = new Transformer({ ...smallConfig, ...variant });
+  const params = model.init(3);
+  const withState = model.config.experts?.routerBias ? { state: model.initState() } : {};
+  const V = model.config.vocabSize;
+  afterAll(() => model.dispose());
+
+  /** Of a pass over the whole prompt. */
+  const logProbs = (prompt: readonly number[]) => {
+    using cache = new KvCache(model.config);
+    const rows = scope(() => {
+      const tokens = tensor(Int32Array.from(prompt), { shape: [1, prompt.length] });
+      return [...model.logits(params, tokens, cache, withState).dataSync()] as number[];
+    });
+    return prompt.map((_, t) => {
+      const z = rows.slice(t * V, (t + 1) * V);
+      const total = Math.log(z.reduce((sum, x) => sum + Math.exp(x), 0));
+      return z.map((x) => x - total);
+    });
+  };
+
+  it("come before what is drawn, and change nothing about it, whatever the chunks", async () => {
+    const options = (i: number): SequenceOptions => ({ maxTokens: i % 3, seed: i, temperature: 0.9, topLogProbs: i });
+    const expected = prompts.map(logProbs);
+    for (const settings of [{}, { prefillChunk: 3 }, { prefillChunk: 1, maxSequences: 2 }, { readAhead: 1 }]) {
+      await using batch = new BatchGenerator(model, params, { ...settings, ...withState });
+      const [scored, plain] = await Promise.all(
+        [true, false].map((promptLogProbs) =>
+          Promise.all(prompts.map((prompt, i) => all(batch.generate(prompt, { ...options(i), promptLogProbs })))),
+        ),
+      );
+      for (const [i, prompt] of prompts.entries()) {
+        const drawn = plain![i]!;
+        expect(idsOf(scored![i]!)).toEqual([...prompt.slice(1), ...idsOf(drawn)]);
+        expect(drawn).toHaveLength(i % 3);
+        for (const [t, { id, logProb, top }] of scored![i]!.slice(0, prompt.length - 1).entries()) {
+          const row = expected[i]![t]!;
+          expect(Math.abs(logProb - row[id]!)).toBeLessThan(2e-5);
+          const best = [...row.keys()].sort((a, b) => row[b]! - row[a]!).slice(0, i);
+          expect(top.map((token) => token.id)).toEqual(best);
+          for (const token of top) expect(Math.abs(token.logProb - row[token.id]!)).toBeLessThan(2e-5);
+          if (best[0] === id) expect(logProb).toBe(top[0]!.logProb);
+        }
+      }
+      expect([batch.active, batch.waiting]).toEqual([0, 0]);
+    }
+  });
+});
+
 describe.each([
   ["dot attention", {}],
   ["windows", { attention: [{ kind: "dot", window: 5 }, { kind: "dot" }] }],
@@ -362,6 +411,43 @@ describe("BatchGenerator", () => {
     expect(await all(first)).toHaveLength(19);
   });
 
+  it("scores all of a prompt that begins like another, and lends it", async () => {
+    using batch = batchOf({ keptSequences: 1 });
+    const prompt = [1, 2, 3, 4, 5];
+    await all(batch.generate(prompt, { maxTokens: 1 }));
+    const scored = await all(batch.generate(prompt, { maxTokens: 0, promptLogProbs: true }));
+    expect(idsOf(scored)).toEqual(prompt.slice(1));
+    expect(batch.prompts).toEqual({ read: 10, reused: 0 });
+    await all(batch.generate(prompt, { maxTokens: 1 }));
+    expect(batch.prompts).toEqual({ read: 11, reused: 4 });
+    expect(await all(batch.generate([3], { maxTokens: 0, promptLogProbs: true }))).toEqual([]);
+  });
+
+  it("writes others while a prompt is scored, waits for its reader, and frees what is left", async () => {
+    using batch = batchOf({ prefillChunk: 2, readAhead: 3 });
+    const scored = batch.generate(new Array(40).fill(2), { maxTokens: 1, promptLogProbs: true });
+    expect((await scored.next()).value).toMatchObject({ id: 2 });
+    expect(await all(batch.generate([1], { maxTokens: 20 }))).toHaveLength(20);
+    // One chunk was read, and the next ones until three tokens wait.
+    expect(batch.active).toBe(1);
+    expect(await all(scored)).toHaveLength(39);
+    const left = batch.generate(new Array(40).fill(3), { maxTokens: 1, promptLogProbs: true });
+    await left.next();
+    await left.return(undefined);
+    expect(batch.active).toBe(0);
+  });
+
+  it("fails only the sequence whose prompt's scores aren't numbers", async () => {
+    const table = params["model.embed_tokens.weight"]!.dataSync().slice() as Float32Array;
+    table.fill(Number.NaN, 7 * 16, 8 * 16);
+    using broken = tensor(table, { shape: [11, 16] });
+    using batch = new BatchGenerator(model, { ...params, "model.embed_tokens.weight": broken });
+    const good = all(batch.generate([1, 2], { maxTokens: 1 }));
+    const bad = all(batch.generate([1, 7, 2], { maxTokens: 0, promptLogProbs: true }));
+    await expect(bad).rejects.toThrow(/logits hold NaN/);
+    expect(await good).toHaveLength(1);
+  });
+
   it("tells all sequences of a step that failed, and goes on", async () => {
     const { "model.layers.1.self_attn.o_proj.weight": gone, ...incomplete } = params;
     const given: Record<string, Tensor> = incomplete;
@@ -387,6 +473,8 @@ describe("BatchGenerator", () => {
     [{ maxTokens: 1 }, [1, 11], /token id 11 at prompt\[1\] is outside the vocabulary of 11/],
     [{ maxTokens: 1 }, [-1], /token id -1 at prompt\[0\]/],
     [{ maxTokens: 1 }, [], /at least one token; received none/],
+    [{ maxTokens: 1, promptLogProbs: true, prefix: 2 }, [1, 2, 3], /promptLogProbs of a prompt with a prefix/],
+    [{ maxTokens: 1, promptLogProbs: true, vocabSize: 5 }, [1, 5], /ids below vocabSize 5; prompt\[1\] is 5/],
     [{ maxTokens: 1, topP: 0 }, [1], /topP must be in \(0, 1\]; received 0/],
   ])("refuses %o with prompt %o at the call, and holds nothing for it", (options, prompt, message) => {
     using batch = batchOf();

@@ -125,7 +125,7 @@ export class BatchGenerator {
       onRoom: () => this.#wake(),
       onLeave: (left, caches) => this.#remove(left, caches),
     });
-    if (request.count === 0) sequence.end();
+    if (request.count === 0 && !(request.promptLogProbs && prompt.length > 1)) sequence.end();
     if (sequence.ended) return sequence.stream;
     this.#waiting.push(sequence);
     this.#wake();
@@ -214,7 +214,8 @@ export class BatchGenerator {
       this.#join(sequence, { cache: request.cache, draft: this.#drafter?.cache(expected) });
       return true;
     }
-    const [found, shared] = isReusable(this.model.config, request) ? this.#lender(request) : [undefined, 0];
+    const borrows = isReusable(this.model.config, request) && !request.promptLogProbs;
+    const [found, shared] = borrows ? this.#lender(request) : [undefined, 0];
     if (found !== undefined && shared > found.caches.cache.length) return false;
     const lend = (cache: KvCache | undefined, rollback: number) =>
       cache !== undefined && canLend(cache, shared) ? cache.clone({ length: shared, expected, rollback }) : undefined;
@@ -230,10 +231,12 @@ export class BatchGenerator {
   }
 
   #join(sequence: Sequence, caches: SequenceCaches): void {
-    const { prompt } = sequence.request;
+    const { prompt, onJoin } = sequence.request;
+    const { length } = caches.cache;
     sequence.begin(caches);
-    this.#prompts.reused += caches.cache.length;
-    this.#prompts.read += prompt.length - caches.cache.length;
+    this.#prompts.reused += length;
+    this.#prompts.read += prompt.length - length;
+    onJoin?.(length);
   }
 
   /** Who remembers most of the beginning of a prompt, or is about to: sequences in the batch, and ended ones. */

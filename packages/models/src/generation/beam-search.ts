@@ -70,7 +70,7 @@ export async function beamSearch(
         const left = count - length + 1;
         return { ids: last === undefined ? request.prompt : [last], cache, scored: 1, vocabSize, prefix, left };
       });
-      const scores = (await scorer.score(inputs)).map(([row]) => row!);
+      const scores = (await scorer.score(inputs)).map(({ next: [row] }) => row!);
       const goingOn: Candidate[] = [];
       for (const candidate of best(live, scores, beams * (1 + stopTokens.size))) {
         const { parent, id, logProb } = candidate;

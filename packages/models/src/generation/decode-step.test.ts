@@ -1,5 +1,6 @@
+import { engine, OutOfMemoryError } from "@llmeff/native";
 import { defaultDevice, memory, scope, tensor } from "@llmeff/tensor";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { collectGarbage } from "../../../../test/garbage.js";
 import { KvCache } from "../cache.js";
 import type { TransformerConfig } from "../config.js";
@@ -123,6 +124,56 @@ describe("captured steps", () => {
       texts.push([...ids, ...more.map(({ id }) => id), ...again.map(({ id }) => id)]);
     }
     expect(texts[0]).toEqual(texts[1]);
+  });
+
+  it.each([
+    ["the likeliest tokens", { temperature: 0 }],
+    ["drawn ones", { temperature: 0.9, seed: 3 }],
+  ])("go on uncaptured where there is no memory to capture them, for %s", async (_name, way) => {
+    const model = new Transformer(base);
+    const params = model.init(8);
+    const prompts = [
+      [1, 2, 3],
+      [4, 5],
+    ];
+    const write = async (captureStep: boolean) => {
+      await using batch = new BatchGenerator(model, params, { captureStep });
+      return await Promise.all(prompts.map((prompt) => all(batch.generate(prompt, { maxTokens: 30, ...way }))));
+    };
+    const plain = await write(false);
+    await collectGarbage();
+    const before = memory();
+    const compile = vi.spyOn(engine(), "compileProgram").mockImplementationOnce(() => {
+      throw new OutOfMemoryError("[captureStep] no memory is left");
+    });
+    const run = vi.spyOn(engine(), "runProgram");
+    try {
+      const found = await write(true);
+      for (const [i, tokens] of found.entries()) expectSame(tokens, plain[i]!);
+      expect(compile).toHaveBeenCalledTimes(1);
+      expect(run).not.toHaveBeenCalled();
+    } finally {
+      vi.restoreAllMocks();
+    }
+    expect(memory().tensors).toBe(before.tensors);
+    expect(memory().liveBytes).toBe(before.liveBytes);
+  });
+
+  it("fail their batch where a step itself has no memory", async () => {
+    const model = new Transformer(base);
+    const params = model.init(8);
+    await using batch = new BatchGenerator(model, params);
+    const tokens = batch.generate([1, 2, 3], { maxTokens: 60, temperature: 0 });
+    for (let i = 0; i < 12; i++) await tokens.next();
+    vi.spyOn(engine(), "runProgram").mockImplementationOnce(() => {
+      throw new OutOfMemoryError("[captureStep] no memory is left");
+    });
+    try {
+      await expect(all(tokens)).rejects.toThrow("no memory is left");
+    } finally {
+      vi.restoreAllMocks();
+    }
+    expect(await all(batch.generate([1, 2, 3], { maxTokens: 9 }))).toHaveLength(9);
   });
 
   it("free what they hold when a reader leaves early", async () => {

@@ -3,7 +3,6 @@ import {
   accumulationDType,
   add,
   type CapturedStep,
-  CaptureError,
   captureStep,
   copyInto,
   keep,
@@ -71,6 +70,8 @@ export class DecodeStep {
   readonly #memories: readonly (Tensor | undefined)[];
   readonly #step: CapturedStep<never, Tensor[]>;
   readonly #queued: Queued[] = [];
+  /** Steps so far. */
+  #taken = 0;
   /** Tokens and positions of the first of the queued steps, or of the next one that will be queued. */
   #at: readonly { id: number; length: number }[] = [];
 
@@ -167,11 +168,12 @@ export class DecodeStep {
 
   #replay(): Tensor[] {
     const inputs = {} as Readonly<Record<never, Tensor>>;
+    const captures = this.#taken++ === settled;
     try {
       return this.#step(inputs);
     } catch (error) {
-      // A model that can't be captured: nothing has happened, and the step runs as it is from here on.
-      if (error instanceof CaptureError) return this.#step(inputs);
+      // A model that can't be captured, or no memory for what a captured step holds: nothing has happened, and the step runs as it is from here on.
+      if (captures && this.#step.mode === "eager") return this.#step(inputs);
       throw error;
     }
   }

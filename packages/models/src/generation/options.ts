@@ -17,6 +17,12 @@ export interface SequenceOptions extends SamplingOptions {
   seed?: number;
   /** Of the likeliest tokens, how many to give with each that is drawn; default 0. */
   topLogProbs?: number;
+  /**
+   * The tokens of the prompt come before those that are drawn, each as likely as the model held it to be after those before it: all but the first, which has
+   * none before it. None of them is copied from a sequence that begins alike, since their scores are wanted. Not with a `prefix`, whose positions see
+   * what comes after them, nor with a `cache` that holds a beginning. Default false.
+   */
+  promptLogProbs?: boolean;
   /** Leading positions of the prompt that see each other (prefix language model); they go through the model at once. Default none. */
   prefix?: number;
   /**
@@ -25,6 +31,8 @@ export interface SequenceOptions extends SamplingOptions {
    * `dynamic` rotary scaling beyond the original length, nor with a `prefix`, whose positions would not be scored as in one pass.
    */
   cache?: KvCache;
+  /** Told, when the sequence joins the batch, how many leading tokens of its prompt are remembered and don't go through the model. */
+  onJoin?: (remembered: number) => void;
   signal?: AbortSignal;
 }
 
@@ -61,11 +69,13 @@ export interface Request {
   vocabSize: number;
   seed: number;
   topLogProbs: number;
+  promptLogProbs: boolean;
   prefix: number;
   /** Leading tokens of the prompt that must go through the model at once. */
   indivisible: number;
   /** The caller's. */
   cache: KvCache | undefined;
+  onJoin: ((remembered: number) => void) | undefined;
   signal: AbortSignal | undefined;
 }
 
@@ -82,6 +92,7 @@ export function checkInteger(name: string, value: number, least: 0 | 1, unlimite
  */
 export function resolveRequest(config: ResolvedConfig, prompt: ArrayLike<number>, options: SequenceOptions): Request {
   const { maxTokens, stopTokens = [], vocabSize = config.vocabSize, seed = 0, topLogProbs = 0, prefix = 0 } = options;
+  const { promptLogProbs = false } = options;
   const sampling = resolveSampling(options);
   checkInteger("maxTokens", maxTokens, 0);
   checkInteger("topLogProbs", topLogProbs, 0);
@@ -104,6 +115,7 @@ export function resolveRequest(config: ResolvedConfig, prompt: ArrayLike<number>
   }
   const indivisible = Math.max(prefix, turnsAnew(config, prompt.length) ? prompt.length : 0);
   if (options.cache !== undefined) checkCache(options.cache, prompt.length, indivisible);
+  if (promptLogProbs) checkScoredPrompt(prompt, vocabSize, options);
   return {
     prompt: new Int32Array(prompt),
     count: Math.min(maxTokens, config.maxSeqLen - prompt.length + 1),
@@ -112,9 +124,11 @@ export function resolveRequest(config: ResolvedConfig, prompt: ArrayLike<number>
     vocabSize,
     seed,
     topLogProbs: Math.min(topLogProbs, vocabSize),
+    promptLogProbs,
     prefix,
     indivisible,
     cache: options.cache,
+    onJoin: options.onJoin,
     signal: options.signal,
   };
 }
@@ -138,6 +152,25 @@ function checkCache({ batchSize = 1, length: held }: KvCache, length: number, in
   if (indivisible > 0 && held > 0) {
     throw new OptionError(
       `[generate] the first ${indivisible} tokens of the prompt go through the model at once; ${held} of them are in the cache. Begin with a new one.`,
+    );
+  }
+}
+
+function checkScoredPrompt(prompt: ArrayLike<number>, vocabSize: number, { prefix = 0, cache }: SequenceOptions): void {
+  if (prefix > 0) {
+    throw new OptionError(
+      "[generate] promptLogProbs of a prompt with a prefix would be those of tokens that see themselves. Leave out one of the two.",
+    );
+  }
+  if (cache !== undefined && cache.length > 0) {
+    throw new OptionError(
+      `[generate] promptLogProbs needs all of the prompt to go through the model; the cache holds ${cache.length} positions of it. Begin with a new one.`,
+    );
+  }
+  for (let i = 0; i < prompt.length; i++) {
+    if (prompt[i]! < vocabSize) continue;
+    throw new OptionError(
+      `[generate] promptLogProbs are over the ids below vocabSize ${vocabSize}; prompt[${i}] is ${prompt[i]}.`,
     );
   }
 }

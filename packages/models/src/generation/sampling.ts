@@ -1,4 +1,5 @@
 import { LlmeffError, NonFiniteError, OptionError } from "@llmeff/tensor";
+import { massThreshold } from "./mass-threshold.js";
 
 /** How the next token is drawn (models.md §9). Steps apply in the order of these fields. */
 export interface SamplingOptions {
@@ -14,7 +15,7 @@ export interface SamplingOptions {
   temperature?: number;
   /** Keeps the tokens at least as likely as the k-th; default all. */
   topK?: number;
-  /** Keeps the most likely tokens while the mass before them is less than p; default 1. */
+  /** Keeps the most likely tokens while the mass before them is less than p, equally likely ones in the order of their ids; default 1. */
   topP?: number;
   /** Keeps tokens at least `minP` times as likely as the likeliest; default 0. */
   minP?: number;
@@ -67,10 +68,9 @@ export interface History {
   drawn?: ReadonlyMap<number, number>;
 }
 
-/** Logits after penalties and biases. */
-function adjusted(logits: ArrayLike<number>, options: ResolvedSampling, { prompt, drawn }: History): Float64Array {
+/** Penalties and biases. */
+function adjust(scores: Float64Array, options: ResolvedSampling, { prompt, drawn }: History): void {
   const { repetitionPenalty, presencePenalty, frequencyPenalty, logitBias } = options;
-  const scores = Float64Array.from(logits);
   const change = (id: number, to: (z: number) => number) => {
     if (id >= 0 && id < scores.length) scores[id] = to(scores[id]!);
   };
@@ -83,10 +83,10 @@ function adjusted(logits: ArrayLike<number>, options: ResolvedSampling, { prompt
     for (const [id, count] of drawn ?? []) change(id, (z) => z - presencePenalty - count * frequencyPenalty);
   }
   for (const [id, bias] of logitBias) change(id, (z) => z + bias);
-  return scores;
 }
 
-const notNumbers = () => new NonFiniteError("[sampling] the logits hold NaN. Did training diverge?");
+/** What scores that aren't numbers are refused with. */
+export const notNumbers = () => new NonFiniteError("[sampling] the logits hold NaN. Did training diverge?");
 
 /** @throws {NonFiniteError} unless one can draw by logits of which this is the largest, or NaN if one is */
 export function checkLargest(logit: number, temperature: number): void {
@@ -115,73 +115,39 @@ function likeliestId(scores: Float64Array): number {
   return best;
 }
 
-/** The k-th largest value (Hoare's quickselect); `values` are rearranged. */
-function kthLargest(values: Float64Array, k: number): number {
-  let [low, high] = [0, values.length - 1];
-  while (low < high) {
-    const pivot = values[(low + high) >> 1]!;
-    let [i, j] = [low, high];
-    while (i <= j) {
-      while (values[i]! > pivot) i++;
-      while (values[j]! < pivot) j--;
-      if (i <= j) {
-        [values[i], values[j]] = [values[j]!, values[i]!];
-        i++;
-        j--;
-      }
-    }
-    if (k - 1 <= j) high = j;
-    else if (k - 1 >= i) low = i;
-    else break;
+/**
+ * Clears all but the heaviest tokens while the weight before them is less than a share `p` of the `total`; of equal ones the lowest ids are kept.
+ *
+ * @returns the weight of those kept
+ */
+function keepNucleus(weights: Float64Array, total: number, p: number): number {
+  const target = p * total;
+  const { value, above } = massThreshold(weights, target);
+  // Ties are counted, not added up: each would add a rounding error.
+  let [equal, kept] = [0, 0];
+  for (let id = 0; id < weights.length; id++) {
+    const weight = weights[id]!;
+    if (weight < value || (weight === value && above + equal++ * value >= target)) weights[id] = 0;
+    else kept += weight;
   }
-  return values[k - 1]!;
+  return kept;
 }
 
-/** Weights `e^score` become probabilities. */
-function normalise(weights: Float64Array): void {
-  let total = 0;
-  for (let id = 0; id < weights.length; id++) total += weights[id]!;
-  for (let id = 0; id < weights.length; id++) weights[id]! /= total;
-}
-
-/** Clears all but the most likely tokens while the mass before them is less than `p`; equal ones in the order of their ids. */
-function keepNucleus(probabilities: Float64Array, p: number): void {
-  // Sorting all of a large vocabulary costs more than the rest together. The kept ones are among those within a factor of the likeliest as soon as
-  // these have mass p.
-  let highest = 0;
-  for (let id = 0; id < probabilities.length; id++) highest = Math.max(highest, probabilities[id]!);
-  const sorted = (threshold: number) => {
-    const ids: number[] = [];
-    for (let id = 0; id < probabilities.length; id++) {
-      if (probabilities[id]! > 0 && probabilities[id]! >= threshold) ids.push(id);
-    }
-    return ids.sort((a, b) => probabilities[b]! - probabilities[a]! || a - b);
-  };
+/** Clears tokens lighter than `least`. @returns the weight of those kept */
+function keepHeavy(weights: Float64Array, least: number): number {
   let kept = 0;
-  let candidates: number[] = [];
-  for (let factor = 2 ** -8; ; factor *= 2 ** -8) {
-    candidates = sorted(highest * factor);
-    let before = 0;
-    for (kept = 0; kept < candidates.length && (kept === 0 || before < p); kept++)
-      before += probabilities[candidates[kept]!]!;
-    if (before >= p || factor < Number.MIN_VALUE) break;
+  for (let id = 0; id < weights.length; id++) {
+    if (weights[id]! < least) weights[id] = 0;
+    else kept += weights[id]!;
   }
-  const survivors = candidates.slice(0, kept).map((id) => [id, probabilities[id]!] as const);
-  probabilities.fill(0);
-  for (const [id, probability] of survivors) probabilities[id] = probability;
-}
-
-/** Clears the tokens less likely than `minP` times the likeliest. */
-function keepProbable(probabilities: Float64Array, minP: number): void {
-  let highest = 0;
-  for (let id = 0; id < probabilities.length; id++) highest = Math.max(highest, probabilities[id]!);
-  for (let id = 0; id < probabilities.length; id++) if (probabilities[id]! < minP * highest) probabilities[id] = 0;
+  return kept;
 }
 
 /**
  * Probabilities of the next token after penalties, biases, temperature and filters.
  *
  * @param logits - `[V]`
+ * @param scores - `[V]`, written over and returned; default a new one
  * @returns `[V]`; zero where a filter removed the token; with temperature 0 all mass is on one token
  * @throws {NonFiniteError} if a logit is NaN, all are −∞, or at a temperature above 0 the largest is infinite
  */
@@ -189,27 +155,30 @@ export function tokenProbabilities(
   logits: ArrayLike<number>,
   options: ResolvedSampling,
   history: History = {},
+  scores = new Float64Array(logits.length),
 ): Float64Array {
   const { temperature, topK, topP, minP } = options;
-  const scores = adjusted(logits, options, history);
+  scores.set(logits);
+  adjust(scores, options, history);
   const best = likeliestId(scores);
   const highest = scores[best]!;
   checkLargest(highest, temperature);
-  if (temperature === 0) return new Float64Array(scores.length).fill(1, best, best + 1);
-  const threshold =
-    topK === undefined || topK >= scores.length ? Number.NEGATIVE_INFINITY : kthLargest(scores.slice(), topK);
-  // The largest becomes 0 first: divided by a tiny temperature, two large scores would both be infinite.
-  for (let id = 0; id < scores.length; id++)
-    scores[id] = scores[id]! < threshold ? 0 : Math.exp((scores[id]! - highest) / temperature);
-  normalise(scores);
-  if (topP < 1) {
-    keepNucleus(scores, topP);
-    normalise(scores);
+  if (temperature === 0) return scores.fill(0).fill(1, best, best + 1);
+  const least =
+    topK === undefined || topK >= scores.length
+      ? Number.NEGATIVE_INFINITY
+      : massThreshold(scores, topK, { counted: true }).value;
+  let total = 0;
+  for (let id = 0; id < scores.length; id++) {
+    // The largest becomes 0 first: divided by a tiny temperature, two large scores would both be infinite.
+    const weight = scores[id]! < least ? 0 : Math.exp((scores[id]! - highest) / temperature);
+    scores[id] = weight;
+    total += weight;
   }
-  if (minP > 0) {
-    keepProbable(scores, minP);
-    normalise(scores);
-  }
+  if (topP < 1) total = keepNucleus(scores, total, topP);
+  // The likeliest token weighs 1, and is kept by all filters.
+  if (minP > 0) total = keepHeavy(scores, minP);
+  for (let id = 0; id < scores.length; id++) scores[id]! /= total;
   return scores;
 }
 
@@ -225,4 +194,12 @@ export function drawToken(probabilities: Float64Array, u: number): number {
   }
   if (last < 0) throw new LlmeffError("ERR_OPTION", "[sampling] no token has any probability.");
   return last;
+}
+
+let scratch = new Float64Array(0);
+
+/** The token drawn by `u` from its probabilities. They are kept nowhere: for a large vocabulary a new array for each token would cost as much again. */
+export function sampleToken(logits: ArrayLike<number>, options: ResolvedSampling, history: History, u: number): number {
+  if (scratch.length < logits.length) scratch = new Float64Array(logits.length);
+  return drawToken(tokenProbabilities(logits, options, history, scratch.subarray(0, logits.length)), u);
 }

@@ -1,10 +1,13 @@
 /** Forward passes over the new tokens of several sequences, and their scores as numbers. */
-import { accumulationDType, type Device, logSumExp, scope, slice, type Tensor, tensor } from "@llmeff/tensor";
+import { accumulationDType, type Device, logSumExp, reshape, scope, slice, type Tensor, tensor } from "@llmeff/tensor";
 import type { KvCache } from "../cache.js";
+import { lastRows } from "../cached-tokens.js";
 import type { ForwardOptions } from "../forward-options.js";
 import type { Parameters } from "../parameters.js";
 import type { Transformer } from "../transformer.js";
 import { DecodeStep, decodes, type Likeliest, type NextToken } from "./decode-step.js";
+import type { GeneratedToken } from "./options.js";
+import { type Targets, targetScores } from "./target-scores.js";
 
 /** New tokens of one sequence. */
 export interface NewTokens {
@@ -14,6 +17,8 @@ export interface NewTokens {
   scored: number;
   /** Scores of ids from here on are left out. */
   vocabSize: number;
+  /** Tokens after the first of these, if they are known and to be scored. */
+  targets?: Targets;
   /** Leading positions of the sequence that see each other. */
   prefix: number;
   /** Tokens that may still be drawn. */
@@ -26,6 +31,14 @@ export interface Scores {
   logits: Float32Array | Float64Array;
   /** Of these logits. */
   logSumExp: number;
+}
+
+/** What a model says about new tokens of one sequence, and what follows them. */
+export interface Scored {
+  /** After each of the last tokens that were to be scored. */
+  next: Scores[];
+  /** The targets. */
+  targets: GeneratedToken[];
 }
 
 /** Logits as numbers: `data` gives those of half-precision models as bits. */
@@ -84,29 +97,42 @@ export class Scorer {
     return this.#step;
   }
 
-  /** The scores after the tokens of each sequence that are to be scored; its cache holds them all. Waits for the device. */
-  async score(parts: readonly NewTokens[]): Promise<Scores[][]> {
+  /** What is to be scored of the tokens of each sequence; its cache holds them all. Waits for the device. */
+  async score(parts: readonly NewTokens[]): Promise<Scored[]> {
     const vocabSizes = [...new Set(parts.map(({ vocabSize }) => vocabSize))];
     const step = this.#stepFor(parts, false);
-    const [logits, ...sums] = step?.scores(nextTokens(parts)) ?? scope(() => this.#pass(parts, vocabSizes));
+    const { next, targets } =
+      step === undefined
+        ? scope(() => this.#pass(parts, vocabSizes))
+        : { next: step.scores(nextTokens(parts)), targets: [] };
     try {
-      const [values, ...totals] = (await Promise.all([logits, ...sums].map((x) => x.data()))) as Float32Array[];
+      const [values, ...totals] = (await Promise.all(next.map((x) => x.data()))) as Float32Array[];
       const V = this.model.config.vocabSize;
       let row = 0;
-      return parts.map(({ scored, vocabSize }) => {
+      const scored = parts.map(({ scored, vocabSize }): Scored => {
         const totalsOfRows = totals[vocabSizes.indexOf(vocabSize)]!;
-        return Array.from({ length: scored }, () => {
+        const rows = Array.from({ length: scored }, () => {
           const scores = values!.subarray(row * V, row * V + vocabSize);
           return { logits: scores, logSumExp: totalsOfRows[row++]! };
         });
+        return { next: rows, targets: [] };
       });
+      const head = (rows: Tensor) => this.model.head(this.params, rows);
+      for (const { part, hidden } of targets) {
+        const { targets, vocabSize } = parts[part]!;
+        scored[part]!.targets = await targetScores(hidden, head, targets!, vocabSize);
+      }
+      return scored;
     } finally {
-      for (const x of [logits, ...sums]) x.dispose();
+      for (const x of [...next, ...targets.map(({ hidden }) => hidden)]) x.dispose();
     }
   }
 
-  /** Scores `[rows, V]` in float32 or wider, and their log-sum-exp over each of the vocabularies. */
-  #pass(parts: readonly NewTokens[], vocabSizes: readonly number[]): [Tensor, ...Tensor[]] {
+  /**
+   * `next`: scores `[rows, V]` in float32 or wider, and their log-sum-exp over each of the vocabularies; of a pass that scores nothing what can be waited
+   * for. `targets`: the rows `[T, C]` of sequences that have some.
+   */
+  #pass(parts: readonly NewTokens[], vocabSizes: readonly number[]): Pass {
     const ids = joined(parts);
     const tokens = tensor(ids, { shape: [1, ids.length], device: this.#device });
     const rows = parts.map(({ ids, cache, scored, prefix }) => ({
@@ -115,15 +141,27 @@ export class Scorer {
       scored,
       ...(prefix > 0 ? { prefix } : {}),
     }));
+    const { hidden } = this.model.states(this.params, tokens, rows, this.#forward);
+    const { dModel } = this.model.config;
+    let end = 0;
+    const targets = parts.flatMap(({ ids, targets }, part) => {
+      end += ids.length;
+      if (targets === undefined) return [];
+      return [{ part, hidden: reshape(slice(hidden, 1, end - ids.length, end), [-1, dModel]) }];
+    });
     // Of prompts that aren't through yet nothing is scored, but waited for: they must not fill the device's queue.
-    if (parts.every(({ scored }) => scored === 0)) {
-      return [slice(this.model.hidden(this.params, tokens, rows, this.#forward), 2, 0, 1)];
-    }
-    const scores = this.model.lastLogits(this.params, tokens, rows, this.#forward);
+    if (parts.every(({ scored }) => scored === 0)) return { next: [slice(hidden, 2, 0, 1)], targets };
+    const scores = this.model.head(this.params, reshape(lastRows(hidden, rows), [-1, dModel]));
     const numbers = accumulationDType(scores.dtype);
     const wide = scores.dtype === numbers ? scores : scores.astype(numbers);
-    return [wide, ...vocabSizes.map((n) => logSumExp(slice(wide, 1, 0, n), { axis: 1 }))];
+    return { next: [wide, ...vocabSizes.map((n) => logSumExp(slice(wide, 1, 0, n), { axis: 1 }))], targets };
   }
+}
+
+interface Pass {
+  next: Tensor[];
+  /** By the number of the part. */
+  targets: { part: number; hidden: Tensor }[];
 }
 
 const nextTokens = (parts: readonly NewTokens[]): NextToken[] =>

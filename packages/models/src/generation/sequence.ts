@@ -4,8 +4,16 @@ import type { Likeliest } from "./decode-step.js";
 import { Draws } from "./draws.js";
 import { likeliest } from "./log-probs.js";
 import type { GeneratedToken, Request } from "./options.js";
-import { checkLargest, drawToken, takesLikeliest, tokenProbabilities } from "./sampling.js";
-import type { NewTokens, Scores } from "./scorer.js";
+import {
+  checkLargest,
+  drawToken,
+  type History,
+  notNumbers,
+  sampleToken,
+  takesLikeliest,
+  tokenProbabilities,
+} from "./sampling.js";
+import type { NewTokens, Scored, Scores } from "./scorer.js";
 import { checkDrafted, type DraftCounts } from "./speculation.js";
 import { TokenIds } from "./token-ids.js";
 import { TokenStream, type TokenStreamOptions } from "./token-stream.js";
@@ -30,6 +38,7 @@ interface Drafted {
 export class Sequence {
   readonly stream: TokenStream<GeneratedToken>;
   readonly #ids: TokenIds;
+  /** The tokens of the prompt, where a penalty falls on them. */
   readonly #prompt: ReadonlySet<number>;
   /** How often each token was drawn; while a draft is made or checked, its tokens too. */
   readonly #counts = new Map<number, number>();
@@ -46,9 +55,9 @@ export class Sequence {
     readonly request: Request,
     private readonly events: SequenceEvents,
   ) {
-    const { prompt, seed, signal } = request;
+    const { prompt, seed, signal, sampling } = request;
     this.#ids = new TokenIds(prompt);
-    this.#prompt = new Set(prompt);
+    this.#prompt = new Set(sampling.repetitionPenalty === 1 ? [] : prompt);
     this.#draws = new Draws(seed, "token");
     this.#draftDraws = new Draws(seed, "draft");
     this.#keepDraws = new Draws(seed, "keep");
@@ -104,8 +113,17 @@ export class Sequence {
   input(length: number): NewTokens {
     const { cache } = this.#caches!;
     const ids = this.#ids.view(cache.length, cache.length + length);
-    if (length < this.pending) return this.#newTokens(ids, cache, 0);
-    return this.#newTokens([...ids, ...this.#drafted.map(({ id }) => id)], cache, 1 + this.#drafted.length);
+    const targets = this.#targets(cache.length, length);
+    if (length < this.pending) return { ...this.#newTokens(ids, cache, 0), ...targets };
+    const drafted = this.#drafted.map(({ id }) => id);
+    return { ...this.#newTokens([...ids, ...drafted], cache, 1 + drafted.length), ...targets };
+  }
+
+  /** The tokens of the prompt that follow some of it, where they are to be scored. */
+  #targets(from: number, length: number): Pick<NewTokens, "targets"> {
+    const { prompt, promptLogProbs, topLogProbs } = this.request;
+    const ids = prompt.subarray(from + 1, from + 1 + length);
+    return promptLogProbs && ids.length > 0 ? { targets: { ids, top: topLogProbs } } : {};
   }
 
   /** What the draft model hasn't seen of the first `end` tokens, drafted ones included. */
@@ -139,8 +157,17 @@ export class Sequence {
     });
   }
 
-  /** Takes the next tokens, if these are the scores after the last one and the drafted ones and somebody still wants them. */
-  take(scores: readonly Scores[], counts?: DraftCounts): void {
+  /**
+   * Takes the scores of the prompt's tokens, and the next tokens, if these are the scores after the last one and the drafted ones; all if somebody
+   * still wants them.
+   */
+  take({ next: scores, targets }: Scored, counts?: DraftCounts): void {
+    if (this.#ended) return;
+    this.#orFail(() => {
+      if (targets.some(({ logProb }) => Number.isNaN(logProb))) throw notNumbers();
+      for (const token of targets) this.stream.push(token);
+    });
+    if (this.pending <= 1 && this.left === 0) this.end();
     if (this.#ended || this.pending > 0) return;
     const drafted = this.#drafted;
     this.#drafted = [];
@@ -185,12 +212,17 @@ export class Sequence {
       if (this.#ended) return i + 1;
     }
     const last = scores.at(-1)!;
-    this.#give(drawToken(this.#probabilities(last.logits), this.#draws.at(this.#drawn)), last);
+    const id = sampleToken(last.logits, this.request.sampling, this.#history, this.#draws.at(this.#drawn));
+    this.#give(id, last);
     return drafted.length;
   }
 
   #probabilities(logits: ArrayLike<number>): Float64Array {
-    return tokenProbabilities(logits, this.request.sampling, { prompt: this.#prompt, drawn: this.#counts });
+    return tokenProbabilities(logits, this.request.sampling, this.#history);
+  }
+
+  get #history(): History {
+    return { prompt: this.#prompt, drawn: this.#counts };
   }
 
   #count(id: number, by: 1 | -1): void {

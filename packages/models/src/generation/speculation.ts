@@ -105,7 +105,7 @@ export class Drafter {
       if (going.length === 0) return;
       const inputs = going.map(({ sequence }) => sequence.draftInput(sequence.length + i, 1));
       const scores = await this.#scorer.score(inputs);
-      for (const [j, { sequence }] of going.entries()) sequence.propose(scores[j]![0]!);
+      for (const [j, { sequence }] of going.entries()) sequence.propose(scores[j]!.next[0]!);
     }
   }
 }

@@ -19,6 +19,8 @@ export interface TokenStreamOptions {
  */
 export class TokenStream<T> implements AsyncGenerator<T, undefined, undefined> {
   readonly #waiting: T[] = [];
+  /** Of these, how many have been read: a whole prompt may wait, and each shift would move all of it. */
+  #read = 0;
   readonly #readers: Reader<T>[] = [];
   #ended = false;
   #failure: { reason: unknown } | undefined;
@@ -27,7 +29,7 @@ export class TokenStream<T> implements AsyncGenerator<T, undefined, undefined> {
 
   /** Whether a further token would wait behind as many as may. */
   get full(): boolean {
-    return this.#waiting.length >= this.options.capacity;
+    return this.#waiting.length - this.#read >= this.options.capacity;
   }
 
   push(token: T): void {
@@ -53,9 +55,13 @@ export class TokenStream<T> implements AsyncGenerator<T, undefined, undefined> {
   }
 
   next(): Promise<IteratorResult<T, undefined>> {
-    if (this.#waiting.length > 0) {
+    if (this.#waiting.length > this.#read) {
       const wasFull = this.full;
-      const value = this.#waiting.shift()!;
+      const value = this.#waiting[this.#read++]!;
+      if (2 * this.#read >= this.#waiting.length) {
+        this.#waiting.splice(0, this.#read);
+        this.#read = 0;
+      }
       if (wasFull && !this.#ended) this.options.onRoom();
       return Promise.resolve({ value, done: false });
     }
@@ -81,6 +87,7 @@ export class TokenStream<T> implements AsyncGenerator<T, undefined, undefined> {
   #leave(): void {
     const early = !this.#ended;
     this.#waiting.length = 0;
+    this.#read = 0;
     this.#failure = undefined;
     this.end();
     if (early) this.options.onLeave();

@@ -2,7 +2,6 @@
 import {
   add,
   div,
-  equal,
   gather,
   greater,
   logSumExp,
@@ -21,7 +20,7 @@ import {
   where,
 } from "@llmeff/tensor";
 import type { MixtureOfExperts } from "../experts-config.js";
-import { countUp } from "./dispatch.js";
+import { histogram } from "./histogram.js";
 
 export type RoutingOptions = Pick<MixtureOfExperts, "topK" | "score" | "normTopK" | "routedScale" | "groups">;
 
@@ -39,13 +38,6 @@ export interface Routing {
   aux: Tensor;
   /** `[]`: mean squared log-sum-exp of the logits. */
   zLoss: Tensor;
-}
-
-/** How often each of `count` ids occurs. By comparing: few ids that occur often are the worst case of scattering. */
-function histogram(ids: Tensor, count: number): Tensor {
-  const same = equal(reshape(ids, [ids.size, 1]), countUp(count, ids.device));
-  // Exact as long as floating-point numbers count.
-  return sum(same.astype(ids.size < 2 ** 24 ? "float32" : "float64"), { axis: 0 }).astype("int32");
 }
 
 /** Scores with −∞ for the experts of all but the best groups; a group is as good as the sum of its two best. */

@@ -45,6 +45,42 @@ describe("linearWide", () => {
     expect([...grads.weight.astype("float32").dataSync()]).toEqual(new Array(8).fill(2 ** -23));
   });
 
+  it("has infinite gradients of infinite slopes, and NaN where there is one", () => {
+    const [N, I, O] = [4, 6, 3];
+    const [x, weight] = [normal(1, [N, I]), normal(2, [O, I])];
+    // A row each: finite; infinite; of both signs, so that sums have no value; NaN. And one that bfloat16 rounds to infinity.
+    const [inf, largest] = [Number.POSITIVE_INFINITY, 3.4e38];
+    const rows = [
+      [1, -2, 1e30],
+      [0.1, inf, -3],
+      [-inf, inf, 0],
+      [1, Number.NaN, 2],
+      [largest, 0.5, -1],
+    ];
+    for (const used of [
+      [0, 0, 0, 0],
+      [0, 0, 1, 0],
+      [1, 0, 0, 2],
+      [3, 0, 1, 0],
+    ]) {
+      const slope = t.tensor(used.map((row) => rows[row]!));
+      const grads = (layer: typeof linearWide) =>
+        valueAndGrad((p) => layer(p.x, p.weight).mul(slope).sum(), { x, weight }).grads;
+      const [got, want] = [grads(linearWide), grads(widened)];
+      for (const name of ["x", "weight"] as const) {
+        const kind = (value: number) => (Number.isFinite(value) ? "finite" : value);
+        const kinds = (grad: Tensor) => Array.from(grad.astype("float32").dataSync(), kind);
+        expect(kinds(got[name]), `${name} of ${used}`).toEqual(kinds(want[name]));
+      }
+    }
+    const slope = t.tensor([rows[4]!]);
+    const { grads } = valueAndGrad((p) => linearWide(p.x, weight).mul(slope).sum(), { x: normal(3, [1, I]) });
+    const signs = (values: ArrayLike<number>) => Array.from(values, (value) => inf * value);
+    expect(Array.from(grads.x.astype("float32").dataSync())).toEqual(
+      signs(weight.astype("float32").dataSync().slice(0, I) as Float32Array),
+    );
+  });
+
   it.each(["float32", "float64", "float16"] as const)("is a layer in the wider dtype of %s", (dtype) => {
     const [x, weight] = [normal(1, [7, 5], dtype), normal(2, [3, 5], dtype)];
     const wide = dtype === "float64" ? dtype : "float32";

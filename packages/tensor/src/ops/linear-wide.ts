@@ -12,7 +12,9 @@ import { linear } from "./linear.js";
 import { matrix } from "./matmul.js";
 import { sum } from "./reduce.js";
 import { slice } from "./slice.js";
+import { isFinite as isFiniteNumber } from "./unary.js";
 import { expand, reshape, transpose } from "./views.js";
+import { where } from "./where.js";
 
 /** `a · b` of bfloat16 matrices, summed up in float32 and rounded to `dtype`. */
 function product(a: Tensor, b: Tensor, dtype: DType): Tensor {
@@ -24,14 +26,19 @@ function product(a: Tensor, b: Tensor, dtype: DType): Tensor {
 /** bfloat16 has a third of the digits of float32. */
 const parts = 3;
 
-/** float32 `[N, O]` as bfloat16 `[N, 3 O]`: the numbers, what rounding took from them, and what it took from that. */
+/**
+ * float32 `[N, O]` as bfloat16 `[N, 3 O]`: the numbers, what rounding took from them, and what it took from that. Of an infinite one rounding takes nothing:
+ * their difference is no number, and one that is no number would make the infinite sum into which it goes none.
+ */
 function inParts(x: Tensor): Tensor {
   const [N, O] = x.shape as [number, number];
   const out = Tensor.allocate("bfloat16", [N, parts * O]);
   let rest = x;
   for (let i = 0; i < parts; i++) {
     const part = copyInto(slice(out, 1, i * O, (i + 1) * O), rest);
-    if (i + 1 < parts) rest = sub(rest, part.astype("float32"));
+    if (i + 1 === parts) break;
+    const taken = part.astype("float32");
+    rest = where(isFiniteNumber(taken), sub(rest, taken), 0);
   }
   return out;
 }
@@ -53,7 +60,8 @@ const linearWideOp = defineOp<undefined>({
 
 /**
  * A fully connected layer whose result keeps the digits of its sums: as `linear` of both in float32, or wider, but bfloat16 arrays are read as
- * they are. Gradients take the slope with all its digits, too.
+ * they are. Gradients take the slope with all its digits, too; one beyond the largest number of bfloat16 counts as infinite. They are infinite or NaN where
+ * those of `linear` are, and NaN where an infinite weight or number of `x` makes those infinite.
  *
  * @param x - `[N, I]`
  * @param weight - `[O, I]`, of the dtype of `x`
