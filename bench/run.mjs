@@ -24,6 +24,7 @@ import * as matmul from "./matmul.mjs";
 import * as matrixOptimizers from "./matrix-optimizers.mjs";
 import * as moe from "./moe.mjs";
 import * as optimizers from "./optimizers.mjs";
+import * as recompute from "./recompute.mjs";
 import * as sampling from "./sampling.mjs";
 import * as serve from "./serve.mjs";
 import * as smallOps from "./small-ops.mjs";
@@ -38,6 +39,7 @@ const benchmarks = {
   "matrix-optimizers": matrixOptimizers,
   "train-step": trainStep,
   "whole-step": wholeStep,
+  recompute,
   "event-loop": eventLoop,
   contention,
   "small-ops": smallOps,

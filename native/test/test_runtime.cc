@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <random>
 #include <string>
 #include <thread>
 #include <vector>
@@ -108,9 +109,18 @@ TEST(allocator_detaches_before_it_frees) {
   allocator.free(allocator.detach_all());
 }
 
+// A new folder: another process may run the same test now, and one that was killed left its files.
+std::filesystem::path make_folder() {
+  std::random_device random;
+  for (;;) {
+    const auto path = std::filesystem::temp_directory_path() / ("llmeff-groups-" + std::to_string(random()));
+    if (std::filesystem::create_directory(path)) return path;
+  }
+}
+
 class Folder {
  public:
-  Folder() : path_(std::filesystem::temp_directory_path() / ("llmeff-groups-" + std::to_string(std::rand()))) {}
+  Folder() : path_(make_folder()) {}
   ~Folder() { std::filesystem::remove_all(path_); }
   std::string write(const std::string& name, const std::string& text) const {
     const auto file = path_ / name;

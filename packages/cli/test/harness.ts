@@ -1,5 +1,5 @@
 /** The command in a folder of its own, with its output caught. */
-import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { type Io, main } from "../src/index.js";
@@ -33,6 +33,11 @@ export class Workplace implements AsyncDisposable {
   async write(name: string, content: unknown): Promise<void> {
     await mkdir(dirname(this.path(name)), { recursive: true });
     await writeFile(this.path(name), typeof content === "string" ? content : JSON.stringify(content, null, 2));
+  }
+
+  async copy(from: string, to: string): Promise<void> {
+    await mkdir(dirname(this.path(to)), { recursive: true });
+    await copyFile(this.path(from), this.path(to));
   }
 
   async read(...parts: string[]): Promise<string> {

@@ -29,8 +29,11 @@ const nll = (...argv: string[]) => place.run(["eval", "nll", ...argv]);
 
 describe("llmeff eval nll", () => {
   it("shows the mean up to each position, the law, and writes the report", async () => {
-    const { code, stdout } = await nll("books.jsonl", "--model", "local:runs/tiny", "--positions", "8,16,32,64");
+    const { code, stdout, stderr } = await nll(
+      ...["books.jsonl", "--model", "local:runs/tiny", "--positions", "8,16,32,64"],
+    );
     expect(code).toBe(0);
+    expect(stderr).toMatch(/ 33 % +1\/3[\s\S]* 100 % +3\/3/);
     expect(stdout).toMatch(/runs\/tiny +8 +\d\.\d{4} +3 +\S+·x\^-\d/);
     expect(stdout).toMatch(/64 +\d\.\d{4} +2 /);
     const html = await place.read("runs", "nll", "nll.html");

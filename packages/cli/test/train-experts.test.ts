@@ -82,9 +82,11 @@ describe("llmeff train of a mixture of experts", () => {
     await place.run(["train", "config.json", "--out", "runs/plain"]);
     expect(await place.run(["train", "captured.json", "--out", "runs/captured"])).toMatchObject({ code: 0 });
     expect(await weights("captured")).toEqual(await weights("plain"));
-    await place.write("recompute.json", config({}, { recompute: true }));
-    expect(await place.run(["train", "recompute.json", "--out", "runs/again"])).toMatchObject({ code: 0 });
-    expect(await weights("again")).toEqual(await weights("plain"));
+    for (const recompute of [true, "selective", "activations"]) {
+      await place.write("recompute.json", config({}, { recompute }));
+      expect(await place.run(["train", "recompute.json", "--out", `runs/${recompute}`])).toMatchObject({ code: 0 });
+      expect(await weights(`${recompute}`)).toEqual(await weights("plain"));
+    }
   });
 
   it("differs with jitter and without, and with z-loss and label smoothing", async () => {
@@ -147,7 +149,7 @@ describe("llmeff train with muP", () => {
 });
 
 describe("llmeff train with averageDecay", () => {
-  it.each(["float32", "bfloat16"])(
+  it.each(["float32", "bfloat16", "float16"])(
     "evaluates and keeps the average of %s weights, through interruptions",
     async (dtype) => {
       await place.write("config.json", config({ dtype }, { averageDecay: 0.8 }));
@@ -224,18 +226,21 @@ describe("llmeff train --dry-run", () => {
     expect([tokensPerStep, seconds]).toEqual([128, 12 * secondsPerStep]);
   });
 
-  it.each(["float32", "bfloat16"])("counts the optimizer's state beside what %s steps hold", async (dtype) => {
-    await place.write("config.json", config());
-    const wide = { dModel: 64, numLayers: 2, numHeads: 2, maxSeqLen: 64 };
-    const parsed = check(trainingSchema, config({ model: wide, dtype }, { routerBiasRate: undefined }));
-    if (!parsed.ok) throw new Error("the config is wrong");
-    const options = { configFile: place.path("config.json"), signal: new AbortController().signal };
-    const before = memory("cpu").tensors;
-    const { parameters, parameterBytes, optimizerBytes, peakBytes } = await estimateRun(parsed.value, options);
-    expect(memory("cpu").tensors).toBe(before);
-    const size = dtype === "float32" ? 4 : 2;
-    expect(peakBytes).toBeGreaterThanOrEqual(parameterBytes + optimizerBytes + size * parameters);
-  });
+  it.each(["float32", "bfloat16", "float16"])(
+    "counts the optimizer's state beside what %s steps hold",
+    async (dtype) => {
+      await place.write("config.json", config());
+      const wide = { dModel: 64, numLayers: 2, numHeads: 2, maxSeqLen: 64 };
+      const parsed = check(trainingSchema, config({ model: wide, dtype }, { routerBiasRate: undefined }));
+      if (!parsed.ok) throw new Error("the config is wrong");
+      const options = { configFile: place.path("config.json"), signal: new AbortController().signal };
+      const before = memory("cpu").tensors;
+      const { parameters, parameterBytes, optimizerBytes, peakBytes } = await estimateRun(parsed.value, options);
+      expect(memory("cpu").tensors).toBe(before);
+      const size = dtype === "float32" ? 4 : 2;
+      expect(peakBytes).toBeGreaterThanOrEqual(parameterBytes + optimizerBytes + size * parameters);
+    },
+  );
 
   it("makes no more steps than the run has, with any schedule", async () => {
     const { optimizer, ...rest } = config({}, { steps: 1 });

@@ -80,6 +80,31 @@ describe("llmeff train", () => {
     expect(written).toMatchObject({ code: 0, stdout: expect.stringMatching(/^the /) });
   });
 
+  it("in float16 finds the scale of its losses, tells of steps that overflow, and goes on to the same weights", async () => {
+    const lossScale = { initialScale: 2 ** 30, growthInterval: 3, growthFactor: 4, backoffFactor: 2 ** -5 };
+    const { training } = textConfig() as { training: object };
+    await place.write("half.json", { ...textConfig(), dtype: "float16", training: { ...training, lossScale } });
+    const straight = await place.run(["train", "half.json", "--out", "runs/straight"]);
+    expect(straight).toMatchObject({ code: 0, stdout: expect.stringMatching(/12 steps.*validation loss \d\.\d{4}/) });
+    expect(straight.stderr).toMatch(
+      /^step 1 passed over: the gradients' norm is (Infinity|NaN) with the loss times 1,073,741,824$/m,
+    );
+    expect(await place.run(["train", "half.json"], { interruptAt: "step 4: validation" })).toMatchObject({ code: 130 });
+    expect(await place.run(["train", "half.json", "--resume"])).toMatchObject({ code: 0 });
+    const resumed = await result("tiny");
+    expect(resumed).toEqual(await result("straight"));
+    const steps = resumed.records.filter(({ loss }) => loss !== undefined);
+    expect(steps[0]).toMatchObject({ step: 1, lossScale: 2 ** 30, skipped: true });
+    expect(steps.filter(({ skipped }) => !skipped).length).toBeGreaterThan(5);
+    expect(new Set(steps.map(({ lossScale }) => lossScale)).size).toBeGreaterThan(2);
+    await place.write("other.json", { ...textConfig(), dtype: "float16" });
+    const refused = await place.run(["train", "other.json", "--out", "runs/tiny", "--resume"]);
+    expect(refused).toMatchObject({ code: 2, stderr: expect.stringContaining("training.lossScale: was ") });
+    expect(await place.run(["train", "config.json", "--dtype", "float16", "--out", "runs/option"])).toMatchObject({
+      code: 0,
+    });
+  });
+
   it("runs where --device says, or tells why it can't; auto takes what there is", async () => {
     const gpu = missingGpu() === undefined ? ("cuda:0" as const) : undefined;
     const peak = () => (gpu === undefined ? 0 : memory(gpu).peakBytes);

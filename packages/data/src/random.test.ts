@@ -17,6 +17,14 @@ describe("streamOf", () => {
   });
 });
 
+/** Pearson's statistic of counts of which each is expected to be the same. */
+function chiSquared(counts: Iterable<number>, expected: number): number {
+  return [...counts].reduce((sum, count) => sum + (count - expected) ** 2 / expected, 0);
+}
+
+/** What the statistic of six counts stays below with 99.99 % (5 degrees of freedom). */
+const quantile = 25.7;
+
 describe("Random", () => {
   it("draws element i of fillUniform in its i-th call", () => {
     const random = new Random(11, "test", 3);
@@ -43,9 +51,7 @@ describe("Random", () => {
     const random = new Random(5, "integer");
     const counts = new Array<number>(6).fill(0);
     for (let i = 0; i < 12_000; i++) counts[random.integer(0, 6)]! += 1;
-    const chiSquared = counts.reduce((sum, count) => sum + (count - 2000) ** 2 / 2000, 0);
-    // 99.99 % quantile with 5 degrees of freedom
-    expect(chiSquared).toBeLessThan(25.7);
+    expect(chiSquared(counts, 2000)).toBeLessThan(quantile);
   });
 
   it("stays inside any range, also beyond 32 bits", () => {
@@ -81,8 +87,8 @@ describe("Random", () => {
       counts.set(order, (counts.get(order) ?? 0) + 1);
     }
     expect(counts.size).toBe(6);
-    for (const count of counts.values())
-      expect(Math.abs(count - 1000)).toBeLessThan(5 * Math.sqrt(6000 * (1 / 6) * (5 / 6)));
+    // Exchanging each with any other, a usual mistake, has 4/27 and 5/27 for 1/6 and a statistic of 74.
+    expect(chiSquared(counts.values(), 1000)).toBeLessThan(quantile);
   });
 
   it("refuses an empty range and a negative count", () => {

@@ -25,7 +25,7 @@ function pieces(decoder: StreamingDecoder, ids: ArrayLike<number>): string[] {
 const text = fc
   .array(
     fc.oneof(
-      fc.constantFrom(" the", " a", "Lily", " ", "  ", "\n", "é", "€", "日本", "😀"),
+      fc.constantFrom(" the", " a", "Lily", " ", "  ", "\n", "é", "€", "日本", "😀", "\uFFFD"),
       fc.string({ unit: "grapheme", maxLength: 3 }),
     ),
     {
@@ -61,6 +61,20 @@ describe.each(Object.entries(tokenizers))("StreamingDecoder of %s", (_name, toke
       }),
     );
   });
+
+  it.each(["\uFFFDࠀ", "\uFFFD\uFFFD\uFFFD a", " a\uFFFD\uFFFD😀", "!\uFFFDࠀ"])(
+    "takes U+FFFD in a text for a character like any other: %j",
+    (text) => {
+      const ids = tokenizer.encode(text);
+      expect(pieces(new StreamingDecoder(tokenizer), ids).join("")).toBe(tokenizer.decode(ids));
+      for (let cut = 1; cut < text.length; cut++) {
+        const begun = tokenizer.encode(text.slice(0, cut));
+        const all = [...begun, ...tokenizer.encode(text.slice(cut), { addSpecialTokens: false })];
+        const given = pieces(new StreamingDecoder(tokenizer, begun), all.slice(begun.length)).join("");
+        expect(tokenizer.decode(begun) + given).toBe(tokenizer.decode(all));
+      }
+    },
+  );
 
   it("gives whole words at once", () => {
     const ids = tokenizer.encode("the cat");

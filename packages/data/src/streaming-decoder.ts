@@ -26,6 +26,7 @@ export class StreamingDecoder {
   #context: readonly number[] = [];
   #contextLength = 0;
   #unsettled: number[] = [];
+  #length = 0;
   /** Of the text of the unsettled tokens, how much was given. */
   #given = 0;
 
@@ -46,7 +47,10 @@ export class StreamingDecoder {
     const settled = text.replace(waiting, "");
     // A token without a text may still be the space that the start of a text leaves out.
     const whole = settled !== "" && settled.length === text.length;
-    return whole || this.#unsettled.length >= mostUnsettled ? this.#settle(text) : this.#give(settled);
+    // Where each byte of an unfinished character is written as U+FFFD, the text gets shorter when it turns out to be a U+FFFD itself.
+    const finished = text.endsWith(replacement) && text.length < this.#length;
+    this.#length = text.length;
+    return whole || finished || this.#unsettled.length >= mostUnsettled ? this.#settle(text) : this.#give(settled);
   }
 
   /** The text that was still waiting for further tokens. */
@@ -73,6 +77,7 @@ export class StreamingDecoder {
     const piece = this.#give(text);
     if (this.#context.length !== 1) this.#goOnFrom(this.#unsettled);
     this.#unsettled = [];
+    this.#length = 0;
     this.#given = 0;
     return piece;
   }
@@ -86,9 +91,15 @@ export class StreamingDecoder {
     }
   }
 
+  /** Whether no character is cut off at either end. A U+FFFD there is none if there were more of them without its last or its first byte. */
   #isWhole(ids: readonly number[]): boolean {
     const text = this.#decode(ids);
-    return text !== "" && !text.includes(replacement);
+    const shortens = (rest: readonly number[]) => text.length < this.#decode(rest).length;
+    return (
+      text !== "" &&
+      (!text.startsWith(replacement) || shortens(ids.slice(1))) &&
+      (!text.endsWith(replacement) || shortens(ids.slice(0, -1)))
+    );
   }
 
   #setContext(ids: readonly number[]): void {

@@ -5,6 +5,7 @@ import { inStages, SelectedWindows, selectTop, TokenDataset, windowsAt } from "@
 import { memory, OptionError, ShapeError, sync } from "@llmeff/tensor";
 import type { Objective, StepEvent } from "@llmeff/train";
 import { afterAll, describe, expect, it } from "vitest";
+import { collectGarbage } from "../../../test/garbage.js";
 import {
   bitsOf,
   disposeAll,
@@ -262,6 +263,7 @@ describe("distill", () => {
   });
 
   it("holds the same memory at the end of every step", async () => {
+    await collectGarbage();
     const objective = salt({ schedule: { kind: "always" } });
     const seen = new Set<string>();
     await trained({ objective, data: textData(), steps: 30 }, async ({ step }) => {

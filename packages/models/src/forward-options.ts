@@ -2,6 +2,7 @@
 import { OptionError, type RandomKey, ShapeError, type Tensor } from "@llmeff/tensor";
 import { isNext, isSeveral, type Remembered } from "./cached-tokens.js";
 import type { ResolvedConfig } from "./config.js";
+import type { RecomputeChoice } from "./layers/recompute.js";
 
 /** Which keys a query may see, beside what the windows of the layers allow. Only dot-product layers have these masks. */
 export interface AttentionMasks {
@@ -30,10 +31,11 @@ export interface ForwardOptions extends AttentionMasks {
   /** Numbers of blocks whose outputs `Transformer.states` returns too, such as for distillation of hidden states; default none, which costs nothing. */
   blocks?: readonly number[];
   /**
-   * Keep of each block its input only for the backward pass, which computes the rest again: the same bits with less memory, for a third more operations.
-   * Default false.
+   * Keep less of each block for the backward pass, which computes the rest again: the same bits with less memory. `"block"` or `true` keeps its input alone,
+   * for a third more operations; `"selective"` also what attention and the products of the model's width gave, and computes norms and the feed-forward part's wide activations again;
+   * `"activations"` the results of all products and attentions, so that only cheap operations run again. Default false.
    */
-  recompute?: boolean;
+  recompute?: boolean | RecomputeChoice;
   /** The key of each layer's jitter of its router, which differs from step to step. Without it there is none. */
   jitterKey?: (layer: number) => RandomKey;
 }

@@ -25,6 +25,7 @@ export type { ConfigForm } from "./hugging-face/rope-fields.js";
 export { type SaveHuggingFaceOptions, saveHuggingFace } from "./hugging-face/save.js";
 export type { RouterReport } from "./layers/experts.js";
 export type { ExpertWeights } from "./layers/feed-forward.js";
+export { type RecomputeChoice, recomputeChoices } from "./layers/recompute.js";
 export { type Llama2cModel, loadLlama2c, saveLlama2c } from "./llama2c.js";
 export { nextRouterBias, type RouterBalance, routerBalance } from "./moe/balance.js";
 export { expertCapacity } from "./moe/dispatch.js";

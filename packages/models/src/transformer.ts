@@ -1,7 +1,6 @@
 import {
   add,
   type CrossEntropyParts,
-  checkpoint,
   embedding,
   full,
   keep,
@@ -35,10 +34,11 @@ import {
 } from "./cached-tokens.js";
 import { expertsOf, type ResolvedConfig, resolveConfig, type TransformerConfig, widthRatio } from "./config.js";
 import { checkForward, type ForeignEmbeds, type ForwardOptions } from "./forward-options.js";
-import { type BlockContext, type BlockResult, block } from "./layers/block.js";
+import { type BlockContext, block } from "./layers/block.js";
 import type { RouterReport } from "./layers/experts.js";
 import { type Lookup, parametersAt } from "./layers/lookup.js";
 import { type Stream, streamNormed } from "./layers/norm.js";
+import { recomputeChoice, recomputed } from "./layers/recompute.js";
 import { type PositionRange, RotaryTables } from "./layers/rotary.js";
 import { nextRouterBias } from "./moe/balance.js";
 import {
@@ -175,6 +175,7 @@ export class Transformer {
     for (const { start, length } of ranges) this.#checkPositions(start, length);
     const state = options.state ?? heldState(this.config, params);
     checkForward(this.config, tokens, state === undefined ? options : { ...options, state }, cache);
+    const recompute = recomputeChoice(options.recompute);
     for (const { cache, length } of spans ?? []) cache.begin(length);
     return scope(() => {
       const model = parametersAt(params, "model");
@@ -182,7 +183,7 @@ export class Transformer {
       const positions = next?.positions ?? (ranges.length > 1 ? positionsOf(ranges, tokens) : undefined);
       const angles = this.#rotary.angles(table, ranges, positions);
       for (const [i, span] of (spans ?? []).entries()) span.keyAngles = angles?.keys?.[i];
-      const { documents, prefix, causal, jitterKey, blocks: wanted = [], recompute = false } = options;
+      const { documents, prefix, causal, jitterKey, blocks: wanted = [] } = options;
       const masks = {
         ...(documents === undefined ? {} : { documents }),
         ...(prefix === undefined ? {} : { prefix }),
@@ -205,7 +206,7 @@ export class Transformer {
           routerBias: state?.[routerBiasName(at)],
           jitterKey: jitterKey?.(layer),
         };
-        const result = scope(() => (recompute ? recomputed(context, before) : block(context, before)));
+        const result = scope(() => (recompute ? recomputed(recompute, context, before) : block(context, before)));
         stream = result.stream;
         if (result.report !== undefined) routers[at] = result.report;
         if (wanted.includes(layer)) blocks[layer] = streamOutput(stream);
@@ -378,12 +379,6 @@ function stateNames(config: ResolvedConfig): string[] {
 
 function routerBiasName(layer: string): string {
   return `${layer}.mlp.router.bias`;
-}
-
-/** A block that keeps its inputs only; those made in this pass are named, which would be gone when it is computed again. */
-function recomputed(context: BlockContext, stream: Stream): BlockResult {
-  const { angles, masks } = context;
-  return checkpoint((from, made) => block({ ...context, ...made }, from), stream, { angles, masks });
 }
 
 /** The stream with what the next norm would add to it. */

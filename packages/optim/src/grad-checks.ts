@@ -31,13 +31,30 @@ export function checkGrads<P extends Parameter>(
       );
     }
   }
-  return [...slots.keys()].filter((name) => grads[name] !== undefined);
+  const names = [...slots.keys()].filter((name) => grads[name] !== undefined);
+  requireOneKind(
+    where,
+    names.map((name) => [name, grads[name]!]),
+  );
+  return names;
 }
 
-function requireSameKind(where: string, { name, param }: Slot<Parameter>, grad: Parameter): void {
-  if (describe(grad) !== describe(param)) {
+/** Refuses gradients of which some have the dtype of 16-bit parameters and others that of their masters: kernels take lists of one dtype. @internal */
+export function requireOneKind(where: string, grads: readonly (readonly [string, Parameter])[]): void {
+  const [first] = grads;
+  const other = grads.find(([, grad]) => describe(grad) !== describe(first![1]));
+  if (other === undefined) return;
+  throw new DTypeError(
+    `[${where}] the gradients of a step must be of one kind; that of "${first![0]}" is a ${describe(first![1])}, that of "${other[0]}" a ${describe(other[1])}.`,
+  );
+}
+
+/** Of 16-bit parameters a gradient may be as wide as the master: what was summed up or unscaled in float32. */
+function requireSameKind(where: string, { name, param, state }: Slot<Parameter>, grad: Parameter): void {
+  const kinds = [param, ...(state.master === undefined ? [] : [state.master])].map(describe);
+  if (!kinds.includes(describe(grad))) {
     throw new DTypeError(
-      `[${where}] the gradient of "${name}" must be a ${describe(param)}; received ${describe(grad)}.`,
+      `[${where}] the gradient of "${name}" must be a ${kinds.join(" or a ")}; received ${describe(grad)}.`,
     );
   }
   if (deviceOf(grad) !== deviceOf(param)) {

@@ -1,4 +1,4 @@
-import { type Tensor, tensor } from "@llmeff/tensor";
+import { DTypeError, type Tensor, tensor } from "@llmeff/tensor";
 import { describe, expect, it } from "vitest";
 import {
   AdamW,
@@ -10,6 +10,8 @@ import {
   not,
   optimizerOf,
   type ParameterFilter,
+  route,
+  SGD,
   vectors,
   warmup,
 } from "./index.js";
@@ -102,6 +104,33 @@ describe("addParamGroup", () => {
     for (const { optimizer } of [straight, resumed]) optimizer.step(grads(3));
     expect(resumed.params).toEqual(straight.params);
     expect(resumed.optimizer.stateDict()).toEqual(straight.optimizer.stateDict());
+  });
+
+  it("takes gradients of 16-bit parameters as wide as their masters, all of them or none", () => {
+    const params = { a: tensor([1, 2]).astype("bfloat16"), b: tensor([3, 4]).astype("bfloat16") };
+    const wide = tensor([0.1, 0.3]);
+    const narrow = wide.astype("bfloat16");
+    const makers = [
+      () => new AdamW<Tensor>(params, { learningRate: 0.1 }),
+      () =>
+        route<Tensor>(params, [{ params: ["a"], optimizer: (p) => new AdamW(p) }, { optimizer: (p) => new SGD(p) }], {
+          learningRate: 0.1,
+          maxGradNorm: 1,
+        }),
+    ];
+    for (const make of makers) {
+      const optimizer = make();
+      const before = Object.values(params).map((p) => p.dataSync());
+      const mixed = () => optimizer.step({ a: wide, b: narrow });
+      expect(mixed).toThrow(DTypeError);
+      expect(mixed).toThrow('that of "a" is a float32 tensor, that of "b" a bfloat16 tensor');
+      expect(() => optimizer.step({ a: wide.astype("float64") })).toThrow(
+        'the gradient of "a" must be a bfloat16 tensor or a float32 tensor; received float64 tensor',
+      );
+      expect(Object.values(params).map((p) => p.dataSync())).toEqual(before);
+      optimizer.step({ a: wide, b: wide });
+      expect(Object.values(params).map((p) => p.dataSync())).not.toEqual(before);
+    }
   });
 
   it("takes frozen groups and masters", () => {

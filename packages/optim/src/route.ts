@@ -5,6 +5,7 @@ import { OptionError } from "@llmeff/native";
 import { hostEffect, type Tensor } from "@llmeff/tensor";
 import { checkKeys, checkPositive } from "./check.js";
 import { AdamW, type AdamWOptions } from "./fused-adamw.js";
+import { requireOneKind } from "./grad-checks.js";
 import { GradGuard, type GradGuardOptions, requireUnguarded } from "./grad-guard.js";
 import {
   allOf,
@@ -163,8 +164,11 @@ export class RoutedOptimizer<P extends Parameter> implements Optimizer<P> {
     }
     const shares = this.parts.map((part) => part.hooks.before(pick(chosen, namesOf(part))));
     this.#storage.run(() => {
-      const measured = this.parts.flatMap((part, i) => part.checkStep(shares[i]!).map((name) => shares[i]![name]!));
-      const dense = this.#guard.measures ? measured.map((grad) => this.#storage.contiguous(grad)) : [];
+      const measured = this.parts.flatMap((part, i) =>
+        part.checkStep(shares[i]!).map((name) => [name, shares[i]![name]!] as const),
+      );
+      requireOneKind("route.step", measured);
+      const dense = this.#guard.measures ? measured.map(([, grad]) => this.#storage.contiguous(grad)) : [];
       const factor = this.#guard.factor(dense, () => this.#stepCount);
       // What fails until all are ready fails the whole step.
       const ready = this.parts.map((part, i) => part.prepareStep(shares[i]!, factor));

@@ -2,6 +2,7 @@ import { DTypeError } from "@llmeff/native";
 import { currentAnomalyMode, Inspection } from "./anomaly.js";
 import { commonDevice, onDevice } from "./device.js";
 import { isFloating } from "./dtype.js";
+import type { KeptResults } from "./kept-results.js";
 import { adopt, scope } from "./scope.js";
 import { currentTape, type Step, type Tape, withTape } from "./tape.js";
 import { Tensor } from "./tensor.js";
@@ -43,6 +44,11 @@ export interface OpDefinition<O, R extends OpResult = Tensor> {
   mayBeInfinite?: boolean;
   /** Checks its arguments, computes the results, and saves what `backward` needs. Temporary tensors are freed when it returns. */
   forward(context: ForwardContext, inputs: readonly Tensor[], options: O): R;
+  /**
+   * Saves what `forward` would, given the results that a checkpoint has kept. For an op that saves what it makes of its inputs and can make again for less
+   * than the memory is worth; without this a checkpoint that keeps the results keeps everything saved but the inputs.
+   */
+  saveAgain?(context: ForwardContext, inputs: readonly Tensor[], options: O, results: R): void;
   /**
    * The gradients of the inputs for those of the results; null for an input that needs none. Temporary tensors are freed. It isn't called
    * when no result with an element has a gradient.
@@ -118,8 +124,16 @@ export function defineOp<O, R extends OpResult = Tensor>(
       );
     };
     if (needs === undefined) return ownResults(inputs, run(constantContext(inputs.length)));
-    if (!tape!.recording) return ownResults(inputs, run(constantContext(inputs.length)), tape);
-    return record(tape!, definition, { inputs, device, needs, options, inspection }, run);
+    const kept = tape!.kept?.keeps(name) ? tape!.kept : undefined;
+    const call = { inputs, device, needs, options, inspection };
+    if (tape!.recording)
+      return record(tape!, definition, call, kept ? (context) => again(kept, definition, call, context) : run);
+    if (kept === undefined) return ownResults(inputs, run(constantContext(inputs.length)), tape);
+    return ownResults(
+      inputs,
+      kept.run(name, inputs, (save) => run(keepingContext(definition, needs, save))),
+      tape,
+    );
   };
 }
 
@@ -131,13 +145,37 @@ function constantContext(inputs: number): ForwardContext {
   return constantContexts[inputs];
 }
 
+/** What an op may use whose results a checkpoint keeps: it saves now what it can't save again. */
+function keepingContext<O, R extends OpResult>(
+  { saveAgain }: OpDefinition<O, R>,
+  needs: readonly boolean[],
+  save: ForwardContext["save"],
+): ForwardContext {
+  return { needs, recording: true, save: saveAgain === undefined ? save : () => undefined };
+}
+
+/** In the place of an op's forward pass whose results were kept. */
+function again<O, R extends OpResult>(
+  kept: KeptResults,
+  { name, saveAgain }: OpDefinition<O, R>,
+  { inputs, device, options }: Call<O>,
+  context: ForwardContext,
+): R {
+  const restore = () => {
+    const result = kept.take<R>(name, inputs, context.save);
+    saveAgain?.(context, inputs, options, result);
+    return result;
+  };
+  return withTape(undefined, () => onDevice(device, () => scope(restore)));
+}
+
 /**
  * Results as tensors of their own: with a tape, gradients can be asked for them; without, they are constants, also where an op returned an input
  * as it came.
  */
 function ownResults<R extends OpResult>(inputs: readonly Tensor[], result: R, tape?: Tape): R {
   const own: Tensor[] = [];
-  for (const tensor of listOf(result)) {
+  for (const tensor of resultsOf(result)) {
     const given = tensor.tape !== undefined || (tape && (inputs.includes(tensor) || own.includes(tensor)));
     const output = given ? aliasOf(tensor) : tensor;
     if (isFloating(output.dtype)) output.tape = tape;
@@ -146,7 +184,8 @@ function ownResults<R extends OpResult>(inputs: readonly Tensor[], result: R, ta
   return (result instanceof Tensor ? own[0] : own) as R;
 }
 
-function listOf(result: OpResult): readonly Tensor[] {
+/** @internal */
+export function resultsOf(result: OpResult): readonly Tensor[] {
   return result instanceof Tensor ? [result] : result;
 }
 
@@ -172,7 +211,7 @@ function record<O, R extends OpResult>(
   let recorded = false;
   try {
     const result = ownResults(call.inputs, run({ needs: call.needs, recording: true, save }), tape);
-    const outputs = listOf(result).map((tensor) => (tensor.tape === tape ? tensor : undefined));
+    const outputs = resultsOf(result).map((tensor) => (tensor.tape === tape ? tensor : undefined));
     recorded = outputs.some((output) => output !== undefined);
     if (recorded) tape.steps.push(stepOf(definition, call, saved, outputs, result instanceof Tensor));
     return result;

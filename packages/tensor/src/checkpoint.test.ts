@@ -5,8 +5,13 @@ import { opCases } from "../test/op-cases.js";
 import {
   checkpoint,
   DisposedError,
+  defineOp,
+  detectAnomaly,
   grad,
+  type KeepPolicy,
   keep,
+  linear,
+  marked,
   matmul,
   memory,
   noGrad,
@@ -14,6 +19,7 @@ import {
   ones,
   randomNormal,
   resetPeakMemory,
+  rmsNorm,
   scope,
   sin,
   sync,
@@ -24,8 +30,19 @@ import {
 } from "./index.js";
 
 const float32 = (shape: number[], seed: number) => sample(shape, seed, { dtype: "float32" });
-type Checkpoint = typeof checkpoint;
+type Checkpoint = <A extends readonly unknown[], R>(fn: (...args: A) => R, ...args: A) => R;
 const plain: Checkpoint = (fn, ...args) => fn(...args);
+const keeping =
+  (keep: KeepPolicy): Checkpoint =>
+  (fn, ...args) =>
+    checkpoint({ keep }, fn, ...args);
+/** Checkpoints that keep nothing, everything, and half of the calls. */
+const checkpoints: readonly Checkpoint[] = [
+  checkpoint,
+  keeping(() => true),
+  keeping((op) => op.length % 2 === 0),
+  keeping(["matmul", "linear", "attention"]),
+];
 
 /** Value and gradients with and without checkpoints have the same bits, and leave nothing behind. */
 function expectSame<P extends Parameters<typeof tensorsOf>[0]>(params: P, loss: (p: P, c: Checkpoint) => Tensor): void {
@@ -34,9 +51,14 @@ function expectSame<P extends Parameters<typeof tensorsOf>[0]>(params: P, loss: 
     const { value, grads } = valueAndGrad((p: never) => loss(p, c), params as never);
     return [value, ...tensorsOf(grads)];
   };
-  const [expected, actual] = [run(plain), run(checkpoint)];
-  for (const [i, t] of actual.entries()) expectSameBits(t.dataSync(), expected[i]!.dataSync(), `tensor ${i}`);
-  for (const t of [...expected, ...actual]) t.dispose();
+  const expected = run(plain);
+  for (const c of checkpoints) {
+    for (const [i, t] of run(c).entries()) {
+      expectSameBits(t.dataSync(), expected[i]!.dataSync(), `tensor ${i}`);
+      t.dispose();
+    }
+  }
+  for (const t of expected) t.dispose();
   expect(memory()).toMatchObject({ tensors: before.tensors, liveBytes: before.liveBytes });
 }
 
@@ -292,5 +314,163 @@ describe("checkpoint", () => {
     expect(all).toBeGreaterThanOrEqual(layers);
     expect(groups).toBeLessThanOrEqual(8 + 8 + 5);
     expect(nested).toBeLessThanOrEqual(3 * 6 + 5);
+  });
+});
+
+describe("checkpoint with keep", () => {
+  /** An operation that counts its forward passes. */
+  const counted = (name: string) => {
+    const calls = { forward: 0, backward: 0 };
+    const op = defineOp<undefined>({
+      name,
+      forward(context, [x]) {
+        calls.forward++;
+        const twice = x!.mul(2);
+        context.save(x!, twice);
+        return x!.square();
+      },
+      backward({ saved: [, twice] }, dout) {
+        calls.backward++;
+        return [dout.mul(twice!)];
+      },
+    });
+    return { calls, run: (x: Tensor) => op([x], undefined) };
+  };
+
+  it("runs kept operations once, the others twice, and each backward once", () => {
+    const [dear, cheap] = [counted("dear"), counted("cheap")];
+    const slope = grad(
+      (p: Tensor) => checkpoint({ keep: ["dear"] }, (q: Tensor) => cheap.run(dear.run(cheap.run(q))), p).sum(),
+      tensor([2, 3]),
+    );
+    // ((x²)²)² = x⁸
+    expect([...slope.dataSync()]).toEqual([8 * 2 ** 7, 8 * 3 ** 7]);
+    expect([dear.calls, cheap.calls]).toEqual([
+      { forward: 1, backward: 1 },
+      { forward: 4, backward: 2 },
+    ]);
+  });
+
+  it("lets a function choose by the marks around a call", () => {
+    const [a, b] = [counted("a"), counted("b")];
+    const seen: [string, readonly string[]][] = [];
+    const keep = (op: string, marks: readonly string[]) => {
+      seen.push([op, marks]);
+      return !marks.includes("inner");
+    };
+    const fn = (q: Tensor) => marked("outer", () => b.run(marked("inner", () => a.run(q))));
+    grad((p: Tensor) => checkpoint({ keep }, fn, p).sum(), tensor([2])).dispose();
+    expect([a.calls.forward, b.calls.forward]).toEqual([2, 1]);
+    expect(seen.slice(0, 2)).toEqual([
+      ["a", ["outer", "inner"]],
+      ["b", ["outer"]],
+    ]);
+    expect(() =>
+      marked("broken", () => {
+        throw new Error("mine");
+      }),
+    ).toThrow("mine");
+    seen.length = 0;
+    grad((p: Tensor) => checkpoint({ keep }, a.run, p).sum(), tensor([2])).dispose();
+    expect(seen[0]).toEqual(["a", []]);
+  });
+
+  it("keeps inside of what is computed again, and computes again inside of what keeps", () => {
+    const nested = (outer: Checkpoint, inner: Checkpoint) => {
+      const op = counted("dear");
+      const slope = grad(
+        (p: Tensor) => outer((q: Tensor) => inner((r: Tensor) => op.run(r), q.mul(3)).mul(2), p).sum(),
+        tensor([2]),
+      );
+      expect(slope.itemSync()).toBe(72);
+      return op.calls.forward;
+    };
+    const keeper = keeping(["dear"]);
+    expect([nested(checkpoint, keeper), nested(keeper, checkpoint), nested(keeper, keeper)]).toEqual([2, 3, 2]);
+    expect(nested(plain, keeper)).toBe(1);
+  });
+
+  it("frees what it holds when nothing is recorded, when the function throws, and when no backward comes", () => {
+    const before = memory();
+    const keep = () => true;
+    const w = tensor([2]);
+    checkpoint({ keep }, (q: Tensor) => q.square(), w).dispose();
+    const throwing = (q: Tensor) => {
+      q.square().exp();
+      throw new TypeError("mine");
+    };
+    expect(() => grad((p: Tensor) => checkpoint({ keep }, throwing, p), w)).toThrow("mine");
+    const constant = (p: Tensor) =>
+      checkpoint({ keep }, (q: Tensor) => q.square().exp().detach(), p)
+        .add(p)
+        .sum();
+    grad(constant, w).dispose();
+    const unread = (p: Tensor) => {
+      checkpoint({ keep }, (q: Tensor) => q.square().exp(), p);
+      throw new TypeError("later");
+    };
+    expect(() => grad(unread, w)).toThrow("later");
+    w.dispose();
+    expect(memory()).toMatchObject({ tensors: before.tensors, liveBytes: before.liveBytes });
+  });
+
+  const impure: [string, (q: Tensor, run: number) => Tensor, string][] = [
+    ["another operation", (q, run) => (run === 1 ? q.square() : q.exp()), "it called exp instead of square"],
+    ["more operations", (q, run) => (run === 1 ? q.square() : q.square().square()), "square instead of nothing more"],
+    ["fewer operations", (q, run) => (run === 1 ? q.square().square() : q.square()), "it didn't call square as often"],
+  ];
+  it.each(impure)("refuses a function that calls %s the second time", (_what, fn, message) => {
+    const before = memory();
+    const w = tensor([2]);
+    let run = 0;
+    const loss = (p: Tensor) => checkpoint({ keep: () => true }, (q: Tensor) => fn(q, ++run), p).sum();
+    expect(() => grad(loss, w)).toThrow(message);
+    w.dispose();
+    expect(memory()).toMatchObject({ tensors: before.tensors, liveBytes: before.liveBytes });
+  });
+
+  it("is looked into by detectAnomaly, also where the forward pass doesn't run again", () => {
+    const run = (keep: KeepPolicy) => () =>
+      detectAnomaly(() => grad((p: Tensor) => checkpoint({ keep }, (q: Tensor) => q.sqrt(), p).sum(), tensor([0, 1])));
+    expect(run(["sqrt"])).toThrow("[sqrt] expected a finite gradient of input 1");
+    expect(run([])).toThrow("[sqrt] expected a finite gradient of input 1");
+  });
+
+  it.each<[unknown, string]>([
+    [{ keeps: [] }, 'there is no option "keeps"'],
+    [{ keep: "linear" }, "received string"],
+    [{ keep: [1] }, "received an array of something else"],
+    [null, "expected a function, or options and a function"],
+  ])("refuses %j", (options, message) => {
+    expect(() => checkpoint(options as never, (q: Tensor) => q, tensor([1]))).toThrow(OptionError);
+    expect(() => checkpoint(options as never, (q: Tensor) => q, tensor([1]))).toThrow(message);
+  });
+
+  it("needs memory between the two extremes: for the products' results, not for norms and activations", async () => {
+    const layers = 16;
+    const [rows, width] = [512, 32];
+    const bytes = rows * width * 4;
+    const weights = Array.from({ length: layers }, (_, i) => float32([width, width], i));
+    const scale = ones([width]);
+    const x = float32([rows, width], 99);
+    const layer = (h: Tensor, w: Tensor) => linear(sin(linear(rmsNorm(h, scale), w)).square(), w);
+    const peak = async (c: Checkpoint) => {
+      await sync();
+      const before = memory().liveBytes;
+      resetPeakMemory();
+      const grads = grad((ws: Tensor[]) => ws.reduce((h, w) => c(layer, h, w), x).sum(), weights);
+      await sync();
+      const { peakBytes } = memory();
+      for (const g of grads) g.dispose();
+      return (peakBytes - before) / bytes;
+    };
+    // A layer holds what the norm, both products, sine and square are computed from; of these the first product's result beside the layer's input; the
+    // input alone. Then there are a layer computed again, gradients of the step at hand, and those of the weights, 1/16 of an activation each.
+    const beside = 5 + 4 + layers / 16;
+    const [all, kept, none] = [await peak(plain), await peak(keeping(["linear"])), await peak(checkpoint)];
+    expect(all).toBeGreaterThanOrEqual(5 * layers);
+    expect(kept).toBeGreaterThanOrEqual(2 * layers);
+    expect(kept).toBeLessThanOrEqual(2 * layers + beside);
+    expect(none).toBeLessThanOrEqual(layers + beside);
   });
 });

@@ -2,6 +2,7 @@ import { DisposedError, OptionError } from "@llmeff/native";
 import { currentAnomalyMode, withAnomalyMode } from "./anomaly.js";
 import { aliasOf, hold } from "./autograd.js";
 import { type AddGradient, backward, Gradients } from "./gradients.js";
+import { differs, type KeepPolicy, KeptResults } from "./kept-results.js";
 import { refuseAsync, scope } from "./scope.js";
 import { formatShape, sameShape } from "./shape.js";
 import { currentTape, type Step, Tape, withTape } from "./tape.js";
@@ -16,12 +17,14 @@ class Segment extends Tape {
   /** Tensors of outer tapes that were used though they are no inputs. */
   readonly captured = new Set<Tensor>();
   override readonly recording: boolean;
+  override readonly kept: KeptResults | undefined;
   readonly #outer: Tape;
   readonly #first: Segment | undefined;
 
-  constructor(outer: Tape, first?: Segment) {
+  constructor(outer: Tape, { kept, first }: { kept?: KeptResults | undefined; first?: Segment } = {}) {
     super();
     this.recording = first !== undefined;
+    this.kept = kept ?? first?.kept;
     this.#outer = outer;
     this.#first = first;
   }
@@ -33,12 +36,6 @@ class Segment extends Tape {
     this.captured.add(input);
     return true;
   }
-}
-
-function differs(how: string): OptionError {
-  return new OptionError(
-    `[checkpoint] the function must do the same each time it runs; when its activations were computed again, ${how}. Random numbers must come from keys, and what changes must be an input.`,
-  );
 }
 
 /** A call of a checkpointed function, to be made twice. */
@@ -61,14 +58,20 @@ function run<A extends readonly unknown[], R>(
   return { result, leaves };
 }
 
+export interface CheckpointOptions {
+  /** Whose results to keep, so that these operations don't run again: the dear ones, whose results are small for what they cost. Default none. */
+  keep?: KeepPolicy;
+}
+
 /**
  * Calls a function without keeping its intermediate tensors for the backward pass, which computes them again: memory for time
  * (Chen et al., arXiv:1604.06174). With a checkpoint around each of `√n` groups of `n` layers, `O(√n)` activations exist at a time, for one more
  * forward pass.
  *
- * Only the inputs are held. Results and gradients have the same bits as without. The function is called twice, so it must do the same both times
- * and nothing beside giving its result, through which alone gradients flow; it may use other tensors than its inputs, such as parameters, if they
- * aren't disposed before the backward pass.
+ * Only the inputs are held, and the results that `keep` chooses: then the rest alone is computed again, such as norms and activations between products
+ * (selective checkpointing; Korthikanti et al., arXiv:2205.05198). A checkpoint inside has its own choice. Results and gradients have the same bits as
+ * without. The function is called twice, so it must do the same both times and nothing beside giving its result, through which alone gradients flow; it may
+ * use other tensors than its inputs, such as parameters, if they aren't disposed before the backward pass.
  *
  * @param fn - gives a tensor, or a value with tensors in arrays and plain objects
  * @param args - its arguments; their tensors, in arrays and plain objects too, are the inputs
@@ -77,26 +80,54 @@ function run<A extends readonly unknown[], R>(
  *
  * @example
  * const hidden = layers.reduce((x, layer) => checkpoint(block, x, layer), embedded);
+ *
+ * @example
+ * const products = { keep: ["linear", "attention"] };
+ * const hidden = layers.reduce((x, layer) => checkpoint(products, block, x, layer), embedded);
  */
-export function checkpoint<A extends readonly unknown[], R>(fn: (...args: A) => R, ...args: A): R {
+export function checkpoint<A extends readonly unknown[], R>(fn: (...args: A) => R, ...args: A): R;
+export function checkpoint<A extends readonly unknown[], R>(
+  options: CheckpointOptions,
+  fn: (...args: A) => R,
+  ...args: A
+): R;
+export function checkpoint(first: unknown, ...rest: unknown[]): unknown {
+  if (typeof first === "function") return segmentOf({ fn: first as (...args: unknown[]) => unknown, args: rest });
+  const [fn, ...args] = rest;
+  if (typeof first !== "object" || first === null || typeof fn !== "function")
+    throw new OptionError("[checkpoint] expected a function, or options and a function, before its arguments.");
+  const unknown = Object.keys(first).find((key) => key !== "keep");
+  if (unknown !== undefined)
+    throw new OptionError(`[checkpoint] there is no option ${JSON.stringify(unknown)}. Options: keep.`);
+  const { keep } = first as CheckpointOptions;
+  const kept = keep === undefined ? undefined : new KeptResults(keep);
+  return segmentOf({ fn: fn as (...args: unknown[]) => unknown, args }, kept);
+}
+
+function segmentOf<A extends readonly unknown[], R>(call: Call<A, R>, kept?: KeptResults): R {
+  const { fn, args } = call;
   const tape = currentTape();
   if (tape === undefined) return scope(() => fn(...args));
-  return scope(() => {
-    const call = { fn, args };
-    const segment = new Segment(tape);
-    const inputs = [...tensorsOf(args)];
-    const traced = inputs.map((input) => tape.covers("checkpoint", input));
-    const { result } = run(call, segment, inputs, traced);
-    const results = [...tensorsOf(result)];
-    // A tensor that stands twice in the result has one gradient.
-    const outputs = results.map((t, i) => (t.tape === segment && results.indexOf(t) === i ? t : undefined));
-    segment.release();
-    for (const output of outputs) if (output) output.tape = tape;
-    if (tape.recording && outputs.some((output) => output !== undefined)) {
-      tape.steps.push(stepOf(tape, call, segment, { inputs, traced, outputs }));
-    }
-    return result;
-  });
+  let recorded = false;
+  try {
+    return scope(() => {
+      // Where nothing is recorded yet, the backward pass will come by once more, in the second run of an outer checkpoint.
+      const segment = new Segment(tape, { kept: tape.recording ? kept : undefined });
+      const inputs = [...tensorsOf(args)];
+      const traced = inputs.map((input) => tape.covers("checkpoint", input));
+      const { result } = run(call, segment, inputs, traced);
+      const results = [...tensorsOf(result)];
+      // A tensor that stands twice in the result has one gradient.
+      const outputs = results.map((t, i) => (t.tape === segment && results.indexOf(t) === i ? t : undefined));
+      segment.release();
+      for (const output of outputs) if (output) output.tape = tape;
+      recorded = tape.recording && outputs.some((output) => output !== undefined);
+      if (recorded) tape.steps.push(stepOf(tape, call, segment, { inputs, traced, outputs }));
+      return result;
+    });
+  } finally {
+    if (!recorded) for (const tensor of kept?.tensors ?? []) tensor.dispose();
+  }
 }
 
 interface Traced {
@@ -111,7 +142,7 @@ function stepOf<A extends readonly unknown[], R>(
   first: Segment,
   { inputs, traced, outputs }: Traced,
 ): Step {
-  const saved = inputs.map(hold);
+  const held = inputs.map(hold);
   const captured = [...first.captured];
   const mode = currentAnomalyMode();
   return {
@@ -119,15 +150,15 @@ function stepOf<A extends readonly unknown[], R>(
     inputs: [...inputs, ...captured],
     needs: [...traced, ...captured.map(() => true)],
     outputs,
-    saved,
+    saved: [...held, ...(first.kept?.tensors ?? [])],
     backward(douts, add) {
-      const segment = new Segment(tape, first);
+      const segment = new Segment(tape, { first });
       // Contributions go on to the outer sums one by one, which are then added up in the same order as without a checkpoint.
       const elsewhere = new Map<Tensor, AddGradient>();
       for (const [i, tensor] of captured.entries()) elsewhere.set(tensor, (c) => add(inputs.length + i, c));
       const gradients = new Gradients(elsewhere);
       try {
-        const { result, leaves } = withAnomalyMode(mode, () => runAgain(call, segment, saved, traced));
+        const { result, leaves } = withAnomalyMode(mode, () => runAgain(call, segment, held, traced));
         for (const [i, leaf] of leaves.entries()) elsewhere.set(leaf, (c) => add(i, c));
         addResults(gradients, segment, outputs, [...tensorsOf(result)], douts);
         backward(segment, gradients);
@@ -142,11 +173,13 @@ function stepOf<A extends readonly unknown[], R>(
 function runAgain<A extends readonly unknown[], R>(
   call: Call<A, R>,
   segment: Segment,
-  saved: readonly Tensor[],
+  held: readonly Tensor[],
   traced: readonly boolean[],
 ) {
   try {
-    return run(call, segment, saved, traced);
+    const again = run(call, segment, held, traced);
+    segment.kept?.requireTaken();
+    return again;
   } catch (error) {
     if (!(error instanceof DisposedError)) throw error;
     throw new DisposedError(

@@ -15,7 +15,7 @@ export {
   type InputForm,
   type InputValue,
 } from "./capture-step.js";
-export { checkpoint } from "./checkpoint.js";
+export { type CheckpointOptions, checkpoint } from "./checkpoint.js";
 export { customGrad, type GradientFor, type GradientOf } from "./custom-grad.js";
 export {
   type Device,
@@ -33,6 +33,7 @@ export {
 } from "./device.js";
 export { accumulationDType, type DType, isFloating, itemSize, type TypedArray } from "./dtype.js";
 export { syncFolder, writeDurably } from "./durable-files.js";
+export { type KeepPolicy, marked } from "./kept-results.js";
 export * from "./ops/index.js";
 export type { GradientOptions } from "./parameter-gradients.js";
 export {

@@ -2,6 +2,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
+import { collectGarbage } from "../../../test/garbage.js";
 import { safetensorsFile } from "../test/safetensors-file.js";
 import {
   DTypeError,
@@ -35,6 +36,7 @@ describe("openSafetensors", () => {
       b: ["int32", [1, 1]],
     });
     expect(file.metadata).toEqual({ made: "here" });
+    await collectGarbage();
     const before = memory().tensors;
     const b = await file.read("b");
     expect([...b.dataSync()]).toEqual([7]);
@@ -64,6 +66,7 @@ describe("openSafetensors", () => {
     expect(file.entries.get("foreign")).toMatchObject({ dtype, shape: [3, 2] });
     using x = await file.read("x");
     expect([...x.dataSync()]).toEqual([0]);
+    await collectGarbage();
     const before = memory().tensors;
     const refused = new RegExp(`tensor "foreign" is of ${dtype}; expected one of float32, `);
     await expect(file.read("foreign")).rejects.toThrow(DTypeError);

@@ -1,4 +1,5 @@
 import { OptionError } from "@llmeff/native";
+import type { KeptResults } from "./kept-results.js";
 import type { Tensor } from "./tensor.js";
 
 /** One operation of the forward pass that gradients must go back through. */
@@ -20,6 +21,8 @@ export class Tape {
   readonly steps: Step[] = [];
   /** Whether calls become steps; if not, it is only noted which tensors depend on others that have a gradient. */
   readonly recording: boolean = true;
+  /** Whose results needn't be computed again: those of a checkpoint that keeps some. */
+  readonly kept: KeptResults | undefined = undefined;
   /** What was computed under a closed tape, and outlives it, is a constant. */
   closed = false;
 

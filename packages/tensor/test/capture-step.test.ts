@@ -1,5 +1,6 @@
 /** Captured steps beside the same steps as they are: same bits, same failures, nothing left behind. */
 import { describe, expect, it } from "vitest";
+import { collectGarbage } from "../../../test/garbage.js";
 import * as t from "../src/index.js";
 import { captureStep, hostEffect, hostNumber, memory, scope, sync, type Tensor } from "../src/index.js";
 import { sample } from "./numbers.js";
@@ -158,6 +159,7 @@ describe("captureStep", () => {
     );
     for (let i = 0; i < 5; i++) {
       if (i === 2) {
+        await collectGarbage();
         const before = memory();
         expect(() => step(batchAt(i))).toThrow(
           expect.objectContaining({ code: "ERR_CAPTURE", message: expect.stringContaining(`[${name}]`) }),
@@ -306,6 +308,7 @@ describe("captureStep", () => {
   it("holds the same memory over a hundred replays, and gives it back", async () => {
     const params = parameters();
     await sync();
+    await collectGarbage();
     const before = memory();
     const step = capturedDescent(params);
     const seen = new Set<string>();

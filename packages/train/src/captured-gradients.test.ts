@@ -1,6 +1,7 @@
 import { type Batch, IGNORE_INDEX } from "@llmeff/data";
 import { CaptureError, div, dropout, full, memory, NonFiniteError } from "@llmeff/tensor";
 import { describe, expect, it } from "vitest";
+import { collectGarbage } from "../../../test/garbage.js";
 import { collect, cycle, stepsOf } from "../test/run.js";
 import { temporaryFolder } from "../test/temporary-folder.js";
 import {
@@ -154,6 +155,7 @@ describe("train with captureStep", () => {
   });
 
   it("tells of a bad id, gives everything back, and holds the same memory at the end of every step", async () => {
+    await collectGarbage();
     const before = memory();
     const used = new Set<string>();
     const params = tinyParams();

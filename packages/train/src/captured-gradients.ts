@@ -4,6 +4,7 @@ import {
   type CapturedStep,
   CaptureError,
   captureStep,
+  globalNorm,
   hostNumber,
   isCapturing,
   keep,
@@ -35,6 +36,12 @@ function formsOf(batch: Batch): Record<string, { shape: readonly number[]; dtype
 
 type Tensors = Record<string, Tensor>;
 
+/** The losses of the micro-batches, and the norm of the gradients of scaled ones. */
+interface Measured {
+  values: Tensor[];
+  norm: Tensor[];
+}
+
 /**
  * The optimizer stays outside: whether the loss is finite is known before it changes a parameter. Gradients stay in the memory of the captured step,
  * which the next replay overwrites.
@@ -43,7 +50,7 @@ export class CapturedGradients {
   readonly #objective: Objective;
   readonly #params: Tensors;
   readonly #seed: number;
-  #step: CapturedStep<string, Tensor[]> | undefined;
+  #step: CapturedStep<string, Measured> | undefined;
   #stage = "";
   /** Of the micro-batches that the step was captured for. */
   #form = "";
@@ -52,6 +59,7 @@ export class CapturedGradients {
   // Of the present step.
   #number = 0;
   #weights: readonly number[] = [];
+  #lossScale: number | undefined;
 
   constructor(objective: Objective, params: Tensors, seed: number) {
     this.#objective = objective;
@@ -59,17 +67,19 @@ export class CapturedGradients {
     this.#seed = seed;
   }
 
-  async compute(batches: readonly Batch[], step: number): Promise<LossAndGradients> {
+  /** @param lossScale - in all steps of a run, or in none */
+  async compute(batches: readonly Batch[], step: number, lossScale: number | undefined): Promise<LossAndGradients> {
     this.#number = step;
+    this.#lossScale = lossScale;
     this.#weights = microBatchWeights(batches);
     this.#enter(stageOf(this.#objective, step));
     const form = JSON.stringify(batches.map(formsOf));
     this.#form ||= form;
     if (form !== this.#form || this.#weights.includes(0)) {
-      return lossAndGradients(this.#objective, this.#params, batches, { seed: this.#seed, step });
+      return lossAndGradients(this.#objective, this.#params, batches, { seed: this.#seed, step, lossScale });
     }
     this.#step ??= this.#make(batches);
-    const values = this.#step(
+    const { values, norm } = this.#step(
       Object.fromEntries(
         batches.flatMap((batch, i) =>
           Object.entries(arraysOf(batch)).map(([name, { data }]) => [`${i} ${name}`, data]),
@@ -86,12 +96,13 @@ export class CapturedGradients {
     try {
       let loss = 0;
       for (const value of values) loss += await value.item();
-      return { loss, grads, collected: collected.sums, release };
+      const measured = await norm[0]?.item();
+      return { loss, grads, ...(measured === undefined ? {} : { norm: measured }), collected: collected.sums, release };
     } catch (error) {
       release();
       throw error;
     } finally {
-      for (const value of values) value.dispose();
+      for (const one of [...values, ...norm]) one.dispose();
     }
   }
 
@@ -112,7 +123,7 @@ export class CapturedGradients {
     this.#form = "";
   }
 
-  #make(batches: readonly Batch[]): CapturedStep<string, Tensor[]> {
+  #make(batches: readonly Batch[]): CapturedStep<string, Measured> {
     const inputs = batches.flatMap((batch, i) =>
       Object.entries(formsOf(batch)).map(([name, form]) => [`${i} ${name}`, form] as const),
     );
@@ -123,8 +134,12 @@ export class CapturedGradients {
     });
   }
 
-  #differentiate(inputs: Readonly<Tensors>, microBatches: number): Tensor[] {
+  #differentiate(inputs: Readonly<Tensors>, microBatches: number): Measured {
     const values: Tensor[] = [];
+    const scale =
+      this.#lossScale === undefined
+        ? undefined
+        : { up: hostNumber(() => this.#lossScale!), down: hostNumber(() => 1 / this.#lossScale!) };
     this.#collected = new Collected();
     let grads: Tensors | undefined;
     for (let microBatch = 0; microBatch < microBatches; microBatch++) {
@@ -134,12 +149,12 @@ export class CapturedGradients {
       );
       const weight = hostNumber(() => this.#weights[microBatch]!);
       const context = this.#context(microBatch, microBatches);
-      const result = differentiate(this.#objective, this.#params, batch, weight, context);
+      const result = differentiate(this.#objective, this.#params, batch, weight, context, scale);
       grads = grads === undefined ? result.grads : addAndDispose(grads, result.grads);
       values.push(result.value);
     }
     this.#grads = keep(grads!);
-    return values;
+    return { values, norm: scale === undefined ? [] : [globalNorm(Object.values(this.#grads))] };
   }
 
   #context(microBatch: number, microBatches: number): ObjectiveContext {

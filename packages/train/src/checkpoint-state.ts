@@ -7,6 +7,7 @@ import { createHash } from "node:crypto";
 import type { JsonObject } from "@llmeff/data";
 import type { OptimizerState } from "@llmeff/optim";
 import { FormatError, type Tensor } from "@llmeff/tensor";
+import type { LossScaleState } from "./loss-scale.js";
 
 /** What `evaluate` measured, and when. */
 export interface EvaluationRecord {
@@ -18,6 +19,9 @@ export interface EvaluationRecord {
 export interface BestRecord {
   step: number;
   value: number;
+  /** What it is the best by; absent in checkpoints of before both were stored. */
+  metric?: string;
+  highest?: boolean;
 }
 
 export interface CheckpointState {
@@ -33,6 +37,8 @@ export interface CheckpointState {
   gradientAccumulation: number;
   /** Steps in a row, up to this one, that the optimizer skipped. */
   skippedSteps: number;
+  /** Absent where losses aren't scaled. */
+  lossScale?: LossScaleState;
   /** Of the data source, after the last batch used. */
   data: JsonObject;
   /** The optimizer's state that is not arrays. */

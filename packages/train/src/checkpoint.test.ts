@@ -25,6 +25,7 @@ import {
   tinyOptimizer,
   tinyParams,
 } from "../test/tiny-model.js";
+import { decodeManifest, encodeManifest } from "./checkpoint-state.js";
 import { bestCheckpoint, latestCheckpoint, loadCheckpoint, type TrainOptions, train } from "./index.js";
 
 const files = ["model.safetensors", "optimizer.safetensors", "state.json"] as const;
@@ -77,10 +78,10 @@ describe("checkpoints of the best evaluation", () => {
     const directory = join(temporaryFolder(), "checkpoints");
     const values = [Number.NaN, 1, Number.NaN, 2, 1, 1, 1, 1];
     await run(directory, options(directory, { metric: "loss", highest: true }, values));
-    expect((await bestCheckpoint(directory))!.state.best).toEqual({ step: 4, value: 2 });
+    expect((await bestCheckpoint(directory))!.state.best).toEqual({ step: 4, value: 2, metric: "loss", highest: true });
     const last = join(temporaryFolder(), "checkpoints");
     await run(last, options(last, { metric: "loss", highest: true }, [1, 2, 3, 4, 5, 6, 7, 8]));
-    expect((await bestCheckpoint(last))!.state.best).toEqual({ step: 8, value: 8 });
+    expect((await bestCheckpoint(last))!.state.best).toMatchObject({ step: 8, value: 8 });
   });
 
   it("are found again by a resumed run", async () => {
@@ -88,6 +89,35 @@ describe("checkpoints of the best evaluation", () => {
     await run(directory, { ...options(directory), steps: 3 });
     await run(directory, { ...options(directory, undefined, [5, 3, 4, 9, 9, 9, 9, 9]), resume: true });
     expect(stepsIn(directory)).toEqual([2, 8]);
+    expect((await bestCheckpoint(directory))!.step).toBe(2);
+  });
+
+  it("are judged anew when a resumed run judges by another metric, or the other way round", async () => {
+    const first = async () => {
+      const directory = join(temporaryFolder(), "checkpoints");
+      await run(directory, { ...options(directory), steps: 3 });
+      return directory;
+    };
+    const resumed = async (best: { metric: string; highest?: boolean }) => {
+      const directory = await first();
+      const evaluate = ({ step }: { step: number }) => ({
+        loss: losses[step - 1]!,
+        accuracy: [0, 0, 0, 0.2, 0.3, 0.1, 0.1, 0.1][step - 1]!,
+      });
+      await run(directory, { ...options(directory, best), evaluate, resume: true });
+      return (await bestCheckpoint(directory))!.state.best;
+    };
+    // The loss of step 2 was 3, which no accuracy reaches; the losses rise to 8.
+    expect(await resumed({ metric: "accuracy", highest: true })).toMatchObject({ step: 5, value: 0.3 });
+    expect(await resumed({ metric: "loss", highest: true })).toMatchObject({ step: 8, value: 8 });
+    expect(await resumed({ metric: "loss" })).toMatchObject({ step: 5, value: 2.5 });
+    // A checkpoint of before metrics were stored has the metric of its run.
+    const directory = await first();
+    const path = at(directory, 3, files[2]);
+    const { state, files: summaries } = decodeManifest(readFileSync(path, "utf8"));
+    const { step, value } = state.best!;
+    writeFileSync(path, encodeManifest({ files: summaries, state: { ...state, best: { step, value } } }));
+    await run(directory, { ...options(directory, undefined, [5, 3, 4, 9, 9, 9, 9, 9]), resume: true });
     expect((await bestCheckpoint(directory))!.step).toBe(2);
   });
 
@@ -102,7 +132,7 @@ describe("checkpoints of the best evaluation", () => {
     flipByte(at(directory, 5, files[0]), 0.5);
     // The state of step 4 names step 2 as the best, which went when step 5 was better.
     await run(directory, { ...keptTwo([5, 3, 4, 9, 9, 9, 9, 9]), resume: true });
-    expect((await bestCheckpoint(directory))!.state.best).toEqual({ step: 4, value: 3 });
+    expect((await bestCheckpoint(directory))!.state.best).toMatchObject({ step: 4, value: 3 });
   });
 
   it("are those of an evaluation that was interrupted, once it is made", async () => {
@@ -168,8 +198,11 @@ describe("checkpoints of train", () => {
     const directory = await trained();
     mkdirSync(join(directory, ".step-00000008.0f9c-11aa.tmp"));
     writeFileSync(join(directory, ".step-00000008.0f9c-11aa.tmp", "model.safetensors"), "half");
+    writeFileSync(at(directory, 4, ".state.json.0f9c-11aa.tmp"), "half");
+    writeFileSync(at(directory, 4, "notes.txt"), "mine");
     writeFileSync(join(directory, "notes.txt"), "mine");
     await collect(train(setUp(directory, { resume: true })));
+    expect(readdirSync(at(directory, 4)).sort()).toEqual([...files, "notes.txt"].sort());
     expect(readdirSync(directory).sort()).toEqual(["notes.txt", "step-00000002", "step-00000004", "step-00000006"]);
   });
 

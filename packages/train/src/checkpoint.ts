@@ -55,6 +55,7 @@ export interface Checkpoint {
 
 const finalName = /^step-(\d{8,})$/;
 const temporaryName = /^\.step-\d{8,}\.[\w-]+\.tmp$/;
+const temporaryState = /^\.state\.json\.[\w-]+\.tmp$/;
 
 const nameOf = (step: number) => `step-${String(step).padStart(8, "0")}`;
 const temporaryNameOf = (step: number) => `.${nameOf(step)}.${randomUUID()}.tmp`;
@@ -189,8 +190,13 @@ export async function rewriteState(path: string, state: CheckpointState): Promis
 /** Removes what writers that were killed have left. @throws {IoError} if the directory can't be used */
 export async function removeTemporaries(directory: string): Promise<void> {
   try {
-    const stale = (await readdirOrEmpty(directory)).filter((name) => temporaryName.test(name));
-    for (const name of stale) await rm(join(directory, name), { recursive: true, force: true });
+    const names = await readdirOrEmpty(directory);
+    const stale = names.filter((name) => temporaryName.test(name)).map((name) => join(directory, name));
+    for (const folder of names.filter((name) => finalName.test(name)).map((name) => join(directory, name))) {
+      const inside = await readdir(folder).catch(() => []); // what can't be read is told of where it is verified
+      stale.push(...inside.filter((name) => temporaryState.test(name)).map((name) => join(folder, name)));
+    }
+    for (const path of stale) await rm(path, { recursive: true, force: true });
   } catch (cause) {
     throw asIoError(cause, `[train] old temporary files in ${directory} can't be removed`);
   }

@@ -10,10 +10,12 @@ export interface StepEvent {
   loss: number;
   /** The one that this step used. */
   learningRate: number;
-  /** Global norm before clipping; only if the optimizer measures it. */
+  /** Global norm before clipping; only if the optimizer measures it, or the gradients of a scaled loss have overflowed. */
   gradNorm?: number;
-  /** The optimizer changed nothing because the gradients' norm was not finite. */
+  /** Nothing was changed because the gradients' norm was not finite. */
   skipped: boolean;
+  /** What this step's loss was multiplied by for its gradients; only where losses are scaled. */
+  lossScale?: number;
   /** Input positions seen since the start of the run, resumed parts included. */
   tokens: number;
   /** Of this step. */

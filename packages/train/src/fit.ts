@@ -2,6 +2,7 @@
 import type { HyperSummary } from "@llmeff/optim";
 import { FormatError, type Tensor } from "@llmeff/tensor";
 import type { Checkpoint } from "./checkpoint.js";
+import { LossScaler, type LossScaleState } from "./loss-scale.js";
 import type { ResolvedTrainOptions } from "./options.js";
 
 /** The tensors of the model's file in a checkpoint: parameters and what else a step changes. */
@@ -22,6 +23,7 @@ export function requireFit(options: ResolvedTrainOptions, { path, params, optimi
     ...(state.step > options.steps ? [`it is already at step ${state.step}, beyond steps ${options.steps}`] : []),
     ...difference("seed", state.seed, options.seed),
     ...difference("gradientAccumulation", state.gradientAccumulation, options.gradientAccumulation),
+    ...lossScaleDifferences(state.lossScale, options.lossScale && new LossScaler(options.lossScale).state),
     ...difference("optimizer", saved.optimizer, own.optimizer),
     ...(saved.optimizer === own.optimizer ? hyperDifferences(saved.hyper, own.hyper) : []),
     ...paramDifferences(params, modelTensors(options)),
@@ -36,6 +38,14 @@ export function requireFit(options: ResolvedTrainOptions, { path, params, optimi
 function difference(what: string, was: unknown, is: unknown): string[] {
   const show = (value: unknown) => JSON.stringify(value) ?? "not given";
   return show(was) === show(is) ? [] : [`${what} was ${show(was)}, is ${show(is)}`];
+}
+
+/** Where the scale stands is the run's. */
+function lossScaleDifferences(saved: LossScaleState | undefined, own: LossScaleState | undefined): string[] {
+  if (saved === undefined || own === undefined)
+    return difference("lossScale", saved === undefined ? "off" : "on", own === undefined ? "off" : "on");
+  const rule = ["growthFactor", "backoffFactor", "growthInterval"] as const;
+  return rule.flatMap((name) => difference(`lossScale.${name}`, saved[name], own[name]));
 }
 
 /** Parameter by parameter, so that other groups with the same outcome are no difference. */

@@ -19,6 +19,7 @@ export {
   type LossEstimate,
 } from "./evaluate.js";
 export type { CheckpointEvent, EvaluationEvent, ResumedEvent, StepEvent, TrainEvent } from "./events.js";
+export type { LossScaleOptions, LossScaleState } from "./loss-scale.js";
 export type {
   CheckpointOptions,
   EvaluateContext,

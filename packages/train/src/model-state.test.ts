@@ -19,6 +19,7 @@ import {
   zeros,
 } from "@llmeff/tensor";
 import { describe, expect, it } from "vitest";
+import { collectGarbage } from "../../../test/garbage.js";
 import { collect, stepsOf } from "../test/run.js";
 import { temporaryFolder } from "../test/temporary-folder.js";
 import {
@@ -153,6 +154,7 @@ describe("train with modelState", () => {
   });
 
   it("holds the same memory at the end of every step", async () => {
+    await collectGarbage();
     const { modelState, objective, bias } = balancing();
     const params = tinyParams();
     const optimizer = tinyOptimizer("adamw", params);

@@ -2,6 +2,7 @@
 import type { BatchSource, JsonObject } from "@llmeff/data";
 import type { Optimizer } from "@llmeff/optim";
 import { type HostNumber, OptionError, Tensor } from "@llmeff/tensor";
+import { type LossScaleOptions, LossScaler } from "./loss-scale.js";
 
 /** One micro-batch, on the device of the parameters. */
 export interface TrainBatch {
@@ -98,6 +99,11 @@ export interface TrainOptions {
    * `context.stream`. Steps whose batches have another shape than the first, or micro-batches without targets, run uncaptured. Default false.
    */
   captureStep?: boolean;
+  /**
+   * Scales the losses that gradients are taken of, and the gradients back in float32, so that those of float16 don't vanish. A step whose gradients
+   * overflow changes nothing, the optimizer's counts included, and lowers the scale. Default: where a parameter is float16. `false` turns it off.
+   */
+  lossScale?: boolean | LossScaleOptions;
   evaluate?: (context: EvaluateContext) => Promise<Record<string, number>> | Record<string, number>;
   /** Steps between evaluations; the last step is evaluated in any case. Default only the last. */
   evaluateEvery?: number;
@@ -121,8 +127,9 @@ export interface TrainOptions {
   clock?: () => number;
 }
 
-export type ResolvedTrainOptions = Omit<TrainOptions, "checkpoint"> & {
+export type ResolvedTrainOptions = Omit<TrainOptions, "checkpoint" | "lossScale"> & {
   checkpoint: ResolvedCheckpointOptions | undefined;
+  lossScale: LossScaleOptions | undefined;
 } & Required<Pick<TrainOptions, (typeof defaulted)[number]>>;
 
 const defaulted = [
@@ -146,6 +153,7 @@ const keys: Record<keyof TrainOptions, true> = {
   steps: true,
   gradientAccumulation: true,
   captureStep: true,
+  lossScale: true,
   evaluate: true,
   evaluateEvery: true,
   stopWhen: true,
@@ -202,8 +210,16 @@ export function resolveOptions(options: TrainOptions): ResolvedTrainOptions {
   return {
     ...options,
     ...{ gradientAccumulation, evaluateEvery, resume, seed, config, maxSkippedSteps, captureStep, clock },
+    lossScale: resolveLossScale(options),
     checkpoint: checkpoint === undefined ? undefined : resolveCheckpoint(checkpoint, steps, evaluate !== undefined),
   };
+}
+
+function resolveLossScale({ params, lossScale }: TrainOptions): LossScaleOptions | undefined {
+  const wanted = lossScale ?? Object.values(params).some(({ dtype }) => dtype === "float16");
+  if (typeof wanted === "boolean") return wanted ? {} : undefined;
+  requireObject("lossScale", wanted);
+  return new LossScaler(wanted) && wanted;
 }
 
 function resolveCheckpoint(

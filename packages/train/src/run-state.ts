@@ -13,6 +13,7 @@ import {
 import type { BestRecord, CheckpointState, EvaluationRecord } from "./checkpoint-state.js";
 import { modelTensors, requireFit } from "./fit.js";
 import { disposeAll } from "./gradients.js";
+import { LossScaler } from "./loss-scale.js";
 import type { ResolvedTrainOptions } from "./options.js";
 
 export interface RunState {
@@ -21,6 +22,8 @@ export interface RunState {
   tokens: number;
   seconds: number;
   skippedSteps: number;
+  /** Where losses are scaled. */
+  lossScaler: LossScaler | undefined;
   /** Of the data source after the last step, not after batches that a broken-off step has taken. */
   data: JsonObject;
   evaluation: EvaluationRecord | null;
@@ -36,6 +39,7 @@ export function freshRun(options: ResolvedTrainOptions): RunState {
     tokens: 0,
     seconds: 0,
     skippedSteps: 0,
+    lossScaler: options.lossScale && new LossScaler(options.lossScale),
     data: options.data.state(),
     evaluation: null,
     best: null,
@@ -65,11 +69,18 @@ export async function resumeRun(
   // An older state than the newest may name a best one that was removed after it, when a better came.
   const named = loaded.state.best ?? null;
   const steps = await listSteps(options.checkpoint!.directory);
-  const best = named !== null && steps.includes(named.step) ? named : null;
-  return {
-    run: { step, tokens, seconds, skippedSteps, data, evaluation, best, checkpoint: { step, path: found.path } },
-    found,
-  };
+  const best = named !== null && steps.includes(named.step) && isJudgedAlike(named, options) ? named : null;
+  const checkpoint = { step, path: found.path };
+  const lossScaler = options.lossScale && new LossScaler(options.lossScale);
+  lossScaler?.restore(loaded.state.lossScale!);
+  return { run: { step, tokens, seconds, skippedSteps, lossScaler, data, evaluation, best, checkpoint }, found };
+}
+
+/** Whether the best evaluation so far can be held against those to come: a value of another metric says nothing. */
+function isJudgedAlike(best: BestRecord, { checkpoint }: ResolvedTrainOptions): boolean {
+  const now = checkpoint?.best;
+  if (now === undefined || best.metric === undefined) return true;
+  return best.metric === now.metric && best.highest === (now.highest ?? false);
 }
 
 /** @throws {NonFiniteError} instead of writing parameters that can't be trained on */
@@ -83,7 +94,7 @@ export async function checkpointRun(options: ResolvedTrainOptions, run: RunState
         "Lower the learning rate, or give the optimizer maxGradNorm, which passes over steps with such gradients.",
     );
   }
-  const { step, tokens, seconds, skippedSteps, data, evaluation, best } = run;
+  const { step, tokens, seconds, skippedSteps, lossScaler, data, evaluation, best } = run;
   const { tensors, meta } = optimizer.stateDict();
   const state: CheckpointState = {
     step,
@@ -92,6 +103,7 @@ export async function checkpointRun(options: ResolvedTrainOptions, run: RunState
     seed,
     gradientAccumulation,
     skippedSteps,
+    ...(lossScaler && { lossScale: lossScaler.state }),
     data,
     optimizer: meta,
     evaluation,

@@ -18,6 +18,8 @@ import { checkpointRun, freshRun, lastCheckpoint, type RunState, resumeRun } fro
  * A run with `resume: true` goes on bit by bit as if it had not been interrupted: same parameters, same events but for times.
  *
  * @throws {OptionError} at once, for an option outside its domain
+ * With float16 parameters, losses are scaled so that gradients don't vanish; see `TrainOptions.lossScale`.
+ *
  * @throws {NonFiniteError} while running, if a loss is not finite: before the step changes any parameter, and the last checkpoint stays
  * @throws {IoError} while running, if a checkpoint can't be written; earlier ones stay
  * @throws {FormatError} on resume, if no checkpoint is valid, or it doesn't fit: listing what differs
@@ -96,10 +98,12 @@ async function trainStep(
   }
   const step = run.step + 1;
   const { learningRate } = optimizer; // a schedule may throw: before there are gradients to free
-  const { loss, grads, collected, release } = captured
-    ? await captured.compute(batches, step)
-    : await lossAndGradients(objective, params, batches, { seed: options.seed, step });
-  let gradNorm: number | undefined;
+  const lossScale = run.lossScaler?.scale;
+  const { loss, grads, norm, collected, release } = captured
+    ? await captured.compute(batches, step, lossScale)
+    : await lossAndGradients(objective, params, batches, { seed: options.seed, step, lossScale });
+  const overflowed = norm !== undefined && !Number.isFinite(norm);
+  let gradNorm = norm;
   try {
     if (!Number.isFinite(loss)) {
       throw new NonFiniteError(
@@ -107,9 +111,11 @@ async function trainStep(
           "Lower the learning rate, clip the gradients (maxGradNorm), or look at the data of this step.",
       );
     }
-    optimizer.step(grads);
-    gradNorm = await optimizer.gradNorm();
-    if (!isSkipped(gradNorm)) options.modelState?.update(collected, step);
+    if (!overflowed) {
+      optimizer.step(grads);
+      gradNorm = await optimizer.gradNorm();
+      if (!isSkipped(gradNorm)) options.modelState?.update(collected, step);
+    }
   } finally {
     release();
   }
@@ -121,7 +127,10 @@ async function trainStep(
   run.tokens += tokens;
   run.seconds += seconds;
   run.data = data.state();
-  run.skippedSteps = skipped ? run.skippedSteps + 1 : 0;
+  // While the scale can fall, an overflow is part of finding it.
+  if (!skipped) run.skippedSteps = 0;
+  else if (!overflowed || !run.lossScaler!.canFall) run.skippedSteps++;
+  run.lossScaler?.update(overflowed);
   if (run.skippedSteps >= options.maxSkippedSteps) {
     throw new NonFiniteError(
       `[train] the gradients' norm is ${gradNorm} at step ${step}, the ${ordinal(run.skippedSteps)} such step in a row; ` +
@@ -135,6 +144,7 @@ async function trainStep(
     learningRate,
     ...(gradNorm === undefined ? {} : { gradNorm }),
     skipped,
+    ...(lossScale === undefined ? {} : { lossScale }),
     tokens: run.tokens,
     tokensPerSecond: seconds > 0 ? tokens / seconds : Number.POSITIVE_INFINITY,
     ...(options.utilization && seconds > 0 && { mfu: mfuOf(options.utilization, tokens / seconds) }),
@@ -142,7 +152,7 @@ async function trainStep(
   };
 }
 
-/** Whether an optimizer that measures the norm has left everything as it was. */
+/** Whether the step has left everything as it was. */
 function isSkipped(gradNorm: number | undefined): boolean {
   return gradNorm !== undefined && !Number.isFinite(gradNorm);
 }
@@ -176,6 +186,13 @@ async function evaluateStep(options: ResolvedTrainOptions, run: RunState): Promi
       `[train] evaluate must return numbers by name; received ${wrong ? `${typeof wrong[1]} as "${wrong[0]}"` : typeof metrics}.`,
     );
   }
+  const judged = options.checkpoint?.best?.metric;
+  if (judged !== undefined && metrics[judged] === undefined) {
+    const names = Object.keys(metrics).join(", ");
+    throw new OptionError(
+      `[train] checkpoint.best.metric is "${judged}", which evaluate didn't return; it has ${names}.`,
+    );
+  }
   const stored = Object.entries(metrics).map(([name, value]) => [name, Number.isFinite(value) ? value : null] as const);
   run.evaluation = { step, metrics: Object.fromEntries(stored) };
   return { type: "evaluation", step, metrics };
@@ -186,16 +203,11 @@ function isBest({ checkpoint }: ResolvedTrainOptions, run: RunState): boolean {
   const { step, evaluation, best } = run;
   if (checkpoint?.best === undefined || evaluation?.step !== step) return false;
   const { metric, highest = false } = checkpoint.best;
-  const value = evaluation.metrics[metric];
-  if (value === undefined) {
-    const names = Object.keys(evaluation.metrics).join(", ");
-    throw new OptionError(
-      `[train] checkpoint.best.metric is "${metric}", which evaluate didn't return; it has ${names}.`,
-    );
-  }
+  // What the run was resumed with may have been measured before it was judged by this metric.
+  const value = evaluation.metrics[metric] ?? null;
   if (value === null || (best !== null && !(highest ? value > best.value : value < best.value)))
     return best?.step === step;
-  run.best = { step, value };
+  run.best = { step, value, metric, highest };
   return true;
 }
 

@@ -159,7 +159,11 @@ function withRun(command: Command): Command {
       0,
     )
     .option("--limit <n>", "only the first samples of the set", positiveInteger)
-    .option("--concurrency <n>", "most requests at a time; it starts at 4", positiveInteger, 64)
+    .option(
+      "--concurrency <n>",
+      "most requests at a time (default: 64, of which an endpoint gets 4 at first; 8 in one batch of a local model)",
+      positiveInteger,
+    )
     .option("--rpm <n>", "most requests a minute", positive)
     .option("--tpm <n>", "most tokens a minute", positive)
     .option("--retries <n>", "tries after the first", wholeNumber, 5)

@@ -84,11 +84,11 @@ async function requireFittingCheckpoint(folder: string, config: TrainingConfig, 
 /** The settings that decide a run's numbers, but for its length. */
 function decisive(config: TrainingConfig) {
   const { training: _, device: __, ...settings } = toJson(config);
-  const { zLoss = 0, labelSmoothing = 0, routerBiasRate, averageDecay } = config.training;
+  const { zLoss = 0, labelSmoothing = 0, routerBiasRate, averageDecay, lossScale } = config.training;
   return {
     dtype: "float32",
     ...settings,
-    training: toJson(defined({ zLoss, labelSmoothing, routerBiasRate, averageDecay })),
+    training: toJson(defined({ zLoss, labelSmoothing, routerBiasRate, averageDecay, lossScale })),
   };
 }
 

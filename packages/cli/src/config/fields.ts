@@ -29,6 +29,9 @@ export const wholeNumber = () =>
 export const positiveNumber = () => numberWhere("a positive number", (value) => value > 0);
 export const nonNegativeNumber = () => numberWhere("a number of at least 0", (value) => value >= 0);
 export const finiteNumber = () => numberWhere("a number", () => true);
+/** 2ⁿ with an integer n. */
+export const powerOfTwo = () =>
+  numberWhere("a power of two", (value) => value > 0 && 2 ** Math.round(Math.log2(value)) === value);
 /** In [0, 1), as decay rates are. */
 export const decayRate = () => numberWhere("a number in [0, 1)", (value) => value >= 0 && value < 1);
 /** In (0, 1), as shares of data are. */
@@ -56,6 +59,18 @@ export function oneOf<const T extends readonly string[]>(values: T) {
   return z.custom<T[number]>((value) => typeof value === "string" && values.includes(value), {
     error: ({ input }) => `expected one of ${list}; received ${show(input)}.${suggestion(input, values)}`,
   });
+}
+
+/** `true`, `false` or one of these. */
+export function flagOrOneOf<const T extends readonly string[]>(values: T) {
+  const list = values.map((value) => `"${value}"`).join(", ");
+  return z.custom<boolean | T[number]>(
+    (value) => typeof value === "boolean" || (typeof value === "string" && values.includes(value)),
+    {
+      error: ({ input }) =>
+        `expected true, false or one of ${list}; received ${show(input)}.${suggestion(input, values)}`,
+    },
+  );
 }
 
 /** `"auto"`, `"cpu"`, `"cuda"`, `"cuda:1"`, … */

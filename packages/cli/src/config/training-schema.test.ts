@@ -66,8 +66,18 @@ describe("trainingSchema", () => {
     ],
     [
       "a dtype that isn't for training",
-      { dtype: "float16" },
-      /^dtype: expected one of "float32", "bfloat16"; received "float16"\. Did you mean "bfloat16"\?$/,
+      { dtype: "float61" },
+      /^dtype: expected one of "float32", "bfloat16", "float16"; received "float61"\. Did you mean "float16"\?$/,
+    ],
+    [
+      "a loss scale that is no power of two",
+      { training: { lossScale: { initialScale: 1000 } } },
+      /^training\.lossScale\.initialScale: expected a power of two; received 1000\.$/,
+    ],
+    [
+      "what can't be computed again",
+      { training: { recompute: "blocks" } },
+      /^training\.recompute: expected true, false or one of "block", "selective", "activations"; received "blocks"\. Did you mean "block"\?$/,
     ],
     ["a name that leaves the folder", { name: "../up" }, /^name: expected a name of letters/],
     [

@@ -1,4 +1,5 @@
 /** The JSON of a training run: model, data, optimizer, length. */
+import { recomputeChoices } from "@llmeff/models";
 import { z } from "zod";
 import {
   byKind,
@@ -6,6 +7,7 @@ import {
   deviceChoice,
   finiteNumber,
   flag,
+  flagOrOneOf,
   folderName,
   list,
   nonNegativeNumber,
@@ -13,6 +15,7 @@ import {
   oneOf,
   positiveInteger,
   positiveNumber,
+  powerOfTwo,
   properFraction,
   show,
   text,
@@ -142,6 +145,14 @@ const data = byKind(
   ],
 );
 
+/** `LossScaleOptions` of the training loop. */
+const lossScale = object({
+  initialScale: powerOfTwo().optional(),
+  growthFactor: powerOfTwo().optional(),
+  backoffFactor: powerOfTwo().optional(),
+  growthInterval: positiveInteger().optional(),
+});
+
 const training = object({
   steps: positiveInteger(),
   /** Steps between evaluations; default a tenth of all. */
@@ -157,8 +168,10 @@ const training = object({
   averageDecay: decayRate().optional(),
   /** Step of the routers' biases, of `model.experts.routerBias`; default 0.001. */
   routerBiasRate: positiveNumber().optional(),
-  /** Keep of each block its input only, and compute the rest again in the backward pass: less memory, more time; default false. */
-  recompute: flag().optional(),
+  /** Keep less of each block for the backward pass, which computes it again: less memory, more time; `true` is `"block"`. Default false. */
+  recompute: flagOrOneOf(recomputeChoices).optional(),
+  /** How the losses of float16 parameters are scaled. */
+  lossScale: lossScale.optional(),
   /** Replay captured steps where a GPU would wait; default false. */
   captureStep: flag().optional(),
   /** Operations that the device can do in a second, for the utilization; default that of a known GPU in bfloat16. */
@@ -174,7 +187,7 @@ const training = object({
 });
 
 /** What a model can be trained in. */
-export const trainingDTypes = ["float32", "bfloat16"] as const;
+export const trainingDTypes = ["float32", "bfloat16", "float16"] as const;
 export type TrainingDType = (typeof trainingDTypes)[number];
 
 export const trainingSchema = object({
@@ -183,7 +196,7 @@ export const trainingSchema = object({
   seed: wholeNumber().optional(),
   /** Where the model runs; default what `LLMEFF_DEVICE` says, else the CPU. */
   device: deviceChoice().optional(),
-  /** Of parameters and activations; the optimizer keeps float32 masters of bfloat16 parameters. Default float32. */
+  /** Of parameters and activations; the optimizer keeps float32 masters of 16-bit parameters. Default float32. */
   dtype: oneOf(trainingDTypes).optional(),
   model,
   data,

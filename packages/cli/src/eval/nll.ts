@@ -3,7 +3,7 @@ import { mkdir } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import { readText, streamJsonl, streamParquet } from "@llmeff/data";
 import { type NllPositions, nllPosition, nllReport, tokensLabel } from "@llmeff/longcontext";
-import { type Cell, createProgress, renderTextTable, writeFileAtomic, writeReport } from "@llmeff/report";
+import { type Cell, createProgress, formatNumber, renderTextTable, writeFileAtomic, writeReport } from "@llmeff/report";
 import type { DeviceChoice } from "@llmeff/tensor";
 import { formatJson } from "../config/format-json.js";
 import { exitCodes, UsageError } from "../errors.js";
@@ -35,8 +35,11 @@ export async function nllCommand(io: Io, files: readonly string[], options: NllC
     );
   }
   return interruptible(io, async (signal) => {
+    let total = 0;
+    for await (const _ of documents(io, files, options, signal)) total++;
+    if (total === 0) throw new UsageError(`[eval nll] there is no document in ${files.join(", ")}.`);
     const results: NllPositions[] = [];
-    for (const one of words) results.push(await measured(io, one, files, options, signal));
+    for (const one of words) results.push(await measured(io, one, files, options, total, signal));
     const written = await write(io, files, options, results);
     if (json) print(io, JSON.stringify({ files: written, results }));
     else print(io, `${table(io, results)}\nreport: ${written.html}`);
@@ -49,24 +52,19 @@ async function measured(
   words: string,
   files: readonly string[],
   options: NllCommandOptions,
+  total: number,
   signal: AbortSignal,
 ): Promise<NllPositions> {
   const { model } = await openModel(io, words, options);
-  const { tokens = model.contextWindow, positions, limit } = options;
-  const progress = createProgress({ stream: io.stderr, total: limit ?? 1, label: model.id, env: io.env });
+  const { tokens = model.documentWindow ?? model.contextWindow, positions } = options;
+  const progress = createProgress({ stream: io.stderr, total, label: model.id, env: io.env });
   try {
-    const result = await nllPosition(model, documents(io, files, options, signal), {
+    return await nllPosition(model, documents(io, files, options, signal), {
       signal,
       ...(tokens === undefined ? {} : { maxTokens: tokens }),
       ...(positions === undefined ? {} : { positions }),
-      onDocument: (read) =>
-        progress.update(Math.min(read.documents, limit ?? 1), {
-          tokens: read.tokens,
-          note: `${read.documents} documents`,
-        }),
+      onDocument: ({ documents, tokens }) => progress.update(documents, { tokens }),
     });
-    if (result.documents === 0) throw new UsageError(`[eval nll] there is no document in ${files.join(", ")}.`);
-    return result;
   } finally {
     progress.finish();
     await model.close?.();
@@ -116,7 +114,7 @@ async function write(
     { name: "Tokens of a document at the most", value: tokens ?? "what the model takes" },
     ...results.map(({ model, documents, tokens }) => ({
       name: model,
-      value: `${documents} documents, ${tokens} tokens`,
+      value: `${formatNumber(documents)} documents, ${formatNumber(tokens)} tokens`,
     })),
   ];
   await mkdir(folder, { recursive: true });

@@ -1,6 +1,7 @@
 /** Models by the words of the command line: an address, a checkpoint, or a stand-in. */
 import { resolve } from "node:path";
 import {
+  type ConcurrencyOptions,
   type EvalModel,
   echoModel,
   type HttpModelOptions,
@@ -13,6 +14,7 @@ import { localModel } from "@llmeff/longcontext/local";
 import type { DeviceChoice } from "@llmeff/tensor";
 import { UsageError } from "../errors.js";
 import type { Io } from "../io.js";
+import { loadChatTemplate } from "../run/chat-template.js";
 import { loadModel } from "../run/load-model.js";
 
 export interface ModelOptions {
@@ -25,15 +27,19 @@ export interface ModelOptions {
   context?: number;
   /** Seconds to the first byte of a reply. */
   timeout?: number;
+  /** Most requests at a time. */
+  concurrency?: number;
   device?: DeviceChoice;
 }
 
 export interface OpenedModel {
   model: EvalModel;
-  /** Requests at a time that make sense. */
-  mostRequests?: number;
+  concurrency: ConcurrencyOptions;
   kind: "http" | "local" | "mock";
 }
+
+/** Requests at a time at the most, unless it is said: of an endpoint, which is asked fewer at first; and in the batch of a local model. */
+const mostRequests = { endpoint: 64, local: 8 } as const;
 
 const standIns = { oracle: oracleModel, echo: echoModel, random: randomModel } as const;
 
@@ -44,14 +50,17 @@ const standIns = { oracle: oracleModel, echo: echoModel, random: randomModel } a
  * @throws {UsageError} if the words name no model
  */
 export async function openModel(io: Io, words: string, options: ModelOptions): Promise<OpenedModel> {
+  const { concurrency: max = mostRequests.endpoint } = options;
   const [, scheme = "", rest = ""] = /^(\w+):(.*)$/.exec(words) ?? [];
   if (scheme === "mock") {
     if (!(rest in standIns))
       throw new UsageError(`[eval] there is no mock "${rest}": ${Object.keys(standIns).join(", ")}.`);
-    return { model: standIns[rest as keyof typeof standIns](), kind: "mock" };
+    return { model: standIns[rest as keyof typeof standIns](), concurrency: { max }, kind: "mock" };
   }
-  if (scheme === "local") return { model: await openLocal(io, rest, options.device), mostRequests: 1, kind: "local" };
-  if (scheme === "http" || scheme === "https") return { model: await openEndpoint(io, words, options), kind: "http" };
+  if (scheme === "local") return { ...(await openLocal(io, rest, options)), kind: "local" };
+  if (scheme === "http" || scheme === "https") {
+    return { model: await openEndpoint(io, words, options), concurrency: { max }, kind: "http" };
+  }
   throw new UsageError(
     `[eval] expected a model as http://host/v1#name, local:FOLDER or mock:oracle; received "${words}".`,
   );
@@ -96,19 +105,31 @@ function keyVariable({ env }: Io, url: string, named: string | undefined): strin
   return env.LLMEFF_API_KEY ? "LLMEFF_API_KEY" : undefined;
 }
 
-async function openLocal(io: Io, path: string, device: DeviceChoice | undefined): Promise<EvalModel> {
+async function openLocal(
+  io: Io,
+  path: string,
+  { device, concurrency: batch = mostRequests.local }: ModelOptions,
+): Promise<Omit<OpenedModel, "kind">> {
   const loaded = await loadModel(resolve(io.cwd, path), { device });
-  const { model, params, tokenizer, checkpoint } = loaded;
-  if (tokenizer === undefined) {
-    loaded[Symbol.dispose]();
-    throw new UsageError(`[eval] ${checkpoint} was trained on a generated task, not on text; it can't read prompts.`);
-  }
-  const local = localModel(model, params, tokenizer, { id: path, tokenizerId: `local:${path}` });
-  return {
-    ...local,
-    close: async () => {
+  try {
+    const { model, params, tokenizer, checkpoint, stopTokens, source } = loaded;
+    if (tokenizer === undefined) {
+      throw new UsageError(
+        `[eval] ${checkpoint} has no tokenizer: it was trained on a generated task, or lies without its tokenizer.json. It can't read prompts.`,
+      );
+    }
+    const template = source === undefined ? undefined : await loadChatTemplate(checkpoint);
+    const local = localModel(model, params, tokenizer, {
+      ...{ id: path, tokenizerId: `local:${path}`, stopTokens, batch },
+      chatTemplate: template && ((messages) => template.render(messages)),
+    });
+    const close = async () => {
       await local.close?.();
       loaded[Symbol.dispose]();
-    },
-  };
+    };
+    return { model: { ...local, close }, concurrency: { start: batch, max: batch } };
+  } catch (error) {
+    loaded[Symbol.dispose]();
+    throw error;
+  }
 }

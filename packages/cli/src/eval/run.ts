@@ -30,7 +30,6 @@ export interface RunCommandOptions extends SetOptions, ModelOptions {
   /** Null leaves it to the model. */
   temperature: number | null;
   limit?: number;
-  concurrency: number;
   rpm?: number;
   tpm?: number;
   retries: number;
@@ -166,11 +165,11 @@ async function ask(io: Io, options: RunCommandOptions, prepared: Prepared, signa
   }
 }
 
-function runModel({ model, mostRequests }: OpenedModel, options: RunCommandOptions): RunModel {
-  const { price, concurrency, rpm, tpm, retries } = options;
+function runModel({ model, concurrency }: OpenedModel, options: RunCommandOptions): RunModel {
+  const { price, rpm, tpm, retries } = options;
   return {
     model,
-    concurrency: { max: Math.min(concurrency, mostRequests ?? concurrency) },
+    concurrency,
     retries: { maxRetries: retries },
     rateLimits: {
       ...(rpm === undefined ? {} : { requestsPerMinute: rpm }),

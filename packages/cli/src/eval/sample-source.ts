@@ -92,8 +92,8 @@ export async function generatedSet(io: Io, path: string, options: SetOptions, to
   const origin = originOf(spec, tokens);
   const there = await readSummary(path);
   if (there !== undefined && isMadeFrom(there, origin)) return { path, summary: there };
-  const grids = spec.tasks.filter((name) => name === "niah_grid").length;
-  const total = (spec.tasks.length + 10 * grids) * spec.lengths.length * spec.count;
+  const times = tasksNamed(spec.tasks).reduce((sum, { times = 1 }) => sum + times, 0);
+  const total = times * spec.lengths.length * spec.count;
   const progress = createProgress({ stream: io.stderr, total, label: "samples", env: io.env });
   let made = 0;
   try {
@@ -136,7 +136,8 @@ export async function tokensFor(
     return { tokenizer: fromTokenizer(choice, await loadHuggingFaceTokenizer(path)) };
   }
   if (model === undefined) return { tokenizer: utf8Bytes };
-  if (model.tokenizer !== undefined) return { tokenizer: model.tokenizer };
+  const { tokenizer, overhead } = model;
+  if (tokenizer !== undefined) return { tokenizer, ...(overhead === undefined ? {} : { overhead }) };
   return calibratedTokens(model.id, await calibrationOf(io, model, folder, signal));
 }
 

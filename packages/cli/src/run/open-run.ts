@@ -5,6 +5,7 @@ import type { Tensor } from "@llmeff/tensor";
 import { averagedWeights, modelStates, type TrainOptions } from "@llmeff/train";
 import type { TrainingConfig } from "../config/training-schema.js";
 import { buildOptimizer } from "./build-optimizer.js";
+import { defined } from "./defined.js";
 import { disposeParams } from "./dispose-params.js";
 import { routerState, runObjective } from "./objective.js";
 import { type OpenedData, openData } from "./open-data.js";
@@ -33,6 +34,7 @@ export interface OpenedRun extends Disposable {
     | "data"
     | "gradientAccumulation"
     | "captureStep"
+    | "lossScale"
     | "seed"
     | "modelState"
     | "utilization"
@@ -62,6 +64,7 @@ export async function openRun(
     loop: {
       ...{ params, optimizer, seed, data: data.train, objective: runObjective(model, config, routers?.tensors) },
       ...{ gradientAccumulation: training.gradientAccumulation ?? 1, captureStep: training.captureStep ?? false },
+      ...(training.lossScale && { lossScale: defined(training.lossScale) }),
       ...(states.length > 0 && { modelState: modelStates(...states) }),
       ...(peakFlops !== undefined && { utilization: { flopsPerToken, peakFlops } }),
     },

@@ -2,7 +2,7 @@
 import { devices, type Tensor } from "@llmeff/tensor";
 
 /**
- * Dense bfloat16 products with float32 sums, operations a second, by their makers' data sheets. Names are matched so far that no other device has them: an
+ * Dense bfloat16 or float16 products with float32 sums, operations a second, by their makers' data sheets. Names are matched so far that no other device has them: an
  * L40 is no L4, an H100 NVL has fewer than the H100 that is called by its memory, and a MIG slice has a part only.
  */
 const bfloat16Peaks: readonly (readonly [name: RegExp, flops: number])[] = [
@@ -21,7 +21,7 @@ export function bfloat16PeakOf(name: string): number | undefined {
 
 /** Operations a second of the device that a parameter is on, for products of its dtype; undefined where nobody has said. */
 export function peakFlopsOf({ device, dtype }: Pick<Tensor, "device" | "dtype">): number | undefined {
-  if (dtype !== "bfloat16") return undefined;
+  if (dtype !== "bfloat16" && dtype !== "float16") return undefined;
   const name = devices().find((one) => one.device === device)?.name;
   return name === undefined ? undefined : bfloat16PeakOf(name);
 }

@@ -27,8 +27,8 @@ export class Recorder {
   step(event: StepEvent): void {
     const { type: _, step, ...rest } = event;
     this.#metrics.append({ step, ...rest });
-    const { loss, learningRate, gradNorm, tokensPerSecond, mfu } = event;
-    const shown = defined({ loss, learningRate, tokensPerSecond, gradNorm, mfu }) as Record<string, number>;
+    const { loss, learningRate, gradNorm, tokensPerSecond, mfu, lossScale } = event;
+    const shown = defined({ loss, learningRate, tokensPerSecond, gradNorm, mfu, lossScale }) as Record<string, number>;
     const tagged = Object.entries(shown).map(([name, value]) => [`train/${name}`, value] as const);
     this.#events.scalars(Object.fromEntries(tagged), step);
   }

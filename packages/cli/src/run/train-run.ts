@@ -1,7 +1,7 @@
 /** One training run from its config: the loop with its files and its progress line. */
 import { join } from "node:path";
 import { createProgress, formatNumber, type Progress, type ProgressStatus } from "@llmeff/report";
-import { latestCheckpoint, type TrainEvent, train } from "@llmeff/train";
+import { latestCheckpoint, type StepEvent, type TrainEvent, train } from "@llmeff/train";
 import { lossUnit, type TrainingConfig } from "../config/training-schema.js";
 import type { Io } from "../io.js";
 import { errorName, evaluateRun, reaches } from "./evaluation.js";
@@ -23,7 +23,7 @@ export interface TrainRunOptions {
   io: Io;
   signal: AbortSignal;
   label?: string;
-  /** A line for every evaluation; default false. */
+  /** A line for every evaluation and every step that was passed over; default false. */
   verbose?: boolean;
 }
 
@@ -140,6 +140,7 @@ class RunView {
       this.#seconds = event.seconds;
       this.#recorder?.step(event);
       this.#status = { tokens: event.tokens - this.#startTokens, loss: event.loss };
+      if (this.#options.verbose && event.skipped) progress.message(skippedText(event));
       // The last step's line comes with its evaluation.
       if (event.step < training.steps) progress.update(event.step, this.#status);
       const due = event.step % pacing(this.#options.config).checkpointEvery === 0 || event.step === training.steps;
@@ -211,6 +212,11 @@ class RunView {
       ? `accuracy ${(100 * this.#value).toFixed(1)} %`
       : `validation ${this.#value.toFixed(3)} ${lossUnit(this.#options.config.data)}`;
   }
+}
+
+function skippedText({ step, gradNorm, lossScale }: StepEvent): string {
+  const scaled = lossScale === undefined ? "" : ` with the loss times ${formatNumber(lossScale)}`;
+  return `step ${formatNumber(step)} passed over: the gradients' norm is ${gradNorm}${scaled}`;
 }
 
 function resumedText(event: Extract<TrainEvent, { type: "resumed" }>): string {

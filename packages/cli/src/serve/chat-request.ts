@@ -2,8 +2,8 @@
 import { z } from "zod";
 import { object, oneOf, show, text } from "../config/fields.js";
 import { isObject } from "../config/merge.js";
+import type { ChatMessage } from "../run/chat-template.js";
 import { badField } from "./api-error.js";
-import type { ChatMessage } from "./chat-template.js";
 import { chatSharedFields, type GenerationRequest, parseBody, sharedSettings } from "./request-fields.js";
 
 export interface ChatRequest extends GenerationRequest {

@@ -6,10 +6,10 @@ import { flatPrompt } from "@llmeff/longcontext";
 import { BatchGenerator } from "@llmeff/models";
 import { LlmeffError } from "@llmeff/native/errors";
 import { UsageError } from "../errors.js";
+import { type ChatMessage, type ChatTemplate, loadChatTemplate } from "../run/chat-template.js";
 import { type LoadedModel, type LoadModelOptions, loadModel } from "../run/load-model.js";
 import type { WriteOptions } from "../run/write-text.js";
 import { ApiError, badField } from "./api-error.js";
-import { type ChatMessage, type ChatTemplate, loadChatTemplate } from "./chat-template.js";
 import type { CompletionRequest } from "./completion-request.js";
 import type { GenerationRequest } from "./request-fields.js";
 import { TokenTexts } from "./token-texts.js";
@@ -86,7 +86,7 @@ export class ServedModel implements AsyncDisposable {
   async chatPrompt(messages: readonly ChatMessage[], signal?: AbortSignal): Promise<Int32Array> {
     // A template writes the special tokens itself.
     const [text, addSpecialTokens] =
-      this.template === undefined ? [flatPrompt(messages), true] : [this.template.render(messages), false];
+      this.template === undefined ? [flatPrompt(messages), true] : [rendered(this.template, messages), false];
     const [ids] = await this.#encode("messages", [text], addSpecialTokens, signal);
     return ids!;
   }
@@ -191,4 +191,13 @@ export class ServedModel implements AsyncDisposable {
 /** Seeds of further answers lie far from each other, so that neighbouring seeds of two requests have no answers in common. */
 function seedOf(seed: number, n: number): number {
   return n === 0 ? seed : ((seed % 2 ** 52) + n * 2_654_435_761_001) % 2 ** 52;
+}
+
+function rendered(template: ChatTemplate, messages: readonly ChatMessage[]): string {
+  try {
+    return template.render(messages);
+  } catch (cause) {
+    const told = (cause as Error).message;
+    throw new ApiError(400, `The model's chat template refuses these messages: ${told}`, { param: "messages", cause });
+  }
 }

@@ -1,6 +1,7 @@
 /** What an evaluation asks of a model, wherever it runs, and what it gets back. */
 import { LlmeffError } from "@llmeff/native/errors";
 import type { Message, Sample } from "../sample.js";
+import type { Overhead } from "../tokens/budget.js";
 import type { Tokenizer } from "../tokens/tokenizer.js";
 
 /** Tokens of one reply, as the model counted them. */
@@ -64,6 +65,10 @@ export interface EvalModel {
   /** Tokens that prompt and reply may have together, if it is known. */
   readonly contextWindow?: number;
   readonly tokenizer?: Tokenizer;
+  /** What its way to write messages adds to their contents, where that is known. */
+  readonly overhead?: Overhead;
+  /** Tokens of a document that `tokenLogProbs` takes at the most; default `contextWindow`. */
+  readonly documentWindow?: number;
   /**
    * All that changes what it answers, beside the request: address, headers, further body fields. A part of the key under which a reply is
    * kept; it never holds a secret.
@@ -72,7 +77,7 @@ export interface EvalModel {
   /** @throws {ModelError} that says what is to be done about it */
   generate(request: GenRequest): Promise<GenResult>;
   /**
-   * Natural logarithm of the probability of each token given all before it; of the first, which has none before it, NaN.
+   * Natural logarithm of the probability of each token given all before it; NaN for the first, unless the model begins every text with a token of its own.
    *
    * @param options.from - the first position whose value is wanted; default 0
    * @param options.chunk - tokens of one pass

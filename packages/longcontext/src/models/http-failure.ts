@@ -10,7 +10,6 @@ const unknownModelPattern =
   /model[ _]not[ _]found|model [^.]{0,80}(?:does not exist|not found|not available)|unknown model/i;
 
 const retried = new Set([408, 409, 425, 429]);
-const overloads = new Set([429, 503, 529]);
 
 export interface FailureContext {
   url: URL;
@@ -48,7 +47,8 @@ export function failureOf(
   if (status < 500 && contextPattern.test(body)) return new ModelError("contextExceeded", `${answered}`, facts);
   if (status < 500 && filterPattern.test(body)) return new ModelError("refused", `${answered}`, facts);
   if (status >= 500 || retried.has(status)) {
-    return new ModelError("retry", answered, { ...facts, overloaded: overloads.has(status) });
+    // A server that fails may have too many requests, whatever it calls that; if not, nothing is lost but some time.
+    return new ModelError("retry", answered, { ...facts, overloaded: status === 429 || status >= 500 });
   }
   return new ModelError("error", answered, facts);
 }

@@ -1,4 +1,3 @@
-import { createServer } from "node:net";
 import { describe, expect, it } from "vitest";
 import { type Asked, type Behaviour, TestEndpoint } from "../../../../test/openai-endpoint.js";
 import { type GenRequest, ModelError } from "./eval-model.js";
@@ -129,6 +128,19 @@ describe("httpModel", () => {
     expect(error.overloaded).toBe(true);
   });
 
+  it.each([
+    [408, false],
+    [409, false],
+    [429, true],
+    [500, true],
+    [502, true],
+    [503, true],
+    [504, true],
+    [529, true],
+  ])("has a status %i tried again; whether with fewer at a time: %s", async (code, overloaded) => {
+    expect(await failure(status(code, "no"))).toMatchObject({ kind: "retry", overloaded });
+  });
+
   it.each<Behaviour>([
     { kind: "cut" },
     { kind: "unfinished" },
@@ -151,11 +163,8 @@ describe("httpModel", () => {
   });
 
   it("says that nobody listens", async () => {
-    const server = createServer();
-    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-    const { port } = server.address() as { port: number };
-    await new Promise((resolve) => server.close(resolve));
-    const error = await httpModel(`http://127.0.0.1:${port}/v1`, "m")
+    // Not the port of a server that was closed, which the next one that asks for any may get.
+    const error = await httpModel("http://127.0.0.1:1/v1", "m")
       .generate(request)
       .catch((thrown) => thrown);
     expect(error).toMatchObject({ kind: "retry", message: expect.stringContaining("Is the endpoint running?") });

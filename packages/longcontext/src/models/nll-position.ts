@@ -3,6 +3,7 @@ import { OptionError } from "@llmeff/native/errors";
 import { requireInteger } from "../require-integer.js";
 import { type NllBin, type NllPoint, nllBins, nllCurve } from "../stats/nll-curve.js";
 import { fitPowerLaw, type PowerLawFit } from "../stats/power-law.js";
+import type { Tokenizer } from "../tokens/tokenizer.js";
 import type { EvalModel } from "./eval-model.js";
 
 export interface NllOptions {
@@ -41,7 +42,7 @@ export async function nllPosition(
   documents: Iterable<string> | AsyncIterable<string>,
   options: NllOptions = {},
 ): Promise<NllPositions> {
-  const { tokenizer, contextWindow = Number.POSITIVE_INFINITY } = model;
+  const { tokenizer, contextWindow = Number.POSITIVE_INFINITY, documentWindow = contextWindow } = model;
   const { positions, maxTokens, chunk, onDocument, signal } = options;
   if (model.tokenLogProbs === undefined || tokenizer === undefined) {
     throw new OptionError(`[nllPosition] ${model.id} gives no log-probabilities. Use a model of this process.`);
@@ -51,15 +52,15 @@ export async function nllPosition(
   let tokens = 0;
   for await (const text of documents) {
     signal?.throwIfAborted();
-    const ids = Int32Array.from(tokenizer.encode(text)).subarray(0, maxTokens);
-    if (ids.length > contextWindow) {
+    const ids = Int32Array.from(firstTokens(tokenizer, text, maxTokens)).subarray(0, maxTokens);
+    if (ids.length > documentWindow) {
       throw new OptionError(
-        `[nllPosition] document ${losses.length} has ${ids.length} tokens, and ${model.id} takes ${contextWindow}. Give maxTokens, to read the first ones of each.`,
+        `[nllPosition] document ${losses.length} has ${ids.length} tokens, and ${model.id} takes ${documentWindow}. Give maxTokens, to read the first ones of each.`,
       );
     }
     const logProbs = await model.tokenLogProbs(ids, chunk === undefined ? {} : { chunk });
-    // The first token has nothing before it.
-    losses.push(logProbs.subarray(1).map((value) => -value));
+    // A first token with nothing before it has no loss.
+    losses.push(logProbs.subarray(Number.isNaN(logProbs[0]) ? 1 : 0).map((value) => -value));
     tokens += ids.length;
     onDocument?.({ documents: losses.length, tokens });
   }
@@ -73,4 +74,17 @@ export async function nllPosition(
           known.map(({ mean }) => mean!),
         );
   return { model: model.id, documents: losses.length, tokens, points, bins: nllBins(losses), fit };
+}
+
+/** So many tokens behind those wanted, that none of these depends on where the text was cut. */
+const spareTokens = 64;
+
+/** Tokens of a text, the first `most` at least, without reading much more of it than these take: of a novel they may be a page. */
+function firstTokens(tokenizer: Tokenizer, text: string, most = Number.POSITIVE_INFINITY): ArrayLike<number> {
+  for (let length = 8 * (most + spareTokens); length < text.length; length *= 2) {
+    // Between words, which tokens seldom cross.
+    const ids = tokenizer.encode(text.slice(0, Math.max(0, text.lastIndexOf(" ", length))));
+    if (ids.length >= most + spareTokens) return ids;
+  }
+  return tokenizer.encode(text);
 }

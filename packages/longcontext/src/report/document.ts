@@ -24,6 +24,7 @@ import {
   type TaskResult,
   taskLabel,
 } from "./aggregate.js";
+import { learningCurve } from "./learning-curve.js";
 import { likelihoodSection, type NllResult } from "./likelihood.js";
 import { tokensLabel } from "./tokens-label.js";
 
@@ -103,6 +104,7 @@ function taskSection(task: string, { results }: Aggregate): Section {
   const own = results.filter((result) => result.task === task);
   const blocks: Block[] = [
     curveChart(task, own),
+    ...learningCurve(task, own),
     lengthTable(own),
     ...own.flatMap((result) => (result.heatMap === null ? [] : [depthMap(result)])),
     ...complexityTable(own),

@@ -146,6 +146,24 @@ describe("evaluationReport", () => {
     expect((JSON.parse(data) as { samples: { rows: unknown[] } }).samples.rows).toHaveLength(24);
   });
 
+  it("draws the score against the examples shown, where that is what differs", () => {
+    const pairs = [1, 16, 16, 256].map((complexity, i) =>
+      record({ id: `p${i}`, task: "conlang", variant: "conlang_pairs", complexity, score: [0.1, 0.2, 0.4, 0.5][i]! }),
+    );
+    const titles = (records: ResultRecord[]) =>
+      evaluationReport({ header, records }).sections.flatMap(({ blocks }) =>
+        blocks.flatMap((block) => (block.kind === "lineChart" ? [block] : [])),
+      );
+    const [, curve] = titles(pairs);
+    expect(curve).toMatchObject({ title: "In-context learning", x: { label: "sentence pairs", scale: "log2" } });
+    const [{ name, x, y, low, high }] = curve!.series as [Series];
+    expect([name, x]).toEqual(["a", [1, 16, 256]]);
+    for (const [i, mean] of [0.1, 0.3, 0.5].entries()) expect(y[i]).toBeCloseTo(mean, 12);
+    expect([low![0], high![2]]).toEqual([0.1, 0.5]);
+    expect(titles(pairs.slice(0, 1)).map(({ title }) => title)).not.toContain("In-context learning");
+    expect(titles(grid).map(({ title }) => title)).not.toContain("In-context learning");
+  });
+
   it("stays under 3 MB for ten thousand samples", () => {
     const many = Array.from({ length: 10_000 }, (_, i) =>
       record({

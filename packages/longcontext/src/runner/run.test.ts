@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { type Behaviour, TestEndpoint, tokensOf } from "../../../../test/openai-endpoint.js";
 import { plainSample, plainSamples, scorePlain } from "../../test/samples.js";
+import { numberOf, trouble } from "../../test/trouble.js";
 import { type EvalModel, ModelError } from "../models/eval-model.js";
 import { httpModel } from "../models/http-model.js";
 import type { Clock } from "./clock.js";
@@ -56,36 +57,9 @@ async function records(): Promise<ResultRecord[]> {
   return all;
 }
 
-function numberOf(prompt: string): number {
-  return Number(/number(\d+)/.exec(prompt)![1]);
-}
-
-/** By number and try, always the same: of 500 requests about 40 % meet trouble first. */
-function trouble(number: number, times: number): Behaviour {
-  const answer: Behaviour = { kind: "answer" };
-  if (number % 50 === 7) return { kind: "status", status: 500 };
-  if (times > 1 + (number % 3)) return answer;
-  switch (number % 10) {
-    case 1:
-      return { kind: "status", status: 429, headers: { "retry-after": "3" } };
-    case 2:
-      return { kind: "status", status: 500 };
-    case 3:
-      return { ...answer, delayMs: 15 };
-    case 4:
-      return { kind: "cut" };
-    case 5:
-      return { kind: "garbage" };
-    case 6:
-      return { kind: "unfinished" };
-    default:
-      return answer;
-  }
-}
-
 describe("runEvaluation", () => {
   it("answers or counts each of 500 samples of an endpoint full of trouble, and pays what the server bills", async () => {
-    await using endpoint = await TestEndpoint.start(({ prompt, times }) => trouble(numberOf(prompt), times));
+    await using endpoint = await TestEndpoint.start(({ prompt, times }) => trouble(prompt, times, "3"));
     const model = httpModel(endpoint.url, "m");
     const prices = { input: 3, output: 15, cachedInput: 0.3 };
     const summary = await runEvaluation(

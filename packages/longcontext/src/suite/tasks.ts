@@ -3,6 +3,7 @@ import { OptionError } from "@llmeff/native/errors";
 import type { Sample } from "../sample.js";
 import { CONDITIONS, type Condition } from "../tasks/conlang/book.js";
 import { conlang } from "../tasks/conlang/conlang.js";
+import { longestIclSample } from "../tasks/conlang/icl-scaling.js";
 import { commonWords } from "../tasks/counting/common-words.js";
 import { frequentWords } from "../tasks/counting/frequent-words.js";
 import { docQa } from "../tasks/doc-qa/doc-qa.js";
@@ -26,6 +27,8 @@ export interface EvalTask {
   readonly name: string;
   /** One line for people. */
   readonly about: string;
+  /** Samples for each that is asked for; default 1. */
+  readonly times?: number;
   /** The samples of one length. The same seed gives the same cores at every length. */
   samples(options: TaskOptions): Iterable<Sample>;
 }
@@ -66,11 +69,26 @@ const GRID_DEPTHS = 11;
 const grid: EvalTask = {
   name: "niah_grid",
   about: `one needle at ${GRID_DEPTHS} depths: the heat map`,
+  times: GRID_DEPTHS,
   *samples({ count, haystack, ...options }) {
     for (const depth of needleDepths(GRID_DEPTHS)) {
       for (let index = 0; index < count; index++) {
         yield niah({ ...options, index }, { placement: { adjacent: depth / 100 }, ...(haystack && { haystack }) });
       }
+    }
+  },
+};
+
+/** Fresh pairs for each test sentence, as in Gemini's report. */
+const PAIR_DRAWS = 3;
+
+const pairs: EvalTask = {
+  name: "conlang_pairs",
+  about: "from as many sentence pairs as fit, 1 to 4096: in-context learning",
+  times: PAIR_DRAWS,
+  *samples({ count, haystack: _, ...options }) {
+    for (let index = 0; index < count; index++) {
+      for (let draw = 0; draw < PAIR_DRAWS; draw++) yield longestIclSample({ ...options, index }, { draw });
     }
   },
 };
@@ -103,6 +121,7 @@ export const TASKS: readonly EvalTask[] = [
       conlang(options, { condition }),
     ),
   ),
+  pairs,
   task("vt", "variables assigned to each other (RULER vt)", (options) => variableTracking(options)),
   task("cwe", "the most common words of a list (RULER cwe)", (options) => commonWords(options)),
   task("fwe", "the most frequent coded words (RULER fwe)", (options) => frequentWords(options)),

@@ -2,7 +2,14 @@ export { CONDITIONS, type Condition } from "./conlang/book.js";
 export { type ConlangMeta, type ConlangParams, conlang, type Direction } from "./conlang/conlang.js";
 export { englishReferences, englishSentence } from "./conlang/english.js";
 export type { Clause, Grammar, NounPhrase } from "./conlang/grammar.js";
-export { ICL_PAIRS, type IclMeta, type IclOptions, type IclParams, iclSample } from "./conlang/icl-scaling.js";
+export {
+  ICL_PAIRS,
+  type IclMeta,
+  type IclOptions,
+  type IclParams,
+  iclSample,
+  longestIclSample,
+} from "./conlang/icl-scaling.js";
 export { constructedSentence } from "./conlang/realize.js";
 export { type CommonWordsMeta, type CommonWordsParams, commonWords } from "./counting/common-words.js";
 export { type FrequentWordsMeta, type FrequentWordsParams, frequentWords } from "./counting/frequent-words.js";

@@ -231,10 +231,12 @@ export class BatchGenerator {
   }
 
   #join(sequence: Sequence, caches: SequenceCaches): void {
-    const { prompt } = sequence.request;
+    const { prompt, onJoin } = sequence.request;
+    const { length } = caches.cache;
     sequence.begin(caches);
-    this.#prompts.reused += caches.cache.length;
-    this.#prompts.read += prompt.length - caches.cache.length;
+    this.#prompts.reused += length;
+    this.#prompts.read += prompt.length - length;
+    onJoin?.(length);
   }
 
   /** Who remembers most of the beginning of a prompt, or is about to: sequences in the batch, and ended ones. */

@@ -31,6 +31,8 @@ export interface SequenceOptions extends SamplingOptions {
    * `dynamic` rotary scaling beyond the original length, nor with a `prefix`, whose positions would not be scored as in one pass.
    */
   cache?: KvCache;
+  /** Told, when the sequence joins the batch, how many leading tokens of its prompt are remembered and don't go through the model. */
+  onJoin?: (remembered: number) => void;
   signal?: AbortSignal;
 }
 
@@ -73,6 +75,7 @@ export interface Request {
   indivisible: number;
   /** The caller's. */
   cache: KvCache | undefined;
+  onJoin: ((remembered: number) => void) | undefined;
   signal: AbortSignal | undefined;
 }
 
@@ -125,6 +128,7 @@ export function resolveRequest(config: ResolvedConfig, prompt: ArrayLike<number>
     prefix,
     indivisible,
     cache: options.cache,
+    onJoin: options.onJoin,
     signal: options.signal,
   };
 }

@@ -1,10 +1,14 @@
+/** Places behind those of the prompt, so that its ids are not copied again for the first that is drawn. */
+const room = 1024;
+
 /** Ids that go on being drawn, four bytes each: those of a prompt of millions are copied in milliseconds. */
 export class TokenIds {
   #values: Int32Array;
   #length: number;
 
   constructor(ids: ArrayLike<number>) {
-    this.#values = new Int32Array(ids);
+    this.#values = new Int32Array(ids.length + room);
+    this.#values.set(ids);
     this.#length = ids.length;
   }
 

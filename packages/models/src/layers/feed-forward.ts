@@ -6,6 +6,7 @@ import {
   linear,
   linearAdd,
   linearMany,
+  marked,
   mul,
   relu,
   square,
@@ -34,23 +35,29 @@ export function takesAlong({ feedForward, feedForwardBias }: FeedForwardConfig):
   return feedForward === "swiglu" && !feedForwardBias;
 }
 
+/** What the widest activations of a feed-forward part are computed under, for checkpoints to name them. */
+export const hiddenMark = "feedForward.hidden";
+
 /** `down(act(gate x) ∘ up x)` or `down(act(up x))`; with `along`, of the norm of `x` and added to the stream. */
 export function feedForward(config: FeedForwardConfig, parameter: Lookup, x: Tensor, along?: Along): Tensor {
+  const weight = parameter("down_proj.weight");
+  const inner = marked(hiddenMark, () => hidden(config, parameter, x, along));
+  if (along !== undefined) return linearAdd(along.residual, inner, weight);
+  return linear(inner, weight, config.feedForwardBias ? parameter("down_proj.bias") : undefined);
+}
+
+function hidden(config: FeedForwardConfig, parameter: Lookup, x: Tensor, along: Along | undefined): Tensor {
   const weight = (name: string) => parameter(`${name}_proj.weight`);
   const bias = (name: string) => (config.feedForwardBias ? parameter(`${name}_proj.bias`) : undefined);
-  const down = (inner: Tensor) => linear(inner, weight("down"), bias("down"));
-  if (takesAlong(config)) {
-    const inner = swigluLinear(x, weight("gate"), weight("up"), { norm: along?.norm });
-    return along === undefined ? down(inner) : linearAdd(along.residual, inner, weight("down"));
-  }
+  if (takesAlong(config)) return swigluLinear(x, weight("gate"), weight("up"), { norm: along?.norm });
   if (isGated(config)) {
     const [gate, up] = config.feedForwardBias
       ? [linear(x, weight("gate"), bias("gate")), linear(x, weight("up"), bias("up"))]
       : linearMany(x, [weight("gate"), weight("up")] as const);
-    return down(gated(config, gate, up));
+    return gated(config, gate, up);
   }
-  if (config.feedForward === "relu2") return down(square(linear(x, weight("up"), bias("up"), { activation: "relu" })));
-  return down(linear(x, weight("up"), bias("up"), { activation: config.feedForward === "gelu" ? "gelu" : "geluErf" }));
+  if (config.feedForward === "relu2") return square(linear(x, weight("up"), bias("up"), { activation: "relu" }));
+  return linear(x, weight("up"), bias("up"), { activation: config.feedForward === "gelu" ? "gelu" : "geluErf" });
 }
 
 /** The matrices of all experts: `[E, F, C]`, and `[E, C, F]` of `down`. Without `gate` they are plain. */
@@ -78,5 +85,5 @@ export function expertsForward(
     if (gate === undefined) return activated(config, groupedMatmul(x, turned(up), counts));
     return gated(config, ...groupedMatmulMany(x, [turned(gate), turned(up)] as const, counts));
   };
-  return groupedMatmul(hidden(), turned(down), counts);
+  return groupedMatmul(marked(hiddenMark, hidden), turned(down), counts);
 }

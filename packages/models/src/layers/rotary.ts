@@ -7,6 +7,7 @@ import {
   type RopeAngles,
   rope,
   ropeTables,
+  scope,
   slice,
   type Tensor,
 } from "@llmeff/tensor";
@@ -94,17 +95,22 @@ export class RotaryTables {
     const made = this.#tables.get(key) ?? [];
     const longest = made.at(-1);
     if (longest !== undefined && longest.cos.shape[0]! >= length) return longest;
-    const room = Math.max(length, 2 * (longest?.cos.shape[0] ?? firstPositions / 2));
-    const tables = this.#make(Math.min(most, room), dtype, device);
-    keep([tables.cos, tables.sin]);
+    const known = longest?.cos.shape[0] ?? 0;
+    const room = Math.min(most, Math.max(length, 2 * known, firstPositions));
+    const tables = keep(scope(() => this.#grown(longest, this.#make(room - known, dtype, device, known))));
     this.#tables.set(key, [...made, tables]);
     return tables;
   }
 
-  #make(length: number, dtype: "float32" | "float64", device: Device): RopeAngles {
+  /** What is known, with further rows behind it. */
+  #grown(known: RopeAngles | undefined, further: RopeAngles): RopeAngles {
+    return known === undefined ? further : joinedAngles([known, further]);
+  }
+
+  #make(length: number, dtype: "float32" | "float64", device: Device, start = 0): RopeAngles {
     const { rotaryDim, ropeBase: base, ropeScaling, ropeInterleaved: interleaved } = this.config;
     const scaling = ropeScaling === undefined ? {} : { scaling: ropeScaling };
-    return { ...ropeTables(length, rotaryDim, { base, ...scaling, dtype, device }), interleaved };
+    return { ...ropeTables(length, rotaryDim, { base, ...scaling, start, dtype, device }), interleaved };
   }
 
   dispose(): void {

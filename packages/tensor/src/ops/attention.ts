@@ -1,5 +1,5 @@
 import { engine, OptionError, ShapeError } from "@llmeff/native";
-import { defineOp } from "../autograd.js";
+import { defineOp, type ForwardContext } from "../autograd.js";
 import { commonDevice } from "../device.js";
 import { accumulationDType } from "../dtype.js";
 import { scope } from "../scope.js";
@@ -79,14 +79,39 @@ function gradientPlaces(q: Tensor, k: Tensor, v: Tensor): [dq: Tensor, dk: Tenso
   return pieces(Tensor.allocate(q.dtype, [B, T, H + 2 * K, D]), 2, [H, K, K]) as [Tensor, Tensor, Tensor];
 }
 
+interface Operands {
+  q: Tensor;
+  k: Tensor;
+  v: Tensor;
+  /** Cosines and sines, if queries and keys are turned. */
+  tables: readonly Tensor[];
+}
+
+/** What the kernels take of the inputs of the op. */
+function operandsOf(inputs: readonly Tensor[], { interleaved }: Settings): Operands {
+  const tables = inputs.slice(3).map(contiguous);
+  const [cos, sin] = tables;
+  const [given, keys, v] = inputs.map(rows) as [Tensor, Tensor, Tensor];
+  const [q, k] = cos && sin ? turned(given, keys, { cos, sin, interleaved }) : [given, keys];
+  return { q, k, v, tables };
+}
+
+function saveOperands(
+  context: ForwardContext,
+  { q, k, v, tables }: Operands,
+  { masks }: Settings,
+  results: readonly [Tensor, Tensor],
+): void {
+  context.save(q, k, v, ...results, ...masks.filter((mask) => mask !== null), ...tables);
+}
+
 const attentionOp = defineOp<Settings, readonly [Tensor, Tensor]>({
   name: "attention",
   mayBeInfinite: true, // the log-sum-exp of a query that sees no key
-  forward(context, inputs, { scale, causal, window, qOffset, softcap, masks, interleaved }) {
-    const tables = inputs.slice(3).map(contiguous);
-    const [cos, sin] = tables;
-    const [given, keys, v] = inputs.map(rows) as [Tensor, Tensor, Tensor];
-    const [q, k] = cos && sin ? turned(given, keys, { cos, sin, interleaved }) : [given, keys];
+  forward(context, inputs, settings) {
+    const { scale, causal, window, qOffset, softcap, masks } = settings;
+    const operands = operandsOf(inputs, settings);
+    const { q, k, v } = operands;
     const [B, T, H] = q.shape as [number, number, number];
     const out = Tensor.allocate(q.dtype, [B, T, H, v.shape[3]!]);
     const lse = Tensor.allocate(accumulationDType(q.dtype), [B, H, T]);
@@ -110,8 +135,12 @@ const attentionOp = defineOp<Settings, readonly [Tensor, Tensor]>({
       out.handle,
       lse.handle,
     );
-    context.save(q, k, v, out, lse, ...masks.filter((mask) => mask !== null), ...tables);
+    saveOperands(context, operands, settings, [out, lse]);
     return [out, lse];
+  },
+  // Turning queries and keys again costs less than their memory.
+  saveAgain(context, inputs, settings, results) {
+    saveOperands(context, operandsOf(inputs, settings), settings, results);
   },
   backward({ saved, options: { scale, causal, window, qOffset, softcap, masks, interleaved } }, [dout, dlse]) {
     const [q, k, v, out, lse, ...kept] = saved as [Tensor, Tensor, Tensor, Tensor, Tensor, ...Tensor[]];

@@ -116,4 +116,27 @@ describe("ropeTables", () => {
       expectClose(tables.sin.slice(0, 1, 2).dataSync(), [Math.sin(1), Math.sin(1 / 12)], close);
     });
   });
+
+  it("gives the rows from any position on as those of the whole table, and right ones far out", () => {
+    scope(() => {
+      const whole = ropeTables(10_000, 6, { dtype: "float64" });
+      for (const [start, count] of [
+        [0, 10],
+        [4090, 20],
+        [8192, 1808],
+        [5000, 0],
+      ] as const) {
+        const { cos, sin } = ropeTables(count, 6, { start, dtype: "float64" });
+        expect(cos.dataSync()).toEqual(whole.cos.slice(0, start, start + count).dataSync());
+        expect(sin.dataSync()).toEqual(whole.sin.slice(0, start, start + count).dataSync());
+      }
+      // Angles of 10⁷ are known to 2⁻³⁰ in double precision, whichever way they are made.
+      const start = 10_485_700;
+      const { cos, sin } = ropeTables(40, 2, { start, dtype: "float64" });
+      const angles = Array.from({ length: 40 }, (_, i) => start + i);
+      expectClose(cos.dataSync(), angles.map(Math.cos), { rtol: 0, atol: 2 ** -29 });
+      expectClose(sin.dataSync(), angles.map(Math.sin), { rtol: 0, atol: 2 ** -29 });
+      expect(() => ropeTables(1, 2, { start: -1 })).toThrow("start must be a non-negative integer");
+    });
+  });
 });

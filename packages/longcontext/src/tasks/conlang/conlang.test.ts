@@ -4,7 +4,7 @@ import type { CONDITIONS } from "./book.js";
 import { drawClause, featuresOf } from "./clauses.js";
 import { conlang } from "./conlang.js";
 import { englishReferences, englishSentence } from "./english.js";
-import { iclSample } from "./icl-scaling.js";
+import { iclSample, longestIclSample } from "./icl-scaling.js";
 import { drawLanguage } from "./language.js";
 import { attach, constructedSentence } from "./realize.js";
 
@@ -141,5 +141,17 @@ describe("iclSample", () => {
     expect(complexity).toBe(16);
     expect(iclSample(options, { pairs: 0 }).target).toEqual(target);
     expect(() => iclSample({ ...options, maxTokens: 300 }, { pairs: 16 })).toThrow(/need \d+ tokens/);
+  });
+
+  it("takes the most pairs that fit a length, of the same language and test sentence", () => {
+    const samples = [700, 1500, 12_000].map((maxTokens) => longestIclSample({ ...options, maxTokens }));
+    for (const { budget, complexity, meta } of samples) {
+      expect(iclSample(options, { pairs: complexity }).budget.maxTokens).toBeLessThanOrEqual(budget.maxTokens);
+      expect(iclSample(options, { pairs: 2 * complexity }).budget.maxTokens).toBeGreaterThan(budget.maxTokens);
+      expect(meta.item).toEqual(samples[0]!.meta.item);
+    }
+    expect(new Set(samples.map(({ complexity }) => complexity)).size).toBe(3);
+    expect(longestIclSample({ ...options, maxTokens: 2_000_000 }).complexity).toBe(4096);
+    expect(() => longestIclSample({ ...options, maxTokens: 300 })).toThrow(/need \d+ tokens/);
   });
 });

@@ -1,5 +1,6 @@
 /** In-context learning curves (arXiv:2403.05530 §5.2.2.3): translation from K random sentence pairs and nothing else. */
 import type { Random } from "@llmeff/data";
+import { BudgetTooSmallError } from "../../errors.js";
 import { streamFor } from "../../random.js";
 import { requireInteger } from "../../require-integer.js";
 import type { Sample, SampleMeta } from "../../sample.js";
@@ -92,4 +93,26 @@ export function iclSample(options: IclOptions, params: IclParams): Sample<string
       draw,
     }),
   }) as Sample<string[], IclMeta>;
+}
+
+/**
+ * The sample with the most pairs that fit, of the usual numbers: the longer the context, the more examples to learn from.
+ *
+ * @throws {BudgetTooSmallError} if `maxTokens` is too small for one pair
+ */
+export function longestIclSample(
+  options: SampleOptions,
+  params: Omit<IclParams, "pairs"> = {},
+): Sample<string[], IclMeta> {
+  const [first, ...more] = ICL_PAIRS as [number, ...number[]];
+  let longest = iclSample(options, { ...params, pairs: first });
+  for (const pairs of more) {
+    try {
+      longest = iclSample(options, { ...params, pairs });
+    } catch (error) {
+      if (error instanceof BudgetTooSmallError) break;
+      throw error;
+    }
+  }
+  return longest;
 }

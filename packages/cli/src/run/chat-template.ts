@@ -7,7 +7,6 @@ import { join } from "node:path";
 import { Template } from "@huggingface/jinja";
 import { FormatError, IoError } from "@llmeff/native/errors";
 import { isObject } from "../config/merge.js";
-import { ApiError } from "./api-error.js";
 
 export interface ChatMessage {
   role: "system" | "user" | "assistant";
@@ -19,7 +18,7 @@ export interface ChatTemplate {
   /**
    * The prompt of a conversation, with all special tokens that belong to it.
    *
-   * @throws {ApiError} if the template refuses the conversation (roles that don't alternate)
+   * @throws {Error} of the template's own, if it refuses the conversation (roles that don't alternate)
    */
   render(messages: readonly ChatMessage[]): string;
 }
@@ -28,7 +27,7 @@ export interface ChatTemplate {
 async function textOf(path: string): Promise<string | undefined> {
   return readFile(path, "utf8").catch((cause: NodeJS.ErrnoException) => {
     if (cause.code === "ENOENT") return undefined;
-    throw new IoError(`[serve] ${path} can't be read: ${cause.message}.`, { cause });
+    throw new IoError(`[llmeff] ${path} can't be read: ${cause.message}.`, { cause });
   });
 }
 
@@ -58,21 +57,11 @@ function chatTemplate(path: string, source: string, tokens: Readonly<Record<stri
   try {
     template = new Template(source);
   } catch (cause) {
-    throw new FormatError(`[serve] the chat template of ${path} can't be used: ${(cause as Error).message}`, { cause });
+    throw new FormatError(`[llmeff] the chat template of ${path} can't be used: ${(cause as Error).message}`, {
+      cause,
+    });
   }
-  return {
-    render(messages) {
-      try {
-        return template.render({ ...tokens, messages, add_generation_prompt: true });
-      } catch (cause) {
-        const told = (cause as Error).message;
-        throw new ApiError(400, `The model's chat template refuses these messages: ${told}`, {
-          param: "messages",
-          cause,
-        });
-      }
-    },
-  };
+  return { render: (messages) => template.render({ ...tokens, messages, add_generation_prompt: true }) };
 }
 
 function parseConfig(path: string, text: string): Record<string, unknown> {
@@ -80,10 +69,10 @@ function parseConfig(path: string, text: string): Record<string, unknown> {
   try {
     json = JSON.parse(text);
   } catch (cause) {
-    throw new FormatError(`[serve] ${path} is not JSON: ${(cause as Error).message}.`, { cause });
+    throw new FormatError(`[llmeff] ${path} is not JSON: ${(cause as Error).message}.`, { cause });
   }
   if (isObject(json)) return json;
-  throw new FormatError(`[serve] ${path} must hold a JSON object.`);
+  throw new FormatError(`[llmeff] ${path} must hold a JSON object.`);
 }
 
 /** One template, or the one named "default" of a list of them. */
@@ -91,7 +80,7 @@ function templateIn(path: string, value: unknown): string | undefined {
   if (value === undefined || value === null || typeof value === "string") return value ?? undefined;
   const listed = Array.isArray(value) ? value.find((one) => isObject(one) && one.name === "default") : undefined;
   if (isObject(listed) && typeof listed.template === "string") return listed.template;
-  throw new FormatError(`[serve] ${path}: chat_template must be a text, or a list with a template named "default".`);
+  throw new FormatError(`[llmeff] ${path}: chat_template must be a text, or a list with a template named "default".`);
 }
 
 /** A special token, written as a text or as an object. */
