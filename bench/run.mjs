@@ -25,6 +25,7 @@ import * as matrixOptimizers from "./matrix-optimizers.mjs";
 import * as moe from "./moe.mjs";
 import * as optimizers from "./optimizers.mjs";
 import * as recompute from "./recompute.mjs";
+import * as sampling from "./sampling.mjs";
 import * as serve from "./serve.mjs";
 import * as smallOps from "./small-ops.mjs";
 import * as trainStep from "./train-step.mjs";
@@ -43,6 +44,7 @@ const benchmarks = {
   contention,
   "small-ops": smallOps,
   generation,
+  sampling,
   longcontext,
   serve,
   cpu,

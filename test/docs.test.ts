@@ -100,7 +100,7 @@ describe("sh blocks of the documents", () => {
       const script = verb === "run" ? rest[0]! : verb;
       return script in manifest.scripts ? undefined : `there is no root script "${script}"`;
     }
-    return /^(?:cd|curl|git|node|npx|llmeff|mpirun|sudo|apt-get|brew|tensorboard)$/.test(tool ?? "")
+    return /^(?:cd|curl|git|node|npx|llmeff|mpirun|sudo|apt-get|brew|tensorboard|lm_eval)$/.test(tool ?? "")
       ? undefined
       : `"${tool}" is not a command that this test knows`;
   }

@@ -123,12 +123,15 @@ function likeliestId(scores: Float64Array): number {
 function keepNucleus(weights: Float64Array, total: number, p: number): number {
   const target = p * total;
   const { value, above } = massThreshold(weights, target);
+  let kept = keepHeavy(weights, value);
+  let equal = 0;
+  for (let id = 0; id < weights.length; id++) equal += Number(weights[id] === value);
   // Ties are counted, not added up: each would add a rounding error.
-  let [equal, kept] = [0, 0];
-  for (let id = 0; id < weights.length; id++) {
-    const weight = weights[id]!;
-    if (weight < value || (weight === value && above + equal++ * value >= target)) weights[id] = 0;
-    else kept += weight;
+  for (let id = weights.length - 1; above + (equal - 1) * value >= target; id--) {
+    if (weights[id] !== value) continue;
+    weights[id] = 0;
+    kept -= value;
+    equal--;
   }
   return kept;
 }
@@ -137,8 +140,10 @@ function keepNucleus(weights: Float64Array, total: number, p: number): number {
 function keepHeavy(weights: Float64Array, least: number): number {
   let kept = 0;
   for (let id = 0; id < weights.length; id++) {
-    if (weights[id]! < least) weights[id] = 0;
-    else kept += weights[id]!;
+    // By a product: a branch that goes either way at random would take several times as long.
+    const weight = weights[id]! * Number(weights[id]! >= least);
+    weights[id] = weight;
+    kept += weight;
   }
   return kept;
 }
@@ -185,13 +190,11 @@ export function tokenProbabilities(
 /** The smallest id whose cumulative probability exceeds `u` in [0, 1); the last possible one if rounding leaves none. */
 export function drawToken(probabilities: Float64Array, u: number): number {
   let cumulative = 0;
-  let last = -1;
   for (let id = 0; id < probabilities.length; id++) {
-    if (probabilities[id]! === 0) continue;
     cumulative += probabilities[id]!;
-    last = id;
     if (cumulative > u) return id;
   }
+  const last = probabilities.findLastIndex((probability) => probability > 0);
   if (last < 0) throw new LlmeffError("ERR_OPTION", "[sampling] no token has any probability.");
   return last;
 }
