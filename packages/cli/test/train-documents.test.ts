@@ -199,6 +199,17 @@ describe("llmeff train on token shards", () => {
     expect(stdout).toMatch(/20,000 steps of 8,192 tokens take about/);
   });
 
+  it("refuses a corpus of which shards are missing", async () => {
+    await tokenize(["en.jsonl"], "--valid-fraction", "0.2", "--max-shard-tokens", "700");
+    for (const suffix of ["bin", "idx"]) await rm(place.path("corpus", `train-00001.${suffix}`));
+    await place.write("config.json", textConfig(windows));
+    const { code, stderr } = await place.run(["train", "config.json"]);
+    expect(stderr).toMatch(
+      /corpus has \d+ documents \(\d+ tokens\) in \d shards train-\*\.idx; its corpus\.json tells of \d+/,
+    );
+    expect(code).toBe(1);
+  });
+
   it("says that a folder isn't one, lacks a side, or has too little", async () => {
     await place.write("config.json", textConfig(windows));
     const refused = async () => (await place.run(["train", "config.json", "--out", "runs/refused"])).stderr;

@@ -53,7 +53,7 @@ export async function openSources(data: DataOf<"documents">, options: OpenDataOp
 type Texts = ReadonlyMap<string, Record<Side, readonly string[]>>;
 
 async function readTexts(
-  { sources, validFraction = 0.01 }: DataOf<"documents">,
+  { sources, validFraction }: DataOf<"documents">,
   { configFile, signal }: OpenDataOptions,
 ): Promise<Texts> {
   const texts = new Map<string, Record<Side, string[]>>();

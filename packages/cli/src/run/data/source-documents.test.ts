@@ -31,6 +31,16 @@ describe("readDocuments", () => {
     expect(await listed(readDocuments(place.path("text.txt"), { separator: "\n\n" }))).toEqual(["a b", "c", "d"]);
   });
 
+  it("divides a long text as the whole would be, also where a separator lies between two pieces of it", async () => {
+    // Pieces end with a line, and are of 64 KiB.
+    const text = Array.from({ length: 40_000 }, (_, i) => `${i}${"\n".repeat(i % 7)}`).join("");
+    await place.write("long.txt", text);
+    for (const separator of ["\n", "\n\n", "\n\n\n\n\n\n", "11\n\n\n1", "\n1", "\n2", "\n3", "99999"]) {
+      const expected = text.split(separator).filter((part) => part.trim() !== "");
+      expect(await listed(readDocuments(place.path("long.txt"), { separator }))).toEqual(expected);
+    }
+  });
+
   it("reads records, packed or not, and leaves out what has no word", async () => {
     await writeFile(place.path("some.jsonl.gz"), gzipSync(jsonl));
     expect(await listed(readDocuments(place.path("some.jsonl.gz"), { field: "body" }))).toEqual([

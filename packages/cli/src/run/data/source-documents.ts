@@ -1,5 +1,5 @@
 /** The documents of files of several formats. */
-import { holdOut, type JsonlOptions, readText, streamJsonl, streamParquet } from "@llmeff/data";
+import { holdOut, type JsonlOptions, readText, streamJsonl, streamParquet, streamText } from "@llmeff/data";
 import { isTextFile } from "../../config/data-schema.js";
 import { defined } from "../defined.js";
 
@@ -17,11 +17,30 @@ async function* textsOf(path: string, { separator, ...options }: DocumentOptions
   if (path.endsWith(".parquet")) {
     for await (const { text } of streamParquet(path, options)) yield text;
   } else if (isTextFile(path)) {
-    const text = await readText(path, options);
-    yield* separator === undefined ? [text] : text.split(separator);
+    if (separator === undefined) yield await readText(path, options);
+    else yield* divided(streamText(path, options), separator);
   } else {
     for await (const { text } of streamJsonl(path, options)) yield text;
   }
+}
+
+/** What `split` of the whole would give, without the whole, which may be longer than a string can be. */
+async function* divided(pieces: AsyncIterable<string>, separator: string): AsyncGenerator<string> {
+  let document: string[] = [];
+  // The end of what was read, with which a separator may begin.
+  let rest = "";
+  for await (const piece of pieces) {
+    const parts = (rest + piece).split(separator);
+    const open = parts.pop()!;
+    for (const part of parts) {
+      yield [...document, part].join("");
+      document = [];
+    }
+    const kept = Math.max(0, open.length - separator.length + 1);
+    document.push(open.slice(0, kept));
+    rest = open.slice(kept);
+  }
+  yield [...document, rest].join("");
 }
 
 /** Training documents or held-out ones. */
@@ -33,7 +52,7 @@ export interface DividedFiles {
   separator?: string | undefined;
   /** Values of a field that decides on which side a document is; default its text does, for a share. */
   splits?: { field?: string | undefined; train: string; valid: string } | undefined;
-  validFraction: number;
+  validFraction?: number | undefined;
 }
 
 /** The documents of a side, in the order of the files. */
@@ -42,7 +61,7 @@ export async function* documentsOn(
   files: DividedFiles,
   signal: AbortSignal | undefined,
 ): AsyncGenerator<string> {
-  const { paths, field, separator, splits, validFraction } = files;
+  const { paths, field, separator, splits, validFraction = 0.01 } = files;
   const chosen = splits && { splitField: splits.field, split: splits[side] };
   const options = defined({ field, separator, signal, ...chosen });
   for (const path of paths) {

@@ -9,6 +9,7 @@ import {
   type TokenizerSpec,
   type TokenShards,
 } from "@llmeff/data";
+import { FormatError } from "@llmeff/native/errors";
 import { z } from "zod";
 import { readConfig } from "../../config/read-config.js";
 import { UsageError } from "../../errors.js";
@@ -28,6 +29,10 @@ const corpusSchema = z.object({
 });
 export type Corpus = z.infer<typeof corpusSchema>;
 
+/** Whether `llmeff tokenize` gives a file such a name, or did before it was renamed. */
+export const isOfCorpus = (name: string) =>
+  /^(?:train|valid)-\d{5,}\.(?:bin|idx)(?:\.partial)?$/.test(name) || name.startsWith(corpusFile);
+
 export interface TokenFolder extends Pick<Corpus, "eos" | "vocabSize"> {
   tokenizer: Tokenizer;
   train: TokenShards;
@@ -35,14 +40,31 @@ export interface TokenFolder extends Pick<Corpus, "eos" | "vocabSize"> {
   close(): Promise<void>;
 }
 
-/** @throws {IoError | FormatError | UsageError} if the folder isn't one, or lacks shards of a side */
+/** @throws {IoError | FormatError | UsageError} if the folder isn't one, or lacks shards */
 export async function openTokenFolder(folder: string): Promise<TokenFolder> {
-  const { tokenizer, eos, vocabSize } = await readConfig(join(folder, corpusFile), corpusSchema);
+  const {
+    tokenizer: spec,
+    eos,
+    vocabSize,
+    documents,
+    tokens,
+  } = await readConfig(join(folder, corpusFile), corpusSchema);
+  const tokenizer = createTokenizer(spec);
   const files = await readdir(folder);
   const open = async (side: Side) => {
     const names = files.filter((name) => name.startsWith(`${side}-`) && name.endsWith(".idx")).sort();
-    if (names.length > 0) return openTokenShards(names.map((name) => join(folder, name)));
-    throw new UsageError(`[llmeff] ${folder} has no shards ${side}-*.idx. Write the folder anew with llmeff tokenize.`);
+    if (names.length === 0) {
+      throw new UsageError(
+        `[llmeff] ${folder} has no shards ${side}-*.idx. Write the folder anew with llmeff tokenize.`,
+      );
+    }
+    const shards = await openTokenShards(names.map((name) => join(folder, name)));
+    if (shards.count === documents[side] && shards.tokenCount === tokens[side]) return shards;
+    await shards.close();
+    throw new FormatError(
+      `[llmeff] ${folder} has ${shards.count} documents (${shards.tokenCount} tokens) in ${names.length} shards ${side}-*.idx; ` +
+        `its ${corpusFile} tells of ${documents[side]} (${tokens[side]}). Copy all of its files again.`,
+    );
   };
   const train = await open("train");
   try {
@@ -51,7 +73,7 @@ export async function openTokenFolder(folder: string): Promise<TokenFolder> {
       await train.close();
       await valid.close();
     };
-    return { tokenizer: createTokenizer(tokenizer), eos, vocabSize, train, valid, close };
+    return { tokenizer, eos, vocabSize, train, valid, close };
   } catch (error) {
     await train.close();
     throw error;
