@@ -172,7 +172,7 @@ function buildProgram(io: Io, done: (code: number) => void): Command {
     .option("--eos <token>", "token of the tokenizer that ends documents (default: one of its own)")
     .option("--field <name>", "field or column of the text (default: text)")
     .option("--separator <text>", "what divides text files into documents, such as $'\\n\\n'")
-    .option("--valid-fraction <x>", "share of the documents that is held out", fraction, 0.01)
+    .option("--valid-fraction <x>", "share of the documents that is held out (default: 0.01)", fraction)
     .option(
       "--split <train,valid>",
       "or values of a field that tell which documents are for training and which are held out",

@@ -1,5 +1,5 @@
 import { existsSync } from "node:fs";
-import { readdir } from "node:fs/promises";
+import { readdir, rm } from "node:fs/promises";
 import { openTokenShards } from "@llmeff/data";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { sampleDocuments, Workplace } from "./harness.js";
@@ -117,7 +117,56 @@ describe("llmeff tokenize", () => {
     expect((await readdir(place.folder)).sort()).toEqual(["corpus", "en.jsonl"]);
   });
 
+  it("begins anew where a writer was killed, but removes nothing else that is in the way", async () => {
+    const argv = ["tokenize", "en.jsonl", "--tokenizer", "byte", "--out", "corpus", "--valid-fraction", "0.2"];
+    const left = [
+      "train-00000.bin",
+      "train-00000.idx",
+      "train-00001.bin",
+      "train-00001.idx",
+      "train-00002.bin.partial",
+    ];
+    for (const name of left) await place.write(`corpus.unfinished/${name}`, "old");
+    expect(await place.run(argv)).toMatchObject({ code: 0 });
+    expect((await readdir(place.path("corpus"))).sort()).toEqual([
+      "corpus.json",
+      ...["train-00000.bin", "train-00000.idx", "valid-00000.bin", "valid-00000.idx"],
+    ]);
+    await rm(place.path("corpus"), { recursive: true });
+    await place.write("corpus.unfinished/mine.txt", "dear");
+    expect(await place.run(argv)).toMatchObject({ code: 2, stderr: expect.stringContaining("is in the way") });
+    expect(await place.read("corpus.unfinished/mine.txt")).toBe("dear");
+    await rm(place.path("corpus.unfinished"), { recursive: true });
+    await place.write("corpus.unfinished", "a file");
+    expect(await place.run(argv)).toMatchObject({ code: 2, stderr: expect.stringContaining("is in the way") });
+    expect(await place.read("corpus.unfinished")).toBe("a file");
+  });
+
   it.each([
+    [["--split", "kept,held"], "--split: text files have no fields"],
+    [["--field", "body"], "--field: text files have no fields"],
+  ])("refuses %j of texts, which would be passed over", async (options, message) => {
+    await place.write("text.txt", "one\n\ntwo");
+    for (const corpus of [["text.txt"], ["en.jsonl", "text.txt"]]) {
+      const { code, stderr } = await place.run([
+        "tokenize",
+        ...corpus,
+        "--tokenizer",
+        "byte",
+        "--out",
+        "c",
+        ...options,
+      ]);
+      expect(stderr).toContain(message);
+      expect(code).toBe(2);
+      expect(existsSync(place.path("c"))).toBe(false);
+    }
+  });
+
+  it.each([
+    [["--separator", "."], "--separator: it divides text files; here are none"],
+    [["--split-field", "part"], "--split-field: expected --split with two of its values"],
+    [["--split", "kept,held", "--valid-fraction", "0.1"], "--valid-fraction: --split decides what is held out"],
     [["--split", "train"], "expected two values, as in train,valid"],
     [["--valid-fraction", "1"], "expected a number between 0 and 1"],
     [["--eos", "<end>"], '--eos: the tokenizer has no token "<end>"'],

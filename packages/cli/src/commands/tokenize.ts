@@ -1,9 +1,10 @@
 /** `llmeff tokenize CORPUS... --tokenizer T --out DIR` */
 import { existsSync } from "node:fs";
-import { rename, rm } from "node:fs/promises";
+import { readdir, rename, rm } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { type Tokenizer, writeTokenShards } from "@llmeff/data";
 import { createProgress, formatCompact, formatNumber, type Progress, writeFileAtomic } from "@llmeff/report";
+import { checkFiles } from "../config/data-schema.js";
 import { formatJson } from "../config/format-json.js";
 import { InterruptedError, UsageError } from "../errors.js";
 import { interruptible } from "../interrupt.js";
@@ -11,7 +12,7 @@ import { type Io, print } from "../io.js";
 import { openTokenizer } from "../run/data/open-tokenizer.js";
 import { cutDocument, type DividedFiles, documentsOn, type Side } from "../run/data/source-documents.js";
 import { endOfDocument } from "../run/data/special-tokens.js";
-import { type Corpus, corpusFile } from "../run/data/token-folder.js";
+import { type Corpus, corpusFile, isOfCorpus } from "../run/data/token-folder.js";
 import { defined } from "../run/defined.js";
 import { makeFolder } from "../run/make-folder.js";
 
@@ -23,7 +24,7 @@ export interface TokenizeCommandOptions {
   separator?: string;
   split?: [train: string, valid: string];
   splitField?: string;
-  validFraction: number;
+  validFraction?: number;
   maxDocumentTokens?: number;
   maxShardTokens?: number;
 }
@@ -37,16 +38,12 @@ export async function tokenizeCommand(
   paths: readonly string[],
   options: TokenizeCommandOptions,
 ): Promise<void> {
+  const files = filesOf(io, paths, options);
   const folder = resolve(io.cwd, options.out);
   if (existsSync(folder)) throw new UsageError(`[tokenize] ${folder} is there already. Choose a new folder.`);
   const unfinished = `${folder}.unfinished`;
   await makeFolder(dirname(folder));
-  const { field, separator, split, splitField, validFraction } = options;
-  const files: DividedFiles = {
-    paths: paths.map((path) => resolve(io.cwd, path)),
-    splits: split && { field: splitField, train: split[0], valid: split[1] },
-    ...{ field, separator, validFraction },
-  };
+  await removeUnfinished(unfinished);
   try {
     await interruptible(io, (signal) => writeFolder(io, files, unfinished, options, signal), "giving up");
     await rename(unfinished, folder);
@@ -55,6 +52,30 @@ export async function tokenizeCommand(
   } finally {
     await rm(unfinished, { recursive: true, force: true });
   }
+}
+
+/** @throws {UsageError} for an option that says nothing of such files, which would be passed over */
+function filesOf(io: Io, paths: readonly string[], options: TokenizeCommandOptions): DividedFiles {
+  const { field, separator, split, splitField, validFraction } = options;
+  const splits = split && { field: splitField, train: split[0], valid: split[1] };
+  const refuse = (option: string, message: string): never => {
+    throw new UsageError(`[tokenize] --${option}: ${message}`);
+  };
+  checkFiles(paths, { field, separator, splits }, (key, message) => refuse(key === "splits" ? "split" : key, message));
+  if (splitField !== undefined && split === undefined)
+    refuse("split-field", "expected --split with two of its values.");
+  if (validFraction !== undefined && split !== undefined)
+    refuse("valid-fraction", "--split decides what is held out; remove one of both.");
+  return { paths: paths.map((path) => resolve(io.cwd, path)), splits, field, separator, validFraction };
+}
+
+/** Removes what a writer that was killed has left; a folder that holds anything else is somebody's. */
+async function removeUnfinished(folder: string): Promise<void> {
+  if (!existsSync(folder)) return;
+  const names = await readdir(folder).catch(() => undefined);
+  if (!names?.every(isOfCorpus))
+    throw new UsageError(`[tokenize] ${folder} is in the way, where the shards are written at first. Move it.`);
+  await rm(folder, { recursive: true });
 }
 
 async function writeFolder(

@@ -166,18 +166,26 @@ export const isTextFile = (path: string) => !/\.(?:jsonl|jsonl\.gz|parquet)$/.te
 
 function checkSource(one: SourceConfig, report: (key: string, message: string) => void): void {
   const { path, shards, field, splits, separator } = one;
-  const paths = [path ?? []].flat();
   if ((path === undefined) === (shards === undefined)) report("path", "expected either path or shards.");
   if (shards !== undefined) {
     const idle = Object.entries({ field, splits, separator }).filter(([, value]) => value !== undefined);
     for (const [key] of idle) report(key, "shards are documents already; llmeff tokenize has this as an option.");
     return;
   }
+  checkFiles([path ?? []].flat(), { field, splits, separator }, report);
+}
+
+/** What there is to say of files, and that doesn't go with all of these. */
+export function checkFiles(
+  paths: readonly string[],
+  { field, splits, separator }: Pick<SourceConfig, "field" | "splits" | "separator">,
+  report: (key: "field" | "splits" | "separator", message: string) => void,
+): void {
   if (separator !== undefined && !paths.some(isTextFile)) report("separator", "it divides text files; here are none.");
-  for (const [key, value] of Object.entries({ field, splits })) {
-    if (value !== undefined && paths.some(isTextFile))
-      report(key, "text files have no fields; it is for .jsonl and .parquet.");
-  }
+  if (!paths.some(isTextFile)) return;
+  const message = "text files have no fields; it is for .jsonl and .parquet.";
+  if (field !== undefined) report("field", message);
+  if (splits !== undefined) report("splits", message);
 }
 
 /** What a run on these data is judged by. */
