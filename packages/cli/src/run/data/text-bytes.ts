@@ -6,7 +6,9 @@ import type { Tokenizer } from "@llmeff/data";
  * taken off the whole. Tokens of which the tokenizer knows nothing, such as the ends of documents, are no text.
  */
 export function textBytes(tokenizer: Tokenizer, ids: Int32Array): number {
-  const bytes = (some: Int32Array) =>
-    Buffer.byteLength(tokenizer.decode(some.filter((id) => id < tokenizer.vocabSize)));
-  return bytes(ids) - bytes(ids.subarray(0, 1));
+  const known = (some: Int32Array) => some.filter((id) => id < tokenizer.vocabSize);
+  // The first byte of a character alone is no text, and would be decoded as three bytes.
+  const isByte = tokenizer.toJSON().type === "byte";
+  const bytes = (some: Int32Array) => (isByte ? some.length : Buffer.byteLength(tokenizer.decode(some)));
+  return bytes(known(ids)) - bytes(known(ids.subarray(0, 1)));
 }
