@@ -135,12 +135,12 @@ describe("llmeff train on token shards", () => {
     data: { kind: "shards", path: "corpus", seqLen: 16, batchSize: 4 },
   };
 
+  /** What shards alone have decided. */
+  const ofShards = { tokenizer: undefined, validFraction: undefined };
+
   it.each([
     ["windows", textConfig(windows)],
-    [
-      "documents",
-      documentsConfig({ sources: [{ name: "web", shards: "corpus" }], tokenizer: undefined, objectives: "ul2" }),
-    ],
+    ["documents", documentsConfig({ sources: [{ name: "web", shards: "corpus" }], ...ofShards, objectives: "ul2" })],
   ])("reads %s of a corpus on the disk, and resumes with the same bits", async (_, config) => {
     const written = await tokenize(["en.jsonl", "de.jsonl"], "--valid-fraction", "0.2", "--max-shard-tokens", "700");
     expect(written.code, written.stderr).toBe(0);
@@ -158,7 +158,7 @@ describe("llmeff train on token shards", () => {
     const files = { sources: [{ name: "en", path: "en.jsonl" }] };
     await place.write("files.json", documentsConfig(files, { name: "files" }));
     await tokenize(["en.jsonl"], "--valid-fraction", "0.2");
-    const shards = { sources: [{ name: "en", shards: "corpus" }], tokenizer: undefined };
+    const shards = { sources: [{ name: "en", shards: "corpus" }], ...ofShards };
     await place.write("shards.json", documentsConfig(shards, { name: "shards" }));
     for (const name of ["files", "shards"]) expect((await place.run(["train", `${name}.json`])).code).toBe(0);
     expect((await runResult(place, "shards")).records).toEqual((await runResult(place, "files")).records);
@@ -178,7 +178,7 @@ describe("llmeff train on token shards", () => {
       { name: "en", shards: "corpus" },
       { name: "de", shards: "other" },
     ];
-    await place.write("config.json", documentsConfig({ sources: two, tokenizer: undefined }));
+    await place.write("config.json", documentsConfig({ sources: two, ...ofShards }));
     expect(await place.run(["train", "config.json", "--out", "runs/two"])).toMatchObject({
       code: 2,
       stderr: expect.stringContaining('the shards of "en" and "de" were written with different tokenizers'),

@@ -117,7 +117,7 @@ describe("dataSchema", () => {
     ],
     [
       "a tokenizer beside that of shards",
-      { sources: [{ name: "web", shards: "corpus" }] },
+      { sources: [{ name: "web", shards: "corpus" }], validFraction: undefined },
       /^data\.tokenizer: the shards' tokenizer is used; remove it\.$/,
     ],
     [
@@ -144,10 +144,12 @@ describe("dataSchema", () => {
 
   it("refuses what shards have decided, each at its key", () => {
     const sources = [{ name: "web", shards: "corpus", field: "x", separator: "y" }];
-    expect(problems({ sources, tokenizer: undefined, eos: "</s>" })).toEqual([
+    expect(problems({ sources, tokenizer: undefined, eos: "</s>", maxDocumentTokens: 9 })).toEqual([
       expect.stringMatching(/^data\.sources\[0\]\.field: shards are documents already/),
       expect.stringMatching(/^data\.sources\[0\]\.separator: shards are documents already/),
       "data.eos: the shards' end of documents is used; remove it.",
+      expect.stringMatching(/^data\.validFraction: shards are documents already/),
+      expect.stringMatching(/^data\.maxDocumentTokens: shards are documents already/),
     ]);
   });
 

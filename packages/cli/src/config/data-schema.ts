@@ -158,8 +158,15 @@ function checkDocuments(data: DataOf<"documents">, report: Report): void {
     report(["tokenizer"], 'expected "character", "byte" or the path of a tokenizer.json; received nothing.');
   if (sharded && tokenizer !== undefined) report(["tokenizer"], "the shards' tokenizer is used; remove it.");
   if (sharded && eos !== undefined) report(["eos"], "the shards' end of documents is used; remove it.");
+  if (sharded && sources.every(({ shards }) => shards !== undefined)) {
+    const { validFraction, maxDocumentTokens } = data;
+    for (const [key, value] of Object.entries({ validFraction, maxDocumentTokens }))
+      if (value !== undefined) report([key], ofTokenize);
+  }
   if (lookAhead !== undefined && packing !== "bestFit") report(["lookAhead"], 'it is for packing: "bestFit".');
 }
+
+const ofTokenize = "shards are documents already; llmeff tokenize has this as an option.";
 
 /** Whether a file of documents is text, and none of records. */
 export const isTextFile = (path: string) => !/\.(?:jsonl|jsonl\.gz|parquet)$/.test(path);
@@ -169,7 +176,7 @@ function checkSource(one: SourceConfig, report: (key: string, message: string) =
   if ((path === undefined) === (shards === undefined)) report("path", "expected either path or shards.");
   if (shards !== undefined) {
     const idle = Object.entries({ field, splits, separator }).filter(([, value]) => value !== undefined);
-    for (const [key] of idle) report(key, "shards are documents already; llmeff tokenize has this as an option.");
+    for (const [key] of idle) report(key, ofTokenize);
     return;
   }
   checkFiles([path ?? []].flat(), { field, splits, separator }, report);

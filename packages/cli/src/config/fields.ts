@@ -29,9 +29,12 @@ export const wholeNumber = () =>
 export const positiveNumber = () => numberWhere("a positive number", (value) => value > 0);
 export const nonNegativeNumber = () => numberWhere("a number of at least 0", (value) => value >= 0);
 export const finiteNumber = () => numberWhere("a number", () => true);
-/** 2ⁿ with an integer n. */
-export const powerOfTwo = () =>
-  numberWhere("a power of two", (value) => value > 0 && 2 ** Math.round(Math.log2(value)) === value);
+/** 2ⁿ with an integer n, in a range. */
+export const powerOfTwo = (range: string, inRange: (value: number) => boolean) =>
+  numberWhere(
+    `a power of two ${range}`,
+    (value) => value > 0 && 2 ** Math.round(Math.log2(value)) === value && inRange(value),
+  );
 /** In [0, 1), as decay rates are. */
 export const decayRate = () => numberWhere("a number in [0, 1)", (value) => value >= 0 && value < 1);
 /** In (0, 1), as shares of data are. */

@@ -72,7 +72,22 @@ describe("trainingSchema", () => {
     [
       "a loss scale that is no power of two",
       { training: { lossScale: { initialScale: 1000 } } },
-      /^training\.lossScale\.initialScale: expected a power of two; received 1000\.$/,
+      /^training\.lossScale\.initialScale: expected a power of two from 1 to 2\^64; received 1000\.$/,
+    ],
+    [
+      "a loss scale of no digits left",
+      { training: { lossScale: { initialScale: 2 ** 65 } } },
+      /^training\.lossScale\.initialScale: expected a power of two from 1 to 2\^64; received 36893488147419103000\.$/,
+    ],
+    [
+      "a loss scale that shrinks where it should grow",
+      { training: { lossScale: { growthFactor: 0.5 } } },
+      /^training\.lossScale\.growthFactor: expected a power of two above 1; received 0\.5\.$/,
+    ],
+    [
+      "a loss scale that never falls",
+      { training: { lossScale: { backoffFactor: 1 } } },
+      /^training\.lossScale\.backoffFactor: expected a power of two below 1; received 1\.$/,
     ],
     [
       "what can't be computed again",

@@ -117,9 +117,9 @@ const mupRules: readonly string[] = ["adamw", "nadamw"];
 
 /** `LossScaleOptions` of the training loop. */
 const lossScale = object({
-  initialScale: powerOfTwo().optional(),
-  growthFactor: powerOfTwo().optional(),
-  backoffFactor: powerOfTwo().optional(),
+  initialScale: powerOfTwo("from 1 to 2^64", (x) => x >= 1 && x <= 2 ** 64).optional(),
+  growthFactor: powerOfTwo("above 1", (x) => x > 1).optional(),
+  backoffFactor: powerOfTwo("below 1", (x) => x < 1).optional(),
   growthInterval: positiveInteger().optional(),
 });
 
