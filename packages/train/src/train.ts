@@ -17,9 +17,9 @@ import { checkpointRun, freshRun, lastCheckpoint, type RunState, resumeRun } fro
  *
  * A run with `resume: true` goes on bit by bit as if it had not been interrupted: same parameters, same events but for times.
  *
- * @throws {OptionError} at once, for an option outside its domain
  * With float16 parameters, losses are scaled so that gradients don't vanish; see `TrainOptions.lossScale`.
  *
+ * @throws {OptionError} at once, for an option outside its domain
  * @throws {NonFiniteError} while running, if a loss is not finite: before the step changes any parameter, and the last checkpoint stays
  * @throws {IoError} while running, if a checkpoint can't be written; earlier ones stay
  * @throws {FormatError} on resume, if no checkpoint is valid, or it doesn't fit: listing what differs
