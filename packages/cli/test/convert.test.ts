@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { byteTokenizer, tokenizerJson } from "@llmeff/data";
 import { loadHuggingFace, saveHuggingFace, Transformer } from "@llmeff/models";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { sampleText, textConfig, Workplace } from "./harness.js";
+import { documentsConfig, sampleDocuments, sampleText, textConfig, Workplace } from "./harness.js";
 
 const root = join(import.meta.dirname, "../../..");
 const stories = join(root, "datasets/stories260K");
@@ -102,6 +102,19 @@ describe("llmeff convert", () => {
     expect(JSON.parse(await place.read(`hf/${family}/config.json`)).model_type).toBe(family);
     const write = (model: string) => place.run(["generate", model, "--prompt", "the ", "--tokens", "9", "--seed", "3"]);
     expect((await write(`hf/${family}`)).stdout).toBe((await write(`runs/${family}`)).stdout);
+  });
+
+  it("tells where the texts of a run on documents end", async () => {
+    await place.write("en.jsonl", sampleDocuments("en", 60));
+    const sources = [{ name: "en", path: "en.jsonl" }];
+    const training = { training: { steps: 2 }, name: "documents" };
+    await place.write("documents.json", documentsConfig({ sources, objectives: "ul2" }, training));
+    expect(await place.run(["train", "documents.json"])).toMatchObject({ code: 0 });
+    expect(await place.run(["convert", "runs/documents", "hf/documents"])).toMatchObject({ code: 0 });
+    const { params, model, eosTokens } = await loadHuggingFace(place.path("hf/documents"), { device: "cpu" });
+    expect(eosTokens).toEqual([256]);
+    for (const param of Object.values(params)) param.dispose();
+    model.dispose();
   });
 
   it("says that a character tokenizer stays behind", async () => {

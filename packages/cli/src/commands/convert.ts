@@ -75,6 +75,11 @@ async function open(path: string): Promise<LoadedModel> {
   };
 }
 
+/** What tells readers of the folder where the texts of a run end. */
+function endings({ stopTokens }: LoadedModel): Record<string, string> {
+  return stopTokens.length === 0 ? {} : { "generation_config.json": JSON.stringify({ eos_token_id: stopTokens }) };
+}
+
 /** The files beside the weights: those of the source, and the tokenizer given or that of a run. */
 async function filesFor(
   io: Io,
@@ -82,7 +87,7 @@ async function filesFor(
   given: Tokenizer | undefined,
 ): Promise<Record<string, string | Uint8Array>> {
   const names = given === undefined ? [...generationFiles, ...tokenizerFiles] : generationFiles;
-  const files = loaded.source === undefined ? {} : await companionsOf(loaded.checkpoint, names);
+  const files = loaded.source === undefined ? endings(loaded) : await companionsOf(loaded.checkpoint, names);
   const tokenizer = given ?? (loaded.source === undefined ? loaded.tokenizer : undefined);
   if (tokenizer === undefined) return files;
   const json = tokenizerJson(tokenizer);
