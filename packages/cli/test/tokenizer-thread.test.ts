@@ -96,7 +96,12 @@ describe("TokenizerThread", () => {
   });
 
   it("does all in this thread where there can be no other, and says so once", async () => {
-    for (const missing of [pathToFileURL(join(folder, "nothing.js")), await ownProgram("process.exit(0);")]) {
+    const programs = [
+      pathToFileURL(join(folder, "nothing.js")),
+      await ownProgram("process.exit(0);"),
+      new URL("https://localhost/refused-at-the-call.js"),
+    ];
+    for (const missing of programs) {
       const failures: string[] = [];
       const onFailure = ({ message }: Error) => failures.push(message);
       await using thread = new TokenizerThread(tokenizer, { program: missing, onFailure });

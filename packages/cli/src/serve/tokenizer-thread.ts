@@ -95,9 +95,17 @@ export class TokenizerThread implements AsyncDisposable {
 
   #next(): void {
     if (this.#current !== undefined || this.#waiting.length === 0) return;
-    this.#current = this.#waiting.shift()!;
-    this.#worker ??= this.#begin();
-    this.#worker.postMessage(this.#current.task);
+    const job = this.#waiting.shift()!;
+    this.#current = job;
+    try {
+      this.#worker ??= this.#begin();
+    } catch (error) {
+      // The system refuses a thread at the call, not by an event.
+      this.#current = undefined;
+      this.#doWithout(error as Error, job);
+      return;
+    }
+    this.#worker.postMessage(job.task);
   }
 
   #begin(): Worker {
