@@ -89,8 +89,8 @@ export class TokenizerThread implements AsyncDisposable {
     const at = this.#waiting.indexOf(job);
     if (at >= 0) this.#waiting.splice(at, 1);
     if (job !== this.#current) return;
-    void this.#end();
-    this.#next();
+    // Not at once: all who wait may give up together, and each would begin a thread for the next.
+    void this.#end().then(() => this.#next());
   }
 
   #next(): void {
@@ -111,6 +111,7 @@ export class TokenizerThread implements AsyncDisposable {
   #begin(): Worker {
     const worker = new Worker(this.#program, { workerData: this.#spec });
     let ready = false;
+    let failure: Error | undefined;
     const died = (error: Error) => {
       if (worker !== this.#worker) return;
       const job = this.#current;
@@ -131,8 +132,11 @@ export class TokenizerThread implements AsyncDisposable {
       job.resolve(message);
       this.#next();
     });
-    worker.on("error", died);
-    worker.on("exit", (code) => died(new Error(`[serve] the tokenizer's thread ended with ${code}.`)));
+    // Its error may come before what it has said until then; its exit comes after all of it.
+    worker.on("error", (error: Error) => {
+      failure = error;
+    });
+    worker.on("exit", (code) => died(failure ?? new Error(`[serve] the tokenizer's thread ended with ${code}.`)));
     return worker;
   }
 
