@@ -1,4 +1,5 @@
 /** `llmeff eval run` of models in this process: how their folders say that prompts are written, where answers end, and what fits. */
+import { readFile, writeFile } from "node:fs/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Workplace } from "./harness.js";
 import { makePlace } from "./served.js";
@@ -84,6 +85,30 @@ describe("llmeff eval run of a local model", () => {
       config: { models: Record<string, { kind: string }> };
     };
     expect(header.config.models.chat!.kind).toBe("chat");
+  });
+
+  it("asks a folder again whose weights or template have become others", async () => {
+    await copyStories("training");
+    const ask = async (out: string) => {
+      const { code, stdout, stderr } = await run("training", "--out", out, "--cache", "replies", "--json");
+      return code === 0 ? (JSON.parse(stdout) as { summary: { fromCache: number } }).summary.fromCache : stderr;
+    };
+    expect(await ask("runs/before")).toBe(0);
+    expect(await ask("runs/again")).toBe(6);
+    const weights = await readFile(place.path("training/model.safetensors"));
+    weights[weights.length - 1]! ^= 0x80; // the sign of the last one
+    await writeFile(place.path("training/model.safetensors"), weights);
+    expect(await ask("runs/after")).toBe(0);
+    expect(await ask("runs/before")).toMatch(/holds results made with other settings \(model training/);
+    const template = (mark: string) =>
+      place.write(
+        "training/chat_template.jinja",
+        `{% for m in messages %}{% if m.role == "system" %}${mark}{% endif %}{{ m.content }}{% endfor %}`,
+      );
+    await template("<<");
+    expect(await ask("runs/template")).toBe(0);
+    await template(">>");
+    expect(await ask("runs/other-template")).toBe(0);
   });
 
   it("counts prompts that are too long for it, whoever made them", async () => {

@@ -94,6 +94,15 @@ describe("an echoed prompt with log-probabilities", () => {
     }
   });
 
+  it("and what is drawn have the places of their tokens in the text, though it leaves out the space that begins it", async () => {
+    const { choices } = await client.completions.create({ ...asked, prompt: "", max_tokens: 6 });
+    const [{ text: told, logprobs }] = choices as [OpenAI.CompletionChoice];
+    const { tokens, text_offset } = logprobs!;
+    expect(tokens!.slice(0, 3)).toEqual(["\n<s>\n", " Once", " upon"]);
+    const between = tokens!.map((_, t) => told.slice(text_offset![t], text_offset![t + 1]));
+    expect(between).toEqual(["", "Once", ...tokens!.slice(2)]);
+  });
+
   it("answers requests as the local-completions model of lm-evaluation-harness sends and reads them", async () => {
     const pairs = [
       [" Once upon a time", " there was a little girl"],

@@ -86,6 +86,21 @@ describe("TokenizerThread", () => {
     expect(await third).toEqual([tokenizer.encode(long)]);
   });
 
+  it("begins no thread for any of those who give up together", async () => {
+    await using thread = new TokenizerThread(never, { program });
+    let begun = 0;
+    const count = () => begun++;
+    process.on("worker", count);
+    const leaving = new AbortController();
+    const asked = Array.from({ length: 8 }, () => thread.encode([endless], true, leaving.signal));
+    const outcomes = Promise.allSettled(asked);
+    leaving.abort(new Error("all"));
+    for (const outcome of await outcomes) expect(outcome).toMatchObject({ reason: { message: "all" } });
+    expect(await thread.encode([long], true)).toEqual([tokenizer.encode(long)]);
+    process.off("worker", count);
+    expect(begun).toBe(2);
+  });
+
   it("tells those whose thread dies, and begins another for the next", async () => {
     const dying = `parentPort.on("message", () => process.exit(3));\nparentPort.postMessage("ready");`;
     await using thread = new TokenizerThread(tokenizer, { program: await ownProgram(dying) });
@@ -95,8 +110,21 @@ describe("TokenizerThread", () => {
     await expect(other.encode([long], true)).rejects.toThrow("broken");
   });
 
+  it("hears out a thread whose error comes before its word that it was ready", async () => {
+    const dying = `parentPort.on("message", () => { parentPort.postMessage("ready"); process.exit(3); });`;
+    await using thread = new TokenizerThread(tokenizer, { program: await ownProgram(dying) });
+    process.once("worker", (worker) => worker.emit("error", new Error("broken")));
+    await expect(thread.encode([long], true)).rejects.toThrow("broken");
+    await expect(thread.encode([long], true)).rejects.toThrow(/thread ended with 3/);
+  });
+
   it("does all in this thread where there can be no other, and says so once", async () => {
-    for (const missing of [pathToFileURL(join(folder, "nothing.js")), await ownProgram("process.exit(0);")]) {
+    const programs = [
+      pathToFileURL(join(folder, "nothing.js")),
+      await ownProgram("process.exit(0);"),
+      new URL("https://localhost/refused-at-the-call.js"),
+    ];
+    for (const missing of programs) {
       const failures: string[] = [];
       const onFailure = ({ message }: Error) => failures.push(message);
       await using thread = new TokenizerThread(tokenizer, { program: missing, onFailure });

@@ -5,6 +5,7 @@ import { byteTokenizer, type Tokenizer, trainBpe } from "@llmeff/data";
 import { Transformer } from "@llmeff/models";
 import { memory, scope, tensor } from "@llmeff/tensor";
 import { describe, expect, it } from "vitest";
+import { collectGarbage } from "../../../test/garbage.js";
 import { plainSample, scorePlain } from "../test/samples.js";
 import { type ChatTemplate, localModel } from "./local.js";
 import type { EvalModel, GenRequest } from "./models/eval-model.js";
@@ -33,6 +34,7 @@ it("gives the log-probabilities of the whole forward pass, in chunks of any size
     const most = Math.max(...row);
     return row[ids[i]!]! - most - Math.log(row.reduce((sum, z) => sum + Math.exp(z - most), 0));
   });
+  await collectGarbage();
   const before = memory().tensors;
   for (const options of [{}, { chunk: 7 }, { chunk: 1 }, { from: 20, chunk: 16 }, { from: 49 }]) {
     const found = await model.tokenLogProbs!(ids, options);
@@ -110,6 +112,7 @@ it("reads what consecutive prompts have in common once", async () => {
       return text;
     }),
   );
+  await collectGarbage();
   const before = memory().tensors;
   const own = localModel(transformer, params, byteTokenizer(), { id: "tiny", prefillChunk: 16 });
   const results = [];
@@ -302,6 +305,7 @@ describe("a batch", () => {
     for (const request of requests) alone.push((await model.generate(request)).text);
     await model.close!();
     expect(new Set(alone).size).toBeGreaterThan(4);
+    await collectGarbage();
     const before = memory().tensors;
     for (const prefillChunk of [16, 2048]) {
       const own = localModel(transformer, params, byteTokenizer(), { id: "tiny", batch: 4, prefillChunk });
@@ -340,6 +344,7 @@ describe("a batch", () => {
 
   it("goes on where one of its requests is given up", async () => {
     const own = localModel(transformer, params, byteTokenizer(), { id: "tiny", batch: 4 });
+    await collectGarbage();
     const before = memory().tensors;
     const given = AbortSignal.abort(new Error("enough"));
     const [first, second] = await Promise.allSettled([

@@ -28,6 +28,8 @@ export interface LocalModelOptions {
   id: string;
   /** What samples call the tokenizer; default the model's id. */
   tokenizerId?: string;
+  /** Names the state of the parameters, such as by a digest of their file; replies of another one are asked for again. Without it, they are told apart by their number alone. */
+  revision?: string;
   /** Ends an answer beside the texts of a request, such as the end-of-text token. */
   stopTokens?: readonly number[];
   /** How the model was trained to read conversations; default: as one text (`flatPrompt`), as base models do. */
@@ -65,7 +67,7 @@ export function localModel(
   options: LocalModelOptions,
 ): EvalModel {
   const local = new LocalModel(model, params, tokenizer, options);
-  const { id, tokenizerId = id, stopTokens = [], chatTemplate, prefillChunk = 2048 } = options;
+  const { id, tokenizerId = id, revision, stopTokens = [], chatTemplate, prefillChunk = 2048 } = options;
   const { prompts } = local;
   const { maxSeqLen } = model.config;
   const template = prompts.identity;
@@ -81,6 +83,7 @@ export function localModel(
     fingerprint: {
       local: id,
       parameters: model.parameterCount,
+      ...(revision === undefined ? {} : { revision }),
       ...(prompts.begin.length === 0 ? {} : { beginTokens: Array.from(prompts.begin) }),
       ...(stopTokens.length === 0 ? {} : { stopTokens }),
       ...(template === undefined ? {} : { chatTemplate: sha256(template) }),

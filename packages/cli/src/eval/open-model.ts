@@ -16,6 +16,7 @@ import { UsageError } from "../errors.js";
 import type { Io } from "../io.js";
 import { loadChatTemplate } from "../run/chat-template.js";
 import { loadModel } from "../run/load-model.js";
+import { folderDigest } from "./folder-digest.js";
 
 export interface ModelOptions {
   api?: "chat" | "completions";
@@ -120,7 +121,7 @@ async function openLocal(
     }
     const template = source === undefined ? undefined : await loadChatTemplate(checkpoint);
     const local = localModel(model, params, tokenizer, {
-      ...{ id: path, tokenizerId: `local:${path}`, stopTokens, batch },
+      ...{ id: path, tokenizerId: `local:${path}`, revision: await folderDigest(checkpoint), stopTokens, batch },
       chatTemplate: template && ((messages) => template.render(messages)),
     });
     const close = async () => {

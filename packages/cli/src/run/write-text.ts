@@ -10,6 +10,8 @@ export interface WriteOptions extends SequenceOptions {
 /** What a token adds to a text: nothing while a character or a stop string isn't decided; after the last token what was held back. */
 export interface TextPiece {
   text: string;
+  /** Characters of the token itself, whether they are held back or not. */
+  length: number;
   /** Undefined in the last piece. */
   token: GeneratedToken | undefined;
   /** Whether it is one of the prompt's, which come first under `promptLogProbs` and add nothing. */
@@ -34,15 +36,16 @@ export async function* writeText(
   let ofPrompt = options.promptLogProbs ? prompt.length - 1 : 0;
   for await (const token of batch.generate(prompt, { ...options, vocabSize })) {
     if (ofPrompt-- > 0) {
-      yield { text: "", token, ofPrompt: true };
+      yield { text: "", length: 0, token, ofPrompt: true };
       continue;
     }
     const ends = options.stopTokens?.includes(token.id) ?? false;
-    const text = stopStrings.push(ends ? decoder.end() : decoder.push(token.id));
-    yield { text: ends ? text + stopStrings.end() : text, token, ofPrompt: false };
+    const own = ends ? decoder.end() : decoder.push(token.id);
+    const text = stopStrings.push(own);
+    yield { text: ends ? text + stopStrings.end() : text, length: own.length, token, ofPrompt: false };
     if (ends || stopStrings.found !== undefined) return "stop";
   }
   const rest = stopStrings.push(decoder.end());
-  yield { text: rest + stopStrings.end(), token: undefined, ofPrompt: false };
+  yield { text: rest + stopStrings.end(), length: 0, token: undefined, ofPrompt: false };
   return stopStrings.found === undefined ? "length" : "stop";
 }

@@ -89,20 +89,29 @@ export class TokenizerThread implements AsyncDisposable {
     const at = this.#waiting.indexOf(job);
     if (at >= 0) this.#waiting.splice(at, 1);
     if (job !== this.#current) return;
-    void this.#end();
-    this.#next();
+    // Not at once: all who wait may give up together, and each would begin a thread for the next.
+    void this.#end().then(() => this.#next());
   }
 
   #next(): void {
     if (this.#current !== undefined || this.#waiting.length === 0) return;
-    this.#current = this.#waiting.shift()!;
-    this.#worker ??= this.#begin();
-    this.#worker.postMessage(this.#current.task);
+    const job = this.#waiting.shift()!;
+    this.#current = job;
+    try {
+      this.#worker ??= this.#begin();
+    } catch (error) {
+      // The system refuses a thread at the call, not by an event.
+      this.#current = undefined;
+      this.#doWithout(error as Error, job);
+      return;
+    }
+    this.#worker.postMessage(job.task);
   }
 
   #begin(): Worker {
     const worker = new Worker(this.#program, { workerData: this.#spec });
     let ready = false;
+    let failure: Error | undefined;
     const died = (error: Error) => {
       if (worker !== this.#worker) return;
       const job = this.#current;
@@ -123,8 +132,11 @@ export class TokenizerThread implements AsyncDisposable {
       job.resolve(message);
       this.#next();
     });
-    worker.on("error", died);
-    worker.on("exit", (code) => died(new Error(`[serve] the tokenizer's thread ended with ${code}.`)));
+    // Its error may come before what it has said until then; its exit comes after all of it.
+    worker.on("error", (error: Error) => {
+      failure = error;
+    });
+    worker.on("exit", (code) => died(failure ?? new Error(`[serve] the tokenizer's thread ended with ${code}.`)));
     return worker;
   }
 

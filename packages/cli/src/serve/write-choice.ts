@@ -57,23 +57,26 @@ export async function* writeChoice(
       }
       const { value, done } = await pieces.next();
       if (done) return { finish: value, tokens: drawn };
-      const { text, token, ofPrompt } = value;
+      const { text, length, token, ofPrompt } = value;
       if (ofPrompt) {
         echo!.push(token!);
         continue;
       }
       if (token !== undefined) drawn++;
-      yield { text, tokens: token === undefined ? [] : [drawnToken(texts, token, options)] };
+      yield { text, tokens: token === undefined ? [] : [drawnToken(texts, token, length, options)] };
     }
   } finally {
     await pieces.return("stop");
   }
 }
 
-function drawnToken(texts: TokenTexts, token: GeneratedToken, { stopTokens }: WriteOptions): ScoredToken {
-  const scored = inWords(texts, token);
-  const ends = stopTokens?.includes(token.id) ?? false;
-  return { ...scored, length: ends ? 0 : scored.text.length, ends };
+function drawnToken(
+  texts: TokenTexts,
+  token: GeneratedToken,
+  length: number,
+  { stopTokens }: WriteOptions,
+): ScoredToken {
+  return { ...inWords(texts, token), length, ends: stopTokens?.includes(token.id) ?? false };
 }
 
 function inWords(texts: TokenTexts, { top, ...token }: GeneratedToken) {
