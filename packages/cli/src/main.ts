@@ -210,6 +210,7 @@ function buildProgram(io: Io, done: (code: number) => void): Command {
       positiveInteger,
     )
     .option("--timeout <seconds>", "for a reply, waiting included", positiveSeconds, 600)
+    .option("--stall <seconds>", "for a client to read what it was sent of a stream", positiveSeconds, 60)
     .option("--grace <seconds>", "for replies that are on their way when it is to end", seconds, 10)
     .option("--key-env <name>", "environment variable with the key that requests must carry (default: LLMEFF_API_KEY)")
     .option("--cors <origin>", "web pages that may ask, such as https://example.org, or * (default: none)")

@@ -249,6 +249,25 @@ describe("limits", () => {
   });
 });
 
+describe("a client that reads nothing", () => {
+  it("is left after its time, so that others have its places", async () => {
+    const timers = vi.spyOn(globalThis, "setTimeout");
+    onTestFinished(() => timers.mockRestore());
+    await using served = await Served.start(place.path("endless"), { stallSeconds: 59, maxSequences: 4 });
+    const many = { ...endless, max_tokens: 190_000, n: 4, logprobs: 20, stream: true };
+    const socket = await post(served, many);
+    const stalls = () => timers.mock.calls.filter(([, ms]) => ms === 59_000);
+    await until(() => stalls().length > 0 && served.model.batch.active === 4);
+    const other = served.client.completions.create({ ...endless, max_tokens: 5 });
+    await until(() => served.model.batch.waiting === 1);
+    for (const [end] of stalls()) end();
+    expect((await other).usage!.completion_tokens).toBe(5);
+    await until(() => served.model.batch.active === 0);
+    if (!socket.destroyed) await once(socket.resume(), "close");
+    expect(served.failures).toEqual([]);
+  });
+});
+
 describe("the end", () => {
   it("lets replies finish that are on their way, and takes no more", async () => {
     await using served = await Served.start(place.path("endless"));

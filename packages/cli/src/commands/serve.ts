@@ -18,6 +18,7 @@ export interface ServeCommandOptions {
   maxContext?: number;
   maxBody?: number;
   timeout: number;
+  stall: number;
   grace: number;
   keyEnv?: string;
   cors?: string;
@@ -25,12 +26,15 @@ export interface ServeCommandOptions {
 
 /** Answers requests until it is interrupted. */
 export async function serveCommand(io: Io, path: string, options: ServeCommandOptions): Promise<void> {
-  const { host, port, cors: corsOrigin, timeout: timeoutSeconds, grace, maxSequences, maxQueue } = options;
+  const { host, port, cors: corsOrigin, grace, maxSequences, maxQueue } = options;
   const key = keyOf(io, options.keyEnv);
   const onFailure = (error: Error) => note(io, error.stack ?? error.message);
   await using model = await ServedModel.open(resolve(io.cwd, path), { ...options, onFailure });
   const endpoints = modelEndpoints(model, { mostSequences: maxSequences + maxQueue, maxBodyBytes: options.maxBody });
-  await using service = await HttpService.listen(endpoints, { host, port, key, corsOrigin, timeoutSeconds, onFailure });
+  await using service = await HttpService.listen(endpoints, {
+    ...{ host, port, key, corsOrigin, onFailure },
+    ...{ timeoutSeconds: options.timeout, stallSeconds: options.stall },
+  });
   const chat = model.hasChatTemplate ? "its own chat template" : "no chat template: User: … Assistant: …";
   print(io, `serving ${model.name} at ${service.url}/v1 (${model.contextLength} tokens of context, ${chat})`);
   if (key === undefined && !isLoopback(host)) {

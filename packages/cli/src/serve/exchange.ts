@@ -16,6 +16,8 @@ export class Exchange {
   constructor(
     readonly request: IncomingMessage,
     private readonly response: ServerResponse,
+    /** For a client to make room for more of a stream; whoever reads nothing for so long is left. */
+    private readonly stallMs: number,
   ) {
     setMaxListeners(0, this.signal); // every answer of a request is one
     const { socket } = request;
@@ -118,12 +120,21 @@ export class Exchange {
   async event(data: unknown): Promise<void> {
     this.signal.throwIfAborted();
     if (this.#write(JSON.stringify(data))) return;
-    const { response, signal } = this;
     // One for all answers of a reply.
-    this.#drained ??= once(response, "drain", { signal }).finally(() => {
+    this.#drained ??= this.#drain();
+    await this.#drained.catch(() => this.signal.throwIfAborted());
+  }
+
+  async #drain(): Promise<void> {
+    const late = setTimeout(() => {
+      this.abort(new ApiError(408, `The client has read nothing for ${this.stallMs / 1000} s.`, { code: "timeout" }));
+    }, this.stallMs);
+    try {
+      await once(this.response, "drain", { signal: this.signal });
+    } finally {
+      clearTimeout(late);
       this.#drained = undefined;
-    });
-    await this.#drained.catch(() => signal.throwIfAborted());
+    }
   }
 
   /** Waits until the reply is out of this process; a client that hasn't taken it when the exchange is aborted is left. */

@@ -25,6 +25,8 @@ export interface HttpServiceOptions extends AccessOptions {
   port?: number | undefined;
   /** Seconds for a reply, waiting included; default 600. */
   timeoutSeconds?: number | undefined;
+  /** Seconds for a client to read what it was sent of a stream, before it is left; default 60. */
+  stallSeconds?: number | undefined;
   /** Is told of failures that aren't the client's. */
   onFailure?: ((error: Error) => void) | undefined;
 }
@@ -35,6 +37,7 @@ export class HttpService implements AsyncDisposable {
   readonly #server: Server;
   readonly #access: Access;
   readonly #timeoutMs: number;
+  readonly #stallMs: number;
   readonly #onFailure: (error: Error) => void;
   readonly #exchanges = new Set<Exchange>();
   #stopping = false;
@@ -47,11 +50,12 @@ export class HttpService implements AsyncDisposable {
     private readonly endpoints: Readonly<Record<string, Endpoint>>,
     options: HttpServiceOptions,
   ) {
-    const { timeoutSeconds = 600, onFailure = () => {} } = options;
+    const { timeoutSeconds = 600, stallSeconds = 60, onFailure = () => {} } = options;
     const { address, family, port } = server.address() as AddressInfo;
     this.url = `http://${family === "IPv6" ? `[${address}]` : address}:${port}`;
     this.#access = new Access(options);
     this.#timeoutMs = timeoutSeconds * 1000;
+    this.#stallMs = stallSeconds * 1000;
     this.#onFailure = onFailure;
     this.#server = server.on("request", (request, response) => void this.#serve(request, response));
   }
@@ -95,7 +99,7 @@ export class HttpService implements AsyncDisposable {
   }
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const exchange = new Exchange(request, response);
+    const exchange = new Exchange(request, response, this.#stallMs);
     this.#exchanges.add(exchange);
     const timer = setTimeout(() => {
       const message = `The reply took longer than the ${this.#timeoutMs / 1000} s that this server gives it.`;
