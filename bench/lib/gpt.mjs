@@ -33,6 +33,12 @@ export function batch(step, { B, T, vocab }) {
 /** The peers' feed-forward layers have two matrices of `d × 4d`; ours three of `d × ffn`: as many weights, rounded up to a multiple of 8. */
 export const ffnDim = (d) => Math.ceil((d * 8) / 3 / 8) * 8;
 
+/** Our model of a size; `ffn` where it isn't as wide as the peers'. */
+export const modelConfig = ({ layers, d, heads, T, vocab, ffn = ffnDim(d) }) => ({
+  ...{ vocabSize: vocab, dModel: d, numLayers: layers, numHeads: heads },
+  ...{ ffnDim: ffn, maxSeqLen: T },
+});
+
 /** Operations of a step as they are usually counted: 6 a weight and token, and attention over the whole square. */
 export function stepFlops({ layers, d, T, B, vocab }, feedForward) {
   const weights = layers * (4 * d * d + feedForward) + d * vocab;

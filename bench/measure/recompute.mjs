@@ -2,19 +2,12 @@
 import { Transformer } from "@llmeff/models";
 import { memory, resetPeakMemory, scope, sync, tensor, valueAndGrad } from "@llmeff/tensor";
 import { childOptions, emit, expect } from "../lib/child.mjs";
-import { batch, ffnDim } from "../lib/gpt.mjs";
+import { batch, modelConfig } from "../lib/gpt.mjs";
 import { median } from "../lib/timing.mjs";
 
 const { size, rounds } = childOptions();
-const { layers, d, heads, T, B, vocab } = size;
-const model = new Transformer({
-  vocabSize: vocab,
-  dModel: d,
-  numLayers: layers,
-  numHeads: heads,
-  ffnDim: ffnDim(d),
-  maxSeqLen: T,
-});
+const { T, B } = size;
+const model = new Transformer(modelConfig(size));
 const params = model.init(1);
 const { device } = Object.values(params)[0];
 const { tokens, targets } = batch(0, size);

@@ -4,21 +4,14 @@ import { engine } from "@llmeff/native";
 import { AdamW } from "@llmeff/optim";
 import { matmul, memory, ones, resetPeakMemory, scope, sync, tensor, valueAndGrad } from "@llmeff/tensor";
 import { childOptions } from "../lib/child.mjs";
-import { batch, ffnDim } from "../lib/gpt.mjs";
+import { batch, ffnDim, modelConfig } from "../lib/gpt.mjs";
 import { median, time } from "../lib/timing.mjs";
 import { measureTraining } from "../lib/training.mjs";
 
 const { size, warmup, steps, matmulSize, sampling } = childOptions();
 const { isa, numThreads: threads } = engine().info();
-const { layers, d, heads, T, B, vocab, lr } = size;
-const model = new Transformer({
-  vocabSize: vocab,
-  dModel: d,
-  numLayers: layers,
-  numHeads: heads,
-  ffnDim: ffnDim(d),
-  maxSeqLen: T,
-});
+const { d, T, B, lr } = size;
+const model = new Transformer(modelConfig(size));
 const params = model.init(1);
 const optimizer = new AdamW(params, { learningRate: lr, beta1: 0.9, beta2: 0.95, eps: 1e-8 });
 const javascriptMs = [];

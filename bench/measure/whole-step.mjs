@@ -3,19 +3,12 @@ import { Transformer } from "@llmeff/models";
 import { AdamW, Sonew } from "@llmeff/optim";
 import { scope, sync, tensor, valueAndGrad } from "@llmeff/tensor";
 import { childOptions, emit, expect } from "../lib/child.mjs";
-import { batch, ffnDim } from "../lib/gpt.mjs";
+import { batch, modelConfig } from "../lib/gpt.mjs";
 import { median } from "../lib/timing.mjs";
 
 const { size, dtype, rounds, stepsPerRound } = childOptions();
-const { layers, d, heads, T, B, vocab, lr, ffn = ffnDim(d) } = size;
-const model = new Transformer({
-  vocabSize: vocab,
-  dModel: d,
-  numLayers: layers,
-  numHeads: heads,
-  ffnDim: ffn,
-  maxSeqLen: T,
-});
+const { T, B, lr } = size;
+const model = new Transformer(modelConfig(size));
 const settings = { learningRate: lr, beta1: 0.9, beta2: 0.95 };
 const { tokens, targets } = batch(0, size);
 const data = { tokens: tensor(tokens, { shape: [B, T] }), targets: tensor(targets, { shape: [B, T] }) };
