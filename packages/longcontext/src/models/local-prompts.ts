@@ -8,8 +8,8 @@ import { flatPrompt } from "./flat-prompt.js";
 /** Writes a conversation up to where the answer begins, with all special tokens that belong to it. */
 export type ChatTemplate = (messages: readonly Message[]) => string;
 
-/** Stands for the contents of messages where what is around them is counted. */
-const placeholder = "a";
+/** Takes the place of a text where what is around it is counted. */
+const letter = "a";
 
 export class LocalPrompts {
   /** Tokens that begin every text, such as `<s>`. */
@@ -43,15 +43,15 @@ export class LocalPrompts {
   /** What template and begin token add to the contents. Where a text's tokens depend on its neighbours, one token a message more. */
   readonly overhead: Overhead = (messages) => {
     if (this.template === undefined && messages.length === 1) return this.begin.length;
-    const standIns = messages.map(({ role }): Message => ({ role, content: placeholder }));
+    const standIns = messages.map(({ role }): Message => ({ role, content: letter }));
     const around = this.tokensOf({ messages: standIns, maxTokens: 0 }).length;
-    const contents = messages.length * this.#encode(placeholder).length;
+    const contents = messages.length * this.#encode(letter).length;
     return around - contents + messages.length;
   };
 
   /** Names the template in the keys of replies; undefined without one. */
   get identity(): string | undefined {
-    return this.template && this.#rendered([{ role: "user", content: placeholder }]);
+    return this.template && this.#rendered([{ role: "user", content: letter }]);
   }
 
   #encode(text: string): Int32Array {
@@ -73,8 +73,8 @@ export class LocalPrompts {
 /** What a tokenizer puts before a text. What it puts behind one ends it, and has no place in a prompt. */
 function beginningOf(tokenizer: DataTokenizer): Int32Array {
   if (tokenizer.encode("").length === 0) return new Int32Array(0);
-  const whole = tokenizer.encode(placeholder);
-  const plain = tokenizer.encode(placeholder, { addSpecialTokens: false });
+  const whole = tokenizer.encode(letter);
+  const plain = tokenizer.encode(letter, { addSpecialTokens: false });
   for (let at = 0; at + plain.length <= whole.length; at++) {
     if (plain.every((id, i) => id === whole[at + i])) return whole.slice(0, at);
   }
