@@ -169,7 +169,7 @@ function checkDocuments(data: DataOf<"documents">, report: Report): void {
 const ofTokenize = "shards are documents already; llmeff tokenize has this as an option.";
 
 /** Whether a file of documents is text, and none of records. */
-export const isTextFile = (path: string) => !/\.(?:jsonl|jsonl\.gz|parquet)$/.test(path);
+export const isTextFile = (path: string) => !/\.(?:(?:jsonl|ndjson)(?:\.gz)?|parquet)$/.test(path);
 
 function checkSource(one: SourceConfig, report: (key: string, message: string) => void): void {
   const { path, shards, field, splits, separator } = one;

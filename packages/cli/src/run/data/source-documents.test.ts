@@ -43,11 +43,9 @@ describe("readDocuments", () => {
 
   it("reads records, packed or not, and leaves out what has no word", async () => {
     await writeFile(place.path("some.jsonl.gz"), gzipSync(jsonl));
-    expect(await listed(readDocuments(place.path("some.jsonl.gz"), { field: "body" }))).toEqual([
-      "one",
-      "two",
-      "three",
-    ]);
+    await writeFile(place.path("some.ndjson"), jsonl);
+    for (const name of ["some.jsonl.gz", "some.ndjson"])
+      expect(await listed(readDocuments(place.path(name), { field: "body" }))).toEqual(["one", "two", "three"]);
   });
 });
 
