@@ -180,21 +180,49 @@ Guard Context::guard() {
 Guard Context::graph_guard() {
   Guard guard{};
   if (check_ != nullptr) guard.checks[guard.count++] = static_cast<const unsigned long long*>(check_->check);
-  if (pending_.size() + static_cast<size_t>(guard.count) <= Guard::kMost) {
-    for (const FailurePointer& check : pending_)
-      guard.checks[guard.count++] = static_cast<const unsigned long long*>(check->check);
-    return guard;
+  std::vector<const unsigned long long*> checks;
+  for (const FailurePointer& check : pending_) checks.push_back(static_cast<const unsigned long long*>(check->check));
+  for (const auto* check : fewer_checks(checks, static_cast<size_t>(Guard::kMost - guard.count)))
+    guard.checks[guard.count++] = check;
+  return guard;
+}
+
+// At most so many that stand for all of them. Most calls depend on what an earlier one did, and on little more: what
+// was joined for that one is joined once.
+std::vector<const unsigned long long*> Context::fewer_checks(const std::vector<const unsigned long long*>& checks,
+                                                             size_t most) {
+  if (checks.size() <= most) return checks;
+  using Checks = std::vector<const unsigned long long*>;
+  GraphChecks::Joint& joint = graph_->joint;
+  const auto is_joined = [&](const unsigned long long* check) {
+    return std::find(joint.checks.begin(), joint.checks.end(), check) != joint.checks.end();
+  };
+  Checks fewer = checks;
+  const auto rest = std::stable_partition(fewer.begin(), fewer.end(), is_joined);
+  if (static_cast<size_t>(rest - fewer.begin()) < joint.checks.size()) joint = {};  // of no use for this call
+  if (joint.all != nullptr) {
+    fewer.erase(fewer.begin(), rest);
+    fewer.insert(fewer.begin(), joint.all);
   }
+  if (fewer.size() <= most) return fewer;
+  // The first ones, as many as fill guards.
+  const size_t full = (fewer.size() - most + Guard::kMost) / Guard::kMost * Guard::kMost;
+  const auto end = fewer.begin() + static_cast<std::ptrdiff_t>(std::min(full, fewer.size()));
   unsigned long long* const all = graph_->found() + cuda::take_slot(*graph_);
-  for (size_t i = 0; i < pending_.size(); i += Guard::kMost) {
+  Checks joined = joint.checks;
+  for (auto check = fewer.begin(); check != end;) {
     Guard some{};
-    for (size_t j = i; j < pending_.size() && some.count < Guard::kMost; ++j)
-      some.checks[some.count++] = static_cast<const unsigned long long*>(pending_[j]->check);
+    for (; check != end && some.count < Guard::kMost; ++check) {
+      some.checks[some.count++] = *check;
+      if (*check != joint.all) joined.push_back(*check);
+    }
     join_checks_kernel<<<1, 1, 0, stream>>>(some, all);
     LLMEFF_LAUNCHED("join_checks_kernel");
   }
-  guard.checks[guard.count++] = all;
-  return guard;
+  joint = {std::move(joined), all};
+  fewer.erase(fewer.begin(), end);
+  fewer.insert(fewer.begin(), all);
+  return fewer;
 }
 
 int Context::slot_of(const Failure& check) {

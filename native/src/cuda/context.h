@@ -72,14 +72,23 @@ class DeviceMemory {
 
 // What the checks of values of the calls in a graph find: a slot each, which every launch begins with all ones.
 struct GraphChecks {
-  explicit GraphChecks(int slots) : slots(slots), memory(static_cast<size_t>(slots) * sizeof(unsigned long long)) {}
+  // Checks that were joined to one.
+  struct Joint {
+    std::vector<const unsigned long long*> checks;
+    const unsigned long long* all = nullptr;
+  };
+
+  explicit GraphChecks(int slots) : slots(slots), memory(static_cast<size_t>(slots + 1) * sizeof(unsigned long long)) {}
 
   unsigned long long* found() const { return static_cast<unsigned long long*>(memory.data); }
+  // All ones unless earlier launches have failed to make what this one goes on with.
+  unsigned long long* outside() const { return found() + slots; }
 
   const int slots;
   const DeviceMemory memory;
   int used = 0;
   std::vector<FailurePointer> checks;  // that were made, in the order of their slots
+  Joint joint;                         // the last one
 };
 
 class Context {
@@ -139,6 +148,8 @@ class Context {
   int take_slot();
   void forget_check();
   Guard graph_guard();
+  std::vector<const unsigned long long*> fewer_checks(const std::vector<const unsigned long long*>& checks,
+                                                      size_t most);
   std::shared_ptr<DeviceMemory> make_arena(size_t bytes) const;
 
   std::shared_ptr<DeviceMemory> arena_;

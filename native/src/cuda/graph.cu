@@ -86,6 +86,19 @@ class Capture {
   bool ended_ = false;
 };
 
+constexpr int kCheckThreads = 128;
+
+// Makes the checks ready for a launch. If it carries on with what the last one wrote, failures of that stay known.
+__global__ void __launch_bounds__(kCheckThreads)
+    renew_checks_kernel(unsigned long long* found, int used, const uint8_t* carried, unsigned long long* outside,
+                        bool carries) {
+  if (!carries && threadIdx.x == 0) *outside = ~0ull;
+  for (int i = static_cast<int>(threadIdx.x); i < used; i += kCheckThreads) {
+    if (carries && carried[i] != 0 && found[i] != ~0ull) *outside = 0;
+    found[i] = ~0ull;
+  }
+}
+
 // What nobody needs at the end of a scope.
 struct Discarded {
   cudaGraph_t graph;
@@ -98,16 +111,19 @@ Graph::Graph(Context& cuda, Device& device, Program& program)
     : cuda_(cuda), device_(device), program_(program), checks_(2 * static_cast<int>(program.calls().size()) + 1) {
   LLMEFF_CUDA(cudaStreamSynchronize(cuda.stream));
   if (const FailurePointer failure = outside_failure()) throw Error(failure->code, failure->message);
+  any_earlier_->state = Failure::State::kPending;
+  any_earlier_->check = checks_.outside();
   try {
     // Of a call that needs more scratch memory than there was the earlier ones know nothing: then all are captured
-    // again.
+    // again; and so they are when there turns out to be more that a launch leaves for the next one.
     do {
       cuda.begin("captureStep", 0, {});
       cuda.end();
       arena_ = cuda.arena();
       capture();
-    } while (cuda.arena() != arena_);
-    collect_dependents();
+      collect_dependents();
+    } while (cuda.arena() != arena_ || find_carried());
+    mark_carried();
     LLMEFF_CUDA(cudaGraphInstantiate(&executable_, graph_, 0));
   } catch (...) {
     program.forget_failures();
@@ -127,9 +143,11 @@ void Graph::capture() {
   if (graph_ != nullptr) cudaGraphDestroy(std::exchange(graph_, nullptr));
   checks_.used = 0;
   checks_.checks.clear();
+  checks_.joint = {};
   varying_.clear();
   program_.forget_failures();
-  for (const Contents& contents : program_.outside()) contents.set(nullptr);
+  for (const Contents& contents : program_.outside())
+    contents.set(carried_.contains(contents.block()) ? any_earlier_ : nullptr);
   struct Place {
     cudaGraphNode_t first, last;
   };
@@ -137,13 +155,14 @@ void Graph::capture() {
   Capture capture(cuda_, checks_);
   for (const auto& call : program_.calls()) {
     const int first_slot = checks_.used;
+    const GraphChecks::Joint joint = checks_.joint;
     const cudaGraphNode_t first = call->takes_numbers ? last_node(cuda_.stream) : nullptr;
     if (const FailurePointer failure = happened(call->run(device_))) {
       failure->observed = true;
       throw Error(failure->code, failure->message);
     }
     if (!call->takes_numbers) continue;
-    varying_.push_back({call.get(), cuda_.pending(), first_slot, {}});
+    varying_.push_back({call.get(), cuda_.pending(), first_slot, joint, {}});
     places.push_back({first, last_node(cuda_.stream)});
   }
   graph_ = capture.end();
@@ -151,7 +170,9 @@ void Graph::capture() {
 }
 
 void Graph::collect_dependents() {
-  std::map<const Failure*, size_t> positions;
+  written_.clear();
+  dependents_.clear();
+  std::map<const Failure*, size_t> positions = {{any_earlier_.get(), kEarlier}};
   for (size_t i = 0; i < checks_.checks.size(); ++i) positions.emplace(checks_.checks[i].get(), i);
   for (const auto& call : program_.calls()) call->add_written(written_);
   std::unordered_set<const Block*> seen;
@@ -166,17 +187,48 @@ void Graph::collect_dependents() {
   for (const Contents& contents : program_.outside()) contents.set(nullptr);
 }
 
-FailurePointer Graph::outside_failure() const {
+// Whether there is more of it than was known.
+bool Graph::find_carried() {
+  const size_t known = carried_.size();
+  std::unordered_set<const Block*> outside;
+  for (const Contents& contents : program_.outside()) outside.insert(contents.block());
+  for (const Dependent& dependent : dependents_)
+    if (outside.contains(dependent.contents.block())) carried_.insert(dependent.contents.block());
+  return carried_.size() > known;
+}
+
+void Graph::mark_carried() {
+  std::vector<uint8_t> slots(static_cast<size_t>(checks_.slots), 0);
+  for (const Dependent& dependent : dependents_)
+    if (carried_.contains(dependent.contents.block()))
+      for (const size_t position : dependent.checks)
+        if (position != kEarlier) slots[static_cast<size_t>(Context::slot_of(*checks_.checks[position]))] = 1;
+  carried_slots_ = std::make_unique<DeviceMemory>(slots.size());
+  LLMEFF_CUDA(cudaMemcpy(carried_slots_->data, slots.data(), slots.size(), cudaMemcpyHostToDevice));
+}
+
+FailurePointer Graph::outside_failure() {
   bool waited = false;
-  for (const Contents& contents : program_.outside()) {
+  earlier_.clear();
+  const std::vector<Contents>& outside = program_.outside();
+  for (size_t i = 0; i < outside.size(); ++i) {
+    const Contents& contents = outside[i];
     if (!contents.may_have_failed()) continue;
+    const FailurePointer failure = contents.failure();
     std::vector<FailurePointer> pending;
-    add_pending(contents.failure(), pending);
-    if (!pending.empty() && !std::exchange(waited, true)) LLMEFF_CUDA(cudaStreamSynchronize(cuda_.stream));
+    add_pending(failure, pending);
+    const bool left = i < left_.size() && failure == left_[i];
+    if (!left && !pending.empty()) {
+      if (!std::exchange(waited, true)) LLMEFF_CUDA(cudaStreamSynchronize(cuda_.stream));
+      for (const FailurePointer& check : pending)
+        while (check->state == Failure::State::kPending) std::this_thread::yield();
+      pending.clear();
+    }
+    // Of those that were pending, some may fail from here on: the launch is told of all.
+    if (const FailurePointer one = happened(failure)) return one;
+    if (pending.empty()) contents.set(nullptr);
     for (const FailurePointer& check : pending)
-      while (check->state == Failure::State::kPending) std::this_thread::yield();
-    if (const FailurePointer failure = happened(contents.failure())) return failure;
-    contents.set(nullptr);
+      if (std::find(earlier_.begin(), earlier_.end(), check) == earlier_.end()) earlier_.push_back(check);
   }
   return nullptr;
 }
@@ -199,6 +251,7 @@ void Graph::update_kernels() {
     Capture capture(cuda_, checks_);
     for (const Varying& varying : varying_) {
       checks_.used = varying.first_slot;
+      checks_.joint = varying.joint;
       cuda_.begin(varying.call->op, varying.call->ticket, varying.pending);
       varying.call->launch(device_.kernels());
       cuda_.end();
@@ -229,7 +282,12 @@ void Graph::update_kernels() {
 Graph::Results Graph::launch(const Staging& staging) {
   update_kernels();
   const size_t bytes = static_cast<size_t>(checks_.used) * sizeof(unsigned long long);
-  if (bytes > 0) LLMEFF_CUDA(cudaMemsetAsync(checks_.found(), 0xFF, bytes, cuda_.stream));
+  if (bytes > 0) {
+    renew_checks_kernel<<<1, kCheckThreads, 0, cuda_.stream>>>(checks_.found(), checks_.used,
+                                                               static_cast<const uint8_t*>(carried_slots_->data),
+                                                               checks_.outside(), !earlier_.empty());
+    LLMEFF_LAUNCHED("renew_checks_kernel");
+  }
   LLMEFF_CUDA(cudaGraphLaunch(executable_, cuda_.stream));
   Results results;
   if (checks_.checks.empty()) return results;
@@ -252,11 +310,17 @@ Graph::Results Graph::launch(const Staging& staging) {
     FailurePointer& failure = joint[dependent.checks];
     if (failure == nullptr) {
       std::vector<FailurePointer> checks;
-      for (const size_t position : dependent.checks) checks.push_back(results.checks[position]);
+      for (const size_t position : dependent.checks)
+        if (position == kEarlier)
+          checks.insert(checks.end(), earlier_.begin(), earlier_.end());
+        else
+          checks.push_back(results.checks[position]);
       failure = joined(checks);
     }
     dependent.contents.set(failure);
   }
+  left_.clear();
+  for (const Contents& contents : program_.outside()) left_.push_back(contents.failure());
   return results;
 }
 

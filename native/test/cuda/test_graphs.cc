@@ -145,6 +145,51 @@ TEST(cuda_graph_runs_its_calls_one_by_one_when_the_outside_failed) {
   }
 }
 
+// A step of generation in small: each run begins with the ids that the last one found, and there is an update in place.
+struct Loop {
+  static constexpr int64_t kIds = 3, kWidth = 48;
+
+  Stored table = random({kWidth, kWidth}, 1), param = random({kIds, kWidth}, 2), m = random({kIds, kWidth}, 3),
+         v{gpu(), DType::kF32, {kIds, kWidth}}, ids{gpu(), DType::kI32, {kIds}}, found{gpu(), DType::kF32, {3, kIds}};
+  std::shared_ptr<Program> program = std::make_shared<Program>(gpu());
+
+  Loop() {
+    v.fill(0.5);
+    ids.fill(1);
+    for (const Stored* array : {&table, &param, &m, &v, &ids, &found}) program->use(array->buffer());
+    const Stored rows(gpu(), DType::kF32, {kIds, kWidth}, program.get());
+    program->add("embedding", Half::kNative, numbered(&Kernels::embedding, table.in(), ids.in(), rows.out()));
+    program->add("likeliest", Half::kNative, numbered(&Kernels::likeliest, rows.in(), ids.out(), found.out()));
+    record_adam(*program, param, rows, m, v, 0, 1);
+  }
+};
+
+TEST(cuda_graph_goes_on_with_what_it_left) {
+  Loop graph, plain;
+  CHECK(compile(*graph.program, numbers_at(0)) == nullptr, "no graph");
+  for (int i = 0; i < 5; ++i) {
+    run(graph.program, numbers_at(i));
+    run(plain.program, numbers_at(i));
+  }
+  CHECK(graph.param.values() == plain.param.values() && graph.ids.values() == plain.ids.values(), "other bits");
+  for (int i = 0; i < 3; ++i) {
+    const std::vector<double> param = graph.param.values();
+    graph.ids.fill(Loop::kWidth);
+    for (int j = 0; j <= i; ++j) run(graph.program, numbers_at(j));  // before the first of them is known to have failed
+    gpu().synchronize();
+    const FailurePointer failure = graph.ids.failure();
+    CHECK(failure != nullptr && failure->op == "embedding", "%d runs: %s", i + 1,
+          failure ? failure->op.c_str() : "none");
+    CHECK(graph.found.failure() != nullptr, "%d runs: what was found is told to be right", i + 1);
+    CHECK(graph.param.values() == param && graph.param.failure() == nullptr, "%d runs: an update was made", i + 1);
+    graph.ids.fill(2);
+    run(graph.program, numbers_at(1));
+    gpu().synchronize();
+    CHECK(graph.ids.failure() == nullptr && graph.found.failure() == nullptr, "the failure of an earlier run");
+    CHECK(graph.param.values() != param, "no update");
+  }
+}
+
 TEST(cuda_graphs_take_turns_and_give_back_their_memory) {
   gpu().synchronize();
   gpu().empty_cache();
