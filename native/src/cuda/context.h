@@ -7,6 +7,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <iterator>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -137,6 +139,16 @@ class Context {
   // Of a check in a graph: where it is, and what to tell when that was found there.
   static int slot_of(const Failure& check);
   static std::string message_of(const Failure& check, unsigned long long found);
+
+  // While calls are captured: memory of the outside that none of those before the present one writes, from its first
+  // byte to the one behind its last. A kernel of a graph may read it before the kernels ahead of it have ended.
+  using Settled = std::map<const char*, const char*>;
+  Settled settled;
+  bool is_settled(const void* data) const {
+    const auto* const byte = static_cast<const char*>(data);
+    const auto behind = settled.upper_bound(byte);
+    return behind != settled.begin() && byte < std::prev(behind)->second;
+  }
 
   // The arena, which may stay in use by graphs when calls outgrow it. Null: nothing was ever asked of it.
   const std::shared_ptr<DeviceMemory>& arena() const { return arena_; }

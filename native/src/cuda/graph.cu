@@ -68,6 +68,7 @@ class Capture {
   Capture& operator=(const Capture&) = delete;
   ~Capture() {
     cuda_.capture(nullptr);
+    cuda_.settled.clear();
     if (ended_) return;
     cudaGraph_t broken = nullptr;
     cudaStreamEndCapture(cuda_.stream, &broken);
@@ -153,6 +154,10 @@ void Graph::capture() {
   };
   std::vector<Place> places;  // of the calls that vary
   Capture capture(cuda_, checks_);
+  for (const Contents& contents : program_.outside()) {
+    const auto* const first = static_cast<const char*>(contents.block()->data);
+    cuda_.settled[first] = first + contents.block()->capacity;
+  }
   for (const auto& call : program_.calls()) {
     const int first_slot = checks_.used;
     const GraphChecks::Joint joint = checks_.joint;
@@ -161,6 +166,10 @@ void Graph::capture() {
       failure->observed = true;
       throw Error(failure->code, failure->message);
     }
+    std::vector<Contents> written;
+    call->add_written(written);
+    for (const Contents& contents : written)
+      if (contents.block() != nullptr) cuda_.settled.erase(static_cast<const char*>(contents.block()->data));
     if (!call->takes_numbers) continue;
     varying_.push_back({call.get(), cuda_.pending(), first_slot, joint, {}});
     places.push_back({first, last_node(cuda_.stream)});

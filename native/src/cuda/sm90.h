@@ -65,16 +65,17 @@ inline cudaError_t make_tensor_map(CUtensorMap* map, const Bf16Array& x, int row
   const cuuint64_t strides[3] = {bytes(x.head_stride, x.H), bytes(x.row_stride, x.T), bytes(x.batch_stride, x.B)};
   const cuuint32_t box[4] = {kPanelChannels, cuuint32_t(heads), cuuint32_t(rows), 1};
   const cuuint32_t steps[4] = {1, 1, 1, 1};
-  const CUresult result =
-      encode(map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 4, const_cast<void*>(x.data), sizes, strides, box, steps,
-             CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-             CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  const CUresult result = encode(map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 4, const_cast<void*>(x.data), sizes, strides,
+                                 box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                                 CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   return result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
 }
 
 // ---- shared memory --------------------------------------------------------------------------------------------------
 
-__device__ inline uint32_t shared_address(const void* p) { return uint32_t(__cvta_generic_to_shared(p)); }
+__device__ inline uint32_t shared_address(const void* p) {
+  return uint32_t(__cvta_generic_to_shared(p));
+}
 
 // Byte of (row, channel) inside one panel.
 __device__ inline uint32_t swizzled(int row, int channel) {
@@ -83,7 +84,9 @@ __device__ inline uint32_t swizzled(int row, int channel) {
 }
 
 // Makes ordinary shared-memory stores visible to TMA and wgmma.
-__device__ inline void fence_async_shared() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+__device__ inline void fence_async_shared() {
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
 
 // ---- mbarriers ------------------------------------------------------------------------------------------------------
 
@@ -91,7 +94,9 @@ __device__ inline void mbarrier_init(uint64_t* barrier, uint32_t arrivals) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(arrivals) : "memory");
 }
 // Once, by the thread that initialised, before the barrier of the whole block.
-__device__ inline void mbarrier_init_fence() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
+__device__ inline void mbarrier_init_fence() {
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
 
 __device__ inline void mbarrier_arrive(uint64_t* barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(barrier)) : "memory");
@@ -103,11 +108,10 @@ __device__ inline void mbarrier_arrive_expect(uint64_t* barrier, uint32_t bytes)
 }
 __device__ inline bool mbarrier_try_wait(uint64_t* barrier, uint32_t parity) {
   uint32_t done;
-  asm volatile(
-      "{\n .reg .pred p;\n mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n selp.u32 %0, 1, 0, p;\n}"
-      : "=r"(done)
-      : "r"(shared_address(barrier)), "r"(parity)
-      : "memory");
+  asm volatile("{\n .reg .pred p;\n mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n selp.u32 %0, 1, 0, p;\n}"
+               : "=r"(done)
+               : "r"(shared_address(barrier)), "r"(parity)
+               : "memory");
   return done != 0;
 }
 // Returns when the phase of this parity has completed (a fresh barrier has completed parity 1).
@@ -153,7 +157,9 @@ __device__ inline void tma_store(const CUtensorMap* map, const void* panel, int 
                "r"(shared_address(panel)), "r"(channel), "r"(head), "r"(row), "r"(batch)
                : "memory");
 }
-__device__ inline void tma_store_commit() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
+__device__ inline void tma_store_commit() {
+  asm volatile("cp.async.bulk.commit_group;" ::: "memory");
+}
 template <int kPending = 0>
 __device__ inline void tma_store_wait_read() {
   asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(kPending) : "memory");
@@ -230,8 +236,12 @@ __device__ inline uint64_t advance(uint64_t descriptor, int bytes) {
 // ---- warpgroup matrix products --------------------------------------------------------------------------------------
 
 // Before the first product that reads registers (operand a, accumulators) written by other instructions.
-__device__ inline void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
-__device__ inline void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+__device__ inline void wgmma_fence() {
+  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+}
+__device__ inline void wgmma_commit() {
+  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
 template <int kPending = 0>
 __device__ inline void wgmma_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
@@ -382,6 +392,15 @@ __device__ inline void bulk_load(void* shared, const void* global, uint32_t byte
                "l"(global), "r"(bytes), "r"(shared_address(barrier))
                : "memory");
 }
+// Of what is read once: the L2 cache gives it up first.
+__device__ inline void bulk_load_once(void* shared, const void* global, uint32_t bytes, uint64_t* barrier) {
+  asm volatile(
+      "{\n .reg .b64 policy;\n createpolicy.fractional.L2::evict_first.b64 policy, 1.0;\n"
+      " cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], "
+      "policy;\n}" ::"r"(shared_address(shared)),
+      "l"(global), "r"(bytes), "r"(shared_address(barrier))
+      : "memory");
+}
 __device__ inline void bulk_store(void* global, const void* shared, uint32_t bytes) {
   asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(global), "r"(shared_address(shared)),
                "r"(bytes)
@@ -393,9 +412,13 @@ __device__ inline void bulk_add_f32(float* global, const float* shared, uint32_t
                : "memory");
 }
 // Waits until the committed stores have been written, not only read.
-__device__ inline void bulk_store_wait() { asm volatile("cp.async.bulk.wait_group 0;" ::: "memory"); }
+__device__ inline void bulk_store_wait() {
+  asm volatile("cp.async.bulk.wait_group 0;" ::: "memory");
+}
 // Orders copies of the async proxy with ordinary accesses, in all memory.
-__device__ inline void fence_async() { asm volatile("fence.proxy.async;" ::: "memory"); }
+__device__ inline void fence_async() {
+  asm volatile("fence.proxy.async;" ::: "memory");
+}
 
 // ---- flags in device memory -----------------------------------------------------------------------------------------
 
@@ -409,7 +432,9 @@ __device__ inline void store_release(int* flag, int value) {
 }
 
 // The same value in all lanes, told to the compiler: a branch on it doesn't diverge.
-__device__ inline int uniform(int value) { return __shfl_sync(0xffffffffu, value, 0); }
+__device__ inline int uniform(int value) {
+  return __shfl_sync(0xffffffffu, value, 0);
+}
 
 // ---- fragments to shared memory -------------------------------------------------------------------------------------
 

@@ -47,6 +47,7 @@ __device__ __forceinline__ W of_block(const W* own, unsigned rank) {
 template <class... P>
 void launch_clusters(Context& cuda, void (*kernel)(P...), dim3 grid, dim3 block, const P&... arguments) {
   constexpr unsigned kBlocks = 8;
+  divide_alike(reinterpret_cast<const void*>(kernel));
   cudaLaunchAttribute attributes[2] = {early_attribute()};
   attributes[1].id = cudaLaunchAttributeClusterDimension;
   attributes[1].val.clusterDim.x = kBlocks, attributes[1].val.clusterDim.y = attributes[1].val.clusterDim.z = 1;

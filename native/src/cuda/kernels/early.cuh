@@ -4,6 +4,8 @@
 // it may have come from memory what nobody is writing, or, as a hint to the cache, anything.
 #pragma once
 
+#include <unordered_set>
+
 #include "cuda/check.h"
 #include "cuda/context.h"
 
@@ -35,13 +37,23 @@ inline cudaLaunchAttribute early_attribute() {
   return early;
 }
 
+// Multiprocessors divide their memory between cache and shared memory anew only when they are idle: kernels that are to
+// run side by side want it divided alike.
+inline void divide_alike(const void* kernel) {
+  static thread_local std::unordered_set<const void*> done;  // a thread launches on one GPU
+  if (!done.insert(kernel).second) return;
+  LLMEFF_CUDA(
+      cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared));
+}
+
 // For kernels that call let_next_begin and await_earlier. Those of many blocks gain nothing and begin in order.
 template <class... P>
-void launch_early(Context& cuda, void (*kernel)(P...), dim3 grid, dim3 block, const P&... arguments) {
+void launch_early(Context& cuda, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, const P&... arguments) {
+  divide_alike(reinterpret_cast<const void*>(kernel));
   cudaLaunchAttribute early = early_attribute();
   const uint64_t blocks = uint64_t{grid.x} * grid.y * grid.z;
   cudaLaunchConfig_t config = {};
-  config.gridDim = grid, config.blockDim = block, config.stream = cuda.stream;
+  config.gridDim = grid, config.blockDim = block, config.dynamicSmemBytes = shared, config.stream = cuda.stream;
   config.attrs = &early;
   config.numAttrs = cuda.facts.capability >= 90 && blocks <= uint64_t{64} * cuda.facts.multiprocessors ? 1 : 0;
   LLMEFF_CUDA(cudaLaunchKernelEx(&config, kernel, arguments...));

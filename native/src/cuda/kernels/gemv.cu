@@ -6,12 +6,14 @@
 #include "cuda/kernels/gemv.h"
 
 #include <algorithm>
+#include <type_traits>
 
 #include "cuda/kernels/activation.cuh"
 #include "cuda/kernels/cuda_kernels.h"
 #include "cuda/kernels/early.cuh"
 #include "cuda/kernels/gemm.h"
 #include "cuda/kernels/rows.cuh"
+#include "cuda/sm90.h"
 
 namespace llmeff::cuda {
 namespace {
@@ -28,6 +30,7 @@ struct Gemv {
   int rows, packs;  // packs of 16 bytes in a row
   Activation activation;
   float norm_offset, eps;
+  bool settled;  // no kernel that is under way writes the weights, those of the norm included
 };
 
 template <class T, int kM, int kRows, bool kGated>
@@ -125,10 +128,151 @@ __global__ void __launch_bounds__(32 * kWarps) gemv_kernel(const __grid_constant
   }
 }
 
+// Hopper's copy engine brings the rows of a warp to shared memory: they take no registers meanwhile, so that several
+// kernels have theirs on the way at the same time, and settled ones come while the kernel waits for earlier ones. After
+// that there is x to be read and the sum to be made, and nothing is read in more than one go.
+//
+// Packs are unpacked where they are used, for the same reason.
+template <class T>
+__device__ __forceinline__ float element(const uint4& pack, int e) {
+  const uint32_t words[] = {pack.x, pack.y, pack.z, pack.w};
+  if constexpr (std::is_same_v<T, float>) {
+    return __uint_as_float(words[e]);
+  } else if constexpr (std::is_same_v<T, bf16>) {
+    return __uint_as_float(e % 2 == 0 ? words[e / 2] << 16 : words[e / 2] & 0xFFFF0000u);
+  } else {
+    const auto pair = __half22float2(*reinterpret_cast<const __half2*>(&words[e / 2]));
+    return e % 2 == 0 ? pair.x : pair.y;
+  }
+}
+
+template <class T, int kM, int kRows, bool kGated, bool kNormed>
+__global__ void __launch_bounds__(32 * kWarps, kM == 1 ? 6 : 1) staged_gemv_kernel(const __grid_constant__ Gemv a) {
+#if __CUDA_ARCH__ >= 900
+  static_assert(!kGated || kRows == 2);
+  constexpr int kPack = Pack<T>::kSize,
+                kHeld = kM == 8 ? 1 : (kNormed ? 4 : 8) / kM;  // packs of x that a lane reads at once
+  extern __shared__ uint4 staged[];                            // [kWarps][kRows][packs]
+  __shared__ uint64_t arrived[kWarps];
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  const int64_t first = (int64_t{blockIdx.x} * kWarps + warp) * (kGated ? 1 : kRows);
+  uint4* const own = staged + warp * kRows * a.packs;
+  let_next_begin();
+  if (lane == 0) {
+    sm90::mbarrier_init(&arrived[warp], 1);
+    sm90::mbarrier_init_fence();
+  }
+  const auto load_rows = [&](bool ahead) {
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      const int64_t n = min(kGated ? first : first + r, a.outputs - 1);
+      int matrix = 0;
+      if constexpr (kGated) {
+        matrix = r;
+      } else {
+        while (n >= a.ends[matrix]) ++matrix;
+      }
+      const int64_t row = kGated || matrix == 0 ? n : n - a.ends[matrix - 1];
+      const T* const w = static_cast<const T*>(a.weights[matrix]) + row * a.weight_strides[matrix];
+      const auto bytes = static_cast<uint32_t>(a.packs * 16);
+      if (ahead) {
+        for (int pack = 2 * lane; pack < a.packs; pack += 64) prefetch(reinterpret_cast<const uint4*>(w) + pack);
+      } else if (lane == 0) {
+        if (r == 0) sm90::mbarrier_arrive_expect(&arrived[warp], kRows * bytes);
+        sm90::bulk_load_once(own + r * a.packs, w, bytes, &arrived[warp]);
+      }
+    }
+  };
+  uint4 norm[kHeld];
+  const auto load_norm = [&](int begin) {
+#pragma unroll
+    for (int u = 0; u < kHeld; ++u)
+      if (kNormed && begin + 32 * u < a.packs) norm[u] = static_cast<const uint4*>(a.norm)[begin + 32 * u];
+  };
+  if (a.settled) load_norm(lane);
+  load_rows(!a.settled);
+  await_earlier();
+  if (!a.settled) load_rows(false);
+  // The output of this lane, if it has one, and what is added to it.
+  const int m_own = lane / kRows, r_own = lane % kRows;
+  const int64_t n_own = kGated ? first : first + r_own;
+  const bool writes = m_own < a.rows && n_own < a.outputs && (!kGated || r_own == 0);
+  float bias = 0, residual = 0;
+  if (writes && a.bias != nullptr) bias = widen<float>(static_cast<const T*>(a.bias)[n_own]);
+  if (writes && a.residual != nullptr)
+    residual = widen<float>(static_cast<const T*>(a.residual)[m_own * a.residual_stride + n_own]);
+  __syncwarp();
+
+  float sums[kM][kRows] = {}, squares[kM] = {};
+  for (int begin = lane; begin < a.packs; begin += 32 * kHeld) {
+    uint4 x[kM][kHeld];
+    if (!a.settled || begin != lane) load_norm(begin);
+#pragma unroll
+    for (int m = 0; m < kM; ++m) {
+      const T* const row = static_cast<const T*>(a.x) + (kM == 1 ? 0 : min(m, a.rows - 1)) * a.x_stride;
+#pragma unroll
+      for (int u = 0; u < kHeld; ++u)
+        if (begin + 32 * u < a.packs) x[m][u] = reinterpret_cast<const uint4*>(row)[begin + 32 * u];
+    }
+    sm90::mbarrier_wait(&arrived[warp], 0);
+#pragma unroll
+    for (int u = 0; u < kHeld; ++u) {
+      const int pack = begin + 32 * u;
+      if (pack >= a.packs) break;
+      uint4 w[kRows];
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) w[r] = own[r * a.packs + pack];
+#pragma unroll
+      for (int m = 0; m < kM; ++m)
+#pragma unroll
+        for (int e = 0; e < kPack; ++e) {
+          float factor = element<T>(x[m][u], e);
+          if constexpr (kNormed) {
+            squares[m] = fmaf(factor, factor, squares[m]);
+            factor *= element<T>(norm[u], e) + a.norm_offset;
+          }
+#pragma unroll
+          for (int r = 0; r < kRows; ++r) sums[m][r] = fmaf(factor, element<T>(w[r], e), sums[m][r]);
+        }
+    }
+  }
+  float sum = 0, other = 0;  // of the lane's output
+#pragma unroll
+  for (int m = 0; m < kM; ++m) {
+    float scale = 1;
+    if constexpr (kNormed) scale = 1 / sqrtf(warp_sum(squares[m]) / static_cast<float>(a.packs * kPack) + a.eps);
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) sums[m][r] = warp_sum(sums[m][r]) * scale;
+#pragma unroll
+    for (int r = 0; r < kRows; ++r)
+      if (lane == m * kRows + r) sum = sums[m][r], other = sums[m][kRows - 1];
+  }
+  if (!writes) return;
+  const int64_t at = m_own * a.out_stride + n_own;
+  if constexpr (kGated) {
+    const float gate = widen<float>(narrow<T>(sum)), up = widen<float>(narrow<T>(other));
+    static_cast<T*>(a.out)[at] = narrow<T>(gate / (1 + __expf(-gate)) * up);
+  } else {
+    const float biased = a.bias == nullptr ? sum : sum + bias;
+    if (a.pre != nullptr) static_cast<T*>(a.pre)[at] = narrow<T>(biased);
+    const T result = narrow<T>(activate(a.activation, biased));
+    static_cast<T*>(a.out)[at] = a.residual == nullptr ? result : narrow<T>(residual + widen<float>(result));
+  }
+#endif
+}
+
+constexpr size_t kMostShared = 40 << 10;  // with what the kernel has beside, less than a block gets without asking
+
 template <class T, int kM, int kRows, bool kGated = false>
 void launch(Context& cuda, const Gemv& a) {
   const auto blocks = static_cast<unsigned>(ceil_div(a.outputs, kWarps * (kGated ? 1 : kRows)));
-  launch_early(cuda, gemv_kernel<T, kM, kRows, kGated>, blocks, 32 * kWarps, a);
+  const size_t shared = size_t{kWarps} * kRows * static_cast<size_t>(a.packs) * 16;
+  if (cuda.facts.capability >= 90 && shared <= kMostShared)
+    return launch_early(cuda,
+                        a.norm == nullptr ? staged_gemv_kernel<T, kM, kRows, kGated, false>
+                                          : staged_gemv_kernel<T, kM, kRows, kGated, true>,
+                        blocks, 32 * kWarps, shared, a);
+  launch_early(cuda, gemv_kernel<T, kM, kRows, kGated>, blocks, 32 * kWarps, 0, a);
 }
 
 template <class T, int kM>
@@ -155,7 +299,9 @@ bool aligned(const void* data, int64_t stride, int64_t bytes) {
   return reinterpret_cast<uintptr_t>(data) % 16 == 0 && stride * bytes % 16 == 0;
 }
 
-bool run(Context& cuda, const Gemv& a, DType dtype, bool gated) {
+bool run(Context& cuda, Gemv& a, DType dtype, int matrices, bool gated) {
+  a.settled = a.norm == nullptr || cuda.is_settled(a.norm);
+  for (int i = 0; i < matrices; ++i) a.settled &= cuda.is_settled(a.weights[i]);
   switch (dtype) {
     case DType::kF32:
       launch_of<float>(cuda, a, gated);
@@ -188,7 +334,7 @@ bool gemv(Context& cuda, const Product& p) {
   a.x = p.a.data, a.x_stride = p.a.row_stride, a.bias = p.bias, a.activation = p.activation;
   a.out = p.out.data, a.pre = p.pre, a.out_stride = p.out.row_stride;
   a.rows = static_cast<int>(p.m), a.packs = static_cast<int>(p.k * bytes / 16);
-  return run(cuda, a, dtype, false);
+  return run(cuda, a, dtype, 1, false);
 }
 
 bool gemv_many(Context& cuda, const View& x, const FewRows& given, const List<In>& weights, const View& out) {
@@ -213,7 +359,7 @@ bool gemv_many(Context& cuda, const View& x, const FewRows& given, const List<In
   a.residual = given.residual.data, a.residual_stride = residual_rows.strides[0];
   a.out = out.data, a.out_stride = out_rows.strides[0];
   a.rows = static_cast<int>(m), a.packs = static_cast<int>(k * bytes / 16);
-  return run(cuda, a, x.dtype, given.gated);
+  return run(cuda, a, x.dtype, static_cast<int>(weights.size), given.gated);
 }
 
 namespace {

@@ -140,7 +140,7 @@ void launch_norm(Context& cuda, const In& x, const In& residual, const In& weigh
     using T = typename Tag::type;
     with_row_shape<T>(a.n, aligned, kThreads, [&]<int kPack, int kKept>(const RowThreads& threads) {
       const auto blocks = static_cast<unsigned>(ceil_div(a.rows, threads.block.y));
-      launch_early(cuda, norm_kernel<T, kPack, kKept, kCentred>, blocks, threads.block, a);
+      launch_early(cuda, norm_kernel<T, kPack, kKept, kCentred>, blocks, threads.block, 0, a);
     });
   });
 }

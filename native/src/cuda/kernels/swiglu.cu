@@ -91,7 +91,7 @@ void CudaKernels::swiglu(const In& gate, const In& up, const Out& out) {
   a.gate = gate.data, a.up = up.data, a.out = out.data;
   a.gate_rows = row_map(gate), a.up_rows = row_map(up), a.out_rows = row_map(out);
   with_units(a, out, rows_aligned({&gate, &up, &out}), [&]<class T, int kPack>() {
-    launch_early(cuda_, swiglu_kernel<T, kPack>, static_cast<unsigned>(ceil_div(a.units, kThreads)), kThreads, a);
+    launch_early(cuda_, swiglu_kernel<T, kPack>, static_cast<unsigned>(ceil_div(a.units, kThreads)), kThreads, 0, a);
   });
 }
 
