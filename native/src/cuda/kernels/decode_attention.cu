@@ -32,6 +32,7 @@ struct Decode {
   int first;  // sequence of this launch
   int heads, kv_heads, width, half, window;
   bool interleaved;
+  bool settled;  // no kernel that is under way writes positions, keys or values
   double scale, softcap;
   Guard guard;
   ValueCheck check;
@@ -97,55 +98,28 @@ __global__ void __launch_bounds__(kBlockThreads) decode_attention_kernel(const _
   constexpr int kStep = kWarps * kGroups * kUnroll;
   __shared__ __align__(16) T query[kMostWidth];
   __shared__ __align__(16) T new_key[kMostWidth];
+  __shared__ __align__(16) T new_value[kMostWidth];
   __shared__ W maxima[kWarps], sums[kWarps], values[kWarps][kMostWidth];
-  __shared__ W block_values[kMostWidth], block_state[2];
+  // Of the first block: what all found.
+  __shared__ W all_values[kMostBlocks][kMostWidth], all_maxima[kMostBlocks], all_sums[kMostBlocks];
+  __shared__ uint64_t arrived;
 
   let_next_begin();
+  const unsigned rank = cluster_rank(), blocks = cluster_size();
+  if (rank == 0 && threadIdx.x == 0) expect_sent(&arrived, blocks * static_cast<uint32_t>((a.width + 2) * sizeof(W)));
+  cluster_arrive();
   const int h = blockIdx.y, t = a.first + blockIdx.z, kv = h / (a.heads / a.kv_heads);
   const Decode::Memory& memory = a.memories[blockIdx.z];
-  prefetch_share(a, memory, t, kv, int64_t{a.width} * static_cast<int64_t>(sizeof(T)));
-  await_earlier();
-  if (a.guard.closed()) return;
-  const int32_t position = a.positions[t];
-  const int64_t place = position - memory.offset;
-  if (place < 0 || place >= memory.rows) {
-    if (threadIdx.x == 0) a.check.bad(t, position);
-    return;
-  }
-  const int row = static_cast<int>(place);
-  const T* const q = static_cast<const T*>(a.q) + t * a.q_token + h * a.q_head;
-  const T* const k = static_cast<const T*>(a.k) + t * a.k_token + kv * a.k_head;
-  const T* const v = static_cast<const T*>(a.v) + t * a.v_token + kv * a.v_head;
   const int64_t row_stride = int64_t{a.kv_heads} * a.width;
   T* const keys = static_cast<T*>(memory.keys) + static_cast<int64_t>(kv) * a.width;
   T* const kept_values = static_cast<T*>(memory.values) + static_cast<int64_t>(kv) * a.width;
-  const unsigned rank = cluster_rank(), blocks = cluster_size();
-
-  for (int c = threadIdx.x; c < a.width; c += kBlockThreads) {
-    query[c] = turned_channel(a, q, t, c);
-    if (rank == 0) new_key[c] = turned_channel(a, k, t, c);
-  }
-  __syncthreads();
-  if (rank == 0 && h % (a.heads / a.kv_heads) == 0)
-    for (int c = threadIdx.x; c < a.width; c += kBlockThreads) {
-      keys[row * row_stride + c] = new_key[c];
-      kept_values[row * row_stride + c] = v[c];
-    }
-
   const int warp = threadIdx.x / 32, group = threadIdx.x % 32 / kLanes, lane = threadIdx.x % kLanes;
   const int packs = a.width / kPack;
   // Logits are powers of two; capped ones become that after their tanh.
   const bool capped = a.softcap > 0;
   const W log2e = static_cast<W>(1.4426950408889634), cap = static_cast<W>(a.softcap) * log2e;
   const W to_bits = static_cast<W>(a.scale) * (capped ? W{1} / static_cast<W>(a.softcap) : log2e);
-  W own[kWidth];
-#pragma unroll
-  for (int i = 0; i < kPer; ++i)
-#pragma unroll
-    for (int e = 0; e < kPack; ++e) {
-      const int c = (lane + i * kLanes) * kPack + e;
-      own[i * kPack + e] = c < a.width ? widen<W>(query[c]) * to_bits : W{0};
-    }
+  W own[kWidth];  // the query
 
   // Of the key whose packs the lanes of the group have, for all of them.
   const auto logit = [&](const Group<T, kPack>(&key)[kPer]) {
@@ -164,6 +138,65 @@ __global__ void __launch_bounds__(kBlockThreads) decode_attention_kernel(const _
     for (int i = 0; i < kPer; ++i)
       if (lane + i * kLanes < packs) packs_of[i] = load_group<kPack>(from + (lane + i * kLanes) * kPack);
   };
+
+  int32_t position;
+  int64_t place;
+  int2 share = {0, 0};
+  const auto locate = [&] {
+    position = a.positions[t];
+    place = position - memory.offset;
+    if (place >= 0 && place < memory.rows) share = share_of_block(a, static_cast<int>(place));
+  };
+  Group<T, kPack> key[kUnroll][kPer], value[kUnroll][kPer];
+  const auto load_keys = [&](int j0) {
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u) {
+      const int j = j0 + (u * kWarps + warp) * kGroups + group;
+      const int64_t at = min(j, share.y - 1) * row_stride;
+      load(keys + at, key[u]);
+      load(kept_values + at, value[u]);
+    }
+  };
+  if (a.settled) {
+    locate();
+    if (share.x < share.y) load_keys(share.x);
+  } else {
+    prefetch_share(a, memory, t, kv, int64_t{a.width} * static_cast<int64_t>(sizeof(T)));
+  }
+  cluster_wait();
+  await_earlier();
+  // A channel of the query, of the new key or of the new value, one after the other.
+  const auto new_channel = [&](int i) {
+    const int which = i / a.width, c = i - which * a.width;
+    if (which == 0) return turned_channel(a, static_cast<const T*>(a.q) + t * a.q_token + h * a.q_head, t, c);
+    if (which == 1) return turned_channel(a, static_cast<const T*>(a.k) + t * a.k_token + kv * a.k_head, t, c);
+    return static_cast<const T*>(a.v)[t * a.v_token + kv * a.v_head + c];
+  };
+  const int channels = rank == 0 ? 3 * a.width : a.width;
+  T first_channel;
+  if (static_cast<int>(threadIdx.x) < channels) first_channel = new_channel(threadIdx.x);
+  if (!a.settled) locate();
+  if (a.guard.closed()) return;
+  if (place < 0 || place >= memory.rows) {
+    if (threadIdx.x == 0) a.check.bad(t, position);
+    return;
+  }
+  if (!a.settled && share.x < share.y) load_keys(share.x);
+  const bool keeps = rank == 0 && h % (a.heads / a.kv_heads) == 0;
+  for (int i = threadIdx.x; i < channels; i += kBlockThreads) {
+    const T x = i < kBlockThreads ? first_channel : new_channel(i);
+    const int which = i / a.width, c = i - which * a.width;
+    (which == 0 ? query : which == 1 ? new_key : new_value)[c] = x;
+    if (keeps && which > 0) (which == 1 ? keys : kept_values)[place * row_stride + c] = x;
+  }
+  __syncthreads();
+#pragma unroll
+  for (int i = 0; i < kPer; ++i)
+#pragma unroll
+    for (int e = 0; e < kPack; ++e) {
+      const int c = (lane + i * kLanes) * kPack + e;
+      own[i * kPack + e] = c < a.width ? widen<W>(query[c]) * to_bits : W{0};
+    }
 
   Running<W, kWidth> state;
   state.maximum = -INFINITY, state.sum = 0;
@@ -184,33 +217,23 @@ __global__ void __launch_bounds__(kBlockThreads) decode_attention_kernel(const _
       }
   };
 
-  const int2 share = share_of_block(a, row);
-  const int from = share.x, to = share.y;
-  for (int j0 = from; j0 < to; j0 += kStep) {
-    Group<T, kPack> key[kUnroll][kPer], value[kUnroll][kPer];
+  for (int j0 = share.x; j0 < share.y; j0 += kStep) {
+    if (j0 != share.x) load_keys(j0);
     W s[kUnroll];
 #pragma unroll
     for (int u = 0; u < kUnroll; ++u) {
       const int j = j0 + (u * kWarps + warp) * kGroups + group;
-      const int64_t at = min(j, to - 1) * row_stride;
-      load(keys + at, key[u]);
-      load(kept_values + at, value[u]);
-    }
-#pragma unroll
-    for (int u = 0; u < kUnroll; ++u) {
-      const int j = j0 + (u * kWarps + warp) * kGroups + group;
       const W found = logit(key[u]);
-      s[u] = j < to ? found : -INFINITY;
+      s[u] = j < share.y ? found : -INFINITY;
     }
 #pragma unroll
     for (int u = 0; u < kUnroll; ++u) add(s[u], value[u]);
   }
   if (rank == 0 && warp == 0) {
-    Group<T, kPack> key[kPer], value[kPer];
-    load(new_key, key);
-    load(v, value);
-    const W found = logit(key);
-    add(group == 0 ? found : -INFINITY, value);
+    load(new_key, key[0]);
+    load(new_value, value[0]);
+    const W found = logit(key[0]);
+    add(group == 0 ? found : -INFINITY, value[0]);
   }
 
   // Lanes of other groups, then other warps, then other blocks.
@@ -245,25 +268,31 @@ __global__ void __launch_bounds__(kBlockThreads) decode_attention_kernel(const _
     W x = 0;
 #pragma unroll
     for (int i = 0; i < kWarps; ++i) x += values[i][c] * share_of(maxima[i], most);
-    block_values[c] = x;
+    send(&all_values[rank][c], x, &arrived, 0);
   }
-  if (threadIdx.x == 0) block_state[0] = most, block_state[1] = total;
-  __syncthreads();
-  cluster_barrier();
-  if (rank == 0) {
-    W highest = -INFINITY, whole = 0;
-    for (unsigned i = 0; i < blocks; ++i) highest = max(highest, of_block(&block_state[0], i));
-    for (unsigned i = 0; i < blocks; ++i)
-      whole += of_block(&block_state[1], i) * share_of(of_block(&block_state[0], i), highest);
-    T* const o = static_cast<T*>(a.o) + t * a.o_token + h * a.o_head;
-    for (int c = threadIdx.x; c < a.width; c += kBlockThreads) {
-      W x = 0;
-      for (unsigned i = 0; i < blocks; ++i)
-        x += of_block(&block_values[c], i) * share_of(of_block(&block_state[0], i), highest);
-      o[c] = narrow<T>(x / whole);
-    }
+  if (threadIdx.x == 0) {
+    send(&all_maxima[rank], most, &arrived, 0);
+    send(&all_sums[rank], total, &arrived, 0);
   }
-  cluster_barrier();  // nobody's shared memory goes while others read it
+  if (rank != 0) return;
+  await_sent(&arrived);
+  W highest = -INFINITY, whole = 0, factors[kMostBlocks];
+#pragma unroll
+  for (unsigned i = 0; i < kMostBlocks; ++i)
+    if (i < blocks) highest = max(highest, all_maxima[i]);
+#pragma unroll
+  for (unsigned i = 0; i < kMostBlocks; ++i) {
+    factors[i] = i < blocks ? share_of(all_maxima[i], highest) : W{0};
+    if (i < blocks) whole += all_sums[i] * factors[i];
+  }
+  T* const o = static_cast<T*>(a.o) + t * a.o_token + h * a.o_head;
+  for (int c = threadIdx.x; c < a.width; c += kBlockThreads) {
+    W x = 0;
+#pragma unroll
+    for (unsigned i = 0; i < kMostBlocks; ++i)
+      if (i < blocks) x += all_values[i][c] * factors[i];
+    o[c] = narrow<T>(x / whole);
+  }
 }
 
 template <class T, int kPack, int kLanes, int kPer>
@@ -301,6 +330,9 @@ void CudaKernels::decode_attention(const In& q, const In& k, const In& v, const 
   a.width = static_cast<int>(q.shape[3]), a.half = cos.present() ? static_cast<int>(cos.shape[1]) : 0;
   a.window = static_cast<int>(std::min<int64_t>(window, INT32_MAX)), a.interleaved = interleaved;
   a.scale = scale, a.softcap = softcap;
+  a.settled = cuda_.is_settled(positions.data);
+  for (const List<InOut>* list : {&keys, &values})
+    for (int64_t i = 0; i < list->size; ++i) a.settled &= cuda_.is_settled((*list)[i].data);
   a.guard = cuda_.guard();  // of earlier checks: this one changes while the kernel runs
   a.check = cuda_.check_values([](int64_t sequence, int32_t position) {
     return formatted("[decodeAttention] position %d of sequence %lld is outside its memory", position,

@@ -45,14 +45,20 @@ __device__ Largest<W> shuffled(const Largest<W>& x, int distance) {
 template <class T, int kPack>
 __global__ void __launch_bounds__(kThreads) likeliest_kernel(const __grid_constant__ Rows a) {
   using W = wide_t<T>;
-  __shared__ Largest<W> warps[kThreads / 32];
-  __shared__ Largest<W> whole;
+  constexpr int kWarps = kThreads / 32;
+  __shared__ Largest<W> warps[kWarps];
+  __shared__ Largest<W> all[kMostBlocks];  // of the first block: what all found
+  __shared__ uint64_t arrived;
   let_next_begin();
+  const unsigned rank = cluster_rank(), blocks = cluster_size();
+  if (rank == 0 && threadIdx.x == 0) expect_sent(&arrived, blocks * (2 * sizeof(W) + sizeof(int32_t)));
+  cluster_arrive();
+  cluster_wait();
   await_earlier();
   const T* const x = static_cast<const T*>(a.x) + blockIdx.y * a.stride;
-  const int packs = a.columns / kPack, step = kThreads * static_cast<int>(cluster_size());
+  const int packs = a.columns / kPack, step = kThreads * static_cast<int>(blocks);
   Largest<W> state = {-INFINITY, 0, INT32_MAX};
-  for (int pack = static_cast<int>(cluster_rank()) * kThreads + threadIdx.x; pack < packs; pack += step) {
+  for (int pack = static_cast<int>(rank) * kThreads + threadIdx.x; pack < packs; pack += step) {
     const Group<T, kPack> group = load_group<kPack>(x + int64_t{pack} * kPack);
     Largest<W> own = {widen<W>(group.at[0]), 1, pack * kPack};
 #pragma unroll
@@ -74,14 +80,21 @@ __global__ void __launch_bounds__(kThreads) likeliest_kernel(const __grid_consta
   for (int distance = 16; distance > 0; distance /= 2) state.join(shuffled(state, distance));
   if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = state;
   __syncthreads();
-  if (threadIdx.x == 0) {
-    for (int i = 1; i < kThreads / 32; ++i) state.join(warps[i]);
-    whole = state;
+  if (threadIdx.x < 32) {
+    state = warps[min(static_cast<int>(threadIdx.x), kWarps - 1)];
+#pragma unroll
+    for (int distance = kWarps / 2; distance > 0; distance /= 2) state.join(shuffled(state, distance));
   }
-  cluster_barrier();
-  if (cluster_rank() == 0 && threadIdx.x == 0) {
-    for (unsigned i = 1; i < cluster_size(); ++i)
-      state.join({of_block(&whole.maximum, i), of_block(&whole.sum, i), of_block(&whole.at, i)});
+  if (threadIdx.x == 0) {
+    send(&all[rank].maximum, state.maximum, &arrived, 0);
+    send(&all[rank].sum, state.sum, &arrived, 0);
+    send(&all[rank].at, state.at, &arrived, 0);
+  }
+  if (rank != 0) return;
+  await_sent(&arrived);
+  if (threadIdx.x == 0) {
+    state = all[0];
+    for (unsigned i = 1; i < blocks; ++i) state.join(all[i]);
     const int64_t rows = gridDim.y, row = blockIdx.y;
     W* const found = static_cast<W*>(a.found);
     a.ids[row] = state.at;
@@ -90,7 +103,6 @@ __global__ void __launch_bounds__(kThreads) likeliest_kernel(const __grid_consta
     // Of nothing but -inf, or with +inf, that is all there is to add.
     found[2 * rows + row] = isinf(state.maximum) ? state.maximum : state.maximum + log(state.sum);
   }
-  cluster_barrier();
 }
 
 }  // namespace
