@@ -3,12 +3,37 @@
 // element by element. Different dtypes convert: the floating ones but float64 in packs, the others one by one.
 #include "cuda/kernels/convert.cuh"
 #include "cuda/kernels/cuda_kernels.h"
+#include "cuda/kernels/early.cuh"
 #include "cuda/kernels/elements.cuh"
 
 namespace llmeff::cuda {
 namespace {
 
 constexpr int kCopyPacks = 4;  // of a thread, 16 bytes each
+
+// A block's worth, such as a number that the host reads: for that the copy engine would be waited for twice.
+constexpr int64_t kFewBytes = 4096;
+
+template <class Unit>
+__global__ void __launch_bounds__(kThreads) copy_few_kernel(const Unit* from, Unit* to, int units) {
+  let_next_begin();
+  await_earlier();
+  for (int i = static_cast<int>(threadIdx.x); i < units; i += kThreads) to[i] = from[i];
+}
+
+void copy_few(Context& cuda, const void* from, void* to, int64_t bytes) {
+  const auto launch = [&]<class Unit>(Unit) {
+    launch_early(cuda, copy_few_kernel<Unit>, 1, kThreads, 0, static_cast<const Unit*>(from), static_cast<Unit*>(to),
+                 static_cast<int>(bytes / static_cast<int64_t>(sizeof(Unit))));
+  };
+  const auto bits = reinterpret_cast<uintptr_t>(from) | reinterpret_cast<uintptr_t>(to) | static_cast<uintptr_t>(bytes);
+  if (bits % 16 == 0)
+    launch(uint4{});
+  else if (bits % 4 == 0)
+    launch(uint32_t{});
+  else
+    launch(uint8_t{});
+}
 
 // 16 bytes from the number of bytes that a row has left; `size` of an element.
 __global__ void __launch_bounds__(kThreads) copy_packs_kernel(const __grid_constant__ Walk<2> walk, int size) {
@@ -208,8 +233,9 @@ void CudaKernels::copy(const In& x, const Out& out) {
   const int64_t size = item_size(out.dtype);
   if (x.dtype == out.dtype) {
     if (loop.rank == 1 && loop.inner_stride(0) == 1 && loop.inner_stride(1) == 1) {
-      LLMEFF_CUDA(
-          cudaMemcpyAsync(out.data, x.data, static_cast<size_t>(loop.count() * size), cudaMemcpyDefault, cuda_.stream));
+      const int64_t bytes = loop.count() * size;
+      if (bytes <= kFewBytes) return copy_few(cuda_, x.data, out.data, bytes);
+      LLMEFF_CUDA(cudaMemcpyAsync(out.data, x.data, static_cast<size_t>(bytes), cudaMemcpyDefault, cuda_.stream));
       return;
     }
     const int width = static_cast<int>(16 / size);

@@ -1,5 +1,6 @@
 // Rows of a table by id: a warp a row. Ids outside the table are reported and read as rows of zeros.
 #include "cuda/kernels/cuda_kernels.h"
+#include "cuda/kernels/early.cuh"
 #include "cuda/kernels/rows.cuh"
 #include "cuda/kernels/value_checks.h"
 
@@ -13,6 +14,8 @@ __global__ void __launch_bounds__(32 * kWarps)
     embedding_kernel(const Unit* table, const int32_t* ids, Unit* out, const __grid_constant__ RowMap out_rows,
                      int64_t rows, int64_t vocabulary, int units, int elements_per_unit, ValueCheck check) {
   const int64_t row = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.y;
+  let_next_begin();
+  await_earlier();
   if (row >= rows) return;
   const int32_t id = ids[row];
   const bool good = id >= 0 && id < vocabulary;
@@ -30,10 +33,9 @@ void CudaKernels::embedding(const In& table, const In& ids, const Out& out) {
   const ValueCheck check = check_ids(cuda_, table.shape[0]);
   const auto launch = [&]<class Unit>(Unit) {
     const int64_t elements = static_cast<int64_t>(sizeof(Unit)) / size;
-    embedding_kernel<Unit><<<ceil_div(rows, kWarps), dim3(32, kWarps), 0, cuda_.stream>>>(
-        table.as<Unit>(), ids.as<int32_t>(), out.as<Unit>(), row_map(out), rows, table.shape[0],
-        static_cast<int>(width / elements), static_cast<int>(elements), check);
-    LLMEFF_LAUNCHED("embedding_kernel");
+    launch_early(cuda_, embedding_kernel<Unit>, static_cast<unsigned>(ceil_div(rows, kWarps)), dim3(32, kWarps), 0,
+                 static_cast<const Unit*>(table.data), ids.as<const int32_t>(), out.as<Unit>(), row_map(out), rows,
+                 int64_t{table.shape[0]}, static_cast<int>(width / elements), static_cast<int>(elements), check);
   };
   if (rows_aligned({&table, &out}))
     launch(uint4{});
