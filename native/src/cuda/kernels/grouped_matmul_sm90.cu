@@ -16,7 +16,11 @@
 // Shared memory, panels of 64 channels (sm90.h). One stage:
 //   x [128, 64]: a panel; w [N, K]: a panel of kColumns rows; w [K, N]: kColumns / 64 panels of 64 rows;
 //   a [64, 128] and b [64, kColumns]: 2 and kColumns / 64 panels of 64 rows.
+//
+// A consumer whose 64 rows all belong to the group leaves its part of the output to the copy engine, panel by panel,
+// and goes on with the next tile; the last rows of a group are stored as they are.
 #include <algorithm>
+#include <utility>
 
 #include "cuda/kernels/grouped_matmul_sm90.h"
 #include "cuda/sm90.h"
@@ -42,6 +46,7 @@ struct Tiling {
 
 struct Problem {
   CUtensorMap a[kMostGroupedTerms], b[kMostGroupedTerms];
+  CUtensorMap stored;            // the output
   int steps[kMostGroupedTerms];  // of kDepth, in each term of rows × w
   int terms;
   const int64_t* starts;
@@ -55,6 +60,7 @@ template <class Tile>
 struct Shared {
   alignas(1024) __nv_bfloat16 a[Tile::kStages][kRows * kDepth];
   alignas(1024) __nv_bfloat16 b[Tile::kStages][Tile::kColumns * kDepth];
+  alignas(1024) __nv_bfloat16 out[kConsumers][2][kPanel];
   uint64_t full[Tile::kStages], empty[Tile::kStages];
 };
 
@@ -169,6 +175,20 @@ __device__ void clear_rows(__nv_bfloat16* a, __nv_bfloat16* b, int rows) {
   named_barrier_wait(1, kConsumerThreads);
 }
 
+// A panel of 64 rows and columns of an accumulator, by the warpgroup.
+template <int kPanelNumber, int kCount>
+__device__ __forceinline__ void write_panel(__nv_bfloat16* panel, const float (&sum)[kCount]) {
+  const int warp = int(threadIdx.x) % 128 / 32, lane = int(threadIdx.x) % 32;
+  const int row = 16 * warp + lane / 8 % 2 * 8 + lane % 8;
+#pragma unroll
+  for (int columns = 0; columns < 64; columns += 16) {
+    const int at = 4 * (8 * kPanelNumber + columns / 8);
+    const uint32_t a[4] = {pack_bf16(sum[at], sum[at + 1]), pack_bf16(sum[at + 2], sum[at + 3]),
+                           pack_bf16(sum[at + 4], sum[at + 5]), pack_bf16(sum[at + 6], sum[at + 7])};
+    store_matrices(shared_address(panel) + swizzled(row, columns + lane / 16 * 8), a);
+  }
+}
+
 template <class Tile>
 __device__ void consume(const Problem& p, Shared<Tile>& shared, int consumer) {
   constexpr int kColumns = Tile::kColumns, kDeeperA = Tile::kSumsRows ? 16 * kPanelRowBytes : 32,
@@ -213,6 +233,25 @@ __device__ void consume(const Problem& p, Shared<Tile>& shared, int consumer) {
     pin(sum);
     if (walk.steps > 0) release(busy);
 
+    if (walk.i0 + 64 * consumer + 64 <= walk.height()) {
+      const int first = Tile::kSumsRows ? walk.group * p.rows : walk.first, row = first + walk.i0 + 64 * consumer;
+      const auto store_panel = [&]<int c>() {
+        __nv_bfloat16* const panel = shared.out[consumer][c % 2];
+        if (thread == 0) tma_store_wait_read<1>();
+        named_barrier_wait(2 + consumer, 128);
+        write_panel<c>(panel, sum);
+        fence_async_shared();
+        named_barrier_wait(2 + consumer, 128);
+        if (thread == 0) {
+          if (walk.j0 + 64 * c < p.columns) tma_store(&p.stored, panel, walk.j0 + 64 * c, 0, row, 0);
+          tma_store_commit();
+        }
+      };
+      [&]<int... c>(std::integer_sequence<int, c...>) {
+        (store_panel.template operator()<c>(), ...);
+      }(std::make_integer_sequence<int, kColumns / 64>());
+      continue;
+    }
     __nv_bfloat16* rows[2];
     for (int r = 0; r < 2; ++r) {
       const int i = walk.i0 + own + 8 * r;
@@ -221,6 +260,7 @@ __device__ void consume(const Problem& p, Shared<Tile>& shared, int consumer) {
     }
     store_rows<kColumns>(sum, 1.0f, 1.0f, rows[0], rows[1], p.columns - walk.j0);
   }
+  if (thread == 0) bulk_store_wait();
 }
 
 template <class Tile>
@@ -320,6 +360,8 @@ cudaError_t grouped_matmul_sm90(const GroupedMatmulArgs& args, int multiprocesso
   p.terms = args.terms, p.starts = args.starts, p.groups = int(args.ws[0].shape[0]);
   p.rows = int(args.out.shape[0]), p.columns = int(args.out.shape[1]);
   p.out = args.out.as<__nv_bfloat16>(), p.out_row = args.out.strides[0];
+  if (const cudaError_t error = make_tensor_map(&p.stored, rows_array(args.out), 64); error != cudaSuccess)
+    return error;
   return with_tiles(p.columns, p.rows / p.groups, [&]<int kBlocks, int kColumns>() {
     for (int t = 0; t < args.terms; ++t) {
       p.steps[t] = ceil_div(int(args.xs[t].shape[1]), kDepth);
@@ -345,7 +387,10 @@ cudaError_t grouped_matmul_grad_sm90(const GroupedMatmulGradArgs& args, int mult
   p.terms = 1, p.starts = args.starts, p.groups = int(args.dw.shape[0]);
   p.rows = int(args.dw.shape[1]), p.columns = int(args.dw.shape[2]);
   p.out = args.dw.as<__nv_bfloat16>(), p.out_row = args.dw.shape[2];
-  cudaError_t error = make_tensor_map(&p.a[0], rows_array(args.a), kDepth);
+  const View& dw = args.dw;
+  const Bf16Array rows = {dw.data, 1, dw.shape[0] * dw.shape[1], 1, dw.shape[2], 0, dw.shape[2], 0};
+  cudaError_t error = make_tensor_map(&p.stored, rows, 64);
+  if (error == cudaSuccess) error = make_tensor_map(&p.a[0], rows_array(args.a), kDepth);
   if (error == cudaSuccess) error = make_tensor_map(&p.b[0], rows_array(args.b), kDepth);
   if (error != cudaSuccess) return error;
   return with_tiles(p.columns, p.rows, [&]<int kBlocks, int kColumns>() {
