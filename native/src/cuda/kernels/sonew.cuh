@@ -102,12 +102,19 @@ __device__ __forceinline__ W relative_delta(const Factors<W>& f, W row_max) {
 }
 
 // What the update is scaled to, from the new state.
+__device__ __forceinline__ bool is_adam(Graft graft) {
+  return graft == Graft::kAdam || graft == Graft::kAdamRaw;
+}
+template <class W>
+__device__ __forceinline__ W adam_reference(const Factors<W>& f, W m, W h0) {
+  return m * f.now.reference_m / (sqrt(h0) * f.now.reference_root + f.reference_eps);
+}
 template <class W>
 __device__ __forceinline__ W reference(const Factors<W>& f, W g, W m, W h0, W rms, W unit) {
   switch (f.graft) {
     case Graft::kAdam:
     case Graft::kAdamRaw:
-      return m * f.now.reference_m / (sqrt(h0) * f.now.reference_root + f.reference_eps);
+      return adam_reference(f, m, h0);
     case Graft::kSgd:
       return g;
     case Graft::kMomentum:

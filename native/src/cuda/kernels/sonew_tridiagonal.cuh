@@ -137,17 +137,37 @@ __device__ __forceinline__ Factored<W> factor(const Factors<W>& f, W m, W h0, W 
   return {z, psi * z, dropped};
 }
 
-template <class T, class G, bool kApply, bool kRelative>
-__global__ void __launch_bounds__(kTileThreads, kBlocksPerMultiprocessor<T>)
-    sonew_kernel(const __grid_constant__ Table table, const __grid_constant__ TableChains chains,
-                 const __grid_constant__ Factors<wide_t<T>> f, const __grid_constant__ StepGuard guard,
-                 Pass<wide_t<T>> pass) {
+// The lowest of four bits.
+__device__ __forceinline__ unsigned lowest_bits(int64_t count) {
+  return count >= 4 ? 15u : count > 0 ? (1u << count) - 1u : 0u;
+}
+// Bit e: element j + e and the one after it are of one chain.
+__device__ __forceinline__ unsigned joined_bits(int64_t j, int64_t n, int64_t chain) {
+  if (chain >= n) return lowest_bits(n - 1 - j);
+  unsigned bits = 0;
+  int64_t left = j < n ? to_chain_end(j, n, chain) : 0;
+#pragma unroll
+  for (int e = 0; e < 4; ++e) {
+    if (left > 0 && j + e + 1 < n) bits |= 1u << e;
+    left = left > 0 ? left - 1 : chain - 1;
+  }
+  return bits;
+}
+
+// kInner: all elements of the chunk and the one after it are of one chain, and aligned, so that nothing is left to
+// decide for each of them. Deciding takes as many instructions as the rest, more than memory leaves time for.
+template <class T, class G, bool kApply, bool kRelative, bool kInner>
+__device__ __forceinline__ void step_chunk(const Table& table, const TableChains& chains, const Factors<wide_t<T>>& f,
+                                           const StepGuard& guard, const Pass<wide_t<T>>& pass, int chunk, int tensor) {
   using W = wide_t<T>;
-  const int chunk = pass.first_chunk + blockIdx.x, tensor = table.tensor_of(chunk);
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const int64_t n = table.size[tensor], chain = chains.length[tensor],
                 begin = static_cast<int64_t>(chunk - table.first_chunk[tensor]) * kChunk;
-  const bool aligned = table.aligned[tensor];
+  const bool aligned = kInner || table.aligned[tensor];
+  const auto load = [&](const auto* from, int64_t j, W(&x)[4]) {
+    load_four(from, j, kInner ? INT64_MAX : n, aligned, x);
+  };
+  const auto store = [&](T* to, int64_t j, const W(&x)[4]) { store_four(to, j, kInner ? INT64_MAX : n, aligned, x); };
   T *const firsts = table.at<T>(kFirst, tensor), *const diagonals = table.at<T>(kDiagonal, tensor),
            *const edges = table.at<T>(kEdge, tensor);
   const G* const grads = table.at<const G>(kGrad, tensor);
@@ -156,61 +176,68 @@ __global__ void __launch_bounds__(kTileThreads, kBlocksPerMultiprocessor<T>)
 #pragma unroll
   for (int t = 0; t < kTiles; ++t) {
     const int64_t j = begin + t * kTile + 4 * threadIdx.x;
-    load_four(grads, j, n, aligned, g[t]);
-    load_four(firsts, j, n, aligned, m[t]);
-    load_four(diagonals, j, n, aligned, h0[t]);
-    load_four(edges, j, n, aligned, h1[t]);
-    next_g[t] = lane == 31 && j + 4 < n ? widen<W>(grads[j + 4]) : W{0};
+    load(grads, j, g[t]);
+    load(firsts, j, m[t]);
+    load(diagonals, j, h0[t]);
+    load(edges, j, h1[t]);
+    next_g[t] = lane == 31 && (kInner || j + 4 < n) ? widen<W>(grads[j + 4]) : W{0};
   }
   const Border<W>* const borders = static_cast<const Border<W>*>(pass.borders);
   const Border<W> before = begin > 0 && threadIdx.x == 0 ? borders[chunk] : Border<W>{};
-  const Border<W> after = begin + kChunk < n && threadIdx.x == kTileThreads - 1 ? borders[chunk + 1] : Border<W>{};
+  const Border<W> after =
+      (kInner || begin + kChunk < n) && threadIdx.x == kTileThreads - 1 ? borders[chunk + 1] : Border<W>{};
   double scale_of_grads;
   if (!guard.open(scale_of_grads)) return;
   const W scale = static_cast<W>(scale_of_grads);
 
   // The new state, and Σ reference².
-  double sums[2] = {};           // of the reference, of the update
-  unsigned joined[kTiles] = {};  // bit e: element e and the one after are of one chain
+  double sums[2] = {};                      // of the reference, of the update
+  unsigned inside[kTiles], joined[kTiles];  // bit e: there is element e; it and the one after are of one chain
 #pragma unroll
   for (int t = 0; t < kTiles; ++t) {
     const int64_t j = begin + t * kTile + 4 * threadIdx.x;
+    inside[t] = kInner ? 15u : lowest_bits(n - j);
+    joined[t] = kInner ? 15u : joined_bits(j, n, chain);
 #pragma unroll
     for (int e = 0; e < 4; ++e) g[t][e] *= scale;
     const W from_next = __shfl_down_sync(0xFFFFFFFFu, g[t][0], 1);
     const W after_last = lane == 31 ? next_g[t] * scale : from_next;
-    int64_t left = j < n ? to_chain_end(j, n, chain) : 0;
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
-      const bool edge = left > 0 && j + e + 1 < n;
-      if (edge) joined[t] |= 1u << e;
-      left = left > 0 ? left - 1 : chain - 1;
       const W grad = g[t][e], following = e < 3 ? g[t][e < 3 ? e + 1 : 3] : after_last;
+      const W product = (joined[t] >> e & 1) != 0 ? grad * following : W{0};
       m[t][e] = average(m[t][e], grad, f.beta1, f.one_minus_beta1);
       h0[t][e] = average(h0[t][e], grad * grad, f.beta2, f.one_minus_beta2);
-      h1[t][e] = average(h1[t][e], edge ? grad * following : W{0}, f.beta2, f.one_minus_beta2);
+      h1[t][e] = average(h1[t][e], product, f.beta2, f.one_minus_beta2);
     }
-    store_four(firsts, j, n, aligned, m[t]);
-    store_four(diagonals, j, n, aligned, h0[t]);
-    store_four(edges, j, n, aligned, h1[t]);
+    store(firsts, j, m[t]);
+    store(diagonals, j, h0[t]);
+    store(edges, j, h1[t]);
     if constexpr (!kApply) {
-      W rms[4] = {}, unit_grad = 0;
-      if (f.graft == Graft::kRmspropNorm) {
-        T* const averages = table.at<T>(kRms, tensor);
-        unit_grad = static_cast<W>(1.0 / (sqrt(pass.grad_squares[tensor]) + 1e-16));
-        load_four(averages, j, n, aligned, rms);
+      const auto add_squares = [&](const auto& reference_of) {
 #pragma unroll
         for (int e = 0; e < 4; ++e) {
-          const W unit = g[t][e] * unit_grad;
-          rms[e] = average(rms[e], unit * unit, f.beta2, f.one_minus_beta2);
+          if ((inside[t] >> e & 1) == 0) continue;
+          const double r = static_cast<double>(reference_of(e));
+          sums[0] += r * r;
         }
-        store_four(averages, j, n, aligned, rms);
-      }
+      };
+      if (is_adam(f.graft)) {
+        add_squares([&](int e) { return adam_reference(f, m[t][e], h0[t][e]); });
+      } else {
+        W rms[4] = {}, unit_grad = 0;
+        if (f.graft == Graft::kRmspropNorm) {
+          T* const averages = table.at<T>(kRms, tensor);
+          unit_grad = static_cast<W>(1.0 / (sqrt(pass.grad_squares[tensor]) + 1e-16));
+          load(averages, j, rms);
 #pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        if (j + e >= n) continue;
-        const double r = static_cast<double>(reference(f, g[t][e], m[t][e], h0[t][e], rms[e], g[t][e] * unit_grad));
-        sums[0] += r * r;
+          for (int e = 0; e < 4; ++e) {
+            const W unit = g[t][e] * unit_grad;
+            rms[e] = average(rms[e], unit * unit, f.beta2, f.one_minus_beta2);
+          }
+          store(averages, j, rms);
+        }
+        add_squares([&](int e) { return reference(f, g[t][e], m[t][e], h0[t][e], rms[e], g[t][e] * unit_grad); });
       }
     }
   }
@@ -233,7 +260,7 @@ __global__ void __launch_bounds__(kTileThreads, kBlocksPerMultiprocessor<T>)
   };
   __syncthreads();
 
-  Factored<W> factored[kTiles][4];
+  W z[kTiles][4], psi_z[kTiles][4];
   int dropped = 0;
 #pragma unroll
   for (int t = 0; t < kTiles; ++t) {
@@ -252,11 +279,12 @@ __global__ void __launch_bounds__(kTileThreads, kBlocksPerMultiprocessor<T>)
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
       if (e > 0 && kRelative && (joined[t] >> (e - 1) & 1) == 0 && j + e < n) delta = delta_of(++index);
-      factored[t][e] = factor(f, m[t][e], h0[t][e], h1[t][e], e < 3 ? m[t][e < 3 ? e + 1 : 3] : next_m,
-                              e < 3 ? h0[t][e < 3 ? e + 1 : 3] : next_h0, delta, (joined[t] >> e & 1) != 0);
-      dropped += factored[t][e].dropped && j + e < n;
+      const Factored<W> factored = factor(f, m[t][e], h0[t][e], h1[t][e], e < 3 ? m[t][e < 3 ? e + 1 : 3] : next_m,
+                                          e < 3 ? h0[t][e < 3 ? e + 1 : 3] : next_h0, delta, (joined[t] >> e & 1) != 0);
+      z[t][e] = factored.z, psi_z[t][e] = factored.psi_z;
+      dropped += factored.dropped && (inside[t] >> e & 1) != 0;
     }
-    if (lane == 31) last_psi_z[t * kWarps + warp + 1] = factored[t][3].psi_z;
+    if (lane == 31) last_psi_z[t * kWarps + warp + 1] = psi_z[t][3];
   }
   if (threadIdx.x == 0) {
     last_psi_z[0] = 0;
@@ -271,31 +299,31 @@ __global__ void __launch_bounds__(kTileThreads, kBlocksPerMultiprocessor<T>)
 #pragma unroll
   for (int t = 0; t < kTiles; ++t) {
     const int64_t j = begin + t * kTile + 4 * threadIdx.x;
-    W previous = __shfl_up_sync(0xFFFFFFFFu, factored[t][3].psi_z, 1);
+    W previous = __shfl_up_sync(0xFFFFFFFFu, psi_z[t][3], 1);
     if (lane == 0) previous = last_psi_z[t * kWarps + warp];
     W u[4];
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
-      u[e] = factored[t][e].z - previous;
-      previous = factored[t][e].psi_z;
+      u[e] = z[t][e] - previous;
+      previous = psi_z[t][e];
     }
     if constexpr (kApply) {
       T* const params = table.at<T>(kParam, tensor);
       const W rate = static_cast<W>(f.now.lr * f.now.update_scale);
       W p[4];
-      load_four(params, j, n, aligned, p);
+      load(params, j, p);
 #pragma unroll
       for (int e = 0; e < 4; ++e) p[e] = p[e] * f.now.keep - u[e] * rate;
-      store_four(params, j, n, aligned, p);
+      store(params, j, p);
       store_copy(table.at<void>(kCopy, tensor), f.copy, j, n, aligned, p);
     } else {
       // Chunks of the scratch array are padded to full length.
-      if (j < n)
+      if (kInner || j < n)
         store_group(pass.update + static_cast<int64_t>(blockIdx.x) * kChunk + t * kTile + 4 * threadIdx.x,
                     Group<W, 4>{u[0], u[1], u[2], u[3]});
 #pragma unroll
       for (int e = 0; e < 4; ++e)
-        if (j + e < n) sums[1] += static_cast<double>(u[e]) * static_cast<double>(u[e]);
+        if ((inside[t] >> e & 1) != 0) sums[1] += static_cast<double>(u[e]) * static_cast<double>(u[e]);
     }
   }
 
@@ -307,6 +335,19 @@ __global__ void __launch_bounds__(kTileThreads, kBlocksPerMultiprocessor<T>)
     block_sums(sums);
     if (threadIdx.x == 0) reinterpret_cast<double2*>(pass.partial)[chunk] = {sums[0], sums[1]};
   }
+}
+
+template <class T, class G, bool kApply, bool kRelative>
+__global__ void __launch_bounds__(kTileThreads, kBlocksPerMultiprocessor<T>)
+    sonew_kernel(const __grid_constant__ Table table, const __grid_constant__ TableChains chains,
+                 const __grid_constant__ Factors<wide_t<T>> f, const __grid_constant__ StepGuard guard,
+                 const __grid_constant__ Pass<wide_t<T>> pass) {
+  const int chunk = pass.first_chunk + blockIdx.x, tensor = table.tensor_of(chunk);
+  const int64_t n = table.size[tensor], end = static_cast<int64_t>(chunk + 1 - table.first_chunk[tensor]) * kChunk;
+  if (!kRelative && end < n && chains.length[tensor] >= n && table.aligned[tensor])
+    step_chunk<T, G, kApply, kRelative, true>(table, chains, f, guard, pass, chunk, tensor);
+  else
+    step_chunk<T, G, kApply, kRelative, false>(table, chains, f, guard, pass, chunk, tensor);
 }
 
 }  // namespace tridiagonal
