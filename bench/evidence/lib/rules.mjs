@@ -12,12 +12,15 @@ const beta2 = oneMinus(0.005, 0.1);
 const eps = logUniform(1e-10, 1e-5);
 const adamRate = logUniform(5e-4, 2e-2);
 
-/** A rule of one class, which takes its settings as they are found. */
-const rule = (label, Class, space, options = {}, cost = 1) => ({
+/** A rule of one class, which takes its settings as they are found; `derived(settings)`: those that follow from others. */
+const rule = (label, Class, space, options = {}, cost = 1, derived = () => ({})) => ({
   label,
   cost,
   make: (params, { learningRate, ...hyper }, schedule) =>
-    new Class(params, { weightDecay: 0, ...options, ...hyper, learningRate: schedule(learningRate) }),
+    new Class(params, {
+      ...{ weightDecay: 0, ...options, ...hyper, ...derived(hyper) },
+      learningRate: schedule(learningRate),
+    }),
   space,
 });
 
@@ -34,8 +37,19 @@ const sonew = (label, band, cost) =>
 const graftedSonew = (label, band, cost) =>
   rule(`${label}, Adam graft`, Sonew, { learningRate: logUniform(2e-3, 6e-2), ...sonewSpace }, { band }, cost);
 
-/** What Shampoo's and Sketchy's have in common, as the authors of SONew have it for Shampoo. */
+/** What Shampoo's and Sketchy's have in common. */
 const tearfree = { graft: "rmspropNorm", startStep: 25, mergeDims: 1, nesterov: false, ema: true };
+
+/** Roots by products, which the networks of several seeds share. */
+const shampoo = (label, options, derived) =>
+  rule(
+    label,
+    Shampoo,
+    { learningRate: adamRate, momentum: beta1, beta2, eps },
+    { ...tearfree, ...options, rootEvery: 20, root: "coupledNewton", blockSize: 2048 },
+    12,
+    derived,
+  );
 
 /** Adam and diagonal SONew come out so close that who is ahead needs a longer second round, for all three. */
 const close = (rule) => ({ ...rule, finalists: 6 });
@@ -62,14 +76,9 @@ const searched = {
     { rank: 1 },
     15,
   ),
-  shampoo: rule(
-    "Shampoo(20)",
-    Shampoo,
-    { learningRate: adamRate, momentum: beta1, beta2, eps },
-    // Roots by products, which the networks of several seeds share.
-    { ...tearfree, rootEvery: 20, root: "coupledNewton", blockSize: 2048 },
-    10,
-  ),
+  // As SONew's authors ran it: the graft forgets as fast as the statistics, and biases have preconditioners, too.
+  shampoo: shampoo("Shampoo(20)", { skipRank1: false }, ({ beta2 }) => ({ graftBeta2: beta2 })),
+  shampooTearfree: shampoo("Shampoo(20), long graft, biases by the graft"),
   sketchy: rule(
     "S-Shampoo(20)",
     Sketchy,
