@@ -294,7 +294,7 @@ __device__ __forceinline__ void step_chunk(const Table& table, const TableChains
                              to_chain_end(begin - 1, n, chain) > 0)
                           .psi_z;
   }
-  __syncthreads();
+  const bool any_dropped = __syncthreads_or(dropped) != 0;
 
 #pragma unroll
   for (int t = 0; t < kTiles; ++t) {
@@ -327,8 +327,8 @@ __device__ __forceinline__ void step_chunk(const Table& table, const TableChains
     }
   }
 
-  if (pass.dropped != nullptr) {
-    dropped = __syncthreads_count(dropped > 0) == 0 ? 0 : __reduce_add_sync(0xFFFFFFFFu, dropped);
+  if (pass.dropped != nullptr && any_dropped) {
+    dropped = __reduce_add_sync(0xFFFFFFFFu, dropped);
     if (lane == 0 && dropped > 0) atomicAdd(pass.dropped, static_cast<double>(dropped));  // exact in any order
   }
   if constexpr (!kApply) {
