@@ -18,7 +18,7 @@ const result = (runs: number, tokensToTarget: number | null, reached: number) =>
     standardError: 0.01,
     tokensToTarget,
     reached,
-    runs: Array.from({ length: runs }),
+    runs: Array.from({ length: runs }, (_, i) => ({ outcome: { value: 0.9 + 0.01 * i } })),
   }) as unknown as ArmResult;
 
 describe("resultTable", () => {
@@ -27,7 +27,7 @@ describe("resultTable", () => {
     expect(rows.map((row) => row[4])).toEqual(["983k (3/3)", "1.00M (2/3)", "– (1/3)"]);
     // 3M tokens of 1,000 operations in a minute.
     expect(rows[0]!.slice(2, 4)).toEqual([3e6, 3e9]);
-    expect(rows[0]!.slice(5)).toEqual([{ value: 0.9, standardError: 0.01 }, 5e4, 1]);
+    expect(rows[0]!.slice(5)).toEqual([{ value: 0.9, standardError: 0.01 }, null, 5e4, 1]);
     expect(note).toContain("Over 3 seeds: tokens to the target are the median");
   });
 
@@ -39,6 +39,21 @@ describe("resultTable", () => {
       [10, 10],
       [10, 4],
     ]);
+  });
+
+  it("compares the arms with the first over the same seeds", () => {
+    const other = { ...result(3, null, 0), runs: [0.93, 0.93, 0.95].map((value) => ({ outcome: { value } })) };
+    const results = [result(3, null, 0), other as unknown as ArmResult];
+    // Differences 0.03, 0.02, 0.03: mean 0.0267, standard error 0.00333, half width 4.3027 times that.
+    const { columns, rows } = resultTable(part([1, 2, 3]), results);
+    expect(columns[6]).toMatchObject({ header: "Against arm", unit: "95 % interval" });
+    expect(rows.map((row) => row[6])).toEqual([null, "2.7 [1.2, 4.1] %"]);
+    const losses = {
+      ...part([1, 2, 3]),
+      metric: "validationLoss",
+      arms: [{ config: { data: { kind: "documents" } } }],
+    };
+    expect(resultTable(losses as unknown as Part, results).rows[1]![6]).toBe("0.027 [0.012, 0.041]");
   });
 
   it("shows plain numbers with one seed", () => {

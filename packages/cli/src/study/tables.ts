@@ -1,8 +1,8 @@
 /** The tables of a study, for the terminal and for the report. */
-import { type Cell, type Column, formatCompact, type Table } from "@llmeff/report";
+import { type Cell, type Column, formatCompact, type Interval, type Table } from "@llmeff/report";
 import { lossUnit } from "../config/data-schema.js";
 import { measuredSets } from "../run/loss-sets.js";
-import { type ArmResult, meanOf } from "./arm-result.js";
+import { type ArmResult, difference, meanOf } from "./arm-result.js";
 import type { Part } from "./load-study.js";
 import type { SweptPart } from "./sweep-file.js";
 
@@ -32,6 +32,8 @@ export function resultTable(part: Part, results: readonly ArmResult[]): Table {
   const accuracy = part.metric === "accuracy";
   const seeds = part.seeds.length;
   const mixed = results.some(({ parameters, activeParameters }) => activeParameters < parameters);
+  const [first] = results;
+  const compared = seeds > 1 && results.length > 1;
   const columns: Column[] = [
     { header: "Arm" },
     { header: "Parameters", style: "integer" },
@@ -45,6 +47,7 @@ export function resultTable(part: Part, results: readonly ArmResult[]): Table {
       best: accuracy ? "max" : "min",
       ...(accuracy ? { style: "percent" as const, digits: 1 } : {}),
     },
+    ...(compared ? [{ header: `Against ${first!.name}`, unit: "95 % interval", align: "right" as const }] : []),
     { header: "Tokens/s", style: "compact" },
     { header: "Minutes", style: "fixed", digits: 2 },
   ];
@@ -56,10 +59,19 @@ export function resultTable(part: Part, results: readonly ArmResult[]): Table {
     result.flopsPerToken * result.tokens,
     seeds > 1 ? medianOf(result) : result.tokensToTarget,
     Number.isFinite(result.standardError) ? { value: result.value, standardError: result.standardError } : result.value,
+    ...(compared ? [result === first ? null : intervalText(part, difference(result, first!))] : []),
     result.tokens / result.seconds,
     result.seconds / 60,
   ]);
   return { columns, rows, note: `Target: ${target}. ${seedNote(seeds)} ${costNote}` };
+}
+
+/** `-0.021 [-0.025, -0.017]`; of accuracies in percentage points. */
+function intervalText({ metric }: Part, { mean, low, high }: Interval): string {
+  const [center, from, to] = [mean, low, high].map((x) =>
+    metric === "accuracy" ? (100 * x).toFixed(1) : x.toFixed(3),
+  );
+  return `${center} [${from}, ${to}]${metric === "accuracy" ? " %" : ""}`;
 }
 
 /** The final loss by source and by objective, of data that tell, a column for each arm; undefined of others. */
@@ -99,7 +111,8 @@ function seedNote(seeds: number): string {
   }
   return (
     `Over ${seeds} seeds: tokens to the target are the median, where a seed that never got there counts as infinite, with how many got there; ` +
-    "the final value is the mean ± its standard error; tokens, FLOPs and minutes are sums."
+    "the final value is the mean ± its standard error, and what it has more than the first arm's is averaged over the same seeds, with a 95 % interval after Student; " +
+    "tokens, FLOPs and minutes are sums."
   );
 }
 
