@@ -138,6 +138,7 @@ export interface KernelTable {
   layerNorm(x: O, residual: Opt, weight: Opt, bias: Opt, eps: number, sum: Opt, y: O, mean: Opt, rstd: Opt): Ticket;
   layerNormGrad(dy: O, dsum: Opt, x: O, weight: Opt, mean: O, rstd: O, dx: O, dweight: Opt, dbias: Opt): Ticket;
   rope(x: O, cos: O, sin: O, interleaved: boolean, inverse: boolean, out: O): Ticket;
+  ropeAndKeep(q: O, k: O, v: O, cos: O, sin: O, interleaved: boolean, turned: O, keys: O, values: O): Ticket;
   swiglu(gate: O, up: O, out: O): Ticket;
   swigluLinear(x: O, norm: Opt, normOffset: number, eps: number, gate: O, up: O, out: O): Ticket;
   swigluGrad(dout: O, gate: O, up: O, dgate: O, dup: O): Ticket;

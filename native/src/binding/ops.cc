@@ -54,6 +54,7 @@ void define_ops(Environment& environment, Napi::Env env, Napi::Object& exports) 
   define("layerNorm", &Kernels::layer_norm, {.optional = 1u << 1 | 1u << 2 | 1u << 3 | 1u << 5 | 1u << 7 | 1u << 8});
   define("layerNormGrad", &Kernels::layer_norm_grad, {.optional = 1u << 1 | 1u << 3 | 1u << 7 | 1u << 8});
   define("rope", &Kernels::rope);
+  define("ropeAndKeep", &Kernels::rope_and_keep);
   define("swiglu", &Kernels::swiglu);
   define("swigluLinear", &Kernels::swiglu_linear, {.optional = 1u << 1});  // norm
   define("swigluGrad", &Kernels::swiglu_grad);

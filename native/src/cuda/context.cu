@@ -14,7 +14,6 @@ namespace {
 
 constexpr size_t kAlignment = 256;
 constexpr size_t kFirstArena = size_t{16} << 20;
-constexpr int kSlots = 1024;
 
 // One check that fails when any of several has failed.
 __global__ void join_checks_kernel(const __grid_constant__ Guard checks, unsigned long long* all) {
@@ -61,8 +60,8 @@ struct Context::Check : Failure {
 
 Context::Context(const Facts& facts, cudaStream_t stream) : facts(facts), stream(stream) {
   // The one after the last slot is never all ones: what a guard looks at for a check that is known to have failed.
-  LLMEFF_CUDA(cudaMalloc(reinterpret_cast<void**>(&found_), (kSlots + 1) * sizeof(*found_)));
-  LLMEFF_CUDA(cudaMemsetAsync(found_ + kSlots, 0, sizeof(*found_), stream));
+  LLMEFF_CUDA(cudaMalloc(reinterpret_cast<void**>(&found_), (kSlots + 2) * sizeof(*found_)));
+  LLMEFF_CUDA(cudaMemsetAsync(found_ + kSlots, 0, 2 * sizeof(*found_), stream));
   LLMEFF_CUDA(cudaHostAlloc(reinterpret_cast<void**>(&found_on_host_), kSlots * sizeof(*found_), cudaHostAllocDefault));
   for (int slot = kSlots - 1; slot >= 0; --slot) free_slots_.push_back(slot);
 }

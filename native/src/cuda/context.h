@@ -111,6 +111,9 @@ class Context {
     return static_cast<T*>(scratch_bytes(static_cast<size_t>(count) * sizeof(T)));
   }
 
+  // For kernels whose blocks take their work from a number that goes up: 0 at the beginning, to which they bring it back.
+  int* work_counter() const { return reinterpret_cast<int*>(found_ + kSlots + 1); }
+
   // For a kernel of this call, once: message(position, value) tells the user what was wrong.
   using Message = std::function<std::string(int64_t position, int32_t value)>;
   ValueCheck check_values(Message message, const char* code = "ERR_INDEX");
@@ -156,6 +159,8 @@ class Context {
   void set_arena(std::shared_ptr<DeviceMemory> arena) { arena_ = std::move(arena), outgrown_.clear(); }
 
  private:
+  static constexpr int kSlots = 1024;
+
   struct Check;
   int take_slot();
   void forget_check();
@@ -167,7 +172,8 @@ class Context {
   std::shared_ptr<DeviceMemory> arena_;
   std::vector<std::shared_ptr<DeviceMemory>> outgrown_;  // arenas of the present call
   size_t used_ = 0;
-  // Results of checks on the GPU and, copied after them, on the host.
+  // Results of checks on the GPU and, copied after them, on the host. Behind them, a check that is known to have failed
+  // and the counter of work.
   unsigned long long *found_ = nullptr, *found_on_host_ = nullptr;
   std::mutex slots_mutex_;
   std::vector<int> free_slots_;

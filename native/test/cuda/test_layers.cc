@@ -81,6 +81,41 @@ TEST(cuda_rope) {
         }
 }
 
+TEST(cuda_rope_and_keep) {
+  for (const DType dtype : kDTypes)
+    for (const int64_t size : {2, 6, 8, 64, 80, 128})
+      for (const int64_t turned : {int64_t{2}, size / 2 / 2 * 2, size})
+        for (const bool interleaved : {false, true}) {
+          if (turned < 2) continue;
+          // Values with heads of another width, in memory with rows before and behind the new ones.
+          const int64_t B = 2, T = 17, H = 4, K = 2, value_size = size == 80 ? 24 : size, S = T + 8, before = 5;
+          const DType wide = dtype == DType::kF64 ? DType::kF64 : DType::kF32;
+          const Twin tables = lab().uniform(wide, {2, T, turned / 2});
+          const Twin cos = tables.as({T, turned / 2}, {turned / 2, 1}),
+                     sin = tables.as({T, turned / 2}, {turned / 2, 1}, T * turned / 2);
+          const int64_t width = (H + K) * size + K * value_size;
+          const Twin all = lab().uniform(dtype, {B, T, width});
+          const Twin q = all.as({B, T, H, size}, {T * width, width, size, 1}),
+                     k = all.as({B, T, K, size}, {T * width, width, size, 1}, H * size),
+                     v = all.as({B, T, K, value_size}, {T * width, width, value_size, 1}, (H + K) * size);
+          const Twin queries(dtype, {B, T, H, size}), keys = lab().uniform(dtype, {B, S, K, size}),
+              values = lab().uniform(dtype, {B, S, K, value_size});
+          const auto new_rows = [&](const Twin& memory, int64_t channels) {
+            return memory.as({B, T, K, channels}, {S * K * channels, K * channels, channels, 1}, before * K * channels);
+          };
+          const Twin new_keys = new_rows(keys, size), new_values = new_rows(values, value_size);
+          lab().both([&](Kernels& kernels, auto side) {
+            kernels.rope_and_keep(In{side(q)}, In{side(k)}, In{side(v)}, In{side(cos)}, In{side(sin)}, interleaved,
+                                  Out{side(queries)}, Out{side(new_keys)}, Out{side(new_values)});
+          });
+          const std::string what = std::to_string(turned) + " of " + std::to_string(size);
+          const double allowed = rounding(dtype) + 4 * (dtype == DType::kF64 ? 0x1p-53 : 0x1p-24);
+          lab().expect("queries turned by " + what, queries, allowed);
+          lab().expect("keys turned by " + what, keys, allowed);
+          lab().expect("values beside keys turned by " + what, values, 0);
+        }
+}
+
 TEST(cuda_swiglu) {
   for (const DType dtype : kDTypes)
     for (const int64_t n : {1, 7, 8, 31, 64, 520, 2048}) {

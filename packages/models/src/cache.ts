@@ -1,4 +1,4 @@
-import { copyInto, keep, OptionError, ShapeError, scope, slice, type Tensor, zeros } from "@llmeff/tensor";
+import { copyInto, keep, OptionError, ShapeError, scope, slice, Tensor } from "@llmeff/tensor";
 import type { ResolvedConfig } from "./config.js";
 
 /** The memory of a cache, in which the next rows come behind `kept` others. */
@@ -113,7 +113,8 @@ export class RowCache {
     const most = window === undefined ? maxSeqLen : 2 * (window + rollback);
     const room = Math.max(Math.min(most, Math.max(expected, 2 * kept)), kept + added);
     const [B, , K, D] = like.shape as [number, number, number, number];
-    return keep(zeros([B, room, K, D], { dtype: like.dtype, device: like.device }));
+    // Nobody reads a row before it is written.
+    return keep(Tensor.allocate(like.dtype, [B, room, K, D], like.deviceNumber));
   }
 
   #makeRoom(like: Tensor, added: number): void {

@@ -163,6 +163,17 @@ export class Transformer {
 
   /** `hidden`, with what the routers of mixtures of experts did. */
   states(params: Parameters, tokens: Tensor, cache?: Remembered, options: ForwardOptions = {}): HiddenStates {
+    return this.#statesOf(params, tokens, cache, options, (all) => all);
+  }
+
+  /** `states`, but `hidden` is of the chosen positions alone. */
+  #statesOf(
+    params: Parameters,
+    tokens: Tensor,
+    cache: Remembered | undefined,
+    options: ForwardOptions,
+    chosen: (all: Tensor) => Tensor,
+  ): HiddenStates {
     if (tokens.rank !== 2)
       throw new ShapeError(`[Transformer] tokens must be [B, T]; received [${tokens.shape.join(", ")}].`);
     const [, T] = tokens.shape as [number, number];
@@ -215,7 +226,8 @@ export class Transformer {
         before.addition?.dispose();
       }
       for (const { cache, length } of spans ?? []) cache.advance(length);
-      const hidden = this.config.block === "post" ? stream.x : streamNormed(this.config, model, "norm", stream).normed;
+      const end: Stream = { x: chosen(stream.x), addition: stream.addition && chosen(stream.addition) };
+      const hidden = this.config.block === "post" ? end.x : streamNormed(this.config, model, "norm", end).normed;
       return { hidden, routers, blocks };
     });
   }
@@ -245,9 +257,11 @@ export class Transformer {
    */
   lastLogits(params: Parameters, tokens: Tensor, cache?: Remembered, options?: ForwardOptions): Tensor {
     return scope(() => {
-      const hidden = this.hidden(params, tokens, cache, options);
-      const last = isSeveral(cache) ? lastRows(hidden, cache) : isNext(cache) ? hidden : slice(hidden, 1, -1);
-      return this.head(params, reshape(last, [-1, this.config.dModel]));
+      const last = (all: Tensor) => (isNext(cache) ? all : slice(all, 1, -1));
+      const rows = isSeveral(cache)
+        ? lastRows(this.hidden(params, tokens, cache, options), cache)
+        : this.#statesOf(params, tokens, cache, options ?? {}, last).hidden;
+      return this.head(params, reshape(rows, [-1, this.config.dModel]));
     });
   }
 

@@ -52,6 +52,8 @@ class CpuKernels final : public Kernels {
   void layer_norm_grad(const In& dy, const In& dsum, const In& x, const In& weight, const In& mean, const In& rstd,
                        const Out& dx, const Out& dweight, const Out& dbias) override;
   void rope(const In& x, const In& cos, const In& sin, bool interleaved, bool inverse, const Out& out) override;
+  void rope_and_keep(const In& q, const In& k, const In& v, const In& cos, const In& sin, bool interleaved,
+                     const Out& turned, const Out& keys, const Out& values) override;
   void swiglu(const In& gate, const In& up, const Out& out) override;
   void swiglu_linear(const In& x, const In& norm, double norm_offset, double eps, const In& gate, const In& up,
                      const Out& out) override;

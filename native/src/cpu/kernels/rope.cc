@@ -57,4 +57,11 @@ void CpuKernels::rope(const In& x, const In& cos, const In& sin, bool interleave
     rotate<float>(x, cos, sin, interleaved, inverse, out);
 }
 
+void CpuKernels::rope_and_keep(const In& q, const In& k, const In& v, const In& cos, const In& sin, bool interleaved,
+                               const Out& turned, const Out& keys, const Out& values) {
+  rope(q, cos, sin, interleaved, false, turned);
+  rope(k, cos, sin, interleaved, false, keys);
+  copy(v, values);
+}
+
 }  // namespace llmeff::cpu::LLMEFF_ISA

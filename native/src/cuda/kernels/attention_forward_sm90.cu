@@ -13,6 +13,7 @@
 #include <algorithm>
 
 #include "attention_sm90_tiles.h"
+#include "early.cuh"
 
 namespace llmeff::cuda {
 namespace {
@@ -44,7 +45,7 @@ struct ForwardParams {
   float softcap_factor;
   __nv_bfloat16* o;
   float* lse;
-  int* counter;
+  unsigned* counter;
 };
 
 template <class Tile, int kWidth>
@@ -105,7 +106,8 @@ __device__ void produce(const ForwardParams& p, ForwardShared<Tile, kWidth>& sha
     }
     shared.work[queries.stage] = index;
     const Work work = work_at<kRows>(p, index);
-    index = gridDim.x + atomicAdd(p.counter, 1);
+    // Every tile counts once; the last one brings the counter back to 0.
+    index = gridDim.x + atomicInc(p.counter, static_cast<unsigned>(p.heads * p.tiles - 1));
     const int kv_head = work.head / p.group_size;
     mbarrier_arrive_expect(q_full, sizeof shared.q[0]);
     for (int c = 0; c < kPanels; ++c)
@@ -367,6 +369,7 @@ __global__ void __launch_bounds__(128 * (1 + Tiling<kWidth, kSoftcap>::kConsumer
     mbarrier_init_fence();
   }
   __syncthreads();
+  await_earlier();
 
   const int warpgroup = uniform(threadIdx.x / 128);
   if (warpgroup == 0) {
@@ -414,16 +417,18 @@ cudaError_t launch(const AttentionForwardArgs& args, cudaStream_t stream) {
   p.section = section_heads(x);
   p.factor = kLog2E * float(kSoftcap ? x.softcap : x.scale);
   p.softcap_factor = kSoftcap ? float(x.scale / x.softcap) : 0.0f;
-  p.o = args.o, p.lse = args.lse, p.counter = static_cast<int*>(args.scratch);
+  p.o = args.o, p.lse = args.lse, p.counter = reinterpret_cast<unsigned*>(args.counter);
   const auto kernel = attention_forward_sm90_kernel<kWidth, kSoftcap>;
   constexpr int kShared = sizeof(ForwardShared<Tile, kWidth>);
   static_assert(kShared <= 227 * 1024);
   if (error == cudaSuccess) error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kShared);
-  if (error == cudaSuccess) error = cudaMemsetAsync(args.scratch, 0, sizeof(int), stream);
   if (error != cudaSuccess) return error;
-  const int blocks = std::min(p.heads * p.tiles, multiprocessors);
-  kernel<<<blocks, 128 * (1 + Tile::kConsumers), kShared, stream>>>(p);
-  return cudaGetLastError();
+  cudaLaunchAttribute early = early_attribute();
+  cudaLaunchConfig_t config = {};
+  config.gridDim = std::min(p.heads * p.tiles, multiprocessors), config.blockDim = 128 * (1 + Tile::kConsumers);
+  config.dynamicSmemBytes = kShared, config.stream = stream;
+  config.attrs = &early, config.numAttrs = 1;
+  return cudaLaunchKernelEx(&config, kernel, p);
 }
 
 }  // namespace
@@ -433,10 +438,6 @@ bool attention_forward_sm90_supports(const AttentionForwardArgs& args) {
   return attention_shape_supported(x) && x.B * x.H * ((x.T + 127) / 128) < kMostPositions &&
          tma_can_read(tma_array(args.q, x.B, x.T, x.H, x.D)) && tma_can_read(tma_array(args.k, x.B, x.S, x.K, x.D)) &&
          tma_can_read(tma_array(args.v, x.B, x.S, x.K, x.D)) && reinterpret_cast<uintptr_t>(args.o) % 16 == 0;
-}
-
-size_t attention_forward_sm90_scratch_bytes(const AttentionForwardArgs&) {
-  return 16;
 }
 
 cudaError_t attention_forward_sm90(const AttentionForwardArgs& args, cudaStream_t stream) {

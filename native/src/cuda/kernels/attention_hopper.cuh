@@ -56,7 +56,7 @@ inline bool attention_hopper(Context& cuda, const View& q, const View& k, const 
   args.q = hopper_input(q), args.k = hopper_input(k), args.v = hopper_input(v);
   args.o = o.as<bf16>(), args.lse = lse.as<float>();
   if (!attention_forward_sm90_supports(args)) return false;
-  args.scratch = cuda.scratch_bytes(attention_forward_sm90_scratch_bytes(args));
+  args.counter = cuda.work_counter();
   LLMEFF_CUDA(attention_forward_sm90(args, cuda.stream));
   return true;
 }

@@ -36,7 +36,7 @@ struct AttentionForwardArgs {
   AttentionInput q, k, v;  // [B, T, H, D], [B, S, K, D], [B, S, K, D]
   __nv_bfloat16* o;        // [B, T, H, D] contiguous
   float* lse;              // [B, H, T]
-  void* scratch;           // attention_forward_sm90_scratch_bytes
+  int* counter;            // 0, as it is again behind the kernel
 };
 
 struct AttentionBackwardArgs {
@@ -50,7 +50,6 @@ struct AttentionBackwardArgs {
 };
 
 bool attention_forward_sm90_supports(const AttentionForwardArgs& args);
-size_t attention_forward_sm90_scratch_bytes(const AttentionForwardArgs& args);
 cudaError_t attention_forward_sm90(const AttentionForwardArgs& args, cudaStream_t stream);
 
 bool attention_backward_sm90_supports(const AttentionBackwardArgs& args);

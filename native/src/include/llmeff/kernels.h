@@ -220,6 +220,10 @@ class Kernels {
   // even: channels past R are copied. Pairs are (i, i + R/2), or (2i, 2i+1) when interleaved. inverse turns the other
   // way (the gradient). out may be x.
   virtual void rope(const In& x, const In& cos, const In& sin, bool interleaved, bool inverse, const Out& out) = 0;
+  // Rows for the memory of a cache, in one pass: q [B, T, H, D] and k [B, T, K, D] turned into turned [B, T, H, D] and
+  // keys [B, T, K, D] as by rope, v [B, T, K, Dv] copied into values [B, T, K, Dv]. All rows.
+  virtual void rope_and_keep(const In& q, const In& k, const In& v, const In& cos, const In& sin, bool interleaved,
+                             const Out& turned, const Out& keys, const Out& values) = 0;
   // out = silu(gate) ∘ up, rows of equal shape.
   virtual void swiglu(const In& gate, const In& up, const Out& out) = 0;
   // out[…, F] = silu(x · gateᵀ) ∘ (x · upᵀ) of x[…, I] and gate, up [F, I], as linear_many (of a norm too) and swiglu; last

@@ -139,7 +139,7 @@ function dot(context: AttentionContext, layer: LayerOf<"dot">, x: Tensor): Tenso
     const { buffer: values } = cache.v.reserve(v, span.length);
     return { length: span.length, keys, values, kept, ...masksFrom(span, offset) };
   });
-  return cachedAttention(turned(q, angles), turned(k, angles), v, sequences, options);
+  return cachedAttention(q, k, v, sequences, { ...options, ...withRope(angles) });
 }
 
 function memoryOf({ k, v }: LayerCache): DecodeMemory {

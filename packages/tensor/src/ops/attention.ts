@@ -286,8 +286,8 @@ export function settingsOf(where: string, q: Tensor, k: Tensor, options: Attenti
   return { scale, causal, window, qOffset: qOffset ?? Math.max(0, S - T), softcap, masks, interleaved };
 }
 
-/** The tables that turn queries and keys; none where no channel is turned. */
-function tablesOf(where: string, q: Tensor, k: Tensor, angles: RopeAngles | undefined): readonly Tensor[] {
+/** The tables that turn queries and keys; none where no channel is turned. @internal */
+export function tablesOf(where: string, q: Tensor, k: Tensor, angles: RopeAngles | undefined): readonly Tensor[] {
   if (angles === undefined) return [];
   checkAngles(where, "q", q, angles.cos, angles.sin);
   if (q.shape[1] !== k.shape[1]) {

@@ -5,6 +5,8 @@ import {
   concat,
   memory,
   randomNormal,
+  rope,
+  ropeTables,
   scope,
   slice,
   type Tensor,
@@ -102,6 +104,52 @@ describe("cachedAttention", () => {
     });
   });
 
+  it.each([
+    ["halves of all channels", 8, false],
+    ["neighbours of some channels", 6, true],
+    ["no channel", 0, false],
+  ])("turns queries and new keys, to the bits of rope() before it: %s", (_, turned, interleaved) => {
+    scope(() => {
+      const sequences = sequencesOf([
+        [5, 1],
+        [0, 7],
+        [3, 4],
+      ]);
+      const plain = sequences.map((x) => ({ ...x, keys: x.keys.clone(), values: x.values.clone() }));
+      const { q, k, v } = newRows(sequences);
+      const none = zeros([12, 0]);
+      const tables = turned > 0 ? ropeTables(12, turned, { start: 3 }) : { cos: none, sin: none };
+      const out = cachedAttention(q, k, v, sequences, { rope: { ...tables, interleaved } });
+      const [turnedQ, turnedK] = [q, k].map((x) => rope(x, tables.cos, tables.sin, { interleaved })) as [
+        Tensor,
+        Tensor,
+      ];
+      expect(numbers(out)).toEqual(numbers(cachedAttention(turnedQ, turnedK, v, plain)));
+      for (const [i, { keys, values }] of plain.entries()) {
+        expect(numbers(sequences[i]!.keys)).toEqual(numbers(keys));
+        expect(numbers(sequences[i]!.values)).toEqual(numbers(values));
+      }
+    });
+  });
+
+  it("turns a batch, whose queries and keys are views, in bfloat16", () => {
+    scope(() => {
+      const narrow = (x: Tensor) => x.astype("bfloat16");
+      const [batch] = sequencesOf([[4, 3]], 2);
+      const memories = () => ({ ...batch!, keys: narrow(batch!.keys), values: narrow(batch!.values) });
+      const { q, k, v } = newRows([batch!]);
+      const wide = narrow(concat([q, k], 2));
+      const parts = [slice(wide, 2, 0, 4), slice(wide, 2, 4)] as const;
+      const { cos, sin } = ropeTables(3, 8, { start: 4 });
+      const [own, other] = [memories(), memories()];
+      const out = cachedAttention(...parts, narrow(v), [own], { rope: { cos, sin } });
+      const [turnedQ, turnedK] = parts.map((x) => rope(x, cos, sin)) as [Tensor, Tensor];
+      expect(out.dataSync()).toEqual(cachedAttention(turnedQ, turnedK, narrow(v), [other]).dataSync());
+      expect(own.keys.dataSync()).toEqual(other.keys.dataSync());
+      expect(own.values.dataSync()).toEqual(other.values.dataSync());
+    });
+  });
+
   it("frees what it makes but the result", () => {
     const [sequence] = sequencesOf([[4, 3]]);
     const { q, k, v } = newRows([sequence!]);
@@ -130,6 +178,9 @@ describe("cachedAttention", () => {
       expect(() => call({ kept: -1 })).toThrow(/sequences\[0\]\.kept must be a non-negative integer; received -1/);
       expect(() => call({ prefix: 0.5 })).toThrow(/sequences\[0\]\.prefix/);
       expect(() => call({ keys: sequence!.keys.astype("float64") })).toThrow(/dtypes differ/);
+      expect(() => cachedAttention(q, k, v, [sequence!], { rope: ropeTables(2, 8) })).toThrow(
+        /tables must be \[T, R\/2\].*received \[2, 4\] for \[1, 3, 4, 8\]/,
+      );
       expect(numbers(sequence!.keys)).toEqual(before);
     });
   });

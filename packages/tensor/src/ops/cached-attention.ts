@@ -1,13 +1,13 @@
 /** Attention of the next positions of sequences over what is kept of the earlier ones: a step of generation. */
-import { engine, OptionError, ShapeError } from "@llmeff/native";
+import { engine, type Handle, OptionError, ShapeError } from "@llmeff/native";
 import { commonDevice, onDevice } from "../device.js";
 import { accumulationDType } from "../dtype.js";
 import { scope } from "../scope.js";
 import { formatShape } from "../shape.js";
 import { currentTape } from "../tape.js";
 import { Tensor } from "../tensor.js";
-import { checkCount, checkFloating, rows } from "./arguments.js";
-import { type AttentionOptions, checkShapes, prefixOf, settingsOf } from "./attention.js";
+import { checkCount, checkFloating, contiguous, rows } from "./arguments.js";
+import { type AttentionOptions, checkShapes, prefixOf, settingsOf, tablesOf } from "./attention.js";
 import { sliceView } from "./slice.js";
 
 /** A sequence, or a batch of sequences of one length: how many of the new positions are its, and what is kept of those before. */
@@ -24,11 +24,11 @@ export interface KeptRows {
   prefix?: number;
 }
 
-export type CachedAttentionOptions = Pick<AttentionOptions, "scale" | "window" | "softcap">;
+export type CachedAttentionOptions = Pick<AttentionOptions, "scale" | "window" | "softcap" | "rope">;
 
 /**
  * Causal attention of new positions over kept and new ones. Sequences of different lengths follow one another on the axis of positions, each with
- * memory of its own; the memory is changed in place. It has no gradient.
+ * memory of its own; the memory is changed in place, and with `rope` gets the keys as they are turned. It has no gradient.
  *
  * @param q - `[B, T, H, D]`; with several sequences `B` is 1
  * @param k - `[B, T, K, D]`
@@ -67,16 +67,31 @@ function attendAll(
   sequences: readonly KeptRows[],
   options: CachedAttentionOptions,
 ): Tensor {
-  const { scale, window, softcap } = settingsOf(where, q, k, options);
+  const { scale, window, softcap, interleaved } = settingsOf(where, q, k, options);
+  const [cos, sin] = tablesOf(where, q, k, options.rope).map(contiguous);
   const { op } = engine();
   const [B, T, H] = q.shape as [number, number, number];
   const out = Tensor.allocate(q.dtype, [B, T, H, v.shape[3]!]);
   const [statistics, of] = [accumulationDType(q.dtype), (x: Tensor, at: number, n: number) => sliceView(x, 1, at, n)];
+  /** Writes the new rows of a sequence behind its others. @returns its queries, turned if they are to be */
+  const keep = (start: number, { length, keys, values, kept }: KeptRows): Tensor => {
+    const [queries, newKeys, newValues] = [q, k, v].map((x) => of(x, start, length)) as [Tensor, Tensor, Tensor];
+    const [keysTo, valuesTo] = [of(keys, kept, length).handle, of(values, kept, length).handle];
+    if (cos === undefined || sin === undefined) {
+      op.copy(newKeys.handle, keysTo);
+      op.copy(newValues.handle, valuesTo);
+      return queries;
+    }
+    const turned = Tensor.allocate(q.dtype, queries.shape);
+    const angles = [cos, sin].map((table) => sliceView(table, 0, start, length).handle) as [Handle, Handle];
+    const rowsOf = [queries.handle, newKeys.handle, newValues.handle] as const;
+    op.ropeAndKeep(...rowsOf, ...angles, interleaved, turned.handle, keysTo, valuesTo);
+    return turned;
+  };
   let start = 0;
-  for (const { length, keys, values, kept, prefix } of sequences) {
-    op.copy(of(k, start, length).handle, of(keys, kept, length).handle);
-    op.copy(of(v, start, length).handle, of(values, kept, length).handle);
-    const queries = of(q, start, length);
+  for (const sequence of sequences) {
+    const { length, keys, values, kept, prefix } = sequence;
+    const queries = keep(start, sequence);
     op.attention(
       queries.handle,
       of(keys, 0, kept + length).handle,

@@ -20,7 +20,7 @@ export interface DecodeMemory {
   offset?: number;
 }
 
-export interface DecodeAttentionOptions extends CachedAttentionOptions {
+export interface DecodeAttentionOptions extends Omit<CachedAttentionOptions, "rope"> {
   /** Turns queries and keys first; a row of the tables for each sequence. */
   rope?: RopeAngles | undefined;
 }
