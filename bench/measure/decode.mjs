@@ -49,16 +49,19 @@ const alike = written.findIndex((id, i) => id !== plain[i]);
 // Sums in another order choose another token where two are close, but not at once.
 expect(alike < 0 || alike > 2, `the captured text differs from the uncaptured one at token ${alike}`);
 await report("decode, drawn at temperature 0.8", { temperature: 0.8 });
+await report("decode, drawn at top-p 0.9", { temperature: 0.8, topP: 0.9 });
+await report("decode, drawn at top-k 40", { temperature: 0.8, topK: 40 });
+await report("decode, drawn on the host", { temperature: 0.8, repetitionPenalty: 1.1 });
 
 for (const batch of batches) {
-  const together = async (captureStep) => {
+  const together = async (captureStep, sampling = { temperature: 0 }) => {
     const generator = new BatchGenerator(model, params, { maxSequences: batch, prefillChunk: 1e6, captureStep });
     const count = async (stream) => {
       let first = 0;
       for await (const _ of stream) first ||= performance.now();
       return first;
     };
-    const options = { maxTokens: tokens, temperature: 0 };
+    const options = { maxTokens: tokens, ...sampling };
     const streams = Array.from({ length: batch }, (_, b) => generator.generate(ids(promptLength, b), options));
     const firsts = await Promise.all(streams.map(count));
     const ms = (performance.now() - Math.max(...firsts)) / (tokens - 1);
@@ -68,6 +71,11 @@ for (const batch of batches) {
   await together(true);
   const ms = await together(true);
   emit({ name: `decode of ${batch} texts`, value: (1e3 * batch) / ms, unit: "tokens/s", ms });
+  const drawing = { temperature: 0.8, topP: 0.9 };
+  await together(true, drawing);
+  const drawn = await together(true, drawing);
+  const name = `decode of ${batch} texts, drawn at top-p 0.9`;
+  emit({ name, value: (1e3 * batch) / drawn, unit: "tokens/s", ms: drawn });
   const slow = await together(false);
   emit({ name: `decode of ${batch} texts, uncaptured`, value: (1e3 * batch) / slow, unit: "tokens/s", ms: slow });
 }
