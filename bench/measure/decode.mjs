@@ -54,30 +54,32 @@ await report("decode, drawn at top-k 40", { temperature: 0.8, topK: 40 });
 await report("decode, drawn on the host", { temperature: 0.8, repetitionPenalty: 1.1 });
 
 for (const batch of batches) {
+  /** Milliseconds a step of all texts: of all after the first, and of those that come when steps are replays. */
   const together = async (captureStep, sampling = { temperature: 0 }) => {
     const generator = new BatchGenerator(model, params, { maxSequences: batch, prefillChunk: 1e6, captureStep });
-    const count = async (stream) => {
-      let first = 0;
-      for await (const _ of stream) first ||= performance.now();
-      return first;
+    const timesOf = async (stream) => {
+      const times = [];
+      for await (const _ of stream) times.push(performance.now());
+      return times;
     };
     const options = { maxTokens: tokens, ...sampling };
     const streams = Array.from({ length: batch }, (_, b) => generator.generate(ids(promptLength, b), options));
-    const firsts = await Promise.all(streams.map(count));
-    const ms = (performance.now() - Math.max(...firsts)) / (tokens - 1);
+    const times = await Promise.all(streams.map(timesOf));
+    const last = performance.now();
     generator.dispose();
-    return ms;
+    const since = (i) => (last - Math.max(...times.map((own) => own[i]))) / (tokens - 1 - i);
+    return { all: since(0), steady: since(beginning) };
   };
-  await together(true);
-  const ms = await together(true);
-  emit({ name: `decode of ${batch} texts`, value: (1e3 * batch) / ms, unit: "tokens/s", ms });
-  const drawing = { temperature: 0.8, topP: 0.9 };
-  await together(true, drawing);
-  const drawn = await together(true, drawing);
-  const name = `decode of ${batch} texts, drawn at top-p 0.9`;
-  emit({ name, value: (1e3 * batch) / drawn, unit: "tokens/s", ms: drawn });
-  const slow = await together(false);
-  emit({ name: `decode of ${batch} texts, uncaptured`, value: (1e3 * batch) / slow, unit: "tokens/s", ms: slow });
+  for (const [name, captureStep, sampling] of [
+    [`decode of ${batch} texts`, true],
+    [`decode of ${batch} texts, drawn at top-p 0.9`, true, { temperature: 0.8, topP: 0.9 }],
+    [`decode of ${batch} texts, uncaptured`, false],
+  ]) {
+    await together(captureStep, sampling);
+    const { all, steady } = await together(captureStep, sampling);
+    const rate = (ms) => (1e3 * batch) / ms;
+    emit({ name, value: rate(steady), unit: "tokens/s", ms: steady, withCapture: rate(all) });
+  }
 }
 
 const prompt = tensor(ids(prefill), { shape: [1, prefill] });
