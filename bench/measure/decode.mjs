@@ -49,17 +49,20 @@ const alike = written.findIndex((id, i) => id !== plain[i]);
 // Sums in another order choose another token where two are close, but not at once.
 expect(alike < 0 || alike > 2, `the captured text differs from the uncaptured one at token ${alike}`);
 await report("decode, drawn at temperature 0.8", { temperature: 0.8 });
+await report("decode, drawn at top-p 0.9", { temperature: 0.8, topP: 0.9 });
+await report("decode, drawn at top-k 40", { temperature: 0.8, topK: 40 });
+await report("decode, drawn on the host", { temperature: 0.8, repetitionPenalty: 1.1 });
 
 for (const batch of batches) {
   /** Milliseconds a step of all texts: of all after the first, and of those that come when steps are replays. */
-  const together = async (captureStep) => {
+  const together = async (captureStep, sampling = { temperature: 0 }) => {
     const generator = new BatchGenerator(model, params, { maxSequences: batch, prefillChunk: 1e6, captureStep });
     const timesOf = async (stream) => {
       const times = [];
       for await (const _ of stream) times.push(performance.now());
       return times;
     };
-    const options = { maxTokens: tokens, temperature: 0 };
+    const options = { maxTokens: tokens, ...sampling };
     const streams = Array.from({ length: batch }, (_, b) => generator.generate(ids(promptLength, b), options));
     const times = await Promise.all(streams.map(timesOf));
     const last = performance.now();
@@ -67,12 +70,13 @@ for (const batch of batches) {
     const since = (i) => (last - Math.max(...times.map((own) => own[i]))) / (tokens - 1 - i);
     return { all: since(0), steady: since(beginning) };
   };
-  for (const [name, captureStep] of [
+  for (const [name, captureStep, sampling] of [
     [`decode of ${batch} texts`, true],
+    [`decode of ${batch} texts, drawn at top-p 0.9`, true, { temperature: 0.8, topP: 0.9 }],
     [`decode of ${batch} texts, uncaptured`, false],
   ]) {
-    await together(captureStep);
-    const { all, steady } = await together(captureStep);
+    await together(captureStep, sampling);
+    const { all, steady } = await together(captureStep, sampling);
     const rate = (ms) => (1e3 * batch) / ms;
     emit({ name, value: rate(steady), unit: "tokens/s", ms: steady, withCapture: rate(all) });
   }

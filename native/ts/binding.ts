@@ -118,6 +118,7 @@ export interface KernelTable {
   topK(x: O, largest: boolean, out: O): Ticket;
   argReduce(op: number, x: O, out: O): Ticket;
   likeliest(x: O, ids: O, found: O): Ticket;
+  sampleTokens(x: O, how: O, u: O, ids: O, found: O): Ticket;
   matmul(a: O, b: O, bias: Opt, activation: number, pre: Opt, out: O): Ticket;
   /** `matmul` of `b` `[…, N, K]`. */
   matmulTransposed(a: O, b: O, bias: Opt, activation: number, pre: Opt, out: O): Ticket;

@@ -32,6 +32,7 @@ void define_ops(Environment& environment, Napi::Env env, Napi::Object& exports) 
   define("topK", &Kernels::top_k);
   define("argReduce", &Kernels::arg_reduce);
   define("likeliest", &Kernels::likeliest);
+  define("sampleTokens", &Kernels::sample_tokens);
   define("matmul", &Kernels::matmul, {.optional = 1u << 2 | 1u << 4, .half = Half::kNative});  // bias, pre
   // The same of b[…, N, K], as the weights of linear layers lie.
   define("matmulTransposed", &Kernels::matmul,

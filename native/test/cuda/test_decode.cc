@@ -85,6 +85,105 @@ TEST(cuda_likeliest) {
       }
 }
 
+// Temperature, k, p, minimum.
+constexpr double kFilters[][4] = {{1, 0, 1, 0},      {0.8, 0, 1, 0},        {0, 3, 0.5, 0},   {1.3, 40, 1, 0},
+                                  {1, 1, 1, 0},      {1, 1e6, 1, 0},        {1, 0, 0.9, 0},   {8, 0, 0.9, 0},
+                                  {20, 0, 0.999, 0}, {1, 0, 1e-12, 0},      {3, 0, 1, 0.2},   {1, 0, 1, 1},
+                                  {5, 500, 0.8, 0},  {4, 2000, 0.97, 1e-3}, {1e-300, 0, 1, 0}};
+
+// The token of a row by all tokens sorted.
+int32_t plain_token(const double* x, int64_t v, const double (&how)[4], double u) {
+  std::vector<int64_t> order(static_cast<size_t>(v));
+  for (int64_t i = 0; i < v; ++i) order[static_cast<size_t>(i)] = i;
+  std::stable_sort(order.begin(), order.end(), [x](int64_t a, int64_t b) { return x[a] > x[b]; });
+  if (how[0] == 0) return static_cast<int32_t>(order[0]);
+  const double least = how[1] >= 1 && how[1] < static_cast<double>(v) ? x[order[static_cast<size_t>(how[1]) - 1]] : -kInf;
+  std::vector<double> weights(static_cast<size_t>(v));
+  long double total = 0, before = 0, kept = 0, sum = 0;
+  for (const int64_t i : order) {
+    weights[static_cast<size_t>(i)] = x[i] >= least ? std::exp((x[i] - x[order[0]]) / how[0]) : 0;
+    total += weights[static_cast<size_t>(i)];
+  }
+  for (const int64_t i : order) {
+    double& weight = weights[static_cast<size_t>(i)];
+    const bool heavy = (how[2] >= 1 || before == 0 || before < how[2] * total) && weight >= how[3];
+    before += weight;
+    if (!heavy) weight = 0;
+    kept += weight;
+  }
+  int64_t id = 0;
+  while (id + 1 < v && !((sum += weights[static_cast<size_t>(id)]) > u * kept)) ++id;
+  return static_cast<int32_t>(id);
+}
+
+TEST(cuda_sample_tokens) {
+  constexpr int64_t kRows = std::size(kFilters);
+  for (const DType dtype : kFloating)
+    for (const int64_t v : {1, 9, 700, 4096, 50'305}) {
+      Twin x = lab().uniform(dtype, {kRows, v + 7}, 20).as({kRows, v}, {v + 7, 1}, v % 2 == 0 ? 0 : 1);
+      const DType wide = dtype == DType::kF64 ? DType::kF64 : DType::kF32;
+      Twin how(DType::kF64, {kRows, 4}), u(DType::kF64, {kRows});
+      const Twin ids(DType::kI32, {kRows}), found(wide, {4, kRows});
+      for (int64_t row = 0; row < kRows; ++row) {
+        std::copy_n(kFilters[row], 4, how.values() + 4 * row);
+        u.values()[row] = (1 + lab().random()) / 2;
+      }
+      how.send(lab().cpu()), u.send(lab().cpu());
+      lab().both([&](Kernels& kernels, auto side) {
+        kernels.sample_tokens(In{side(x)}, In{side(how)}, In{side(u)}, Out{side(ids)}, Out{side(found)});
+      });
+      const std::string what = "rows of " + std::to_string(v);
+      expect_near("ids of " + what, ids, 0);
+      expect_near("found of " + what, found, 24 * rounding(wide), 1);
+      const std::vector<double> drawn = ids.received(lab().cpu());
+      for (int64_t row = 0; row < kRows; ++row) {
+        const double* scores = static_cast<const double*>(x.host().data) + row * (v + 7);
+        const int32_t wanted = plain_token(scores, v, kFilters[row], u.values()[row]);
+        CHECK(drawn[static_cast<size_t>(row)] == wanted, "%s, row %d: token %g, and %d by a sort", what.c_str(),
+              static_cast<int>(row), drawn[static_cast<size_t>(row)], wanted);
+      }
+    }
+}
+
+// Ties are kept from the first on, zeros of both signs are one score, and rows by which nothing can be drawn are told.
+TEST(cuda_sample_tokens_of_special_rows) {
+  constexpr int64_t kRows = 8, kV = 5000;
+  for (const DType dtype : kFloating) {
+    Twin x(dtype, {kRows, kV}), how(DType::kF64, {kRows, 4}), u(DType::kF64, {kRows});
+    const DType wide = dtype == DType::kF64 ? DType::kF64 : DType::kF32;
+    const Twin ids(DType::kI32, {kRows}), found(wide, {4, kRows});
+    const double filters[kRows][4] = {{1, 0, 0.777, 0},  {2, 0, 0.4, 0},   {1, 100, 1, 0}, {1, 3000, 0.61, 0.5},
+                                      {1, 0, 0.5, 0.01}, {0.7, 7, 0.9, 0}, {1, 0, 1, 0},   {1, 2, 0.5, 0}};
+    for (int64_t row = 0; row < kRows; ++row) {
+      std::copy_n(filters[row], 4, how.values() + 4 * row);
+      u.values()[row] = 0.98765;
+      for (int64_t i = 0; i < kV; ++i) {
+        const double special[kRows] = {-7.5,
+                                       static_cast<double>(i % 5),
+                                       i % 2 == 0 ? 0.0 : -0.0,
+                                       i % 3 == 0 ? -kInf : (i % 7 == 0 ? 1.0 : 0.0),
+                                       i == 4321 ? 3.0 : -kInf,
+                                       i == 4000 ? kNan : static_cast<double>(i % 11),
+                                       -kInf,
+                                       i == 17 || i == 4444 ? kInf : 0.5};
+        x.values()[row * kV + i] = special[row];
+      }
+    }
+    x.send(lab().cpu()), how.send(lab().cpu()), u.send(lab().cpu());
+    lab().both([&](Kernels& kernels, auto side) {
+      kernels.sample_tokens(In{side(x)}, In{side(how)}, In{side(u)}, Out{side(ids)}, Out{side(found)});
+    });
+    expect_near("ids of special rows", ids, 0);
+    const std::vector<double> drawn = ids.received(lab().cpu()), all = found.received(lab().cpu());
+    // floor(0.98765 · ⌈0.777 · 5000⌉); all scores of −7.5.
+    CHECK(drawn[0] == 3837 && drawn[2] == 4938 && drawn[4] == 4321, "tokens %g, %g, %g", drawn[0], drawn[2], drawn[4]);
+    CHECK(drawn[5] == 4000 && drawn[6] == 0 && drawn[7] == 17, "bad rows %g, %g, %g", drawn[5], drawn[6], drawn[7]);
+    const double* largest = all.data() + 3 * kRows;
+    CHECK(largest[0] == -7.5 && std::isnan(largest[5]) && largest[6] == -kInf && largest[7] == kInf, "largest of %s",
+          name_of(dtype));
+  }
+}
+
 struct Decode {
   std::vector<int32_t> kept;  // of each sequence
   int64_t heads, kv_heads, width, half, window;

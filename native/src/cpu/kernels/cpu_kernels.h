@@ -29,6 +29,7 @@ class CpuKernels final : public Kernels {
   void top_k(const In& x, bool largest, const Out& out) override;
   void arg_reduce(ReduceOp op, const In& x, const Out& out) override;
   void likeliest(const In& x, const Out& ids, const Out& found) override;
+  void sample_tokens(const In& x, const In& how, const In& u, const Out& ids, const Out& found) override;
   void matmul(const In& a, const In& b, const In& bias, Activation activation, const Out& pre, const Out& out) override;
   void linear_many(const In& x, const In& norm, double norm_offset, double eps, const List<In>& weights,
                    const Out& out) override;

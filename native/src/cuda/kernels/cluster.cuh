@@ -41,6 +41,36 @@ __device__ __forceinline__ void cluster_wait() {
 #endif
 }
 
+// A barrier of all threads of a cluster that orders their shared memory: afterwards each block may read that of others.
+__device__ __forceinline__ void cluster_synchronize() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;" ::: "memory");
+#else
+  __syncthreads();
+#endif
+}
+// What lies at the same place in the shared memory of another block, or of this one; that must not end before.
+template <class V>
+__device__ __forceinline__ V load_from(const V* place, unsigned rank) {
+#if __CUDA_ARCH__ >= 900
+  static_assert(sizeof(V) == 4 || sizeof(V) == 8);
+  const auto at = static_cast<uint32_t>(__cvta_generic_to_shared(place));
+  uint32_t there;
+  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(at), "r"(rank));
+  if constexpr (sizeof(V) == 4) {
+    uint32_t bits;
+    asm volatile("ld.shared::cluster.b32 %0, [%1];" : "=r"(bits) : "r"(there) : "memory");
+    return *reinterpret_cast<const V*>(&bits);
+  } else {
+    uint64_t bits;
+    asm volatile("ld.shared::cluster.b64 %0, [%1];" : "=l"(bits) : "r"(there) : "memory");
+    return *reinterpret_cast<const V*>(&bits);
+  }
+#else
+  return *place;
+#endif
+}
+
 // What the blocks of a cluster send to one of them. By one thread of that one, before cluster_arrive(); it must not end
 // before await_sent(), while the others may.
 __device__ __forceinline__ void expect_sent(uint64_t* barrier, uint32_t bytes) {

@@ -1,8 +1,7 @@
 // The largest of each row, where it is, and the log-sum-exp, in one pass: a cluster of blocks divides a row.
 #include "cuda/kernels/cluster.cuh"
 #include "cuda/kernels/cuda_kernels.h"
-#include "cuda/kernels/functions.cuh"
-#include "cuda/kernels/rows.cuh"
+#include "cuda/kernels/largest.cuh"
 
 namespace llmeff::cuda {
 namespace {
@@ -16,31 +15,6 @@ struct Rows {
   int64_t stride;
   int columns;
 };
-
-// NaN is larger than any number; of equals the first counts.
-template <class W>
-struct Largest {
-  W maximum, sum;  // sum of e^(x - maximum)
-  int32_t at;
-
-  __device__ void join(const Largest& other) {
-    if (other.at == INT32_MAX) return;
-    const bool nan = maximum != maximum, other_nan = other.maximum != other.maximum;
-    const bool better = at == INT32_MAX || (nan != other_nan                  ? other_nan
-                                            : nan || maximum == other.maximum ? other.at < at
-                                                                              : other.maximum > maximum);
-    const W most = better ? other.maximum : maximum;
-    sum = scaled(sum, maximum, most) + scaled(other.sum, other.maximum, most);
-    if (better) maximum = other.maximum, at = other.at;
-  }
-  static __device__ W scaled(W sum, W from, W to) { return from == to || sum == 0 ? sum : sum * exp(from - to); }
-};
-
-template <class W>
-__device__ Largest<W> shuffled(const Largest<W>& x, int distance) {
-  return {__shfl_xor_sync(0xFFFFFFFFu, x.maximum, distance), __shfl_xor_sync(0xFFFFFFFFu, x.sum, distance),
-          __shfl_xor_sync(0xFFFFFFFFu, x.at, distance)};
-}
 
 template <class T, int kPack>
 __global__ void __launch_bounds__(kThreads) likeliest_kernel(const __grid_constant__ Rows a) {
@@ -59,32 +33,9 @@ __global__ void __launch_bounds__(kThreads) likeliest_kernel(const __grid_consta
   const int packs = a.columns / kPack, step = kThreads * static_cast<int>(blocks);
   Largest<W> state = {-INFINITY, 0, INT32_MAX};
   for (int pack = static_cast<int>(rank) * kThreads + threadIdx.x; pack < packs; pack += step) {
-    const Group<T, kPack> group = load_group<kPack>(x + int64_t{pack} * kPack);
-    Largest<W> own = {widen<W>(group.at[0]), 1, pack * kPack};
-#pragma unroll
-    for (int e = 1; e < kPack; ++e) {
-      const W value = widen<W>(group.at[e]);
-      // The first NaN stays: nothing is larger.
-      if (value > own.maximum || (value != value && own.maximum == own.maximum))
-        own.maximum = value, own.at = pack * kPack + e;
-    }
-    own.sum = 0;
-#pragma unroll
-    for (int e = 0; e < kPack; ++e) {
-      const W value = widen<W>(group.at[e]);
-      own.sum += value == own.maximum ? W{1} : exp(value - own.maximum);
-    }
-    state.join(own);
+    state.join(largest_of<W>(load_group<kPack>(x + int64_t{pack} * kPack), pack * kPack));
   }
-#pragma unroll
-  for (int distance = 16; distance > 0; distance /= 2) state.join(shuffled(state, distance));
-  if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = state;
-  __syncthreads();
-  if (threadIdx.x < 32) {
-    state = warps[min(static_cast<int>(threadIdx.x), kWarps - 1)];
-#pragma unroll
-    for (int distance = kWarps / 2; distance > 0; distance /= 2) state.join(shuffled(state, distance));
-  }
+  state = joined_in_block(state, warps);
   if (threadIdx.x == 0) {
     send(&all[rank].maximum, state.maximum, &arrived, 0);
     send(&all[rank].sum, state.sum, &arrived, 0);
@@ -100,8 +51,7 @@ __global__ void __launch_bounds__(kThreads) likeliest_kernel(const __grid_consta
     a.ids[row] = state.at;
     found[row] = static_cast<W>(state.at);
     found[rows + row] = state.maximum;
-    // Of nothing but -inf, or with +inf, that is all there is to add.
-    found[2 * rows + row] = isinf(state.maximum) ? state.maximum : state.maximum + log(state.sum);
+    found[2 * rows + row] = log_sum_exp(state);
   }
 }
 

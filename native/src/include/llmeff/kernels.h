@@ -158,6 +158,14 @@ class Kernels {
   // float64) = {ids, the largest numbers, the log-sum-exps}; ids and found contiguous.
   virtual void likeliest(const In& x, const Out& ids, const Out& found) = 0;
 
+  // Of such rows a token each, drawn by u [N] of those that how [N, 4] = {temperature, k, p, minimum} keeps, both float64
+  // and contiguous, and each applied to what those before it left: scores at least as large as the k-th (all unless 1 ≤ k <
+  // V); then, by their weights w = e^((x − largest) / temperature), the largest while those before weigh less than p of
+  // all, equal ones in their order (all unless p < 1), and w ≥ minimum. Taken is the first whose weight, added up in the
+  // order of the columns, exceeds u in [0, 1) of all that are kept; for a temperature that isn't above 0, or where
+  // the largest isn't finite, the one of `likeliest`. found [4, N] = {ids, their scores, log-sum-exps of the rows, largest}.
+  virtual void sample_tokens(const In& x, const In& how, const In& u, const Out& ids, const Out& found) = 0;
+
   // ---- products
   // out[…, M, N] = activation(a[…, M, K] · b[…, K, N] (+ bias[N])), with the leading axes of out; b[K, N] serves all.
   // Each of the last two axes pairs of a and b has one stride of 1 (either), out is contiguous in its last axis, bias

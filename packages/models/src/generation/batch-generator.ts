@@ -278,11 +278,12 @@ export class BatchGenerator {
       const going = parts.filter(({ sequence }) => !sequence.ended);
       if (going.length === 0) return;
       const inputs = going.map(({ sequence, length }) => sequence.input(length));
-      if (going.every(({ sequence }) => sequence.greedy)) {
+      if (going.every(({ sequence }) => sequence.needsNoScores)) {
         // Nothing is awaited before a pass begins: a sequence that leaves meanwhile would take its cache away.
-        const step = this.#scorer.likeliest(inputs);
+        const draws = going.map(({ sequence }) => sequence.draws);
+        const step = this.#scorer.chosen(inputs, draws);
         if (step !== undefined) {
-          for (const [i, next] of (await step).entries()) going[i]!.sequence.takeLikeliest(next);
+          for (const [i, next] of (await step).entries()) going[i]!.sequence.takeChosen(next);
           return;
         }
       }

@@ -1,5 +1,5 @@
 import { engine, OutOfMemoryError } from "@llmeff/native";
-import { defaultDevice, memory, scope, tensor } from "@llmeff/tensor";
+import { copyInto, defaultDevice, full, memory, scope, tensor } from "@llmeff/tensor";
 import { describe, expect, it, vi } from "vitest";
 import { collectGarbage } from "../../../../test/garbage.js";
 import { KvCache } from "../cache.js";
@@ -70,6 +70,8 @@ describe("captured steps", () => {
     const ways: Omit<GenerateOptions, "maxTokens">[] = [
       { temperature: 0 },
       { temperature: 0.9, topP: 0.9, seed: 5, topLogProbs: 2 },
+      { temperature: 0.9, seed: 6 },
+      { temperature: 1.2, topK: 12, topP: 0.9, minP: 0.02, seed: 7, vocabSize: 35 },
       { temperature: 0, repetitionPenalty: 1.3, vocabSize: 33 },
     ];
     for (const way of ways) {
@@ -106,6 +108,19 @@ describe("captured steps", () => {
     };
     const [captured, plain] = [await write(true), await write(false)];
     for (const [i, tokens] of captured.entries()) expectSame(tokens, plain[i]!);
+  });
+
+  it("tell of scores that aren't numbers, whatever the tokens are drawn by", async () => {
+    for (const way of [{ temperature: 0 }, { temperature: 0.8 }, { temperature: 0.8, topP: 0.9 }]) {
+      const model = new Transformer(base);
+      const params = model.init(5);
+      await using batch = new BatchGenerator(model, params, { readAhead: 1 });
+      const tokens = batch.generate([1, 2, 3], { maxTokens: 60, ...way });
+      for (let i = 0; i < 12; i++) await tokens.next();
+      const [norm] = Object.entries(params).find(([name]) => /final|norm/i.test(name))!;
+      copyInto(params[norm]!, full(params[norm]!.shape, Number.NaN));
+      await expect(all(tokens)).rejects.toThrow("[sampling] the logits hold NaN");
+    }
   });
 
   it("leave a cache of the caller's at the token before the last, and go on from it", async () => {
@@ -176,12 +191,12 @@ describe("captured steps", () => {
     expect(await all(batch.generate([1, 2, 3], { maxTokens: 9 }))).toHaveLength(9);
   });
 
-  it("free what they hold when a reader leaves early", async () => {
+  it.each([0, 0.8])("free what they hold when a reader leaves early, at temperature %d", async (temperature) => {
     const model = new Transformer(base);
     const params = model.init(7);
     const run = async () => {
       let drawn = 0;
-      for await (const _ of generateTokens(model, params, [1, 2], { maxTokens: 100, temperature: 0 })) {
+      for await (const _ of generateTokens(model, params, [1, 2], { maxTokens: 100, temperature })) {
         if (++drawn === 20) break;
       }
     };

@@ -5,9 +5,11 @@ import {
   type CapturedStep,
   captureStep,
   copyInto,
+  type InputForm,
   keep,
   likeliestInto,
   logSumExp,
+  sampleTokensInto,
   scope,
   slice,
   type Tensor,
@@ -19,11 +21,12 @@ import { takesNextTokens } from "../cached-tokens.js";
 import type { ForwardOptions } from "../forward-options.js";
 import type { Parameters } from "../parameters.js";
 import type { Transformer } from "../transformer.js";
+import type { ResolvedSampling } from "./sampling.js";
 
 /** Steps as they are before one is captured: a batch whose sequences soon change would capture for nothing. */
 const settled = 4;
 /** Steps that the device has ahead of the token that is read, so that it needn't wait for the host. */
-const ahead = 2;
+export const ahead = 2;
 
 /** A next token. */
 export interface NextToken {
@@ -35,12 +38,24 @@ export interface NextToken {
   left: number;
 }
 
-/** The likeliest token after the next one. */
-export interface Likeliest {
+/** By what the tokens of a sequence are drawn. */
+export interface TokenDraws {
+  sampling: ResolvedSampling;
+  /** The number in [0, 1) of the token so many after the next one; known of as many as the device may have {@link ahead}. */
+  at(after: number): number;
+}
+
+/** The token that the device has drawn after the next one. */
+export interface Chosen {
   id: number;
   logit: number;
   logSumExp: number;
+  /** The largest of the scores. */
+  largest: number;
 }
+
+/** What a step gives: the tokens, with which the device then goes on by itself, or all scores. */
+export type Gives = "likeliest" | "drawn" | "scores";
 
 /** Whether steps of these parameters can be captured. */
 export function decodes({ config }: Transformer, params: Parameters): boolean {
@@ -56,7 +71,7 @@ const memoriesOf = (caches: readonly KvCache[]) =>
 
 interface Queued {
   result: Tensor;
-  read: Promise<Likeliest[]>;
+  read: Promise<Chosen[]>;
 }
 
 /** The next token of each of the same sequences, over and over. */
@@ -68,20 +83,22 @@ export class DecodeStep {
   readonly #caches: readonly KvCache[];
   readonly #vocabSize: number;
   readonly #memories: readonly (Tensor | undefined)[];
-  readonly #step: CapturedStep<never, Tensor[]>;
+  /** float64 `[N, 4]` of `sampleTokensInto`, where tokens are drawn. */
+  readonly #filters: Tensor | undefined;
+  readonly #step: CapturedStep<string, Tensor[]>;
   readonly #queued: Queued[] = [];
   /** Steps so far. */
   #taken = 0;
   /** Tokens and positions of the first of the queued steps, or of the next one that will be queued. */
   #at: readonly { id: number; length: number }[] = [];
 
-  /** @param likeliest - whether a step gives the likeliest tokens alone: then the device goes on with them by itself */
   constructor(
     private readonly model: Transformer,
     private readonly params: Parameters,
     private readonly forward: ForwardOptions,
     parts: readonly NextToken[],
-    private readonly givesLikeliest: boolean,
+    private readonly gives: Gives,
+    draws: readonly TokenDraws[],
   ) {
     const { device } = Object.values(params)[0]!;
     const N = parts.length;
@@ -90,13 +107,15 @@ export class DecodeStep {
     this.#memories = memoriesOf(this.#caches);
     this.#tokens = keep(tensor(new Int32Array(N), { device }));
     this.#positions = keep(tensor(new Int32Array(N), { device }));
-    this.#step = captureStep<never, Tensor[]>(() => this.#pass(), { inputs: {}, warmup: settled, device });
+    const inputs: Record<string, InputForm> = gives === "drawn" ? { u: { shape: [N], dtype: "float64" } } : {};
+    if (gives === "drawn") this.#filters = keep(tensor(filtersOf(draws), { shape: [N, 4], device }));
+    this.#step = captureStep<string, Tensor[]>(({ u }) => this.#pass(u), { inputs, warmup: settled, device });
   }
 
   /** Whether it is about these sequences in this order, and their rows are where they were. */
-  fits(parts: readonly NextToken[], likeliest: boolean): boolean {
+  fits(parts: readonly NextToken[], gives: Gives): boolean {
     const same = parts.length === this.#caches.length && parts.every(({ cache }, i) => cache === this.#caches[i]);
-    if (!same || likeliest !== this.givesLikeliest || parts[0]!.vocabSize !== this.#vocabSize) return false;
+    if (!same || gives !== this.gives || parts[0]!.vocabSize !== this.#vocabSize) return false;
     return memoriesOf(this.#caches).every((memory, i) => memory === this.#memories[i]);
   }
 
@@ -107,13 +126,13 @@ export class DecodeStep {
   /** Scores after the tokens, `[N, V]` in float32 or wider, and their log-sum-exps `[N]`. */
   scores(parts: readonly NextToken[]): [scores: Tensor, logSumExps: Tensor] {
     this.#place(parts);
-    const results = this.#replay();
+    const results = this.#replay({});
     for (const cache of this.#caches) cache.count(1);
     return results as [Tensor, Tensor];
   }
 
-  /** The likeliest tokens after these. Waits for the device, which goes on with those. */
-  async likeliest(parts: readonly NextToken[]): Promise<Likeliest[]> {
+  /** The tokens that the device takes after these. Waits for it, while it goes on with those. */
+  async chosen(parts: readonly NextToken[], draws: readonly TokenDraws[]): Promise<Chosen[]> {
     const known = this.#at.length > 0 && parts.every(({ id, cache }, i) => this.#isAt(i, id, cache.length));
     if (!known) {
       this.#drop();
@@ -121,7 +140,7 @@ export class DecodeStep {
     }
     const most = parts.reduce((least, { left, cache }) => Math.min(least, left, cache.room), 1 + ahead);
     const wanted = this.#step.mode === "captured" ? most : 1;
-    while (this.#queued.length < wanted) this.#queue();
+    while (this.#queued.length < wanted) this.#queue(draws);
     const { read } = this.#queued.shift()!;
     // Before waiting: who leaves meanwhile takes his cache along.
     for (const cache of this.#caches) cache.count(1);
@@ -159,15 +178,16 @@ export class DecodeStep {
     this.#at = parts.map(({ id, cache }) => ({ id, length: cache.length }));
   }
 
-  #queue(): void {
-    const [result] = this.#replay() as [Tensor];
-    const read = readLikeliest(result, this.#caches.length);
+  #queue(draws: readonly TokenDraws[]): void {
+    const after = this.#queued.length;
+    const inputs = this.gives === "drawn" ? { u: Float64Array.from(draws, (each) => each.at(after)) } : {};
+    const [result] = this.#replay(inputs) as [Tensor];
+    const read = readChosen(result, this.#caches.length);
     read.catch(() => undefined); // of a step that nobody waits for
     this.#queued.push({ result, read });
   }
 
-  #replay(): Tensor[] {
-    const inputs = {} as Readonly<Record<never, Tensor>>;
+  #replay(inputs: Readonly<Record<string, Float64Array>>): Tensor[] {
     const captures = this.#taken++ === settled;
     try {
       return this.#step(inputs);
@@ -178,12 +198,14 @@ export class DecodeStep {
     }
   }
 
-  #pass(): Tensor[] {
+  #pass(u: Tensor | undefined): Tensor[] {
     const next = { caches: this.#caches, positions: this.#positions };
     const scores = this.model.lastLogits(this.params, unsqueeze(this.#tokens, 0), next, this.forward);
-    if (this.givesLikeliest) {
+    if (this.gives !== "scores") {
       copyInto(this.#positions, add(this.#positions, 1));
-      return [likeliestInto(this.#tokens, slice(scores, 1, 0, this.#vocabSize))];
+      const known = slice(scores, 1, 0, this.#vocabSize);
+      if (this.gives === "likeliest") return [likeliestInto(this.#tokens, known)];
+      return [sampleTokensInto(this.#tokens, known, this.#filters!, u!)];
     }
     const numbers = accumulationDType(scores.dtype);
     const wide = scores.dtype === numbers ? scores : scores.astype(numbers);
@@ -199,16 +221,27 @@ export class DecodeStep {
     this.#step.dispose();
     this.#tokens.dispose();
     this.#positions.dispose();
+    this.#filters?.dispose();
   }
 }
 
-async function readLikeliest(result: Tensor, N: number): Promise<Likeliest[]> {
+/** Temperature, k (0 for all), p and minP of each sequence. */
+function filtersOf(draws: readonly TokenDraws[]): Float64Array {
+  return Float64Array.from(
+    draws.flatMap(({ sampling: { temperature, topK = 0, topP, minP } }) => [temperature, topK, topP, minP]),
+  );
+}
+
+async function readChosen(result: Tensor, N: number): Promise<Chosen[]> {
   try {
     const values = (await result.data()) as Float32Array | Float64Array;
+    // The likeliest tokens have the largest scores, which aren't given twice.
+    const largest = values.length > 3 * N ? 3 * N : N;
     return Array.from({ length: N }, (_, i) => ({
       id: values[i]!,
       logit: values[N + i]!,
       logSumExp: values[2 * N + i]!,
+      largest: values[largest + i]!,
     }));
   } finally {
     result.dispose();

@@ -98,11 +98,10 @@ export function checkLargest(logit: number, temperature: number): void {
   }
 }
 
-/** Whether the likeliest token by the model's own scores is the one that is drawn. */
-export function takesLikeliest(options: ResolvedSampling): boolean {
-  const { temperature, repetitionPenalty, presencePenalty, frequencyPenalty, logitBias } = options;
-  const adjusts = repetitionPenalty !== 1 || presencePenalty !== 0 || frequencyPenalty !== 0 || logitBias.length > 0;
-  return temperature === 0 && !adjusts;
+/** Whether tokens are drawn by other scores than the model's own. */
+export function adjustsScores(options: ResolvedSampling): boolean {
+  const { repetitionPenalty, presencePenalty, frequencyPenalty, logitBias } = options;
+  return repetitionPenalty !== 1 || presencePenalty !== 0 || frequencyPenalty !== 0 || logitBias.length > 0;
 }
 
 /** The id of the largest score, the lowest on ties. */

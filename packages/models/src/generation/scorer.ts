@@ -5,7 +5,7 @@ import { lastRows } from "../cached-tokens.js";
 import type { ForwardOptions } from "../forward-options.js";
 import type { Parameters } from "../parameters.js";
 import type { Transformer } from "../transformer.js";
-import { DecodeStep, decodes, type Likeliest, type NextToken } from "./decode-step.js";
+import { type Chosen, DecodeStep, decodes, type Gives, type NextToken, type TokenDraws } from "./decode-step.js";
 import type { GeneratedToken } from "./options.js";
 import { type Targets, targetScores } from "./target-scores.js";
 
@@ -68,9 +68,10 @@ export class Scorer {
     this.#decodes = captureStep && decodes(model, params);
   }
 
-  /** The likeliest token after those of each sequence, whose cache holds them all; undefined where scores have to be read. Waits for the device. */
-  likeliest(parts: readonly NewTokens[]): Promise<Likeliest[]> | undefined {
-    return this.#stepFor(parts, true)?.likeliest(nextTokens(parts));
+  /** The token drawn after those of each sequence, whose cache holds them all; undefined where scores have to be read. Waits for the device. */
+  chosen(parts: readonly NewTokens[], draws: readonly TokenDraws[]): Promise<Chosen[]> | undefined {
+    const gives = draws.some(({ sampling }) => sampling.temperature > 0) ? "drawn" : "likeliest";
+    return this.#stepFor(parts, gives, draws)?.chosen(nextTokens(parts), draws);
   }
 
   /** Gives up what was captured about a sequence, before its cache goes. */
@@ -84,15 +85,15 @@ export class Scorer {
   }
 
   /** The step for these tokens, if they are the next ones of sequences that have begun. */
-  #stepFor(parts: readonly NewTokens[], likeliest: boolean): DecodeStep | undefined {
+  #stepFor(parts: readonly NewTokens[], gives: Gives, draws: readonly TokenDraws[] = []): DecodeStep | undefined {
     const { vocabSize } = parts[0]!;
     const isNext = ({ ids, scored, cache, vocabSize: own }: NewTokens) =>
       ids.length === 1 && scored === 1 && cache.batchSize === 1 && cache.room > 0 && own === vocabSize;
     if (!this.#decodes || !parts.every(isNext)) return undefined;
     const next = nextTokens(parts);
-    if (!this.#step?.fits(next, likeliest)) {
+    if (!this.#step?.fits(next, gives)) {
       this.dispose();
-      this.#step = new DecodeStep(this.model, this.params, this.#forward, next, likeliest);
+      this.#step = new DecodeStep(this.model, this.params, this.#forward, next, gives, draws);
     }
     return this.#step;
   }
@@ -100,7 +101,7 @@ export class Scorer {
   /** What is to be scored of the tokens of each sequence; its cache holds them all. Waits for the device. */
   async score(parts: readonly NewTokens[]): Promise<Scored[]> {
     const vocabSizes = [...new Set(parts.map(({ vocabSize }) => vocabSize))];
-    const step = this.#stepFor(parts, false);
+    const step = this.#stepFor(parts, "scores");
     const { next, targets } =
       step === undefined
         ? scope(() => this.#pass(parts, vocabSizes))

@@ -1,16 +1,16 @@
 /** One sequence of a batch, from its prompt to its end. */
 import type { KvCache } from "../cache.js";
-import type { Likeliest } from "./decode-step.js";
+import { ahead, type Chosen, type TokenDraws } from "./decode-step.js";
 import { Draws } from "./draws.js";
 import { likeliest } from "./log-probs.js";
 import type { GeneratedToken, Request } from "./options.js";
 import {
+  adjustsScores,
   checkLargest,
   drawToken,
   type History,
   notNumbers,
   sampleToken,
-  takesLikeliest,
   tokenProbabilities,
 } from "./sampling.js";
 import type { NewTokens, Scored, Scores } from "./scorer.js";
@@ -139,11 +139,11 @@ export class Sequence {
     return { ids, cache, scored, vocabSize, prefix, left: this.left };
   }
 
-  /** Makes sure of the random numbers of the next tokens. */
+  /** Makes sure of the random numbers of the next tokens, and of those that the device draws before these are read. */
   async prepareDraws(tokens: number): Promise<void> {
     if (this.request.sampling.temperature === 0) return;
     const needed = tokens > 1 ? [this.#draws, this.#draftDraws, this.#keepDraws] : [this.#draws];
-    await Promise.all(needed.map((draws) => draws.reach(this.#drawn + tokens)));
+    await Promise.all(needed.map((draws) => draws.reach(this.#drawn + tokens + ahead)));
   }
 
   /** Takes a drafted token, by the scores of the draft model after the last one. */
@@ -186,17 +186,21 @@ export class Sequence {
     });
   }
 
-  /** Whether the likeliest of the next tokens is all that it asks for. */
-  get greedy(): boolean {
+  /** Whether the next token, drawn by the model's own scores, is all that it asks for: these needn't be read. */
+  get needsNoScores(): boolean {
     const { sampling, topLogProbs } = this.request;
-    return this.#caches?.draft === undefined && topLogProbs === 0 && takesLikeliest(sampling);
+    return this.#caches?.draft === undefined && topLogProbs === 0 && !adjustsScores(sampling);
   }
 
-  /** Takes the likeliest token as the next one, if somebody still wants it. */
-  takeLikeliest({ id, logit, logSumExp }: Likeliest): void {
+  get draws(): TokenDraws {
+    return { sampling: this.request.sampling, at: (after) => this.#draws.at(this.#drawn + after) };
+  }
+
+  /** Takes what the device has drawn as the next token, if somebody still wants it. */
+  takeChosen({ id, logit, logSumExp, largest }: Chosen): void {
     if (this.#ended || this.pending > 0) return;
     this.#orFail(() => {
-      checkLargest(logit, 0);
+      checkLargest(largest, this.request.sampling.temperature);
       this.#push({ id, logProb: logit - logSumExp, top: [] });
     });
   }

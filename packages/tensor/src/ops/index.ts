@@ -117,6 +117,7 @@ export {
   ropeFrequencies,
   type YarnScaling,
 } from "./rope-frequencies.js";
+export { sampleTokensInto } from "./sample-tokens.js";
 export { type SimplicialAttentionOptions, simplicialAttention } from "./simplicial-attention.js";
 export { diagonal, flip, slice, split } from "./slice.js";
 export { logSoftmax, type SoftmaxOptions, softmax } from "./softmax.js";
