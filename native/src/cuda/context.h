@@ -111,7 +111,7 @@ class Context {
     return static_cast<T*>(scratch_bytes(static_cast<size_t>(count) * sizeof(T)));
   }
 
-  // For kernels whose blocks take their work from a number that goes up: 0 at the beginning, to which they bring it back.
+  // For kernels whose blocks take their work from a number that goes up: 0 at the beginning, and again at the end.
   int* work_counter() const { return reinterpret_cast<int*>(found_ + kSlots + 1); }
 
   // For a kernel of this call, once: message(position, value) tells the user what was wrong.

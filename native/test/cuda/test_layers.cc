@@ -98,8 +98,8 @@ TEST(cuda_rope_and_keep) {
           const Twin q = all.as({B, T, H, size}, {T * width, width, size, 1}),
                      k = all.as({B, T, K, size}, {T * width, width, size, 1}, H * size),
                      v = all.as({B, T, K, value_size}, {T * width, width, value_size, 1}, (H + K) * size);
-          const Twin queries(dtype, {B, T, H, size}), keys = lab().uniform(dtype, {B, S, K, size}),
-              values = lab().uniform(dtype, {B, S, K, value_size});
+          const Twin queries(dtype, {B, T, H, size});
+          const Twin keys = lab().uniform(dtype, {B, S, K, size}), values = lab().uniform(dtype, {B, S, K, value_size});
           const auto new_rows = [&](const Twin& memory, int64_t channels) {
             return memory.as({B, T, K, channels}, {S * K * channels, K * channels, channels, 1}, before * K * channels);
           };

@@ -1,7 +1,7 @@
 // Rotary embedding of x [B, T, H, D]: the pair (u, w) becomes (u·cos − w·sin, w·cos + u·sin), or turns back when
 // inverse. A thread has 16 bytes of each half of a row (pairs (i, i + R/2)), or 16 bytes of neighbours (pairs (2i,
-// 2i + 1)), or 16 bytes past R that are copied; those of several arrays follow one another. The tables are small and come
-// from the caches, once for each head.
+// 2i + 1)), or 16 bytes past R that are copied; those of several arrays follow one another. The tables are small and
+// come from the caches, once for each head.
 #include <initializer_list>
 
 #include "cuda/kernels/cuda_kernels.h"
