@@ -40,17 +40,14 @@ __global__ void __launch_bounds__(1024) sonew_rates_kernel(const __grid_constant
 }
 
 // p ← keep·p − rate·u, chunk by chunk from the last to the first: what the pass before wrote last is still in the
-// cache.
-template <int kChunk, class T, class Table>
-__global__ void __launch_bounds__(kTileThreads)
-    sonew_apply_kernel(const __grid_constant__ Table table, wide_t<T> keep, DType copy,
-                       const __grid_constant__ StepGuard guard, int first_chunk, const wide_t<T>* update,
-                       const double* rates) {
+// cache. kWhole: the chunk is full and aligned, and there are no copies.
+template <int kChunk, bool kWhole, class T, class Table>
+__device__ __forceinline__ void apply_chunk(const Table& table, wide_t<T> keep, DType copy, const StepGuard& guard,
+                                            int chunk, int tensor, const wide_t<T>* update, const double* rates) {
   using W = wide_t<T>;
-  const int in_group = gridDim.x - 1 - blockIdx.x, chunk = first_chunk + in_group, tensor = table.tensor_of(chunk);
-  const int64_t n = table.size[tensor],
+  const int64_t n = kWhole ? INT64_MAX : table.size[tensor],
                 begin = static_cast<int64_t>(chunk - table.first_chunk[tensor]) * kChunk + 4 * threadIdx.x;
-  const bool aligned = table.aligned[tensor];
+  const bool aligned = kWhole || table.aligned[tensor];
   T* const params = table.template at<T>(kParam, tensor);
   constexpr int kTiles = kChunk / kTile;
   W p[kTiles][4];
@@ -58,7 +55,7 @@ __global__ void __launch_bounds__(kTileThreads)
 #pragma unroll
   for (int t = 0; t < kTiles; ++t) {
     load_four(params, begin + t * kTile, n, aligned, p[t]);
-    u[t] = load_group<4>(update + static_cast<int64_t>(in_group) * kChunk + t * kTile + 4 * threadIdx.x);
+    u[t] = load_group<4>(update + t * kTile + 4 * threadIdx.x);
   }
   const W rate = static_cast<W>(rates[tensor]);
   double factor;
@@ -68,8 +65,23 @@ __global__ void __launch_bounds__(kTileThreads)
 #pragma unroll
     for (int e = 0; e < 4; ++e) p[t][e] = p[t][e] * keep - u[t].at[e] * rate;
     store_four(params, begin + t * kTile, n, aligned, p[t]);
-    store_copy(table.template at<void>(kCopy, tensor), copy, begin + t * kTile, n, aligned, p[t]);
+    if constexpr (!kWhole)
+      store_copy(table.template at<void>(kCopy, tensor), copy, begin + t * kTile, n, aligned, p[t]);
   }
+}
+
+template <int kChunk, class T, class Table>
+__global__ void __launch_bounds__(kTileThreads)
+    sonew_apply_kernel(const __grid_constant__ Table table, wide_t<T> keep, DType copy,
+                       const __grid_constant__ StepGuard guard, int first_chunk, const wide_t<T>* update,
+                       const double* rates) {
+  const int in_group = gridDim.x - 1 - blockIdx.x, chunk = first_chunk + in_group, tensor = table.tensor_of(chunk);
+  const int64_t end = static_cast<int64_t>(chunk + 1 - table.first_chunk[tensor]) * kChunk;
+  const wide_t<T>* const of_chunk = update + static_cast<int64_t>(in_group) * kChunk;
+  if (end <= table.size[tensor] && table.aligned[tensor] && table.template at<void>(kCopy, tensor) == nullptr)
+    apply_chunk<kChunk, true, T>(table, keep, copy, guard, chunk, tensor, of_chunk, rates);
+  else
+    apply_chunk<kChunk, false, T>(table, keep, copy, guard, chunk, tensor, of_chunk, rates);
 }
 
 // Tensors [from, to), at most as many as a table takes.
