@@ -32,7 +32,7 @@ import {
 import { describeCost, distill, saltCost, scoreSequences, tokenModel } from "@llmeff/distill";
 import { Transformer } from "@llmeff/models";
 import { AdamW, cosine } from "@llmeff/optim";
-import { machineFacts, renderTextTable, writeReport } from "@llmeff/report";
+import { machineFacts, renderTextTable, studentInterval, writeReport } from "@llmeff/report";
 import { defaultDevice, setDefaultDevice } from "@llmeff/tensor";
 import { evaluateLoss, train } from "@llmeff/train";
 
@@ -99,8 +99,6 @@ const arms = {
   SALT_DS: "as SALT, its first steps on sequences that an early teacher finds hard yet learnable",
 };
 const tuningSeed = 101;
-/** Two-sided 95 % of Student's t for 1, 2, … degrees of freedom. */
-const student95 = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262];
 
 const { values: given } = parseArgs({
   options: {
@@ -295,9 +293,9 @@ function estimate(values) {
 /** The mean with its 95 % interval, as text. */
 function interval(values, digits = 1) {
   if (values.some((value) => value === undefined)) return "not in every seed";
-  if (values.length < 2) return mean(values).toFixed(digits);
-  const half = ((student95[values.length - 2] ?? 1.96) * spread(values)) / Math.sqrt(values.length);
-  return `${mean(values).toFixed(digits)} (${(mean(values) - half).toFixed(digits)} … ${(mean(values) + half).toFixed(digits)})`;
+  const { mean: center, low, high } = studentInterval(values);
+  if (values.length < 2) return center.toFixed(digits);
+  return `${center.toFixed(digits)} (${low.toFixed(digits)} … ${high.toFixed(digits)})`;
 }
 
 const results = {};

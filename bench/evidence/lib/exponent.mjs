@@ -2,7 +2,8 @@
  * The exponent of a scaling law, as the authors of 2-simplicial attention fit it (arXiv:2507.02754 §8): with the same data for all sizes,
  * `−ln L = α ln N + β`, by least squares.
  */
-import { halfWidth, mean } from "./statistics.mjs";
+import { studentHalfWidth } from "@llmeff/report";
+import { mean } from "./statistics.mjs";
 
 /**
  * @param points - `{ parameters, loss }` of models of at least two sizes
@@ -20,6 +21,6 @@ export function fitExponent(points) {
   const fit = { alpha, beta, sse, r2: 1 - sse / products(y, meanY, y, meanY) };
   const freedom = points.length - 2;
   if (freedom < 1) return fit;
-  const half = halfWidth(Math.sqrt(sse / freedom / spread), freedom);
+  const half = studentHalfWidth(Math.sqrt(sse / freedom / spread), freedom);
   return { ...fit, low: alpha - half, high: alpha + half };
 }

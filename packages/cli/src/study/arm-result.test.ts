@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { armResult, averagedOn, bandOf, median } from "./arm-result.js";
+import { armResult, averagedOn, bandOf, difference, median } from "./arm-result.js";
 import type { Curve, SeedRun } from "./outcome.js";
 
 const curve = (tokens: number[], values: number[]): Curve => ({ tokens, values, standardErrors: [] });
@@ -49,6 +49,24 @@ describe("armResult", () => {
 
   it("has the evaluation's standard error with one seed", () => {
     expect(of(run(1, 2, 300))).toMatchObject({ value: 2, standardError: 0.5, tokensToTarget: 300, reached: 1 });
+  });
+});
+
+describe("difference", () => {
+  it("is the mean over the seeds with its interval, which what seeds have in common doesn't widen", () => {
+    // Differences 1, 2, 3: mean 2, standard error 1/√3, t = 4.3027.
+    const [one, other] = [
+      of(run(1, 11, 1), run(2, 52, 1), run(3, 93, 1)),
+      of(run(1, 10, 1), run(2, 50, 1), run(3, 90, 1)),
+    ];
+    const { mean, low, high } = difference(one, other);
+    expect(mean).toBe(2);
+    expect(high - mean).toBeCloseTo(4.3027 / Math.sqrt(3), 12);
+    expect(mean - low).toBeCloseTo(4.3027 / Math.sqrt(3), 12);
+  });
+
+  it("has no interval with one seed", () => {
+    expect(difference(of(run(1, 3, 1)), of(run(1, 1, 1)))).toEqual({ mean: 2, low: Number.NaN, high: Number.NaN });
   });
 });
 

@@ -1,5 +1,5 @@
 /** What the runs of an arm, one a seed, say together. */
-import type { Series } from "@llmeff/report";
+import { type Interval, type Series, studentInterval } from "@llmeff/report";
 import type { TrainingConfig } from "../config/training-schema.js";
 import type { Arm } from "./load-study.js";
 import type { Curve, SeedRun } from "./outcome.js";
@@ -62,6 +62,14 @@ export function meanOf(measured: readonly { value: number; standardError: number
     value: mean(values),
     standardError: values.length > 1 ? standardErrorOfMean(values) : measured[0]!.standardError,
   };
+}
+
+/**
+ * What an arm's final metric has more than another's, averaged over the seeds that both were trained with, with its 95 % interval after Student. A seed decides
+ * the data of both, so the differences vary less than the values.
+ */
+export function difference({ runs }: Pick<ArmResult, "runs">, other: Pick<ArmResult, "runs">): Interval {
+  return studentInterval(runs.map(({ outcome }, i) => outcome.value - other.runs[i]!.outcome.value));
 }
 
 /** Median, smallest and largest value of several runs on a common grid of tokens. */

@@ -23,7 +23,7 @@ const arm = (name: string, value: number, tokens: number, tokensToTarget: number
   }) as unknown as ArmResult;
 
 /** An arm of three seeds, with the median of their tokens to the target. */
-const armOf3 = (name: string, value: number, needed: (number | null)[], median: number | null) =>
+const armOf3 = (name: string, value: number, needed: (number | null)[], median: number | null, spread = [0, 0, 0]) =>
   ({
     name,
     value,
@@ -31,7 +31,10 @@ const armOf3 = (name: string, value: number, needed: (number | null)[], median: 
     flopsPerToken: 1,
     tokensToTarget: median,
     reached: needed.filter((tokens) => tokens !== null).length,
-    runs: needed.map((tokensToTarget) => ({ outcome: { tokens: tokensToTarget ?? 4e6 }, tokensToTarget })),
+    runs: needed.map((tokensToTarget, i) => ({
+      outcome: { tokens: tokensToTarget ?? 4e6, value: value + spread[i]! },
+      tokensToTarget,
+    })),
   }) as unknown as ArmResult;
 
 describe("findings", () => {
@@ -98,6 +101,25 @@ describe("findings", () => {
     ]);
     expect(text).toMatch(
       /^In the median over 3 seeds, no arm reached 95 % accuracy\. a got there with 1 of its 3 seeds/,
+    );
+  });
+
+  it("tells the interval of a lead over the same seeds, and calls a lead whose interval holds zero a tendency", () => {
+    const none = [null, null, null];
+    const of = (metric: "accuracy" | "validationLoss", ...values: [number, number]) =>
+      findings(part(metric, metric === "accuracy" ? 1 : 0, [1, 2, 3]), [
+        armOf3("a", values[0], none, null, [-0.02, 0, 0.02]),
+        armOf3("b", values[1], none, null, [-0.01, 0, 0.01]),
+      ]);
+    // Differences by seed ∓0.01 around their mean: standard error 0.01/√3, half width 4.3027 · 0.00577 = 0.0248.
+    expect(of("validationLoss", 1.5, 1.6)).toContain(
+      "ahead of b (1.600 nats/char) by 0.100 nats/char (95 % interval over the same seeds: 0.075 to 0.125 nats/char).",
+    );
+    expect(of("accuracy", 0.5, 0.6)).toContain(
+      "ahead of a (50.0 %) by 10.0 % (95 % interval over the same seeds: 7.5 to 12.5 %).",
+    );
+    expect(of("validationLoss", 1.5, 1.52)).toContain(
+      "by 0.020 nats/char, but the 95 % interval over the same seeds holds zero, so this is no more than a tendency.",
     );
   });
 

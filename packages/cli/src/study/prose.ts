@@ -1,6 +1,6 @@
 /** Sentences about results, made from the numbers alone. */
 import { formatCompact } from "@llmeff/report";
-import type { ArmResult } from "./arm-result.js";
+import { type ArmResult, difference } from "./arm-result.js";
 import type { Part } from "./load-study.js";
 import { type MetricWords, metricWords } from "./tables.js";
 
@@ -90,19 +90,30 @@ function finish(part: Part, results: readonly ArmResult[], words: MetricWords): 
   const ranked = [...results].sort((a, b) => sign * (a.value - b.value));
   const [best, second] = ranked as [ArmResult, ArmResult, ...ArmResult[]];
   const last = ranked.at(-1)!;
-  const gap = Math.abs(best.value - second.value);
-  const error = Math.hypot(best.standardError, second.standardError);
-  const verdict =
-    gap > 2 * error
-      ? "more than two standard errors of the difference"
-      : "within two standard errors of the difference, so no more than a tendency";
   const show = (value: number) => showValue(part, value, words);
   const averaged = part.seeds.length > 1 ? ` (mean over ${part.seeds.length} seeds)` : "";
   return [
     `After the same ${formatCompact([...lengths][0]!)} tokens, ${best.name} ended best at ${show(best.value)}${averaged}, ` +
-      `ahead of ${second.name} (${show(second.value)}) by ${show(gap)}: ${verdict}.`,
+      `ahead of ${second.name} (${show(second.value)}) by ${lead(part, best, second, words)}.`,
     results.length > 2 ? `${last.name} ended last at ${show(last.value)}.` : "",
   ];
+}
+
+/** By how much one arm ended better than another, and whether chance might have done it. */
+function lead(part: Part, best: ArmResult, second: ArmResult, words: MetricWords): string {
+  const gap = Math.abs(best.value - second.value);
+  const shown = showValue(part, gap, words);
+  if (part.seeds.length > 1) {
+    const { low, high } = difference(best, second);
+    const [from, to] = [low, high].map(Math.abs).sort((a, b) => a - b) as [number, number];
+    const interval = "95 % interval over the same seeds";
+    return low > 0 || high < 0
+      ? `${shown} (${interval}: ${showNumber(part, from)} to ${showValue(part, to, words)})`
+      : `${shown}, but the ${interval} holds zero, so this is no more than a tendency`;
+  }
+  return gap > 2 * Math.hypot(best.standardError, second.standardError)
+    ? `${shown}: more than two standard errors of the difference`
+    : `${shown}: within two standard errors of the difference, so no more than a tendency`;
 }
 
 /** Who did not reach the target that others reached. */
@@ -119,7 +130,11 @@ function misses(part: Part, results: readonly ArmResult[], words: MetricWords): 
 }
 
 function showValue(part: Part, value: number, { unit }: MetricWords): string {
-  return part.metric === "accuracy" ? `${(100 * value).toFixed(1)} %` : `${value.toFixed(3)} ${unit}`;
+  return `${showNumber(part, value)} ${part.metric === "accuracy" ? "%" : unit}`;
+}
+
+function showNumber({ metric }: Part, value: number): string {
+  return metric === "accuracy" ? (100 * value).toFixed(1) : value.toFixed(3);
 }
 
 function enumerate(items: readonly string[]): string {

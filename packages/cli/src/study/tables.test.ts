@@ -2,7 +2,7 @@ import { renderTextTable } from "@llmeff/report";
 import { describe, expect, it } from "vitest";
 import type { ArmResult } from "./arm-result.js";
 import type { Part } from "./load-study.js";
-import { partsTable, resultTable } from "./tables.js";
+import { differenceTable, partsTable, resultTable } from "./tables.js";
 
 const part = (seeds: number[]) => ({ metric: "accuracy", target: 0.9, seeds, arms: [] }) as unknown as Part;
 
@@ -18,7 +18,7 @@ const result = (runs: number, tokensToTarget: number | null, reached: number) =>
     standardError: 0.01,
     tokensToTarget,
     reached,
-    runs: Array.from({ length: runs }),
+    runs: Array.from({ length: runs }, (_, i) => ({ outcome: { value: 0.9 + 0.01 * i } })),
   }) as unknown as ArmResult;
 
 describe("resultTable", () => {
@@ -46,6 +46,31 @@ describe("resultTable", () => {
     expect(table.rows.map((row) => row[4])).toEqual([983_040, null]);
     expect(table.note).toContain("it doesn't hold what another seed would change");
     expect(renderTextTable(table)).toContain("983k");
+  });
+});
+
+describe("differenceTable", () => {
+  const other = { ...result(3, null, 0), runs: [0.93, 0.93, 0.95].map((value) => ({ outcome: { value } })) };
+  const results = [result(3, null, 0), other as unknown as ArmResult];
+
+  it("compares the arms with the first over the same seeds", () => {
+    // Differences 0.03, 0.02, 0.03: mean 0.0267, standard error 0.00333, half width 4.3027 times that, 0.0143.
+    const shown = (given: Part) => {
+      const { columns, rows } = differenceTable(given, results)!;
+      return [columns[1]!.unit, rows[0]![0], ...rows[0]!.slice(1).map((x) => Number((x as number).toFixed(4)))];
+    };
+    expect(shown(part([1, 2, 3]))).toEqual(["percentage points", "arm", 2.6667, 1.2324, 4.1009]);
+    const losses = {
+      ...part([1, 2, 3]),
+      metric: "validationLoss",
+      arms: [{ config: { data: { kind: "documents" } } }],
+    };
+    expect(shown(losses as unknown as Part)).toEqual(["nats/token", "arm", 0.0267, 0.0123, 0.041]);
+  });
+
+  it("is nothing for one seed or one arm", () => {
+    expect(differenceTable(part([1]), results)).toBeUndefined();
+    expect(differenceTable(part([1, 2, 3]), results.slice(0, 1))).toBeUndefined();
   });
 });
 

@@ -2,7 +2,7 @@
 import { type Cell, type Column, formatCompact, type Table } from "@llmeff/report";
 import { lossUnit } from "../config/data-schema.js";
 import { measuredSets } from "../run/loss-sets.js";
-import { type ArmResult, meanOf } from "./arm-result.js";
+import { type ArmResult, difference, meanOf } from "./arm-result.js";
 import type { Part } from "./load-study.js";
 import type { SweptPart } from "./sweep-file.js";
 
@@ -60,6 +60,24 @@ export function resultTable(part: Part, results: readonly ArmResult[]): Table {
     result.seconds / 60,
   ]);
   return { columns, rows, note: `Target: ${target}. ${seedNote(seeds)} ${costNote}` };
+}
+
+/** What the other arms end with more than the first, with 95 % intervals; undefined of one arm or one seed, which have none. */
+export function differenceTable(part: Part, results: readonly ArmResult[]): Table | undefined {
+  const [first, ...others] = results;
+  if (first === undefined || others.length === 0 || part.seeds.length < 2) return undefined;
+  const { name, unit = "percentage points" } = metricWords(part);
+  const [scale, digits] = part.metric === "accuracy" ? [100, 1] : [1, 3];
+  const column = (header: string): Column => ({ header, unit, style: "fixed", digits });
+  return {
+    caption: `Final ${name.toLowerCase()} less that of ${first.name}`,
+    columns: [{ header: "Arm" }, column("Difference"), column("From"), column("To")],
+    rows: others.map((other) => {
+      const { mean, low, high } = difference(other, first);
+      return [other.name, ...[mean, low, high].map((value) => scale * value)];
+    }),
+    note: "Mean over the same seeds, and the ends of its 95 % interval after Student.",
+  };
 }
 
 /** The final loss by source and by objective, of data that tell, a column for each arm; undefined of others. */
