@@ -95,12 +95,18 @@ function evaluationSeries({ name, runs }: ArmResult): Series {
 
 function trainingChart(part: Part, arms: readonly ArmResult[]): LineChart {
   const several = part.seeds.length > 1;
+  const balanced = arms.some(({ config: { model } }) => model.experts !== undefined);
+  const caption = [
+    ...(several ? ["Means between two evaluations; lines and bands over the seeds as above."] : []),
+    ...(balanced
+      ? ["Of mixtures of experts, with the losses that balance them; the validation loss is without these."]
+      : []),
+  ];
   return {
     kind: "lineChart",
     title: "Training loss by tokens",
-    ...(several
-      ? { caption: "Means between two evaluations; lines and bands over the seeds as above." }
-      : { smoothing: 20 }),
+    ...(caption.length > 0 && { caption: caption.join(" ") }),
+    ...(!several && { smoothing: 20 }),
     x: { label: "training tokens" },
     y: { label: metricWords(part).unit ?? "nats/answer", scale: "log" },
     series: arms.map(trainingSeries),
