@@ -8,7 +8,7 @@ import { choiceRule } from "./choose-rate.js";
 import type { Part, Study } from "./load-study.js";
 import { conditions, findings } from "./prose.js";
 import type { SweepResults } from "./sweep-file.js";
-import { metricWords, partsTable, resultTable, sweepTable } from "./tables.js";
+import { differenceTable, metricWords, partsTable, resultTable, sweepTable } from "./tables.js";
 
 export interface PartResult {
   part: Part;
@@ -43,7 +43,7 @@ function summarySection(results: readonly PartResult[]): Section {
 
 function partSection({ part, arms }: PartResult): Section {
   const described = arms.filter(({ description }) => description !== undefined);
-  const parts = partsTable(part, arms);
+  const further = [differenceTable(part, arms), partsTable(part, arms)].filter((table) => table !== undefined);
   const blocks: Block[] = [
     ...(part.description === undefined ? [] : [{ kind: "prose" as const, text: part.description }]),
     { kind: "prose", text: conditions(part, arms) },
@@ -56,7 +56,7 @@ function partSection({ part, arms }: PartResult): Section {
           },
         ]),
     { kind: "table", ...resultTable(part, arms) },
-    ...(parts === undefined ? [] : [{ kind: "table" as const, ...parts }]),
+    ...further.map((table) => ({ kind: "table" as const, ...table })),
     evaluationChart(part, arms),
     trainingChart(part, arms),
   ];
@@ -95,12 +95,18 @@ function evaluationSeries({ name, runs }: ArmResult): Series {
 
 function trainingChart(part: Part, arms: readonly ArmResult[]): LineChart {
   const several = part.seeds.length > 1;
+  const balanced = arms.some(({ config: { model } }) => model.experts !== undefined);
+  const caption = [
+    ...(several ? ["Means between two evaluations; lines and bands over the seeds as above."] : []),
+    ...(balanced
+      ? ["Of mixtures of experts, with the losses that balance them; the validation loss is without these."]
+      : []),
+  ];
   return {
     kind: "lineChart",
     title: "Training loss by tokens",
-    ...(several
-      ? { caption: "Means between two evaluations; lines and bands over the seeds as above." }
-      : { smoothing: 20 }),
+    ...(caption.length > 0 && { caption: caption.join(" ") }),
+    ...(!several && { smoothing: 20 }),
     x: { label: "training tokens" },
     y: { label: metricWords(part).unit ?? "nats/answer", scale: "log" },
     series: arms.map(trainingSeries),

@@ -24,7 +24,7 @@ import type { SampleSettings } from "./schema.js";
 import { slug } from "./slug.js";
 import { openStudyFolder } from "./study-folder.js";
 import { chosenRate, readSweep, type SweepResults } from "./sweep-file.js";
-import { partsTable, resultTable } from "./tables.js";
+import { differenceTable, partsTable, resultTable } from "./tables.js";
 
 const reportFile = "report.html";
 
@@ -161,9 +161,8 @@ async function writeSample(
 }
 
 function printPart(io: Io, { part, arms }: PartResult): void {
-  print(io, `\n${renderTextTable(resultTable(part, arms), { width: io.stdout.columns ?? 140 })}`);
-  const parts = partsTable(part, arms);
-  if (parts !== undefined) print(io, `\n${renderTextTable(parts, { width: io.stdout.columns ?? 140 })}`);
+  for (const table of [resultTable(part, arms), differenceTable(part, arms), partsTable(part, arms)])
+    if (table !== undefined) print(io, `\n${renderTextTable(table, { width: io.stdout.columns ?? 140 })}`);
   printWrapped(io, `\n${findings(part, arms)}`);
   for (const { name, sample } of arms) {
     if (sample === null) continue;

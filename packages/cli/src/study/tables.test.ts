@@ -2,7 +2,7 @@ import { renderTextTable } from "@llmeff/report";
 import { describe, expect, it } from "vitest";
 import type { ArmResult } from "./arm-result.js";
 import type { Part } from "./load-study.js";
-import { partsTable, resultTable } from "./tables.js";
+import { differenceTable, partsTable, resultTable } from "./tables.js";
 
 const part = (seeds: number[]) => ({ metric: "accuracy", target: 0.9, seeds, arms: [] }) as unknown as Part;
 
@@ -27,7 +27,7 @@ describe("resultTable", () => {
     expect(rows.map((row) => row[4])).toEqual(["983k (3/3)", "1.00M (2/3)", "– (1/3)"]);
     // 3M tokens of 1,000 operations in a minute.
     expect(rows[0]!.slice(2, 4)).toEqual([3e6, 3e9]);
-    expect(rows[0]!.slice(5)).toEqual([{ value: 0.9, standardError: 0.01 }, null, 5e4, 1]);
+    expect(rows[0]!.slice(5)).toEqual([{ value: 0.9, standardError: 0.01 }, 5e4, 1]);
     expect(note).toContain("Over 3 seeds: tokens to the target are the median");
   });
 
@@ -41,26 +41,36 @@ describe("resultTable", () => {
     ]);
   });
 
-  it("compares the arms with the first over the same seeds", () => {
-    const other = { ...result(3, null, 0), runs: [0.93, 0.93, 0.95].map((value) => ({ outcome: { value } })) };
-    const results = [result(3, null, 0), other as unknown as ArmResult];
-    // Differences 0.03, 0.02, 0.03: mean 0.0267, standard error 0.00333, half width 4.3027 times that.
-    const { columns, rows } = resultTable(part([1, 2, 3]), results);
-    expect(columns[6]).toMatchObject({ header: "Against arm", unit: "95 % interval" });
-    expect(rows.map((row) => row[6])).toEqual([null, "2.7 [1.2, 4.1] %"]);
-    const losses = {
-      ...part([1, 2, 3]),
-      metric: "validationLoss",
-      arms: [{ config: { data: { kind: "documents" } } }],
-    };
-    expect(resultTable(losses as unknown as Part, results).rows[1]![6]).toBe("0.027 [0.012, 0.041]");
-  });
-
   it("shows plain numbers with one seed", () => {
     const table = resultTable(part([1]), [result(1, 983_040, 1), result(1, null, 0)]);
     expect(table.rows.map((row) => row[4])).toEqual([983_040, null]);
     expect(table.note).toContain("it doesn't hold what another seed would change");
     expect(renderTextTable(table)).toContain("983k");
+  });
+});
+
+describe("differenceTable", () => {
+  const other = { ...result(3, null, 0), runs: [0.93, 0.93, 0.95].map((value) => ({ outcome: { value } })) };
+  const results = [result(3, null, 0), other as unknown as ArmResult];
+
+  it("compares the arms with the first over the same seeds", () => {
+    // Differences 0.03, 0.02, 0.03: mean 0.0267, standard error 0.00333, half width 4.3027 times that, 0.0143.
+    const shown = (given: Part) => {
+      const { columns, rows } = differenceTable(given, results)!;
+      return [columns[1]!.unit, rows[0]![0], ...rows[0]!.slice(1).map((x) => Number((x as number).toFixed(4)))];
+    };
+    expect(shown(part([1, 2, 3]))).toEqual(["percentage points", "arm", 2.6667, 1.2324, 4.1009]);
+    const losses = {
+      ...part([1, 2, 3]),
+      metric: "validationLoss",
+      arms: [{ config: { data: { kind: "documents" } } }],
+    };
+    expect(shown(losses as unknown as Part)).toEqual(["nats/token", "arm", 0.0267, 0.0123, 0.041]);
+  });
+
+  it("is nothing for one seed or one arm", () => {
+    expect(differenceTable(part([1]), results)).toBeUndefined();
+    expect(differenceTable(part([1, 2, 3]), results.slice(0, 1))).toBeUndefined();
   });
 });
 

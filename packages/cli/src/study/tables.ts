@@ -1,5 +1,5 @@
 /** The tables of a study, for the terminal and for the report. */
-import { type Cell, type Column, formatCompact, type Interval, type Table } from "@llmeff/report";
+import { type Cell, type Column, formatCompact, type Table } from "@llmeff/report";
 import { lossUnit } from "../config/data-schema.js";
 import { measuredSets } from "../run/loss-sets.js";
 import { type ArmResult, difference, meanOf } from "./arm-result.js";
@@ -32,8 +32,6 @@ export function resultTable(part: Part, results: readonly ArmResult[]): Table {
   const accuracy = part.metric === "accuracy";
   const seeds = part.seeds.length;
   const mixed = results.some(({ parameters, activeParameters }) => activeParameters < parameters);
-  const [first] = results;
-  const compared = seeds > 1 && results.length > 1;
   const columns: Column[] = [
     { header: "Arm" },
     { header: "Parameters", style: "integer" },
@@ -47,7 +45,6 @@ export function resultTable(part: Part, results: readonly ArmResult[]): Table {
       best: accuracy ? "max" : "min",
       ...(accuracy ? { style: "percent" as const, digits: 1 } : {}),
     },
-    ...(compared ? [{ header: `Against ${first!.name}`, unit: "95 % interval", align: "right" as const }] : []),
     { header: "Tokens/s", style: "compact" },
     { header: "Minutes", style: "fixed", digits: 2 },
   ];
@@ -59,19 +56,28 @@ export function resultTable(part: Part, results: readonly ArmResult[]): Table {
     result.flopsPerToken * result.tokens,
     seeds > 1 ? medianOf(result) : result.tokensToTarget,
     Number.isFinite(result.standardError) ? { value: result.value, standardError: result.standardError } : result.value,
-    ...(compared ? [result === first ? null : intervalText(part, difference(result, first!))] : []),
     result.tokens / result.seconds,
     result.seconds / 60,
   ]);
   return { columns, rows, note: `Target: ${target}. ${seedNote(seeds)} ${costNote}` };
 }
 
-/** `-0.021 [-0.025, -0.017]`; of accuracies in percentage points. */
-function intervalText({ metric }: Part, { mean, low, high }: Interval): string {
-  const [center, from, to] = [mean, low, high].map((x) =>
-    metric === "accuracy" ? (100 * x).toFixed(1) : x.toFixed(3),
-  );
-  return `${center} [${from}, ${to}]${metric === "accuracy" ? " %" : ""}`;
+/** What the other arms end with more than the first, with 95 % intervals; undefined of one arm or one seed, which have none. */
+export function differenceTable(part: Part, results: readonly ArmResult[]): Table | undefined {
+  const [first, ...others] = results;
+  if (first === undefined || others.length === 0 || part.seeds.length < 2) return undefined;
+  const { name, unit = "percentage points" } = metricWords(part);
+  const [scale, digits] = part.metric === "accuracy" ? [100, 1] : [1, 3];
+  const column = (header: string): Column => ({ header, unit, style: "fixed", digits });
+  return {
+    caption: `Final ${name.toLowerCase()} less that of ${first.name}`,
+    columns: [{ header: "Arm" }, column("Difference"), column("From"), column("To")],
+    rows: others.map((other) => {
+      const { mean, low, high } = difference(other, first);
+      return [other.name, ...[mean, low, high].map((value) => scale * value)];
+    }),
+    note: "Mean over the same seeds, and the ends of its 95 % interval after Student.",
+  };
 }
 
 /** The final loss by source and by objective, of data that tell, a column for each arm; undefined of others. */
@@ -111,8 +117,7 @@ function seedNote(seeds: number): string {
   }
   return (
     `Over ${seeds} seeds: tokens to the target are the median, where a seed that never got there counts as infinite, with how many got there; ` +
-    "the final value is the mean ± its standard error, and what it has more than the first arm's is averaged over the same seeds, with a 95 % interval after Student; " +
-    "tokens, FLOPs and minutes are sums."
+    "the final value is the mean ± its standard error; tokens, FLOPs and minutes are sums."
   );
 }
 
