@@ -97,7 +97,8 @@ int32_t plain_token(const double* x, int64_t v, const double (&how)[4], double u
   for (int64_t i = 0; i < v; ++i) order[static_cast<size_t>(i)] = i;
   std::stable_sort(order.begin(), order.end(), [x](int64_t a, int64_t b) { return x[a] > x[b]; });
   if (how[0] == 0) return static_cast<int32_t>(order[0]);
-  const double least = how[1] >= 1 && how[1] < static_cast<double>(v) ? x[order[static_cast<size_t>(how[1]) - 1]] : -kInf;
+  const double least =
+      how[1] >= 1 && how[1] < static_cast<double>(v) ? x[order[static_cast<size_t>(how[1]) - 1]] : -kInf;
   std::vector<double> weights(static_cast<size_t>(v));
   long double total = 0, before = 0, kept = 0, sum = 0;
   for (const int64_t i : order) {

@@ -32,9 +32,8 @@ __global__ void __launch_bounds__(kThreads) likeliest_kernel(const __grid_consta
   const T* const x = static_cast<const T*>(a.x) + blockIdx.y * a.stride;
   const int packs = a.columns / kPack, step = kThreads * static_cast<int>(blocks);
   Largest<W> state = {-INFINITY, 0, INT32_MAX};
-  for (int pack = static_cast<int>(rank) * kThreads + threadIdx.x; pack < packs; pack += step) {
+  for (int pack = static_cast<int>(rank) * kThreads + threadIdx.x; pack < packs; pack += step)
     state.join(largest_of<W>(load_group<kPack>(x + int64_t{pack} * kPack), pack * kPack));
-  }
   state = joined_in_block(state, warps);
   if (threadIdx.x == 0) {
     send(&all[rank].maximum, state.maximum, &arrived, 0);

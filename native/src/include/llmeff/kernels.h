@@ -159,11 +159,12 @@ class Kernels {
   virtual void likeliest(const In& x, const Out& ids, const Out& found) = 0;
 
   // Of such rows a token each, drawn by u [N] of those that how [N, 4] = {temperature, k, p, minimum} keeps, both float64
-  // and contiguous, and each applied to what those before it left: scores at least as large as the k-th (all unless 1 ≤ k <
+  // and contiguous; each applies to what those before it left: scores at least as large as the k-th (all unless 1 ≤ k <
   // V); then, by their weights w = e^((x − largest) / temperature), the largest while those before weigh less than p of
   // all, equal ones in their order (all unless p < 1), and w ≥ minimum. Taken is the first whose weight, added up in the
-  // order of the columns, exceeds u in [0, 1) of all that are kept; for a temperature that isn't above 0, or where
-  // the largest isn't finite, the one of `likeliest`. found [4, N] = {ids, their scores, log-sum-exps of the rows, largest}.
+  // order of the columns, exceeds u in [0, 1) of all that are kept; for a temperature that isn't above 0, or where the
+  // largest isn't finite, the one of `likeliest`. Weights may be rounded to multiples of 2^-(62 - log2 V).
+  // found [4, N] = {ids, their scores, log-sum-exps of the rows, the largest scores}.
   virtual void sample_tokens(const In& x, const In& how, const In& u, const Out& ids, const Out& found) = 0;
 
   // ---- products

@@ -11,8 +11,9 @@ import { checkFloating, checkIds, checkTensor, rows } from "./arguments.js";
  *
  * By row of `filters`, each applied to what those before it left: `k` keeps scores at least as large as the k-th; of the weights
  * `w = exp((score − largest) / temperature)`, `p` keeps the largest while those before weigh less than `p` of all, of equal ones the first; `minP`
- * keeps `w ≥ minP`. The token is the first for which the weights up to it are more than `u` of all that are kept. Sums are in float64 or finer steps and
- * in a fixed order: devices draw the same token, except where `u` or a filter falls on a boundary between two.
+ * keeps `w ≥ minP`. The token is the first for which the weights up to it are more than `u` of all that are kept. On the CPU weights are
+ * float64, on a GPU they are whole multiples of `2^−(62 − ⌈log₂ V⌉)`, so that their sums have no rounding: devices draw the same token, except
+ * where `u` or a filter falls within such a step of a boundary between two, and a GPU draws none that weighs less.
  *
  * @param ids - int32 `[N]`, contiguous; changed in place
  * @param logits - `[N, V]`, neither empty; `V` at most 2²⁴, up to which ids are exact in float32
