@@ -200,9 +200,10 @@ function grouped<T>(items: readonly T[], keyOf: (item: T) => number): [number, T
 function depthMap(records: readonly ResultRecord[], options: AggregateOptions): HeatMap | null {
   const single = records.filter(({ depths }) => depths?.length === 1);
   if (single.length === 0) return null;
+  // A short context has few places for a needle, and cells by the place alone would stay empty beside others that hold the needles of two.
   const entries = single.map((record) => ({
     length: record.maxTokens,
-    depth: record.depths![0]!,
+    depth: record.askedDepth ?? record.depths![0]!,
     score: countedScore(record, options),
   }));
   return heatMap(entries, { depths: DEPTH_CENTRES });

@@ -173,7 +173,8 @@ function depthMap({ model, heatMap }: TaskResult): HeatMapBlock {
   return {
     kind: "heatMap",
     title: `${model}: depth of the needle by length`,
-    caption: "Mean score in per cent. A hatched cell has errors only.",
+    caption:
+      "Mean score in per cent, by the depth asked for where one was; the needle stands there between two sentences. A hatched cell has errors only.",
     columns: { label: "tokens", names: lengths.map(tokensLabel) },
     rows: { label: "depth", names: depths.map((depth) => `${Math.round(depth)} %`) },
     style: "percent",

@@ -1,9 +1,11 @@
 import { type LineChart, renderReport, type Series, type TableBlock, type TextPiece } from "@llmeff/report";
 import { describe, expect, it } from "vitest";
 import { plainSample } from "../../test/samples.js";
-import { RESULTS_SCHEMA, type ResultRecord } from "../runner/result.js";
+import { factsOf, RESULTS_SCHEMA, type ResultRecord } from "../runner/result.js";
 import type { ResultsHeader } from "../runner/results-file.js";
 import { fitPowerLaw } from "../stats/power-law.js";
+import { generateSet } from "../suite/sample-set.js";
+import { utf8Bytes } from "../tokens/tokenizer.js";
 import { aggregate } from "./aggregate.js";
 import { resultsCsv } from "./csv.js";
 import { evaluationReport } from "./document.js";
@@ -82,6 +84,16 @@ describe("aggregate", () => {
     ]);
     expect(a.heatMap!.n[10]).toEqual([2, 2, 2]);
     expect(a.heatMap!.mean[5]).toEqual([1, 1, 0]);
+  });
+
+  it("fills every cell of a grid, however few places a short context has for a needle", () => {
+    const spec = { tasks: ["niah_grid"], lengths: [1024, 2048, 16_384], count: 1, seed: 0 };
+    const samples = [...generateSet(spec, { tokenizer: utf8Bytes })];
+    const records = samples.map((sample) => record(factsOf(sample, "p")));
+    const { heatMap } = aggregate(records).results[0]!;
+    expect(heatMap!.n).toEqual(heatMap!.depths.map(() => [1, 1, 1]));
+    // Where the needles really stand is told, too.
+    expect(new Set(records.slice(0, 11).map(({ depths }) => depths![0])).size).toBeLessThan(11);
   });
 
   it("compares models on the samples that both have", () => {

@@ -44,6 +44,8 @@ export interface SampleFacts {
   promptSha256: string;
   /** Places of the relevant items in percent of the context. */
   depths?: readonly number[];
+  /** The depth of the grid's cell that the sample was made for, in percent. */
+  askedDepth?: number;
   /** Samples of one transcript aren't independent. */
   cluster?: string;
   /** Variant of the task, such as `niah_mk2`. */
@@ -101,6 +103,7 @@ export function factsOf(sample: Sample, promptSha256: string): SampleFacts {
     budgetTokens: budget.promptTokens,
     promptSha256,
     ...(depths === undefined ? {} : { depths }),
+    ...(typeof meta.askedDepth === "number" ? { askedDepth: meta.askedDepth } : {}),
     ...(meta.transcript === undefined ? {} : { cluster: `${budget.maxTokens}/${seed}/${meta.transcript}` }),
     ...variantOf(sample),
     ...(task === "mrcr" && typeof sample.target === "string"
