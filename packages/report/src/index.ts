@@ -2,6 +2,7 @@ export { renderFigure } from "./chart/figure.js";
 export { AppendFile, writeFileAtomic } from "./files.js";
 export { formatCompact, formatDuration, formatNumber, formatScientific, type NumberStyle } from "./format.js";
 export { renderReport, writeReport } from "./html/render.js";
+export { type Lock, LockedError, takeLock } from "./lock.js";
 export { machineFacts } from "./machine.js";
 export {
   type MetricRecord,
