@@ -96,7 +96,7 @@ export function addEvalCommands(program: Command, io: Io, done: (code: number) =
     .description("how well local models predict documents, by position: curves, power laws, a report")
     .argument(
       "<files...>",
-      "documents: text files, one each; .jsonl and .parquet, one a record; text and .jsonl also as .gz",
+      "documents: text files, one each; .jsonl, .json and .parquet, one a record; all but .parquet also as .gz",
     )
     .option(
       "--model <model>",
