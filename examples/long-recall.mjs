@@ -364,7 +364,7 @@ for (const length of lengths) {
     models: [{ model: subject, concurrency: { max: 1 } }],
     samples: () => questions([length]),
     score: scoreSample,
-    config: { task: "long_recall", trainedLength, haystacks, needles, seed },
+    config: { task: "long_recall", trainedLength, needles, seed }, // further texts of a length may come later
     onResult: (_, { written }) => progress.update(answered + written),
   });
   answered += haystacks * needlesIn(length);
@@ -424,6 +424,7 @@ const table = {
   columns: [
     { header: "Tokens" },
     { header: "Length", unit: "× trained", style: "integer" },
+    { header: "Texts", style: "integer" },
     { header: "Right", align: "right" },
     { header: "Recall", unit: "95 % interval", align: "right" },
     { header: "Seconds", unit: "a text", style: "fixed", digits: 2 },
@@ -433,13 +434,14 @@ const table = {
   rows: rows.map((row) => [
     tokensLabel(row.length),
     row.length / trainedLength,
+    row.texts,
     `${row.right} of ${row.trials}`,
     `${percent(row.recall)} [${percent(row.low)}, ${percent(row.high)}]`,
     row.secondsPerText,
     row.secondsPerQuestion,
     row.peakBytes === null ? null : Math.round(row.peakBytes / 2 ** 20),
   ]),
-  note: `Wilson's intervals. ${haystacks} texts of each length, up to ${needles} needles in each, which are asked one by one; seconds a text: those of its first question.`,
+  note: `Wilson's intervals. Up to ${needles} needles in a text, which are asked one by one; seconds a text: those of its first question.`,
 };
 console.log(renderTextTable(table, { width: process.stdout.columns ?? 140 }));
 const { sections } = evaluationReport({ header, records });

@@ -21,7 +21,7 @@ import { capture, run } from "./lib/process.mjs";
 import { runVitest } from "./lib/vitest.mjs";
 import { root } from "./lib/workspace.mjs";
 
-const suites = ["tensor", "optim", "models", "train", "cli"].map((name) => `packages/${name}`);
+const suites = ["tensor", "optim", "models", "train", "distill", "cli"].map((name) => `packages/${name}`);
 const cudaTests = join(buildDir, "cuda_tests");
 
 function fail(message) {

@@ -51,25 +51,31 @@ expect(alike < 0 || alike > 2, `the captured text differs from the uncaptured on
 await report("decode, drawn at temperature 0.8", { temperature: 0.8 });
 
 for (const batch of batches) {
+  /** Milliseconds a step of all texts: of all after the first, and of those that come when steps are replays. */
   const together = async (captureStep) => {
     const generator = new BatchGenerator(model, params, { maxSequences: batch, prefillChunk: 1e6, captureStep });
-    const count = async (stream) => {
-      let first = 0;
-      for await (const _ of stream) first ||= performance.now();
-      return first;
+    const timesOf = async (stream) => {
+      const times = [];
+      for await (const _ of stream) times.push(performance.now());
+      return times;
     };
     const options = { maxTokens: tokens, temperature: 0 };
     const streams = Array.from({ length: batch }, (_, b) => generator.generate(ids(promptLength, b), options));
-    const firsts = await Promise.all(streams.map(count));
-    const ms = (performance.now() - Math.max(...firsts)) / (tokens - 1);
+    const times = await Promise.all(streams.map(timesOf));
+    const last = performance.now();
     generator.dispose();
-    return ms;
+    const since = (i) => (last - Math.max(...times.map((own) => own[i]))) / (tokens - 1 - i);
+    return { all: since(0), steady: since(beginning) };
   };
-  await together(true);
-  const ms = await together(true);
-  emit({ name: `decode of ${batch} texts`, value: (1e3 * batch) / ms, unit: "tokens/s", ms });
-  const slow = await together(false);
-  emit({ name: `decode of ${batch} texts, uncaptured`, value: (1e3 * batch) / slow, unit: "tokens/s", ms: slow });
+  for (const [name, captureStep] of [
+    [`decode of ${batch} texts`, true],
+    [`decode of ${batch} texts, uncaptured`, false],
+  ]) {
+    await together(captureStep);
+    const { all, steady } = await together(captureStep);
+    const rate = (ms) => (1e3 * batch) / ms;
+    emit({ name, value: rate(steady), unit: "tokens/s", ms: steady, withCapture: rate(all) });
+  }
 }
 
 const prompt = tensor(ids(prefill), { shape: [1, prefill] });

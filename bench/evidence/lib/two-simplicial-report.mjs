@@ -22,6 +22,8 @@ function shown({ mean, low, high }, format) {
 }
 const digits = (count) => (value) => value.toFixed(count);
 const percent = (value) => `${(100 * value).toFixed(1)} %`;
+/** An end of an interval may lie where no share can. */
+const share = (value) => percent(Math.min(1, Math.max(0, value)));
 
 /** The mean of all runs; a dash where one diverged or wasn't run, since the mean of the others would flatter. */
 function meanOf(runs, format) {
@@ -78,7 +80,7 @@ function taskTable(results) {
       outOf(result.runs.filter(({ tokensToTarget }) => tokensToTarget > 0).length, result.runs),
       tokensOf(result.runs),
       ratioTo(result, own[0]),
-      meanOf(result.runs, percent),
+      meanOf(result.runs, share),
       i === 0 ? percent(majorityRate(part.data)) : "",
     ]),
   );

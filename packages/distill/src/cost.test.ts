@@ -34,7 +34,7 @@ describe("saltCost", () => {
 describe("describeCost", () => {
   it("puts measured seconds beside the operations", () => {
     expect(describeCost(paper, { run: 72, baseline: 100 })).toBe(
-      "By operations 0.733 of the baseline, 26.7 % saved; training the teacher is not counted. Measured: 72 s against 100 s, 28.0 % saved.",
+      "By operations 0.733 of the baseline, 26.7 % saved; training the teacher is not counted. Measured: 72.0 s against 100 s, 28.0 % saved.",
     );
   });
 });

@@ -51,8 +51,9 @@ export function saltCost(run: SaltRun): SaltCost {
 export function describeCost(run: SaltRun, seconds?: { run: number; baseline: number }): string {
   const { relative, saved } = saltCost(run);
   const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
+  const time = (value: number) => `${value.toFixed(value < 99.95 ? 1 : 0)} s`;
   const measured = seconds
-    ? ` Measured: ${seconds.run.toFixed(0)} s against ${seconds.baseline.toFixed(0)} s, ${percent(1 - seconds.run / seconds.baseline)} saved.`
+    ? ` Measured: ${time(seconds.run)} against ${time(seconds.baseline)}, ${percent(1 - seconds.run / seconds.baseline)} saved.`
     : "";
   return `By operations ${relative.toFixed(3)} of the baseline, ${percent(saved)} saved; training the teacher is not counted.${measured}`;
 }
