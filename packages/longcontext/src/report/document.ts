@@ -73,6 +73,7 @@ function summary(sums: Aggregate, { errors = "exclude", threshold = 0.856 }: Rep
     result.samples,
     shareWithInterval(result.mean),
     result.floor === null ? null : percent(result.floor),
+    result.aboveFloor === null ? null : percent(result.aboveFloor),
     result.effectiveLength === null ? "none" : tokensLabel(result.effectiveLength),
     result.statuses.error + result.statuses.context_exceeded,
   ]);
@@ -91,11 +92,12 @@ function summary(sums: Aggregate, { errors = "exclude", threshold = 0.856 }: Rep
           { header: "Samples", style: "integer" },
           { header: "Score", unit: "95 % interval", align: "right" },
           { header: "Floor", align: "right" },
+          { header: "Above floor", align: "right" },
           { header: "Effective length", unit: `≥ ${percent(threshold)}`, align: "right" },
           { header: "Not answered", style: "integer" },
         ],
         rows,
-        note: `Floor: what a model scores that knows only the form of the answer; of MRCR, that copies one of the replies to the same request. Effective length: the longest tested length that, like all shorter ones, reaches ${percent(threshold)}. ${counted}`,
+        note: `Floor: what a model scores that knows only the form of the answer; of MRCR, that copies one of the replies to the same request. Above floor: the share of what lies between the floor and 100 %. Effective length: the longest tested length that, like all shorter ones, reaches ${percent(threshold)}. ${counted}`,
       },
     ],
   };

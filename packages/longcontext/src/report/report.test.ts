@@ -189,6 +189,14 @@ describe("evaluationReport", () => {
     expect((JSON.parse(data) as { samples: { rows: unknown[] } }).samples.rows).toHaveLength(24);
   });
 
+  it("tells a score as its share of what lies above the floor, too", () => {
+    const [table] = evaluationReport({ header, records: [record({ score: 0.8, floor: 0.5 })] }).sections[0]!.blocks;
+    const { columns, rows } = table as TableBlock;
+    const cells = Object.fromEntries(columns.map(({ header: name }, i) => [name, rows[0]![i]]));
+    // (0.8 − 0.5) / (1 − 0.5)
+    expect(cells).toMatchObject({ Floor: "50.0 %", "Above floor": "60.0 %" });
+  });
+
   it("draws the score against the examples shown, where that is what differs", () => {
     const pairs = [1, 16, 16, 256].map((complexity, i) =>
       record({ id: `p${i}`, task: "conlang", variant: "conlang_pairs", complexity, score: [0.1, 0.2, 0.4, 0.5][i]! }),
