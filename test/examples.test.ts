@@ -96,6 +96,6 @@ describe("long-recall.mjs", () => {
     printed.length = 0;
     expect((await run("512,1k,2k")).slice(0, 8)).toEqual(first);
     expect(printed.join("\n")).not.toContain("trained for");
-    expect(printed.join("\n")).toMatch(/2k +4 +\d of 4/);
+    expect(printed.join("\n")).toMatch(/2k +4 +2 +\d of 4/);
   });
 });

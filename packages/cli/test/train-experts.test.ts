@@ -202,7 +202,7 @@ describe("llmeff train --dry-run", () => {
     const run = await place.run(["train", "config.json", "--dry-run"]);
     expect(run.code, run.stderr).toBe(0);
     expect(run.stdout).toMatch(/^13\.5k parameters \(10\.4k active\), [\d.]+k operations a token$/m);
-    expect(run.stdout).toMatch(/^\d+ MB on cpu: parameters 1 MB, optimizer 1 MB, gradients and activations \d+ MB$/m);
+    expect(run.stdout).toMatch(/^\d+ MB on \S+: parameters 1 MB, optimizer 1 MB, gradients and activations \d+ MB$/m);
     expect(run.stdout).toMatch(/^[\d.]+k? tokens\/s, MFU [\d.]+ %$/m);
     expect(run.stdout).toMatch(/^1,?000 steps of 128 tokens take about .+, without evaluations and checkpoints$/m);
     expect(existsSync(place.path("runs"))).toBe(false);
