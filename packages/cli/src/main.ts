@@ -166,7 +166,10 @@ function buildProgram(io: Io, done: (code: number) => void): Command {
   program
     .command("tokenize")
     .description("write documents as token shards, for training on more of them than memory holds")
-    .argument("<corpus...>", "text (plain or gzip; each file a document), .jsonl or .ndjson (also .gz), or .parquet")
+    .argument(
+      "<corpus...>",
+      "text (plain or gzip; each file a document), .jsonl, .ndjson or .json with a record a line (also .gz), or .parquet",
+    )
     .requiredOption("--tokenizer <t>", "character, byte, or a tokenizer.json")
     .requiredOption("--out <dir>", "new folder for the shards and corpus.json")
     .option("--eos <token>", "token of the tokenizer that ends documents (default: one of its own)")

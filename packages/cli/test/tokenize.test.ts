@@ -117,6 +117,16 @@ describe("llmeff tokenize", () => {
     expect((await readdir(place.folder)).sort()).toEqual(["corpus", "en.jsonl"]);
   });
 
+  it("lets one writer at a time work on a folder", async () => {
+    const argv = ["tokenize", "en.jsonl", "--tokenizer", "byte", "--out", "corpus", "--valid-fraction", "0.2"];
+    const outcomes = await Promise.all([place.run(argv), place.run(argv)]);
+    expect(outcomes.map(({ code }) => code).sort()).toEqual([0, 1]);
+    expect(outcomes.find(({ code }) => code === 1)!.stderr).toMatch(/corpus is in use by process \d+/);
+    const { documents } = JSON.parse(await place.read("corpus/corpus.json"));
+    expect(documents.train + documents.valid).toBe(50);
+    expect((await readdir(place.folder)).sort()).toEqual(["corpus", "en.jsonl"]);
+  });
+
   it("begins anew where a writer was killed, but removes nothing else that is in the way", async () => {
     const argv = ["tokenize", "en.jsonl", "--tokenizer", "byte", "--out", "corpus", "--valid-fraction", "0.2"];
     const left = [

@@ -206,14 +206,24 @@ function parseRecord(path: string, line: number, source: string): JsonObject {
   try {
     record = JSON.parse(source);
   } catch (cause) {
-    throw new FormatError(`[streamJsonl] ${path}, line ${line} is not JSON: ${(cause as Error).message}.`, { cause });
+    throw new FormatError(
+      `[streamJsonl] ${path}, line ${line} is not JSON: ${(cause as Error).message}.${adviceFor(line, source)}`,
+      { cause },
+    );
   }
   if (typeof record !== "object" || record === null || Array.isArray(record)) {
     throw new FormatError(
-      `[streamJsonl] ${path}, line ${line}: each line must be an object; received ${source.slice(0, 60)}.`,
+      `[streamJsonl] ${path}, line ${line}: each line must be an object; received ${source.slice(0, 60)}.${adviceFor(line, source)}`,
     );
   }
   return record as JsonObject;
+}
+
+/** Where a file may be one JSON value over many lines. */
+function adviceFor(line: number, source: string): string {
+  const begins = line === 1 ? /^\s*([[{])/.exec(source)?.[1] : undefined;
+  if (begins === undefined) return "";
+  return ` If the file is one ${begins === "[" ? "array" : "object"}, write its records as lines first: jq -c '.[]' FILE > FILE.jsonl.`;
 }
 
 function requireText(path: string, line: number, record: JsonObject, field: string): string {

@@ -34,7 +34,24 @@ const text = fc
   )
   .map((parts) => parts.join(""));
 
-describe.each(Object.entries(tokenizers))("StreamingDecoder of %s", (_name, tokenizer) => {
+/** Tokens of which most are single bytes, and texts that lack some of their tokens. */
+function damagedIds(tokenizer: Tokenizer) {
+  const all = Array.from({ length: tokenizer.vocabSize }, (_, id) => id);
+  const alone = all.filter((id) => tokenizer.decode([id]) === "\uFFFD");
+  const lost = fc.tuple(text, fc.array(fc.nat(), { maxLength: 4 })).map(([text, places]) => {
+    const ids = [...tokenizer.encode(text)];
+    for (const place of places) ids.splice(place % (ids.length + 1), 1);
+    return ids;
+  });
+  const any = fc.array(fc.oneof({ weight: 3, arbitrary: fc.constantFrom(...alone) }, fc.constantFrom(...all)), {
+    maxLength: 40,
+  });
+  return fc.oneof(any, lost);
+}
+
+const escaped = (text: string) => text.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&");
+
+describe.each(Object.entries(tokenizers))("StreamingDecoder of %s", (name, tokenizer) => {
   it("gives the text of all tokens, in pieces of whole characters", () => {
     fc.assert(
       fc.property(text, (text) => {
@@ -75,6 +92,22 @@ describe.each(Object.entries(tokenizers))("StreamingDecoder of %s", (_name, toke
       }
     },
   );
+
+  const fallsBack = name.startsWith("pieces");
+
+  it(`gives what decoding all tokens at once gives, whatever their bytes are${fallsBack ? ", but for whole characters in runs of bytes that are no UTF-8" : ""}`, () => {
+    fc.assert(
+      fc.property(damagedIds(tokenizer), (ids) => {
+        const parts = tokenizer.decode(ids).split(/(\uFFFD+)/);
+        const most = (marks: string) => (fallsBack ? `[^]{0,${marks.length}}` : marks);
+        const expected = parts.map((part, i) => (i % 2 === 0 ? escaped(part) : most(part)));
+        expect(pieces(new StreamingDecoder(tokenizer), ids).join("")).toMatch(
+          new RegExp(`^${expected.join("")}$`, "u"),
+        );
+      }),
+      { numRuns: 500 },
+    );
+  });
 
   it("gives whole words at once", () => {
     const ids = tokenizer.encode("the cat");

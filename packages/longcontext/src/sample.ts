@@ -6,7 +6,7 @@ export const SAMPLE_SCHEMA = "longctx-sample-1";
  * Version of the generators: a part of every sample's identity. It changes whenever the same seed would give other bytes, so that cached
  * sets and results of different versions never mix.
  */
-export const GENERATOR_VERSION = 1;
+export const GENERATOR_VERSION = 2;
 
 /** Tasks that have samples. `icl_scaling` writes samples of `conlang`; NLL against position has none. */
 export const TASK_NAMES = [

@@ -268,6 +268,10 @@ describe("A captured step", () => {
       capturing = true;
       expect(() => step({}), name).toThrow(`[${name}] can't be part of a captured step`);
     }
+    const inputs = formsOf(Object.keys(shapes));
+    const known = captureStep((grads: Tensors) => adamw.step(grads, { gradNorm: 1 }), { inputs, warmup: 1 });
+    known(toTensors(valuesAt(0)));
+    expect(() => known(toTensors(valuesAt(1)))).toThrow(/every replay of a captured step would take its gradients/);
     expect(free.training).toBe(true);
     expect(Object.keys(adamw.params)).toEqual(Object.keys(shapes));
   });

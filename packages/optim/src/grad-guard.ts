@@ -2,7 +2,7 @@
  * The global norm of a step's gradients: what clips them, and what happens when it isn't finite.
  */
 import { NonFiniteError, OptionError } from "@llmeff/native";
-import { hostCheck, hostEffect } from "@llmeff/tensor";
+import { hostCheck, hostEffect, isCapturing } from "@llmeff/tensor";
 import { checkNumber, checkOneOf } from "./check.js";
 import type { Parameter, Storage } from "./storage.js";
 
@@ -62,16 +62,16 @@ export class GradGuard<P extends Parameter> {
 
   /**
    * What the gradients of a step are to be multiplied by, NaN if they aren't finite; null if nothing is measured. Call it inside of `run`. `step` gives
-   * the number of the step for a message.
+   * the number of the step for a message, `known` the norm where it needn't be measured.
    *
    * @throws {NonFiniteError} at once for typed arrays, if that was chosen
    */
-  factor(grads: readonly P[], step: () => number): P | null {
+  factor(grads: readonly P[], step: () => number, known?: number): P | null {
     if (!this.measures || grads.length === 0) {
       hostEffect(() => this.#forget());
       return null;
     }
-    const norm = this.#storage.globalNorm(grads);
+    const norm = known === undefined ? this.#storage.globalNorm(grads) : this.#storage.scalar(known);
     const measured = this.#storage.alias(norm);
     hostEffect(
       () => {
@@ -128,6 +128,18 @@ export class GradGuard<P extends Parameter> {
 
   dispose(): void {
     this.#forget();
+  }
+}
+
+/** Refuses a norm that can't be one, or that the replays of a captured step would have in common. @internal */
+export function refuseKnownNorm(where: string, gradNorm: number | undefined): void {
+  if (gradNorm === undefined) return;
+  if (typeof gradNorm !== "number" || gradNorm < 0)
+    throw new OptionError(`[${where}.step] gradNorm must be a number of at least 0; received ${String(gradNorm)}.`);
+  if (isCapturing()) {
+    throw new OptionError(
+      `[${where}.step] every replay of a captured step would take its gradients to have the norm ${gradNorm}; leave gradNorm out.`,
+    );
   }
 }
 

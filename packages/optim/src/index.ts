@@ -73,6 +73,7 @@ export type {
   NewGroup,
   Optimizer,
   OptimizerState,
+  StepOptions,
 } from "./optimizer-types.js";
 export { ParameterEma, type ParameterEmaOptions, type ParameterEmaState } from "./parameter-ema.js";
 export { type PartitionState, partition } from "./partition.js";

@@ -10,6 +10,14 @@ import type { ScalarOrSchedule } from "./schedules.js";
 import type { NumberSource } from "./step-numbers.js";
 import type { Parameter, Storage } from "./storage.js";
 
+export interface StepOptions {
+  /**
+   * Global norm of all gradients given, where it was measured already, as for the overflow of a scaled loss: it isn't measured again for `maxGradNorm` and
+   * `nonFinite`. Not in a captured step, whose replays would all have this one. Passed over where a hook or a frozen parameter makes the step's gradients others.
+   */
+  gradNorm?: number | undefined;
+}
+
 /** Changes parameters in place, step by step, given their gradients. */
 export interface Optimizer<P extends Parameter = Tensor> {
   /** Steps taken so far. */
@@ -22,7 +30,7 @@ export interface Optimizer<P extends Parameter = Tensor> {
   /** Functions that are called before and after each step. */
   readonly hooks: StepHooks<P>;
   /** Steps the parameters whose gradients are given; the others stay as they are. */
-  step(grads: Readonly<Record<string, P>>): void;
+  step(grads: Readonly<Record<string, P>>, options?: StepOptions): void;
   /** Global norm of the last step's gradients before clipping; undefined unless `maxGradNorm` or `nonFinite` has it measured. Waits for that step. */
   gradNorm(): Promise<number | undefined>;
   /** With `nonFinite: "throw"`: waits for the norms of all steps so far, and rejects if one was not finite, once. Else there is nothing to wait for. */

@@ -1,7 +1,7 @@
 import { DTypeError, FormatError, OptionError, ShapeError } from "@llmeff/native";
 import { type Tensor, tensor, zeros } from "@llmeff/tensor";
 import { describe, expect, it } from "vitest";
-import { AdamW, Sonew, vectors, warmup } from "./index.js";
+import { AdamW, SGD, Sonew, vectors, warmup } from "./index.js";
 
 type Params = Record<string, Float32Array>;
 
@@ -22,6 +22,32 @@ function gradsAt(step: number): Params {
 }
 
 describe("fused optimizers", () => {
+  it("take the norm that they are given for that of the gradients, unless these are others", async () => {
+    const make = () => {
+      const p = { a: Float32Array.of(1), b: Float32Array.of(1) };
+      return { p, optimizer: new SGD(p, { learningRate: 1, maxGradNorm: 1 }) };
+    };
+    const grads = { a: Float32Array.of(3), b: Float32Array.of(4) };
+    const measured = make();
+    measured.optimizer.step(grads);
+    const told = make();
+    told.optimizer.step(grads, { gradNorm: 5 });
+    expect(told.p).toEqual(measured.p);
+    expect(await told.optimizer.gradNorm()).toBe(5);
+    // Twice the norm is half the step.
+    const wrong = make();
+    wrong.optimizer.step(grads, { gradNorm: 10 });
+    expect(wrong.p.a[0]).toBeCloseTo(1 - 3 / 10, 5);
+    const hooked = make();
+    hooked.optimizer.hooks.beforeStep(() => ({ a: Float32Array.of(0), b: Float32Array.of(2) }));
+    hooked.optimizer.step(grads, { gradNorm: 5 });
+    expect(await hooked.optimizer.gradNorm()).toBe(2);
+    for (const gradNorm of [-1, "5" as never]) {
+      expect(() => told.optimizer.step(grads, { gradNorm })).toThrow(/gradNorm must be a number of at least 0/);
+    }
+    expect(told.p).toEqual(measured.p);
+  });
+
   it("clip by the global norm of all gradients", async () => {
     // |(3, 4)| = 5, clipped to 1: without averaging SGD-like momentum graft, p = −lr · g / (5 + 1e-6)
     const p = { a: Float64Array.of(0), b: Float64Array.of(0) };

@@ -5,7 +5,7 @@ import { OptionError, ShapeError } from "@llmeff/native";
 import { hostCheck, hostEffect, isCapturing } from "@llmeff/tensor";
 import { checkKeys, checkNotNegative, checkNumber } from "./check.js";
 import { checkGrads } from "./grad-checks.js";
-import { GradGuard } from "./grad-guard.js";
+import { GradGuard, refuseKnownNorm } from "./grad-guard.js";
 import { decayTest, type ResolvedGroup, resolveGroups } from "./groups.js";
 import { StepHooks } from "./hooks.js";
 import type {
@@ -19,6 +19,7 @@ import type {
   OptimizerState,
   Slot,
   StateHolder,
+  StepOptions,
 } from "./optimizer-types.js";
 import { namedArrays, namedNumbers, prepareLoad } from "./saved-state.js";
 import { asSchedule, type ScalarOrSchedule } from "./schedules.js";
@@ -169,10 +170,12 @@ export abstract class BaseOptimizer<P extends Parameter, H extends CommonHyper> 
     this.#learningRate = value;
   }
 
-  step(grads: Readonly<Record<string, P>>): void {
+  step(grads: Readonly<Record<string, P>>, { gradNorm }: StepOptions = {}): void {
     this.guard.throwFailure();
+    refuseKnownNorm(this.#where, gradNorm);
     const chosen = this.hooks.before(grads);
-    this.storage.run(() => this.prepareStep(chosen)());
+    const known = chosen === grads ? gradNorm : undefined;
+    this.storage.run(() => this.prepareStep(chosen, undefined, known)());
     this.hooks.after();
   }
 
@@ -183,15 +186,17 @@ export abstract class BaseOptimizer<P extends Parameter, H extends CommonHyper> 
 
   /**
    * Checks a step and gets all that it needs, and returns the function that takes it. Call both inside of one `run` of the storage. `factor` is that of
-   * a guard which measured these gradients and others. @internal
+   * a guard which measured these gradients and others, `known` the norm of these. @internal
    */
-  prepareStep(grads: Readonly<Record<string, P>>, factor?: P | null): () => void {
+  prepareStep(grads: Readonly<Record<string, P>>, factor?: P | null, known?: number): () => void {
     const names = this.checkStep(grads);
     hostCheck(() => this.#checkGroups());
     requireSameHyper(this.#where, this.#groups);
     const rates = new Map(this.#groups.map((group) => [group, this.#rateOf(group)]));
     const dense = new Map(names.map((name) => [name, this.storage.contiguous(grads[name]!)]));
-    const gradFactor = factor === undefined ? this.guard.factor([...dense.values()], () => this.#stepCount) : factor;
+    const norm = names.length === Object.keys(grads).length ? known : undefined;
+    const gradFactor =
+      factor === undefined ? this.guard.factor([...dense.values()], () => this.#stepCount, norm) : factor;
     const buckets = this.#buckets(dense, rates, gradFactor);
     // All operands are there before the first kernel is called: what fails until then fails the whole step.
     const kernels = buckets.map((bucket) => this.prepareBucket(bucket));

@@ -6,7 +6,7 @@ import { hostEffect, type Tensor } from "@llmeff/tensor";
 import { checkKeys, checkPositive } from "./check.js";
 import { AdamW, type AdamWOptions } from "./fused-adamw.js";
 import { requireOneKind } from "./grad-checks.js";
-import { GradGuard, type GradGuardOptions, requireUnguarded } from "./grad-guard.js";
+import { GradGuard, type GradGuardOptions, refuseKnownNorm, requireUnguarded } from "./grad-guard.js";
 import {
   allOf,
   embeddings,
@@ -19,7 +19,7 @@ import {
 } from "./groups.js";
 import { StepHooks } from "./hooks.js";
 import { BaseOptimizer, checkLearningRate } from "./optimizer.js";
-import type { CommonHyper, HyperSummary, Optimizer, OptimizerState } from "./optimizer-types.js";
+import type { CommonHyper, HyperSummary, Optimizer, OptimizerState, StepOptions } from "./optimizer-types.js";
 import { requireKind } from "./saved-state.js";
 import { asSchedule, type ScalarOrSchedule } from "./schedules.js";
 import { refuseChange } from "./step-numbers.js";
@@ -154,22 +154,26 @@ export class RoutedOptimizer<P extends Parameter> implements Optimizer<P> {
     return this.parts.flatMap((part) => part.paramGroups);
   }
 
-  step(grads: Readonly<Record<string, P>>): void {
+  step(grads: Readonly<Record<string, P>>, { gradNorm }: StepOptions = {}): void {
     this.#guard.throwFailure();
+    refuseKnownNorm("route", gradNorm);
     const chosen = this.hooks.before(grads);
     const known = new Set(this.parts.flatMap(namesOf));
     for (const name of Object.keys(chosen)) {
       if (known.has(name) || chosen[name] === undefined) continue;
       throw new OptionError(`[route.step] there is no parameter "${name}". Parameters: ${preview([...known])}.`);
     }
-    const shares = this.parts.map((part) => part.hooks.before(pick(chosen, namesOf(part))));
+    const given = this.parts.map((part) => pick(chosen, namesOf(part)));
+    const shares = this.parts.map((part, i) => part.hooks.before(given[i]!));
+    const asGiven = chosen === grads && shares.every((share, i) => share === given[i]);
     this.#storage.run(() => {
       const measured = this.parts.flatMap((part, i) =>
         part.checkStep(shares[i]!).map((name) => [name, shares[i]![name]!] as const),
       );
       requireOneKind("route.step", measured);
       const dense = this.#guard.measures ? measured.map(([, grad]) => this.#storage.contiguous(grad)) : [];
-      const factor = this.#guard.factor(dense, () => this.#stepCount);
+      const norm = asGiven && measured.length === Object.keys(grads).length ? gradNorm : undefined;
+      const factor = this.#guard.factor(dense, () => this.#stepCount, norm);
       // What fails until all are ready fails the whole step.
       const ready = this.parts.map((part, i) => part.prepareStep(shares[i]!, factor));
       for (const take of ready) take();

@@ -52,6 +52,8 @@ export interface Storage<P extends Parameter> {
   assignReversed(target: P, source: P, shape: readonly number[]): void;
   /** The same memory under a name that belongs to the caller. */
   alias(array: P): P;
+  /** A number as `globalNorm` gives one; a temporary of `run`. */
+  scalar(value: number): P;
   /** The global norm of the gradients; a temporary of `run`. */
   globalNorm(grads: readonly P[]): P;
   /** `min(1, maxNorm / (norm + 1e-6))`, or NaN where the norm is not finite; a temporary of `run`. */
@@ -184,6 +186,7 @@ function tensorStorage({ dtype: paramDType, device }: Tensor): Storage<Tensor> {
     assignReversed: (target, source, shape) =>
       copyInto(target, permute(source.reshape([...shape].reverse()), reverse(shape))),
     alias: (tensor) => keep(detach(tensor)),
+    scalar: (value) => tensor(value, { dtype, device }),
     globalNorm,
     clipScale: (norm, maxNorm) => {
       // Finite norms: + 0. Infinity · 0 and NaN · 0 are NaN, which tells the kernel to change nothing.
@@ -232,6 +235,7 @@ function arrayStorage(ArrayType: Float32ArrayConstructor | Float64ArrayConstruct
         target[i] = source[j]!;
       }),
     alias: (array) => array,
+    scalar: (value) => new ArrayType([value]),
     globalNorm: (grads) => {
       const norm = new ArrayType(1);
       engine().op.globalNorm(grads, norm);

@@ -3,6 +3,7 @@ export { AppendFile, writeFileAtomic } from "./files.js";
 export { formatCompact, formatDuration, formatNumber, formatScientific, type NumberStyle } from "./format.js";
 export { renderReport, writeReport } from "./html/render.js";
 export { type Interval, studentHalfWidth, studentInterval } from "./interval.js";
+export { type Lock, LockedError, takeLock } from "./lock.js";
 export { machineFacts } from "./machine.js";
 export {
   type MetricRecord,

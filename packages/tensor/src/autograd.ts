@@ -78,6 +78,9 @@ function checkInputs(op: string, inputs: readonly Tensor[], names?: readonly str
   return commonDevice(op, inputs, names);
 }
 
+/** Of all operations that were defined so far: what a checkpoint may be told to keep. @internal */
+export const operationNames = new Set<string>();
+
 /**
  * Makes a differentiable function of tensors.
  *
@@ -109,6 +112,7 @@ export function defineOp<O, R extends OpResult = Tensor>(
   definition: OpDefinition<O, R>,
 ): (inputs: readonly Tensor[], options: O) => R {
   const { name, inputNames, mayBeInfinite = false } = definition;
+  operationNames.add(name);
   return (inputs, options) => {
     const device = checkInputs(name, inputs, inputNames);
     const tape = currentTape();

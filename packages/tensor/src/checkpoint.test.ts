@@ -440,6 +440,7 @@ describe("checkpoint with keep", () => {
     [{ keeps: [] }, 'there is no option "keeps"'],
     [{ keep: "linear" }, "received string"],
     [{ keep: [1] }, "received an array of something else"],
+    [{ keep: ["attention", "linaer"] }, 'there is no operation "linaer". Operations: '],
     [null, "expected a function, or options and a function"],
   ])("refuses %j", (options, message) => {
     expect(() => checkpoint(options as never, (q: Tensor) => q, tensor([1]))).toThrow(OptionError);

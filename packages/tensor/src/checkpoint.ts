@@ -75,7 +75,7 @@ export interface CheckpointOptions {
  *
  * @param fn - gives a tensor, or a value with tensors in arrays and plain objects
  * @param args - its arguments; their tensors, in arrays and plain objects too, are the inputs
- * @throws {OptionError} in the backward pass, if the function doesn't do the same as before
+ * @throws {OptionError} for a name in `keep` that no operation has; in the backward pass, if the function doesn't do the same as before
  * @throws {DisposedError} in the backward pass, if it needs a tensor that was disposed and is no input
  *
  * @example

@@ -1,10 +1,10 @@
 /** What a checkpoint keeps of its operations, so that they don't run again in the backward pass. */
 import { OptionError } from "@llmeff/native";
-import { aliasOf, hold, type OpResult, resultsOf } from "./autograd.js";
+import { aliasOf, hold, type OpResult, operationNames, resultsOf } from "./autograd.js";
 import type { Tensor } from "./tensor.js";
 
 /**
- * Which results to keep: of operations of these names, which are those in their error messages, or of those for which the function says so. `marks` are
+ * Which results to keep: of operations of these names, which are those in their error messages and must have been defined before, or of those for which the function says so. `marks` are
  * the names of `marked` around the call, the outermost first.
  */
 export type KeepPolicy = readonly string[] | ((op: string, marks: readonly string[]) => boolean);
@@ -109,7 +109,13 @@ export class KeptResults {
 }
 
 function checkedNames(policy: unknown): readonly string[] {
-  if (Array.isArray(policy) && policy.every((name) => typeof name === "string")) return policy;
+  if (Array.isArray(policy) && policy.every((name) => typeof name === "string")) {
+    const unknown = policy.find((name) => !operationNames.has(name));
+    if (unknown === undefined) return policy;
+    throw new OptionError(
+      `[checkpoint] keep: there is no operation ${JSON.stringify(unknown)}. Operations: ${[...operationNames].sort().join(", ")}.`,
+    );
+  }
   throw new OptionError(
     `[checkpoint] keep must be names of operations or a function of such a name; received ${Array.isArray(policy) ? "an array of something else" : typeof policy}.`,
   );

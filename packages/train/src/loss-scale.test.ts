@@ -1,7 +1,8 @@
 import { type Batch, IGNORE_INDEX } from "@llmeff/data";
-import { AdamW, SGD } from "@llmeff/optim";
+import { engine } from "@llmeff/native";
+import { AdamW, route, SGD } from "@llmeff/optim";
 import { FormatError, full, memory, NonFiniteError, OptionError, scope, type Tensor, tensor } from "@llmeff/tensor";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { collect, cycle, stepsOf } from "../test/run.js";
 import { temporaryFolder } from "../test/temporary-folder.js";
 import {
@@ -152,6 +153,31 @@ describe("train with lossScale", () => {
     const large = await stepsOfSlope(2, { lossScale: { initialScale: 1024 } }, 1);
     expect(large.events[0]!.gradNorm).toBe(2);
     expect(large.master[0]).toBeCloseTo(0, 6);
+  });
+
+  it.each([
+    ["an optimizer", (params: Params) => new AdamW(params, { maxGradNorm: 0.01 })],
+    ["routes", (params: Params) => route(params, [{ optimizer: (rest) => new AdamW(rest) }], { maxGradNorm: 0.01 })],
+  ] as const)("measures the norm of a step once, for its overflow and for the clipping of %s", async (_, make) => {
+    const norms = vi.spyOn(engine().op, "globalNorm");
+    try {
+      const measured = async (lossScale: TrainOptions["lossScale"]) => {
+        norms.mockClear();
+        const params = tinyParams();
+        const optimizer = make(params);
+        const options = { params, objective: tinyLoss, optimizer, data: tinyData(4), steps: 3, clock: () => 0 };
+        const events = stepsOf(await collect(train({ ...options, ...(lossScale && { lossScale }) })));
+        const bits = await bitsOf(params);
+        disposeTensors(params);
+        optimizer.dispose();
+        return { calls: norms.mock.calls.length, norms: events.map(({ gradNorm }) => gradNorm), bits };
+      };
+      const plain = await measured(false);
+      expect(plain.calls).toBe(3);
+      expect(await measured({ initialScale: 1024 })).toEqual(plain);
+    } finally {
+      norms.mockRestore();
+    }
   });
 
   it("skips steps that overflow until the scale fits, and is then as if it had begun with that scale", async () => {

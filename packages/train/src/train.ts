@@ -112,7 +112,7 @@ async function trainStep(
       );
     }
     if (!overflowed) {
-      optimizer.step(grads);
+      optimizer.step(grads, { gradNorm: norm });
       gradNorm = await optimizer.gradNorm();
       if (!isSkipped(gradNorm)) options.modelState?.update(collected, step);
     }

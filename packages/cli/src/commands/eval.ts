@@ -16,6 +16,7 @@ import {
 } from "../eval/other-commands.js";
 import { estimateCommand, type RunCommandOptions, runCommand } from "../eval/run.js";
 import { setDefaults } from "../eval/sample-source.js";
+import { type TextsCommandOptions, textsCommand } from "../eval/write-texts.js";
 import type { Io } from "../io.js";
 import { device, deviceHelp, number, positiveInteger, wholeNumber } from "../option-values.js";
 
@@ -51,6 +52,25 @@ export function addEvalCommands(program: Command, io: Io, done: (code: number) =
         .description("ask a model every sample, score the answers, write a report; goes on where it stopped"),
     ),
   ).action(action((options: RunCommandOptions) => runCommand(io, options)));
+  withAsking(
+    evaluation
+      .command("texts")
+      .description("have a model write the replies of MRCR's chats, for --texts; goes on where it stopped"),
+  )
+    .requiredOption("--model <model>", "http://host/v1, http://host/v1#name or local:RUN")
+    .requiredOption("--out <file>", "the texts, as JSON lines; those that are there already stay")
+    .option(
+      "--per-key <n>",
+      "texts of each topic in each format and style: as many as needles at least",
+      positiveInteger,
+      8,
+    )
+    .option("--topics <n>", "how many topics", positiveInteger, 16)
+    .option("--formats <names>", "default: poem,letter,essay,recipe", nameList)
+    .option("--styles <names>", "default: plain", nameList)
+    .option("--thinking <tokens>", "tokens for thinking, beside those for the text", tokenCountOrZero, 0)
+    .option("--json", "as JSON")
+    .action(action((options: TextsCommandOptions) => textsCommand(io, options)));
   evaluation
     .command("score")
     .description("score the answers of a run again, without asking anybody")
@@ -76,7 +96,7 @@ export function addEvalCommands(program: Command, io: Io, done: (code: number) =
     .description("how well local models predict documents, by position: curves, power laws, a report")
     .argument(
       "<files...>",
-      "documents: text files, one each; .jsonl and .parquet, one a record; text and .jsonl also as .gz",
+      "documents: text files, one each; .jsonl, .json and .parquet, one a record; all but .parquet also as .gz",
     )
     .option(
       "--model <model>",
@@ -133,6 +153,10 @@ function withSet(command: Command): Command {
       tokenCountOrZero,
       setDefaults.thinking,
     )
+    .option(
+      "--texts <file>",
+      "texts for the chats of mrcr_…, as `llmeff eval texts` has them written, instead of templates",
+    )
     .option("--haystack <file>", "text in which needles are hidden, instead of generated prose")
     .option("--tokenizer <name>", "auto, utf8-bytes, bytes/4, or a tokenizer.json", setDefaults.tokenizer)
     .addHelpText(
@@ -142,7 +166,7 @@ function withSet(command: Command): Command {
 }
 
 function withRun(command: Command): Command {
-  return withErrors(command)
+  return withAsking(withErrors(command))
     .option(
       "--model <model>",
       "http://host/v1, http://host/v1#name, local:RUN, mock:oracle; may be repeated",
@@ -159,6 +183,22 @@ function withRun(command: Command): Command {
       0,
     )
     .option("--limit <n>", "only the first samples of the set", positiveInteger)
+    .option("--cache <folder>", "replies to share with other runs (default: cache in the run's folder)")
+    .option("--no-cache", "keep no replies")
+    .option("--retry-errors", "ask again what ended in an error, too")
+    .option("--only-failed", "ask again what ended in an error, and nothing else")
+    .addOption(
+      new Option("--tools <state>", "whether the model may use tools: said in the report")
+        .choices(["off", "on"])
+        .default("off"),
+    )
+    .option("--fail-under <task=score[@length]>", "exit with 1 below it; may be repeated", several(threshold))
+    .option("--json", "as JSON");
+}
+
+/** What every command has that asks a model. */
+function withAsking(command: Command): Command {
+  return command
     .option(
       "--concurrency <n>",
       "most requests at a time (default: 64, of which an endpoint gets 4 at first; 8 in one batch of a local model)",
@@ -171,24 +211,13 @@ function withRun(command: Command): Command {
     .option("--price <in,out[,cached]>", "money for a million tokens", prices)
     .option("--max-cost <money>", "stop before it costs more", positive)
     .option("--max-tokens <n>", "stop before it takes more, prompts and replies together", tokenCount)
-    .option("--cache <folder>", "replies to share with other runs (default: cache in the run's folder)")
-    .option("--no-cache", "keep no replies")
-    .option("--retry-errors", "ask again what ended in an error, too")
-    .option("--only-failed", "ask again what ended in an error, and nothing else")
     .addOption(new Option("--api <api>", "which API the endpoint has (default: chat)").choices(["chat", "completions"]))
     .option("--key-env <name>", "environment variable of the key (default: LLMEFF_API_KEY; OPENAI_API_KEY for OpenAI)")
     .option("--header <name: value>", "further header; may be repeated", several(header))
     .option("--body <json>", "further fields of every request", jsonObject)
     .option("--no-stream", "ask for replies in one piece")
     .option("--context <tokens>", "the model's context: what is longer isn't asked", tokenCount)
-    .option("--device <device>", `local models: ${deviceHelp}`, device)
-    .addOption(
-      new Option("--tools <state>", "whether the model may use tools: said in the report")
-        .choices(["off", "on"])
-        .default("off"),
-    )
-    .option("--fail-under <task=score[@length]>", "exit with 1 below it; may be repeated", several(threshold))
-    .option("--json", "as JSON");
+    .option("--device <device>", `local models: ${deviceHelp}`, device);
 }
 
 function withErrors(command: Command): Command {

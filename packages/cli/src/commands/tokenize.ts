@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { readdir, rename, rm } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { type Tokenizer, writeTokenShards } from "@llmeff/data";
-import { createProgress, formatCompact, formatNumber, type Progress, writeFileAtomic } from "@llmeff/report";
+import { createProgress, formatCompact, formatNumber, type Progress, takeLock, writeFileAtomic } from "@llmeff/report";
 import { checkFiles } from "../config/data-schema.js";
 import { formatJson } from "../config/format-json.js";
 import { InterruptedError, UsageError } from "../errors.js";
@@ -40,9 +40,12 @@ export async function tokenizeCommand(
 ): Promise<void> {
   const files = filesOf(io, paths, options);
   const folder = resolve(io.cwd, options.out);
-  if (existsSync(folder)) throw new UsageError(`[tokenize] ${folder} is there already. Choose a new folder.`);
+  if (existsSync(folder)) throw isThere(folder);
   const unfinished = `${folder}.unfinished`;
   await makeFolder(dirname(folder));
+  // Beside the folder, which must not be there: the second writer would clear what the first is writing.
+  await using _lock = await takeLock(`${folder}.lock`, folder, "tokenize");
+  if (existsSync(folder)) throw isThere(folder);
   await removeUnfinished(unfinished);
   try {
     await interruptible(io, (signal) => writeFolder(io, files, unfinished, options, signal), "giving up");
@@ -52,6 +55,10 @@ export async function tokenizeCommand(
   } finally {
     await rm(unfinished, { recursive: true, force: true });
   }
+}
+
+function isThere(folder: string): UsageError {
+  return new UsageError(`[tokenize] ${folder} is there already. Choose a new folder.`);
 }
 
 /** @throws {UsageError} for an option that says nothing of such files, which would be passed over */

@@ -169,7 +169,7 @@ function checkDocuments(data: DataOf<"documents">, report: Report): void {
 const ofTokenize = "shards are documents already; llmeff tokenize has this as an option.";
 
 /** Whether a file of documents is text, and none of records. */
-export const isTextFile = (path: string) => !/\.(?:(?:jsonl|ndjson)(?:\.gz)?|parquet)$/.test(path);
+export const isTextFile = (path: string) => !/\.(?:(?:jsonl|ndjson|json)(?:\.gz)?|parquet)$/.test(path);
 
 function checkSource(one: SourceConfig, report: (key: string, message: string) => void): void {
   const { path, shards, field, splits, separator } = one;
@@ -190,7 +190,7 @@ export function checkFiles(
 ): void {
   if (separator !== undefined && !paths.some(isTextFile)) report("separator", "it divides text files; here are none.");
   if (!paths.some(isTextFile)) return;
-  const message = "text files have no fields; it is for .jsonl and .parquet.";
+  const message = "text files have no fields; it is for .jsonl, .json and .parquet.";
   if (field !== undefined) report("field", message);
   if (splits !== undefined) report("splits", message);
 }

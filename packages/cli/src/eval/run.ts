@@ -6,7 +6,6 @@ import {
   estimate,
   folderCache,
   type Prices,
-  type RunModel,
   type RunSummary,
   readSamples,
   runEvaluation,
@@ -16,13 +15,14 @@ import { createProgress, formatCompact, type Progress } from "@llmeff/report";
 import { exitCodes, InterruptedError, UsageError } from "../errors.js";
 import { interruptible } from "../interrupt.js";
 import { type Io, note, print } from "../io.js";
-import { type ModelOptions, type OpenedModel, openModel } from "./open-model.js";
+import { type AskingOptions, describeEstimate, endpointOf, spendingOf } from "./asking.js";
+import { type OpenedModel, openModel } from "./open-model.js";
 import type { Threshold } from "./options.js";
 import { reportFile, resultsOf, samplesFile, writeReportFiles } from "./run-folder.js";
 import { countedSet, generatedSet, givenSet, type SampleFile, type SetOptions, tokensFor } from "./sample-source.js";
 import { outcomeCode, printResults } from "./show-results.js";
 
-export interface RunCommandOptions extends SetOptions, ModelOptions {
+export interface RunCommandOptions extends SetOptions, AskingOptions {
   model: string[];
   set?: string;
   out: string;
@@ -30,12 +30,6 @@ export interface RunCommandOptions extends SetOptions, ModelOptions {
   /** Null leaves it to the model. */
   temperature: number | null;
   limit?: number;
-  rpm?: number;
-  tpm?: number;
-  retries: number;
-  price?: Prices;
-  maxCost?: number;
-  maxTokens?: number;
   cache?: string | boolean;
   retryErrors?: boolean;
   onlyFailed?: boolean;
@@ -136,7 +130,7 @@ async function ask(io: Io, options: RunCommandOptions, prepared: Prepared, signa
   try {
     return await runEvaluation({
       folder,
-      models: models.map((opened) => runModel(opened, options)),
+      models: models.map((opened) => ({ model: opened.model, ...endpointOf(opened, options) })),
       samples: () => readSamples(samples.path),
       score: scoreSample,
       config: {
@@ -151,10 +145,7 @@ async function ask(io: Io, options: RunCommandOptions, prepared: Prepared, signa
       ...(cache === false
         ? {}
         : { cache: folderCache(typeof cache === "string" ? resolve(io.cwd, cache) : join(folder, "cache")) }),
-      spending: {
-        ...(options.maxCost === undefined ? {} : { maxCost: options.maxCost }),
-        ...(options.maxTokens === undefined ? {} : { maxTokens: options.maxTokens }),
-      },
+      spending: spendingOf(options),
       retryErrors,
       onlyFailed,
       signal,
@@ -163,20 +154,6 @@ async function ask(io: Io, options: RunCommandOptions, prepared: Prepared, signa
   } finally {
     progress.finish();
   }
-}
-
-function runModel({ model, concurrency }: OpenedModel, options: RunCommandOptions): RunModel {
-  const { price, rpm, tpm, retries } = options;
-  return {
-    model,
-    concurrency,
-    retries: { maxRetries: retries },
-    rateLimits: {
-      ...(rpm === undefined ? {} : { requestsPerMinute: rpm }),
-      ...(tpm === undefined ? {} : { tokensPerMinute: tpm }),
-    },
-    ...(price === undefined ? {} : { prices: price }),
-  };
 }
 
 function showProgress(
@@ -204,11 +181,6 @@ function noteTokenizers(io: Io, { tokenRatios }: Aggregate, tokenizer: unknown):
         "Curves are drawn by its own count; for lengths by it, take --tokenizer auto in another folder.",
     );
   }
-}
-
-function describeEstimate({ requests, promptTokens, completionTokens, cost }: Estimate): string {
-  const money = cost === null ? "" : `, ${cost.toFixed(4)} at the most`;
-  return `${requests} requests, ${formatCompact(promptTokens)} prompt tokens, at most ${formatCompact(completionTokens)} tokens of replies${money}`;
 }
 
 function describeSummary({ skipped, written, fromCache, quarantined, usage }: RunSummary): string {

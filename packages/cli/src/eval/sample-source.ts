@@ -15,15 +15,18 @@ import {
   originOf,
   readSamples,
   readSummary,
+  readTextPool,
   type Sample,
   type SetSpec,
   type SetSummary,
   type SetTokens,
+  type TextSource,
   tasksNamed,
   utf8Bytes,
   writeSet,
 } from "@llmeff/longcontext";
 import { createProgress, writeFileAtomic } from "@llmeff/report";
+import { UsageError } from "../errors.js";
 import { type Io, note } from "../io.js";
 
 export interface SetOptions {
@@ -35,6 +38,8 @@ export interface SetOptions {
   tokenizer: string;
   /** File with the text in which needles are hidden. */
   haystack?: string;
+  /** Pool of texts for MRCR. */
+  texts?: string;
 }
 
 export const setDefaults: SetOptions = {
@@ -54,7 +59,8 @@ export interface SampleFile {
 /** For when nothing better is known: English text has about four bytes a token. */
 const quarterBytes = calibrated("bytes/4", { bytes: 0, promptTokens: 0 }, { bytes: 4, promptTokens: 1 }, { safety: 1 });
 
-async function specOf(io: Io, { task, lengths, samples, seed, thinking, haystack }: SetOptions): Promise<SetSpec> {
+async function specOf(io: Io, options: SetOptions): Promise<SetSpec> {
+  const { task, lengths, samples, seed, thinking, haystack } = options;
   const tasks = tasksNamed(task).map(({ name }) => name);
   const text = haystack === undefined ? undefined : await readText(resolve(io.cwd, haystack));
   return {
@@ -64,7 +70,16 @@ async function specOf(io: Io, { task, lengths, samples, seed, thinking, haystack
     seed,
     thinkingBudget: thinking,
     ...(text !== undefined && { haystack: { name: basename(haystack!), text } }),
+    ...(options.texts !== undefined && { texts: await poolOf(io, options.texts, tasks) }),
   };
+}
+
+async function poolOf(io: Io, path: string, tasks: readonly string[]): Promise<TextSource> {
+  if (!tasks.some((name) => name.startsWith("mrcr_")))
+    throw new UsageError(
+      "[eval] --texts: the replies of chats come from it, in mrcr_2, mrcr_4 and mrcr_8; here is none of these tasks.",
+    );
+  return readTextPool(resolve(io.cwd, path));
 }
 
 /** What a generated set would hold, without writing it. */

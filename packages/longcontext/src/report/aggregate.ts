@@ -8,6 +8,7 @@ import { areaUnderCurve, type Degradation, degradation, effectiveLength } from "
 import { aboveFloor } from "../stats/noise-floors.js";
 import { type PairedComparison, pairedComparison } from "../stats/paired-comparison.js";
 import { spearman } from "../stats/spearman.js";
+import { type MrcrResult, mrcrResult } from "./mrcr-result.js";
 
 export interface AggregateOptions {
   /** Errors and prompts that are too long: left out of means (default) or counted as 0. */
@@ -48,6 +49,8 @@ export interface TaskResult {
   byComplexity: (MeanInterval & { complexity: number })[];
   /** Of samples with one relevant item. */
   heatMap: HeatMap | null;
+  /** As the published sets report; null for other tasks. */
+  mrcr: MrcrResult | null;
 }
 
 export interface ModelComparison extends PairedComparison {
@@ -118,24 +121,33 @@ function tokenRatio(model: string, records: readonly ResultRecord[]): number | n
   return planned > 0 ? counted / planned : null;
 }
 
-/** A record's score as it counts; null where it doesn't. */
-export function countedScore({ status, score }: ResultRecord, { errors = "exclude" }: AggregateOptions): number | null {
+/** A record's score as it counts, or another of its figures; null where it doesn't count. */
+export function countedScore(
+  { status, score, metrics }: ResultRecord,
+  { errors = "exclude" }: AggregateOptions,
+  metric?: string,
+): number | null {
   if (status === "error" || status === "context_exceeded") return errors === "zero" ? 0 : null;
-  return status === "refused" ? 0 : (score ?? null);
+  if (status === "refused") return 0;
+  return (metric === undefined ? score : metrics?.[metric]) ?? null;
 }
 
-function taskResult(model: string, task: string, records: ResultRecord[], options: AggregateOptions): TaskResult {
-  const { threshold = 0.856 } = options;
+/** Counted scores with their lengths; trials of a sample are one observation. */
+function scoredLengths(records: readonly ResultRecord[], options: AggregateOptions, metric?: string) {
   const repeated = records.some(({ trial }) => trial > 0);
-  const scored = records.flatMap((record) => {
-    const score = countedScore(record, options);
+  return records.flatMap((record) => {
+    const score = countedScore(record, options, metric);
     const cluster = record.cluster ?? (repeated ? record.id : undefined);
     return score === null
       ? []
       : [{ record, score, tokens: promptTokensOf(record), ...(cluster === undefined ? {} : { cluster }) }];
   });
-  // An endpoint that counts a prompt as no tokens says nothing of its length.
-  const placed: ScoredLength[] = scored.filter(({ tokens }) => tokens > 0);
+}
+
+function taskResult(model: string, task: string, records: ResultRecord[], options: AggregateOptions): TaskResult {
+  const { threshold = 0.856 } = options;
+  const scored = scoredLengths(records, options);
+  const placed: ScoredLength[] = scored.filter(hasLength);
   const byLength = grouped(scored, ({ record }) => record.maxTokens).map(([length, members]) => ({
     length,
     ...meanInterval(clusterMeans(members)),
@@ -164,7 +176,13 @@ function taskResult(model: string, task: string, records: ResultRecord[], option
       ...meanInterval(clusterMeans(members)),
     })),
     heatMap: depthMap(records, options),
+    mrcr: mrcrResult(records, (metric) => scoredLengths(records, options, metric).filter(hasLength)),
   };
+}
+
+/** An endpoint that counts a prompt as no tokens says nothing of its length. */
+function hasLength({ tokens }: ScoredLength): boolean {
+  return tokens > 0;
 }
 
 /** Groups by a number, ascending. */
@@ -182,9 +200,10 @@ function grouped<T>(items: readonly T[], keyOf: (item: T) => number): [number, T
 function depthMap(records: readonly ResultRecord[], options: AggregateOptions): HeatMap | null {
   const single = records.filter(({ depths }) => depths?.length === 1);
   if (single.length === 0) return null;
+  // A short context has few places for a needle, and cells by the place alone would stay empty beside others that hold the needles of two.
   const entries = single.map((record) => ({
     length: record.maxTokens,
-    depth: record.depths![0]!,
+    depth: record.askedDepth ?? record.depths![0]!,
     score: countedScore(record, options),
   }));
   return heatMap(entries, { depths: DEPTH_CENTRES });

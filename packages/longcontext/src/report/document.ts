@@ -15,7 +15,6 @@ import { noUsage, type UsageTotals } from "../runner/cost.js";
 import { promptTokensOf, type ResultRecord, STATUSES } from "../runner/result.js";
 import type { ResultsHeader } from "../runner/results-file.js";
 import { decimateCurve } from "../stats/cumulative.js";
-import type { MeanInterval } from "../stats/intervals.js";
 import {
   type Aggregate,
   type AggregateOptions,
@@ -26,6 +25,8 @@ import {
 } from "./aggregate.js";
 import { learningCurve } from "./learning-curve.js";
 import { likelihoodSection, type NllResult } from "./likelihood.js";
+import { mrcrTables } from "./mrcr-result.js";
+import { percent, shareWithInterval } from "./shares.js";
 import { tokensLabel } from "./tokens-label.js";
 
 export interface ReportInput extends AggregateOptions {
@@ -70,8 +71,9 @@ function summary(sums: Aggregate, { errors = "exclude", threshold = 0.856 }: Rep
     result.model,
     result.task,
     result.samples,
-    interval(result.mean),
+    shareWithInterval(result.mean),
     result.floor === null ? null : percent(result.floor),
+    result.aboveFloor === null ? null : percent(result.aboveFloor),
     result.effectiveLength === null ? "none" : tokensLabel(result.effectiveLength),
     result.statuses.error + result.statuses.context_exceeded,
   ]);
@@ -90,11 +92,12 @@ function summary(sums: Aggregate, { errors = "exclude", threshold = 0.856 }: Rep
           { header: "Samples", style: "integer" },
           { header: "Score", unit: "95 % interval", align: "right" },
           { header: "Floor", align: "right" },
+          { header: "Above floor", align: "right" },
           { header: "Effective length", unit: `≥ ${percent(threshold)}`, align: "right" },
           { header: "Not answered", style: "integer" },
         ],
         rows,
-        note: `Floor: what a model scores that knows only the form of the answer; of MRCR, that copies one of the replies to the same request. Effective length: the longest tested length that, like all shorter ones, reaches ${percent(threshold)}. ${counted}`,
+        note: `Floor: what a model scores that knows only the form of the answer; of MRCR, that copies one of the replies to the same request. Above floor: the share of what lies between the floor and 100 %. Effective length: the longest tested length that, like all shorter ones, reaches ${percent(threshold)}. ${counted}`,
       },
     ],
   };
@@ -109,6 +112,7 @@ function taskSection(task: string, { results }: Aggregate): Section {
     ...own.flatMap((result) => (result.heatMap === null ? [] : [depthMap(result)])),
     ...complexityTable(own),
     ...metricsTable(own),
+    ...mrcrTables(own),
   ];
   return { title: task, blocks };
 }
@@ -171,7 +175,8 @@ function depthMap({ model, heatMap }: TaskResult): HeatMapBlock {
   return {
     kind: "heatMap",
     title: `${model}: depth of the needle by length`,
-    caption: "Mean score in per cent. A hatched cell has errors only.",
+    caption:
+      "Mean score in per cent, by the depth asked for where one was; the needle stands there between two sentences. A hatched cell has errors only.",
     columns: { label: "tokens", names: lengths.map(tokensLabel) },
     rows: { label: "depth", names: depths.map((depth) => `${Math.round(depth)} %`) },
     style: "percent",
@@ -198,7 +203,7 @@ function complexityTable(results: readonly TaskResult[]): Block[] {
         model,
         ...values.map((value) => {
           const at = byComplexity.find(({ complexity }) => complexity === value);
-          return at === undefined ? null : interval(at);
+          return at === undefined ? null : shareWithInterval(at);
         }),
       ]),
     },
@@ -337,19 +342,6 @@ function sampleRows(records: readonly ResultRecord[]) {
     record.score === undefined ? null : Number(record.score.toPrecision(6)),
   ]);
   return { columns, rows };
-}
-
-function interval({ mean, low, high }: MeanInterval): string | null {
-  if (mean === null) return null;
-  return low === null || high === null ? percent(mean) : `${percent(mean)} [${number(low)}, ${number(high)}]`;
-}
-
-function percent(share: number): string {
-  return `${number(share)} %`;
-}
-
-function number(share: number): string {
-  return (100 * share).toFixed(1).replace("-", "−");
 }
 
 function readable(name: string): string {

@@ -1,9 +1,11 @@
 import { type LineChart, renderReport, type Series, type TableBlock, type TextPiece } from "@llmeff/report";
 import { describe, expect, it } from "vitest";
 import { plainSample } from "../../test/samples.js";
-import { RESULTS_SCHEMA, type ResultRecord } from "../runner/result.js";
+import { factsOf, RESULTS_SCHEMA, type ResultRecord } from "../runner/result.js";
 import type { ResultsHeader } from "../runner/results-file.js";
 import { fitPowerLaw } from "../stats/power-law.js";
+import { generateSet } from "../suite/sample-set.js";
+import { utf8Bytes } from "../tokens/tokenizer.js";
 import { aggregate } from "./aggregate.js";
 import { resultsCsv } from "./csv.js";
 import { evaluationReport } from "./document.js";
@@ -84,6 +86,16 @@ describe("aggregate", () => {
     expect(a.heatMap!.mean[5]).toEqual([1, 1, 0]);
   });
 
+  it("fills every cell of a grid, however few places a short context has for a needle", () => {
+    const spec = { tasks: ["niah_grid"], lengths: [1024, 2048, 16_384], count: 1, seed: 0 };
+    const samples = [...generateSet(spec, { tokenizer: utf8Bytes })];
+    const records = samples.map((sample) => record(factsOf(sample, "p")));
+    const { heatMap } = aggregate(records).results[0]!;
+    expect(heatMap!.n).toEqual(heatMap!.depths.map(() => [1, 1, 1]));
+    // Where the needles really stand is told, too.
+    expect(new Set(records.slice(0, 11).map(({ depths }) => depths![0])).size).toBeLessThan(11);
+  });
+
   it("compares models on the samples that both have", () => {
     const [comparison] = aggregate(grid.filter(({ model, id }) => model === "a" || id !== "s0-0")).comparisons;
     expect(comparison).toMatchObject({ a: "a", b: "b", task: "niah_s2", n: 11, difference: 4 / 11, test: "mcnemar" });
@@ -116,6 +128,37 @@ describe("aggregate", () => {
     expect(result).toMatchObject({ floor: 0.5, aboveFloor: expect.closeTo(2 / 3, 12) });
   });
 
+  it("sums MRCR up as the published sets do: by each one's scorer, in its bins", () => {
+    // The answer is a fiftieth of the prompt, so the first prompt is in MRCR v2's bucket up to 8k and in OpenAI's up to 16k.
+    const lengths = [8100, 8000, 16_000, 32_000, 64_000, 128_000, 4000];
+    const records = lengths.map((budgetTokens, i) =>
+      record({
+        id: `m${i}`,
+        task: "mrcr",
+        variant: "mrcr_2",
+        budgetTokens,
+        answerShare: 0.02,
+        score: 0.9,
+        metrics: { openai: i / 10, "gdm-v2": 1 - i / 10 },
+      }),
+    );
+    const refused = record({ id: "r", task: "mrcr", variant: "mrcr_2", budgetTokens: 16_000, status: "refused" });
+    const { openai, gdm } = aggregate([...records, refused]).results[0]!.mrcr!;
+    expect(openai.outside).toBe(1);
+    expect(openai.bins.map(({ tokens, samples, mean }) => [tokens[1], samples, mean])).toEqual([
+      [8192, 1, 0.1],
+      // 0, 0.2 and the refusal
+      [16_384, 3, expect.closeTo(0.2 / 3, 12)],
+      [32_768, 1, 0.3],
+      [65_536, 1, 0.4],
+      [131_072, 1, 0.5],
+    ]);
+    expect(gdm.bins.map(({ samples }) => samples)).toEqual([2, 2, 1, 1, 1]);
+    // Buckets: 0.95, 0.4, 0.7, 0.6, 0.5.
+    expect(gdm.upTo128k).toMatchObject({ n: 7, mean: expect.closeTo(0.63, 12), low: null });
+    expect(aggregate(grid).results[0]!.mrcr).toBeNull();
+  });
+
   it("correlates tasks over three models or more", () => {
     const scores = { a: [0.1, 0.9], b: [0.5, 0.4], c: [0.9, 0.1] };
     const records = Object.entries(scores).flatMap(([model, [x, y]]) => [
@@ -146,6 +189,14 @@ describe("evaluationReport", () => {
     expect((JSON.parse(data) as { samples: { rows: unknown[] } }).samples.rows).toHaveLength(24);
   });
 
+  it("tells a score as its share of what lies above the floor, too", () => {
+    const [table] = evaluationReport({ header, records: [record({ score: 0.8, floor: 0.5 })] }).sections[0]!.blocks;
+    const { columns, rows } = table as TableBlock;
+    const cells = Object.fromEntries(columns.map(({ header: name }, i) => [name, rows[0]![i]]));
+    // (0.8 − 0.5) / (1 − 0.5)
+    expect(cells).toMatchObject({ Floor: "50.0 %", "Above floor": "60.0 %" });
+  });
+
   it("draws the score against the examples shown, where that is what differs", () => {
     const pairs = [1, 16, 16, 256].map((complexity, i) =>
       record({ id: `p${i}`, task: "conlang", variant: "conlang_pairs", complexity, score: [0.1, 0.2, 0.4, 0.5][i]! }),
@@ -162,6 +213,26 @@ describe("evaluationReport", () => {
     expect([low![0], high![2]]).toEqual([0.1, 0.5]);
     expect(titles(pairs.slice(0, 1)).map(({ title }) => title)).not.toContain("In-context learning");
     expect(titles(grid).map(({ title }) => title)).not.toContain("In-context learning");
+  });
+
+  it("shows MRCR in the bins of the published sets, and how many samples lie outside", () => {
+    const records = ["a", "b"].flatMap((model) =>
+      [4000, 8000, 9000].map((budgetTokens, i) =>
+        record({ model, id: `m${i}`, task: "mrcr", budgetTokens, metrics: { openai: 0.5, "gdm-v2": 0.25 } }),
+      ),
+    );
+    const tables = evaluationReport({ header, records }).sections.flatMap(({ blocks }) =>
+      blocks.flatMap((block) => (block.kind === "table" && /^As /.test(block.caption ?? "") ? [block] : [])),
+    );
+    expect(tables.map(({ caption }) => caption)).toEqual(["As OpenAI-MRCR reports", "As MRCR v2 reports"]);
+    const [openai, gdm] = tables as [TableBlock, TableBlock];
+    expect(openai.columns.map(({ header }) => header)).toEqual(["Model", "4k–8k", "8k–16k"]);
+    expect(openai.rows).toEqual(["a", "b"].map((model) => [model, "50.0 %", "50.0 %"]));
+    expect(openai.note).toContain("outside of 4k to 1M: 1 of a, 1 of b");
+    expect(gdm.columns.at(-1)!.header).toBe("≤ 128k");
+    expect(gdm.rows[0]).toEqual(["a", "25.0 %", "25.0 %", null]);
+    const none = evaluationReport({ header, records: grid });
+    expect(JSON.stringify(none)).not.toContain("As MRCR v2 reports");
   });
 
   it("stays under 3 MB for ten thousand samples", () => {

@@ -4,7 +4,7 @@ export type { ConcurrencyOptions } from "./concurrency.js";
 export { costOf, type Prices, type SpendingLimits, type UsageTotals } from "./cost.js";
 export { type Estimate, estimate } from "./estimate.js";
 export { promptSha256, type RequestIdentity, requestKey } from "./identity.js";
-export { type FolderLock, LockedError, lockFolder } from "./lock.js";
+export { lockFolder } from "./lock.js";
 export type { RateLimitOptions } from "./rate-limits.js";
 export { type RescoreSummary, rescore } from "./rescore.js";
 export { type CachedReply, folderCache, type ResponseCache } from "./response-cache.js";

@@ -1,6 +1,7 @@
 /** Results: one JSON object a line, written once and never changed. */
 import type { Finish, Usage } from "../models/eval-model.js";
 import type { Sample, TaskName } from "../sample.js";
+import { utf8Length, utf8LengthOfPieces } from "../tokens/tokenizer.js";
 
 export const RESULTS_SCHEMA = "longctx-results-1";
 
@@ -43,10 +44,14 @@ export interface SampleFacts {
   promptSha256: string;
   /** Places of the relevant items in percent of the context. */
   depths?: readonly number[];
+  /** The depth of the grid's cell that the sample was made for, in percent. */
+  askedDepth?: number;
   /** Samples of one transcript aren't independent. */
   cluster?: string;
   /** Variant of the task, such as `niah_mk2`. */
   variant?: string;
+  /** MRCR: bytes of the right answer over those of the prompt, by which the length of both together is told in any tokenizer's tokens. */
+  answerShare?: number;
 }
 
 export interface ResultRecord extends SampleFacts {
@@ -98,9 +103,17 @@ export function factsOf(sample: Sample, promptSha256: string): SampleFacts {
     budgetTokens: budget.promptTokens,
     promptSha256,
     ...(depths === undefined ? {} : { depths }),
+    ...(typeof meta.askedDepth === "number" ? { askedDepth: meta.askedDepth } : {}),
     ...(meta.transcript === undefined ? {} : { cluster: `${budget.maxTokens}/${seed}/${meta.transcript}` }),
     ...variantOf(sample),
+    ...(task === "mrcr" && typeof sample.target === "string"
+      ? { answerShare: answerShare(sample, sample.target) }
+      : {}),
   };
+}
+
+function answerShare({ messages }: Sample, target: string): number {
+  return utf8Length(target) / utf8LengthOfPieces(messages.map(({ content }) => content));
 }
 
 /** What kind of its task a sample is, by the names that tasks are asked for. */

@@ -156,19 +156,6 @@ describe("runEvaluation", () => {
     expect(endpoint.tally.requests).toBe(10);
   });
 
-  it("takes over the lock of a process that is gone", async () => {
-    const own = await lockFolder(folder);
-    const path = join(folder, "run.lock");
-    const owner = JSON.parse(await readFile(path, "utf8")) as object;
-    await own.release();
-    for (const gone of [{ ...owner, pid: 2 ** 30 }, { ...owner, started: "0" }, "no JSON"]) {
-      await writeFile(path, typeof gone === "string" ? gone : JSON.stringify(gone));
-      await (await lockFolder(folder)).release();
-    }
-    await writeFile(path, JSON.stringify({ ...owner, host: "another" }));
-    await expect(lockFolder(folder)).rejects.toThrow(/on another/);
-  });
-
   it("asks each trial for itself, and all of them once more only where the cache is another", async () => {
     await using endpoint = await TestEndpoint.start();
     const model = httpModel(endpoint.url, "m");

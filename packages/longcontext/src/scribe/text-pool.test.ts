@@ -5,10 +5,11 @@ import { Random } from "@llmeff/data";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { checkSample } from "../check/check-sample.js";
 import { HaystackTooShortError } from "../errors.js";
+import { type EvalModel, type GenResult, ModelError } from "../models/eval-model.js";
 import { standIn } from "../models/stand-ins.js";
 import { mrcr } from "../tasks/mrcr/mrcr.js";
 import { type TextKey, writeText } from "./text.js";
-import { readTextPool } from "./text-pool.js";
+import { keyName, readTextPool } from "./text-pool.js";
 import { writeTextPool } from "./write-text-pool.js";
 
 let folder = "";
@@ -65,7 +66,7 @@ describe("writeTextPool", () => {
     const { texts } = await writeTextPool(writer(), path, options);
     expect(texts).toBe(36);
     expect(entries().slice(0, before.length)).toEqual(before);
-    expect(await writeTextPool(writer(), path, options)).toEqual({ asked: 0, texts: 36 });
+    expect(await writeTextPool(writer(), path, options)).toMatchObject({ asked: 0, texts: 36, missing: 0 });
   });
 
   it("writes entries anew that break a rule", async () => {
@@ -85,6 +86,94 @@ describe("writeTextPool", () => {
       /no valid poem about quiet ponds in 3/,
     );
     await expect(writeTextPool(deaf, path, { ...options, perKey: 0 })).rejects.toThrow(/perKey must be/);
+  });
+});
+
+describe("writeTextPool within limits", () => {
+  /** Tells what each reply took: 100 and 200 tokens, at prices of 1 and 2 a million 0.0005. */
+  function paid(behave: (call: number) => GenResult["finish"] | ModelError = () => "stop") {
+    const script = { calls: 0, active: 0, most: 0 };
+    const write = writer();
+    const model: EvalModel = {
+      ...write,
+      async generate(request) {
+        script.most = Math.max(script.most, ++script.active);
+        try {
+          const outcome = behave(++script.calls);
+          await new Promise(setImmediate);
+          if (outcome instanceof ModelError) throw outcome;
+          const result = await write.generate(request);
+          return { ...result, finish: outcome, usage: { promptTokens: 100, completionTokens: 200 } };
+        } finally {
+          script.active--;
+        }
+      },
+    };
+    return { model, script };
+  }
+  const prices = { input: 1, output: 2 };
+
+  it("stops before it costs more than it may, over all calls", async () => {
+    // A request may cost 1,024 tokens of reply, 0.002, and its prompt, a token a byte.
+    const spending = { maxCost: 0.01 };
+    const first = await writeTextPool(paid().model, path, { ...options, prices, spending });
+    expect(first).toMatchObject({ stopped: "spending", texts: entries().length, missing: 36 - entries().length });
+    expect(first.usage.cost).toBeCloseTo(0.0005 * first.asked, 12);
+    expect(first.usage.cost).toBeLessThanOrEqual(0.01);
+    expect(first.usage.cost).toBeGreaterThan(0.007);
+    // What the last text took is known from the file, so that nothing more is asked.
+    expect(entries().reduce((sum, line) => sum + JSON.parse(line).took.cost, 0)).toBeGreaterThan(0.007);
+    const again = await writeTextPool(paid().model, path, { ...options, prices, spending });
+    expect(again).toMatchObject({ asked: 0, stopped: "spending" });
+    const more = await writeTextPool(paid().model, path, { ...options, prices, spending: { maxCost: 1 } });
+    expect(more).toMatchObject({ texts: 36, missing: 0 });
+    expect(more.stopped).toBeUndefined();
+  });
+
+  it("tries again what failed in passing, and takes refusals and what was cut off for no text", async () => {
+    const passing = new ModelError("retry", "busy", { status: 429, overloaded: true });
+    const refused = new ModelError("refused", "no");
+    const trouble = [passing, "length", "filter", refused, passing] as const;
+    const { model, script } = paid((call) => trouble[call - 1] ?? "stop");
+    const retries = { maxRetries: 2, baseMs: 0 };
+    const { asked, texts } = await writeTextPool(model, path, { ...options, perKey: 1, retries, attempts: 8 });
+    expect(texts).toBe(9);
+    // Of the calls two brought no reply.
+    expect(asked).toBe(script.calls - 2);
+  });
+
+  it("ends at a failure for good, and keeps what there is", async () => {
+    const { model } = paid((call) => (call === 10 ? new ModelError("stop", "wrong key") : "stop"));
+    await expect(writeTextPool(model, path, options)).rejects.toThrow("wrong key");
+    expect(entries().length).toBeGreaterThan(4);
+    expect((await writeTextPool(writer(), path, options)).texts).toBe(36);
+  });
+
+  it("ends where it is interrupted, and asks for several texts at a time if it may", async () => {
+    const stop = new AbortController();
+    const { model, script } = paid((call) => {
+      if (call === 12) stop.abort();
+      return "stop";
+    });
+    const many = { ...options, signal: stop.signal, concurrency: { start: 4, max: 4 } };
+    const { stopped, texts, missing } = await writeTextPool(model, path, many);
+    expect({ stopped, sum: texts + missing }).toEqual({ stopped: "interrupted", sum: 36 });
+    expect(script.most).toBe(4);
+    expect(texts).toBe(entries().length);
+    expect(script.calls).toBeLessThan(20);
+    const whole = await writeTextPool(writer(), path, { ...options, concurrency: { max: 8 } });
+    expect(whole.texts).toBe(36);
+    const lines = entries().map((line) => JSON.parse(line).key);
+    for (const key of keys) expect(lines.filter((other) => keyName(other) === keyName(key))).toHaveLength(4);
+  });
+
+  it("lets no two calls write one file", async () => {
+    const both = await Promise.allSettled([1, 2].map(() => writeTextPool(writer(), path, options)));
+    expect(both.map(({ status }) => status).sort()).toEqual(["fulfilled", "rejected"]);
+    expect(both.find(({ status }) => status === "rejected")).toMatchObject({
+      reason: { code: "ERR_LOCKED", message: expect.stringContaining("pool.jsonl is in use") },
+    });
+    expect(entries()).toHaveLength(36);
   });
 });
 

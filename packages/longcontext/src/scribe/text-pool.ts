@@ -4,6 +4,7 @@ import type { Random } from "@llmeff/data";
 import { FormatError } from "@llmeff/native/errors";
 import { fileLines } from "../file-lines.js";
 import { pick } from "../random.js";
+import { noUsage, type UsageTotals } from "../runner/cost.js";
 import { FORMAT_NAMES } from "./formats.js";
 import { STYLE_NAMES } from "./styles.js";
 import type { TextKey } from "./text.js";
@@ -17,6 +18,8 @@ export interface PoolEntry {
   /** Who wrote it, and when (ISO 8601). */
   model: string;
   date: string;
+  /** What it took, with the replies before it that were of no use. */
+  took?: UsageTotals;
 }
 
 export const keyName = ({ format, topic, style }: TextKey): string => `${format}|${topic}|${style}`;
@@ -30,8 +33,12 @@ export function parsePoolEntry(line: string): PoolEntry | undefined {
     return undefined;
   }
   const strings = [entry?.key?.topic, entry?.tweak, entry?.text, entry?.model, entry?.date];
+  const amounts =
+    entry?.took === undefined ? [] : Object.keys(noUsage()).map((name) => entry.took?.[name as keyof UsageTotals]);
   const known = FORMAT_NAMES.includes(entry?.key?.format as never) && STYLE_NAMES.includes(entry?.key?.style as never);
-  return known && strings.every((value) => typeof value === "string") ? (entry as PoolEntry) : undefined;
+  const whole =
+    known && strings.every((value) => typeof value === "string") && amounts.every((value) => Number.isFinite(value));
+  return whole ? (entry as PoolEntry) : undefined;
 }
 
 /**

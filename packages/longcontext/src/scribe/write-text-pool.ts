@@ -1,14 +1,20 @@
-/** Has a model write the texts of a pool, one request each, into a file that survives interruption. */
+/** Has a model write the texts of a pool, a request each, into a file that survives interruption. */
 
+import { randomUUID } from "node:crypto";
 import { existsSync } from "node:fs";
-import { AppendFile } from "@llmeff/report";
+import { AppendFile, takeLock } from "@llmeff/report";
 import { GenerationError } from "../errors.js";
 import { endsInNewline, fileLines, replaceLines } from "../file-lines.js";
-import type { EvalModel } from "../models/eval-model.js";
+import type { EvalModel, GenResult, Usage } from "../models/eval-model.js";
 import { requireInteger } from "../require-integer.js";
+import { Endpoint, type EndpointOptions, SpentError } from "../runner/ask.js";
+import { type Clock, systemClock } from "../runner/clock.js";
+import type { Slot } from "../runner/concurrency.js";
+import { addUsage, costOf, noUsage, SpendingGuard, type SpendingLimits, type UsageTotals } from "../runner/cost.js";
+import { AttemptsError } from "../runner/retry.js";
 import { type Tokenizer, utf8Length } from "../tokens/tokenizer.js";
-import { DistinctTexts } from "./distinct-texts.js";
 import { withArticle } from "./frame.js";
+import { LEAST_TOKENS, MOST_TOKENS, normalise, PoolRules } from "./pool-rules.js";
 import type { TextKey } from "./text.js";
 import { keyName, type PoolEntry, parsePoolEntry } from "./text-pool.js";
 
@@ -26,7 +32,7 @@ export const TWEAKS = [
   "with much praise",
 ] as const;
 
-export interface WriteTextPoolOptions {
+export interface WriteTextPoolOptions extends EndpointOptions {
   keys: readonly TextKey[];
   /** Texts of each key. */
   perKey: number;
@@ -34,93 +40,204 @@ export interface WriteTextPoolOptions {
   tweaks?: readonly string[];
   /** Counts the 40 to 512 tokens of a text; default: four bytes a token. */
   tokenizer?: Tokenizer;
-  /** Tries for each text before the pool is given up; default 5. */
+  /** Replies that may break a rule for each text before the pool is given up; default 5. */
   attempts?: number;
+  /** Tokens for thinking, beside the 1,024 of a reply; default 0. */
+  thinkingBudget?: number;
+  /** What may be spent on this file, earlier calls included. */
+  spending?: SpendingLimits;
   /** Date of the entries; default: now. */
   date?: () => string;
+  /** Ends the call when the requests under way are answered. */
   signal?: AbortSignal;
-  onEntry?: (entry: PoolEntry) => void;
+  clock?: Clock;
+  onEntry?: (entry: PoolEntry, summary: Readonly<TextPoolSummary>) => void;
 }
 
-const LEAST_TOKENS = 40;
-const MOST_TOKENS = 512;
-const BYTES_PER_TOKEN = 4;
-const REFUSAL =
-  /\b(?:i(?:'m| am) (?:sorry|unable|not able)|i can(?:no|')t (?:help|write|assist|provide|fulfil)|as an ai\b|language model)/i;
+export interface TextPoolSummary {
+  /** Replies that this call got. */
+  asked: number;
+  /** Texts that the file holds. */
+  texts: number;
+  /** Of `keys · perKey`, how many are not there yet. */
+  missing: number;
+  /** What the texts of the file took, with the replies between them that broke a rule. */
+  usage: UsageTotals;
+  /** Why the call ended before the last text. */
+  stopped?: "spending" | "interrupted";
+}
 
-const instruction = ({ format, topic, style }: TextKey, tweak: string): string =>
-  `Write ${withArticle(format)} about ${topic} in the ${style} style, ${tweak}. Use 50 to 300 words, and invent a name and a number in the first few words. Give the text alone, without a title.`;
+/** Most tokens of a reply. A text may have half as many; what is longer is known by that for too long. */
+export const TEXT_REPLY_TOKENS = 2 * MOST_TOKENS;
 
-/** A blank line would end a reply where a chat is told as one text. */
-const normalise = (text: string): string =>
-  text
-    .trim()
-    .replace(/[ \t]+$/gm, "")
-    .replace(/\n{2,}/g, "\n");
+/** What the model is asked for a text. */
+export function textRequest({ format, topic, style }: TextKey, tweak: string): string {
+  return `Write ${withArticle(format)} about ${topic} in the ${style} style, ${tweak}. Use 50 to 300 words, and invent a name and a number in the first few words. Give the text alone, without a title.`;
+}
 
 /**
  * Fills the file up to `perKey` valid texts of every key. Each text is appended when it is there, so a stopped call is continued by the
- * next; entries that break a rule (40 to 512 tokens, no refusal, distinct from all others) are taken out and written anew.
+ * next; entries that break a rule (40 to 512 tokens, no refusal, distinct from all others) are taken out and written anew. A kill costs the requests
+ * under way, and the line that was being written.
  *
- * @returns how many texts were asked for and how many the file holds
- * @throws {GenerationError} if a key gets no valid text in `attempts` tries; what `model.generate` throws
+ * Requests are tried again, paced and limited as those of `runEvaluation`; but one at a time unless `concurrency` says more, when texts come in another order.
+ *
+ * @throws {GenerationError} if a key gets no valid text in `attempts` replies; {@link ModelError} if a request fails for good; `LockedError` if another
+ * call writes the file. What was written till then is kept
  */
 export async function writeTextPool(
-  model: Pick<EvalModel, "id" | "generate">,
+  model: EvalModel,
   path: string,
   options: WriteTextPoolOptions,
-): Promise<{ asked: number; texts: number }> {
-  const { keys, perKey, tweaks = TWEAKS, attempts = 5, date = () => new Date().toISOString(), signal } = options;
+): Promise<TextPoolSummary> {
+  const { perKey, tweaks = TWEAKS, attempts = 5, thinkingBudget = 0 } = options;
   requireInteger("writeTextPool", "perKey", perKey, 1, 10_000);
   requireInteger("writeTextPool", "attempts", attempts, 1, 100);
+  requireInteger("writeTextPool", "thinkingBudget", thinkingBudget, 0);
   requireInteger("writeTextPool", "number of tweaks", tweaks.length, 1, 10_000);
+  await using _lock = await takeLock(`${path}.lock`, path, "writeTextPool");
   const rules = new PoolRules(options.tokenizer);
   const kept = await keepValid(path, rules);
   const file = await AppendFile.open(path);
-  let asked = 0;
   try {
-    for (const key of keys) {
-      const have = kept.filter((entry) => keyName(entry.key) === keyName(key)).length;
-      for (let i = have; i < perKey; i++) {
-        const tweak = tweaks[i % tweaks.length]!;
-        const text = await firstValid(attempts, key, rules, async () => {
-          asked++;
-          const messages = [{ role: "user" as const, content: instruction(key, tweak) }];
-          const request = {
-            messages,
-            maxTokens: 2 * MOST_TOKENS,
-            temperature: 1,
-            ...(signal === undefined ? {} : { signal }),
-          };
-          return (await model.generate(request)).text;
-        });
-        const entry: PoolEntry = { key, tweak, text, model: model.id, date: date() };
-        file.append(Buffer.from(`${JSON.stringify(entry)}\n`));
-        await file.flush();
-        kept.push(entry);
-        options.onEntry?.(entry);
-      }
-    }
+    return await new Pool(model, options, rules, kept, file).fill();
   } finally {
     await file.close();
   }
-  return { asked, texts: kept.length };
 }
 
-/** What a text must be to be taken up. */
-class PoolRules {
-  readonly #texts = new DistinctTexts();
-  readonly #count: (text: string) => number;
+/** A text that is wanted. */
+interface Wanted {
+  key: TextKey;
+  tweak: string;
+}
 
-  constructor(tokenizer: Tokenizer | undefined) {
-    this.#count = tokenizer?.count ?? ((text) => Math.ceil(utf8Length(text) / BYTES_PER_TOKEN));
+class Pool {
+  readonly #options: WriteTextPoolOptions;
+  readonly #rules: PoolRules;
+  readonly #file: AppendFile;
+  readonly #endpoint: Endpoint;
+  readonly #halt = new AbortController();
+  readonly #wanted: Wanted[];
+  readonly #summary: TextPoolSummary;
+  #failure: unknown;
+
+  constructor(
+    model: EvalModel,
+    options: WriteTextPoolOptions,
+    rules: PoolRules,
+    kept: readonly PoolEntry[],
+    file: AppendFile,
+  ) {
+    const { signal, spending = {}, concurrency = { max: 1 }, clock = systemClock } = options;
+    this.#options = options;
+    this.#rules = rules;
+    this.#file = file;
+    this.#wanted = wantedTexts(options, kept);
+    const usage = noUsage();
+    for (const { took } of kept) if (took !== undefined) addTotals(usage, took);
+    this.#summary = { asked: 0, texts: kept.length, missing: this.#wanted.length, usage };
+    this.#endpoint = new Endpoint(model, { ...options, concurrency }, new SpendingGuard(spending, usage), clock);
+    const interrupt = () => {
+      this.#summary.stopped = "interrupted";
+      this.#halt.abort(signal?.reason);
+    };
+    if (signal?.aborted) interrupt();
+    else signal?.addEventListener("abort", interrupt, { once: true });
   }
 
-  accept(key: TextKey, text: string): boolean {
-    const tokens = this.#count(text);
-    if (tokens < LEAST_TOKENS || tokens > MOST_TOKENS || REFUSAL.test(text)) return false;
-    return text === normalise(text) && this.#texts.accept(keyName(key), text);
+  async fill(): Promise<TextPoolSummary> {
+    const open = new Set<Promise<void>>();
+    for (const wanted of this.#wanted) {
+      const slot = await this.#endpoint.concurrency.acquire();
+      if (this.#halt.signal.aborted) {
+        slot.release();
+        break;
+      }
+      const task: Promise<void> = this.#write(wanted, slot)
+        .catch((error: unknown) => this.#stop(error))
+        .finally(() => {
+          slot.release();
+          open.delete(task);
+        });
+      open.add(task);
+    }
+    await Promise.all(open);
+    if (this.#failure !== undefined) throw this.#failure;
+    return this.#summary;
   }
+
+  #stop(error: unknown): void {
+    if (this.#halt.signal.aborted) return;
+    if (error instanceof SpentError) this.#summary.stopped = "spending";
+    else this.#failure = error instanceof AttemptsError ? error.failure : error;
+    this.#halt.abort(error);
+  }
+
+  async #write({ key, tweak }: Wanted, slot: Slot): Promise<void> {
+    const { attempts = 5, date = () => new Date().toISOString(), onEntry } = this.#options;
+    const took = noUsage();
+    for (let attempt = 0; attempt < attempts; attempt++) {
+      if (attempt > 0 && this.#halt.signal.aborted) return;
+      const text = await this.#ask(textRequest(key, tweak), slot, took);
+      if (text === undefined || !this.#rules.accept(key, text)) continue;
+      const entry: PoolEntry = { key, tweak, text, model: this.#endpoint.model.id, date: date(), took };
+      this.#file.append(Buffer.from(`${JSON.stringify(entry)}\n`));
+      await this.#file.flush();
+      this.#summary.texts++;
+      this.#summary.missing--;
+      onEntry?.(entry, this.#summary);
+      return;
+    }
+    throw new GenerationError(
+      `[writeTextPool] the model gave no valid ${key.format} about ${key.topic} in ${attempts} tries. Texts need ${LEAST_TOKENS} to ${MOST_TOKENS} tokens and must differ from each other; what was written so far is kept.`,
+    );
+  }
+
+  /** A reply as a text would have it; undefined for a refusal, and for one that was cut off. */
+  async #ask(content: string, slot: Slot, took: UsageTotals): Promise<string | undefined> {
+    const request = {
+      messages: [{ role: "user" as const, content }],
+      maxTokens: TEXT_REPLY_TOKENS + (this.#options.thinkingBudget ?? 0),
+      temperature: 1,
+      // Another for every reply wanted: the same would bring the same text again.
+      idempotencyKey: randomUUID(),
+    };
+    // No tokenizer makes more tokens of a text than it has bytes.
+    const promptTokens = utf8Length(content);
+    const measure = (result: GenResult) => result.usage ?? measured(content, result);
+    try {
+      const { value } = await this.#endpoint.ask(request, promptTokens, measure, slot, this.#halt.signal);
+      this.#summary.asked++;
+      const usage = measure(value);
+      for (const totals of [took, this.#summary.usage]) addUsage(totals, usage, costOf(usage, this.#endpoint.prices));
+      return value.finish === "stop" ? normalise(value.text) : undefined;
+    } catch (error) {
+      if (!(error instanceof AttemptsError) || error.failure.kind !== "refused") throw error;
+      this.#summary.asked++;
+      return undefined;
+    }
+  }
+}
+
+function wantedTexts({ keys, perKey, tweaks = TWEAKS }: WriteTextPoolOptions, kept: readonly PoolEntry[]): Wanted[] {
+  return keys.flatMap((key) => {
+    const have = kept.filter((entry) => keyName(entry.key) === keyName(key)).length;
+    return Array.from({ length: Math.max(0, perKey - have) }, (_, i) => ({
+      key,
+      tweak: tweaks[(have + i) % tweaks.length]!,
+    }));
+  });
+}
+
+/** Usage of a reply whose endpoint tells none, at four bytes a token. */
+function measured(content: string, { text, reasoning = "" }: GenResult): Usage {
+  const tokens = (written: string) => Math.ceil(utf8Length(written) / 4);
+  return { promptTokens: tokens(content), completionTokens: tokens(`${reasoning}${text}`) };
+}
+
+function addTotals(totals: UsageTotals, more: UsageTotals): void {
+  for (const name of Object.keys(totals) as (keyof UsageTotals)[]) totals[name] += more[name];
 }
 
 /** The valid entries of the file, which holds nothing else afterwards; a torn last line is a line that is no entry. */
@@ -140,19 +257,4 @@ async function keepValid(path: string, rules: PoolRules): Promise<PoolEntry[]> {
     );
   }
   return kept;
-}
-
-async function firstValid(
-  attempts: number,
-  key: TextKey,
-  rules: PoolRules,
-  ask: () => Promise<string>,
-): Promise<string> {
-  for (let attempt = 0; attempt < attempts; attempt++) {
-    const text = normalise(await ask());
-    if (rules.accept(key, text)) return text;
-  }
-  throw new GenerationError(
-    `[writeTextPool] the model gave no valid ${key.format} about ${key.topic} in ${attempts} tries. Texts need ${LEAST_TOKENS} to ${MOST_TOKENS} tokens and must differ from each other; what was written so far is kept.`,
-  );
 }

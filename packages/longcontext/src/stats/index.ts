@@ -15,6 +15,7 @@ export {
   type RulerAverages,
   rulerAverages,
 } from "./length-summary.js";
+export { type GdmMrcrBuckets, gdmMrcrBuckets, type MrcrBuckets, openAiMrcrBins } from "./mrcr-buckets.js";
 export { cumulativeNll, type NllBin, type NllPoint, nllBins, nllCurve } from "./nll-curve.js";
 export {
   aboveFloor,

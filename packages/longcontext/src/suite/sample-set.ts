@@ -5,6 +5,7 @@ import { writeFileAtomic } from "@llmeff/report";
 import { fileLines, replaceLines } from "../file-lines.js";
 import { canonicalJson, sha256 } from "../runner/identity.js";
 import { GENERATOR_VERSION, SAMPLE_SCHEMA, type Sample, TASK_NAMES } from "../sample.js";
+import type { TextSource } from "../scribe/text-source.js";
 import type { Overhead } from "../tokens/budget.js";
 import type { Tokenizer } from "../tokens/tokenizer.js";
 import { tasksNamed } from "./tasks.js";
@@ -20,6 +21,8 @@ export interface SetSpec {
   thinkingBudget?: number;
   /** A text of the user's for needles in prose. */
   haystack?: { readonly name: string; readonly text: string };
+  /** The replies of MRCR's chats (`readTextPool`). */
+  texts?: TextSource;
 }
 
 export interface SetTokens {
@@ -29,7 +32,7 @@ export interface SetTokens {
 
 /** The samples of a set: task by task, and within it by length, so that shared prompt prefixes stand together. */
 export function* generateSet(spec: SetSpec, { tokenizer, overhead }: SetTokens): Generator<Sample> {
-  const { lengths, count, seed, thinkingBudget = 0, haystack } = spec;
+  const { lengths, count, seed, thinkingBudget = 0, haystack, texts } = spec;
   for (const [name, value] of [["count", count], ...lengths.map((length) => ["lengths", length])] as [
     string,
     number,
@@ -41,7 +44,8 @@ export function* generateSet(spec: SetSpec, { tokenizer, overhead }: SetTokens):
   for (const task of tasksNamed(spec.tasks)) {
     for (const maxTokens of lengths) {
       const counting = { tokenizer, ...(overhead === undefined ? {} : { overhead }) };
-      yield* task.samples({ seed, count, maxTokens, thinkingBudget, ...counting, ...(haystack && { haystack }) });
+      const given = { ...(haystack && { haystack }), ...(texts && { texts }) };
+      yield* task.samples({ seed, count, maxTokens, thinkingBudget, ...counting, ...given });
     }
   }
 }
@@ -65,10 +69,16 @@ export function summaryPath(path: string): string {
 }
 
 export function originOf(spec: SetSpec, { tokenizer }: SetTokens): Record<string, unknown> {
-  const { haystack, ...rest } = spec;
-  // Of a text its hash alone: it may be long.
+  const { haystack, texts, ...rest } = spec;
+  // Of texts a hash alone: they may be long.
   const text = haystack && { haystack: { name: haystack.name, sha256: sha256(haystack.text) } };
-  return { ...rest, ...text, tokenizer: tokenizer.id, generatorVersion: GENERATOR_VERSION };
+  return {
+    ...rest,
+    ...text,
+    ...(texts && { texts: texts.id }),
+    tokenizer: tokenizer.id,
+    generatorVersion: GENERATOR_VERSION,
+  };
 }
 
 /**

@@ -1,6 +1,7 @@
 /** The tasks by the names that the command line knows. */
 import { OptionError } from "@llmeff/native/errors";
 import type { Sample } from "../sample.js";
+import type { TextSource } from "../scribe/text-source.js";
 import { CONDITIONS, type Condition } from "../tasks/conlang/book.js";
 import { conlang } from "../tasks/conlang/conlang.js";
 import { longestIclSample } from "../tasks/conlang/icl-scaling.js";
@@ -21,6 +22,8 @@ export interface TaskOptions extends Omit<SampleOptions, "index"> {
   count: number;
   /** A text of the user's in which needles in prose are hidden; default generated prose. */
   haystack?: Haystack;
+  /** The replies of MRCR's chats; default templates. */
+  texts?: TextSource;
 }
 
 export interface EvalTask {
@@ -38,7 +41,7 @@ function task(name: string, about: string, make: (options: SampleOptions) => Sam
   return {
     name,
     about,
-    *samples({ count, haystack: _, ...options }) {
+    *samples({ count, haystack: _, texts: __, ...options }) {
       for (let index = 0; index < count; index++) yield make({ ...options, index });
     },
   };
@@ -70,7 +73,7 @@ const grid: EvalTask = {
   name: "niah_grid",
   about: `one needle at ${GRID_DEPTHS} depths: the heat map`,
   times: GRID_DEPTHS,
-  *samples({ count, haystack, ...options }) {
+  *samples({ count, haystack, texts: _, ...options }) {
     for (const depth of needleDepths(GRID_DEPTHS)) {
       for (let index = 0; index < count; index++) {
         yield niah({ ...options, index }, { placement: { adjacent: depth / 100 }, ...(haystack && { haystack }) });
@@ -86,7 +89,7 @@ const pairs: EvalTask = {
   name: "conlang_pairs",
   about: "from as many sentence pairs as fit, 1 to 4096: in-context learning",
   times: PAIR_DRAWS,
-  *samples({ count, haystack: _, ...options }) {
+  *samples({ count, haystack: _, texts: __, ...options }) {
     for (let index = 0; index < count; index++) {
       for (let draw = 0; draw < PAIR_DRAWS; draw++) yield longestIclSample({ ...options, index }, { draw });
     }
@@ -98,10 +101,22 @@ function needleTask(variant: NiahVariant): EvalTask {
   return {
     name: variant,
     about: needles[variant],
-    *samples({ count, haystack, ...options }) {
+    *samples({ count, haystack, texts: _, ...options }) {
       const own = haystack !== undefined && NIAH_VARIANTS[variant].haystack === "prose" ? { haystack } : {};
       const params: NiahParams = { variant, ...own };
       for (let index = 0; index < count; index++) yield niah({ ...options, index }, params);
+    },
+  };
+}
+
+function mrcrTask(needles: 2 | 4 | 8): EvalTask {
+  return {
+    name: `mrcr_${needles}`,
+    about: `copy one of ${needles} like replies of a long chat (MRCR)`,
+    *samples({ count, haystack: _, texts, ...options }) {
+      for (let index = 0; index < count; index++) {
+        yield mrcr({ ...options, index }, { needles, ...(texts === undefined ? {} : { texts }) });
+      }
     },
   };
 }
@@ -110,11 +125,7 @@ export const TASKS: readonly EvalTask[] = [
   task("latent_list", "what a long Python program leaves in a list (Michelangelo)", (options) => latentList(options)),
   grid,
   ...Object.keys(NIAH_VARIANTS).map((variant) => needleTask(variant as NiahVariant)),
-  ...([2, 4, 8] as const).map((needles) =>
-    task(`mrcr_${needles}`, `copy one of ${needles} like replies of a long chat (MRCR)`, (options) =>
-      mrcr(options, { needles }),
-    ),
-  ),
+  ...([2, 4, 8] as const).map(mrcrTask),
   task("idk", "whether a model says that the text doesn't tell (Michelangelo)", (options) => idk(options)),
   ...CONDITIONS.map((condition) =>
     task(`conlang_${condition}`, `translation of a made-up language, ${books[condition]}`, (options) =>

@@ -44,8 +44,21 @@ describe("readDocuments", () => {
   it("reads records, packed or not, and leaves out what has no word", async () => {
     await writeFile(place.path("some.jsonl.gz"), gzipSync(jsonl));
     await writeFile(place.path("some.ndjson"), jsonl);
-    for (const name of ["some.jsonl.gz", "some.ndjson"])
+    await writeFile(place.path("some.json"), jsonl);
+    await writeFile(place.path("some.json.gz"), gzipSync(jsonl));
+    for (const name of ["some.jsonl.gz", "some.ndjson", "some.json", "some.json.gz"])
       expect(await listed(readDocuments(place.path(name), { field: "body" }))).toEqual(["one", "two", "three"]);
+  });
+
+  it.each([
+    ["an array", JSON.stringify(records, null, 2), "array"],
+    ["an array on one line", JSON.stringify(records), "array"],
+    ["an object", JSON.stringify({ records }, null, 2), "object"],
+  ])("doesn't take %s for a text, but says how it becomes lines", async (_, content, what) => {
+    await writeFile(place.path("all.json"), content);
+    await expect(listed(readDocuments(place.path("all.json"), { field: "body" }))).rejects.toThrow(
+      new RegExp(`all\\.json, line 1.*If the file is one ${what}, write its records as lines first: jq -c`),
+    );
   });
 });
 

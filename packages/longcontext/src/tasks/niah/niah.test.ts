@@ -81,6 +81,7 @@ describe("needleGrid", () => {
     const first = samples.filter(({ index }) => index === 0);
     expect(new Set(first.map(({ target }) => target[0])).size).toBe(1);
     for (const [i, depth] of [0, 50, 100, 0, 50, 100].entries()) {
+      expect(first[i]!.meta.askedDepth).toBe(depth);
       // A line of prose has up to 300 bytes, 8 % of the shorter budget.
       expect(Math.abs(first[i]!.meta.depths[0]! - depth)).toBeLessThan(8);
     }

@@ -69,6 +69,8 @@ export interface NiahMeta extends SampleMeta {
   needles: [string, string][];
   /** Depth of each of them in percent. */
   depths: number[];
+  /** Where one depth was asked for, in percent. The needle stands between two units of filler, so that `depths` tells another in a short context. */
+  askedDepth?: number;
 }
 
 const MOST_KEYS = 10_000;
@@ -138,6 +140,7 @@ export function niah(options: SampleOptions, params: NiahParams = {}): Sample<st
       },
     ],
     meta: ({ selection }) => ({
+      ...askedDepth(placement),
       variant,
       haystack: name,
       queries,
@@ -145,6 +148,12 @@ export function niah(options: SampleOptions, params: NiahParams = {}): Sample<st
       depths: context.depths(selection, tokenizer),
     }),
   }) as Sample<string[], NiahMeta>;
+}
+
+function askedDepth(placement: Placement): Pick<NiahMeta, "askedDepth"> {
+  if (typeof placement === "string") return {};
+  const depths = "adjacent" in placement ? [placement.adjacent] : placement.depths;
+  return depths.length === 1 ? { askedDepth: 100 * depths[0]! } : {};
 }
 
 /** The stream without the strings that the haystack holds already. */
