@@ -125,7 +125,7 @@ export async function runResult(place: Workplace, run: string) {
   const values = (tensors: typeof params) =>
     Object.entries(tensors).map(([name, tensor]) => [name, Array.from(tensor.dataSync())]);
   const records = (await readMetrics(place.path("runs", run, "metrics.jsonl"))).map((record) => {
-    const { seconds: _, tokensPerSecond: __, ...rest } = record;
+    const { seconds: _, tokensPerSecond: __, mfu: ___, ...rest } = record;
     return rest;
   });
   return { step: found!.step, params: values(params), optimizer: values(optimizer.tensors), records };
