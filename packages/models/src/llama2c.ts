@@ -21,7 +21,7 @@ import {
   writeDurably,
 } from "@llmeff/tensor";
 import type { ResolvedConfig } from "./config.js";
-import { checkParameters, type Parameters, parameterSpecs, placedTogether } from "./parameters.js";
+import { checkParameters, type Parameters, parameterSpecs } from "./parameters.js";
 import { Transformer } from "./transformer.js";
 
 const headerBytes = 28;
@@ -129,8 +129,7 @@ export async function loadLlama2c(path: string, options: { device?: DeviceChoice
   for (const name of before) take(name);
   at += tables;
   for (const name of after) take(name);
-  const params = Object.fromEntries([...shapes.keys()].map((name) => [name, made[name]!]));
-  return { model, params: placedTogether(config, params) };
+  return { model, params: Object.fromEntries([...shapes.keys()].map((name) => [name, made[name]!])) };
 }
 
 /** Fields in which a model of the format must be as every other. */

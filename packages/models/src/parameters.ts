@@ -1,15 +1,12 @@
 import {
-  concat,
   type DeviceChoice,
   type DType,
-  itemSize,
   keep,
   mul,
   OptionError,
   ones,
   randomNormal,
   scope,
-  split,
   type Tensor,
   zeros,
 } from "@llmeff/tensor";
@@ -163,55 +160,6 @@ function activeShare({ numExperts, topK, choice, capacityFactor = 1 }: ResolvedE
   return Math.min(1, (topK * (choice === "expert" ? capacityFactor : 1)) / numExperts);
 }
 
-/** Bytes that matrices in one memory begin at multiples of, to be read as fast as those with a memory of their own. */
-const alignment = 256;
-
-/** Names of the matrices, by groups, that are multiplied by the same input and without biases. */
-function multipliedTogether(config: ResolvedConfig): string[][] {
-  const gated = isGated(config) && !config.feedForwardBias;
-  const weights = (at: string, names: readonly string[]) => names.map((name) => `${at}.${name}_proj.weight`);
-  return config.layers.flatMap(({ kind }, index) => {
-    const at = layerPrefix(index);
-    const heads = kind === "simplicial" ? ["q", "k", "k2", "v", "v2"] : ["q", "k", "v"];
-    const experts = expertsOf(config, index);
-    const dense = experts === undefined ? [`${at}.mlp`] : experts.sharedDim > 0 ? [`${at}.mlp.shared_expert`] : [];
-    return [
-      ...(attentionBiases(config).inputs ? [] : [weights(`${at}.self_attn`, heads)]),
-      ...(gated ? dense.map((mlp) => weights(mlp, ["gate", "up"])) : []),
-    ];
-  });
-}
-
-/**
- * The parameters, with the matrices that are multiplied by the same input behind each other in memory: products of many rows take them for one
- * matrix and need not copy them to one place first. They are moved there; those given are freed.
- */
-export function placedTogether(config: ResolvedConfig, params: Parameters): Parameters {
-  const placed = { ...params };
-  try {
-    for (const names of multipliedTogether(config)) {
-      const matrices = names.map((name) => placed[name]!);
-      if (matrices.some(({ dtype, size }) => (size * itemSize(dtype)) % alignment !== 0)) continue;
-      const parts = keep(
-        scope(() =>
-          split(
-            concat(matrices),
-            matrices.map(({ shape }) => shape[0]!),
-          ),
-        ),
-      );
-      for (const [i, name] of names.entries()) {
-        placed[name] = parts[i]!;
-        matrices[i]!.dispose();
-      }
-    }
-    return placed;
-  } catch (error) {
-    for (const param of Object.values(placed)) param.dispose();
-    throw error;
-  }
-}
-
 /** Standard deviation that a matrix begins with. */
 function deviation(config: ResolvedConfig, { shape, init }: ParameterSpec): number {
   const { initStd, numLayers, zeroInitResidual, mup } = config;
@@ -241,7 +189,7 @@ export function initParameters(
       keep(scope(() => mul(randomNormal({ seed, stream }, shape, { device }), std).astype(dtype))),
     ] as const;
   });
-  return placedTogether(config, Object.fromEntries(entries));
+  return Object.fromEntries(entries);
 }
 
 /** What the learning rate of each parameter is multiplied by under muP with Adam: `baseWidth / dModel` for hidden matrices, else 1. */

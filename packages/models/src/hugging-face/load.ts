@@ -11,7 +11,7 @@ import {
   scope,
   type Tensor,
 } from "@llmeff/tensor";
-import { type Parameters, placedTogether } from "../parameters.js";
+import type { Parameters } from "../parameters.js";
 import { Transformer } from "../transformer.js";
 import { CheckpointError, type TensorDifferences } from "./checkpoint-error.js";
 import { CheckpointFiles, readJson, readJsonIfThere } from "./checkpoint-files.js";
@@ -165,8 +165,7 @@ function inOrder(model: Transformer, params: Parameters): Parameters {
 
 /**
  * Reads a folder of a Llama, Mistral, Qwen2, Qwen3, Mixtral, Gemma 2 or GPT-2 checkpoint: `config.json` (of transformers 4 or 5), and
- * `model.safetensors` or the files that `model.safetensors.index.json` names. Beside the parameters, memory holds one tensor of the file, or projections
- * of one layer while they are laid together.
+ * `model.safetensors` or the files that `model.safetensors.index.json` names. Beside the parameters, memory holds one tensor of the file.
  *
  * @throws {CheckpointError} with every missing, unexpected and misshapen tensor, before any is read
  * @throws {FormatError} for an unknown architecture, kind of rotary scaling or activation, integers for weights, or a damaged file
@@ -192,8 +191,7 @@ export async function loadHuggingFace(folder: string, options: LoadHuggingFaceOp
   const differences = compare(family, mappings, files, model.config.tieEmbeddings);
   if (Object.values(differences).some((list) => list.length > 0)) throw new CheckpointError(folder, differences);
   const stored = commonDType(folder, mappings, files);
-  const read = await readParameters(mappings, files, dtype ?? stored, options.device);
-  const params = placedTogether(model.config, inOrder(model, read));
+  const params = inOrder(model, await readParameters(mappings, files, dtype ?? stored, options.device));
   return {
     model,
     params,

@@ -4,14 +4,12 @@ import { scope } from "../scope.js";
 import { formatShape, normalizeAxis, sameShape } from "../shape.js";
 import { Tensor } from "../tensor.js";
 import { checkTensor } from "./arguments.js";
-import { joined, sliceView } from "./slice.js";
+import { sliceView } from "./slice.js";
 import { unsqueeze } from "./views.js";
 
-const concatOp = defineOp<{ axis: number; mayShare: boolean }>({
+const concatOp = defineOp<number>({
   name: "concat",
-  forward(_context, inputs, { axis, mayShare }) {
-    const whole = mayShare ? joined(inputs, axis) : undefined;
-    if (whole !== undefined) return whole;
+  forward(_context, inputs, axis) {
     const total = inputs.reduce((n, x) => n + x.shape[axis]!, 0);
     const out = Tensor.allocate(inputs[0]!.dtype, inputs[0]!.shape.with(axis, total));
     let start = 0;
@@ -22,7 +20,7 @@ const concatOp = defineOp<{ axis: number; mayShare: boolean }>({
     }
     return out;
   },
-  backward({ needs, shapes, options: { axis } }, dout) {
+  backward({ needs, shapes, options: axis }, dout) {
     let start = 0;
     return shapes.map((shape, i) => {
       const first = start;
@@ -47,15 +45,7 @@ export function concat(tensors: readonly Tensor[], axis = 0): Tensor {
       );
     }
   }
-  return concatOp(tensors, { axis: along, mayShare: false });
-}
-
-/**
- * `concat` of matrices of one dtype and width, for who only reads the result: where they lie behind each other already, it is their own memory.
- * @internal
- */
-export function stacked(matrices: readonly Tensor[]): Tensor {
-  return concatOp(matrices, { axis: 0, mayShare: true });
+  return concatOp(tensors, along);
 }
 
 /**

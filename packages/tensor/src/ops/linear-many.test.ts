@@ -76,23 +76,6 @@ describe("linearMany", () => {
     expect(calls.addAll).toBeUndefined();
   });
 
-  it("copies no weights that are parts of one array, with the results and gradients of any others", () => {
-    const whole = normal(1, [12, 9]);
-    const together = t.split(whole, [5, 4, 3]);
-    const apart = together.map((part) => part.clone());
-    const [x, scale] = [normal(2, [300, 9]), normal(3, [300, 12])];
-    const run = (weights: readonly Tensor[]) => {
-      const loss = (p: readonly Tensor[]) => t.concat(linearMany(x, p), 1).mul(scale).sum();
-      return valueAndGrad(loss, weights);
-    };
-    const { ops } = profile(() => linearMany(x, together));
-    expect(ops.map(({ op }) => op)).toEqual(["matmulTransposed"]);
-    const [one, other] = [run(together), run(apart)];
-    expect(one.value.dataSync()).toEqual(other.value.dataSync());
-    for (const [i, grad] of one.grads.entries()) expect(grad.dataSync()).toEqual(other.grads[i]!.dataSync());
-    expect(t.concat(together).dataSync()).toEqual(whole.dataSync());
-  });
-
   it("gives gradients that may be changed in place", () => {
     const weights = [normal(1, [4, 3]), normal(2, [4, 3])];
     const { grads } = valueAndGrad((p) => {

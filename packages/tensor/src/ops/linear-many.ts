@@ -7,7 +7,7 @@ import { currentTape } from "../tape.js";
 import { Tensor } from "../tensor.js";
 import { checkFloating, contiguous, leadingSize, rows } from "./arguments.js";
 import { add } from "./binary.js";
-import { stacked } from "./concat.js";
+import { concat } from "./concat.js";
 import { linear } from "./linear.js";
 import { type RmsNormOptions, rmsNorm, settingsOf } from "./rms-norm.js";
 import { split } from "./slice.js";
@@ -64,7 +64,7 @@ function products(x: Tensor, weights: readonly Tensor[], norm: RmsNormOfInput | 
 /**
  * Several fully connected layers of one input, `x · weights[i]ᵀ`, as one product: of many rows its tiles fill the machine better, and the
  * gradient of `x` needs no sum over the layers. The results are the parts of one array, views with gaps between their rows; where their
- * gradients lie side by side again, as those of `attention` and `swiglu` do, nothing is copied. Nor are weights that are `split` of one array.
+ * gradients lie side by side again, as those of `attention` and `swiglu` do, nothing is copied.
  *
  * @param x - `[…, I]`
  * @param weights - `[Oᵢ, I]` each
@@ -97,7 +97,7 @@ export function linearMany<W extends readonly Tensor[]>(
     few || together
       ? scope(() => {
           const sizes = weights.map((weight) => weight.shape[0]!);
-          return split(few ? products(x, weights, norm) : linear(x, stacked(weights)), sizes, -1);
+          return split(few ? products(x, weights, norm) : linear(x, concat(weights)), sizes, -1);
         })
       : weights.map((weight) => linear(x, weight));
   return results as { [K in keyof W]: Tensor };
