@@ -1,4 +1,4 @@
-import { memory, scope, tensor } from "@llmeff/tensor";
+import { full, memory, scope, tensor } from "@llmeff/tensor";
 import { describe, expect, it } from "vitest";
 import { expectSame } from "../test/expect-same.js";
 import { smallConfig } from "../test/small-config.js";
@@ -37,6 +37,13 @@ describe.each(Object.entries(variants))("KvCache of layers with %s", (_name, var
     }
     return [pass(cache, tail.subarray(0, 2)), pass(cache, tail.subarray(2))];
   };
+
+  it("gives the same scores, whatever its memory held before", () => {
+    const wanted = expected([9, 1, 20], ids(7, 3));
+    // Memory of all sizes that a cache may take, which is taken again as it was left.
+    for (let size = 16; size <= 2 ** 16; size *= 2) full([size], Number.NaN).dispose();
+    expectSame(expected([9, 1, 20], ids(7, 3)), wanted);
+  });
 
   it.each([
     [[9], 1],
