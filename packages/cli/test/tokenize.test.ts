@@ -152,6 +152,23 @@ describe("llmeff tokenize", () => {
     expect(await place.read("corpus.unfinished")).toBe("a file");
   });
 
+  it("leaves a lock file of another program beside the folder alone", async () => {
+    const argv = ["tokenize", "en.jsonl", "--tokenizer", "byte", "--out", "poetry", "--valid-fraction", "0.2"];
+    await place.write("poetry.lock", "[[package]]");
+    await place.write("poetry.unfinished.lock", "mine");
+    expect(await place.run(argv)).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(
+        /\[tokenize\] \S+poetry\.unfinished\.lock is in the way: expected a lock of \S+poetry, /,
+      ),
+    });
+    expect(await place.read("poetry.unfinished.lock")).toBe("mine");
+    await rm(place.path("poetry.unfinished.lock"));
+    expect(await place.run(argv)).toMatchObject({ code: 0 });
+    expect(await place.read("poetry.lock")).toBe("[[package]]");
+    expect((await readdir(place.folder)).sort()).toEqual(["en.jsonl", "poetry", "poetry.lock"]);
+  });
+
   it.each([
     [["--split", "kept,held"], "--split: text files have no fields"],
     [["--field", "body"], "--field: text files have no fields"],

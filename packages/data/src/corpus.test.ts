@@ -138,6 +138,28 @@ describe("streamJsonl", () => {
     );
     await expect(records(path)).rejects.toThrow(FormatError);
   });
+
+  it.each([
+    ["[", [{ text: "one" }], "array", "jq -c '.[]' FILE > FILE.jsonl."],
+    [
+      "{",
+      { list: [{ text: "one" }] },
+      "object",
+      "jq -c '.FIELD[]' FILE > FILE.jsonl, where FIELD is the name of the array",
+    ],
+  ])("says how a file that begins with %s becomes lines, also behind empty ones", async (_, value, kind, command) => {
+    for (const before of ["", "\n", "\r\n  \n", "\uFEFF\n"]) {
+      const path = await file(before + JSON.stringify(value, null, 2), "json");
+      await expect(records(path)).rejects.toThrow(
+        `If the file is one ${kind}, write its records as lines first: ${command}`,
+      );
+    }
+  });
+
+  it("says nothing of the kind of what follows a record", async () => {
+    const path = await file(`${lines[0]}\n{\n`, "jsonl");
+    await expect(records(path)).rejects.toThrow(/, line 2 is not JSON: (?!.*If the file)/);
+  });
 });
 
 describe("encodeCorpus", () => {

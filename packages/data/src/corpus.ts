@@ -73,10 +73,12 @@ export async function readText(path: string, options: ReadOptions = {}): Promise
 export async function* streamJsonl(path: string, options: JsonlOptions = {}): AsyncGenerator<JsonlRecord> {
   const { field = "text", split, splitField = "split", signal } = options;
   const decode = lineDecoder("streamJsonl", path);
+  let first = true;
   for await (const block of lineBlocks("streamJsonl", path, signal)) {
     let { line } = block;
     for (const source of decode(block).split("\n")) {
-      const record = source.trim() === "" ? undefined : parseRecord(path, line, source);
+      const record = source.trim() === "" ? undefined : parseRecord(path, line, source, first);
+      if (record !== undefined) first = false;
       if (record !== undefined && (split === undefined || record[splitField] === split)) {
         yield { text: requireText(path, line, record, field), line, record };
       }
@@ -201,29 +203,32 @@ function countNewlines(bytes: Uint8Array): number {
   return count;
 }
 
-function parseRecord(path: string, line: number, source: string): JsonObject {
+/** @param first - whether no record came before */
+function parseRecord(path: string, line: number, source: string, first: boolean): JsonObject {
   let record: unknown;
   try {
     record = JSON.parse(source);
   } catch (cause) {
     throw new FormatError(
-      `[streamJsonl] ${path}, line ${line} is not JSON: ${(cause as Error).message}.${adviceFor(line, source)}`,
+      `[streamJsonl] ${path}, line ${line} is not JSON: ${(cause as Error).message}.${first ? adviceFor(source) : ""}`,
       { cause },
     );
   }
   if (typeof record !== "object" || record === null || Array.isArray(record)) {
     throw new FormatError(
-      `[streamJsonl] ${path}, line ${line}: each line must be an object; received ${source.slice(0, 60)}.${adviceFor(line, source)}`,
+      `[streamJsonl] ${path}, line ${line}: each line must be an object; received ${source.slice(0, 60)}.${first ? adviceFor(source) : ""}`,
     );
   }
   return record as JsonObject;
 }
 
-/** Where a file may be one JSON value over many lines. */
-function adviceFor(line: number, source: string): string {
-  const begins = line === 1 ? /^\s*([[{])/.exec(source)?.[1] : undefined;
+/** What to do if a file that begins like this is one JSON value over many lines. */
+function adviceFor(source: string): string {
+  const begins = /^\s*([[{])/.exec(source)?.[1];
   if (begins === undefined) return "";
-  return ` If the file is one ${begins === "[" ? "array" : "object"}, write its records as lines first: jq -c '.[]' FILE > FILE.jsonl.`;
+  const [kind, records, hint] =
+    begins === "[" ? ["array", ".[]", ""] : ["object", ".FIELD[]", ", where FIELD is the name of the array of records"];
+  return ` If the file is one ${kind}, write its records as lines first: jq -c '${records}' FILE > FILE.jsonl${hint}.`;
 }
 
 function requireText(path: string, line: number, record: JsonObject, field: string): string {

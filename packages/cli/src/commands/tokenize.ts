@@ -44,7 +44,7 @@ export async function tokenizeCommand(
   const unfinished = `${folder}.unfinished`;
   await makeFolder(dirname(folder));
   // Beside the folder, which must not be there: the second writer would clear what the first is writing.
-  await using _lock = await takeLock(`${folder}.lock`, folder, "tokenize");
+  await using _lock = await takeLock(`${unfinished}.lock`, folder, "tokenize");
   if (existsSync(folder)) throw isThere(folder);
   await removeUnfinished(unfinished);
   try {
