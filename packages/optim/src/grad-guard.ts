@@ -134,8 +134,11 @@ export class GradGuard<P extends Parameter> {
 /** Refuses a norm that can't be one, or that the replays of a captured step would have in common. @internal */
 export function refuseKnownNorm(where: string, gradNorm: number | undefined): void {
   if (gradNorm === undefined) return;
-  if (typeof gradNorm !== "number" || gradNorm < 0)
-    throw new OptionError(`[${where}.step] gradNorm must be a number of at least 0; received ${String(gradNorm)}.`);
+  if (typeof gradNorm !== "number" || gradNorm < 0) {
+    throw new OptionError(
+      `[${where}.step] gradNorm must be a number of at least 0, or NaN as that of gradients that aren't finite; received ${String(gradNorm)}.`,
+    );
+  }
   if (isCapturing()) {
     throw new OptionError(
       `[${where}.step] every replay of a captured step would take its gradients to have the norm ${gradNorm}; leave gradNorm out.`,

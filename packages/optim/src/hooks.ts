@@ -5,7 +5,7 @@ import { hostEffect } from "@llmeff/tensor";
 import { refusePromise } from "./check.js";
 import type { Parameter } from "./storage.js";
 
-/** Sees the gradients of a step before anything is checked or measured; what it returns, if anything, takes their place. */
+/** Sees the gradients of a step, which it may change in place, before anything is checked or measured; what it returns, if anything, takes their place. */
 export type BeforeStep<P extends Parameter> = (
   grads: Readonly<Record<string, P>>,
 ) => // biome-ignore lint/suspicious/noConfusingVoidType: a hook that only looks returns nothing.
@@ -34,6 +34,11 @@ export class StepHooks<P extends Parameter> {
    */
   afterStep(hook: () => void): () => void {
     return added(this.#after, hook);
+  }
+
+  /** Whether some hook sees the gradients of the next step, which it may also change in place. @internal */
+  get seesGrads(): boolean {
+    return this.#before.length > 0;
   }
 
   /** @internal */

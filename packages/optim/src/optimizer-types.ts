@@ -13,7 +13,8 @@ import type { Parameter, Storage } from "./storage.js";
 export interface StepOptions {
   /**
    * Global norm of all gradients given, where it was measured already, as for the overflow of a scaled loss: it isn't measured again for `maxGradNorm` and
-   * `nonFinite`. Not in a captured step, whose replays would all have this one. Passed over where a hook or a frozen parameter makes the step's gradients others.
+   * `nonFinite`. NaN or `Infinity` is that of gradients which aren't finite: such a step changes nothing. Not in a captured step, whose replays would all
+   * have this one. Passed over where there is a `beforeStep` hook, which may change gradients also in place, or a gradient of a frozen parameter.
    */
   gradNorm?: number | undefined;
 }

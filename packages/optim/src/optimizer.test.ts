@@ -1,5 +1,5 @@
 import { DTypeError, FormatError, OptionError, ShapeError } from "@llmeff/native";
-import { type Tensor, tensor, zeros } from "@llmeff/tensor";
+import { copyInto, mul, scope, type Tensor, tensor, zeros } from "@llmeff/tensor";
 import { describe, expect, it } from "vitest";
 import { AdamW, SGD, Sonew, vectors, warmup } from "./index.js";
 
@@ -46,6 +46,22 @@ describe("fused optimizers", () => {
       expect(() => told.optimizer.step(grads, { gradNorm })).toThrow(/gradNorm must be a number of at least 0/);
     }
     expect(told.p).toEqual(measured.p);
+    told.optimizer.step(grads, { gradNorm: Number.NaN });
+    expect(told.p).toEqual(measured.p);
+    expect([await told.optimizer.gradNorm(), told.optimizer.stepCount]).toEqual([Number.NaN, 2]);
+  });
+
+  it("measure the norm of gradients that a hook has changed in place, whatever norm they are given", async () => {
+    const of = (value: number) => tensor(Float32Array.of(value), { device: "cpu" });
+    const p = { a: of(1), b: of(1) };
+    const optimizer = new SGD(p, { learningRate: 1, maxGradNorm: 1 });
+    const remove = optimizer.hooks.beforeStep((grads) => {
+      remove();
+      for (const grad of Object.values(grads)) scope(() => copyInto(grad, mul(grad, 0.1)));
+    });
+    optimizer.step({ a: of(3), b: of(4) }, { gradNorm: 5 });
+    expect(await optimizer.gradNorm()).toBeCloseTo(0.5, 6);
+    expect([p.a.dataSync()[0], p.b.dataSync()[0]]).toEqual([expect.closeTo(0.7, 6), expect.closeTo(0.6, 6)]);
   });
 
   it("clip by the global norm of all gradients", async () => {

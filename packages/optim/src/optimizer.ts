@@ -173,8 +173,8 @@ export abstract class BaseOptimizer<P extends Parameter, H extends CommonHyper> 
   step(grads: Readonly<Record<string, P>>, { gradNorm }: StepOptions = {}): void {
     this.guard.throwFailure();
     refuseKnownNorm(this.#where, gradNorm);
+    const known = this.hooks.seesGrads ? undefined : gradNorm;
     const chosen = this.hooks.before(grads);
-    const known = chosen === grads ? gradNorm : undefined;
     this.storage.run(() => this.prepareStep(chosen, undefined, known)());
     this.hooks.after();
   }

@@ -10,6 +10,7 @@ import {
   type Parameter,
   type RouteOptions,
   route,
+  SGD,
   Sonew,
   scale,
 } from "./index.js";
@@ -67,6 +68,22 @@ describe("route", () => {
     optimizer.step({ a: Float64Array.of(3), b: Float64Array.of(4) });
     expect(await optimizer.gradNorm()).toBe(5);
     expect([params.a[0], params.b[0]]).toEqual([expect.closeTo(-0.6, 6), expect.closeTo(-0.8, 6)]);
+  });
+
+  it.each<[string, "all" | "part"]>([
+    ["of the route", "all"],
+    ["of one of its parts", "part"],
+  ])("measures gradients that a hook %s has changed in place, whatever norm it is given", async (_, whose) => {
+    const params = { a: Float32Array.of(1), b: Float32Array.of(1) };
+    const sgd = (p: Arrays) => new SGD(p, { learningRate: 1 });
+    const optimizer = route(params, [{ params: ["a"], optimizer: sgd }, { optimizer: sgd }], { maxGradNorm: 1 });
+    const tenth = (grads: Arrays) => {
+      for (const grad of Object.values(grads)) grad[0]! *= 0.1;
+    };
+    (whose === "all" ? optimizer : optimizer.parts[1]!).hooks.beforeStep(tenth);
+    optimizer.step({ a: Float32Array.of(whose === "all" ? 3 : 0.3), b: Float32Array.of(4) }, { gradNorm: 5 });
+    expect(await optimizer.gradNorm()).toBeCloseTo(0.5, 6);
+    expect([params.a[0], params.b[0]]).toEqual([expect.closeTo(0.7, 6), expect.closeTo(0.6, 6)]);
   });
 
   it("gives the same bits on tensors as on typed arrays, and leaks nothing", () => {

@@ -157,15 +157,14 @@ export class RoutedOptimizer<P extends Parameter> implements Optimizer<P> {
   step(grads: Readonly<Record<string, P>>, { gradNorm }: StepOptions = {}): void {
     this.#guard.throwFailure();
     refuseKnownNorm("route", gradNorm);
+    const asGiven = ![this, ...this.parts].some(({ hooks }) => hooks.seesGrads);
     const chosen = this.hooks.before(grads);
     const known = new Set(this.parts.flatMap(namesOf));
     for (const name of Object.keys(chosen)) {
       if (known.has(name) || chosen[name] === undefined) continue;
       throw new OptionError(`[route.step] there is no parameter "${name}". Parameters: ${preview([...known])}.`);
     }
-    const given = this.parts.map((part) => pick(chosen, namesOf(part)));
-    const shares = this.parts.map((part, i) => part.hooks.before(given[i]!));
-    const asGiven = chosen === grads && shares.every((share, i) => share === given[i]);
+    const shares = this.parts.map((part) => part.hooks.before(pick(chosen, namesOf(part))));
     this.#storage.run(() => {
       const measured = this.parts.flatMap((part, i) =>
         part.checkStep(shares[i]!).map((name) => [name, shares[i]![name]!] as const),

@@ -1,5 +1,6 @@
 // A token of each row, drawn of those that temperature, top-k, top-p and min-p keep. Weights are float64 whatever the
-// scores are; sums run in the order of the columns, so that a number u draws the same token whatever the machine.
+// scores are; sums run in the order of the columns, so that a number u draws the same token however many threads there
+// are. Machines may differ where u is next to a boundary: in the last bits of std::exp, and in products that are fused.
 #include <cmath>
 #include <cstring>
 

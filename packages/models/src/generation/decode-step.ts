@@ -83,6 +83,7 @@ export class DecodeStep {
   readonly #caches: readonly KvCache[];
   readonly #vocabSize: number;
   readonly #memories: readonly (Tensor | undefined)[];
+  readonly #samplings: readonly ResolvedSampling[];
   /** float64 `[N, 4]` of `sampleTokensInto`, where tokens are drawn. */
   readonly #filters: Tensor | undefined;
   readonly #step: CapturedStep<string, Tensor[]>;
@@ -105,6 +106,7 @@ export class DecodeStep {
     this.#caches = parts.map(({ cache }) => cache);
     this.#vocabSize = parts[0]!.vocabSize;
     this.#memories = memoriesOf(this.#caches);
+    this.#samplings = draws.map(({ sampling }) => sampling);
     this.#tokens = keep(tensor(new Int32Array(N), { device }));
     this.#positions = keep(tensor(new Int32Array(N), { device }));
     const inputs: Record<string, InputForm> = gives === "drawn" ? { u: { shape: [N], dtype: "float64" } } : {};
@@ -112,10 +114,12 @@ export class DecodeStep {
     this.#step = captureStep<string, Tensor[]>(({ u }) => this.#pass(u), { inputs, warmup: settled, device });
   }
 
-  /** Whether it is about these sequences in this order, and their rows are where they were. */
-  fits(parts: readonly NextToken[], gives: Gives): boolean {
+  /** Whether it is about these sequences in this order, drawn as they were, and their rows are where they were. */
+  fits(parts: readonly NextToken[], gives: Gives, draws: readonly TokenDraws[]): boolean {
     const same = parts.length === this.#caches.length && parts.every(({ cache }, i) => cache === this.#caches[i]);
     if (!same || gives !== this.gives || parts[0]!.vocabSize !== this.#vocabSize) return false;
+    // Filters are part of the step, and the queued ones have drawn by them.
+    if (!draws.every(({ sampling }, i) => sampling === this.#samplings[i])) return false;
     return memoriesOf(this.#caches).every((memory, i) => memory === this.#memories[i]);
   }
 

@@ -91,7 +91,7 @@ export class Scorer {
       ids.length === 1 && scored === 1 && cache.batchSize === 1 && cache.room > 0 && own === vocabSize;
     if (!this.#decodes || !parts.every(isNext)) return undefined;
     const next = nextTokens(parts);
-    if (!this.#step?.fits(next, gives)) {
+    if (!this.#step?.fits(next, gives, draws)) {
       this.dispose();
       this.#step = new DecodeStep(this.model, this.params, this.#forward, next, gives, draws);
     }

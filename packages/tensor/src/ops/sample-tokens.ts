@@ -12,12 +12,14 @@ import { checkFloating, checkIds, checkTensor, rows } from "./arguments.js";
  * By row of `filters`, each applied to what those before it left: `k` keeps scores at least as large as the k-th; of the weights
  * `w = exp((score − largest) / temperature)`, `p` keeps the largest while those before weigh less than `p` of all, of equal ones the first; `minP`
  * keeps `w ≥ minP`. The token is the first for which the weights up to it are more than `u` of all that are kept. On the CPU weights are
- * float64, on a GPU they are whole multiples of `2^−(62 − ⌈log₂ V⌉)`, so that their sums have no rounding: devices draw the same token, except
- * where `u` or a filter falls within such a step of a boundary between two, and a GPU draws none that weighs less.
+ * float64, on a GPU they are whole multiples of `2^−(62 − ⌈log₂ V⌉)`, so that their sums have no rounding, whatever their order. Given the same scores,
+ * devices draw the same token up to near ties and the fineness of these sums: where `u` or a filter falls next to a boundary between two, they may
+ * differ, and a GPU draws none that weighs less than such a step.
  *
  * @param ids - int32 `[N]`, contiguous; changed in place
  * @param logits - `[N, V]`, neither empty; `V` at most 2²⁴, up to which ids are exact in float32
- * @param filters - float64 `[N, 4]`, contiguous: temperature (0 takes the likeliest token), k (0 or ≥ V for all), p in (0, 1], minP in [0, 1]
+ * @param filters - float64 `[N, 4]`, contiguous: temperature (0 takes the likeliest token), k (0 or ≥ V for all), p in (0, 1], minP in [0, 1]. The
+ * values are on the device and aren't checked: others, as k < 0, p = 0 or minP > 1, give some token.
  * @param u - float64 `[N]` in [0, 1), contiguous
  * @returns `[4, N]` of float32, or float64 of that: ids, their scores, the rows' log-sum-exps, the largest scores. Where the largest is NaN or infinite
  * its own id is taken: by it the caller tells that nothing could be drawn.
