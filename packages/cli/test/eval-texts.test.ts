@@ -101,10 +101,38 @@ describe("llmeff eval texts", () => {
     expect((promptTokens + 2 * completionTokens) / 1e6).toBeLessThanOrEqual(0.012);
   });
 
-  it("gives up where a model writes nothing of use", async () => {
+  it("gives up where a model writes nothing of use, and counts what that took when it is started again", async () => {
     await using endpoint = await TestEndpoint.start(() => ({ kind: "answer", text: "No." }));
     const { code, stderr } = await place.run(texts(endpoint.url));
-    expect({ code, stderr }).toMatchObject({ code: 1, stderr: expect.stringContaining("gave no valid poem") });
+    expect({ code, stderr }).toMatchObject({ code: 1, stderr: expect.stringContaining("gave no valid ") });
+    const { requests } = endpoint.tally;
+    // Enough for one request if nothing had been spent.
+    const again = await place.run(texts(endpoint.url, "--max-tokens", "1300", "--json"));
+    expect(again.code).toBe(3);
+    expect(JSON.parse(again.stdout)).toMatchObject({ asked: 0, usage: { requests } });
+  });
+
+  it("leaves a file alone that is no pool of texts", async () => {
+    await using endpoint = await TestEndpoint.start(author);
+    await place.write("pool.jsonl", "dear diary\n");
+    const { code, stderr } = await place.run(texts(endpoint.url));
+    expect({ code, stderr }).toMatchObject({ code: 1, stderr: expect.stringContaining("is no pool of texts: line 1") });
+    expect(await place.read("pool.jsonl")).toBe("dear diary\n");
+    expect(endpoint.tally.requests).toBe(0);
+  });
+
+  it("moves what breaks a rule out of the pool, and tells where", async () => {
+    await using endpoint = await TestEndpoint.start(author);
+    await place.run(texts(endpoint.url));
+    const [first] = await entries();
+    const broken = `${JSON.stringify({ ...first, text: "No." })}\n`;
+    await place.write("pool.jsonl", `${broken}${await place.read("pool.jsonl")}`);
+    const { code, stderr } = await place.run(texts(endpoint.url));
+    expect({ code, stderr }).toMatchObject({
+      code: 0,
+      stderr: expect.stringMatching(/texts that broke a rule: 1; .*pool\.jsonl\.dropped/),
+    });
+    expect(await place.read("pool.jsonl.dropped")).toBe(broken);
   });
 
   it.each([

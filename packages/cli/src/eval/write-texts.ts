@@ -67,13 +67,14 @@ export async function textsCommand(io: Io, options: TextsCommandOptions): Promis
 }
 
 function tell(io: Io, path: string, summary: TextPoolSummary, json: boolean): void {
-  const { asked, texts, missing, usage, stopped } = summary;
+  const { asked, texts, missing, dropped, usage, stopped } = summary;
   if (json) print(io, JSON.stringify({ path, ...summary }));
   else {
     const cost = usage.cost > 0 ? `, cost ${usage.cost.toFixed(4)}` : "";
     const tokens = `${formatCompact(usage.promptTokens)} prompt and ${formatCompact(usage.completionTokens)} completion tokens${cost}`;
     print(io, `${formatNumber(texts)} texts (${asked} replies now; ${tokens} in all): ${path}`);
   }
+  if (dropped > 0) note(io, `[eval] texts that broke a rule: ${formatNumber(dropped)}; moved to ${path}.dropped.`);
   if (stopped === "interrupted") {
     throw new InterruptedError(
       `[eval] interrupted; ${missing} texts are missing. Start the same command again to go on.`,

@@ -1,4 +1,4 @@
-import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { appendFileSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Random } from "@llmeff/data";
@@ -38,6 +38,8 @@ function writer(script: { calls: number; fail?: number } = { calls: 0 }) {
 }
 const options = { keys, perKey: 4, date: () => "2026-01-02T03:04:05.000Z" };
 const entries = () => readFileSync(path, "utf8").trimEnd().split("\n");
+/** The lines of replies of which no text came have no key. */
+const written = () => entries().filter((line) => "key" in JSON.parse(line));
 
 describe("writeTextPool", () => {
   it("asks until every key has its texts, and keeps only valid ones", async () => {
@@ -78,6 +80,33 @@ describe("writeTextPool", () => {
     expect(texts).toBe(36);
     expect(entries()).not.toContain(JSON.stringify(broken));
     expect(entries().filter((line) => line === second)).toHaveLength(1);
+    expect(readFileSync(`${path}.dropped`, "utf8")).toBe(`${JSON.stringify(broken)}\n${second}\n`);
+  });
+
+  it.each([
+    ["notes", "dear diary\nno more of this\n", 1],
+    ["notes without an end", "dear diary", 1],
+    ["one line of JSON", '{"key":"value"}', 1],
+    ["a part of a line in the midst", '{"key":{"format":"po\n{"key":{"format":"po', 1],
+    ["a line that ends early", '\n{"key":{"format":"po\n', 2],
+  ])("leaves a file alone that holds %s", async (_, content, line) => {
+    writeFileSync(path, content);
+    await expect(writeTextPool(writer(), path, options)).rejects.toMatchObject({
+      code: "ERR_FORMAT",
+      message: expect.stringContaining(`pool.jsonl is no pool of texts: line ${line} `),
+    });
+    expect(readFileSync(path, "utf8")).toBe(content);
+    expect(existsSync(`${path}.dropped`)).toBe(false);
+  });
+
+  it("leaves a pool alone that holds another line", async () => {
+    await writeTextPool(writer(), path, options);
+    appendFileSync(path, "{}\n");
+    const before = readFileSync(path, "utf8");
+    await expect(writeTextPool(writer(), path, { ...options, perKey: 5 })).rejects.toThrow(
+      /no pool of texts: line 37 /,
+    );
+    expect(readFileSync(path, "utf8")).toBe(before);
   });
 
   it("gives a key up after so many tries, keeping the rest", async () => {
@@ -117,7 +146,7 @@ describe("writeTextPool within limits", () => {
     // A request may cost 1,024 tokens of reply, 0.002, and its prompt, a token a byte.
     const spending = { maxCost: 0.01 };
     const first = await writeTextPool(paid().model, path, { ...options, prices, spending });
-    expect(first).toMatchObject({ stopped: "spending", texts: entries().length, missing: 36 - entries().length });
+    expect(first).toMatchObject({ stopped: "spending", texts: written().length, missing: 36 - written().length });
     expect(first.usage.cost).toBeCloseTo(0.0005 * first.asked, 12);
     expect(first.usage.cost).toBeLessThanOrEqual(0.01);
     expect(first.usage.cost).toBeGreaterThan(0.007);
@@ -128,6 +157,61 @@ describe("writeTextPool within limits", () => {
     const more = await writeTextPool(paid().model, path, { ...options, prices, spending: { maxCost: 1 } });
     expect(more).toMatchObject({ texts: 36, missing: 0 });
     expect(more.stopped).toBeUndefined();
+  });
+
+  it("counts what was paid for no text, over all calls", async () => {
+    const useless = () => paid(() => "length").model;
+    for (let round = 1; round <= 2; round++) {
+      await expect(writeTextPool(useless(), path, { ...options, prices, attempts: 3 })).rejects.toThrow(/in 3 tries/);
+      expect(entries()).toHaveLength(round);
+    }
+    expect(JSON.parse(entries()[1]!)).toEqual({
+      took: {
+        requests: 3,
+        promptTokens: 300,
+        completionTokens: 600,
+        cachedTokens: 0,
+        reasoningTokens: 0,
+        cost: 0.0015,
+      },
+    });
+    // 0.003 is spent, and a request may cost more than 0.002.
+    const spending = { maxCost: 0.005 };
+    const stopped = await writeTextPool(useless(), path, { ...options, prices, spending });
+    expect(stopped).toMatchObject({ asked: 0, stopped: "spending", usage: { requests: 6 } });
+    const { usage } = await writeTextPool(paid().model, path, { ...options, prices, spending: { maxCost: 1 } });
+    const told = entries().map((line) => JSON.parse(line) as { took: { requests: number } });
+    expect(told).toHaveLength(38);
+    expect(told.reduce((sum, { took }) => sum + took.requests, 0)).toBe(usage.requests);
+    // The chats of the file have its texts alone.
+    expect((await readTextPool(path)).open(2).topics).toHaveLength(3);
+  });
+
+  it("counts replies before an interruption", async () => {
+    const stop = new AbortController();
+    const { model } = paid((call) => {
+      if (call === 2) stop.abort();
+      return "length";
+    });
+    const { usage } = await writeTextPool(model, path, { ...options, signal: stop.signal });
+    expect(usage.requests).toBe(2);
+    expect(entries().map((line) => JSON.parse(line).took.requests)).toEqual([2]);
+  });
+
+  it("counts what entries took that break a rule", async () => {
+    const first = await writeTextPool(paid().model, path, { ...options, prices });
+    const lines = entries();
+    const broken = JSON.stringify({ ...JSON.parse(lines[0]!), text: "Too short." });
+    writeFileSync(path, `${[broken, ...lines.slice(1)].join("\n")}\n`);
+    const again = await writeTextPool(paid().model, path, { ...options, prices });
+    expect(again).toMatchObject({ texts: 36, dropped: 1 });
+    expect(again.usage.requests).toBe(first.usage.requests + again.asked);
+    expect(readFileSync(`${path}.dropped`, "utf8")).toBe(`${broken}\n`);
+    expect(await writeTextPool(paid().model, path, { ...options, prices })).toMatchObject({
+      asked: 0,
+      dropped: 0,
+      usage: again.usage,
+    });
   });
 
   it("tries again what failed in passing, and takes refusals and what was cut off for no text", async () => {
@@ -159,11 +243,11 @@ describe("writeTextPool within limits", () => {
     const { stopped, texts, missing } = await writeTextPool(model, path, many);
     expect({ stopped, sum: texts + missing }).toEqual({ stopped: "interrupted", sum: 36 });
     expect(script.most).toBe(4);
-    expect(texts).toBe(entries().length);
+    expect(texts).toBe(written().length);
     expect(script.calls).toBeLessThan(20);
     const whole = await writeTextPool(writer(), path, { ...options, concurrency: { max: 8 } });
     expect(whole.texts).toBe(36);
-    const lines = entries().map((line) => JSON.parse(line).key);
+    const lines = written().map((line) => JSON.parse(line).key);
     for (const key of keys) expect(lines.filter((other) => keyName(other) === keyName(key))).toHaveLength(4);
   });
 
@@ -183,9 +267,9 @@ describe("mrcr on a pool", () => {
     const texts = await readTextPool(path);
     const sample = mrcr({ seed: 1, index: 0, maxTokens: 16_384 }, { needles: 2, texts });
     expect(checkSample(sample).problems).toEqual([]);
-    const written = new Set(entries().map((line) => JSON.parse(line).text));
+    const taken = new Set(entries().map((line) => JSON.parse(line).text));
     const replies = sample.messages.filter(({ role }) => role === "assistant").map(({ content }) => content);
-    expect(replies.every((reply) => written.has(reply))).toBe(true);
+    expect(replies.every((reply) => taken.has(reply))).toBe(true);
     expect(new Set(replies).size).toBe(replies.length);
     expect(() => mrcr({ seed: 1, index: 0, maxTokens: 400_000 }, { needles: 2, texts })).toThrow(HaystackTooShortError);
     expect(() => mrcr({ seed: 1, index: 0, maxTokens: 65_536 }, { needles: 7, texts })).toThrow(

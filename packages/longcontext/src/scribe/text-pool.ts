@@ -24,21 +24,29 @@ export interface PoolEntry {
 
 export const keyName = ({ format, topic, style }: TextKey): string => `${format}|${topic}|${style}`;
 
-/** The entry of a line; undefined if it is not one. */
-export function parsePoolEntry(line: string): PoolEntry | undefined {
-  let entry: Partial<PoolEntry> | null;
+/** What replies took of which no text came. */
+export interface VainReplies {
+  took: UsageTotals;
+}
+
+/** What a line of a pool holds; undefined if it is no such line. */
+export function parsePoolLine(line: string): PoolEntry | VainReplies | undefined {
+  let parsed: Partial<PoolEntry> | null;
   try {
-    entry = JSON.parse(line) as Partial<PoolEntry> | null;
+    parsed = JSON.parse(line) as Partial<PoolEntry> | null;
   } catch {
     return undefined;
   }
-  const strings = [entry?.key?.topic, entry?.tweak, entry?.text, entry?.model, entry?.date];
-  const amounts =
-    entry?.took === undefined ? [] : Object.keys(noUsage()).map((name) => entry.took?.[name as keyof UsageTotals]);
-  const known = FORMAT_NAMES.includes(entry?.key?.format as never) && STYLE_NAMES.includes(entry?.key?.style as never);
-  const whole =
-    known && strings.every((value) => typeof value === "string") && amounts.every((value) => Number.isFinite(value));
-  return whole ? (entry as PoolEntry) : undefined;
+  if (parsed?.took !== undefined) {
+    if (!Object.keys(noUsage()).every((name) => Number.isFinite(parsed.took?.[name as keyof UsageTotals]))) {
+      return undefined;
+    }
+    if (Object.keys(parsed).length === 1) return parsed as VainReplies;
+  }
+  const strings = [parsed?.key?.topic, parsed?.tweak, parsed?.text, parsed?.model, parsed?.date];
+  const known =
+    FORMAT_NAMES.includes(parsed?.key?.format as never) && STYLE_NAMES.includes(parsed?.key?.style as never);
+  return known && strings.every((value) => typeof value === "string") ? (parsed as PoolEntry) : undefined;
 }
 
 /**
@@ -71,13 +79,13 @@ export async function readTextPool(path: string): Promise<TextSource> {
   for await (const line of fileLines(path)) {
     number++;
     if (line === "") continue;
-    const entry = parsePoolEntry(line);
-    if (entry === undefined) {
+    const parsed = parsePoolLine(line);
+    if (parsed === undefined) {
       throw new FormatError(
         `[readTextPool] ${path}, line ${number}: expected an entry with key, tweak, text, model and date. Let \`writeTextPool\` complete the file.`,
       );
     }
-    entries.push(entry);
+    if ("text" in parsed) entries.push(parsed);
   }
   return textPool(entries);
 }

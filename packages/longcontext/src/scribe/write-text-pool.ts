@@ -2,6 +2,7 @@
 
 import { randomUUID } from "node:crypto";
 import { existsSync } from "node:fs";
+import { FormatError } from "@llmeff/native/errors";
 import { AppendFile, takeLock } from "@llmeff/report";
 import { GenerationError } from "../errors.js";
 import { endsInNewline, fileLines, replaceLines } from "../file-lines.js";
@@ -16,7 +17,7 @@ import { type Tokenizer, utf8Length } from "../tokens/tokenizer.js";
 import { withArticle } from "./frame.js";
 import { LEAST_TOKENS, MOST_TOKENS, normalise, PoolRules } from "./pool-rules.js";
 import type { TextKey } from "./text.js";
-import { keyName, type PoolEntry, parsePoolEntry } from "./text-pool.js";
+import { keyName, type PoolEntry, parsePoolLine, type VainReplies } from "./text-pool.js";
 
 /** Variations of a request, so that one key has many different texts. */
 export const TWEAKS = [
@@ -61,7 +62,9 @@ export interface TextPoolSummary {
   texts: number;
   /** Of `keys · perKey`, how many are not there yet. */
   missing: number;
-  /** What the texts of the file took, with the replies between them that broke a rule. */
+  /** Entries that this call moved out of the file, since they break a rule. */
+  dropped: number;
+  /** What all replies took that the file tells of, those that broke a rule included. */
   usage: UsageTotals;
   /** Why the call ended before the last text. */
   stopped?: "spending" | "interrupted";
@@ -77,12 +80,13 @@ export function textRequest({ format, topic, style }: TextKey, tweak: string): s
 
 /**
  * Fills the file up to `perKey` valid texts of every key. Each text is appended when it is there, so a stopped call is continued by the
- * next; entries that break a rule (40 to 512 tokens, no refusal, distinct from all others) are taken out and written anew. A kill costs the requests
- * under way, and the line that was being written.
+ * next; entries that break a rule (40 to 512 tokens, no refusal, distinct from all others) are moved to `${path}.dropped` and written anew. What replies
+ * took of which no text came is a line of its own, `{"took": …}`, so that the limits hold over all calls. A kill costs the texts under way, and the line that
+ * was being written.
  *
  * Requests are tried again, paced and limited as those of `runEvaluation`; but one at a time unless `concurrency` says more, when texts come in another order.
  *
- * @throws {GenerationError} if a key gets no valid text in `attempts` replies; {@link ModelError} if a request fails for good; `LockedError` if another
+ * @throws {FormatError} if the file holds anything else, which is left as it is; {@link GenerationError} if a key gets no valid text in `attempts` replies; {@link ModelError} if a request fails for good; `LockedError` if another
  * call writes the file. What was written till then is kept
  */
 export async function writeTextPool(
@@ -126,17 +130,15 @@ class Pool {
     model: EvalModel,
     options: WriteTextPoolOptions,
     rules: PoolRules,
-    kept: readonly PoolEntry[],
+    { entries, usage, dropped }: Kept,
     file: AppendFile,
   ) {
     const { signal, spending = {}, concurrency = { max: 1 }, clock = systemClock } = options;
     this.#options = options;
     this.#rules = rules;
     this.#file = file;
-    this.#wanted = wantedTexts(options, kept);
-    const usage = noUsage();
-    for (const { took } of kept) if (took !== undefined) addTotals(usage, took);
-    this.#summary = { asked: 0, texts: kept.length, missing: this.#wanted.length, usage };
+    this.#wanted = wantedTexts(options, entries);
+    this.#summary = { asked: 0, texts: entries.length, missing: this.#wanted.length, dropped, usage };
     this.#endpoint = new Endpoint(model, { ...options, concurrency }, new SpendingGuard(spending, usage), clock);
     const interrupt = () => {
       this.#summary.stopped = "interrupted";
@@ -174,20 +176,35 @@ class Pool {
     this.#halt.abort(error);
   }
 
-  async #write({ key, tweak }: Wanted, slot: Slot): Promise<void> {
-    const { attempts = 5, date = () => new Date().toISOString(), onEntry } = this.#options;
+  async #write(wanted: Wanted, slot: Slot): Promise<void> {
     const took = noUsage();
+    let entry: PoolEntry | undefined;
+    try {
+      entry = await this.#entry(wanted, slot, took);
+    } finally {
+      // Replies are paid for even if no text came of them: the next call counts them, too.
+      if (entry === undefined && took.requests > 0) await this.#append({ took });
+    }
+    if (entry === undefined) return;
+    await this.#append(entry);
+    this.#summary.texts++;
+    this.#summary.missing--;
+    this.#options.onEntry?.(entry, this.#summary);
+  }
+
+  async #append(line: PoolEntry | VainReplies): Promise<void> {
+    this.#file.append(Buffer.from(`${JSON.stringify(line)}\n`));
+    await this.#file.flush();
+  }
+
+  /** Undefined if the call ends before a reply can be used. */
+  async #entry({ key, tweak }: Wanted, slot: Slot, took: UsageTotals): Promise<PoolEntry | undefined> {
+    const { attempts = 5, date = () => new Date().toISOString() } = this.#options;
     for (let attempt = 0; attempt < attempts; attempt++) {
-      if (attempt > 0 && this.#halt.signal.aborted) return;
+      if (attempt > 0 && this.#halt.signal.aborted) return undefined;
       const text = await this.#ask(textRequest(key, tweak), slot, took);
       if (text === undefined || !this.#rules.accept(key, text)) continue;
-      const entry: PoolEntry = { key, tweak, text, model: this.#endpoint.model.id, date: date(), took };
-      this.#file.append(Buffer.from(`${JSON.stringify(entry)}\n`));
-      await this.#file.flush();
-      this.#summary.texts++;
-      this.#summary.missing--;
-      onEntry?.(entry, this.#summary);
-      return;
+      return { key, tweak, text, model: this.#endpoint.model.id, date: date(), took };
     }
     throw new GenerationError(
       `[writeTextPool] the model gave no valid ${key.format} about ${key.topic} in ${attempts} tries. Texts need ${LEAST_TOKENS} to ${MOST_TOKENS} tokens and must differ from each other; what was written so far is kept.`,
@@ -240,21 +257,74 @@ function addTotals(totals: UsageTotals, more: UsageTotals): void {
   for (const name of Object.keys(totals) as (keyof UsageTotals)[]) totals[name] += more[name];
 }
 
-/** The valid entries of the file, which holds nothing else afterwards; a torn last line is a line that is no entry. */
-async function keepValid(path: string, rules: PoolRules): Promise<PoolEntry[]> {
-  if (!existsSync(path)) return [];
-  const kept: PoolEntry[] = [];
-  let dropped = 0;
+/** What a file holds that is gone on with. */
+interface Kept {
+  entries: PoolEntry[];
+  /** What all its lines took. */
+  usage: UsageTotals;
+  dropped: number;
+}
+
+/**
+ * The valid entries of the file. The others are moved to `${path}.dropped` and leave a line of what they took; a torn last line is taken out.
+ *
+ * @throws {FormatError} if another line is none of a pool; nothing is changed then
+ */
+async function keepValid(path: string, rules: PoolRules): Promise<Kept> {
+  const kept: Kept = { entries: [], usage: noUsage(), dropped: 0 };
+  if (!existsSync(path)) return kept;
+  const whole = await endsInNewline(path);
+  const lines: string[] = [];
+  const dropped: string[] = [];
+  let number = 0;
+  let torn: number | undefined;
   for await (const line of fileLines(path)) {
-    const entry = parsePoolEntry(line);
-    if (entry !== undefined && rules.accept(entry.key, entry.text)) kept.push(entry);
-    else dropped++;
+    number++;
+    if (torn !== undefined) throw noPool(path, torn);
+    if (line === "") continue;
+    const parsed = parsePoolLine(line);
+    if (parsed === undefined) {
+      if (whole || !mayBeTorn(line)) throw noPool(path, number);
+      torn = number;
+      continue;
+    }
+    if (parsed.took !== undefined) addTotals(kept.usage, parsed.took);
+    if (!("text" in parsed)) lines.push(line);
+    else if (rules.accept(parsed.key, parsed.text)) {
+      kept.entries.push(parsed);
+      lines.push(line);
+    } else {
+      dropped.push(line);
+      if (parsed.took !== undefined) lines.push(JSON.stringify({ took: parsed.took } satisfies VainReplies));
+    }
   }
-  if (dropped > 0 || !(await endsInNewline(path))) {
-    await replaceLines(
-      path,
-      kept.map((entry) => JSON.stringify(entry)),
-    );
+  if (dropped.length > 0) await appendLines(`${path}.dropped`, dropped);
+  if (dropped.length > 0 || !whole) await replaceLines(path, lines);
+  return { ...kept, dropped: dropped.length };
+}
+
+/** Whether this may be the beginning of a line that `writeTextPool` wrote. Whole JSON never is, since the last bracket ends a line. */
+function mayBeTorn(line: string): boolean {
+  if (!['{"key":', '{"took":'].some((begin) => line.startsWith(begin) || begin.startsWith(line))) return false;
+  try {
+    JSON.parse(line);
+    return false;
+  } catch {
+    return true;
   }
-  return kept;
+}
+
+function noPool(path: string, line: number): FormatError {
+  return new FormatError(
+    `[writeTextPool] ${path} is no pool of texts: line ${line} holds no entry with key, tweak, text, model and date. It is left as it is; choose another file.`,
+  );
+}
+
+async function appendLines(path: string, lines: readonly string[]): Promise<void> {
+  const file = await AppendFile.open(path);
+  try {
+    file.append(Buffer.from(lines.map((line) => `${line}\n`).join("")));
+  } finally {
+    await file.close();
+  }
 }
