@@ -106,6 +106,7 @@ describe("llmeff eval texts", () => {
     const { code, stderr } = await place.run(texts(endpoint.url));
     expect({ code, stderr }).toMatchObject({ code: 1, stderr: expect.stringContaining("gave no valid ") });
     const { requests } = endpoint.tally;
+    expect(new Set(endpoint.asked.map(({ body }) => body.seed)).size).toBe(requests);
     // Enough for one request if nothing had been spent.
     const again = await place.run(texts(endpoint.url, "--max-tokens", "1300", "--json"));
     expect(again.code).toBe(3);

@@ -10,7 +10,7 @@ import { standIn } from "../models/stand-ins.js";
 import { mrcr } from "../tasks/mrcr/mrcr.js";
 import { type TextKey, writeText } from "./text.js";
 import { keyName, readTextPool } from "./text-pool.js";
-import { writeTextPool } from "./write-text-pool.js";
+import { TWEAKS, writeTextPool } from "./write-text-pool.js";
 
 let folder = "";
 let path = "";
@@ -107,6 +107,32 @@ describe("writeTextPool", () => {
       /no pool of texts: line 37 /,
     );
     expect(readFileSync(path, "utf8")).toBe(before);
+  });
+
+  it("draws every reply with a seed of its own", async () => {
+    const seeds: unknown[] = [];
+    const writing = writer();
+    const generate: EvalModel["generate"] = (request) => {
+      seeds.push(request.seed);
+      return writing.generate(request);
+    };
+    const { asked } = await writeTextPool({ ...writing, generate }, path, options);
+    expect(seeds).toHaveLength(asked);
+    expect(new Set(seeds).size).toBe(asked);
+    for (const seed of seeds) expect(seed).toSatisfy((it) => Number.isInteger(it) && it >= 0 && it < 2 ** 31);
+  });
+
+  it("asks for the tweaks first that a key has the fewest of", async () => {
+    const poem = { ...options, keys: keys.slice(0, 1), perKey: 12 };
+    const tweaks = () => entries().map((line) => (JSON.parse(line) as { tweak: string }).tweak);
+    await writeTextPool(writer(), path, poem);
+    expect(tweaks()).toEqual([...TWEAKS, ...TWEAKS.slice(0, 2)]);
+    const left = entries().filter((_, i) => i !== 2 && i !== 7);
+    writeFileSync(path, `${left.join("\n")}\n`);
+    await writeTextPool(writer(), path, poem);
+    expect(tweaks().slice(10)).toEqual([TWEAKS[2], TWEAKS[7]]);
+    await writeTextPool(writer(), path, { ...poem, perKey: 14 });
+    expect(tweaks().slice(12)).toEqual([TWEAKS[2], TWEAKS[3]]);
   });
 
   it("gives a key up after so many tries, keeping the rest", async () => {

@@ -1,6 +1,6 @@
 /** Has a model write the texts of a pool, a request each, into a file that survives interruption. */
 
-import { randomUUID } from "node:crypto";
+import { randomInt, randomUUID } from "node:crypto";
 import { existsSync } from "node:fs";
 import { FormatError } from "@llmeff/native/errors";
 import { AppendFile, takeLock } from "@llmeff/report";
@@ -37,7 +37,7 @@ export interface WriteTextPoolOptions extends EndpointOptions {
   keys: readonly TextKey[];
   /** Texts of each key. */
   perKey: number;
-  /** Default `TWEAKS`; taken in turn. */
+  /** Default `TWEAKS`; of each key those first that its texts have the fewest of. */
   tweaks?: readonly string[];
   /** Counts the 40 to 512 tokens of a text; default: four bytes a token. */
   tokenizer?: Tokenizer;
@@ -217,7 +217,8 @@ class Pool {
       messages: [{ role: "user" as const, content }],
       maxTokens: TEXT_REPLY_TOKENS + (this.#options.thinkingBudget ?? 0),
       temperature: 1,
-      // Another for every reply wanted: the same would bring the same text again.
+      // Others for every reply wanted: the same would bring the same text again.
+      seed: randomInt(2 ** 31),
       idempotencyKey: randomUUID(),
     };
     // No tokenizer makes more tokens of a text than it has bytes.
@@ -238,13 +239,27 @@ class Pool {
 }
 
 function wantedTexts({ keys, perKey, tweaks = TWEAKS }: WriteTextPoolOptions, kept: readonly PoolEntry[]): Wanted[] {
+  const tweaksOf = new Map<string, string[]>();
+  for (const { key, tweak } of kept) {
+    const have = tweaksOf.get(keyName(key));
+    if (have === undefined) tweaksOf.set(keyName(key), [tweak]);
+    else have.push(tweak);
+  }
   return keys.flatMap((key) => {
-    const have = kept.filter((entry) => keyName(entry.key) === keyName(key)).length;
-    return Array.from({ length: Math.max(0, perKey - have) }, (_, i) => ({
-      key,
-      tweak: tweaks[(have + i) % tweaks.length]!,
-    }));
+    const have = tweaksOf.get(keyName(key)) ?? [];
+    return rarestFirst(tweaks, have, perKey - have.length).map((tweak) => ({ key, tweak }));
   });
+}
+
+/** So many tweaks that, with those there are, none is taken again before all others are. */
+function rarestFirst(tweaks: readonly string[], have: readonly string[], count: number): string[] {
+  const times = new Map<string, number>();
+  for (const tweak of have) times.set(tweak, (times.get(tweak) ?? 0) + 1);
+  const taken: string[] = [];
+  for (let round = 0; taken.length < count; round++) {
+    taken.push(...tweaks.filter((tweak) => (times.get(tweak) ?? 0) <= round));
+  }
+  return taken.slice(0, Math.max(0, count));
 }
 
 /** Usage of a reply whose endpoint tells none, at four bytes a token. */
