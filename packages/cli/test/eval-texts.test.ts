@@ -38,7 +38,7 @@ describe("llmeff eval texts", () => {
     await using endpoint = await TestEndpoint.start(author);
     const { code, stdout, stderr } = await place.run(texts(endpoint.url));
     expect(code, stderr).toBe(0);
-    expect(stderr).toContain("36 texts, if none is there yet: 36 requests");
+    expect(stderr).toContain("36 texts, if none is there yet and every first reply is taken: 36 requests");
     expect(stdout).toMatch(/^36 texts \(\d+ replies now; /);
     expect(existsSync(place.path("pool.jsonl.lock"))).toBe(false);
     const written = new Set((await entries()).map(({ text }) => text));

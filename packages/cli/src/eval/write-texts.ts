@@ -41,10 +41,8 @@ export async function textsCommand(io: Io, options: TextsCommandOptions): Promis
       try {
         const promptTokens = Math.max(...keys.map((key) => textRequest(key, TWEAKS[0]).length / 4));
         const text = { samples: 1, promptTokens: Math.ceil(promptTokens), reserveTokens: TEXT_REPLY_TOKENS + thinking };
-        note(
-          io,
-          `${formatNumber(total)} texts, if none is there yet: ${describeEstimate(estimate(text, total, price))}`,
-        );
+        const requests = describeEstimate(estimate(text, total, price));
+        note(io, `${formatNumber(total)} texts, if none is there yet and every first reply is taken: ${requests}`);
         const summary = await writeTextPool(opened.model, path, {
           ...endpointOf(opened, options),
           ...{ keys, perKey, thinkingBudget: thinking, spending: spendingOf(options), signal },
