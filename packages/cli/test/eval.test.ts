@@ -124,6 +124,20 @@ describe("llmeff eval run", () => {
     expect(short).toMatchObject({ code: 2, stderr: expect.stringContaining("Give more text or a smaller budget") });
   });
 
+  it("leaves the samples that a folder's answers are to", async () => {
+    const run = (...argv: string[]) => place.run(["eval", "run", "--model", "mock:oracle", ...small, ...argv]);
+    expect((await run()).code).toBe(0);
+    const samples = await place.read("runs", "eval", "samples.jsonl");
+    expect(await run("--seed", "7")).toMatchObject({
+      code: 2,
+      stderr: expect.stringMatching(
+        /runs\/eval holds answers to samples made with other settings \(seed\)\. Use another folder/,
+      ),
+    });
+    expect(await place.read("runs", "eval", "samples.jsonl")).toBe(samples);
+    expect((await run()).code).toBe(0);
+  });
+
   it("evaluates stand-ins: the oracle knows all", async () => {
     const { code, stdout } = await place.run([
       "eval",

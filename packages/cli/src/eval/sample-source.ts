@@ -1,7 +1,8 @@
 /** The samples of a run: a file that is given, or a set generated for the model. */
 import { createHash } from "node:crypto";
+import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
-import { basename, join, resolve } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { loadHuggingFaceTokenizer, readText } from "@llmeff/data";
 import {
   type Calibration,
@@ -16,6 +17,7 @@ import {
   readSamples,
   readSummary,
   readTextPool,
+  resultsFile,
   type Sample,
   type SetSpec,
   type SetSummary,
@@ -107,6 +109,7 @@ export async function generatedSet(io: Io, path: string, options: SetOptions, to
   const origin = originOf(spec, tokens);
   const there = await readSummary(path);
   if (there !== undefined && isMadeFrom(there, origin)) return { path, summary: there };
+  if (there !== undefined) refuseOtherSet(dirname(path), there.origin, origin);
   const times = tasksNamed(spec.tasks).reduce((sum, { times = 1 }) => sum + times, 0);
   const total = times * spec.lengths.length * spec.count;
   const progress = createProgress({ stream: io.stderr, total, label: "samples", env: io.env });
@@ -117,6 +120,21 @@ export async function generatedSet(io: Io, path: string, options: SetOptions, to
   } finally {
     progress.finish();
   }
+}
+
+/** Answers in a folder are those to the samples that lie there, which can't be made again by other settings or another release. */
+function refuseOtherSet(
+  folder: string,
+  there: Readonly<Record<string, unknown>>,
+  now: Readonly<Record<string, unknown>>,
+): void {
+  if (!existsSync(join(folder, resultsFile))) return;
+  const changed = Object.keys({ ...there, ...now }).filter(
+    (name) => JSON.stringify(there[name]) !== JSON.stringify(now[name]),
+  );
+  throw new UsageError(
+    `[eval] ${folder} holds answers to samples made with other settings (${changed.join(", ")}). Use another folder, or the same settings.`,
+  );
 }
 
 /** A file of samples; it is read through once where nothing beside it says what it holds. */
