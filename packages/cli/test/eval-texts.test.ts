@@ -56,7 +56,7 @@ describe("llmeff eval texts", () => {
     }
     expect((await place.run(["eval", "check", "runs/eval/samples.jsonl"])).stdout).toContain("2 of 2");
     const templates = await place.run(["eval", "run", "--model", "mock:oracle", ...mrcr]);
-    expect(templates).toMatchObject({ code: 2, stderr: expect.stringContaining("texts: ") });
+    expect(templates).toMatchObject({ code: 2, stderr: expect.stringContaining("other settings (texts)") });
     const long = await place.run([
       "eval",
       "generate",
