@@ -11,15 +11,12 @@
 //                    √(−2 ln u1) · cos(2π u2) for even i, · sin(2π u2) for odd, in float64, rounded for float32.
 #pragma once
 
-#include <cmath>
-
 #include "strided.h"
 
 namespace llmeff::cpu::LLMEFF_ISA {
 
 inline constexpr int64_t kLanesOfPhilox = 64;          // blocks made together: a loop long enough to be vectorised
 inline constexpr int64_t kWords = 4 * kLanesOfPhilox;  // words of one call
-inline constexpr double kTwoPi = 6.283185307179586476925;
 
 // The words of kLanesOfPhilox blocks from `block` on, in stream order.
 inline void philox(uint64_t seed, uint64_t stream, uint64_t block, uint32_t* words) {
@@ -57,15 +54,6 @@ LLMEFF_INLINE void make_uniform(const uint32_t* words, float* out) {
 LLMEFF_INLINE void make_uniform(const uint32_t* words, double* out) {
   for (int64_t i = 0; i < kWords / 2; ++i)
     out[i] = (static_cast<double>(words[2 * i] >> 5) * 0x1p26 + static_cast<double>(words[2 * i + 1] >> 6)) * 0x1p-53;
-}
-template <class T>
-LLMEFF_INLINE void make_normal(const uint32_t* words, T* out) {
-  for (int64_t i = 0; i < kWords; i += 2) {
-    const double u1 = (words[i] + 0.5) * 0x1p-32, angle = kTwoPi * ((words[i + 1] + 0.5) * 0x1p-32);
-    const double radius = __builtin_sqrt(-2 * std::log(u1));
-    out[i] = static_cast<T>(radius * std::cos(angle));
-    out[i + 1] = static_cast<T>(radius * std::sin(angle));
-  }
 }
 
 }  // namespace llmeff::cpu::LLMEFF_ISA

@@ -1,6 +1,6 @@
-// random: numbers by position, as philox.h makes them.
+// random: numbers by position, as philox.h says.
 #include "cpu_kernels.h"
-#include "philox.h"
+#include "normal.h"
 
 namespace llmeff::cpu::LLMEFF_ISA {
 namespace {
