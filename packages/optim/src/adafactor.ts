@@ -207,17 +207,7 @@ const adafactorRule: TransformRule<AdafactorHyper> = {
   name: "Adafactor",
   defaults: { learningRate: 1e-2, ...adafactorDefaults },
   check: checkAdafactor,
-  transform: ({ learningRate, beta2Decay, eps1, variant, minFactoredDim, eps2, clipThreshold, beta1, weightDecay }) =>
-    adafactor(learningRate, {
-      beta2Decay,
-      eps1,
-      variant,
-      minFactoredDim,
-      eps2,
-      clipThreshold,
-      beta1,
-      weightDecay,
-    }),
+  transform: ({ learningRate, ...hyper }) => adafactor(learningRate, hyper),
 };
 
 /**
