@@ -1,8 +1,9 @@
 """PyTorch on the GPU: the prompt and the next tokens of a language model, with a static cache and CUDA graphs.
 
-Takes one JSON argument {"model": {...}, "prompt": 512, "tokens": 256, "prefill": 4096}; prints a JSON line a figure. The model is that of torch_gpu.py
-in bfloat16; a step is compiled with mode="reduce-overhead", Inductor writing its attention (faster there than the library's for one query), and the
-device goes on with the likeliest token by itself. The prompt goes through the library's causal attention.
+Takes one JSON argument {"model": {...}, "prompt": 512, "tokens": 256, "batches": [8], "prefill": 4096}; prints a JSON line a figure, of one text, of
+so many at a time and of the prompt. The model is that of torch_gpu.py in bfloat16; a step is compiled with mode="reduce-overhead", Inductor writing
+its attention (faster there than the library's for one query), and the device goes on with the likeliest token by itself. The prompt goes through the
+library's causal attention.
 """
 import json
 import sys
@@ -20,7 +21,7 @@ torch._inductor.config.fx_graph_cache = True
 
 
 class Block(nn.Module):
-    def __init__(self, d, heads, ffn, room):
+    def __init__(self, d, heads, ffn, room, batch):
         super().__init__()
         self.heads = heads
         self.norm1, self.norm2 = nn.RMSNorm(d), nn.RMSNorm(d)
@@ -28,7 +29,7 @@ class Block(nn.Module):
         self.gate, self.up = nn.Linear(d, ffn, bias=False), nn.Linear(d, ffn, bias=False)
         self.down = nn.Linear(ffn, d, bias=False)
         for name in ("keys", "values"):
-            self.register_buffer(name, torch.zeros(1, heads, room, d // heads))
+            self.register_buffer(name, torch.zeros(batch, heads, room, d // heads))
 
     def forward(self, x, positions, cos, sin, mask):
         B, T, C = x.shape
@@ -52,10 +53,10 @@ class Block(nn.Module):
 
 
 class Model(nn.Module):
-    def __init__(self, layers, d, heads, ffn, vocabulary, room):
+    def __init__(self, layers, d, heads, ffn, vocabulary, room, batch):
         super().__init__()
         self.embed = nn.Embedding(vocabulary, d)
-        self.blocks = nn.ModuleList(Block(d, heads, ffn, room) for _ in range(layers))
+        self.blocks = nn.ModuleList(Block(d, heads, ffn, room, batch) for _ in range(layers))
         self.norm, self.head = nn.RMSNorm(d), nn.Linear(d, vocabulary, bias=False)
         inverse = 1.0 / 10000 ** (torch.arange(0, d // heads, 2).float() / (d // heads))
         self.angles = torch.outer(torch.arange(room).float(), inverse).cuda()
@@ -70,16 +71,22 @@ class Model(nn.Module):
         return self.head(self.norm(x[:, -1:]))
 
 
-def build(model, room):
+def build(model, room, batch=1):
     torch.manual_seed(0)
-    return Model(**model, room=room).cuda().to(torch.bfloat16).eval()
+    return Model(**model, room=room, batch=batch).cuda().to(torch.bfloat16).eval()
 
 
 @torch.inference_mode()
 def decode(options):
+    for batch in (1, *options["batches"]):
+        torch._dynamo.reset()
+        decode_together(options, batch)
+
+
+def decode_together(options, batch):
     prompt, count = options["prompt"], options["tokens"]
-    model = build(options["model"], prompt + count)
-    tokens = torch.randint(options["model"]["vocabulary"], (1, prompt), device="cuda")
+    model = build(options["model"], prompt + count, batch)
+    tokens = torch.randint(options["model"]["vocabulary"], (batch, prompt), device="cuda")
 
     def step(token, position):
         with sdpa_kernel(SDPBackend.MATH):
@@ -95,13 +102,14 @@ def decode(options):
         for _ in range(count - 1):
             token = compiled(token, position).clone()
             position += 1
-        token.item()
+        token.tolist()
         return (time.perf_counter() - begun) / (count - 1)
 
     for _ in range(2):
         write()
     seconds = sorted(write() for _ in range(5))[2]
-    emit(name="decode", value=1 / seconds, unit="tokens/s", ms=1e3 * seconds)
+    name = "decode" if batch == 1 else f"decode of {batch} texts"
+    emit(name=name, value=batch / seconds, unit="tokens/s", ms=1e3 * seconds)
 
 
 @torch.inference_mode()

@@ -9,9 +9,10 @@ namespace {
 
 TEST(cuda_products_of_few_rows) {
   for (const DType dtype : kFloating)
-    for (const int64_t m : {1, 2, 3, 6, 9})
-      for (const int64_t k : {1, 8, 100, 768, 2056})
-        for (const int64_t n : {1, 7, 700, 9001}) {
+    for (const int64_t m : {1, 2, 3, 6, 8, 9, 16, 17, 33})
+      for (const int64_t k : {1, 8, 100, 768, 2056, 4104})
+        for (const int64_t n : {1, 7, 700, 20'001}) {
+          if (n > 700 && k != 8 && k != 768) continue;
           const Twin x = lab().uniform(dtype, {m, k + 8}).as({m, k}, {k + 8, 1}), w = lab().uniform(dtype, {n, k});
           const Twin bias = lab().uniform(dtype, {n}), out(dtype, {m, n}), pre(dtype, {m, n});
           const Twin turned = w.as({k, n}, {1, k});
@@ -22,15 +23,17 @@ TEST(cuda_products_of_few_rows) {
                            kept ? Out{side(pre)} : Out{}, Out{side(out)});
           });
           const std::string what = std::to_string(m) + " × " + std::to_string(k) + " × " + std::to_string(n);
-          expect_near("product " + what, out, few_roundings(dtype, 24), std::sqrt(static_cast<double>(k)));
-          if (kept) expect_near("before " + what, pre, few_roundings(dtype, 24), std::sqrt(static_cast<double>(k)));
+          const double roundings = few_roundings(dtype, k > 4000 ? 48 : 24),
+                       magnitude = std::sqrt(static_cast<double>(k));
+          expect_near("product " + what, out, roundings, magnitude);
+          if (kept) expect_near("before " + what, pre, roundings, magnitude);
         }
 }
 
 TEST(cuda_linear_many) {
   for (const DType dtype : kFloating)
-    for (const int64_t m : {1, 3, 8, 9})
-      for (const int64_t k : {7, 64, 768}) {
+    for (const int64_t m : {1, 3, 8, 9, 16, 32, 33})
+      for (const int64_t k : {7, 64, 768, 4096}) {
         const std::vector<int64_t> sizes = {33, 1, 768, 6};
         const Twin x = lab().uniform(dtype, {1, m, k}), out(dtype, {1, m, 808}), of_norm(dtype, {1, m, 808});
         const Twin norm = lab().uniform(dtype, {k}), residual = lab().uniform(dtype, {1, m, 768});
@@ -56,18 +59,21 @@ TEST(cuda_linear_many) {
 
 TEST(cuda_swiglu_linear) {
   for (const DType dtype : kFloating)
-    for (const int64_t m : {1, 2, 3, 4, 7})
-      for (const int64_t k : {5, 768}) {
-        const Twin x = lab().uniform(dtype, {m, k}), out(dtype, {m, 301});
-        const double scale = 1 / std::sqrt(static_cast<double>(k));
-        const Twin gate = lab().uniform(dtype, {301, k}, scale), up = lab().uniform(dtype, {301, k}, scale);
-        lab().both([&](Kernels& kernels, auto side) {
-          kernels.swiglu_linear(In{side(x)}, In{}, 0, 0, In{side(gate)}, In{side(up)}, Out{side(out)});
-        });
-        // The products are rounded before they are multiplied.
-        expect_near("swiglu_linear of " + std::to_string(m) + " × " + std::to_string(k), out,
-                    4 * few_roundings(dtype, 24), 1);
-      }
+    for (const int64_t m : {1, 2, 3, 4, 7, 8, 13, 32, 33})
+      for (const int64_t k : {5, 768, 1024})
+        for (const bool normed : {false, true}) {
+          const Twin x = lab().uniform(dtype, {m, k}), norm = lab().uniform(dtype, {k}, 0.5), out(dtype, {m, 301});
+          const double scale = 1 / std::sqrt(static_cast<double>(k));
+          const Twin gate = lab().uniform(dtype, {301, k}, scale), up = lab().uniform(dtype, {301, k}, scale);
+          lab().both([&](Kernels& kernels, auto side) {
+            kernels.swiglu_linear(In{side(x)}, normed ? In{side(norm)} : In{}, 0.5, 1e-3, In{side(gate)}, In{side(up)},
+                                  Out{side(out)});
+          });
+          // The products are rounded before they are multiplied; normed numbers reach 2, and may have been rounded,
+          // too.
+          expect_near("swiglu_linear of " + std::to_string(m) + " × " + std::to_string(k) + (normed ? " normed" : ""),
+                      out, 4 * few_roundings(dtype, 24), normed ? 4 : 1);
+        }
 }
 
 TEST(cuda_likeliest) {

@@ -184,12 +184,11 @@ TEST(cuda_sonew_rounds_bfloat16_state_as_the_cpu) {
   for (const int64_t band : {0, 1, 4, 10})
     for (const Graft graft : {Graft::kNone, Graft::kAdam, Graft::kRmspropNorm})
       for (const bool relative_eps : {false, true}) {
-        const int64_t n = 50001;
+        const int64_t n = 50001, chain = graft == Graft::kAdam ? 1500 : 0, id = 5;
         Plain p(DType::kF32, n), g(DType::kF32, n), m(DType::kBF16, n), rms(DType::kBF16, n);
         std::vector<std::unique_ptr<Plain>> diagonals;
         for (int64_t k = 0; k <= band; ++k) diagonals.push_back(std::make_unique<Plain>(DType::kBF16, n));
         Numbers random(static_cast<uint64_t>(band));
-        const int64_t chain = 0, id = 5;
         for (int64_t step = 1; step <= 3; ++step) {
           for (int64_t j = 0; j < n; ++j) g.values<float>()[j] = static_cast<float>(random());
           g.send();

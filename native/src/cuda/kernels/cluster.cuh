@@ -120,15 +120,16 @@ __device__ __forceinline__ void await_sent(uint64_t* barrier) {
 #endif
 }
 
-// Clusters of blocks along x, early (early.cuh); grid.x counts clusters.
+// Clusters of so many blocks along x, early (early.cuh); grid.x counts clusters.
 template <class... P>
-void launch_clusters(Context& cuda, void (*kernel)(P...), dim3 grid, dim3 block, const P&... arguments) {
+void launch_clusters(Context& cuda, unsigned blocks, void (*kernel)(P...), dim3 grid, dim3 block,
+                     const P&... arguments) {
   divide_alike(reinterpret_cast<const void*>(kernel));
   cudaLaunchAttribute attributes[2] = {early_attribute()};
   attributes[1].id = cudaLaunchAttributeClusterDimension;
-  attributes[1].val.clusterDim.x = kMostBlocks, attributes[1].val.clusterDim.y = attributes[1].val.clusterDim.z = 1;
+  attributes[1].val.clusterDim.x = blocks, attributes[1].val.clusterDim.y = attributes[1].val.clusterDim.z = 1;
   const bool divided = cuda.facts.capability >= 90;
-  if (divided) grid.x *= kMostBlocks;
+  if (divided) grid.x *= blocks;
   cudaLaunchConfig_t config = {};
   config.gridDim = grid, config.blockDim = block, config.stream = cuda.stream;
   config.attrs = attributes, config.numAttrs = divided ? 2 : 0;

@@ -298,7 +298,10 @@ __global__ void __launch_bounds__(kBlockThreads) decode_attention_kernel(const _
 template <class T, int kPack, int kLanes, int kPer>
 void launch(Context& cuda, const Decode& a, int sequences) {
   const dim3 grid(1, static_cast<unsigned>(a.heads), static_cast<unsigned>(sequences));
-  launch_clusters(cuda, decode_attention_kernel<T, kPack, kLanes, kPer>, grid, kBlockThreads, a);
+  // As many as are at work side by side: further ones would wait for their turn.
+  unsigned blocks = kMostBlocks;
+  while (blocks > 1 && blocks * grid.y * grid.z > 2u * static_cast<unsigned>(cuda.facts.multiprocessors)) blocks /= 2;
+  launch_clusters(cuda, blocks, decode_attention_kernel<T, kPack, kLanes, kPer>, grid, kBlockThreads, a);
 }
 
 template <class T>

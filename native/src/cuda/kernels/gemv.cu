@@ -3,35 +3,22 @@
 // up. Several matrices of the same x are one launch, their outputs side by side; or, of two, silu of the one times the
 // other, for which a warp has an output of each. The RMS norm of x costs no pass of its own: its weights multiply x on
 // the way, and the sum of squares, which every warp adds up, the outputs. Nor does a residual that is added to these.
+// On Hopper, several rows of 16-bit numbers are multiplied in gemv_mma.cu.
 #include "cuda/kernels/gemv.h"
 
 #include <algorithm>
 #include <type_traits>
 
-#include "cuda/kernels/activation.cuh"
 #include "cuda/kernels/cuda_kernels.h"
 #include "cuda/kernels/early.cuh"
 #include "cuda/kernels/gemm.h"
-#include "cuda/kernels/rows.cuh"
+#include "cuda/kernels/gemv_rows.cuh"
 #include "cuda/sm90.h"
 
 namespace llmeff::cuda {
 namespace {
 
-constexpr int kWarps = 4, kMostMatrices = 8, kMostRows = 8;
-
-struct Gemv {
-  const void* weights[kMostMatrices];
-  int64_t weight_strides[kMostMatrices];
-  int64_t ends[kMostMatrices];             // of their outputs
-  const void *x, *bias, *norm, *residual;  // the last three may be null
-  void *out, *pre;                         // laid out alike; pre may be null
-  int64_t x_stride, out_stride, residual_stride, outputs;
-  int rows, packs;  // packs of 16 bytes in a row
-  Activation activation;
-  float norm_offset, eps;
-  bool settled;  // no kernel that is under way writes the weights, those of the norm included
-};
+constexpr int kWarps = 4, kMostRows = 8;
 
 template <class T, int kM, int kRows, bool kGated>
 __global__ void __launch_bounds__(32 * kWarps) gemv_kernel(const __grid_constant__ Gemv a) {
@@ -44,14 +31,7 @@ __global__ void __launch_bounds__(32 * kWarps) gemv_kernel(const __grid_constant
 #pragma unroll
   for (int r = 0; r < kRows; ++r) {
     const int64_t n = min(kGated ? first : first + r, a.outputs - 1);
-    int matrix = 0;
-    if constexpr (kGated) {
-      matrix = r;
-    } else {
-      while (n >= a.ends[matrix]) ++matrix;
-    }
-    const int64_t row = kGated || matrix == 0 ? n : n - a.ends[matrix - 1];
-    w[r] = reinterpret_cast<const Pack<T>*>(static_cast<const T*>(a.weights[matrix]) + row * a.weight_strides[matrix]);
+    w[r] = reinterpret_cast<const Pack<T>*>(kGated ? weights_of_gated<T>(a, r, n) : weights_of<T>(a, n));
   }
 #pragma unroll
   for (int r = 0; r < kRows; ++r)
@@ -102,28 +82,15 @@ __global__ void __launch_bounds__(32 * kWarps) gemv_kernel(const __grid_constant
   }
   if constexpr (kGated) {
 #pragma unroll
-    for (int m = 0; m < kM; ++m) {
-      const float gate = widen<float>(narrow<T>(sums[m][0])), up = widen<float>(narrow<T>(sums[m][1]));
-      if (lane == m && m < a.rows && first < a.outputs)
-        static_cast<T*>(a.out)[m * a.out_stride + first] = narrow<T>(gate / (1 + __expf(-gate)) * up);
-    }
+    for (int m = 0; m < kM; ++m)
+      if (lane == m && m < a.rows && first < a.outputs) write_gated<T>(a, m, first, sums[m][0], sums[m][1]);
   } else {
 #pragma unroll
     for (int m = 0; m < kM; ++m)
 #pragma unroll
       for (int r = 0; r < kRows; ++r) {
-        const float sum = sums[m][r];
         const int64_t n = first + r;
-        if (lane != m * kRows + r || m >= a.rows || n >= a.outputs) continue;
-        const float biased = a.bias == nullptr ? sum : sum + widen<float>(static_cast<const T*>(a.bias)[n]);
-        const int64_t at = m * a.out_stride + n;
-        if (a.pre != nullptr) static_cast<T*>(a.pre)[at] = narrow<T>(biased);
-        const T result = narrow<T>(activate(a.activation, biased));
-        static_cast<T*>(a.out)[at] =
-            a.residual == nullptr
-                ? result
-                : narrow<T>(widen<float>(static_cast<const T*>(a.residual)[m * a.residual_stride + n]) +
-                            widen<float>(result));
+        if (lane == m * kRows + r && m < a.rows && n < a.outputs) write<T>(a, m, n, sums[m][r], added_to<T>(a, m, n));
       }
   }
 }
@@ -166,14 +133,7 @@ __global__ void __launch_bounds__(32 * kWarps, kM == 1 ? 6 : 1) staged_gemv_kern
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
       const int64_t n = min(kGated ? first : first + r, a.outputs - 1);
-      int matrix = 0;
-      if constexpr (kGated) {
-        matrix = r;
-      } else {
-        while (n >= a.ends[matrix]) ++matrix;
-      }
-      const int64_t row = kGated || matrix == 0 ? n : n - a.ends[matrix - 1];
-      const T* const w = static_cast<const T*>(a.weights[matrix]) + row * a.weight_strides[matrix];
+      const T* const w = kGated ? weights_of_gated<T>(a, r, n) : weights_of<T>(a, n);
       const auto bytes = static_cast<uint32_t>(a.packs * 16);
       if (ahead) {
         for (int pack = 2 * lane; pack < a.packs; pack += 64) prefetch(reinterpret_cast<const uint4*>(w) + pack);
@@ -197,10 +157,7 @@ __global__ void __launch_bounds__(32 * kWarps, kM == 1 ? 6 : 1) staged_gemv_kern
   const int m_own = lane / kRows, r_own = lane % kRows;
   const int64_t n_own = kGated ? first : first + r_own;
   const bool writes = m_own < a.rows && n_own < a.outputs && (!kGated || r_own == 0);
-  float bias = 0, residual = 0;
-  if (writes && a.bias != nullptr) bias = widen<float>(static_cast<const T*>(a.bias)[n_own]);
-  if (writes && a.residual != nullptr)
-    residual = widen<float>(static_cast<const T*>(a.residual)[m_own * a.residual_stride + n_own]);
+  const Added added = writes ? added_to<T>(a, m_own, n_own) : Added{};
   __syncwarp();
 
   float sums[kM][kRows] = {}, squares[kM] = {};
@@ -248,16 +205,10 @@ __global__ void __launch_bounds__(32 * kWarps, kM == 1 ? 6 : 1) staged_gemv_kern
       if (lane == m * kRows + r) sum = sums[m][r], other = sums[m][kRows - 1];
   }
   if (!writes) return;
-  const int64_t at = m_own * a.out_stride + n_own;
-  if constexpr (kGated) {
-    const float gate = widen<float>(narrow<T>(sum)), up = widen<float>(narrow<T>(other));
-    static_cast<T*>(a.out)[at] = narrow<T>(gate / (1 + __expf(-gate)) * up);
-  } else {
-    const float biased = a.bias == nullptr ? sum : sum + bias;
-    if (a.pre != nullptr) static_cast<T*>(a.pre)[at] = narrow<T>(biased);
-    const T result = narrow<T>(activate(a.activation, biased));
-    static_cast<T*>(a.out)[at] = a.residual == nullptr ? result : narrow<T>(residual + widen<float>(result));
-  }
+  if constexpr (kGated)
+    write_gated<T>(a, m_own, n_own, sum, other);
+  else
+    write<T>(a, m_own, n_own, sum, added);
 #endif
 }
 
@@ -302,6 +253,8 @@ bool aligned(const void* data, int64_t stride, int64_t bytes) {
 bool run(Context& cuda, Gemv& a, DType dtype, int matrices, bool gated) {
   a.settled = a.norm == nullptr || cuda.is_settled(a.norm);
   for (int i = 0; i < matrices; ++i) a.settled &= cuda.is_settled(a.weights[i]);
+  if (gemv_mma(cuda, a, dtype, gated)) return true;
+  if (a.rows > kMostRows) return false;
   switch (dtype) {
     case DType::kF32:
       launch_of<float>(cuda, a, gated);
@@ -322,7 +275,7 @@ bool run(Context& cuda, Gemv& a, DType dtype, int matrices, bool gated) {
 bool gemv(Context& cuda, const Product& p) {
   const DType dtype = p.a.dtype;
   const int64_t bytes = item_size(dtype);
-  if (p.m > kMostRows || p.batch != 1 || p.accumulate || p.b.dtype != dtype || p.out.dtype != dtype ||
+  if (p.m > kMostMmaRows || p.batch != 1 || p.accumulate || p.b.dtype != dtype || p.out.dtype != dtype ||
       (p.bias != nullptr && p.bias_dtype != dtype))
     return false;
   if (p.k * bytes % 16 != 0 || p.k > INT32_MAX / 16 || (p.k > 1 && p.a.column_stride != 1) ||
@@ -340,7 +293,7 @@ bool gemv(Context& cuda, const Product& p) {
 bool gemv_many(Context& cuda, const View& x, const FewRows& given, const List<In>& weights, const View& out) {
   const int64_t bytes = item_size(x.dtype), m = count_rows(x), k = x.dim(-1);
   const RowMap x_rows = row_map(x), out_rows = row_map(out), residual_rows = row_map(given.residual);
-  if (m > kMostRows || weights.size > kMostMatrices || out.dtype != x.dtype || k * bytes % 16 != 0 ||
+  if (m > kMostMmaRows || weights.size > kMostMatrices || out.dtype != x.dtype || k * bytes % 16 != 0 ||
       k > INT32_MAX / 16 || x_rows.rank != 1 || out_rows.rank != 1 || residual_rows.rank != 1 ||
       !aligned(x.data, m == 1 ? 0 : x_rows.strides[0], bytes) || !rows_aligned({&given.norm}))
     return false;

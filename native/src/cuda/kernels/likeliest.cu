@@ -61,8 +61,8 @@ void CudaKernels::likeliest(const In& x, const Out& ids, const Out& found) {
   const dim3 grid(1, static_cast<unsigned>(x.shape[0]));
   const bool aligned = rows_aligned({&x});
   with_floating(x.dtype, [&]<class T>(TypeTag<T>) {
-    if (aligned) return launch_clusters(cuda_, likeliest_kernel<T, Pack<T>::kSize>, grid, kThreads, a);
-    launch_clusters(cuda_, likeliest_kernel<T, 1>, grid, kThreads, a);
+    if (aligned) return launch_clusters(cuda_, kMostBlocks, likeliest_kernel<T, Pack<T>::kSize>, grid, kThreads, a);
+    launch_clusters(cuda_, kMostBlocks, likeliest_kernel<T, 1>, grid, kThreads, a);
   });
 }
 

@@ -184,8 +184,9 @@ void CudaKernels::sample_tokens(const In& x, const In& how, const In& u, const O
   const dim3 grid(1, static_cast<unsigned>(x.shape[0]));
   const bool aligned = rows_aligned({&x});
   with_floating(x.dtype, [&]<class T>(TypeTag<T>) {
-    if (aligned) return launch_clusters(cuda_, sample_tokens_kernel<T, Pack<T>::kSize>, grid, kSampleThreads, a);
-    launch_clusters(cuda_, sample_tokens_kernel<T, 1>, grid, kSampleThreads, a);
+    if (aligned)
+      return launch_clusters(cuda_, kMostBlocks, sample_tokens_kernel<T, Pack<T>::kSize>, grid, kSampleThreads, a);
+    launch_clusters(cuda_, kMostBlocks, sample_tokens_kernel<T, 1>, grid, kSampleThreads, a);
   });
 }
 

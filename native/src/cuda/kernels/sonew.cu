@@ -96,7 +96,7 @@ void step_table(Context& cuda, const Path& path, const Lists& lists, int64_t fro
     const int64_t chain = lists.chain(i);
     chains.length[i - from] = chain;
     chains.first[i - from] = all_chains;
-    if constexpr (requires { chains.rounding_id; }) chains.rounding_id[i - from] = lists.rounding_ids[i];
+    chains.rounding_id[i - from] = lists.rounding_ids[i];
     all_chains += ceil_div(lists.params[i].size(), chain);
     lists.add_to(table, i, kChunk);
   }
@@ -189,21 +189,20 @@ void CudaKernels::sonew_step(const List<InOut>& params, const List<InOut>& copie
         .reference_eps = static_cast<W>(graft_eps),
         .pivot_floor = static_cast<W>(unit),
         .graft = graft,
+        .seed = static_cast<uint64_t>(seed),
         .copy = copies.size > 0 ? copies[0].dtype : DType::kF32};
-    const sonew::banded::Kind kind = {.band = static_cast<int>(lists.band()),
-                                      .isolate = isolate,
-                                      .grads = grad_dtype,
-                                      .seed = static_cast<uint64_t>(seed)};
+    const sonew::banded::Kind kind = {.band = static_cast<int>(lists.band()), .isolate = isolate, .grads = grad_dtype};
     const auto step_with = [&](const auto& path) {
       sonew::step_all<W>(cuda_, path, lists, f, relative_eps, grad_scale, dropped);
     };
-    if (state == DType::kBF16) {
-      if constexpr (sizeof(W) == 4) step_with(sonew::Banded<W, bf16>{kind});
-    } else if (kind.band != 1 || isolate) {
-      step_with(sonew::Banded<W, W>{kind});
-    } else {
-      with_gradients<W>(grad_dtype, [&]<class G>(G) { step_with(sonew::Tridiagonal<W, typename G::type>{}); });
+    const auto step_of = [&]<class S>(TypeTag<S>) {
+      if (kind.band != 1 || isolate) return step_with(sonew::Banded<W, S>{kind});
+      with_gradients<W>(grad_dtype, [&]<class G>(G) { step_with(sonew::Tridiagonal<W, S, typename G::type>{}); });
+    };
+    if constexpr (sizeof(W) == 4) {
+      if (state == DType::kBF16) return step_of(TypeTag<bf16>{});
     }
+    step_of(TypeTag<W>{});
   };
   if (dtype == DType::kF64 && state == DType::kF64)
     run(double{}, grads[0].dtype);

@@ -27,6 +27,7 @@ struct Factors {
   W beta1, one_minus_beta1, beta2, one_minus_beta2, relative_eps, gamma, reference_eps;
   W pivot_floor;  // a pivot of at most this part of its diagonal may be rounding alone
   Graft graft;
+  uint64_t seed;  // of what rounds bfloat16 state
   DType copy;
 };
 
@@ -52,11 +53,13 @@ struct Lists {
   }
 };
 
-// What a chain is cut at, of each tensor of a launch; with relative eps also where its chains' largest row sums are.
+// What a chain is cut at, of each tensor of a launch, where its chains' largest row sums are (with relative eps), and
+// what tells its random numbers from those of other tensors (with bfloat16 state).
 template <int kMost>
 struct Chains {
   int64_t length[kMost];
   int64_t first[kMost];
+  int64_t rounding_id[kMost];
 };
 
 // What a launch has beside its table.
@@ -73,9 +76,10 @@ struct Pass {
 
 #ifdef __CUDACC__
 
+// One fused multiply-add, wherever it is compiled: blocks and borders must agree to the bit.
 template <class W>
-__device__ __forceinline__ W average(W old, W sample, W beta, W rest) {
-  return old * beta + sample * rest;
+__device__ __forceinline__ W advance(W old, W sample, W beta, W rest) {
+  return fma(old, beta, sample * rest);
 }
 
 // Elements until the end of the chain that holds element j, 0 for its last.

@@ -10,23 +10,16 @@
 // The window of element j is the matrix H[j … j+b, j … j+b]. Eliminating its vertices from the last to the second (H =
 // U·D·Uᵀ with U unit upper triangular) leaves the Schur complement S_j as the first pivot, and the first row of U⁻¹ is
 // L[j … j+b, j]. A pivot that is not above the rounding error of its diagonal says nothing: that vertex is left out.
-//
-// bfloat16 state is rounded stochastically: the magnitude's lower 16 bits are added to 16 random ones, and the carry is
-// what rounds up. The random bits of element j are the upper half of word j of the Philox stream (id·16 + array)·2³² +
-// step with the step's seed; array 0 is m, 1 + k diagonal k, 12 rms. What follows computes with the rounded numbers.
 #pragma once
 
-#include <type_traits>
-
-#include "cuda/kernels/philox.cuh"
 #include "cuda/kernels/sonew_banded.h"
+#include "cuda/kernels/sonew_rounding.cuh"
 
 namespace llmeff::cuda::sonew {
 namespace banded {
 
 constexpr int kLead = 12;  // elements of a row before the chunk's own: a multiple of 4, at least kMostBand
 static_assert(kLead >= kMostBand && kLead % 4 == 0);
-constexpr int kArrayOfRms = 12;
 
 template <int B>
 constexpr int kRow = kLead + kChunk + (2 * B + 3) / 4 * 4;
@@ -41,35 +34,6 @@ constexpr int kBlocksPerMultiprocessor = sizeof(W) > 4 ? 1
                                          : B <= 2      ? 4
                                          : B <= 4      ? 3
                                                        : 2;
-
-// One fused multiply-add, wherever it is compiled: blocks and borders must agree to the bit.
-template <class W>
-__device__ __forceinline__ W advance(W old, W sample, W beta, W rest) {
-  return fma(old, beta, sample * rest);
-}
-
-// The random words of elements [j, j + 4), j a multiple of 4.
-__device__ __forceinline__ uint4 rounding_words(uint64_t seed, int64_t id, int array, uint64_t step, int64_t j) {
-  const uint64_t stream = (static_cast<uint64_t>(id) * 16 + static_cast<uint64_t>(array)) << 32 | step;
-  return philox(seed, stream, static_cast<uint64_t>(j) / 4);
-}
-__device__ __forceinline__ float round_stochastically(float x, uint32_t word) {
-  const uint32_t bits = __float_as_uint(x);
-  const uint32_t rounded = isnan(x) ? bits | 0x00400000u : bits + (word >> 16);
-  return __uint_as_float(rounded & 0xFFFF0000u);
-}
-
-// Rounds four new numbers of an array of state to what S holds.
-template <class S, class W>
-__device__ __forceinline__ void round_four(uint64_t seed, int64_t id, int array, uint64_t step, int64_t j, W (&x)[4]) {
-  if constexpr (std::is_same_v<S, bf16>) {
-    const uint4 words = rounding_words(seed, id, array, step, j);
-    x[0] = round_stochastically(x[0], words.x);
-    x[1] = round_stochastically(x[1], words.y);
-    x[2] = round_stochastically(x[2], words.z);
-    x[3] = round_stochastically(x[3], words.w);
-  }
-}
 
 template <class W>
 __device__ __forceinline__ W load_grad(const void* grads, DType dtype, int64_t j) {
@@ -111,13 +75,8 @@ __global__ void sonew_banded_borders_kernel(const __grid_constant__ Table table,
   const int64_t left = to_chain_end(j, n, chains.length[tensor]);
   W* const to = borders + static_cast<int64_t>(chunk) * (kind.band + 2) * width + position;
   const auto make = [&](int array, const S* state, W sample, W beta, W rest) {
-    W x = advance(widen<W>(state[j]), sample, beta, rest);
-    if constexpr (std::is_same_v<S, bf16>) {
-      const uint4 words = rounding_words(kind.seed, chains.rounding_id[tensor], array, f.now.step, j);
-      const uint32_t lanes[4] = {words.x, words.y, words.z, words.w};
-      x = round_stochastically(x, lanes[j % 4]);
-    }
-    to[array * width] = x;
+    const W x = advance(widen<W>(state[j]), sample, beta, rest);
+    to[array * width] = rounded<S>(f, chains.rounding_id[tensor], array, j, x);
   };
   make(0, table.at<const S>(kFirst, tensor), g, f.beta1, f.one_minus_beta1);
   for (int k = 0; k <= kind.band; ++k) {
@@ -291,7 +250,7 @@ __global__ void __launch_bounds__(kTileThreads, kBlocksPerMultiprocessor<B, W>)
         x[1 + k][e] = advance(x[1 + k][e], k <= left[e] ? g[e] * next[e + k] : W{0}, f.beta2, f.one_minus_beta2);
 #pragma unroll
     for (int array = 0; array < B + 2; ++array) {
-      round_four<S>(kind.seed, id, array, f.now.step, j, x[array]);
+      round_four<S>(f, id, array, j, x[array]);
       store_four(array_at(array), j, n, aligned, x[array]);
     }
     if (f.graft != Graft::kNone) {
@@ -305,7 +264,7 @@ __global__ void __launch_bounds__(kTileThreads, kBlocksPerMultiprocessor<B, W>)
           const W unit = g[e] * unit_grad;
           rms[e] = advance(rms[e], unit * unit, f.beta2, f.one_minus_beta2);
         }
-        round_four<S>(kind.seed, id, kArrayOfRms, f.now.step, j, rms);
+        round_four<S>(f, id, kArrayOfRms, j, rms);
         store_four(averages, j, n, aligned, rms);
       }
 #pragma unroll

@@ -12,10 +12,7 @@ namespace banded {
 // A table is a kernel parameter: less than 32 KB.
 constexpr int kArrays = kDiagonal + kMostBand + 1, kMostTensors = 128, kChunk = kTile;
 using Table = TensorTable<kArrays, kMostTensors>;
-
-struct TableChains : Chains<kMostTensors> {
-  int64_t rounding_id[kMostTensors];
-};
+using TableChains = Chains<kMostTensors>;
 
 // What a launch does with a chunk.
 enum class Work {
@@ -28,7 +25,6 @@ struct Kind {
   int band;
   bool isolate;
   DType grads;
-  uint64_t seed;
 
   // Elements after its own that the windows of a chunk read.
   __host__ __device__ int reach() const { return isolate ? 2 * band : band; }

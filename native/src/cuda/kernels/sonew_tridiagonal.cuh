@@ -1,12 +1,12 @@
-// Tridiagonal SONew with state of the parameters' dtype and the rule that drops edges forward: what most runs use. A
-// thread has four neighbouring elements of each of two tiles, all in registers.
+// Tridiagonal SONew with the rule that drops edges forward: what most runs use. A thread has four neighbouring elements
+// of each of two tiles, all in registers. T: of the parameters, S: of the state, G: of the gradients.
 //
 // A chunk needs the new m and h0 of the element after it and the new m, h0, h1 of the one before, while other blocks
 // overwrite the old ones in place. So a small kernel first makes the new values on both sides of every border between
 // chunks (Border). Inside a chunk neighbours are exchanged by warp shuffles and a word of shared memory for each warp.
 #pragma once
 
-#include "cuda/kernels/sonew.cuh"
+#include "cuda/kernels/sonew_rounding.cuh"
 
 namespace llmeff::cuda::sonew {
 namespace tridiagonal {
@@ -26,10 +26,10 @@ struct Border {
   W before_m, before_h0, before_h1, after_m, after_h0;
 };
 
-template <class T, class G>
+template <class T, class S, class G>
 __global__ void sonew_borders_kernel(const __grid_constant__ Table table, const __grid_constant__ TableChains chains,
-                                     Factors<wide_t<T>> f, const __grid_constant__ StepGuard guard,
-                                     Border<wide_t<T>>* borders) {
+                                     const __grid_constant__ Factors<wide_t<T>> f,
+                                     const __grid_constant__ StepGuard guard, Border<wide_t<T>>* borders) {
   using W = wide_t<T>;
   const int chunk = blockIdx.x * blockDim.x + threadIdx.x;
   if (chunk >= table.first_chunk[table.count]) return;
@@ -38,30 +38,35 @@ __global__ void sonew_borders_kernel(const __grid_constant__ Table table, const 
   double factor;
   if (j == 0 || !guard.open(factor)) return;
   const W scale = static_cast<W>(factor);
-  const auto at = [&](int array, int64_t i) { return widen<W>(table.at<const T>(array, tensor)[i]); };
   const G* const grads = table.at<const G>(kGrad, tensor);
   const W left = widen<W>(grads[j - 1]) * scale, right = widen<W>(grads[j]) * scale;
   const bool joined = to_chain_end(j - 1, n, chains.length[tensor]) > 0;
-  borders[chunk] = {average(at(kFirst, j - 1), left, f.beta1, f.one_minus_beta1),
-                    average(at(kDiagonal, j - 1), left * left, f.beta2, f.one_minus_beta2),
-                    average(at(kEdge, j - 1), joined ? left * right : W{0}, f.beta2, f.one_minus_beta2),
-                    average(at(kFirst, j), right, f.beta1, f.one_minus_beta1),
-                    average(at(kDiagonal, j), right * right, f.beta2, f.one_minus_beta2)};
+  const auto first = [&](int64_t i, W grad) {
+    const W m = advance(widen<W>(table.at<const S>(kFirst, tensor)[i]), grad, f.beta1, f.one_minus_beta1);
+    return rounded<S>(f, chains.rounding_id[tensor], 0, i, m);
+  };
+  const auto diagonal = [&](int k, int64_t i, W product) {
+    const W h = advance(widen<W>(table.at<const S>(kDiagonal + k, tensor)[i]), product, f.beta2, f.one_minus_beta2);
+    return rounded<S>(f, chains.rounding_id[tensor], 1 + k, i, h);
+  };
+  borders[chunk] = {first(j - 1, left), diagonal(0, j - 1, left * left),
+                    diagonal(1, j - 1, joined ? left * right : W{0}), first(j, right), diagonal(0, j, right * right)};
 }
 
 // The largest row sum |h1_{j−1}| + h0_j + |h1_j| of the new state in each chain.
-template <class T, class G>
+template <class T, class S, class G>
 __global__ void __launch_bounds__(kTileThreads)
     sonew_row_max_kernel(const __grid_constant__ Table table, const __grid_constant__ TableChains chains,
-                         Factors<wide_t<T>> f, const __grid_constant__ StepGuard guard, wide_t<T>* row_max) {
+                         const __grid_constant__ Factors<wide_t<T>> f, const __grid_constant__ StepGuard guard,
+                         wide_t<T>* row_max) {
   using W = wide_t<T>;
   const int tensor = table.tensor_of(blockIdx.x);
-  const int64_t n = table.size[tensor], chain = chains.length[tensor];
+  const int64_t n = table.size[tensor], chain = chains.length[tensor], id = chains.rounding_id[tensor];
   double factor;
   if (!guard.open(factor)) return;
   const W scale = static_cast<W>(factor);
   const G* const g = table.at<const G>(kGrad, tensor);
-  const T *const h0 = table.at<const T>(kDiagonal, tensor), *const h1 = table.at<const T>(kEdge, tensor);
+  const S *const h0 = table.at<const S>(kDiagonal, tensor), *const h1 = table.at<const S>(kEdge, tensor);
   const bool aligned = table.aligned[tensor];
   const int lane = threadIdx.x % 32;
   const int64_t begin = static_cast<int64_t>(blockIdx.x - table.first_chunk[tensor]) * kChunk;
@@ -81,15 +86,20 @@ __global__ void __launch_bounds__(kTileThreads)
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
       const W grad = grads[e] * scale, next = (e < 3 ? grads[e < 3 ? e + 1 : 3] : following) * scale;
-      edges[e] = left > 0 ? abs(average(edges[e], grad * next, f.beta2, f.one_minus_beta2)) : W{0};
-      diagonal[e] = average(diagonal[e], grad * grad, f.beta2, f.one_minus_beta2);
+      edges[e] = left > 0 ? advance(edges[e], grad * next, f.beta2, f.one_minus_beta2) : W{0};
+      diagonal[e] = advance(diagonal[e], grad * grad, f.beta2, f.one_minus_beta2);
       left = left > 0 ? left - 1 : chain - 1;
     }
+    round_four<S>(f, id, 1, j, diagonal);
+    round_four<S>(f, id, 2, j, edges);
+#pragma unroll
+    for (int e = 0; e < 4; ++e) edges[e] = abs(edges[e]);
     W previous = __shfl_up_sync(0xFFFFFFFFu, edges[3], 1);
     if (lane == 0) {
       const bool joined = j > 0 && j < n && to_chain_end(j - 1, n, chain) > 0;
-      previous = joined ? abs(average(widen<W>(h1[j - 1]), widen<W>(g[j - 1]) * scale * (grads[0] * scale), f.beta2,
-                                      f.one_minus_beta2))
+      previous = joined ? abs(rounded<S>(f, id, 2, j - 1,
+                                         advance(widen<W>(h1[j - 1]), widen<W>(g[j - 1]) * scale * (grads[0] * scale),
+                                                 f.beta2, f.one_minus_beta2)))
                         : W{0};
     }
     left = j < n ? to_chain_end(j, n, chain) : 0;
@@ -156,20 +166,22 @@ __device__ __forceinline__ unsigned joined_bits(int64_t j, int64_t n, int64_t ch
 
 // kInner: all elements of the chunk and the one after it are of one chain, and aligned, so that nothing is left to
 // decide for each of them. Deciding takes as many instructions as the rest, more than memory leaves time for.
-template <class T, class G, bool kApply, bool kRelative, bool kInner>
+template <class T, class S, class G, bool kApply, bool kRelative, bool kInner>
 __device__ __forceinline__ void step_chunk(const Table& table, const TableChains& chains, const Factors<wide_t<T>>& f,
                                            const StepGuard& guard, const Pass<wide_t<T>>& pass, int chunk, int tensor) {
   using W = wide_t<T>;
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  const int64_t n = table.size[tensor], chain = chains.length[tensor],
+  const int64_t n = table.size[tensor], chain = chains.length[tensor], id = chains.rounding_id[tensor],
                 begin = static_cast<int64_t>(chunk - table.first_chunk[tensor]) * kChunk;
   const bool aligned = kInner || table.aligned[tensor];
   const auto load = [&](const auto* from, int64_t j, W(&x)[4]) {
     load_four(from, j, kInner ? INT64_MAX : n, aligned, x);
   };
-  const auto store = [&](T* to, int64_t j, const W(&x)[4]) { store_four(to, j, kInner ? INT64_MAX : n, aligned, x); };
-  T *const firsts = table.at<T>(kFirst, tensor), *const diagonals = table.at<T>(kDiagonal, tensor),
-           *const edges = table.at<T>(kEdge, tensor);
+  const auto store = [&](auto* to, int64_t j, const W(&x)[4]) {
+    store_four(to, j, kInner ? INT64_MAX : n, aligned, x);
+  };
+  S *const firsts = table.at<S>(kFirst, tensor), *const diagonals = table.at<S>(kDiagonal, tensor),
+           *const edges = table.at<S>(kEdge, tensor);
   const G* const grads = table.at<const G>(kGrad, tensor);
 
   W g[kTiles][4], m[kTiles][4], h0[kTiles][4], h1[kTiles][4], next_g[kTiles];
@@ -206,10 +218,13 @@ __device__ __forceinline__ void step_chunk(const Table& table, const TableChains
     for (int e = 0; e < 4; ++e) {
       const W grad = g[t][e], following = e < 3 ? g[t][e < 3 ? e + 1 : 3] : after_last;
       const W product = (joined[t] >> e & 1) != 0 ? grad * following : W{0};
-      m[t][e] = average(m[t][e], grad, f.beta1, f.one_minus_beta1);
-      h0[t][e] = average(h0[t][e], grad * grad, f.beta2, f.one_minus_beta2);
-      h1[t][e] = average(h1[t][e], product, f.beta2, f.one_minus_beta2);
+      m[t][e] = advance(m[t][e], grad, f.beta1, f.one_minus_beta1);
+      h0[t][e] = advance(h0[t][e], grad * grad, f.beta2, f.one_minus_beta2);
+      h1[t][e] = advance(h1[t][e], product, f.beta2, f.one_minus_beta2);
     }
+    round_four<S>(f, id, 0, j, m[t]);
+    round_four<S>(f, id, 1, j, h0[t]);
+    round_four<S>(f, id, 2, j, h1[t]);
     store(firsts, j, m[t]);
     store(diagonals, j, h0[t]);
     store(edges, j, h1[t]);
@@ -227,14 +242,15 @@ __device__ __forceinline__ void step_chunk(const Table& table, const TableChains
       } else {
         W rms[4] = {}, unit_grad = 0;
         if (f.graft == Graft::kRmspropNorm) {
-          T* const averages = table.at<T>(kRms, tensor);
+          S* const averages = table.at<S>(kRms, tensor);
           unit_grad = static_cast<W>(1.0 / (sqrt(pass.grad_squares[tensor]) + 1e-16));
           load(averages, j, rms);
 #pragma unroll
           for (int e = 0; e < 4; ++e) {
             const W unit = g[t][e] * unit_grad;
-            rms[e] = average(rms[e], unit * unit, f.beta2, f.one_minus_beta2);
+            rms[e] = advance(rms[e], unit * unit, f.beta2, f.one_minus_beta2);
           }
+          round_four<S>(f, id, kArrayOfRms, j, rms);
           store(averages, j, rms);
         }
         add_squares([&](int e) { return reference(f, g[t][e], m[t][e], h0[t][e], rms[e], g[t][e] * unit_grad); });
@@ -337,7 +353,7 @@ __device__ __forceinline__ void step_chunk(const Table& table, const TableChains
   }
 }
 
-template <class T, class G, bool kApply, bool kRelative>
+template <class T, class S, class G, bool kApply, bool kRelative>
 __global__ void __launch_bounds__(kTileThreads, kBlocksPerMultiprocessor<T>)
     sonew_kernel(const __grid_constant__ Table table, const __grid_constant__ TableChains chains,
                  const __grid_constant__ Factors<wide_t<T>> f, const __grid_constant__ StepGuard guard,
@@ -345,15 +361,15 @@ __global__ void __launch_bounds__(kTileThreads, kBlocksPerMultiprocessor<T>)
   const int chunk = pass.first_chunk + blockIdx.x, tensor = table.tensor_of(chunk);
   const int64_t n = table.size[tensor], end = static_cast<int64_t>(chunk + 1 - table.first_chunk[tensor]) * kChunk;
   if (!kRelative && end < n && chains.length[tensor] >= n && table.aligned[tensor])
-    step_chunk<T, G, kApply, kRelative, true>(table, chains, f, guard, pass, chunk, tensor);
+    step_chunk<T, S, G, kApply, kRelative, true>(table, chains, f, guard, pass, chunk, tensor);
   else
-    step_chunk<T, G, kApply, kRelative, false>(table, chains, f, guard, pass, chunk, tensor);
+    step_chunk<T, S, G, kApply, kRelative, false>(table, chains, f, guard, pass, chunk, tensor);
 }
 
 }  // namespace tridiagonal
 
 // The launches of a step, from the pass over what a path needs of the whole chain on.
-template <class T, class G>
+template <class T, class S, class G>
 struct Tridiagonal {
   using W = wide_t<T>;
   using Table = tridiagonal::Table;
@@ -364,13 +380,13 @@ struct Tridiagonal {
                       const StepGuard& guard, Pass<W>& pass) {
     using namespace tridiagonal;
     if (pass.row_max != nullptr) {
-      sonew_row_max_kernel<T, G>
+      sonew_row_max_kernel<T, S, G>
           <<<table.chunks(), kTileThreads, 0, cuda.stream>>>(table, chains, f, guard, pass.row_max);
       LLMEFF_LAUNCHED("sonew_row_max_kernel");
     }
     if (table.chunks() == table.count) return;
     Border<W>* const borders = cuda.scratch<Border<W>>(table.chunks());
-    sonew_borders_kernel<T, G>
+    sonew_borders_kernel<T, S, G>
         <<<ceil_div(table.chunks(), 128), 128, 0, cuda.stream>>>(table, chains, f, guard, borders);
     LLMEFF_LAUNCHED("sonew_borders_kernel");
     pass.borders = borders;
@@ -380,8 +396,8 @@ struct Tridiagonal {
     using namespace tridiagonal;
     const bool relative = pass.row_max != nullptr;
     const auto kernel = pass.update == nullptr
-                            ? (relative ? sonew_kernel<T, G, true, true> : sonew_kernel<T, G, true, false>)
-                            : (relative ? sonew_kernel<T, G, false, true> : sonew_kernel<T, G, false, false>);
+                            ? (relative ? sonew_kernel<T, S, G, true, true> : sonew_kernel<T, S, G, true, false>)
+                            : (relative ? sonew_kernel<T, S, G, false, true> : sonew_kernel<T, S, G, false, false>);
     kernel<<<chunks, kTileThreads, 0, cuda.stream>>>(table, chains, f, guard, pass);
     LLMEFF_LAUNCHED("sonew_kernel");
   }

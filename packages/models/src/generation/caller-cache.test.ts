@@ -114,6 +114,35 @@ describe("generate with a cache of the caller", () => {
     },
   );
 
+  it("refuses one that another sequence is writing into, of whatever batch, until that has ended", async () => {
+    using cache = new KvCache(model.config, { rollback: 40 });
+    using batch = new BatchGenerator(model, params, { maxSequences: 1 });
+    const options = { maxTokens: 9, temperature: 0, cache };
+    const first = batch.generate(text, options);
+    expect(() => batch.generate(text, options)).toThrow(
+      /no other sequence is using.*Wait for its end, or give each a clone/,
+    );
+    await expect(generate(model, params, text, options).next()).rejects.toThrow(/no other sequence is using/);
+    const own = await all(generate(model, params, text, { ...options, cache: new KvCache(model.config) }));
+    const found: number[] = [];
+    for await (const { id } of first) found.push(id);
+    expect(found).toEqual(own);
+    for (const leave of [
+      () => batch.generate(text, options).return(undefined),
+      () => all(generate(model, params, text, options)),
+    ]) {
+      cache.truncate(text.length - 1);
+      await leave();
+    }
+    const controller = new AbortController();
+    cache.truncate(text.length - 1);
+    const aborted = batch.generate(text, { ...options, signal: controller.signal });
+    controller.abort(new Error("enough"));
+    await expect(aborted.next()).rejects.toThrow("enough");
+    cache.truncate(0);
+    expect(await all(generate(model, params, text, options))).toEqual(own);
+  });
+
   it("refuses caches that don't fit, before anything is computed", async () => {
     using cache = new KvCache(model.config);
     await all(generate(model, params, text, { maxTokens: 1, cache }));

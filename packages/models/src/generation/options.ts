@@ -27,8 +27,8 @@ export interface SequenceOptions extends SamplingOptions {
   prefix?: number;
   /**
    * Holds the first tokens of the prompt, not all; none if it is new: they don't go through the model again. It stays the caller's: afterwards it holds
-   * the rest of the prompt and what was drawn but for the last token, and `truncate` takes it back to what the next prompt begins with. Not under
-   * `dynamic` rotary scaling beyond the original length, nor with a `prefix`, whose positions would not be scored as in one pass.
+   * the rest of the prompt and what was drawn but for the last token, and `truncate` takes it back to what the next prompt begins with. One sequence
+   * at a time writes into it. Not under `dynamic` rotary scaling beyond the original length, nor with a `prefix`, whose positions would not be scored as in one pass.
    */
   cache?: KvCache;
   /** Told, when the sequence joins the batch, how many leading tokens of its prompt are remembered and don't go through the model. */

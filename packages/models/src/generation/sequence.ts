@@ -1,4 +1,5 @@
 /** One sequence of a batch, from its prompt to its end. */
+import { OptionError } from "@llmeff/tensor";
 import type { KvCache } from "../cache.js";
 import { ahead, type Chosen, type TokenDraws } from "./decode-step.js";
 import { Draws } from "./draws.js";
@@ -35,6 +36,18 @@ interface Drafted {
   probabilities: Float64Array;
 }
 
+/** Caches of callers that a sequence is writing into, of any batch: a second one would write over its rows. */
+const lent = new WeakSet<KvCache>();
+
+function borrow(cache: KvCache): void {
+  if (lent.has(cache)) {
+    throw new OptionError(
+      "[generate] expected a cache that no other sequence is using; another one is still being written into it. Wait for its end, or give each a clone().",
+    );
+  }
+  lent.add(cache);
+}
+
 export class Sequence {
   readonly stream: TokenStream<GeneratedToken>;
   readonly #ids: TokenIds;
@@ -55,7 +68,8 @@ export class Sequence {
     readonly request: Request,
     private readonly events: SequenceEvents,
   ) {
-    const { prompt, seed, signal, sampling } = request;
+    const { prompt, seed, signal, sampling, cache } = request;
+    if (cache !== undefined) borrow(cache);
     this.#ids = new TokenIds(prompt);
     this.#prompt = new Set(sampling.repetitionPenalty === 1 ? [] : prompt);
     this.#draws = new Draws(seed, "token");
@@ -279,6 +293,7 @@ export class Sequence {
     this.request.signal?.removeEventListener("abort", this.#abort);
     const caches = this.#caches;
     this.#caches = undefined;
+    if (this.request.cache !== undefined) lent.delete(this.request.cache);
     this.events.onLeave(this, caches);
   }
 }
