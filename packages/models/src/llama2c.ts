@@ -5,20 +5,17 @@
  * Its rotary positions turn neighbouring channels. Here they are turned as in Hugging Face's Llama, `i` with `i + D/2`: the rows of the matrices of
  * queries and keys change places, so that a model read here is a Llama like any other.
  */
-import { randomUUID } from "node:crypto";
-import { readFile, rename, rm } from "node:fs/promises";
-import { dirname } from "node:path";
+import { readFile } from "node:fs/promises";
 import {
   type DeviceChoice,
   FormatError,
   IoError,
   keep,
   OptionError,
+  replaceDurably,
   ropeFrequencies,
-  syncFolder,
   type Tensor,
   tensor,
-  writeDurably,
 } from "@llmeff/tensor";
 import type { ResolvedConfig } from "./config.js";
 import { checkParameters, type Parameters, parameterSpecs } from "./parameters.js";
@@ -191,15 +188,11 @@ export async function saveLlama2c(path: string, model: Transformer, params: Para
   let at = 0;
   for (const field of header) at = bytes.writeInt32LE(field, at);
   for (const values of parts) for (const value of values) at = bytes.writeFloatLE(value, at);
-  const temporary = `${path}.${randomUUID()}.tmp`;
   try {
-    await writeDurably(temporary, bytes);
-    await rename(temporary, path);
+    await replaceDurably(path, (file) => file.writeFile(bytes));
   } catch (cause) {
-    await rm(temporary, { force: true }).catch(() => undefined);
     throw new IoError(`[saveLlama2c] ${path} can't be written: ${(cause as Error).message}. Nothing was changed.`, {
       cause,
     });
   }
-  await syncFolder(dirname(path));
 }

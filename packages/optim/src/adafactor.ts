@@ -8,7 +8,7 @@
  * Shazeer & Stern 2018, arXiv:1804.04235; semantics of PyTorch, with the original's as options. For models whose Adam state doesn't fit: it
  * needs rows + columns numbers for a matrix, and usually some more steps than Adam.
  */
-import { accumulationDType, add, div, maximum, mean, mul, sqrt, square, sub, type Tensor, zeros } from "@llmeff/tensor";
+import { accumulationDType, add, div, maximum, mean, mul, sqrt, square, type Tensor, zeros } from "@llmeff/tensor";
 import { average } from "./adamw.js";
 import {
   checkBeta,
@@ -21,7 +21,7 @@ import {
   withDefaults,
 } from "./check.js";
 import { clipByBlockRms } from "./clip-blocks.js";
-import type { DecayMask } from "./decay.js";
+import { type DecayMask, decayed } from "./decay.js";
 import { ema } from "./ema.js";
 import type { CommonOptions } from "./optimizer-types.js";
 import { asSchedule, type ScalarOrSchedule, type Schedule } from "./schedules.js";
@@ -158,20 +158,16 @@ export function scaleByParamRms(
   return stateless((grads, params) => mapTrees((g, p) => mul(g, maximum(rms(p), least)), grads, params));
 }
 
-/** Adds `−lr(step)·weightDecay·p`: decay that no scaling of the step touches. Its state is the same without decay, which some parameters are excepted from. */
+/** Adds `−lr(step)·weightDecay·p`. Its state is the same without decay, which some parameters are excepted from. */
 function decayedBy(
   schedule: Schedule,
   weightDecay: number,
-  mask: TreeMask = () => true,
+  mask: TreeMask | undefined,
 ): GradientTransformation<{ count: number }> {
   return {
     init: () => ({ count: 0 }),
     update: (grads, { count }, params) => ({
-      updates: mapTrees(
-        (u, p, path) => (weightDecay > 0 && mask(path, p) ? sub(u, mul(p, schedule(count) * weightDecay)) : u),
-        grads,
-        params,
-      ),
+      updates: decayed(grads, params, schedule(count) * weightDecay, mask),
       state: { count: count + 1 },
     }),
   };
@@ -207,17 +203,7 @@ const adafactorRule: TransformRule<AdafactorHyper> = {
   name: "Adafactor",
   defaults: { learningRate: 1e-2, ...adafactorDefaults },
   check: checkAdafactor,
-  transform: ({ learningRate, beta2Decay, eps1, variant, minFactoredDim, eps2, clipThreshold, beta1, weightDecay }) =>
-    adafactor(learningRate, {
-      beta2Decay,
-      eps1,
-      variant,
-      minFactoredDim,
-      eps2,
-      clipThreshold,
-      beta1,
-      weightDecay,
-    }),
+  transform: ({ learningRate, ...hyper }) => adafactor(learningRate, hyper),
 };
 
 /**

@@ -1,6 +1,7 @@
 /**
  * The two kinds of weight decay, as the element-wise kernels and the transforms take them.
  */
+import { mul, sub, type TensorTree } from "@llmeff/tensor";
 import { asSchedule, type ScalarOrSchedule } from "./schedules.js";
 import {
   addDecayedWeights,
@@ -10,6 +11,7 @@ import {
   type TransformState,
   type TreeMask,
 } from "./transform.js";
+import { mapTrees } from "./trees.js";
 
 export interface DecayHyper {
   /** Share of a parameter that decays, times the learning rate, in a step. */
@@ -38,4 +40,10 @@ export function withDecay(
   const decay = addDecayedWeights(weightDecay, mask);
   const rate = scaleByLearningRate(asSchedule(learningRate));
   return decoupled ? chain(direction, decay, rate) : chain(decay, direction, rate);
+}
+
+/** Updates with `−share · p` beside them: decay that no scaling of the step touches. */
+export function decayed<T extends TensorTree>(updates: T, params: T, share: number, mask: TreeMask = () => true): T {
+  if (share === 0) return updates;
+  return mapTrees((u, p, path) => (mask(path, p) ? sub(u, mul(p, share)) : u), updates, params);
 }

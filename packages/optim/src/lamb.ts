@@ -68,8 +68,7 @@ const lambRule: TransformRule<LambHyper> = {
   name: "Lamb",
   defaults: { learningRate: 1e-3, ...lambDefaults },
   check: (where, hyper) => checkAdamW(where, { ...adamwDefaults, ...hyper }),
-  transform: ({ learningRate, beta1, beta2, eps, weightDecay }) =>
-    lamb(learningRate, { beta1, beta2, eps, weightDecay }),
+  transform: ({ learningRate, ...hyper }) => lamb(learningRate, hyper),
 };
 
 /**

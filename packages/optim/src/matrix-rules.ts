@@ -17,6 +17,7 @@ export {
   type OnlineConvexHyper,
   type OnlineConvexOptions,
   type OnlineConvexState,
+  type OnlineConvexTransformOptions,
   onlineConvex,
 } from "./online-convex.js";
 export {

@@ -191,7 +191,7 @@ const muonRule: TransformRule<MuonOptimizerHyper> = {
   batched: true,
   transform: ({ learningRate, method, ...hyper }) =>
     muon(learningRate, {
-      ...withDefaults<Omit<MuonHyper, "learningRate">>(muonDefaults, hyper),
+      ...hyper,
       matrices: (_path, p) => method === "muon" || (method === "auto" && p.rank >= 2),
     }),
 };

@@ -1,7 +1,7 @@
 import { eigh, eye, greater, type Tensor, tensor, where } from "@llmeff/tensor";
 import { describe, expect, it } from "vitest";
 import { expectClose, random } from "../test/matrices.js";
-import { type GradientTransformation, onlineConvex, RfdSon, rfdSon, scaleByRfdSon } from "./index.js";
+import { type GradientTransformation, OnlineConvex, onlineConvex, RfdSon, rfdSon, scaleByRfdSon } from "./index.js";
 
 const several = (count: number, size: number) => Array.from({ length: count }, (_, i) => random(i, [size]));
 
@@ -76,9 +76,28 @@ describe("onlineConvex", () => {
     expectClose(u, one.mul(0.03), 1e-9);
   });
 
+  it.each(["sAdagrad", "rfdSon", "fdSon", "adaFd", "ogd", "adagrad"] as const)(
+    "%s decays apart from its step",
+    (algorithm) => {
+      const options = { algorithm, delta: 0.5 };
+      const [g, w] = [random(1, [6]), random(2, [6])];
+      const step = (transform: GradientTransformation) => transform.update(g, transform.init(w), w).updates as Tensor;
+      const plain = step(onlineConvex(0.3, options));
+      // lr · weightDecay = 0.06
+      expectClose(step(onlineConvex(0.3, { ...options, weightDecay: 0.2 })), plain.sub(w.mul(0.06)), 1e-12);
+      expectClose(step(onlineConvex(0.3, { ...options, weightDecay: 0.2, mask: () => false })), plain, 0);
+      const param = w.clone();
+      new OnlineConvex({ w: param }, { ...options, learningRate: 0.3, weightDecay: 0.2 }).step({ w: g });
+      expectClose(param, w.mul(0.94).add(plain), 1e-12);
+    },
+  );
+
   it("refuses what is outside its domain", () => {
     expect(() => onlineConvex(0.1, { algorithm: "adaFd" })).toThrow(
       "[onlineConvex] delta must be a positive number; received 0.",
+    );
+    expect(() => onlineConvex(0.1, { weightDecay: -1 })).toThrow(
+      "[onlineConvex] weightDecay must be a number of at least 0; received -1.",
     );
     expect(() => onlineConvex(0.1, { sketchSize: 0 })).toThrow(
       "[onlineConvex] sketchSize must be an integer of at least 1; received 0.",

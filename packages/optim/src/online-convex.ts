@@ -4,6 +4,7 @@
  */
 import { add, div, equal, mul, sqrt, square, type Tensor, where, zeros, zerosLike } from "@llmeff/tensor";
 import { checkCount, checkKeys, checkNotNegative, checkOneOf, checkPositive, withDefaults } from "./check.js";
+import { type DecayMask, decayed } from "./decay.js";
 import type { Sketch } from "./frequent-directions.js";
 import { type ByPath, batchKey, batchOf, groupBy, itemOf, leavesOf, stateOf, withLeaves } from "./leaves.js";
 import { asSchedule, type ScalarOrSchedule } from "./schedules.js";
@@ -97,8 +98,11 @@ export interface OnlineConvexState {
 /** Directions that a sketch of `sketchSize` rows keeps of a vector: one row is the new gradient's, and there are no more than the vector has numbers. */
 const directionsOf = (x: Tensor, { sketchSize }: OnlineConvexDirectionHyper) => Math.min(sketchSize, x.size) - 1;
 
+/** Options of `onlineConvex`. */
+export interface OnlineConvexTransformOptions extends Partial<Omit<OnlineConvexHyper, "learningRate">>, DecayMask {}
+
 /**
- * The algorithms of `OnlineConvexAlgorithm`, learning rate included: `−η u`.
+ * The algorithms of `OnlineConvexAlgorithm`, learning rate included: `−η u − lr · weightDecay · p`.
  *
  * For streams of convex losses, such as online logistic regression; of a network's tensors each is a vector of its own, for which
  * `scaleByRfdSon` is the form with momentum. State: `(ℓ − 1)(d + 1) + 1` numbers with a sketch, d for `"adagrad"`.
@@ -110,11 +114,13 @@ const directionsOf = (x: Tensor, { sketchSize }: OnlineConvexDirectionHyper) => 
  */
 export function onlineConvex(
   learningRate: ScalarOrSchedule,
-  options: Partial<OnlineConvexDirectionHyper> = {},
+  options: OnlineConvexTransformOptions = {},
 ): GradientTransformation<OnlineConvexState> {
-  checkKeys("onlineConvex", options, Object.keys(onlineConvexDefaults));
-  const hyper = withDefaults<OnlineConvexDirectionHyper>(onlineConvexDefaults, options);
+  const { mask, weightDecay = 0, ...own } = options;
+  checkKeys("onlineConvex", own, Object.keys(onlineConvexDefaults));
+  const hyper = withDefaults<OnlineConvexDirectionHyper>(onlineConvexDefaults, own);
   checkOnlineConvex("onlineConvex", hyper);
+  checkNotNegative("onlineConvex", "weightDecay", weightDecay);
   if (typeof learningRate !== "function") checkNotNegative("onlineConvex", "learningRate", learningRate);
   const schedule = asSchedule(learningRate);
   const rule = sketchRules[hyper.algorithm];
@@ -129,7 +135,7 @@ export function onlineConvex(
         squares: each(hyper.algorithm === "adagrad", (x) => zeros([x.size], x)),
       };
     },
-    update(grads, state) {
+    update(grads, state, params) {
       const t = state.count + 1;
       const rate = schedule(state.count);
       checkNotNegative(`onlineConvex] [step ${state.count}`, "learningRate", rate);
@@ -155,7 +161,8 @@ export function onlineConvex(
         } else u = mul(g, -rate / Math.sqrt(t + hyper.delta));
         for (const [i, { path, grad }] of group.entries()) updates.set(path, itemOf(u, i, grad.shape));
       }
-      return { updates: withLeaves(grads, updates), state: { count: t, sketches, squares } };
+      const steps = decayed(withLeaves(grads, updates), params, rate * weightDecay, mask);
+      return { updates: steps, state: { count: t, sketches, squares } };
     },
   };
 }
@@ -177,8 +184,7 @@ const onlineConvexRule: TransformRule<OnlineConvexHyper> = {
   defaults: { learningRate: 0.1, weightDecay: 0, ...onlineConvexDefaults },
   check: checkOnlineConvex,
   batched: true,
-  transform: ({ learningRate, ...hyper }) =>
-    onlineConvex(learningRate, withDefaults<OnlineConvexDirectionHyper>(onlineConvexDefaults, hyper)),
+  transform: ({ learningRate, ...hyper }) => onlineConvex(learningRate, hyper),
 };
 
 export type OnlineConvexOptions = TransformOptions<OnlineConvexHyper>;

@@ -224,8 +224,7 @@ const psgdKronRule: TransformRule<PsgdKronHyper> = {
   defaults: { learningRate: 3e-4, weightDecay: 0, ...psgdKronDirectionDefaults },
   check: checkPsgdKron,
   batched: true,
-  transform: ({ learningRate, weightDecay, ...hyper }) =>
-    psgdKron(learningRate, { ...withDefaults<PsgdKronDirectionHyper>(psgdKronDirectionDefaults, hyper), weightDecay }),
+  transform: ({ learningRate, ...hyper }) => psgdKron(learningRate, hyper),
 };
 
 export type PsgdKronOptions = TransformOptions<PsgdKronHyper>;

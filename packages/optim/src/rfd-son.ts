@@ -130,8 +130,7 @@ const rfdSonRule: TransformRule<RfdSonHyper> = {
   defaults: { learningRate: 1e-3, weightDecay: 0, ...rfdSonDefaults },
   check: checkRfdSon,
   batched: true,
-  transform: ({ learningRate, weightDecay, ...hyper }) =>
-    rfdSon(learningRate, { ...withDefaults<RfdSonDirectionHyper>(rfdSonDefaults, hyper), weightDecay }),
+  transform: ({ learningRate, ...hyper }) => rfdSon(learningRate, hyper),
 };
 
 export type RfdSonOptions = TransformOptions<RfdSonHyper>;

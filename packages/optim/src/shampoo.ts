@@ -156,8 +156,7 @@ const shampooRule: TransformRule<ShampooHyper> = {
   defaults: { learningRate: 1e-3, weightDecay: 0, ...shampooDirectionDefaults },
   check: checkShampoo,
   batched: true,
-  transform: ({ learningRate, weightDecay, ...hyper }) =>
-    shampoo(learningRate, { ...withDefaults<ShampooDirectionHyper>(shampooDirectionDefaults, hyper), weightDecay }),
+  transform: ({ learningRate, ...hyper }) => shampoo(learningRate, hyper),
 };
 
 export type ShampooOptions = TransformOptions<ShampooHyper>;

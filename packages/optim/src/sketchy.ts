@@ -122,8 +122,7 @@ const sketchyRule: TransformRule<SketchyHyper> = {
   defaults: { learningRate: 1e-3, weightDecay: 0, ...sketchyDirectionDefaults },
   check: checkSketchy,
   batched: true,
-  transform: ({ learningRate, weightDecay, ...hyper }) =>
-    sketchy(learningRate, { ...withDefaults<SketchyDirectionHyper>(sketchyDirectionDefaults, hyper), weightDecay }),
+  transform: ({ learningRate, ...hyper }) => sketchy(learningRate, hyper),
 };
 
 export type SketchyOptions = TransformOptions<SketchyHyper>;

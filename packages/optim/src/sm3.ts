@@ -125,8 +125,7 @@ const sm3Rule: TransformRule<SM3Hyper> = {
   name: "SM3",
   defaults: { learningRate: 0.1, ...sm3Defaults },
   check: checkSM3,
-  transform: ({ learningRate, beta1, beta2, eps, ema, weightDecay }) =>
-    sm3(learningRate, { beta1, beta2, eps, ema, weightDecay }),
+  transform: ({ learningRate, ...hyper }) => sm3(learningRate, hyper),
 };
 
 /**

@@ -221,8 +221,7 @@ const soapRule: TransformRule<SoapHyper> = {
   defaults: { learningRate: 3e-3, weightDecay: 0.01, ...soapDirectionDefaults },
   check: checkSoap,
   batched: true,
-  transform: ({ learningRate, weightDecay, ...hyper }) =>
-    soap(learningRate, { ...withDefaults<SoapDirectionHyper>(soapDirectionDefaults, hyper), weightDecay }),
+  transform: ({ learningRate, ...hyper }) => soap(learningRate, hyper),
 };
 
 export type SoapOptions = TransformOptions<SoapHyper>;

@@ -105,7 +105,7 @@ export class TransformOptimizer<P extends Parameter, H extends CommonHyper = Com
 
   protected override prepareBucket(bucket: Bucket<P, H>): () => void {
     const { hyper, gradFactor } = bucket;
-    const transform = this.#rule.transform({ ...hyper, learningRate: bucket.now().learningRate });
+    const transform = transformOf(this.#rule, hyper, bucket.now().learningRate);
     const factor = gradFactor === null ? undefined : this.storage.tensor(gradFactor, [], this.storage.dtype);
     const units = this.#unitsOf(bucket);
     const writers = units.flatMap((unit) => this.#prepare(unit, transform, factor));
@@ -184,6 +184,15 @@ export class TransformOptimizer<P extends Parameter, H extends CommonHyper = Com
   }
 }
 
+/** The transform for the hyper-parameters of a group, which holds other things too. */
+function transformOf<H extends CommonHyper>(
+  rule: TransformRule<H>,
+  group: H,
+  learningRate: number,
+): GradientTransformation {
+  return rule.transform({ ...withDefaults<H>(rule.defaults, group), learningRate });
+}
+
 /** Parameters that a transform steps in one call, and who holds their state or states. */
 interface Unit<P> {
   readonly holders: readonly StateHolder<P>[];
@@ -213,7 +222,7 @@ function initialState<P extends Parameter, H extends CommonHyper>(
   let numbers: Record<string, number> = {};
   storage.run(() => {
     const params: TensorTree = treeOf(storage, slots);
-    const initial: TransformState = rule.transform({ ...hyper, learningRate: 0 }).init(params);
+    const initial: TransformState = transformOf(rule, hyper, 0).init(params);
     const flat = flattenState(holder, initial);
     forms.set(holder, flat.form);
     numbers = flat.numbers;

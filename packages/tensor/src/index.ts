@@ -32,7 +32,7 @@ export {
   setDefaultDevice,
 } from "./device.js";
 export { accumulationDType, type DType, isFloating, itemSize, type TypedArray } from "./dtype.js";
-export { syncFolder, writeDurably } from "./durable-files.js";
+export { replaceDurably, syncFolder, writeDurably } from "./durable-files.js";
 export { type KeepPolicy, marked } from "./kept-results.js";
 export * from "./ops/index.js";
 export type { GradientOptions } from "./parameter-gradients.js";

@@ -2,13 +2,11 @@
  * The safetensors format (https://github.com/huggingface/safetensors): an 8-byte little-endian header length, a JSON header of names,
  * dtypes, shapes and offsets, then the raw data.
  */
-import { randomUUID } from "node:crypto";
-import { type FileHandle, open, rename, unlink } from "node:fs/promises";
-import { dirname } from "node:path";
+import { type FileHandle, open } from "node:fs/promises";
 import { DTypeCode, DTypeError, FormatError, IoError, OptionError } from "@llmeff/native";
 import type { DeviceChoice } from "./device.js";
 import { allocateTypedArray, type DType, itemSize, type TypedArray } from "./dtype.js";
-import { isSystemError, syncFolder } from "./durable-files.js";
+import { isSystemError, replaceDurably } from "./durable-files.js";
 import { tensor } from "./ops/creation.js";
 import {
   encodeHeader,
@@ -220,22 +218,14 @@ export async function saveSafetensors(
   const header = encodeHeader(tensors, metadata);
   // All values as of now, whatever is queued while the file is written.
   const data = Object.values(tensors).map((t) => t.data());
-  const temporary = `${path}.${randomUUID()}.tmp`;
   try {
     const values = await Promise.all(data);
-    const file = await open(temporary, "wx");
-    try {
+    await replaceDurably(path, async (file) => {
       await file.writeFile(header);
       for (const part of values) await file.writeFile(bytesOf(part));
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-    await rename(temporary, path);
+    });
   } catch (cause) {
-    await unlink(temporary).catch(() => undefined);
     if (!isSystemError(cause)) throw cause;
     throw new IoError(`[safetensors] ${path} can't be written: ${cause.message}. Nothing was changed.`, { cause });
   }
-  await syncFolder(dirname(path));
 }

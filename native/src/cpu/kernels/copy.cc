@@ -140,16 +140,7 @@ void move_run(const void* from, int64_t from_stride, void* to, int64_t to_stride
 }
 
 void move_items(int64_t size, const void* from, int64_t from_stride, void* to, int64_t to_stride, int64_t n) {
-  switch (size) {
-    case 8:
-      return move_run<uint64_t>(from, from_stride, to, to_stride, n);
-    case 4:
-      return move_run<uint32_t>(from, from_stride, to, to_stride, n);
-    case 2:
-      return move_run<uint16_t>(from, from_stride, to, to_stride, n);
-    default:
-      return move_run<uint8_t>(from, from_stride, to, to_stride, n);
-  }
+  with_width(size, [=]<class T>(T) { move_run<T>(from, from_stride, to, to_stride, n); });
 }
 
 // Numbers that don't touch pass through blocks.
@@ -272,19 +263,8 @@ void fill_with(T value, const Out& out) {
 }  // namespace
 
 void CpuKernels::copy(const In& x, const Out& out) {
-  if (x.dtype == out.dtype) {
-    switch (item_size(x.dtype)) {
-      case 8:
-        return move<uint64_t>(x, out);
-      case 4:
-        return move<uint32_t>(x, out);
-      case 2:
-        return move<uint16_t>(x, out);
-      default:
-        return move<uint8_t>(x, out);
-    }
-  }
-  convert(x, out);
+  if (x.dtype != out.dtype) return convert(x, out);
+  with_width(item_size(x.dtype), [&]<class T>(T) { move<T>(x, out); });
 }
 
 void CpuKernels::fill(double value, const Out& out) {

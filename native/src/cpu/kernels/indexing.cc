@@ -151,16 +151,7 @@ void scatter_add_as(const In& x, const In& indices, int64_t axis, const InOut& o
 }  // namespace
 
 void CpuKernels::gather(const In& x, const In& indices, int64_t axis, const Out& out) {
-  switch (item_size(x.dtype)) {
-    case 8:
-      return gather_as<uint64_t>(x, indices, axis, out);
-    case 4:
-      return gather_as<uint32_t>(x, indices, axis, out);
-    case 2:
-      return gather_as<uint16_t>(x, indices, axis, out);
-    default:
-      return gather_as<uint8_t>(x, indices, axis, out);
-  }
+  with_width(item_size(x.dtype), [&]<class T>(T) { gather_as<T>(x, indices, axis, out); });
 }
 
 void CpuKernels::scatter_add(const In& x, const In& indices, int64_t axis, const InOut& out) {
@@ -175,16 +166,7 @@ void CpuKernels::scatter_add(const In& x, const In& indices, int64_t axis, const
 
 void CpuKernels::scatter(const In& x, const In& indices, int64_t axis, const InOut& out) {
   check_indices("indexCopyInto", indices, axis, out.shape[axis]);
-  switch (item_size(x.dtype)) {
-    case 8:
-      return scatter_as<uint64_t>(x, indices, axis, out);
-    case 4:
-      return scatter_as<uint32_t>(x, indices, axis, out);
-    case 2:
-      return scatter_as<uint16_t>(x, indices, axis, out);
-    default:
-      return scatter_as<uint8_t>(x, indices, axis, out);
-  }
+  with_width(item_size(x.dtype), [&]<class T>(T) { scatter_as<T>(x, indices, axis, out); });
 }
 
 }  // namespace llmeff::cpu::LLMEFF_ISA

@@ -41,6 +41,21 @@ LLMEFF_INLINE int64_t distance(int64_t stride) {
   return stride < 0 ? -stride : stride;
 }
 
+// visit(bits) with a number as wide as an element, by its size: what moves elements needn't know what they are.
+template <class F>
+LLMEFF_INLINE void with_width(int64_t size, const F& visit) {
+  switch (size) {
+    case 8:
+      return visit(uint64_t{});
+    case 4:
+      return visit(uint32_t{});
+    case 2:
+      return visit(uint16_t{});
+    default:
+      return visit(uint8_t{});
+  }
+}
+
 // Bit set of the first `count` axes.
 LLMEFF_INLINE unsigned leading_axes(int count) {
   return (1u << count) - 1u;

@@ -36,16 +36,7 @@ void select(const In& condition, const In& a, const In& b, const Out& out) {
 }  // namespace
 
 void CpuKernels::where(const In& condition, const In& a, const In& b, const Out& out) {
-  switch (item_size(out.dtype)) {
-    case 8:
-      return select<uint64_t>(condition, a, b, out);
-    case 4:
-      return select<uint32_t>(condition, a, b, out);
-    case 2:
-      return select<uint16_t>(condition, a, b, out);
-    default:
-      return select<uint8_t>(condition, a, b, out);
-  }
+  with_width(item_size(out.dtype), [&]<class T>(T) { select<T>(condition, a, b, out); });
 }
 
 }  // namespace llmeff::cpu::LLMEFF_ISA

@@ -4,7 +4,6 @@ import type { ResultRecord } from "../runner/result.js";
 import type { MrcrScorerName } from "../score/mrcr.js";
 import type { ScoredLength } from "../stats/cumulative.js";
 import { type GdmMrcrBuckets, gdmMrcrBuckets, type MrcrBuckets, openAiMrcrBins } from "../stats/mrcr-buckets.js";
-import type { TaskResult } from "./aggregate.js";
 import { shareWithInterval } from "./shares.js";
 import { tokensLabel } from "./tokens-label.js";
 
@@ -27,7 +26,7 @@ export function mrcrResult(
 }
 
 /** A table for each of the two sets, where results lie in its bins. */
-export function mrcrTables(results: readonly TaskResult[]): Block[] {
+export function mrcrTables(results: readonly { model: string; mrcr: MrcrResult | null }[]): Block[] {
   const own = results.flatMap(({ model, mrcr }) => (mrcr === null ? [] : [{ model, ...mrcr }]));
   const openai = own.map(({ model, openai }) => ({ model, ...openai, more: [] }));
   const gdm = own.map(({ model, gdm }) => ({ model, ...gdm, more: [shareWithInterval(gdm.upTo128k)] }));

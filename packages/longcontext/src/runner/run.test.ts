@@ -268,6 +268,47 @@ describe("runEvaluation", () => {
     await model.close?.();
   });
 
+  it("says why it ended, whatever becomes of the caller's signal later", async () => {
+    const controller = new AbortController();
+    await using endpoint = await TestEndpoint.start();
+    const model = httpModel(endpoint.url, "m");
+    const summary = await runEvaluation(options(model, { signal: controller.signal }));
+    controller.abort();
+    expect(summary.written).toBe(10);
+    expect(summary.stopped).toBeUndefined();
+    await model.close?.();
+  });
+
+  it("keeps what was asked of all models where the samples break off", async () => {
+    await using endpoint = await TestEndpoint.start(() => ({ kind: "answer", delayMs: 20 }));
+    const model = httpModel(endpoint.url, "m");
+    const whole = httpModel(endpoint.url, "n");
+    let sources = 0;
+    function* samples() {
+      const breaks = sources++ === 0;
+      yield* plainSamples(2);
+      if (breaks) throw new Error("no more samples");
+      yield* plainSamples(100).slice(2);
+    }
+    const models = [{ model }, { model: whole }];
+    await expect(runEvaluation(options(model, { models, samples }))).rejects.toThrow("no more samples");
+    const kept = await records();
+    expect(kept).toHaveLength(endpoint.tally.requests);
+    expect(kept.filter((record) => record.model === "m")).toHaveLength(2);
+    expect(kept.length).toBeLessThan(20);
+    for (const each of [model, whole]) await each.close?.();
+  });
+
+  it("refuses options that no endpoint can have before it asks any", async () => {
+    await using endpoint = await TestEndpoint.start();
+    const model = httpModel(endpoint.url, "m");
+    const models = [{ model }, { model: httpModel(endpoint.url, "n"), concurrency: { max: 0 } }];
+    await expect(runEvaluation(options(model, { models }))).rejects.toThrow(/max must be a positive integer/);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(endpoint.tally.requests).toBe(0);
+    await model.close?.();
+  });
+
   it("doesn't ask what its own tokenizer shows to be too long for the model", async () => {
     await using endpoint = await TestEndpoint.start();
     const tokenizer = { id: "quarter-bytes", encode: () => [], count: tokensOf };

@@ -3,7 +3,7 @@ import { OptionError } from "@llmeff/native/errors";
 import { type EvalModel, type GenRequest, type GenResult, ModelError, type Usage } from "../models/eval-model.js";
 import type { Sample } from "../sample.js";
 import { utf8Bytes } from "../tokens/tokenizer.js";
-import { Endpoint, type EndpointOptions, SpentError } from "./ask.js";
+import { Endpoint, type EndpointOptions } from "./ask.js";
 import { type Clock, systemClock } from "./clock.js";
 import type { Slot } from "./concurrency.js";
 import { addUsage, costOf, noUsage, SpendingGuard, type SpendingLimits, type UsageTotals } from "./cost.js";
@@ -13,6 +13,7 @@ import type { ResponseCache } from "./response-cache.js";
 import { factsOf, type ResultRecord, recordId, type Score, type Status } from "./result.js";
 import { ResultsFile } from "./results-file.js";
 import { AttemptsError } from "./retry.js";
+import { type Stopped, Work } from "./work.js";
 
 export interface RunModel extends EndpointOptions {
   model: EvalModel;
@@ -66,7 +67,7 @@ export interface RunSummary {
   /** Lines of the results file that could not be read. */
   quarantined: number;
   /** Why the run ended before the last sample. */
-  stopped?: "spending" | "interrupted";
+  stopped?: Stopped;
 }
 
 /**
@@ -98,40 +99,28 @@ export async function runEvaluation(options: RunOptions): Promise<RunSummary> {
   await using _lock = await lockFolder(options.folder);
   const run = await Run.open(options);
   try {
-    await Promise.all(models.map((model) => run.evaluate(model)));
-    run.throwFailure();
-    return run.summary;
+    return await run.evaluate();
   } finally {
     await run.close();
   }
 }
 
 class Run {
-  readonly summary: RunSummary;
+  readonly #summary: RunSummary;
   readonly #options: RunOptions;
-  readonly #clock: Clock;
   readonly #results: ResultsFile;
-  readonly #guard: SpendingGuard;
   /** Status of every result there is, by `recordId`. */
   readonly #statuses: Map<string, Status>;
-  readonly #halt = new AbortController();
-  #failure: unknown;
+  readonly #work: Work;
 
   private constructor(options: RunOptions, results: ResultsFile, statuses: Map<string, Status>, usage: UsageTotals) {
     this.#options = options;
-    this.#clock = options.clock ?? systemClock;
     this.#results = results;
     this.#statuses = statuses;
-    this.#guard = new SpendingGuard(options.spending ?? {}, usage);
     const counts = { ok: 0, truncated: 0, refused: 0, context_exceeded: 0, error: 0 };
     for (const status of statuses.values()) counts[status]++;
-    this.summary = { skipped: 0, written: 0, fromCache: 0, statuses: counts, usage, quarantined: results.quarantined };
-    const interrupt = () => {
-      this.summary.stopped = "interrupted";
-      this.#halt.abort(options.signal?.reason);
-    };
-    if (options.signal?.aborted) interrupt();
-    else options.signal?.addEventListener("abort", interrupt, { once: true });
+    this.#summary = { skipped: 0, written: 0, fromCache: 0, statuses: counts, usage, quarantined: results.quarantined };
+    this.#work = new Work(this.#summary, options.signal);
   }
 
   static async open(options: RunOptions): Promise<Run> {
@@ -149,41 +138,25 @@ class Run {
     return new Run(options, results, statuses, usage);
   }
 
-  throwFailure(): void {
-    if (this.#failure !== undefined) throw this.#failure;
-  }
-
   close(): Promise<void> {
     return this.#results.close();
   }
 
-  async evaluate(entry: RunModel): Promise<void> {
-    const endpoint = new Endpoint(entry.model, entry, this.#guard, this.#clock);
-    const errors = new HeldErrors(this.#options.giveUpAfter ?? 5);
-    const open = new Set<Promise<void>>();
-    for await (const { sample, trial } of this.#wanted(entry.model.id)) {
-      const slot = await endpoint.concurrency.acquire();
-      if (this.#halt.signal.aborted) {
-        slot.release();
-        break;
-      }
-      const task: Promise<void> = this.#one(endpoint, sample, trial, slot, errors)
-        .catch((error: unknown) => this.#stop(error))
-        .finally(() => {
-          slot.release();
-          open.delete(task);
-        });
-      open.add(task);
-    }
-    await Promise.all(open);
-    for (const record of errors.take()) this.#write(record);
+  async evaluate(): Promise<RunSummary> {
+    const { models, spending = {}, clock = systemClock } = this.#options;
+    const guard = new SpendingGuard(spending, this.#summary.usage);
+    const endpoints = models.map((entry) => new Endpoint(entry.model, entry, guard, clock));
+    await Promise.all(endpoints.map((endpoint) => this.#ask(endpoint)));
+    this.#work.end();
+    return this.#summary;
   }
 
-  #stop(error: unknown): void {
-    if (this.#halt.signal.aborted) return;
-    if (error instanceof SpentError) this.summary.stopped = "spending";
-    else this.#failure = error;
-    this.#halt.abort(error);
+  async #ask(endpoint: Endpoint): Promise<void> {
+    const errors = new HeldErrors(this.#options.giveUpAfter ?? 5);
+    await this.#work.each(this.#wanted(endpoint.model.id), endpoint.concurrency, ({ sample, trial }, slot) =>
+      this.#one(endpoint, sample, trial, slot, errors),
+    );
+    for (const record of errors.take()) this.#write(record);
   }
 
   async *#wanted(model: string): AsyncGenerator<{ sample: Sample; trial: number }> {
@@ -195,8 +168,8 @@ class Run {
         const status = this.#statuses.get(recordId({ model, id: sample.id, trial }));
         const failed = status === "error";
         if (failed ? retryErrors || onlyFailed : status === undefined && !onlyFailed) yield { sample, trial };
-        else if (status !== undefined) this.summary.skipped++;
-        if (this.#halt.signal.aborted) return;
+        else if (status !== undefined) this.#summary.skipped++;
+        if (this.#work.halt.aborted) return;
       }
     }
   }
@@ -225,11 +198,11 @@ class Run {
       let result = kept?.result;
       if (result === undefined) {
         const request: GenRequest = { messages: sample.messages, ...sampling, idempotencyKey: key, sample };
-        const asked = await endpoint.ask(request, sample.budget.promptTokens, measure, slot, this.#halt.signal);
+        const asked = await endpoint.ask(request, sample.budget.promptTokens, measure, slot, this.#work.halt);
         result = asked.value;
         attempts = asked.attempts;
         await cache?.put(key, { result, attempts, runId: this.#results.header.runId });
-      } else this.summary.fromCache++;
+      } else this.#summary.fromCache++;
       const foreign = kept !== undefined && kept.runId !== this.#results.header.runId;
       const usage = measure(result);
       const record = await this.#scored(sample, result, model.kind);
@@ -273,14 +246,14 @@ class Run {
   #write(record: ResultRecord): void {
     const id = recordId(record);
     const before = this.#statuses.get(id);
-    const { statuses, usage } = this.summary;
+    const { statuses, usage } = this.#summary;
     if (before !== undefined) statuses[before]--;
     statuses[record.status]++;
     this.#statuses.set(id, record.status);
     if (record.usage !== undefined && !record.cached) addUsage(usage, record.usage, record.cost ?? 0);
     this.#results.append(record);
-    this.summary.written++;
-    this.#options.onResult?.(record, this.summary);
+    this.#summary.written++;
+    this.#options.onResult?.(record, this.#summary);
   }
 }
 

@@ -8,11 +8,12 @@ import { GenerationError } from "../errors.js";
 import { endsInNewline, fileLines, replaceLines } from "../file-lines.js";
 import type { EvalModel, GenResult, Usage } from "../models/eval-model.js";
 import { requireInteger } from "../require-integer.js";
-import { Endpoint, type EndpointOptions, SpentError } from "../runner/ask.js";
+import { Endpoint, type EndpointOptions } from "../runner/ask.js";
 import { type Clock, systemClock } from "../runner/clock.js";
 import type { Slot } from "../runner/concurrency.js";
 import { addUsage, costOf, noUsage, SpendingGuard, type SpendingLimits, type UsageTotals } from "../runner/cost.js";
 import { AttemptsError } from "../runner/retry.js";
+import { type Stopped, Work } from "../runner/work.js";
 import { type Tokenizer, utf8Length } from "../tokens/tokenizer.js";
 import { withArticle } from "./frame.js";
 import { LEAST_TOKENS, MOST_TOKENS, normalise, PoolRules } from "./pool-rules.js";
@@ -67,7 +68,7 @@ export interface TextPoolSummary {
   /** What all replies took that the file tells of, those that broke a rule included. */
   usage: UsageTotals;
   /** Why the call ended before the last text. */
-  stopped?: "spending" | "interrupted";
+  stopped?: Stopped;
 }
 
 /** Most tokens of a reply. A text may have half as many; what is longer is known by that for too long. */
@@ -121,10 +122,9 @@ class Pool {
   readonly #rules: PoolRules;
   readonly #file: AppendFile;
   readonly #endpoint: Endpoint;
-  readonly #halt = new AbortController();
   readonly #wanted: Wanted[];
   readonly #summary: TextPoolSummary;
-  #failure: unknown;
+  readonly #work: Work;
 
   constructor(
     model: EvalModel,
@@ -140,40 +140,13 @@ class Pool {
     this.#wanted = wantedTexts(options, entries);
     this.#summary = { asked: 0, texts: entries.length, missing: this.#wanted.length, dropped, usage };
     this.#endpoint = new Endpoint(model, { ...options, concurrency }, new SpendingGuard(spending, usage), clock);
-    const interrupt = () => {
-      this.#summary.stopped = "interrupted";
-      this.#halt.abort(signal?.reason);
-    };
-    if (signal?.aborted) interrupt();
-    else signal?.addEventListener("abort", interrupt, { once: true });
+    this.#work = new Work(this.#summary, signal);
   }
 
   async fill(): Promise<TextPoolSummary> {
-    const open = new Set<Promise<void>>();
-    for (const wanted of this.#wanted) {
-      const slot = await this.#endpoint.concurrency.acquire();
-      if (this.#halt.signal.aborted) {
-        slot.release();
-        break;
-      }
-      const task: Promise<void> = this.#write(wanted, slot)
-        .catch((error: unknown) => this.#stop(error))
-        .finally(() => {
-          slot.release();
-          open.delete(task);
-        });
-      open.add(task);
-    }
-    await Promise.all(open);
-    if (this.#failure !== undefined) throw this.#failure;
+    await this.#work.each(this.#wanted, this.#endpoint.concurrency, (wanted, slot) => this.#write(wanted, slot));
+    this.#work.end();
     return this.#summary;
-  }
-
-  #stop(error: unknown): void {
-    if (this.#halt.signal.aborted) return;
-    if (error instanceof SpentError) this.#summary.stopped = "spending";
-    else this.#failure = error instanceof AttemptsError ? error.failure : error;
-    this.#halt.abort(error);
   }
 
   async #write(wanted: Wanted, slot: Slot): Promise<void> {
@@ -201,7 +174,7 @@ class Pool {
   async #entry({ key, tweak }: Wanted, slot: Slot, took: UsageTotals): Promise<PoolEntry | undefined> {
     const { attempts = 5, date = () => new Date().toISOString() } = this.#options;
     for (let attempt = 0; attempt < attempts; attempt++) {
-      if (attempt > 0 && this.#halt.signal.aborted) return undefined;
+      if (attempt > 0 && this.#work.halt.aborted) return undefined;
       const text = await this.#ask(textRequest(key, tweak), slot, took);
       if (text === undefined || !this.#rules.accept(key, text)) continue;
       return { key, tweak, text, model: this.#endpoint.model.id, date: date(), took };
@@ -225,7 +198,7 @@ class Pool {
     const promptTokens = utf8Length(content);
     const measure = (result: GenResult) => result.usage ?? measured(content, result);
     try {
-      const { value } = await this.#endpoint.ask(request, promptTokens, measure, slot, this.#halt.signal);
+      const { value } = await this.#endpoint.ask(request, promptTokens, measure, slot, this.#work.halt);
       this.#summary.asked++;
       const usage = measure(value);
       for (const totals of [took, this.#summary.usage]) addUsage(totals, usage, costOf(usage, this.#endpoint.prices));
