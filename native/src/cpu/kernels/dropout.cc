@@ -1,4 +1,6 @@
 // dropout: the mask comes from the position alone (philox.h), so it is never stored, and the gradient makes it again.
+#include <cmath>
+
 #include "cpu_kernels.h"
 #include "philox.h"
 #include "runs.h"
