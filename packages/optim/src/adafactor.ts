@@ -24,6 +24,7 @@ import { clipByBlockRms } from "./clip-blocks.js";
 import { type DecayMask, decayed } from "./decay.js";
 import { ema } from "./ema.js";
 import type { CommonOptions } from "./optimizer-types.js";
+import { emptyRecord, own } from "./records.js";
 import { asSchedule, type ScalarOrSchedule, type Schedule } from "./schedules.js";
 import type { Parameter } from "./storage.js";
 import {
@@ -92,7 +93,12 @@ export interface FactoredState {
   readonly v: Readonly<Record<string, Tensor>>;
 }
 
-const emptyState = (count: number) => ({ count, rows: {} as Named, columns: {} as Named, v: {} as Named });
+const emptyState = (count: number): { count: number; rows: Named; columns: Named; v: Named } => ({
+  count,
+  rows: emptyRecord(),
+  columns: emptyRecord(),
+  v: emptyRecord(),
+});
 
 /** `g / √V`, with Adafactor's factored second moment `V`. */
 export function scaleByFactoredRms(options: Partial<FactoredHyper> = {}): GradientTransformation<FactoredState> {
@@ -125,7 +131,7 @@ export function scaleByFactoredRms(options: Partial<FactoredHyper> = {}): Gradie
         const eps1 = hyper.eps1 ?? (original ? 1e-30 : precision(g));
         const squared = original ? add(square(g), eps1) : square(g);
         let second: Tensor;
-        const rows = state.rows[path];
+        const rows = own(state.rows, path);
         if (rows === undefined) {
           second = next.v[path] = average(state.v[path]!, squared, keep);
         } else {

@@ -239,9 +239,44 @@ describe.each([...optimizers, routed])("$name", ({ make }) => {
       [{ shapes, maxGradNorm: Number.NaN }, "maxGradNorm must be a positive number; received NaN."],
       [{ shapes, nonFinite: "ignore" as never }, 'nonFinite must be one of "skip", "throw"; received "ignore".'],
       [{ shapes, learningrate: 1 }, 'unknown option "learningrate"'],
-      [{ shapes: { ...shapes, bias: [3] } }, 'shapes["bias"] is [3] but the array has 2 elements'],
+      [
+        { shapes: { ...shapes, biass: [2] } },
+        'shapes["biass"] is for no parameter. Parameters: weight, bias, head.weight.',
+      ],
+      [{ shapes: [[2, 3]] as never }, "shapes must be an object of shapes by parameter; received [an array]."],
     ];
     for (const [options, message] of refused) expect(() => make(start(), options)).toThrow(message);
+  });
+
+  it.each<[unknown, string]>([
+    [[3], 'shapes["bias"] is [3] but the array has 2 elements'],
+    [[-1, -2], 'shapes["bias"] must be an array of non-negative integers; received [-1, -2].'],
+    [[1.5, 4 / 3], "must be an array of non-negative integers; received [1.5, 1.3333333333333333]."],
+    [["1", "2"], 'must be an array of non-negative integers; received ["1", "2"].'],
+    [[Number.NaN], "must be an array of non-negative integers; received [NaN]."],
+    [Int32Array.of(2), "must be an array of non-negative integers; received an object of Int32Array."],
+    [2, "must be an array of non-negative integers; received 2."],
+    [null, "must be an array of non-negative integers; received null."],
+  ])("refuses a shape that no array has: %j", (bias, message) => {
+    const act = () => make(start(), { shapes: { ...shapes, bias: bias as never } });
+    expect(act).toThrow(ShapeError);
+    expect(act).toThrow(message);
+  });
+
+  it("steps and saves parameters under names that every object inherits", () => {
+    const run = (names: Record<string, string>) => {
+      const renamed = <T>(record: Record<string, T>): Record<string, T> =>
+        Object.fromEntries(Object.entries(record).map(([name, x]) => [names[name]!, x]));
+      const [params, others] = [renamed(start()), renamed(start())];
+      const [optimizer, other] = [params, others].map((p) => make(p, { shapes: renamed<number[]>(shapes) }));
+      optimizer!.step(renamed(gradsAt(0)));
+      const { tensors, meta } = optimizer!.stateDict();
+      other!.loadStateDict({ tensors, meta: JSON.parse(JSON.stringify(meta)) });
+      other!.step(renamed(gradsAt(1)));
+      return [params, others, other!.stateDict().tensors].map((record) => Object.values(record));
+    };
+    const inherited = { weight: "constructor", bias: "__proto__", "head.weight": "head.toString" };
+    expect(run(inherited)).toEqual(run({ weight: "a", bias: "b", "head.weight": "head.c" }));
   });
 
   it("fails a step whose hook throws, before anything changed", () => {

@@ -1,7 +1,15 @@
 import { OptionError } from "@llmeff/native";
 
-function show(value: unknown): string {
-  return typeof value === "string" ? JSON.stringify(value) : String(value);
+/** A value in a message: short, and never throwing. */
+export function show(value: unknown): string {
+  if (typeof value === "string") return JSON.stringify(value);
+  if (Array.isArray(value)) {
+    const items = value.slice(0, 8).map((item) => (Array.isArray(item) ? "an array" : show(item)));
+    return `[${[...items, ...(value.length > items.length ? ["…"] : [])].join(", ")}]`;
+  }
+  if (typeof value === "function") return "a function";
+  if (typeof value === "object" && value !== null) return `an object of ${value.constructor?.name ?? "no class"}`;
+  return String(value);
 }
 
 /** Checks a numeric option; `domain` says in words what `valid` tests. */

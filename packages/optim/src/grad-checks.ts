@@ -4,7 +4,9 @@
 import { DeviceError, DTypeError, OptionError, ShapeError } from "@llmeff/native";
 import { preview } from "./groups.js";
 import type { Slot } from "./optimizer-types.js";
-import { describe, deviceOf, type Parameter, shapeOfParameter, sizeOf } from "./storage.js";
+import { shapeOfParameter } from "./parameter-shapes.js";
+import { own } from "./records.js";
+import { describe, deviceOf, type Parameter, sizeOf } from "./storage.js";
 
 /** Names with a gradient, in the order of the parameters; those that are frozen are left out. */
 export function checkGrads<P extends Parameter>(
@@ -31,7 +33,7 @@ export function checkGrads<P extends Parameter>(
       );
     }
   }
-  const names = [...slots.keys()].filter((name) => grads[name] !== undefined);
+  const names = [...slots.keys()].filter((name) => own(grads, name) !== undefined);
   requireOneKind(
     where,
     names.map((name) => [name, grads[name]!]),

@@ -12,6 +12,7 @@ import {
   type ParameterFilter,
   route,
   SGD,
+  Sonew,
   vectors,
   warmup,
 } from "./index.js";
@@ -154,11 +155,30 @@ describe("addParamGroup", () => {
       [() => optimizer.addParamGroup({ params: { other: f32(1) }, beta1: 1 }), "[groups[0]] beta1 must be"],
       [() => optimizer.addParamGroup({ params: { other: f32(1) }, lr: 1 } as never), 'unknown option "lr"'],
       [() => optimizer.addParamGroup({ params: { empty: f32() } }), '"empty" is empty'],
+      [
+        () => optimizer.addParamGroup({ params: { other: f32(1) }, shapes: { other: [-1, -1] } }),
+        '[AdamW.addParamGroup] shapes["other"] must be an array of non-negative integers; received [-1, -1].',
+      ],
+      [
+        () => optimizer.addParamGroup({ params: { other: f32(1) }, shapes: { body: [2] } }),
+        '[AdamW.addParamGroup] shapes["body"] is for no parameter. Parameters: other.',
+      ],
       [() => optimizer.addParamGroup({ params: { wide: new Float64Array(1) } } as never), "must be of one kind"],
     ];
     for (const [add, message] of refused) expect(add).toThrow(message);
     expect(optimizer.paramGroups).toHaveLength(1);
     expect(Object.keys(optimizer.stateDict().tensors)).toEqual(["body.m", "body.v"]);
+  });
+
+  it("adds nothing if the state of one of the parameters can't be made", () => {
+    const optimizer = new Sonew({ body: f32(1, 2) }, { vectors: "adam" });
+    const [vector, matrix] = [f32(1), f32(1)];
+    const add = () =>
+      optimizer.addParamGroup({ params: { vector, matrix }, shapes: { matrix: [1, 1] }, stateDtype: "bfloat16" });
+    expect(add).toThrow("there is no typed array of bfloat16");
+    expect(optimizer.paramGroups).toHaveLength(1);
+    expect(Object.keys(optimizer.params)).toEqual(["body"]);
+    expect(Object.keys(optimizer.stateDict().meta.steps)).toEqual(["body"]);
   });
 });
 

@@ -3,6 +3,7 @@
  */
 import { OptionError } from "@llmeff/native";
 import { checkBoolean } from "./check.js";
+import { own } from "./records.js";
 
 /** Chooses parameters: names that a pattern matches, a list of names, or a test of name and shape. */
 export type ParameterFilter = RegExp | readonly string[] | ((name: string, shape: readonly number[]) => boolean);
@@ -121,7 +122,7 @@ export function decayTest(
     }
     return toTest(`${where}] [decay`, decay, Object.keys(params));
   }
-  const shapeless = Object.keys(params).find((name) => !shapes[name] && !("rank" in params[name]!));
+  const shapeless = Object.keys(params).find((name) => !own(shapes, name) && !("rank" in params[name]!));
   if (shapeless !== undefined) {
     throw new OptionError(
       `[${where}] decay "matrices" needs to know which typed arrays are matrices; give shapes: { "${shapeless}": [rows, columns], … }.`,

@@ -4,6 +4,7 @@
  */
 import { OptionError } from "@llmeff/native";
 import { stack, type Tensor, type TensorTree, unsqueeze } from "@llmeff/tensor";
+import { own } from "./records.js";
 import type { TransformState } from "./transform.js";
 import { mapTrees } from "./trees.js";
 
@@ -29,11 +30,11 @@ export type ByPath<S extends TransformState> = { readonly [path: string]: S };
 
 /** The state of one leaf. */
 export function stateOf<S extends TransformState>(where: string, state: ByPath<S>, path: string): S {
-  const own = state[path];
-  if (own === undefined) {
+  const found = own(state, path);
+  if (found === undefined) {
     throw new OptionError(`[${where}] the state has nothing for "${path}". Was it made by init for other parameters?`);
   }
-  return own;
+  return found;
 }
 
 /** Items with equal keys together, in the order in which keys appear. */

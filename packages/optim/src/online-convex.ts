@@ -7,6 +7,7 @@ import { checkCount, checkKeys, checkNotNegative, checkOneOf, checkPositive, wit
 import { type DecayMask, decayed } from "./decay.js";
 import type { Sketch } from "./frequent-directions.js";
 import { type ByPath, batchKey, batchOf, groupBy, itemOf, leavesOf, stateOf, withLeaves } from "./leaves.js";
+import { emptyRecord } from "./records.js";
 import { asSchedule, type ScalarOrSchedule } from "./schedules.js";
 import type { Parameter } from "./storage.js";
 import type { GradientTransformation, TransformState } from "./transform.js";
@@ -140,8 +141,8 @@ export function onlineConvex(
       const rate = schedule(state.count);
       checkNotNegative(`onlineConvex] [step ${state.count}`, "learningRate", rate);
       const updates = new Map<string, Tensor>();
-      const sketches: Record<string, VectorSketch> = {};
-      const squares: Record<string, Tensor> = {};
+      const sketches = emptyRecord<VectorSketch>();
+      const squares = emptyRecord<Tensor>();
       const entries = [...leavesOf(grads)].map(([path, grad]) => ({ path, grad, flat: grad.reshape([grad.size]) }));
       for (const group of groupBy(entries, ({ flat }) => batchKey(flat))) {
         const g = batchOf(group.map(({ flat }) => flat));

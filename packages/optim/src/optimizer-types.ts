@@ -6,6 +6,7 @@ import type { Tensor } from "@llmeff/tensor";
 import type { GradGuardOptions } from "./grad-guard.js";
 import type { ParameterFilter, ParamGroup, ResolvedGroup } from "./groups.js";
 import type { StepHooks } from "./hooks.js";
+import type { Shapes } from "./parameter-shapes.js";
 import type { ScalarOrSchedule } from "./schedules.js";
 import type { NumberSource } from "./step-numbers.js";
 import type { Parameter, Storage } from "./storage.js";
@@ -83,14 +84,14 @@ export interface CommonOptions<H> extends GradGuardOptions {
    */
   decay?: "all" | "matrices" | ParameterFilter;
   /** Shapes of typed arrays by name, where they matter (`decay`, SONew's `chain`, `order`, `vectors`); default: one axis. */
-  shapes?: Readonly<Record<string, readonly number[]>>;
+  shapes?: Shapes;
 }
 
 /** Parameters that are added to an optimizer, with their own hyper-parameters. */
 export type NewGroup<P, H> = Partial<H> & {
   params: Readonly<Record<string, P>>;
   frozen?: boolean;
-  shapes?: Readonly<Record<string, readonly number[]>>;
+  shapes?: Shapes;
 };
 
 /** The hyper-parameters that the base class itself reads. */

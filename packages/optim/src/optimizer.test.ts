@@ -144,6 +144,18 @@ describe("fused optimizers", () => {
     expect(p.weight).toEqual(late.weight); // as if its first step were the first
   });
 
+  it("leave a parameter without a gradient alone whose name every object inherits", () => {
+    const p = Object.fromEntries(["constructor", "__proto__", "w"].map((name) => [name, Float32Array.of(1)]));
+    const optimizer = new AdamW(p, { decay: "matrices", shapes: { constructor: [1, 1], ["__proto__"]: [1], w: [1] } });
+    optimizer.step({ w: Float32Array.of(1) });
+    expect(optimizer.stateDict().meta.steps).toEqual(
+      Object.fromEntries(Object.keys(p).map((name) => [name, name === "w" ? 1 : 0])),
+    );
+    expect(Object.keys(optimizer.params)).toEqual(Object.keys(p));
+    const shapeless = { constructor: Float32Array.of(1) };
+    expect(() => new AdamW(shapeless, { decay: "matrices" })).toThrow('give shapes: { "constructor": [rows, columns]');
+  });
+
   it("tell the bytes of their state", () => {
     expect(new AdamW(params()).stateBytes()).toBe(12 * 2 * 4);
     expect(new Sonew(params()).stateBytes()).toBe(12 * 3 * 4);

@@ -21,11 +21,13 @@ import type {
   StateHolder,
   StepOptions,
 } from "./optimizer-types.js";
+import { type Shapes, shapesOf } from "./parameter-shapes.js";
+import { pick } from "./records.js";
 import { namedArrays, namedNumbers, prepareLoad } from "./saved-state.js";
 import { asSchedule, type ScalarOrSchedule } from "./schedules.js";
 import type { StateDtype } from "./sonew-options.js";
 import { numberSource, refuseChange, requireSameHyper, StepsAhead } from "./step-numbers.js";
-import { bytesOf, type Parameter, type Storage, shapeOfParameter, sizeOf, storageOf } from "./storage.js";
+import { bytesOf, type Parameter, type Storage, sizeOf, storageOf } from "./storage.js";
 
 const commonKeys = ["groups", "decay", "maxGradNorm", "nonFinite", "shapes"];
 
@@ -44,7 +46,7 @@ export abstract class BaseOptimizer<P extends Parameter, H extends CommonHyper> 
   readonly #check: (where: string, hyper: H) => void;
   readonly #decay: NonNullable<CommonOptions<H>["decay"]>;
   readonly #groups: ResolvedGroup<H>[] = [];
-  readonly #params: Record<string, P> = {};
+  #params: Readonly<Record<string, P>> = {};
   readonly #slots = new Map<string, Slot<P>>();
   readonly #groupOf = new Map<string, ResolvedGroup<H>>();
   readonly #frozen = new Set<string>();
@@ -71,7 +73,7 @@ export abstract class BaseOptimizer<P extends Parameter, H extends CommonHyper> 
     this.#learningRate = hyper.learningRate;
     this.storage = storageOf(where, params);
     this.guard = new GradGuard(where, this.storage, options);
-    this.#add(params, shapes, groups);
+    this.#add(where, params, shapes, groups);
   }
 
   /** The parameters by name. */
@@ -97,34 +99,40 @@ export abstract class BaseOptimizer<P extends Parameter, H extends CommonHyper> 
     if (taken !== undefined) throw new OptionError(`[${where}] there is a parameter "${taken}" already.`);
     storageOf(where, { ...params, ...this.#params });
     const group = { ...hyper, params: Object.keys(params) } as unknown as ResolvedGroup<H>;
-    this.#add(params, shapes, [group]);
+    this.#add(where, params, shapes, [group]);
     this.#groups.pop(); // the group of those that no group chose
   }
 
   /** Adds parameters in groups and one more group for the others, after checking all of them. */
   #add(
+    where: string,
     params: Readonly<Record<string, P>>,
-    shapes: Readonly<Record<string, readonly number[]>>,
+    shapes: Shapes,
     groups: NonNullable<CommonOptions<H>["groups"]>,
   ): void {
-    const where = this.#where;
-    const shapeOf = new Map(
-      Object.entries(params).map(([name, value]) => [name, shapeOfParameter(where, name, value, shapes[name])]),
-    );
+    const shapeOf = shapesOf(where, params, shapes);
     for (const [name, param] of Object.entries(params)) requireSteppable(where, name, param, shapeOf.get(name)!);
     const decays = decayTest(where, this.#decay, params, shapes);
     for (const group of groups) {
       checkKeys(`${where}] [groups`, group, ["params", "frozen", ...Object.keys(this.#defaults)]);
     }
     const resolved = resolveGroups(where, shapeOf, this.#defaults, groups, (at, group) => this.#checkHyper(at, group));
-    for (const [i, group] of resolved.entries()) {
+    // All state is made before any is added: what fails until then adds nothing.
+    const made = resolved.map((group) => ({
+      group,
+      slots: (group.frozen ? [] : group.params).map((name) =>
+        this.#makeSlot(name, params[name]!, shapeOf.get(name)!, group, decays(name, shapeOf.get(name)!)),
+      ),
+    }));
+    for (const [i, { group, slots }] of made.entries()) {
       if (groups[i]?.learningRate === undefined) this.#follow(group);
       this.#groups.push(group);
-      for (const name of group.params) {
-        this.#params[name] = params[name]!;
-        if (group.frozen) this.#frozen.add(name);
-        else this.#addSlot(name, params[name]!, shapeOf.get(name)!, group, decays(name, shapeOf.get(name)!));
+      for (const slot of slots) {
+        this.#slots.set(slot.name, slot);
+        this.#groupOf.set(slot.name, group);
       }
+      if (group.frozen) for (const name of group.params) this.#frozen.add(name);
+      this.#params = { ...this.#params, ...pick(params, group.params) };
     }
   }
 
@@ -139,12 +147,11 @@ export abstract class BaseOptimizer<P extends Parameter, H extends CommonHyper> 
     });
   }
 
-  #addSlot(name: string, param: P, shape: readonly number[], group: ResolvedGroup<H>, decays: boolean): void {
+  #makeSlot(name: string, param: P, shape: readonly number[], group: ResolvedGroup<H>, decays: boolean): Slot<P> {
     const master = this.storage.master(param);
     const { state, numbers } = this.#makeState(this.storage, { name, param: master ?? param, shape }, group);
     if (master !== undefined) state.master = master;
-    this.#slots.set(name, { name, param, shape, state, numbers, sizes: sizesOf(state), decays, steps: 0 });
-    this.#groupOf.set(name, group);
+    return { name, param, shape, state, numbers, sizes: sizesOf(state), decays, steps: 0 };
   }
 
   #checkHyper(where: string, hyper: H): void {

@@ -41,6 +41,7 @@ import {
   type PsgdKronHyper,
   psgdKronDirectionDefaults,
 } from "./psgd-kron-options.js";
+import { emptyRecord } from "./records.js";
 import type { ScalarOrSchedule } from "./schedules.js";
 import type { Parameter } from "./storage.js";
 import { type GradientTransformation, type TransformState, zerosOf } from "./transform.js";
@@ -89,7 +90,7 @@ export function scaleByPsgdKron(options: Partial<PsgdKronDirectionHyper> = {}): 
       const m = hyper.momentum > 0 ? mapTrees((g, before) => average(before, g, decay), grads, old.m) : undefined;
       const means = leavesOf(m ?? grads);
       const updates = new Map<string, Tensor>();
-      const factors: Record<string, KronFactors> = {};
+      const factors = emptyRecord<KronFactors>();
       const entries = [...leavesOf(grads)].map(([path, g]) => ({ path, g, seen: withoutUnits(g) }));
       for (const group of groupBy(entries, ({ seen }) => batchKey(seen))) {
         const { kron, u } = scope(() => {

@@ -6,6 +6,7 @@ import { average } from "./adamw.js";
 import { checkBeta, checkCount, checkKeys, checkNotNegative, checkPositive, withDefaults } from "./check.js";
 import { type DecayMask, withDecay } from "./decay.js";
 import { type ByPath, batchKey, batchOf, groupBy, itemOf, leavesOf, stateOf, withLeaves } from "./leaves.js";
+import { emptyRecord } from "./records.js";
 import type { ScalarOrSchedule } from "./schedules.js";
 import type { Parameter } from "./storage.js";
 import { type GradientTransformation, type TransformState, zerosOf } from "./transform.js";
@@ -89,7 +90,7 @@ export function scaleByRfdSon(options: Partial<RfdSonDirectionHyper> = {}): Grad
       const m = mapTrees((g, old) => average(old, g, hyper.beta1), grads, state.m);
       const means = leavesOf(m);
       const updates = new Map<string, Tensor>();
-      const sketches: Record<string, VectorSketch> = {};
+      const sketches = emptyRecord<VectorSketch>();
       const entries = [...leavesOf(grads)].map(([path, grad]) => ({ path, grad, flat: grad.reshape([grad.size]) }));
       for (const group of groupBy(entries, ({ flat }) => batchKey(flat))) {
         const rows = mul(batchOf(group.map(({ flat }) => flat)), Math.sqrt(1 / 8 + 1 / t));

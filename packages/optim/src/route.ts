@@ -20,12 +20,12 @@ import {
 import { StepHooks } from "./hooks.js";
 import { BaseOptimizer, checkLearningRate } from "./optimizer.js";
 import type { CommonHyper, HyperSummary, Optimizer, OptimizerState, StepOptions } from "./optimizer-types.js";
+import { type Shapes, shapesOf } from "./parameter-shapes.js";
+import { merged, pick } from "./records.js";
 import { requireKind } from "./saved-state.js";
 import { asSchedule, type ScalarOrSchedule } from "./schedules.js";
 import { refuseChange } from "./step-numbers.js";
-import { type Parameter, type Storage, shapeOfParameter, storageOf } from "./storage.js";
-
-type Shapes = Readonly<Record<string, readonly number[]>>;
+import { type Parameter, type Storage, storageOf } from "./storage.js";
 
 // biome-ignore lint/suspicious/noExplicitAny: an optimizer's hyper-parameters are its own affair here.
 type Part<P extends Parameter> = BaseOptimizer<P, CommonHyper & any>;
@@ -123,7 +123,7 @@ export class RoutedOptimizer<P extends Parameter> implements Optimizer<P> {
 
   /** The parameters by name, in the order of the routes. */
   get params(): Readonly<Record<string, P>> {
-    return Object.assign({}, ...this.parts.map((part) => part.params));
+    return merged(this.parts.map((part) => part.params));
   }
 
   get kind(): string {
@@ -191,16 +191,14 @@ export class RoutedOptimizer<P extends Parameter> implements Optimizer<P> {
 
   stateDict(): OptimizerState<P> {
     const states = this.parts.map((part) => part.stateDict());
-    const merge = <T>(records: readonly (Readonly<Record<string, T>> | undefined)[]): Record<string, T> =>
-      Object.assign({}, ...records);
-    const numbers = merge(states.map(({ meta }) => meta.numbers));
+    const numbers = merged(states.map(({ meta }) => meta.numbers));
     return {
-      tensors: merge(states.map(({ tensors }) => tensors)),
+      tensors: merged(states.map(({ tensors }) => tensors)),
       meta: {
         optimizer: this.kind,
         format: 1,
         stepCount: this.#stepCount,
-        steps: merge(states.map(({ meta }) => meta.steps)),
+        steps: merged(states.map(({ meta }) => meta.steps)),
         ...(Object.keys(numbers).length > 0 ? { numbers } : {}),
         hyper: {
           ...this.#guard.summary(),
@@ -253,8 +251,7 @@ function sortIntoRoutes<P extends Parameter>(
     throw new OptionError(`[route] routes[${i}] has no params, which only the last route may leave out.`);
   });
   const chosen = routes.map((): string[] => []);
-  for (const name of names) {
-    const shape = shapeOfParameter("route", name, params[name]!, shapes[name]);
+  for (const [name, shape] of shapesOf("route", params, shapes)) {
     const place = tests.findIndex((test) => test(name, shape));
     if (place < 0) {
       throw new OptionError(`[route] no route chooses "${name}". Add a last route without params for what is left.`);
@@ -291,10 +288,6 @@ function makePart<P extends Parameter>(
 
 function namesOf<P extends Parameter>(part: Part<P>): string[] {
   return part.paramGroups.flatMap((group) => group.params);
-}
-
-function pick<T>(record: Readonly<Record<string, T>>, names: readonly string[]): Record<string, T> {
-  return Object.fromEntries(names.flatMap((name) => (record[name] === undefined ? [] : [[name, record[name]]])));
 }
 
 /** A part's groups, each with the name of its optimizer and what decays in it. */

@@ -20,6 +20,7 @@ import {
 } from "./check.js";
 import { type DecayMask, withDecay } from "./decay.js";
 import type { CommonOptions } from "./optimizer-types.js";
+import { emptyRecord, own } from "./records.js";
 import type { ScalarOrSchedule } from "./schedules.js";
 import type { Parameter } from "./storage.js";
 import { type GradientTransformation, type TransformState, zerosOf } from "./transform.js";
@@ -77,7 +78,7 @@ export function scaleBySM3(options: Partial<Sm3Scaling> = {}): GradientTransform
       const axes: Record<string, Tensor>[] = [];
       mapTrees((p, path) => {
         for (let axis = 0; axis < Math.max(1, p.rank); axis++) {
-          axes[axis] ??= {};
+          axes[axis] ??= emptyRecord();
           const shape = p.shape.map((n, i) => (i === axis ? n : 1));
           axes[axis]![path] = zeros(shape, { dtype: p.dtype, device: p.device });
         }
@@ -86,9 +87,9 @@ export function scaleBySM3(options: Partial<Sm3Scaling> = {}): GradientTransform
       return { axes, m: zerosOf(params) };
     },
     update(grads, state) {
-      const axes: Record<string, Tensor>[] = state.axes.map(() => ({}));
+      const axes: Record<string, Tensor>[] = state.axes.map(() => emptyRecord());
       const scaled = mapTrees((g, path) => {
-        const accumulators = state.axes.flatMap((axis) => axis[path] ?? []);
+        const accumulators = state.axes.flatMap((axis) => own(axis, path) ?? []);
         const least = accumulators.reduce((a, b) => minimum(a, b));
         const sample = mul(square(g), beta2 === 1 ? 1 : 1 - beta2);
         const second = add(mul(least, beta2), sample);

@@ -28,6 +28,7 @@ import { checkKeys, checkNotNegative, withDefaults } from "./check.js";
 import type { DecayMask } from "./decay.js";
 import { gramOf, modeProduct } from "./kronecker.js";
 import { type ByPath, batchKey, batchOf, groupBy, itemOf, leavesOf, stateOf, withLeaves } from "./leaves.js";
+import { emptyRecord } from "./records.js";
 import { asSchedule, type ScalarOrSchedule } from "./schedules.js";
 import { checkSoap, type SoapDirectionHyper, type SoapHyper, soapDirectionDefaults } from "./soap-options.js";
 import type { Parameter } from "./storage.js";
@@ -87,7 +88,7 @@ export function scaleBySoap(options: Partial<SoapDirectionHyper> = {}): Gradient
       const updates = new Map<string, Tensor>();
       const nextM = new Map<string, Tensor>();
       const nextV = new Map<string, Tensor>();
-      const rotations: Record<string, Rotations> = {};
+      const rotations = emptyRecord<Rotations>();
       for (const group of groupBy(leavesOf(grads), ([, grad]) => batchKey(grad))) {
         const old = group.map(([path]) => stateOf("scaleBySoap", state.rotations, path));
         const next = scope(() => {

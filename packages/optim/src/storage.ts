@@ -1,7 +1,7 @@
 /**
  * The two kinds of memory that the optimizers step: tensors of the engine and plain typed arrays, behind one interface.
  */
-import { DeviceError, DTypeError, engine, type Operand, OptionError, ShapeError } from "@llmeff/native";
+import { DeviceError, DTypeError, engine, type Operand, OptionError } from "@llmeff/native";
 import {
   accumulationDType,
   add,
@@ -275,20 +275,4 @@ function forEachReversed(shape: readonly number[], visit: (i: number, j: number)
     visit(i, j);
     for (let axis = shape.length - 1; axis >= 0 && ++index[axis]! === shape[axis]; axis--) index[axis] = 0;
   }
-}
-
-/** The shape of a parameter: its own, or for a typed array the one given for it, or its length. */
-export function shapeOfParameter(
-  where: string,
-  name: string,
-  value: Parameter,
-  given?: readonly number[],
-): readonly number[] {
-  if (value instanceof Tensor) return value.shape;
-  const length = sizeOf(value);
-  if (given === undefined) return [length];
-  if (given.reduce((size, n) => size * n, 1) !== length) {
-    throw new ShapeError(`[${where}] shapes["${name}"] is [${given.join(", ")}] but the array has ${length} elements.`);
-  }
-  return given;
 }

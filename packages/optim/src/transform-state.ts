@@ -3,6 +3,7 @@
  */
 import { OptionError } from "@llmeff/native";
 import { type DType, Tensor, where } from "@llmeff/tensor";
+import { emptyRecord } from "./records.js";
 import type { TransformState } from "./transform.js";
 
 /** What stays of a state when its arrays and numbers are taken out. */
@@ -29,8 +30,8 @@ export interface FlatState {
  * the parameter "wte.weight".
  */
 export function flattenState(holder: string, state: TransformState): FlatState {
-  const arrays: Record<string, Tensor> = {};
-  const numbers: Record<string, number> = {};
+  const arrays = emptyRecord<Tensor>();
+  const numbers = emptyRecord<number>();
   const visit = (node: TransformState, path: readonly (string | number)[]): FormTree => {
     const name = path.join(".") || "state";
     if (node instanceof Tensor) {
@@ -69,8 +70,8 @@ export function readState(
   merged: boolean,
 ): Pick<FlatState, "arrays" | "numbers"> {
   const where = `[${kind}] the transform's state for "${holder}"`;
-  const arrays: Record<string, Tensor> = {};
-  const numbers: Record<string, number> = {};
+  const arrays = emptyRecord<Tensor>();
+  const numbers = emptyRecord<number>();
   const changed = () =>
     new OptionError(`${where} changed its form in a step; init and update must return the same keys.`);
   const visit = (node: TransformState | undefined, tree: FormTree): void => {
@@ -168,7 +169,7 @@ export function mergeStates(kind: string, states: readonly TransformState[]): Tr
       key,
       mergeStates(
         kind,
-        records.flatMap((record) => (key in record ? [record[key]!] : [])),
+        records.flatMap((record) => (Object.hasOwn(record, key) ? [record[key]!] : [])),
       ),
     ]),
   );

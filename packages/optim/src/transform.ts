@@ -17,6 +17,7 @@ import {
   zerosLike,
 } from "@llmeff/tensor";
 import { checkBeta, checkNotNegative, checkNumber, checkPositive } from "./check.js";
+import { emptyRecord, own } from "./records.js";
 import { asSchedule, type ScalarOrSchedule, type Schedule } from "./schedules.js";
 import { mapTrees } from "./trees.js";
 
@@ -158,7 +159,7 @@ export function masked<S extends TransformState>(
   mask: TreeMask,
 ): GradientTransformation<S> {
   const chosen = (tree: TensorTree, params: TensorTree): Record<string, Tensor> => {
-    const leaves: Record<string, Tensor> = {};
+    const leaves = emptyRecord<Tensor>();
     mapTrees(
       (leaf, param, path) => {
         if (mask(path, param)) leaves[path] = leaf;
@@ -173,7 +174,7 @@ export function masked<S extends TransformState>(
     init: (params) => transform.init(chosen(params, params)),
     update(grads, state, params) {
       const inner = transform.update(chosen(grads, params), state, chosen(params, params));
-      return { updates: mapTrees((g, path) => inner.updates[path] ?? g, grads), state: inner.state };
+      return { updates: mapTrees((g, path) => own(inner.updates, path) ?? g, grads), state: inner.state };
     },
   };
 }

@@ -1,5 +1,6 @@
 import { ShapeError } from "@llmeff/native";
 import { Tensor, type TensorTree } from "@llmeff/tensor";
+import { own } from "./records.js";
 
 type Rest<N> = N extends [] ? [] : N extends [unknown, ...infer R] ? [Tensor, ...Rest<R>] : Tensor[];
 
@@ -21,7 +22,9 @@ export function mapTrees<T extends TensorTree, N extends TensorTree[]>(
     const below = (key: string, child: TensorTree) =>
       visit(
         child,
-        rest.map((other) => (other as Record<string, unknown> | undefined)?.[key]),
+        rest.map((other) =>
+          typeof other === "object" && other !== null ? own(other as Record<string, unknown>, key) : undefined,
+        ),
         path === "" ? key : `${path}.${key}`,
       );
     if (Array.isArray(node)) return node.map((child: TensorTree, i) => below(`${i}`, child));
