@@ -170,6 +170,10 @@ describe.each([...optimizers, routed])("$name", ({ make }) => {
   it("refuses one memory under two names, and mixed kinds", () => {
     const { weight, bias } = start();
     expect(() => make({ weight: weight!, again: weight! })).toThrow("are the same memory");
+    const shared = tensor(weight!);
+    expect(() => make({ weight: shared, again: shared.detach() })).toThrow(
+      'parameters "weight" and "again" are the same memory',
+    );
     expect(() => make({ bias: bias!, wide: new Float64Array(2) } as never)).toThrow("must be of one kind");
     expect(() => make({})).toThrow("expected at least one parameter");
     expect(() => make({ bias: new Int32Array(2) } as never)).toThrow("must be a Tensor, Float32Array or Float64Array");

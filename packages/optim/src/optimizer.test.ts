@@ -1,7 +1,7 @@
 import { DTypeError, FormatError, OptionError, ShapeError } from "@llmeff/native";
 import { copyInto, mul, scope, type Tensor, tensor, zeros } from "@llmeff/tensor";
 import { describe, expect, it } from "vitest";
-import { AdamW, SGD, Sonew, vectors, warmup } from "./index.js";
+import { AdamW, Muon, ParameterEma, SGD, Sonew, vectors, warmup } from "./index.js";
 
 type Params = Record<string, Float32Array>;
 
@@ -169,8 +169,21 @@ describe("fused optimizers", () => {
     expect(Array.from(new Float32Array(buffer), Math.round)).toEqual([-1, -1, 0, 0, 0, 0]);
   });
 
+  it("take parts of one tensor that don't overlap, also of memory that has other names", () => {
+    const whole = tensor([1, 2, 3, 4, 5, 6], { shape: [3, 2] });
+    const [a, b, c] = [2, 0, 1].map((i) => whole.slice(0, i, i + 1));
+    const other = tensor([7, 8]);
+    const alias = other.detach();
+    const optimizer = new SGD({ a: a!, b: b!, other }, { learningRate: 1 });
+    optimizer.addParamGroup({ params: { c: c! } });
+    optimizer.step(Object.fromEntries(["a", "b", "c"].map((name) => [name, tensor([1, 1], { shape: [1, 2] })])));
+    expect(Array.from(whole.dataSync())).toEqual([0, 1, 2, 3, 4, 5]);
+    expect(Array.from(alias.dataSync())).toEqual([7, 8]);
+  });
+
   const ok = Float32Array.of(1);
   const both = tensor([1]);
+  const matrix = tensor([1, 2, 3, 4, 5, 6], { shape: [3, 2] });
   it.each<[string, () => unknown, new (message: string) => Error, string]>([
     ["no parameters", () => new AdamW({}), OptionError, "[AdamW] expected at least one parameter"],
     ["a number as parameter", () => new AdamW({ a: 3 as never }), OptionError, 'parameter "a" must be a Tensor'],
@@ -199,6 +212,42 @@ describe("fused optimizers", () => {
       () => new Sonew({ a: both, b: both }),
       OptionError,
       '[Sonew] parameters "a" and "b" are the same',
+    ],
+    [
+      "one tensor and another name for its memory",
+      () => new AdamW({ a: both, b: both.detach() }),
+      OptionError,
+      '[AdamW] parameters "a" and "b" are the same memory',
+    ],
+    [
+      "one tensor and its memory under another shape",
+      () => new AdamW({ a: matrix, x: tensor([1]).detach(), b: matrix.reshape([6]) }),
+      OptionError,
+      '[AdamW] parameters "a" and "b" are the same memory',
+    ],
+    [
+      "a tensor and a part of it",
+      () => new Muon({ part: matrix.slice(0, 2, 3), whole: matrix }),
+      OptionError,
+      '[Muon] parameters "whole" and "part" are the same memory',
+    ],
+    [
+      "parts of a tensor that overlap",
+      () => new AdamW({ a: matrix.slice(0, 1, 3), x: matrix.slice(0, 0, 1).clone(), b: matrix.slice(0, 0, 2) }),
+      OptionError,
+      'parameters "b" and "a" are the same memory',
+    ],
+    [
+      "a later view of what it has",
+      () => new AdamW<Tensor>({ a: matrix }).addParamGroup({ params: { b: matrix.reshape([2, 3]) } }),
+      OptionError,
+      '[AdamW.addParamGroup] parameters "b" and "a" are the same memory',
+    ],
+    [
+      "an average of one memory under two names",
+      () => new ParameterEma({ a: matrix, b: matrix.detach() }),
+      OptionError,
+      '[ParameterEma] parameters "a" and "b" are the same memory',
     ],
     [
       "overlapping arrays",

@@ -23,6 +23,7 @@ import {
   tensor,
   zeros,
 } from "@llmeff/tensor";
+import { requireApart } from "./apart.js";
 import { checkStateDtype, type StateDtype } from "./sonew-options.js";
 
 /**
@@ -119,34 +120,6 @@ function requireOneDevice(where: string, entries: readonly (readonly [string, Pa
 
 /** Where a parameter lives; typed arrays are the CPU's. */
 export const deviceOf = (value: Parameter): Device => (value instanceof Tensor ? value.device : "cpu");
-
-/** One memory under two names would be stepped twice, by two threads at once. */
-function requireApart(where: string, entries: readonly (readonly [string, Parameter])[]): void {
-  const refuse = (a: string, b: string) => {
-    throw new OptionError(
-      `[${where}] parameters "${a}" and "${b}" are the same memory, which would be stepped twice. Give it one name, and use that for both.`,
-    );
-  };
-  const tensors = new Map<Parameter, string>();
-  const arrays = new Map<ArrayBufferLike, { name: string; array: Float32Array | Float64Array }[]>();
-  for (const [name, value] of entries) {
-    if (value instanceof Tensor) {
-      if (tensors.has(value)) refuse(tensors.get(value)!, name);
-      tensors.set(value, name);
-    } else {
-      const parts = arrays.get(value.buffer) ?? [];
-      parts.push({ name, array: value });
-      arrays.set(value.buffer, parts);
-    }
-  }
-  for (const parts of arrays.values()) {
-    const inOrder = parts.sort((a, b) => a.array.byteOffset - b.array.byteOffset);
-    for (const [i, { name, array }] of inOrder.slice(1).entries()) {
-      const before = inOrder[i]!;
-      if (before.array.byteOffset + before.array.byteLength > array.byteOffset) refuse(before.name, name);
-    }
-  }
-}
 
 /** Number of elements. Of a typed array by its bytes: V8's compiled code may find the old `length` after its buffer was transferred. */
 export const sizeOf = (array: Parameter) =>
