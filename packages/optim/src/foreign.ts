@@ -1,6 +1,8 @@
 /** What the adapters to other libraries share: parameters that live elsewhere are stepped in copies. */
 import { DTypeError, OptionError, ShapeError } from "@llmeff/native";
 import type { Optimizer } from "./optimizer-types.js";
+import { own } from "./records.js";
+import type { Steppable } from "./sam.js";
 
 /** An array of another library, as numbers. */
 export interface ForeignArray {
@@ -39,6 +41,13 @@ export class Stepper {
     this.#params = Object.fromEntries(Array.from(params, ([name, { values }]) => [name, values.slice()]));
     this.#shapes = Object.fromEntries(Array.from(params, ([name, { shape }]) => [name, [...shape]]));
     this.optimizer = make({ ...this.#params }, { ...this.#shapes });
+    const stepped = (this.optimizer as Partial<Steppable<Float32Array>>).params;
+    const other = stepped && Object.keys(this.#params).find((name) => own(stepped, name) !== this.#params[name]);
+    if (other !== undefined) {
+      throw new OptionError(
+        `[${where}] the optimizer must be made for the arrays that its maker is given; it doesn't step that of "${other}". Use them: (params) => new AdamW(params).`,
+      );
+    }
   }
 
   /**
@@ -57,13 +66,13 @@ export class Stepper {
   }
 
   #requireShape(name: string, shape: readonly number[]): void {
-    const own = this.#shapes[name];
-    if (own === undefined) {
+    const before = own(this.#shapes, name);
+    if (before === undefined) {
       throw new OptionError(
         `[${this.#where}] "${name}" wasn't among the parameters of the first step: ${Object.keys(this.#shapes).join(", ")}. Make an optimizer of its own for it.`,
       );
     }
-    if (shape.length === own.length && shape.every((n, axis) => n === own[axis])) return;
-    throw new ShapeError(`[${this.#where}] "${name}" was [${own.join(", ")}]; received [${shape.join(", ")}].`);
+    if (shape.length === before.length && shape.every((n, axis) => n === before[axis])) return;
+    throw new ShapeError(`[${this.#where}] "${name}" was [${before.join(", ")}]; received [${shape.join(", ")}].`);
   }
 }

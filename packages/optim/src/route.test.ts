@@ -220,6 +220,19 @@ describe("route", () => {
       "must be made for the parameters it is given (embed.weight, up.weight, norm); received one for x.",
     ],
     [
+      "an optimizer of other arrays under the same names",
+      () => route(start(), [{ optimizer: () => new AdamW<Float32Array>(start()) }]),
+      '[route] [routes[0]] optimizer must be made for the parameters it is given; in the one received "embed.weight" is another array.',
+    ],
+    [
+      "an optimizer of copies of tensors",
+      () => {
+        const t = tensor([1, 2]);
+        return route({ t }, [{ optimizer: () => new AdamW<Tensor>({ t: t.clone() }) }]);
+      },
+      'in the one received "t" is another array.',
+    ],
+    [
       "no optimizer",
       () => route(start(), [{ optimizer: (() => 3) as never }]),
       "optimizer must return an optimizer of @llmeff/optim; received 3.",

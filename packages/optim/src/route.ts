@@ -277,10 +277,16 @@ function makePart<P extends Parameter>(
     throw new OptionError(`[${where}] optimizer must return an optimizer of @llmeff/optim; received ${String(part)}.`);
   }
   requireUnguarded("route", part.kind, part.guard);
-  const [got, want] = [namesOf(part), Object.keys(params)];
+  const [got, want] = [Object.keys(part.params), Object.keys(params)];
   if (got.length !== want.length || want.some((name) => !got.includes(name))) {
     throw new OptionError(
       `[${where}] optimizer must be made for the parameters it is given (${preview(want)}); received one for ${preview(got)}.`,
+    );
+  }
+  const other = want.find((name) => part.params[name] !== params[name]);
+  if (other !== undefined) {
+    throw new OptionError(
+      `[${where}] optimizer must be made for the parameters it is given; in the one received "${other}" is another array. Use what the function is called with: (p) => new AdamW(p).`,
     );
   }
   return part;

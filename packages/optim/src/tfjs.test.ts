@@ -116,6 +116,10 @@ describe("tfjsOptimizer", () => {
     expect(() => optimizer.applyGradients({ a: tf.tensor1d([1, 2]) })).toThrow(/"a" was \[1\]; received \[2\]/);
     expect(() => optimizer.getConfig()).toThrow(OptionError);
     expect(() => tfjsOptimizer(tf, (params) => new AdamW(params)).applyGradients({})).toThrow(/nothing to train/);
+    const careless = tfjsOptimizer(tf, () => new AdamW<Float32Array>({ a: Float32Array.of(1) }));
+    expect(() => careless.applyGradients({ a: tf.tensor1d([1]) })).toThrow(
+      /^\[tfjsOptimizer\] the optimizer must be made for the arrays that its maker is given; it doesn't step that of "a"\./,
+    );
     a.dispose();
   });
 });

@@ -1,4 +1,4 @@
-import { AdamW } from "@llmeff/optim";
+import { AdamW, type Optimizer } from "@llmeff/optim";
 import { OptionError, type Tensor, tensor } from "@llmeff/tensor";
 import { describe, expect, it } from "vitest";
 import { collect, cycle } from "../test/run.js";
@@ -28,6 +28,13 @@ describe("options of train", () => {
       {},
       /optimizer must have the methods step, stateDict, loadStateDict; it lacks step, stateDict, loadStateDict/,
     ],
+    [
+      "optimizer",
+      new AdamW({ w: tensor([1]) }),
+      /optimizer must be made .* received one whose "w" is another tensor\./,
+    ],
+    ["optimizer", new AdamW({ v: params.w }), /optimizer must be made .* received one without "w"\./],
+    ["params", { constructor: params.w }, /optimizer must be made .* received one without "constructor"\./],
     ["data", [], /data must be an object; received an array/],
     ["gradientAccumulation", -1, /gradientAccumulation must be a positive integer; received -1/],
     ["evaluateEvery", 0, /evaluateEvery must be a positive integer/],
@@ -55,6 +62,21 @@ describe("options of train", () => {
     const call = () => train({ ...valid, [name]: value } as TrainOptions);
     expect(call).toThrow(OptionError);
     expect(call).toThrow(message);
+  });
+
+  it("takes an optimizer of further parameters, and one that doesn't tell its own", async () => {
+    const further = { ...params, other: tensor([2]) };
+    const inner = new AdamW(params);
+    const silent = {
+      learningRate: 0,
+      step: (grads: typeof params) => inner.step(grads),
+      gradNorm: () => inner.gradNorm(),
+      stateDict: () => inner.stateDict(),
+      loadStateDict: () => {},
+    } as unknown as Optimizer;
+    for (const optimizer of [new AdamW(further), silent]) {
+      expect(await collect(train({ ...valid, optimizer }))).toHaveLength(1);
+    }
   });
 
   it("refuses an objective that returns no tensor, and an evaluation that returns no numbers", async () => {

@@ -1,6 +1,6 @@
 /** The options of `train`, and their check. */
 import type { BatchSource, JsonObject } from "@llmeff/data";
-import type { Optimizer } from "@llmeff/optim";
+import type { Optimizer, Steppable } from "@llmeff/optim";
 import { type HostNumber, OptionError, Tensor } from "@llmeff/tensor";
 import { type LossScaleOptions, LossScaler } from "./loss-scale.js";
 
@@ -82,7 +82,7 @@ export interface TrainOptions {
   /** Parameters by name; changed in place by the optimizer. Training runs where they are, on the CPU or a GPU. */
   params: Record<string, Tensor>;
   objective: Objective;
-  /** Made for the same `params`. */
+  /** Made for the same tensors as `params`, under the same names. */
   optimizer: Optimizer;
   data: BatchSource;
   /** What else a step changes, and a checkpoint holds. */
@@ -180,6 +180,7 @@ export function resolveOptions(options: TrainOptions): ResolvedTrainOptions {
   requireParams(params);
   requireFunction("objective", objective);
   requireMethods("optimizer", optimizer, ["step", "stateDict", "loadStateDict"], "Use one of @llmeff/optim.");
+  requireOptimizerOf(params, optimizer);
   requireMethods("data", data, ["next", "state", "restore"], "Use a BatchSource of @llmeff/data.");
   requireModelState(options);
   requireUtilization(options.utilization);
@@ -264,6 +265,19 @@ function requireTensors(where: string, tensors: unknown): void {
         `[train] ${where} must have names that a checkpoint can hold; received "__metadata__", which safetensors keeps for itself. Rename it.`,
       );
     }
+  }
+}
+
+/** Refuses an optimizer of other tensors, which would train these never. Those of @llmeff/optim tell theirs. */
+function requireOptimizerOf(params: TrainOptions["params"], optimizer: Optimizer): void {
+  const { params: stepped } = optimizer as Partial<Steppable<Tensor>>;
+  if (typeof stepped !== "object" || stepped === null) return;
+  for (const [name, param] of Object.entries(params)) {
+    if (Object.hasOwn(stepped, name) && stepped[name] === param) continue;
+    const received = Object.hasOwn(stepped, name) ? `one whose "${name}" is another tensor` : `one without "${name}"`;
+    throw new OptionError(
+      `[train] optimizer must be made for the tensors of params; received ${received}. Give both the same record.`,
+    );
   }
 }
 
