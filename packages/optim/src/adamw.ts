@@ -3,7 +3,7 @@
  */
 import { add, div, maximum, mul, sqrt, square, type Tensor, type TensorTree } from "@llmeff/tensor";
 import { type AdamWHyper, adamwDefaults, checkAdamW } from "./adamw-options.js";
-import { checkDecay, checkKeys, withDefaults } from "./check.js";
+import { checkDecay, checkKeys, requireOptions, withDefaults } from "./check.js";
 import { type DecayMask, withDecay } from "./decay.js";
 import type { ScalarOrSchedule } from "./schedules.js";
 import { type GradientTransformation, type TransformState, zerosOf } from "./transform.js";
@@ -82,5 +82,6 @@ export function adam(
   learningRate: ScalarOrSchedule,
   options: AdamWTransformOptions = {},
 ): GradientTransformation<readonly TransformState[]> {
+  requireOptions("adam", options);
   return adamw(learningRate, { weightDecay: 0, decoupled: false, ...options });
 }

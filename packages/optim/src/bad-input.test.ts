@@ -167,6 +167,35 @@ describe.each([...optimizers, routed])("$name", ({ make }) => {
     expect([params, optimizer.stateDict()]).toEqual(state);
   });
 
+  it.each<[unknown, string]>([
+    [undefined, "undefined"],
+    [null, "null"],
+    [3, "3"],
+    [tensor([1]), "float32 tensor"],
+    [new Float32Array(2), "Float32Array"],
+    [new Map(), "Map"],
+  ])("refuses %s for parameters, gradients and options", (value, received) => {
+    expect(() => make(value as never, { shapes })).toThrow(OptionError);
+    expect(() => make(value as never, { shapes })).toThrow(
+      `expected parameters by name, { weight: … }; received ${received}.`,
+    );
+    const params = start();
+    const optimizer = make(params, { shapes });
+    const before = snapshot(params, optimizer);
+    expect(() => optimizer.step(value as never)).toThrow(OptionError);
+    expect(() => optimizer.step(value as never)).toThrow(
+      `.step] expected gradients by name, { weight: … }; received ${received}.`,
+    );
+    const remove = optimizer.hooks.beforeStep(() => (value ?? 0) as never);
+    expect(() => optimizer.step(gradsAt(0))).toThrow("[beforeStep] expected gradients by name");
+    remove();
+    for (const options of [null, 3, [], { gradnorm: 1 }]) {
+      expect(() => optimizer.step(gradsAt(0), options as never)).toThrow(OptionError);
+      expect(() => optimizer.step(gradsAt(0), options as never)).toThrow(/\.step\] (options must be|unknown option)/);
+    }
+    expect(snapshot(params, optimizer)).toEqual(before);
+  });
+
   it("refuses one memory under two names, and mixed kinds", () => {
     const { weight, bias } = start();
     expect(() => make({ weight: weight!, again: weight! })).toThrow("are the same memory");
@@ -325,6 +354,10 @@ describe.each(optimizers)("$name: hyper-parameters", ({ make, refused }) => {
       [[{ params: ["wieght"] }], '[groups[0]] there is no parameter "wieght". Parameters: weight, bias, head.weight.'],
       [[{ params: /bias/, lr: 1 } as never], 'unknown option "lr"'],
       [[{ params: 3 as never }], "params must be a RegExp, a list of names or a function; received 3."],
+      [null as never, "groups must be an array; received null."],
+      [/bias/ as never, "groups must be an array; received an object of RegExp."],
+      [[null as never], "[groups[0]] options must be an object; received null."],
+      [[{ params: null as never }], "params must be a RegExp, a list of names or a function; received null."],
       [[{ params: /bias/, frozen: 1 as never }], "frozen must be true or false; received 1."],
     ];
     for (const [groups, message] of refused) expect(() => make(start(), { shapes, groups: groups! })).toThrow(message);

@@ -65,8 +65,15 @@ export function checkOneOf(where: string, name: string, value: unknown, choices:
   }
 }
 
+/** Refuses what isn't an object of options; all functions with options come here, most of them by `checkKeys`. */
+export function requireOptions(where: string, options: unknown): void {
+  if (typeof options === "object" && options !== null && !Array.isArray(options)) return;
+  throw new OptionError(`[${where}] options must be an object; received ${show(options)}.`);
+}
+
 /** Refuses options that nothing reads, naming the known ones: a misspelt hyper-parameter must not fall back to its default. */
 export function checkKeys(where: string, options: object, known: readonly string[]): void {
+  requireOptions(where, options);
   for (const key of Object.keys(options)) {
     if (!known.includes(key)) {
       throw new OptionError(`[${where}] unknown option ${show(key)}. Known options: ${known.join(", ")}.`);
@@ -74,10 +81,10 @@ export function checkKeys(where: string, options: object, known: readonly string
   }
 }
 
-/** The defaults with the options that are given in their place; other keys of `options` are not for these defaults. */
-export function withDefaults<D extends object>(defaults: D, options: { [K in keyof D]?: unknown }): D {
-  const given = Object.keys(defaults).filter((key) => options[key as keyof D] !== undefined);
-  return { ...defaults, ...Object.fromEntries(given.map((key) => [key, options[key as keyof D]])) };
+/** The defaults with the options that are given in their place; other keys of `options` are not for these defaults, and `null` is refused by `checkKeys`. */
+export function withDefaults<D extends object>(defaults: D, options: { [K in keyof D]?: unknown } | null): D {
+  const given = Object.keys(defaults).filter((key) => options?.[key as keyof D] !== undefined);
+  return { ...defaults, ...Object.fromEntries(given.map((key) => [key, options![key as keyof D]])) };
 }
 
 /** Refuses an asynchronous function where its result is needed at once; its failure, which nobody will see, must not end the process. */

@@ -3,7 +3,8 @@
  */
 import { NonFiniteError, OptionError } from "@llmeff/native";
 import { hostCheck, hostEffect, isCapturing } from "@llmeff/tensor";
-import { checkNumber, checkOneOf } from "./check.js";
+import { checkKeys, checkNumber, checkOneOf } from "./check.js";
+import type { StepOptions } from "./optimizer-types.js";
 import type { Parameter, Storage } from "./storage.js";
 
 export interface GradGuardOptions {
@@ -131,9 +132,11 @@ export class GradGuard<P extends Parameter> {
   }
 }
 
-/** Refuses a norm that can't be one, or that the replays of a captured step would have in common. @internal */
-export function refuseKnownNorm(where: string, gradNorm: number | undefined): void {
-  if (gradNorm === undefined) return;
+/** The norm in the options of a step. Refuses one that can't be one, or that the replays of a captured step would have in common. @internal */
+export function knownNorm(where: string, options: StepOptions): number | undefined {
+  checkKeys(`${where}.step`, options, ["gradNorm"]);
+  const { gradNorm } = options;
+  if (gradNorm === undefined) return undefined;
   if (typeof gradNorm !== "number" || gradNorm < 0) {
     throw new OptionError(
       `[${where}.step] gradNorm must be a number of at least 0, or NaN as that of gradients that aren't finite; received ${String(gradNorm)}.`,
@@ -144,6 +147,7 @@ export function refuseKnownNorm(where: string, gradNorm: number | undefined): vo
       `[${where}.step] every replay of a captured step would take its gradients to have the norm ${gradNorm}; leave gradNorm out.`,
     );
   }
+  return gradNorm;
 }
 
 /** Refuses an optimizer that clips by itself where the gradients of several are clipped together. @internal */

@@ -155,6 +155,8 @@ describe("addParamGroup", () => {
       [() => optimizer.addParamGroup({ params: { other: f32(1) }, beta1: 1 }), "[groups[0]] beta1 must be"],
       [() => optimizer.addParamGroup({ params: { other: f32(1) }, lr: 1 } as never), 'unknown option "lr"'],
       [() => optimizer.addParamGroup({ params: { empty: f32() } }), '"empty" is empty'],
+      [() => optimizer.addParamGroup(null as never), "[AdamW.addParamGroup] options must be an object; received null."],
+      [() => optimizer.addParamGroup({} as never), "[AdamW.addParamGroup] expected parameters by name"],
       [
         () => optimizer.addParamGroup({ params: { other: f32(1) }, shapes: { other: [-1, -1] } }),
         '[AdamW.addParamGroup] shapes["other"] must be an array of non-negative integers; received [-1, -1].',
@@ -183,6 +185,14 @@ describe("addParamGroup", () => {
 });
 
 describe("hooks", () => {
+  it("are functions", () => {
+    const { hooks } = new AdamW({ p: f32(0) });
+    expect(() => hooks.beforeStep(null as never)).toThrow("[hooks] a hook must be a function; received null.");
+    expect(() => hooks.afterStep({} as never)).toThrow(
+      "[hooks] a hook must be a function; received an object of Object.",
+    );
+  });
+
   it("see and replace gradients before the step, and run after it, in their order", () => {
     const params = { p: f32(0) };
     const optimizer = new AdamW(params, { learningRate: 1 });

@@ -1,9 +1,10 @@
 /**
  * Functions that run before and after each step of an optimizer.
  */
+import { OptionError } from "@llmeff/native";
 import { hostEffect } from "@llmeff/tensor";
-import { refusePromise } from "./check.js";
-import type { Parameter } from "./storage.js";
+import { refusePromise, show } from "./check.js";
+import { type Parameter, requireNamed } from "./storage.js";
 
 /** Sees the gradients of a step, which it may change in place, before anything is checked or measured; what it returns, if anything, takes their place. */
 export type BeforeStep<P extends Parameter> = (
@@ -42,12 +43,14 @@ export class StepHooks<P extends Parameter> {
   }
 
   /** @internal */
-  before(grads: Readonly<Record<string, P>>): Readonly<Record<string, P>> {
+  before(where: string, grads: Readonly<Record<string, P>>): Readonly<Record<string, P>> {
+    requireNamed(where, "gradients", grads);
     let chosen = grads;
     for (const hook of [...this.#before]) {
       const result = hook(chosen);
       refusePromise("beforeStep", result);
       chosen = result ?? chosen;
+      requireNamed(`${where}] [beforeStep`, "gradients", chosen);
     }
     return chosen;
   }
@@ -61,6 +64,7 @@ export class StepHooks<P extends Parameter> {
 }
 
 function added<F>(list: F[], hook: F): () => void {
+  if (typeof hook !== "function") throw new OptionError(`[hooks] a hook must be a function; received ${show(hook)}.`);
   list.push(hook);
   return () => {
     const place = list.indexOf(hook);

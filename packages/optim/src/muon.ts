@@ -4,7 +4,7 @@
 import { ShapeError } from "@llmeff/native";
 import { type DType, mul, scope, sub, type Tensor, type TensorTree } from "@llmeff/tensor";
 import { adamw, average } from "./adamw.js";
-import { checkKeys, checkNotNegative, withDefaults } from "./check.js";
+import { checkKeys, checkNotNegative, requireOptions, withDefaults } from "./check.js";
 import { batchKey, batchOf, groupBy, itemOf, leavesOf, withLeaves } from "./leaves.js";
 import {
   checkMuon,
@@ -138,6 +138,7 @@ export function muon(
   learningRate: ScalarOrSchedule,
   options: MuonTransformOptions = {},
 ): GradientTransformation<readonly TransformState[]> {
+  requireOptions("muon", options);
   const { matrices = (_path: string, p: Tensor) => p.rank >= 2 } = options;
   checkKeys("muon", options, [...Object.keys(muonDefaults), "matrices"]);
   if (typeof learningRate !== "function") checkNotNegative("muon", "learningRate", learningRate);

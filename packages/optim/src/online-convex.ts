@@ -3,7 +3,15 @@
  * gradients. Tensors are seen as vectors.
  */
 import { add, div, equal, mul, sqrt, square, type Tensor, where, zeros, zerosLike } from "@llmeff/tensor";
-import { checkCount, checkKeys, checkNotNegative, checkOneOf, checkPositive, withDefaults } from "./check.js";
+import {
+  checkCount,
+  checkKeys,
+  checkNotNegative,
+  checkOneOf,
+  checkPositive,
+  requireOptions,
+  withDefaults,
+} from "./check.js";
 import { type DecayMask, decayed } from "./decay.js";
 import type { Sketch } from "./frequent-directions.js";
 import { type ByPath, batchKey, batchOf, groupBy, itemOf, leavesOf, stateOf, withLeaves } from "./leaves.js";
@@ -117,6 +125,7 @@ export function onlineConvex(
   learningRate: ScalarOrSchedule,
   options: OnlineConvexTransformOptions = {},
 ): GradientTransformation<OnlineConvexState> {
+  requireOptions("onlineConvex", options);
   const { mask, weightDecay = 0, ...own } = options;
   checkKeys("onlineConvex", own, Object.keys(onlineConvexDefaults));
   const hyper = withDefaults<OnlineConvexDirectionHyper>(onlineConvexDefaults, own);

@@ -3,9 +3,9 @@
  */
 import { OptionError, ShapeError } from "@llmeff/native";
 import { hostCheck, hostEffect, isCapturing } from "@llmeff/tensor";
-import { checkKeys, checkNotNegative, checkNumber } from "./check.js";
+import { checkKeys, checkNotNegative, checkNumber, requireOptions, show } from "./check.js";
 import { checkGrads } from "./grad-checks.js";
-import { GradGuard, refuseKnownNorm } from "./grad-guard.js";
+import { GradGuard, knownNorm } from "./grad-guard.js";
 import { decayTest, type ResolvedGroup, resolveGroups } from "./groups.js";
 import { StepHooks } from "./hooks.js";
 import type {
@@ -27,7 +27,7 @@ import { namedArrays, namedNumbers, prepareLoad } from "./saved-state.js";
 import { asSchedule, type ScalarOrSchedule } from "./schedules.js";
 import type { StateDtype } from "./sonew-options.js";
 import { numberSource, refuseChange, requireSameHyper, StepsAhead } from "./step-numbers.js";
-import { bytesOf, type Parameter, type Storage, sizeOf, storageOf } from "./storage.js";
+import { bytesOf, type Parameter, requireNamed, type Storage, sizeOf, storageOf } from "./storage.js";
 
 const commonKeys = ["groups", "decay", "maxGradNorm", "nonFinite", "shapes"];
 
@@ -63,8 +63,8 @@ export abstract class BaseOptimizer<P extends Parameter, H extends CommonHyper> 
     makeState: MakeState<P, H>,
     check: (where: string, hyper: H) => void,
   ) {
-    const { groups = [], decay = "all", shapes = {} } = options;
     checkKeys(where, options, [...Object.keys(hyper), ...commonKeys]);
+    const { groups = [], decay = "all", shapes = {} } = options;
     this.#where = where;
     this.#defaults = hyper;
     this.#makeState = makeState;
@@ -92,9 +92,12 @@ export abstract class BaseOptimizer<P extends Parameter, H extends CommonHyper> 
    *
    * @throws {OptionError} for a name or memory that the optimizer has already; nothing is added then
    */
-  addParamGroup({ params, shapes = {}, ...hyper }: NewGroup<P, H>): void {
+  addParamGroup(added: NewGroup<P, H>): void {
     const where = `${this.#where}.addParamGroup`;
     refuseChange(where);
+    requireOptions(where, added);
+    const { params, shapes = {}, ...hyper } = added;
+    requireNamed(where, "parameters", params);
     const taken = Object.keys(params).find((name) => Object.hasOwn(this.#params, name));
     if (taken !== undefined) throw new OptionError(`[${where}] there is a parameter "${taken}" already.`);
     storageOf(where, { ...params, ...this.#params });
@@ -113,8 +116,9 @@ export abstract class BaseOptimizer<P extends Parameter, H extends CommonHyper> 
     const shapeOf = shapesOf(where, params, shapes);
     for (const [name, param] of Object.entries(params)) requireSteppable(where, name, param, shapeOf.get(name)!);
     const decays = decayTest(where, this.#decay, params, shapes);
-    for (const group of groups) {
-      checkKeys(`${where}] [groups`, group, ["params", "frozen", ...Object.keys(this.#defaults)]);
+    if (!Array.isArray(groups)) throw new OptionError(`[${where}] groups must be an array; received ${show(groups)}.`);
+    for (const [i, group] of groups.entries()) {
+      checkKeys(`${where}] [groups[${i}]`, group, ["params", "frozen", ...Object.keys(this.#defaults)]);
     }
     const resolved = resolveGroups(where, shapeOf, this.#defaults, groups, (at, group) => this.#checkHyper(at, group));
     // All state is made before any is added: what fails until then adds nothing.
@@ -177,11 +181,11 @@ export abstract class BaseOptimizer<P extends Parameter, H extends CommonHyper> 
     this.#learningRate = value;
   }
 
-  step(grads: Readonly<Record<string, P>>, { gradNorm }: StepOptions = {}): void {
+  step(grads: Readonly<Record<string, P>>, options: StepOptions = {}): void {
     this.guard.throwFailure();
-    refuseKnownNorm(this.#where, gradNorm);
+    const gradNorm = knownNorm(this.#where, options);
     const known = this.hooks.seesGrads ? undefined : gradNorm;
-    const chosen = this.hooks.before(grads);
+    const chosen = this.hooks.before(`${this.#where}.step`, grads);
     this.storage.run(() => this.prepareStep(chosen, undefined, known)());
     this.hooks.after();
   }

@@ -1,3 +1,4 @@
+import { FormatError } from "@llmeff/native";
 import { memory, type Tensor, tensor } from "@llmeff/tensor";
 import { describe, expect, it } from "vitest";
 import { AdamW, ParameterEma } from "./index.js";
@@ -69,11 +70,24 @@ describe("ParameterEma", () => {
         { ...first.stateDict(), tensors: { ...first.stateDict().tensors, c: Float32Array.of(9) } },
         '"c" must be undefined',
       ],
+      [undefined, "expected a parameter-ema of format 1 with debias false; received undefined."],
+      [null, "expected a parameter-ema of format 1 with debias false; received undefined."],
+      [{ meta: first.stateDict().meta }, 'expected arrays by name in "tensors"; received undefined.'],
       [{ ...first.stateDict(), meta: { ...first.stateDict().meta, count: -1 } }, "meta.count must be"],
     ] as const) {
+      expect(() => second.loadStateDict(saved as never)).toThrow(FormatError);
       expect(() => second.loadStateDict(saved as never)).toThrow(message);
     }
     expect(second.stateDict()).toEqual(first.stateDict());
+  });
+
+  it("loads nothing of a state of which a tensor was disposed", () => {
+    const make = (value: number) => new ParameterEma({ a: tensor([value]), b: tensor([value]) });
+    const [average, other] = [make(1), make(2)];
+    const saved = other.stateDict();
+    saved.tensors.b!.dispose();
+    expect(() => average.loadStateDict(saved)).toThrow('[ParameterEma.loadStateDict] "b" was disposed.');
+    expect(average.stateDict().tensors.a!.itemSync()).toBe(1);
   });
 
   it("refuses calls out of order and options outside their domain", () => {
@@ -84,6 +98,8 @@ describe("ParameterEma", () => {
     expect(() => average.swap()).toThrow("[ParameterEma.swap] the average is in the place");
     expect(() => average.update()).toThrow("[ParameterEma.update] the average is in the place");
     expect(() => new ParameterEma(params, { decay: 1 })).toThrow("decay must be a number in [0, 1); received 1.");
+    expect(() => new ParameterEma(null as never)).toThrow("[ParameterEma] expected parameters by name");
+    expect(() => new ParameterEma(params, null as never)).toThrow("[ParameterEma] options must be an object");
     expect(() => new ParameterEma({})).toThrow("[ParameterEma] expected at least one parameter");
   });
 

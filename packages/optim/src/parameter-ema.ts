@@ -3,7 +3,8 @@
  */
 import { FormatError, OptionError } from "@llmeff/native";
 import { add, astype, copyInto, div, hostEffect, keep, mul, scope, Tensor } from "@llmeff/tensor";
-import { checkBeta, checkBoolean, checkKeys } from "./check.js";
+import { checkBeta, checkBoolean, checkKeys, show } from "./check.js";
+import { own } from "./records.js";
 import { refuseChange } from "./step-numbers.js";
 import { bytesOf, type Parameter, portrait, type Storage, storageOf } from "./storage.js";
 
@@ -52,8 +53,8 @@ export class ParameterEma<P extends Parameter> {
     const { decay = 0.999, debias = false } = options;
     checkBeta("ParameterEma", "decay", decay);
     checkBoolean("ParameterEma", "debias", debias);
-    this.#params = new Map(Object.entries(params));
     this.#storage = storageOf("ParameterEma", params);
+    this.#params = new Map(Object.entries(params));
     this.#decay = decay;
     this.#debias = debias;
     for (const [name, param] of this.#params) {
@@ -153,9 +154,10 @@ export class ParameterEma<P extends Parameter> {
    *
    * @throws {FormatError} for one of other parameters or of the other `debias`; nothing is changed then
    */
-  loadStateDict({ tensors, meta }: ParameterEmaState<P>): void {
+  loadStateDict(saved: ParameterEmaState<P>): void {
     const where = "ParameterEma.loadStateDict";
     refuseChange(where);
+    const { tensors, meta } = (saved ?? {}) as Partial<ParameterEmaState<P>>;
     if (meta?.kind !== "parameter-ema" || meta.format !== 1 || meta.debias !== this.#debias) {
       throw new FormatError(
         `[${where}] expected a parameter-ema of format 1 with debias ${this.#debias}; received ${JSON.stringify(meta)}.`,
@@ -164,9 +166,14 @@ export class ParameterEma<P extends Parameter> {
     if (!Number.isSafeInteger(meta.count) || meta.count < 0) {
       throw new FormatError(`[${where}] meta.count must be a non-negative integer; received ${String(meta.count)}.`);
     }
+    if (typeof tensors !== "object" || tensors === null) {
+      throw new FormatError(`[${where}] expected arrays by name in "tensors"; received ${show(tensors)}.`);
+    }
     for (const name of new Set([...this.#averages.keys(), ...Object.keys(tensors)])) {
-      const [own, other] = [portrait(this.#averages.get(name)), portrait(tensors[name])];
-      if (own !== other) throw new FormatError(`[${where}] "${name}" must be ${own}; received ${other}.`);
+      const array = own(tensors, name);
+      const [wanted, received] = [portrait(this.#averages.get(name)), portrait(array)];
+      if (wanted !== received) throw new FormatError(`[${where}] "${name}" must be ${wanted}; received ${received}.`);
+      if (array instanceof Tensor && array.disposed) throw new FormatError(`[${where}] "${name}" was disposed.`);
     }
     for (const [name, average] of this.#averages) this.#storage.assign(average, tensors[name]!);
     this.#count = meta.count;

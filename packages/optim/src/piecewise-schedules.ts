@@ -2,7 +2,7 @@
  * Schedules from a list of values, and those that fall by a rule: power and exponential.
  */
 import { OptionError } from "@llmeff/native";
-import { checkBoolean, checkKeys, checkNotNegative, checkNumber, checkPositive } from "./check.js";
+import { checkBoolean, checkKeys, checkNotNegative, checkNumber, checkPositive, requireOptions } from "./check.js";
 import { checkSteps, constant, type DecayOptions, decay, join, type Schedule } from "./schedules.js";
 
 /**
@@ -49,6 +49,7 @@ export interface PolynomialOptions extends DecayOptions {
 
 /** Linear warm-up, then `(1 − x)^power` from the peak to `minRatio · peak` at `totalSteps`, `x` the share of the steps after the warm-up. */
 export function polynomial(peak: number, totalSteps: number, options: PolynomialOptions = {}): Schedule {
+  requireOptions("polynomial", options);
   const { power = 1, ...rest } = options;
   checkPositive("polynomial", "power", power);
   return decay("polynomial", peak, totalSteps, rest, (x) => (1 - x) ** power);

@@ -31,7 +31,7 @@ import {
   zeros,
 } from "@llmeff/tensor";
 import { average } from "./adamw.js";
-import { checkKeys, withDefaults } from "./check.js";
+import { checkKeys, requireOptions, withDefaults } from "./check.js";
 import { type DecayMask, withDecay } from "./decay.js";
 import { modeProduct, unfold } from "./kronecker.js";
 import { type ByPath, batchKey, batchOf, groupBy, itemOf, leavesOf, stateOf, withLeaves } from "./leaves.js";
@@ -215,6 +215,7 @@ export function psgdKron(
   learningRate: ScalarOrSchedule,
   options: PsgdKronTransformOptions = {},
 ): GradientTransformation<readonly TransformState[]> {
+  requireOptions("psgdKron", options);
   const { mask, weightDecay = 0, ...direction } = options;
   return withDecay(scaleByPsgdKron(direction), { weightDecay, decoupled: true, mask }, learningRate);
 }

@@ -3,7 +3,15 @@
  */
 import { mul, type Tensor, type TensorTree } from "@llmeff/tensor";
 import { average } from "./adamw.js";
-import { checkBeta, checkCount, checkKeys, checkNotNegative, checkPositive, withDefaults } from "./check.js";
+import {
+  checkBeta,
+  checkCount,
+  checkKeys,
+  checkNotNegative,
+  checkPositive,
+  requireOptions,
+  withDefaults,
+} from "./check.js";
 import { type DecayMask, withDecay } from "./decay.js";
 import { type ByPath, batchKey, batchOf, groupBy, itemOf, leavesOf, stateOf, withLeaves } from "./leaves.js";
 import { emptyRecord } from "./records.js";
@@ -121,6 +129,7 @@ export function rfdSon(
   learningRate: ScalarOrSchedule,
   options: RfdSonTransformOptions = {},
 ): GradientTransformation<readonly TransformState[]> {
+  requireOptions("rfdSon", options);
   const { mask, weightDecay = 0, ...direction } = options;
   return withDecay(scaleByRfdSon(direction), { weightDecay, decoupled: true, mask }, learningRate);
 }

@@ -198,6 +198,20 @@ describe("route", () => {
       () => route(start(), [{ params: /weight/, optimizer: adamwOf }]),
       '[route] no route chooses "norm". Add a last route',
     ],
+    ["no options", () => route(start(), [{ optimizer: adamwOf }], null as never), "[route] options must be an object"],
+    ["nothing for routes", () => route(start(), null as never), "[route] routes must be an array; received null."],
+    ["nothing for a route", () => route(start(), [null as never]), "[routes[0]] options must be an object"],
+    [
+      "a misspelt route",
+      () => route(start(), [{ param: /x/, optimizer: adamwOf } as never]),
+      '[routes[0]] unknown option "param". Known options: params, optimizer, learningRateFactor.',
+    ],
+    [
+      "nothing that makes an optimizer",
+      () => route(start(), [{ optimizer: null as never }]),
+      "[routes[0]] optimizer must be a function that makes one; received null.",
+    ],
+    ["null for matricesTo", () => matricesTo(start(), adamwOf, null as never), "[matricesTo] options must be"],
     ["no routes", () => route(start(), []), '[route] no route chooses "embed.weight"'],
     [
       "a rest before the end",

@@ -3,10 +3,10 @@
  */
 import { OptionError } from "@llmeff/native";
 import { hostEffect, type Tensor } from "@llmeff/tensor";
-import { checkKeys, checkPositive } from "./check.js";
+import { checkKeys, checkPositive, requireOptions, show } from "./check.js";
 import { AdamW, type AdamWOptions } from "./fused-adamw.js";
 import { requireOneKind } from "./grad-checks.js";
-import { GradGuard, type GradGuardOptions, refuseKnownNorm, requireUnguarded } from "./grad-guard.js";
+import { GradGuard, type GradGuardOptions, knownNorm, requireUnguarded } from "./grad-guard.js";
 import {
   allOf,
   embeddings,
@@ -91,6 +91,7 @@ export function matricesTo<P extends Parameter>(
   optimizer: Route<P>["optimizer"],
   options: MatricesToOptions = {},
 ): RoutedOptimizer<P> {
+  requireOptions("matricesTo", options);
   const { adamw = {}, learningRateFactor = 1, except = embeddings, ...common } = options;
   const hidden = { params: allOf(matrices, not(except)), optimizer, learningRateFactor };
   return route(params, [hidden, { optimizer: (rest, shapes) => new AdamW(rest, { ...adamw, shapes }) }], common);
@@ -154,17 +155,17 @@ export class RoutedOptimizer<P extends Parameter> implements Optimizer<P> {
     return this.parts.flatMap((part) => part.paramGroups);
   }
 
-  step(grads: Readonly<Record<string, P>>, { gradNorm }: StepOptions = {}): void {
+  step(grads: Readonly<Record<string, P>>, options: StepOptions = {}): void {
     this.#guard.throwFailure();
-    refuseKnownNorm("route", gradNorm);
+    const gradNorm = knownNorm("route", options);
     const asGiven = ![this, ...this.parts].some(({ hooks }) => hooks.seesGrads);
-    const chosen = this.hooks.before(grads);
+    const chosen = this.hooks.before("route.step", grads);
     const known = new Set(this.parts.flatMap(namesOf));
     for (const name of Object.keys(chosen)) {
       if (known.has(name) || chosen[name] === undefined) continue;
       throw new OptionError(`[route.step] there is no parameter "${name}". Parameters: ${preview([...known])}.`);
     }
-    const shares = this.parts.map((part) => part.hooks.before(pick(chosen, namesOf(part))));
+    const shares = this.parts.map((part) => part.hooks.before("route.step", pick(chosen, namesOf(part))));
     this.#storage.run(() => {
       const measured = this.parts.flatMap((part, i) =>
         part.checkStep(shares[i]!).map((name) => [name, shares[i]![name]!] as const),
@@ -245,6 +246,10 @@ function sortIntoRoutes<P extends Parameter>(
   routes: readonly Route<P>[],
 ): { route: Route<P>; names: string[]; where: string }[] {
   const names = Object.keys(params);
+  if (!Array.isArray(routes)) throw new OptionError(`[route] routes must be an array; received ${show(routes)}.`);
+  for (const [i, route] of routes.entries()) {
+    checkKeys(`route] [routes[${i}]`, route, ["params", "optimizer", "learningRateFactor"]);
+  }
   const tests = routes.map(({ params: filter }, i) => {
     if (filter !== undefined) return toTest(`route] [routes[${i}]`, filter, names);
     if (i === routes.length - 1) return () => true;
@@ -272,6 +277,9 @@ function makePart<P extends Parameter>(
   shapes: Shapes,
 ): Part<P> {
   checkPositive(where, "learningRateFactor", learningRateFactor);
+  if (typeof optimizer !== "function") {
+    throw new OptionError(`[${where}] optimizer must be a function that makes one; received ${show(optimizer)}.`);
+  }
   const part: unknown = optimizer(params, shapes);
   if (!(part instanceof BaseOptimizer)) {
     throw new OptionError(`[${where}] optimizer must return an optimizer of @llmeff/optim; received ${String(part)}.`);

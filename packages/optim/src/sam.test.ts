@@ -117,8 +117,17 @@ describe("SAM", () => {
     const sam = new SAM(base);
     expect(() => sam.step({ p })).toThrow("call ascend(grads) first");
     expect(() => sam.ascend({ q: p })).toThrow('no parameter "q"');
+    expect(() => sam.ascend(null as never)).toThrow("[SAM.ascend] expected gradients by name");
+    expect(() => sam.step((() => undefined) as never)).toThrow("[SAM.step] expected a function that returns { grads }");
+    expect(() => sam.step((async () => ({ grads: { p } })) as never)).toThrow("received one that returns a Promise");
+    expect(() => new SAM(null as never)).toThrow(
+      "[SAM] the base must be an optimizer of @llmeff/optim; received null.",
+    );
+    expect(() => new SAM(base, null as never)).toThrow("[SAM] options must be an object; received null.");
     expect(() => sam.ascend({ p: new Float64Array(2) })).toThrow("received a Float64Array of 2 elements");
     sam.ascend({ p: Float64Array.of(1) });
     expect(() => sam.ascend({ p: Float64Array.of(1) })).toThrow("are uphill");
+    expect(() => sam.step(undefined as never)).toThrow("[SAM.step] expected gradients by name");
+    expect(sam.ascended).toBe(true);
   });
 });

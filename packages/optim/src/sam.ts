@@ -9,10 +9,11 @@
  */
 import { OptionError, ShapeError } from "@llmeff/native";
 import { abs, add, astype, div, globalNorm, isFinite as isFiniteNumber, mul, type Tensor, where } from "@llmeff/tensor";
-import { checkBoolean, checkKeys, checkPositive } from "./check.js";
+import { checkBoolean, checkKeys, checkPositive, refusePromise, show } from "./check.js";
 import type { Optimizer } from "./optimizer-types.js";
+import { own } from "./records.js";
 import { refuseChange } from "./step-numbers.js";
-import { type Parameter, portrait, type Storage, sizeOf, storageOf } from "./storage.js";
+import { type Parameter, portrait, requireNamed, type Storage, sizeOf, storageOf } from "./storage.js";
 
 export interface SAMOptions {
   /** Length of the way uphill. Default 0.05. */
@@ -54,6 +55,9 @@ export class SAM<P extends Parameter> {
     const { rho = 0.05, adaptive = false } = options;
     checkPositive("SAM", "rho", rho);
     checkBoolean("SAM", "adaptive", adaptive);
+    if (typeof base?.step !== "function") {
+      throw new OptionError(`[SAM] the base must be an optimizer of @llmeff/optim; received ${show(base)}.`);
+    }
     this.base = base;
     this.#storage = storageOf("SAM", base.params);
     this.#rho = rho;
@@ -74,6 +78,7 @@ export class SAM<P extends Parameter> {
   #ascend(grads: Named<P>): void {
     if (this.#before)
       throw new OptionError("[SAM.ascend] the parameters are uphill; call step(grads) or descend() first.");
+    requireNamed("SAM.ascend", "gradients", grads);
     const named = Object.entries(grads).filter(([, grad]) => grad !== undefined);
     for (const [name, grad] of named) this.#checkGrad(name, grad);
     const before = new Map<string, P>();
@@ -121,14 +126,21 @@ export class SAM<P extends Parameter> {
     if (typeof gradsOrTake !== "function") {
       if (!this.#before)
         throw new OptionError("[SAM.step] call ascend(grads) first, and take the gradients of the step there.");
+      requireNamed("SAM.step", "gradients", gradsOrTake);
       this.descend();
       this.base.step(gradsOrTake);
       return undefined;
     }
-    const first = gradsOrTake();
+    const take = (): R => {
+      const taken = gradsOrTake();
+      refusePromise("SAM.step", taken);
+      requireNamed("SAM.step", "a function that returns { grads }, gradients", taken?.grads);
+      return taken;
+    };
+    const first = take();
     this.#ascend(first.grads);
     try {
-      const { grads } = gradsOrTake();
+      const { grads } = take();
       this.#descend();
       this.base.step(grads);
     } finally {
@@ -138,7 +150,7 @@ export class SAM<P extends Parameter> {
   }
 
   #checkGrad(name: string, grad: P): void {
-    const param = this.base.params[name];
+    const param = own(this.base.params, name);
     if (param === undefined) throw new OptionError(`[SAM.ascend] there is no parameter "${name}".`);
     if (portrait(grad) !== portrait(param)) {
       throw new ShapeError(

@@ -2,7 +2,7 @@
  * Learning-rate schedules: functions from the 0-based step to a value. The first step of a warm-up uses `peak / warmupSteps`, not 0.
  */
 import { OptionError } from "@llmeff/native";
-import { checkKeys, checkNotNegative, checkNumber } from "./check.js";
+import { checkKeys, checkNotNegative, checkNumber, requireOptions } from "./check.js";
 
 /** A value for each 0-based step. */
 export type Schedule = (step: number) => number;
@@ -69,6 +69,7 @@ export function cosine(peak: number, totalSteps: number, options: DecayOptions =
 
 /** Warm-up, stable, decay: linear warm-up, `peak`, and from step `totalSteps · (1 − decayFraction)` on a fall to `minRatio · peak`. */
 export function wsd(peak: number, totalSteps: number, options: WsdOptions = {}): Schedule {
+  requireOptions("wsd", options);
   const { decayFraction = 0.1, decayShape = "linear", ...rest } = options;
   checkNumber("wsd", "decayFraction", decayFraction, "a number in (0, 1]", (x) => x > 0 && x <= 1);
   if (!Object.hasOwn(decayShapes, decayShape)) {
@@ -119,8 +120,8 @@ export function decay(
   shape: (x: number) => number,
   decayStart?: number,
 ): Schedule {
-  const { warmupSteps = 0, minRatio = 0 } = options;
   checkKeys(where, options, ["warmupSteps", "minRatio", ...(where === "wsd" ? ["decayFraction", "decayShape"] : [])]);
+  const { warmupSteps = 0, minRatio = 0 } = options;
   checkNotNegative(where, "peak", peak);
   checkSteps(where, "totalSteps", totalSteps, 1);
   checkSteps(where, "warmupSteps", warmupSteps, 0);

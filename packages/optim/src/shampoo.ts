@@ -3,7 +3,7 @@
  */
 import { concat, eye, lessEqual, scope, type Tensor, where } from "@llmeff/tensor";
 import { assemble, blockBatches, distribute, PieceMap } from "./blocks.js";
-import { checkKeys, withDefaults } from "./check.js";
+import { checkKeys, requireOptions, withDefaults } from "./check.js";
 import { type DecayMask, withDecay } from "./decay.js";
 import { coupledNewton, inverseRoot } from "./inverse-root.js";
 import { gramOf, modeProducts } from "./kronecker.js";
@@ -146,6 +146,7 @@ export function shampoo(
   learningRate: ScalarOrSchedule,
   options: ShampooTransformOptions = {},
 ): GradientTransformation<readonly TransformState[]> {
+  requireOptions("shampoo", options);
   const { mask, weightDecay = 0, ...direction } = options;
   return withDecay(scaleByShampoo(direction), { weightDecay, decoupled: true, mask }, learningRate);
 }

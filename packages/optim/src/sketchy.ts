@@ -3,7 +3,7 @@
  */
 import { scope, type Tensor, zeros } from "@llmeff/tensor";
 import { assemble, blockBatches, distribute, PieceMap } from "./blocks.js";
-import { checkKeys, withDefaults } from "./check.js";
+import { checkKeys, requireOptions, withDefaults } from "./check.js";
 import { type DecayMask, withDecay } from "./decay.js";
 import { applySketch, type Sketch, updateSketch } from "./frequent-directions.js";
 import { fold, unfold } from "./kronecker.js";
@@ -112,6 +112,7 @@ export function sketchy(
   learningRate: ScalarOrSchedule,
   options: SketchyTransformOptions = {},
 ): GradientTransformation<readonly TransformState[]> {
+  requireOptions("sketchy", options);
   const { mask, weightDecay = 0, ...direction } = options;
   return withDecay(scaleBySketchy(direction), { weightDecay, decoupled: true, mask }, learningRate);
 }

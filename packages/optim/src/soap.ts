@@ -24,7 +24,7 @@ import {
   zerosLike,
 } from "@llmeff/tensor";
 import { average } from "./adamw.js";
-import { checkKeys, checkNotNegative, withDefaults } from "./check.js";
+import { checkKeys, checkNotNegative, requireOptions, withDefaults } from "./check.js";
 import type { DecayMask } from "./decay.js";
 import { gramOf, modeProduct } from "./kronecker.js";
 import { type ByPath, batchKey, batchOf, groupBy, itemOf, leavesOf, stateOf, withLeaves } from "./leaves.js";
@@ -196,6 +196,7 @@ export function soap(
   learningRate: ScalarOrSchedule,
   options: SoapTransformOptions = {},
 ): GradientTransformation<SoapState> {
+  requireOptions("soap", options);
   const { mask = () => true, weightDecay = 0.01, ...own } = options;
   checkNotNegative("soap", "weightDecay", weightDecay);
   if (typeof learningRate !== "function") checkNotNegative("soap", "learningRate", learningRate);

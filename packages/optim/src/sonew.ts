@@ -23,7 +23,7 @@ import {
   zeros,
 } from "@llmeff/tensor";
 import { average } from "./adamw.js";
-import { checkKeys, withDefaults } from "./check.js";
+import { checkKeys, requireOptions, withDefaults } from "./check.js";
 import { type DecayMask, withDecay } from "./decay.js";
 import { chainLength } from "./fused-sonew.js";
 import type { ScalarOrSchedule } from "./schedules.js";
@@ -245,6 +245,7 @@ export function sonew(
   learningRate: ScalarOrSchedule,
   options: SonewTransformOptions = {},
 ): GradientTransformation<readonly TransformState[]> {
+  requireOptions("sonew", options);
   const { mask, weightDecay = 0, ...direction } = options;
   return withDecay(scaleBySonew(direction), { weightDecay, decoupled: true, mask }, learningRate);
 }

@@ -77,8 +77,16 @@ function isParameter(value: unknown): value is Parameter {
   return value instanceof Tensor || value instanceof Float32Array || value instanceof Float64Array;
 }
 
+/** Refuses what isn't a record by parameters' names. A `Map` has no entries as a record, so that nothing of it would be seen. */
+export function requireNamed(where: string, what: string, value: unknown): void {
+  const isOther = value instanceof Tensor || value instanceof Map || ArrayBuffer.isView(value);
+  if (typeof value === "object" && value !== null && !isOther) return;
+  throw new OptionError(`[${where}] expected ${what} by name, { weight: … }; received ${describe(value)}.`);
+}
+
 /** The storage of a set of named parameters, which must all be tensors of one dtype or typed arrays of one type. */
 export function storageOf<P extends Parameter>(where: string, params: Readonly<Record<string, P>>): Storage<P> {
+  requireNamed(where, "parameters", params);
   const entries = Object.entries(params);
   if (entries.length === 0)
     throw new OptionError(`[${where}] expected at least one parameter; received an empty record.`);

@@ -16,7 +16,7 @@ import {
   tensorsOf,
   zerosLike,
 } from "@llmeff/tensor";
-import { checkBeta, checkNotNegative, checkNumber, checkPositive } from "./check.js";
+import { checkBeta, checkNotNegative, checkNumber, checkPositive, requireOptions } from "./check.js";
 import { emptyRecord, own } from "./records.js";
 import { asSchedule, type ScalarOrSchedule, type Schedule } from "./schedules.js";
 import { mapTrees } from "./trees.js";
@@ -113,6 +113,7 @@ export function centralize(): GradientTransformation<Empty> {
 
 /** Momentum: `t ← g + decay·t`; passes on `t`, or with `nesterov` `g + decay·t`. */
 export function trace(options: { decay: number; nesterov?: boolean }): GradientTransformation<{ trace: TensorTree }> {
+  requireOptions("trace", options);
   const { decay, nesterov = false } = options;
   checkBeta("trace", "decay", decay);
   const advance = (g: Tensor, t: Tensor) => add(g, mul(t, decay));
