@@ -45,11 +45,12 @@ describe("averagedWeights", () => {
     const directory = temporaryFolder();
     await trained({ steps: 4, checkpoint: { directory } });
     expect((await trained({ checkpoint: { directory }, resume: true })).bits).toEqual(whole.bits);
+    const params = tinyParams();
     await expect(
       collect(
         train({
-          ...{ params: tinyParams(), objective: tinyLoss, data: tinyData(4), steps: 8 },
-          ...{ optimizer: tinyOptimizer("adamw", tinyParams()), checkpoint: { directory }, resume: true },
+          ...{ params, objective: tinyLoss, data: tinyData(4), steps: 8 },
+          ...{ optimizer: tinyOptimizer("adamw", params), checkpoint: { directory }, resume: true },
         }),
       ),
     ).rejects.toThrow(FormatError);
