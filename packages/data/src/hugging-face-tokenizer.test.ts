@@ -156,6 +156,7 @@ describe("huggingFaceTokenizer", () => {
         { added_tokens: [{ id: 1, content: "<x>", single_word: true }] },
         /"<x>" has single_word: true, which is not supported/,
       ],
+      [{ model: { ...model, dropout: 0.1 } }, /model.dropout is 0.1, .* Set it to null/],
     ];
     for (const [part, message] of cases) expect(() => huggingFaceTokenizer({ model, ...part })).toThrow(message);
   });

@@ -17,7 +17,7 @@ export interface HuggingFaceTokenizer extends Tokenizer {
 }
 
 interface TokenizerJson {
-  model: { type?: string; vocab: Record<string, number> | [string, number][] };
+  model: { type?: string; dropout?: number | null; vocab: Record<string, number> | [string, number][] };
   added_tokens: { id: number; content: string; single_word?: boolean }[];
   pre_tokenizer: PreTokenizerJson | null;
   decoder: DecoderJson | null;
@@ -73,7 +73,7 @@ export async function loadHuggingFaceTokenizer(path: string): Promise<HuggingFac
 }
 
 /**
- * A tokenizer from the parsed content of a `tokenizer.json`.
+ * A tokenizer from the parsed content of a `tokenizer.json`. Its sections `truncation` and `padding` are for batches of one length: texts are neither cut nor padded.
  *
  * @throws {FormatError} if a part is missing or of an unknown type
  */
@@ -123,6 +123,12 @@ function requireTokenizerJson(content: unknown): TokenizerJson {
   if (type !== undefined && !MODEL_TYPES.includes(type)) {
     throw new FormatError(
       `[huggingFaceTokenizer] model.type must be one of ${MODEL_TYPES.join(", ")}; received ${JSON.stringify(type)}.`,
+    );
+  }
+  const { dropout } = json.model!;
+  if (dropout) {
+    throw new FormatError(
+      `[huggingFaceTokenizer] model.dropout is ${dropout}, by which a text's pieces would be drawn anew each time; that is not supported. Set it to null.`,
     );
   }
   requireVocabulary(json as TokenizerJson);

@@ -1,5 +1,6 @@
 import {
   concat,
+  full,
   grad,
   linear,
   logSoftmax,
@@ -12,6 +13,7 @@ import {
   resetPeakMemory,
   ShapeError,
   scope,
+  slice,
   softmax,
   sync,
   type Tensor,
@@ -355,6 +357,30 @@ describe("distillationLoss", () => {
       );
       expect(value.itemSync()).toBe(0);
       expect(largest(grads)).toBe(0);
+    });
+  });
+
+  it.each(divergences)("is no number where the teacher's scores are none: %o", (divergence) => {
+    scope(() => {
+      for (const wrong of [Number.NaN, Number.POSITIVE_INFINITY]) {
+        const logits = concat([full([1, V], wrong, { dtype: "float64" }), slice(teacher(), 0, 1, N)]);
+        expect(distillationLoss(student(), { logits }, { divergence }).itemSync()).toBeNaN();
+      }
+    });
+  });
+
+  it.each(sparseModes)("is no number where a kept probability is none (%s)", (mode) => {
+    scope(() => {
+      const { ids, logProbs } = topTarget(4) as { ids: Tensor; logProbs: Tensor };
+      const wrong = logProbs.add(
+        tensor(
+          Float64Array.from({ length: N }, (_, i) => (i === 2 ? Number.NaN : 0)),
+          { shape: [N, 1] },
+        ),
+      );
+      const all = tensor(new Int32Array(N).fill(1));
+      if (mode !== "sampled")
+        expect(distillationLoss(student(), { ids, logProbs: wrong }, { mode, labels: all }).itemSync()).toBeNaN();
     });
   });
 

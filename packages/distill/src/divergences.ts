@@ -59,9 +59,9 @@ export function distributionOf(log: Tensor): Distribution {
   return { p: exp(log), log };
 }
 
-/** `p · x`, 0 where p is 0. */
+/** `p · x`, 0 where p is 0; a p that is NaN stays. */
 export function weighted(p: Tensor, x: Tensor): Tensor {
-  return where(greater(p, 0), mul(p, x), 0);
+  return where(equal(p, 0), 0, mul(p, x));
 }
 
 /** Below the logarithm of any positive number. */

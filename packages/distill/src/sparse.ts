@@ -4,10 +4,10 @@
 import {
   clip,
   type DType,
+  equal,
   exp,
   full,
   gather,
-  greater,
   logSoftmax,
   logSumExp,
   mul,
@@ -121,9 +121,9 @@ function restrictedLoss(ids: Tensor, weights: Tensor, head: Tensor, logQ: Tensor
 function withTail({ value, slope }: RowLoss, ids: Tensor, tail: Tensor, logQ: Tensor): RowLoss {
   const outside = outsideOf(logQ, ids);
   const logTail = logSumExp(outside, last);
-  const present = greater(tail, 0);
-  const share = where(present, exp(sub(outside, logTail)), 0);
-  return { value: sub(value, where(present, mul(tail, logTail), 0)), slope: sub(slope, mul(tail, share)) };
+  const absent = equal(tail, 0);
+  const share = where(absent, 0, exp(sub(outside, logTail)));
+  return { value: sub(value, where(absent, 0, mul(tail, logTail))), slope: sub(slope, mul(tail, share)) };
 }
 
 /** Log-probabilities `[n, V]` with −∞ for some tokens. One minus a sum would lose the mass of what is left. */

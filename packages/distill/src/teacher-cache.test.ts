@@ -178,7 +178,8 @@ describe("openTeacherCache", () => {
     writeFileSync(path, bytes);
     await using cache = await openTeacherCache(path, base);
     await expect(cache.read(3, 3)).rejects.toThrow("token 4 has id 50 of a vocabulary of 50");
-    await expect(cache.read(8, 2)).rejects.toThrow("tokens 8..9 were asked for; there are 9");
+    await expect(cache.read(8, 2)).rejects.toThrow("2 tokens from 8 on were asked for; there are 9");
+    for (const count of [1.5, -1, Number.NaN]) await expect(cache.read(0, count)).rejects.toThrow(OptionError);
     truncateSync(path, 100);
     await expect(cache.read(7, 1)).rejects.toThrow("has become shorter");
     expect(existsSync(path)).toBe(true);

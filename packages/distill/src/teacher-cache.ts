@@ -220,9 +220,10 @@ export class TeacherCache {
    */
   async read(start: number, count: number): Promise<CachedPredictions> {
     const { tokenCount, k, sampled, tail } = this.header;
-    if (!(Number.isSafeInteger(start) && start >= 0 && count >= 0 && start + count <= tokenCount)) {
+    const counts = [start, count].every((value) => Number.isSafeInteger(value) && value >= 0);
+    if (!counts || start + count > tokenCount) {
       throw new OptionError(
-        `[TeacherCache.read] tokens ${start}..${start + count - 1} were asked for; there are ${tokenCount}.`,
+        `[TeacherCache.read] ${count} tokens from ${start} on were asked for; there are ${tokenCount}.`,
       );
     }
     const bytes = await this.#bytes(start, count);

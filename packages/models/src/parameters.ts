@@ -126,14 +126,17 @@ export function parameterSpecs(config: ResolvedConfig): ParameterSpec[] {
   ];
 }
 
-/** Refuses parameters that are not the model's. @throws {OptionError} naming all that are missing or misshapen */
+/** Refuses parameters that are not the model's. @throws {OptionError} naming all that are missing, misshapen or another's */
 export function checkParameters(where: string, config: ResolvedConfig, params: Parameters): void {
-  const problems = parameterSpecs(config).flatMap(({ name, shape }) => {
+  const specs = parameterSpecs(config);
+  const known = new Set(specs.map(({ name }) => name));
+  const problems = specs.flatMap(({ name, shape }) => {
     const received = params[name]?.shape;
     if (received === undefined) return [`"${name}" is missing`];
     const fits = received.length === shape.length && received.every((n, i) => n === shape[i]);
     return fits ? [] : [`"${name}" is [${received.join(", ")}], not [${shape.join(", ")}]`];
   });
+  for (const name of Object.keys(params)) if (!known.has(name)) problems.push(`"${name}" is none of them`);
   if (problems.length === 0) return;
   throw new OptionError(`[${where}] the parameters are not the model's: ${problems.join("; ")}.`);
 }

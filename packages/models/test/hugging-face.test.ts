@@ -503,6 +503,9 @@ describe("saveHuggingFace", () => {
     await expect(saveHuggingFace(folder, model, { ...incomplete, "lm_head.weight": tensor([1]) })).rejects.toThrow(
       /"model.norm.weight" is missing; "lm_head.weight" is \[1\], not \[13, 16\]/,
     );
+    await expect(saveHuggingFace(folder, model, { ...params, "lora.weight": tensor([1]) })).rejects.toThrow(
+      /the parameters are not the model's: "lora.weight" is none of them\./,
+    );
   });
 
   it("leaks nothing", async () => {
