@@ -36,7 +36,8 @@ export interface AccumulateState {
  * `MultiSteps`. `inner` and its schedules count its own updates.
  *
  * Where an optimizer skips a gradient that isn't finite (`maxGradNorm`, `nonFinite: "skip"`), or `applyIfFinite` around this does, all `every` gradients with
- * it are dropped, as one batch of their size would be: the update is 0, the arrays in the state of `inner` stay and its counts go on.
+ * it are dropped, as one batch of their size would be: the update is 0, the arrays in the state of `inner` stay and its counts go on. That is known of all
+ * parameters together, so this isn't for the rules of `TransformOptimizer` that are `batched`.
  *
  * @param every - gradients to an update: a number, or a function of the updates so far
  * @throws {OptionError} unless `every` is a positive integer
