@@ -45,6 +45,7 @@ const adagradRule: ElementwiseRule<AdagradHyper> = {
     const rate = hyper.learningRate / (1 + (step - 1) * hyper.lrDecay);
     return { rule: UpdateRule.adagrad, states: ["v"], factors: [...decayFactors(rate, hyper), hyper.eps, rate] };
   },
+  stateDomains: { notNegative: ["v"] },
 };
 
 /**

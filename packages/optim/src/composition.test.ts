@@ -1,4 +1,5 @@
 import { scope, type Tensor, type TensorTree, tensor } from "@llmeff/tensor";
+import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import {
   accumulate,
@@ -21,7 +22,9 @@ import {
   masked,
   matrices,
   optimizerOf,
+  type Parameter,
   partition,
+  type ScalarOrSchedule,
   scale,
   scaleByAdam,
   scaleByLearningRate,
@@ -79,6 +82,95 @@ describe("accumulate", () => {
       t = whole.state;
     }
     for (const [i, x] of values(p).entries()) expect(Math.abs(x - values(q)[i]!)).toBeLessThan(1e-14);
+  });
+
+  describe("under an optimizer that skips gradients that aren't finite", () => {
+    /** The parameter, which starts at 0, after each gradient; the optimizer is saved and loaded before gradient `reload`. */
+    function run(kind: "arrays" | "tensors", every: ScalarOrSchedule, grads: readonly number[], reload = -1): number[] {
+      const wrap = (x: number): Parameter => (kind === "arrays" ? Float64Array.of(x) : f64([x]));
+      const params = { w: wrap(0) };
+      const make = () =>
+        optimizerOf<Parameter>(
+          params,
+          ({ learningRate }) => accumulate(chain(trace({ decay: 0.5 }), scale(-learningRate)), every),
+          { learningRate: 1, maxGradNorm: 1e9 },
+        );
+      let optimizer = make();
+      return grads.map((g, i) => {
+        if (i === reload) {
+          const { tensors, meta } = optimizer.stateDict();
+          optimizer = make();
+          optimizer.loadStateDict({ tensors, meta: JSON.parse(JSON.stringify(meta)) });
+        }
+        optimizer.step({ w: wrap(g) });
+        return (params.w instanceof Float64Array ? params.w : (params.w as Tensor).dataSync())[0] as number;
+      });
+    }
+
+    /** The same by hand: batches with a gradient that isn't finite leave everything as it is. */
+    function expected(every: (update: number) => number, grads: readonly number[]): number[] {
+      let [w, velocity, updates] = [0, 0, 0];
+      let batch: number[] = [];
+      return grads.map((g) => {
+        batch.push(g);
+        if (batch.length === every(updates)) {
+          const mean = batch.reduce((sum, x) => sum + x, 0) / batch.length;
+          if (Number.isFinite(mean)) {
+            velocity = 0.5 * velocity + mean;
+            w -= velocity;
+          }
+          batch = [];
+          updates++;
+        }
+        return w;
+      });
+    }
+
+    const kinds = ["arrays", "tensors"] as const;
+
+    it.each(kinds)(
+      "drops a batch with one of them as a whole, and takes no gradient of an earlier batch: %s",
+      (kind) => {
+        const N = Number.NaN;
+        const last = (grads: readonly number[]) => run(kind, 4, grads).at(-1);
+        expect(last([100, 100, 100, N, N, 1, 1, 1])).toBe(0);
+        expect(last([1, N, 3, 4])).toBe(0);
+        expect(last([100, N, N, N, N, 1, 1, 1])).toBe(0);
+        expect(last([N, 2, 3, 4, 1, 2, 3, 6])).toBe(-3);
+        expect(last([100, 100, 100, Number.POSITIVE_INFINITY, 1, 2, 3, 6])).toBe(-3);
+        // 4, then nothing, then 0.5·4 + 2.
+        expect(last([4, 4, 4, 4, 7, N, 7, 7, 2, 2, 2, 2])).toBe(-8);
+      },
+    );
+
+    it.each(kinds)("does so wherever they are, with batches that grow, and saved and loaded anywhere: %s", (kind) => {
+      const gradient = fc.oneof(
+        { weight: 4, arbitrary: fc.integer({ min: -8, max: 8 }) },
+        fc.constantFrom(Number.NaN, Number.POSITIVE_INFINITY),
+      );
+      const check = (grads: number[], reload: number, growing: boolean) => {
+        const every = (update: number) => (growing ? 1 + (update % 4) : 3);
+        const [got, want] = [run(kind, growing ? every : 3, grads, reload), expected(every, grads)];
+        for (const [i, x] of want.entries()) expect(got[i], `after gradient ${i}`).toBeCloseTo(x, 12);
+      };
+      const grads = fc.array(gradient, { minLength: 1, maxLength: 20 });
+      fc.assert(fc.property(grads, fc.nat(19), fc.boolean(), check), { numRuns: 60, seed: 1 });
+    });
+
+    it("gives applyIfFinite around it the same", () => {
+      const transform = applyIfFinite(accumulate(scale(1), 2), 9);
+      const updates = updatesOf(transform, [[100], [Number.NaN], [Number.NaN], [1], [2], [4]]);
+      expect(updates).toEqual([[0], [0], [0], [0], [0], [3]]);
+    });
+
+    it("refuses states saved when nothing told of skipped gradients, and stays as it is", () => {
+      const optimizer = optimizerOf({ w: Float64Array.of(0) }, () => accumulate(scale(-1), 2));
+      optimizer.step({ w: Float64Array.of(3) });
+      const { tensors, meta } = structuredClone(optimizer.stateDict());
+      const { "w.unbroken": _, ...older } = tensors;
+      expect(() => optimizer.loadStateDict({ tensors: older, meta })).toThrow('"w.unbroken" is missing.');
+      expect(optimizer.stateDict()).toEqual({ tensors, meta });
+    });
   });
 });
 

@@ -5,6 +5,7 @@ import { engine, OptionError, type Scalar, type UpdateRule } from "@llmeff/nativ
 import { withDefaults } from "./check.js";
 import { FusedOptimizer } from "./optimizer.js";
 import { type Bucket, type CommonHyper, type CommonOptions, roundings, stepped } from "./optimizer-types.js";
+import type { StateDomains } from "./state-values.js";
 import type { Parameter, Storage } from "./storage.js";
 
 /** What the kernel computes in one step: the rule, its states by name, and its numbers, in the order of the engine's `update_rules.h`. */
@@ -26,6 +27,8 @@ export interface ElementwiseRule<H extends CommonHyper> {
   readonly check: (where: string, hyper: H) => void;
   /** The step with 1-based number `step`. Its rule and states must depend on neither that nor the learning rate. */
   readonly step: (hyper: H & { learningRate: number }, step: number) => ElementwiseStep;
+  /** What its states, whichever a step has, can be beside finite. */
+  readonly stateDomains?: StateDomains;
 }
 
 /**
@@ -45,6 +48,10 @@ export abstract class ElementwiseOptimizer<P extends Parameter, H extends Common
     super(rule.name, params, withDefaults<H>(rule.defaults, options), options, states, rule.check);
     this.kind = rule.kind;
     this.rule = rule;
+  }
+
+  protected override get stateDomains(): StateDomains {
+    return this.rule.stateDomains ?? super.stateDomains;
   }
 
   protected override prepareBucket(bucket: Bucket<P, H>): () => void {

@@ -36,6 +36,7 @@ const adamwRule: ElementwiseRule<AdamWHyper> = {
     states: hyper.amsgrad ? ["m", "v", "maxV"] : ["m", "v"],
     factors: adamFactors(hyper, step, hyper.learningRate / (1 - hyper.beta1 ** step), 0),
   }),
+  stateDomains: { notNegative: ["v", "maxV"] },
 };
 
 /**

@@ -5,6 +5,7 @@ import { adamFactors } from "./fused-adamw.js";
 import { FusedOptimizer } from "./optimizer.js";
 import { type Bucket, type CommonOptions, roundings, type Slot, stepped } from "./optimizer-types.js";
 import { checkSonew, defaultGamma, type SonewHyper, sonewDefaults } from "./sonew-options.js";
+import type { StateDomains } from "./state-values.js";
 import type { Parameter } from "./storage.js";
 
 export interface SonewOptions extends Partial<SonewHyper>, CommonOptions<SonewHyper> {}
@@ -44,6 +45,11 @@ export class Sonew<P extends Parameter> extends FusedOptimizer<P, SonewHyper> {
   override dispose(): void {
     super.dispose();
     this.storage.dispose(this.#dropped);
+  }
+
+  /** The main diagonal and `rms` average squares. */
+  protected override get stateDomains(): StateDomains {
+    return { notNegative: ["h0", "rms"] };
   }
 
   protected override prepareBucket(bucket: Bucket<P, SonewHyper>): () => void {

@@ -103,6 +103,32 @@ describe("jaxOptimizer", () => {
     optimizer.update(grads, second, params);
   });
 
+  it("keeps its state usable by an update that threw", () => {
+    const optimizer = jaxOptimizer(
+      jax,
+      (params, shapes) => new AdamW(params, { shapes, learningRate: 0.5, weightDecay: 0, nonFinite: "throw" }),
+    );
+    const params = () => ({ a: np.array([1, -2]), b: [np.array([[3, 4]])] });
+    const grads = () => ({ a: np.array([1, 1]), b: [np.array([[1, -1]])] });
+    const straight = optimizer.update(grads(), optimizer.init(params()), params());
+    const state = optimizer.init(params());
+    const refused: [() => object, RegExp][] = [
+      [() => ({ ...grads(), a: np.array([1, 1, 1]) }), /"a" was \[2\]; received \[3\]/],
+      [() => ({ ...grads(), b: [np.array([Number.NaN, 1]).reshape([1, 2])] }), /the norm of the gradients was NaN/],
+      [() => ({ ...grads(), c: np.array([1]) }), /"c" wasn't among the parameters/],
+      [() => ({ a: np.array([1, 1]) }), /there is no gradient of "b.0"/],
+    ];
+    for (const [bad, message] of refused) {
+      expect(() => optimizer.update(bad() as ReturnType<typeof grads>, state, params())).toThrow(message);
+    }
+    const [updates, next] = optimizer.update(grads(), state, params());
+    expect(updates.a.js()).toEqual(straight[0].a.js());
+    expect(updates.b[0]!.js()).toEqual(straight[0].b[0]!.js());
+    expect(next.inner.stateDict()).toEqual(straight[1].inner.stateDict());
+    expect(() => optimizer.update(grads(), state, params())).toThrow(/this state was taken by an update before/);
+    next.dispose();
+  });
+
   it("refuses other dtypes, shapes and names, and to be traced", () => {
     const optimizer = jaxOptimizer(jax, (params) => new AdamW(params));
     const state = optimizer.init({ a: np.ones([2]) });

@@ -31,7 +31,10 @@ export interface JaxState {
 export interface JaxOptimizer {
   /** Takes the arrays of `params`. */
   init(params: unknown): JaxState;
-  /** Takes `grads`, `state` and the arrays of `params`; what is returned is to be added to the parameters. */
+  /**
+   * Takes `grads`, `state` and the arrays of `params`; what is returned is to be added to the parameters. An update that refuses
+   * what it is given has stepped nothing, and leaves `state` to the next one.
+   */
   update<T>(grads: T, state: JaxState, params: T): [updates: T, state: JaxState];
 }
 
@@ -64,13 +67,14 @@ export function jaxOptimizer(jax: JaxModule, make: MakeOptimizer): JaxOptimizer 
       this.#stepper = stepper;
       this.inner = stepper.optimizer;
     }
+    get stepper(): Stepper {
+      if (this.#stepper !== undefined) return this.#stepper;
+      throw new OptionError(
+        `[${where}] this state was taken by an update before. Go on from the one that it returned.`,
+      );
+    }
     take(): Stepper {
-      const stepper = this.#stepper;
-      if (stepper === undefined) {
-        throw new OptionError(
-          `[${where}] this state was taken by an update before. Go on from the one that it returned.`,
-        );
-      }
+      const { stepper } = this;
       this.#stepper = undefined;
       return stepper;
     }
@@ -105,8 +109,9 @@ export function jaxOptimizer(jax: JaxModule, make: MakeOptimizer): JaxOptimizer 
       const gradients = take(grads, "the gradient of ");
       const missing = [...before.keys()].find((name) => !gradients.has(name));
       if (missing !== undefined) throw new ShapeError(`[${where}] there is no gradient of "${missing}".`);
+      const stepped = state.stepper.step(before, gradients);
+      // Only now: a step that was refused has changed nothing, and leaves the state to another.
       const stepper = state.take();
-      const stepped = stepper.step(before, gradients);
       const updateOf = (name: string) => {
         const { shape, values } = before.get(name)!;
         return jax.numpy.array(stepped[name]!.map((x, i) => x - values[i]!)).reshape([...shape]);

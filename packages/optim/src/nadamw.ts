@@ -85,6 +85,7 @@ const nadamwRule: ElementwiseRule<NAdamWHyper> = {
       factors: adamFactors(hyper, step, learningRate * mean, learningRate * grad),
     };
   },
+  stateDomains: { notNegative: ["v"] },
 };
 
 /**

@@ -39,7 +39,12 @@ export interface Optimizer<P extends Parameter = Tensor> {
   settled(): Promise<void>;
   /** What a continuation needs: the state arrays themselves (not copies) by name, and plain data. */
   stateDict(): OptimizerState<P>;
-  /** Continues from a saved state, bit by bit as if never interrupted. The arrays are copied from. */
+  /**
+   * Continues from a saved state, bit by bit as if never interrupted. The arrays are copied from.
+   *
+   * @throws {FormatError} for a state of another optimizer or of other parameters, and for one that none can have: with a NaN or infinity, or, where a fused
+   * optimizer sums squares, a negative number; nothing is changed then
+   */
   loadStateDict(state: OptimizerState<P>): void;
   /** Bytes of all state arrays. */
   stateBytes(): number;

@@ -26,6 +26,7 @@ import { pick } from "./records.js";
 import { namedArrays, namedNumbers, prepareLoad } from "./saved-state.js";
 import { asSchedule, type ScalarOrSchedule } from "./schedules.js";
 import type { StateDtype } from "./sonew-options.js";
+import type { StateDomains } from "./state-values.js";
 import { numberSource, refuseChange, requireSameHyper, StepsAhead } from "./step-numbers.js";
 import { bytesOf, type Parameter, requireNamed, type Storage, sizeOf, storageOf } from "./storage.js";
 
@@ -259,9 +260,15 @@ export abstract class BaseOptimizer<P extends Parameter, H extends CommonHyper> 
     this.prepareLoad(`${this.#where}.loadStateDict`, saved)();
   }
 
+  /** What a saved state must be beside finite. */
+  protected get stateDomains(): StateDomains {
+    return {};
+  }
+
   /** Checks a saved state, and returns the function that loads it. @internal */
   prepareLoad(where: string, saved: OptimizerState<P>): () => void {
-    const load = prepareLoad(where, this.kind, this.storage, [...this.#slots.values()], this.sharedState, saved);
+    const slots = [...this.#slots.values()];
+    const load = prepareLoad(where, this.kind, this.storage, slots, this.sharedState, this.stateDomains, saved);
     return () => {
       load();
       this.#stepCount = saved.meta.stepCount;

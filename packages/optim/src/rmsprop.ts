@@ -69,6 +69,7 @@ const rmspropRule: ElementwiseRule<RMSpropHyper> = {
       factors: [...decayFactors(learningRate, hyper), alpha, 1 - alpha, eps, momentum, learningRate],
     };
   },
+  stateDomains: { notNegative: ["v"] },
 };
 
 /**

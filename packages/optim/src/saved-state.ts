@@ -4,6 +4,7 @@
 import { FormatError } from "@llmeff/native";
 import { preview } from "./groups.js";
 import type { OptimizerState, Slot, StateHolder } from "./optimizer-types.js";
+import { count, finite, type NumberDomain, requireValues, type StateDomains } from "./state-values.js";
 import { type Parameter, portrait, type Storage } from "./storage.js";
 
 /** State arrays by name. */
@@ -27,13 +28,17 @@ function named<P, T>(
   );
 }
 
-/** Checks that a saved state is one of `kind` with all that the holders need and nothing else, and returns what copies it to them. */
+/**
+ * Checks that a saved state is one of `kind` with all that the holders need and nothing else, and that its numbers are finite and in their domains, and
+ * returns what copies it to them.
+ */
 export function prepareLoad<P extends Parameter>(
   where: string,
   kind: string,
   storage: Storage<P>,
   slots: readonly Slot<P>[],
   shared: readonly StateHolder<P>[],
+  domains: StateDomains,
   saved: OptimizerState<P>,
 ): () => void {
   const { tensors, meta } = requireKind(where, kind, saved);
@@ -52,22 +57,25 @@ export function prepareLoad<P extends Parameter>(
   const unknown = Object.keys(tensors).filter((name) => !(name in arrays));
   if (unknown.length > 0)
     throw new FormatError(`[${where}] no parameter uses ${preview(unknown)}. Is this another model's state?`);
-  const steps = requireNumbers(
-    where,
-    "meta.steps",
-    meta.steps,
-    slots.map(({ name }) => name),
-    count,
-    isCount,
-  );
-  const own = Object.keys(namedNumbers(holders));
-  const numbers = requireNumbers(where, "meta.numbers", meta.numbers, own, "a finite number", Number.isFinite);
+  for (const { name } of slots) requireNumber(where, "meta.steps", meta.steps, name, count);
+  for (const holder of holders) {
+    for (const key of Object.keys(holder.numbers)) {
+      requireNumber(where, "meta.numbers", meta.numbers, `${holder.name}.${key}`, domains.numbers?.[key] ?? finite);
+    }
+  }
+  // What takes longest, last.
+  for (const holder of holders) {
+    for (const key of Object.keys(holder.state)) {
+      const name = `${holder.name}.${key}`;
+      requireValues(where, name, tensors[name]!, domains.notNegative?.includes(key) ?? false);
+    }
+  }
   return () => {
     for (const [name, array] of Object.entries(arrays)) storage.assign(array, tensors[name]!);
     for (const holder of holders) {
-      for (const key of Object.keys(holder.numbers)) holder.numbers[key] = numbers[`${holder.name}.${key}`]!;
+      for (const key of Object.keys(holder.numbers)) holder.numbers[key] = meta.numbers![`${holder.name}.${key}`]!;
     }
-    for (const slot of slots) slot.steps = steps[slot.name]!;
+    for (const slot of slots) slot.steps = meta.steps[slot.name]!;
   };
 }
 
@@ -86,28 +94,20 @@ export function requireKind<P extends Parameter>(
   if (typeof tensors !== "object" || tensors === null) {
     throw new FormatError(`[${where}] expected arrays by name in "tensors"; received ${String(tensors)}.`);
   }
-  if (!isCount(meta.stepCount)) {
-    throw new FormatError(`[${where}] meta.stepCount must be ${count}; received ${String(meta.stepCount)}.`);
+  if (!count.has(meta.stepCount)) {
+    throw new FormatError(`[${where}] meta.stepCount must be ${count.domain}; received ${String(meta.stepCount)}.`);
   }
   return { tensors, meta };
 }
 
-const count = "a non-negative integer";
-const isCount = (x: number) => Number.isSafeInteger(x) && x >= 0;
-
-function requireNumbers(
+function requireNumber(
   where: string,
   field: string,
   values: Readonly<Record<string, number>> | undefined,
-  names: readonly string[],
-  domain: string,
-  valid: (x: number) => boolean,
-): Readonly<Record<string, number>> {
-  for (const name of names) {
-    const value: unknown = values?.[name];
-    if (typeof value !== "number" || !valid(value)) {
-      throw new FormatError(`[${where}] ${field}["${name}"] must be ${domain}; received ${String(value)}.`);
-    }
-  }
-  return values ?? {};
+  name: string,
+  { domain, has }: NumberDomain,
+): void {
+  const value: unknown = values?.[name];
+  if (typeof value === "number" && has(value)) return;
+  throw new FormatError(`[${where}] ${field}["${name}"] must be ${domain}; received ${String(value)}.`);
 }

@@ -17,6 +17,7 @@ import { ElementwiseOptimizer, type ElementwiseRule, prepareElementwise } from "
 import type { ResolvedGroup } from "./groups.js";
 import type { Bucket, CommonOptions, NewGroup } from "./optimizer-types.js";
 import { asSchedule, type ScalarOrSchedule } from "./schedules.js";
+import { count, notNegative, zeroOrOne } from "./state-values.js";
 import { refuseChange } from "./step-numbers.js";
 import type { Parameter } from "./storage.js";
 import { type GradientTransformation, zerosOf } from "./transform.js";
@@ -101,6 +102,10 @@ const scheduleFreeRule: ElementwiseRule<ScheduleFreeAdamWHyper> = {
   step(hyper, step) {
     const { rate, weight } = advance(hyper, noWeights());
     return { rule: UpdateRule.scheduleFree, states: ["z", "v"], factors: factors(hyper, step, rate, weight) };
+  },
+  stateDomains: {
+    notNegative: ["v"],
+    numbers: { steps: count, lrMax: notNegative, weightSum: notNegative, training: zeroOrOne },
   },
 };
 
