@@ -71,6 +71,14 @@ describe("frozen groups", () => {
 });
 
 describe("addParamGroup", () => {
+  it("asks the list of what decays about those that join, too", () => {
+    const [body, head] = [f32(1), f32(1)];
+    const optimizer = new SGD({ body }, { learningRate: 0.5, weightDecay: 0.5, decay: ["body"] });
+    optimizer.addParamGroup({ params: { head } });
+    optimizer.step({ body: zeros(1), head: zeros(1) });
+    expect([...body, ...head]).toEqual([0.75, 1]);
+  });
+
   it("adds parameters whose steps count from then on, with the schedule of the others", () => {
     const params = { body: f32(1) };
     const head = f32(1);

@@ -106,12 +106,13 @@ export function toTest(
   return (name, shape) => chooses(filter, name, shape);
 }
 
-/** Tells which parameters decay. */
+/** Tells which parameters decay; `before`: those that others may have been added to, of which a list may name some. */
 export function decayTest(
   where: string,
   decay: "all" | "matrices" | ParameterFilter,
   params: Readonly<Record<string, object>>,
   shapes: Readonly<Record<string, readonly number[]>>,
+  before: Readonly<Record<string, object>> = {},
 ): (name: string, shape: readonly number[]) => boolean {
   if (decay === "all") return () => true;
   if (decay !== "matrices") {
@@ -120,7 +121,7 @@ export function decayTest(
         `[${where}] decay must be "all", "matrices" or a filter of parameters; received "${decay}".`,
       );
     }
-    return toTest(`${where}] [decay`, decay, Object.keys(params));
+    return toTest(`${where}] [decay`, decay, Object.keys({ ...before, ...params }));
   }
   const shapeless = Object.keys(params).find((name) => !own(shapes, name) && !("rank" in params[name]!));
   if (shapeless !== undefined) {

@@ -116,7 +116,7 @@ export abstract class BaseOptimizer<P extends Parameter, H extends CommonHyper> 
   ): void {
     const shapeOf = shapesOf(where, params, shapes);
     for (const [name, param] of Object.entries(params)) requireSteppable(where, name, param, shapeOf.get(name)!);
-    const decays = decayTest(where, this.#decay, params, shapes);
+    const decays = decayTest(where, this.#decay, params, shapes, this.#params);
     if (!Array.isArray(groups)) throw new OptionError(`[${where}] groups must be an array; received ${show(groups)}.`);
     for (const [i, group] of groups.entries()) {
       checkKeys(`${where}] [groups[${i}]`, group, ["params", "frozen", ...Object.keys(this.#defaults)]);

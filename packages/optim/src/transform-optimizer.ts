@@ -3,7 +3,7 @@
  */
 import { OptionError } from "@llmeff/native";
 import { add, astype, equal, mul, type Tensor, type TensorTree, where } from "@llmeff/tensor";
-import { withDefaults } from "./check.js";
+import { requireOptions, withDefaults } from "./check.js";
 import type { ResolvedGroup } from "./groups.js";
 import { BaseOptimizer } from "./optimizer.js";
 import type { Bucket, CommonHyper, CommonOptions, MakeState, NewGroup, Slot, StateHolder } from "./optimizer-types.js";
@@ -254,6 +254,7 @@ export function optimizerOf<P extends Parameter>(
   transformFor: (hyper: StepHyper<CommonHyper>) => GradientTransformation,
   options: OptimizerOfOptions = {},
 ): TransformOptimizer<P> {
+  requireOptions("optimizerOf", options);
   const { kind = "transform", together = true, ...rest } = options;
   const defaults: { learningRate: ScalarOrSchedule; weightDecay: number } = { learningRate: 1e-3, weightDecay: 0 };
   return new TransformOptimizer({ kind, defaults, transform: transformFor, together }, params, rest);
