@@ -217,12 +217,15 @@ constexpr size_t kMostShared = 40 << 10;  // with what the kernel has beside, le
 template <class T, int kM, int kRows, bool kGated = false>
 void launch(Context& cuda, const Gemv& a) {
   const auto blocks = static_cast<unsigned>(ceil_div(a.outputs, kWarps * (kGated ? 1 : kRows)));
-  const size_t shared = size_t{kWarps} * kRows * static_cast<size_t>(a.packs) * 16;
-  if (cuda.facts.capability >= 90 && shared <= kMostShared)
-    return launch_early(cuda,
-                        a.norm == nullptr ? staged_gemv_kernel<T, kM, kRows, kGated, false>
-                                          : staged_gemv_kernel<T, kM, kRows, kGated, true>,
-                        blocks, 32 * kWarps, shared, a);
+  // On Hopper several rows of 16 bits are not multiplied here.
+  if constexpr (kM == 1 || sizeof(T) == 4) {
+    const size_t shared = size_t{kWarps} * kRows * static_cast<size_t>(a.packs) * 16;
+    if (cuda.facts.capability >= 90 && shared <= kMostShared)
+      return launch_early(cuda,
+                          a.norm == nullptr ? staged_gemv_kernel<T, kM, kRows, kGated, false>
+                                            : staged_gemv_kernel<T, kM, kRows, kGated, true>,
+                          blocks, 32 * kWarps, shared, a);
+  }
   launch_early(cuda, gemv_kernel<T, kM, kRows, kGated>, blocks, 32 * kWarps, 0, a);
 }
 
