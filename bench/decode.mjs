@@ -10,7 +10,7 @@ const sizes = {
   prompt: 512,
   tokens: 256,
   prefill: 4096,
-  batches: [8],
+  batches: [8, 16, 32],
   repeats: 5,
 };
 const tiny = {
